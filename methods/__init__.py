@@ -1,0 +1,1 @@
+"""Self-supervised methods: one file, one paper. Found through the entry-point group ssl_lightning.methods."""

@@ -1,0 +1,1 @@
+"""Batched augmentations whose randomness is a pure function of each sample's key."""

@@ -1,0 +1,40 @@
+"""The contracts of encoders: a view goes in, one vector (or one vector a token) comes out."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+from torch import Tensor, nn
+
+from .record import Recorded
+from .types import Tokens, View
+
+
+class Encoder(Recorded, nn.Module, ABC):
+    """Turns a view into one vector a sample.
+
+    A subclass sets `dim`, the length of that vector, in `__init__`, and takes plain values only (numbers, strings, lists,
+    other encoders), so that a checkpoint can rebuild it.
+    """
+
+    dim: int
+
+    @abstractmethod
+    def forward(self, view: View) -> Tensor:
+        """View of S samples -> features [S, dim]."""
+
+
+class TokenEncoder(Encoder):
+    """An encoder in two halves, so that a method can mask in between (MAE, wav2vec 2.0) or before (BERT)."""
+
+    @abstractmethod
+    def tokenize(self, view: View) -> Tokens:
+        """View -> embedded tokens [B, N, D], positions added."""
+
+    @abstractmethod
+    def mix(self, tokens: Tokens) -> Tensor:
+        """Tokens (all, or a subset of each row) -> contextual tokens [B, N, dim]."""
+
+    @abstractmethod
+    def content(self, view: View) -> Tensor:
+        """What each token stands for: [B, N, P] pixels of its patch, mel bins, or ids."""

@@ -1,0 +1,1 @@
+"""Encoders that ship with the package; each is an entry point of the group ssl_lightning.encoders."""

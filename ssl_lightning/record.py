@@ -1,0 +1,139 @@
+"""Objects that remember how they were built, so that a checkpoint can build them again from plain values."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import inspect
+import sys
+from collections.abc import Iterable, Mapping
+from importlib.metadata import entry_points
+from pathlib import PurePath
+from typing import Any
+
+PLAIN = (bool, int, float, str, type(None))
+GROUPS = ("ssl_lightning.methods", "ssl_lightning.datamodules", "ssl_lightning.encoders")
+
+
+class Recorded:
+    """Base of methods, encoders and datamodules: keeps the arguments of its construction in `init_args`.
+
+    Raises:
+        TypeError: at construction, where an argument is neither a plain value, a list, tuple or dict of such, nor itself
+            recorded. The message names the argument.
+    """
+
+    init_args: dict[str, Any]
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "__init__" in vars(cls):
+            cls.__init__ = _recording(cls.__init__)  # type: ignore[method-assign]
+
+    @classmethod
+    def offline_args(cls, init_args: dict[str, Any]) -> dict[str, Any]:
+        """The arguments for a rebuild whose weights come from a checkpoint: nothing is to be downloaded."""
+        return init_args
+
+
+def _recording(init: Any) -> Any:
+    signature = inspect.signature(init)
+
+    @functools.wraps(init)
+    def wrapper(self: Any, *args: Any, **kwargs: Any) -> None:
+        if "init_args" not in self.__dict__:  # the outermost class records; its super().__init__ does not
+            bound = signature.bind(self, *args, **kwargs)
+            self.__dict__["init_args"] = _flat(type(self).__name__, signature, bound)
+        init(self, *args, **kwargs)
+
+    return wrapper
+
+
+def _flat(owner: str, signature: inspect.Signature, bound: inspect.BoundArguments) -> dict[str, Any]:
+    """The bound arguments as one dict of keywords, checked and with lists and dicts copied."""
+    flat: dict[str, Any] = {}
+    for name, value in list(bound.arguments.items())[1:]:
+        kind = signature.parameters[name].kind
+        if kind is inspect.Parameter.VAR_POSITIONAL and value:
+            raise TypeError(f"{owner} takes *{name}, which cannot be recorded in a checkpoint; make them named arguments.")
+        flat.update(value if kind is inspect.Parameter.VAR_KEYWORD else {name: value})
+    return {name: _recordable(value, f"{owner}({name}=...)") for name, value in flat.items()}
+
+
+def _recordable(value: Any, where: str) -> Any:
+    if isinstance(value, PLAIN) or isinstance(value, Recorded):
+        return value
+    if isinstance(value, PurePath):
+        return str(value)
+    if isinstance(value, (list, tuple)):
+        return [_recordable(item, where) for item in value]
+    if isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
+        return {key: _recordable(item, where) for key, item in value.items()}
+    raise TypeError(
+        f"{where} is a {type(value).__module__}.{type(value).__qualname__}, which a checkpoint cannot record. "
+        "Pass plain values (numbers, strings, lists, dicts), or make it a subclass of ssl_lightning.Encoder."
+    )
+
+
+def class_path(cls: type) -> str:
+    """`package.module.Class`, as a config writes it."""
+    return f"{cls.__module__}.{cls.__qualname__}"
+
+
+def config_of(value: Any) -> Any:
+    """A recorded object as `{"class_path": ..., "init_args": {...}}`, of plain values only."""
+    if isinstance(value, Recorded):
+        return {"class_path": class_path(type(value)), "init_args": config_of(getattr(value, "init_args", {}))}
+    if isinstance(value, dict):
+        return {key: config_of(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [config_of(item) for item in value]
+    return value
+
+
+def rebuild(config: Any, trust: Iterable[str] = (), offline: bool = True) -> Any:
+    """The object that `config_of` described.
+
+    Only subclasses of `Recorded` are built, and only modules are imported that belong to this package, to an installed
+    plug-in, to a package named in `trust`, or that are imported already: a checkpoint cannot make Python run anything else.
+
+    Args:
+        config: what `config_of` returned.
+        trust: names of further top-level packages to import from.
+        offline: whether weights come from elsewhere, so that nothing is downloaded.
+
+    Raises:
+        ValueError: a class path is not to be trusted, or does not exist.
+    """
+    if isinstance(config, list):
+        return [rebuild(item, trust, offline) for item in config]
+    if not isinstance(config, dict):
+        return config
+    if "class_path" not in config:
+        return {key: rebuild(item, trust, offline) for key, item in config.items()}
+    cls = _trusted_class(str(config["class_path"]), trust)
+    init_args = rebuild(config.get("init_args") or {}, trust, offline)
+    return cls(**(cls.offline_args(init_args) if offline else init_args))
+
+
+def _trusted_class(path: str, trust: Iterable[str]) -> type[Recorded]:
+    module_name, _, name = path.rpartition(".")
+    packages = {"ssl_lightning", *trust}
+    packages.update(point.module.partition(".")[0] for group in GROUPS for point in entry_points(group=group))
+    package = module_name.partition(".")[0]
+    if package in packages:
+        try:
+            module = importlib.import_module(module_name)
+        except ImportError as error:
+            raise ValueError(f"The config names {path!r}, whose module cannot be imported: {error}.") from error
+    elif module_name in sys.modules:
+        module = sys.modules[module_name]
+    else:
+        raise ValueError(
+            f"The config names {path!r}, and {package!r} is neither an installed plug-in nor imported. "
+            f"If you trust it: load(path, trust=[{package!r}])."
+        )
+    cls = getattr(module, name, None)
+    if not (isinstance(cls, type) and issubclass(cls, Recorded)):
+        raise ValueError(f"The config names {path!r}, which is no method, encoder or datamodule of ssl_lightning.")
+    return cls

@@ -1,0 +1,111 @@
+"""All that crosses the border between a datamodule and a method.
+
+Notation for shapes: S samples in a batch; B rows (B = S, or fewer when short samples are packed into shared rows);
+N places in a row; C channels, H height, W width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple, TypedDict, get_args
+
+from torch import Tensor
+
+Strength = Literal["none", "weak", "strong", "strong_a", "strong_b"]
+"""How hard a view is augmented. `none` is the test transform, `weak` the geometry alone, `strong` the modality's whole
+recipe; `strong_a` and `strong_b` are its asymmetric pair (BYOL, arXiv 2006.07733, Table 6), equal to `strong` where a
+modality has none."""
+
+
+class View(NamedTuple):
+    """One look at the samples of a batch.
+
+    Args:
+        x: images [B, C, H, W], waves [B, T], token ids [B, N], ...
+        segment: [B, N] numbers the sample that a place belongs to, from 1; 0 is padding. None: every place is real.
+        position: [B, N] place within its sample. None: counted from the start of the row.
+    """
+
+    x: Tensor
+    segment: Tensor | None = None
+    position: Tensor | None = None
+
+
+class Tokens(NamedTuple):
+    """What `TokenEncoder.tokenize` makes of a view: x [B, N, D], with `segment` and `position` as in `View`."""
+
+    x: Tensor
+    segment: Tensor | None = None
+    position: Tensor | None = None
+
+
+class _Batch(TypedDict):
+    views: list[View]
+    index: Tensor
+    key: Tensor
+
+
+class Batch(_Batch, total=False):
+    """What a method's `step` receives.
+
+    `views`: the full views first, then the local ones, then the clean one, as its `ViewSpec` asked.
+    `index` [S]: the sample's number in its data set.
+    `key` [S], int64: the sample's random key, a hash of (seed, pass, index). A method draws masks, noise and negatives
+    from it and from nothing else (dropout apart).
+    `label` [S]: present where the data set has labels. A method never reads it.
+    """
+
+    label: Tensor
+
+
+class _Step(TypedDict):
+    loss: Tensor
+
+
+class Step(_Step, total=False):
+    """What a method's `step` returns.
+
+    `loss`: a finite scalar.
+    `embeddings` [S, D]: what the loss compares, for the collapse monitor; detached by the core.
+    `logs`: further scalars, logged as `train/<name>`.
+    """
+
+    embeddings: Tensor
+    logs: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class ViewSpec:
+    """What a method asks of a datamodule; never a transform.
+
+    Args:
+        full: number of views at full size.
+        local: number of small crops (multi-crop, arXiv 2006.09882, Section 3.3).
+        local_size: side of a small crop in the modality's unit (pixels); None lets the datamodule choose.
+        strength: one strength for all full views, or a tuple with one each. Local views use the last one.
+        clean: whether to add one view made by the test transform, last.
+
+    Raises:
+        ValueError: a count is negative, there is no view at all, or the strengths do not fit.
+    """
+
+    full: int = 2
+    local: int = 0
+    local_size: int | None = None
+    strength: Strength | tuple[Strength, ...] = "strong"
+    clean: bool = False
+
+    def __post_init__(self) -> None:
+        if self.full < 0 or self.local < 0 or self.full + self.local + self.clean == 0:
+            raise ValueError(f"ViewSpec needs at least one view and no negative count, got full={self.full}, local={self.local}.")
+        if isinstance(self.strength, tuple) and len(self.strength) != self.full:
+            raise ValueError(f"ViewSpec.strength has {len(self.strength)} entries for full={self.full} views; give one each.")
+        unknown = set(self.strengths) - set(get_args(Strength))
+        if unknown:
+            raise ValueError(f"ViewSpec.strength {sorted(unknown)} is unknown; choose from {', '.join(get_args(Strength))}.")
+
+    @property
+    def strengths(self) -> tuple[Strength, ...]:
+        """One strength for each full view."""
+        return self.strength if isinstance(self.strength, tuple) else (self.strength,) * self.full
