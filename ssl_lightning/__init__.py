@@ -1,0 +1,52 @@
+"""Self-supervised pretraining on PyTorch Lightning, with methods as plug-ins.
+
+Public names are imported on first use, so that `import ssl_lightning` costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from .version import __version__
+
+if TYPE_CHECKING:
+    from .checkpoint import load as load
+    from .datamodule import SSLDataModule as SSLDataModule
+    from .encoder import Encoder as Encoder
+    from .encoder import TokenEncoder as TokenEncoder
+    from .encoders.conv import ConvEncoder as ConvEncoder
+    from .encoders.timm import TimmEncoder as TimmEncoder
+    from .method import SSLMethod as SSLMethod
+    from .trainer import Trainer as Trainer
+    from .types import Batch as Batch
+    from .types import Step as Step
+    from .types import View as View
+    from .types import ViewSpec as ViewSpec
+
+_PUBLIC = {
+    "Batch": "types",
+    "ConvEncoder": "encoders.conv",
+    "Encoder": "encoder",
+    "SSLDataModule": "datamodule",
+    "SSLMethod": "method",
+    "Step": "types",
+    "TimmEncoder": "encoders.timm",
+    "TokenEncoder": "encoder",
+    "Trainer": "trainer",
+    "View": "types",
+    "ViewSpec": "types",
+    "load": "checkpoint",
+}
+
+__all__ = ["__version__", *sorted(_PUBLIC)]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'ssl_lightning' has no attribute {name!r}")
+    return getattr(importlib.import_module(f".{_PUBLIC[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return __all__
