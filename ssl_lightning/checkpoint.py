@@ -1,0 +1,232 @@
+"""Checkpoints: written whole or not at all, read with `weights_only`, and complete enough to rebuild their method."""
+
+from __future__ import annotations
+
+import os
+import time
+import zipfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+import yaml
+from pytorch_lightning.callbacks import Checkpoint as LightningCheckpoint
+from pytorch_lightning.plugins.io import TorchCheckpointIO
+
+from .record import class_path, config_of, rebuild
+
+if TYPE_CHECKING:
+    from .method import SSLMethod
+
+PATTERN = "step-{step:08d}.ckpt"
+
+
+class AtomicIO(TorchCheckpointIO):
+    """Writes to a temporary file in the same folder, then renames: a killed process leaves the old file or the new one."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
+        target = Path(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+        try:
+            with open(temporary, "wb") as file:
+                torch.save(checkpoint, file)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, target)
+        finally:
+            temporary.unlink(missing_ok=True)
+        folder = os.open(target.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
+        return read(path, map_location or "cpu")
+
+
+def is_whole(path: Path) -> bool:
+    """Whether the archive's checksums hold: a flipped bit or a torn end is found here, torch would load the former in silence."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.testzip() is None
+    except (zipfile.BadZipFile, OSError):
+        return False
+
+
+def read(path: str | Path, map_location: Any = "cpu") -> dict[str, Any]:
+    """The checkpoint's dictionary; tensors and plain values only.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is no whole checkpoint, or holds more than tensors and plain values.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no checkpoint {str(path)!r}.")
+    if not is_whole(path):
+        raise ValueError(f"{str(path)!r} is no whole checkpoint: it was cut off or damaged. `--resume auto` takes the newest whole one.")
+    try:
+        checkpoint: dict[str, Any] = torch.load(path, map_location=map_location, weights_only=True)
+    except Exception as error:
+        raise ValueError(f"{str(path)!r} holds more than tensors and plain values, and is not opened: {error}") from error
+    return checkpoint
+
+
+def find_newest(folder: Path) -> Path | None:
+    """The newest whole checkpoint of a `checkpoints` folder."""
+    return next((path for path in sorted(folder.glob("step-*.ckpt"), reverse=True) if is_whole(path)), None)
+
+
+def load(path: str | Path, trust: Iterable[str] = ()) -> SSLMethod:
+    """The method of a checkpoint, rebuilt from the config inside, with its weights, in eval mode on the CPU.
+
+    `load(path).backbone` is the pretrained encoder; `load(path)(view)` gives features [S, dim].
+
+    Args:
+        path: a checkpoint file, or a run folder, whose newest checkpoint is taken.
+        trust: further packages that the config may name; see `record.rebuild`.
+
+    Raises:
+        FileNotFoundError, ValueError: no checkpoint, no config inside, or a class that is not to be trusted.
+    """
+    path = Path(path)
+    if path.is_dir():
+        newest = find_newest(path / "checkpoints") or find_newest(path)
+        if newest is None:
+            raise FileNotFoundError(f"There is no whole checkpoint in {str(path)!r}.")
+        path = newest
+    checkpoint = read(path)
+    method: SSLMethod = rebuild(config_in(checkpoint, path)["model"], trust)
+    method.load_state_dict(checkpoint["state_dict"])
+    return method.eval()
+
+
+def config_in(checkpoint: dict[str, Any], path: str | Path = "The checkpoint") -> dict[str, Any]:
+    """The run's config that travels inside a checkpoint.
+
+    Raises:
+        ValueError: it has none, so it was not written by this package.
+    """
+    config = yaml.safe_load(checkpoint.get("config", ""))
+    if not isinstance(config, dict) or "model" not in config:
+        raise ValueError(f"{str(path)!r} holds no config; it was not written by ssl_lightning.")
+    return config
+
+
+def run_config(method: SSLMethod) -> str:
+    """The run's config as YAML: what the command line parsed, else what the objects recorded."""
+    trainer = method._trainer
+    if trainer is not None and getattr(trainer, "config", None):
+        return str(trainer.config)
+    config = {"model": config_of(method)}
+    datamodule = getattr(trainer, "datamodule", None)
+    if datamodule is not None:
+        config["data"] = config_of(datamodule) if hasattr(datamodule, "init_args") else class_path(type(datamodule))
+    if hasattr(trainer, "plain_args"):
+        config["trainer"] = trainer.plain_args
+    return yaml.safe_dump(config, sort_keys=False)
+
+
+def record_run(method: SSLMethod, checkpoint: dict[str, Any]) -> None:
+    """Adds the config, and what was resolved, to a checkpoint that is being written."""
+    checkpoint["config"] = run_config(method)
+    checkpoint["method"] = class_path(type(method))
+    checkpoint["resolved"] = {"precision": str(method.trainer.precision)}
+
+
+def check_resume(method: SSLMethod, checkpoint: dict[str, Any]) -> None:
+    """Refuses a checkpoint that this run could load but not go on from.
+
+    Raises:
+        ValueError: it is another method's, or (in `fit`) the position in the data would be lost.
+    """
+    theirs, ours = checkpoint.get("method"), class_path(type(method))
+    if theirs is not None and theirs != ours:
+        raise ValueError(f"The checkpoint was written by {theirs}, this run's method is {ours}.")
+    datamodule = getattr(method.trainer, "datamodule", None)
+    if method.trainer.state.fn != "fit" or "loops" not in checkpoint:
+        return
+    if datamodule is None or type(datamodule).__qualname__ not in checkpoint:
+        name = "plain loaders" if datamodule is None else type(datamodule).__qualname__
+        raise ValueError(
+            f"The checkpoint holds no position for {name}: going on would start its data anew in silence. "
+            "Resume with the datamodule of the run, or use ssl_lightning.load(path) to start from its weights."
+        )
+
+
+class Checkpoint(LightningCheckpoint):
+    """Writes `checkpoints/step-<optimizer steps>.ckpt` in the run folder, after the probes of that step.
+
+    Args:
+        enabled: whether to write any.
+        every_n_epochs: one on each n-th epoch's last step.
+        minutes: and one when this many minutes passed since the last; 0 for none.
+        keep: how many of the newest stay.
+        keep_every_n_epochs: those of each n-th epoch stay besides; 0 for none.
+    """
+
+    def __init__(
+        self, enabled: bool = True, every_n_epochs: int = 1, minutes: float = 10.0, keep: int = 2, keep_every_n_epochs: int = 0
+    ) -> None:
+        if every_n_epochs < 1 or keep < 1 or keep_every_n_epochs < 0 or minutes < 0:
+            raise ValueError(
+                f"Checkpoint needs every_n_epochs >= 1, keep >= 1, keep_every_n_epochs >= 0 and minutes >= 0, got "
+                f"{every_n_epochs}, {keep}, {keep_every_n_epochs}, {minutes}."
+            )
+        self.enabled = enabled
+        self.every_n_epochs = every_n_epochs
+        self.minutes = minutes
+        self.keep = keep
+        self.keep_every_n_epochs = keep_every_n_epochs
+        self.folder: Path | None = None  # set by the run folder
+        self.last: Path | None = None
+        self._kept: set[Path] = set()
+        self._kept_names: list[str] = []
+        self._last_time = time.monotonic()
+
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        self._last_time = time.monotonic()
+        if self.folder is not None:
+            self._kept = {self.folder / name for name in self._kept_names}
+
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        epoch_ends = batch_idx + 1 == trainer.num_training_batches
+        if (batch_idx + 1) % trainer.accumulate_grad_batches and not epoch_ends:
+            return  # half an accumulated batch is no place to go on from
+        epoch = trainer.current_epoch + 1
+        due = epoch_ends and (epoch % self.every_n_epochs == 0 or epoch == trainer.max_epochs)
+        if due or trainer.global_step == trainer.max_steps or self._late(trainer, batch_idx):
+            self.save(trainer, keep=bool(self.keep_every_n_epochs) and epoch_ends and epoch % self.keep_every_n_epochs == 0)
+
+    def _late(self, trainer: Any, batch_idx: int) -> bool:
+        """Whether `minutes` have passed; with several processes rank 0 decides for all, on every 50th batch."""
+        if not self.minutes or (trainer.world_size > 1 and batch_idx % 50):
+            return False
+        late = time.monotonic() - self._last_time > 60 * self.minutes
+        return bool(trainer.strategy.broadcast(late)) if trainer.world_size > 1 else late
+
+    def on_train_end(self, trainer: Any, pl_module: Any) -> None:
+        if self.last is None or self.last.name != PATTERN.format(step=trainer.global_step):
+            self.save(trainer)  # stopped early: by a callback, or by max_time
+
+    def save(self, trainer: Any, keep: bool = False) -> None:
+        """Writes a checkpoint of this step, then removes those that need not stay."""
+        if not self.enabled or self.folder is None:
+            return
+        path = self.folder / PATTERN.format(step=trainer.global_step)
+        self._kept |= {path} if keep else set()
+        trainer.save_checkpoint(path)
+        self.last, self._last_time = path, time.monotonic()
+        if trainer.is_global_zero:
+            older = sorted(set(self.folder.glob("step-*.ckpt")) - self._kept - {path}, reverse=True)
+            for old in older[self.keep - 1 :]:
+                old.unlink(missing_ok=True)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"kept": sorted(path.name for path in self._kept)}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._kept_names = list(state_dict["kept"])

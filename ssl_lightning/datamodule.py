@@ -1,0 +1,343 @@
+"""The base of all datamodules: an endless, resumable order of samples, cut into batches of augmented views."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, ClassVar, Literal, Protocol
+
+import os
+
+import torch
+from pytorch_lightning import LightningDataModule
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+from .augment.random import fold, permutation, sample_keys
+from .record import Recorded
+from .sources import Source, Subset, holdout
+from .types import Batch, Strength, View, ViewSpec
+
+Split = Literal["train", "val", "test"]
+
+
+class Stream:
+    """The training loader: one lazy endless iterator that outlives epochs, so that a resumed run meets the same batches.
+
+    No `DataLoader`, so that Lightning injects no sampler and restarts nothing between epochs.
+    """
+
+    def __init__(self, make: Callable[[], Iterable[Any]], steps: int) -> None:
+        self.make, self.steps = make, steps
+        self.iterator: Iterator[Any] | None = None
+
+    def __len__(self) -> int:
+        return self.steps
+
+    def __iter__(self) -> Stream:
+        return self
+
+    def __next__(self) -> Any:
+        if self.iterator is None:  # first use: by now everything is restored
+            self.iterator = iter(self.make())
+        return next(self.iterator)
+
+
+class Draws:
+    """Batches of draws, endlessly, from a position on. Place p holds the draw `pass * n + permutation(seed, pass)[p % n]`
+    with pass = p // n. Each process takes its part of each batch, so that their number does not change the order."""
+
+    def __init__(self, n: int, seed: int, position: int, batch_size: int, rank: int, world_size: int) -> None:
+        self.n, self.seed, self.position, self.batch_size = n, seed, position, batch_size
+        share = batch_size // world_size
+        self.part = slice(rank * share, (rank + 1) * share)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        position, pass_, order = self.position, -1, torch.empty(0)
+        while True:
+            draws: list[int] = []
+            while len(draws) < self.batch_size:
+                if position // self.n != pass_:
+                    pass_ = position // self.n
+                    order = permutation(self.seed, pass_, self.n)
+                start = position % self.n
+                take = order[start : start + self.batch_size - len(draws)].tolist()
+                draws += [pass_ * self.n + index for index in take]
+                position += len(take)
+            yield draws[self.part]
+
+
+class Fetch(Dataset[dict[str, Any]]):
+    """Fetches a whole batch of draws at once; augments it too where that happens in the workers."""
+
+    def __init__(self, source: Source, prepare: Callable[[dict[str, Any]], Any] | None = None) -> None:
+        self.source, self.prepare = source, prepare
+
+    def __getitems__(self, draws: Sequence[int]) -> Any:
+        draw = torch.as_tensor(draws)
+        index = draw % len(self.source)
+        batch = {"raw": self.source.fetch(index), "index": index, "pass": draw // len(self.source)}
+        if self.source.labels is not None:
+            batch["label"] = self.source.labels[index]
+        return self.prepare(batch) if self.prepare else batch
+
+    def __getitem__(self, draw: int) -> Any:
+        return self.__getitems__([draw])
+
+
+def _as_is(batch: Any) -> Any:
+    return batch
+
+
+class Describes(Protocol):
+    views: ViewSpec
+
+
+class SSLDataModule(Recorded, LightningDataModule):
+    """A family of data sets: raw samples (`source`) and how they are augmented (`transform`).
+
+    The rest is the framework's: the endless order, views, workers, labelled probe sets, the position in the checkpoint.
+    An author sets `default_encoders` and `default_epochs` and defines `source` and `transform`; `prepare_data` downloads.
+
+    Args:
+        batch_size: samples in a step, over all processes together: their number changes neither batch nor learning rate.
+        seed: of the order, of every augmentation, and of the generators at each step.
+        workers: processes that fetch; None takes none for data in memory, else one a core (at most 8).
+        augment_on: `worker` augments where the data is fetched, `device` where the model is; `auto` takes `device` for data
+            in memory or where there is an accelerator, else `worker`.
+        probe_sets: further labelled data sets to probe on, by name; their metrics are `probe/<name>/...`.
+        predict_split: the split whose vectors `predict` writes.
+    """
+
+    default_encoders: ClassVar[dict[str, dict[str, Any]]] = {}
+    """For each kind of encoder (`Encoder`, `TokenEncoder`) the config that suits this data."""
+    default_epochs: ClassVar[int] = 100
+    serves_local: ClassVar[bool] = False
+    """Whether `transform` makes local crops."""
+    class_names: Sequence[str] | None = None
+
+    def __init__(
+        self,
+        *,
+        batch_size: int = 128,
+        seed: int = 0,
+        workers: int | None = None,
+        augment_on: Literal["auto", "worker", "device"] = "auto",
+        probe_sets: dict[str, SSLDataModule] | None = None,
+        predict_split: Literal["train", "val", "test"] = "train",
+    ) -> None:
+        super().__init__()
+        if batch_size < 2:
+            raise ValueError(f"batch_size={batch_size} is too small; give at least 2.")
+        if workers is not None and workers < 0:
+            raise ValueError(f"workers={workers} is negative; give 0 or more.")
+        self.batch_size = batch_size
+        self.seed = seed
+        self.workers = workers
+        self.augment_on = augment_on
+        self.probe_sets = dict(probe_sets or {})
+        self.predict_split = predict_split
+        self.views: ViewSpec | None = None
+        self.transforms: list[nn.Module] = []
+        self._sources: dict[str, Source | None] = {}
+        self._base = 0
+        self._base_batches = 0
+
+    # What an author writes.
+
+    def source(self, split: Split) -> Source | None:
+        """The samples of a split, `train` at least; None where there is none. `val` may be left out: it is then a part of
+        the labelled training samples, withheld from the probes that watch a run."""
+        raise NotImplementedError(f"{type(self).__name__} must define source(split).")
+
+    def transform(self, strength: Strength, local_size: int | None = None) -> nn.Module:
+        """A batched module: `forward(raw, key)` turns a fetched batch and its keys [S] into the tensor of a view.
+
+        Args:
+            strength: how hard to augment; `none` is the test transform.
+            local_size: the side of a local crop; None for a full view.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must define transform(strength, local_size).")
+
+    def raw_features(self, raw: Any) -> Tensor:
+        """What one would use without learning, [S, D]: by default the numbers of the test transform, in a row."""
+        none: Tensor = self.transform("none")(raw, torch.zeros(len(raw), dtype=torch.int64))
+        return none.flatten(1)
+
+    # Splits.
+
+    def split(self, split: Split) -> Source | None:
+        """The samples of a split, made once; `val` falls back to a part of the labelled training samples."""
+        if split not in self._sources:
+            found = self.source(split)
+            train = self.source("train") if found is None and split == "val" else None
+            if train is not None and train.labels is not None:
+                found = Subset(train, holdout(train.labels)[1])
+            self._sources[split] = found
+        return self._sources[split]
+
+    def probe_splits(self) -> tuple[Source, Source] | None:
+        """The labelled samples that the live probes learn from, and those that they are judged by; None without labels."""
+        train, val = self.split("train"), self.split("val")
+        if train is None or train.labels is None or val is None or val.labels is None:
+            return None
+        return (Subset(train, holdout(train.labels)[0]) if self.source("val") is None else train), val
+
+    def probed(self) -> dict[str, SSLDataModule]:
+        """The labelled data sets to probe on, by the prefix of their metrics: this one's is ''."""
+        sets: dict[str, SSLDataModule] = {"": self, **{f"{name}/": data for name, data in self.probe_sets.items()}}
+        return {prefix: data for prefix, data in sets.items() if data.probe_splits() is not None}
+
+    # Views.
+
+    def prepare_data(self) -> None:
+        for data in self.probe_sets.values():
+            data.prepare_data()
+
+    def setup(self, stage: str) -> None:
+        self._base = self._base_batches = 0
+        self._sources.clear()
+        if self.trainer is not None:
+            self.serve(self.trainer.lightning_module)
+
+    def serve(self, method: Describes) -> None:
+        """Builds the transforms for the views that a method asks for.
+
+        Raises:
+            ValueError: this data has no such views, or fewer samples than a batch.
+        """
+        spec, name = method.views, type(method).__name__
+        if spec.local and not self.serves_local:
+            raise ValueError(f"{name} asks for {spec.local} local views; {type(self).__name__} has none.")
+        self.views = spec
+        self.transforms = [self.transform(strength) for strength in spec.strengths]
+        self.transforms += [self.transform(spec.strengths[-1] if spec.full else "strong", self.local_size(spec))] * spec.local
+        self.transforms += [self.transform("none")] * spec.clean
+        train = self.split("train")
+        samples = 0 if train is None else len(train)
+        if samples < self.batch_size:
+            raise ValueError(
+                f"{type(self).__name__} has {samples} training samples, fewer than batch_size={self.batch_size}; "
+                f"set --data.batch_size {max(2, samples)} or less."
+            )
+
+    def local_size(self, spec: ViewSpec) -> int | None:
+        """The side of a local crop: what the method asked for; a datamodule that serves local views may choose."""
+        return spec.local_size
+
+    def make_batch(self, fetched: dict[str, Any]) -> Batch:
+        """A fetched batch of raw samples -> the `Batch` of views, wherever it is."""
+        raw, index = fetched["raw"], fetched["index"]
+        key = sample_keys(self.seed, fetched["pass"], index)
+        views = [View(transform(raw, fold(key, number))) for number, transform in enumerate(self.transforms)]
+        batch: Batch = {"views": views, "index": index, "key": key}
+        if "label" in fetched:
+            batch["label"] = fetched["label"]
+        return batch
+
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        if not (isinstance(batch, dict) and "raw" in batch):
+            return batch
+        if batch.pop("clean", False):
+            key = torch.zeros_like(batch["index"])
+            clean = View(self._clean(batch.pop("raw"), key))
+            return {**batch, "views": [clean], "key": key}
+        return self.make_batch(batch)
+
+    @property
+    def in_workers(self) -> bool:
+        """Whether views are made where the data is fetched."""
+        if self.augment_on != "auto":
+            return self.augment_on == "worker"
+        train = self.split("train")
+        device = self.trainer.strategy.root_device.type if self.trainer is not None else "cpu"
+        return device == "cpu" and train is not None and not train.in_memory
+
+    # Loaders.
+
+    def train_dataloader(self) -> Stream:
+        train, world_size = self._train(), self._world_size
+        if self.batch_size % world_size:
+            raise ValueError(
+                f"batch_size={self.batch_size} counts the samples of all processes together and cannot be shared out among "
+                f"{world_size}; use a multiple, such as --data.batch_size {-(-self.batch_size // world_size) * world_size}."
+            )
+        return Stream(self._make_loader, len(train) // self.batch_size)
+
+    def _make_loader(self) -> Iterable[Any]:
+        train = self._train()
+        self._base, self._base_batches = self.position, self._batches_done
+        rank = self.trainer.global_rank if self.trainer is not None else 0
+        draws = Draws(len(train), self.seed, self._base, self.batch_size, rank, self._world_size)
+        return self._loader(Fetch(train, self.make_batch if self.in_workers else None), draws)
+
+    def _loader(self, dataset: Fetch, draws: Iterable[list[int]]) -> DataLoader[Any]:
+        workers = self.workers
+        if workers is None:
+            workers = 0 if dataset.source.in_memory else min(8, os.cpu_count() or 1)
+        return DataLoader(
+            dataset,
+            batch_sampler=draws,  # type: ignore[arg-type]
+            collate_fn=_as_is,
+            num_workers=workers,
+            pin_memory=self.trainer is not None and self.trainer.strategy.root_device.type == "cuda",
+            generator=torch.Generator().manual_seed(self.seed),  # else a loader draws its workers' seed from the global one
+        )
+
+    def _evaluation_loader(self, split: Split) -> list[DataLoader[Any]]:
+        source = self.split(split)
+        if source is None:
+            raise ValueError(f"{type(self).__name__} has no {split} split.")
+        self._clean = self.transform("none")
+        rank = self.trainer.global_rank if self.trainer is not None else 0
+        mine = range(rank, len(source), self._world_size)
+        batches = [list(mine[start : start + self.batch_size]) for start in range(0, len(mine), self.batch_size)]
+        return [self._loader(Fetch(source, _mark_clean), batches)]
+
+    def val_dataloader(self) -> list[DataLoader[Any]]:
+        """The validation split for `validate`. In `fit` there is none: probes watch the run, at their own pace."""
+        fitting = self.trainer is not None and self.trainer.state.fn == "fit"
+        return [] if fitting else self._evaluation_loader("val")
+
+    def test_dataloader(self) -> list[DataLoader[Any]]:
+        return self._evaluation_loader("test")
+
+    def predict_dataloader(self) -> list[DataLoader[Any]]:
+        return self._evaluation_loader(self.predict_split)
+
+    def _train(self) -> Source:
+        train = self.split("train")
+        if train is None:
+            raise ValueError(f"{type(self).__name__} has no training split.")
+        return train
+
+    @property
+    def _world_size(self) -> int:
+        return self.trainer.world_size if self.trainer is not None else 1
+
+    # The position.
+
+    @property
+    def _batches_done(self) -> int:
+        return self.trainer.fit_loop.epoch_loop.batch_progress.total.processed if self.trainer is not None else 0
+
+    @property
+    def position(self) -> int:
+        """How many samples of the endless order the training has consumed (not: prefetched)."""
+        return self._base + (self._batches_done - self._base_batches) * self.batch_size
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"position": self.position, "samples": len(self._train()), "seed": self.seed}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        here = {"samples": len(self._train()), "seed": self.seed}
+        for name, value in here.items():
+            if state_dict[name] != value:
+                raise ValueError(
+                    f"The checkpoint was trained with {name}={state_dict[name]}, this run has {name}={value}: the order of the "
+                    f"samples would change. Resume with the data and seed of the run, or start from its weights with ssl_lightning.load."
+                )
+        self._base, self._base_batches = int(state_dict["position"]), self._batches_done
+
+
+def _mark_clean(batch: dict[str, Any]) -> dict[str, Any]:
+    return {**batch, "clean": True}

@@ -1,0 +1,85 @@
+"""Between processes: who am I, rows of all processes with gradient, means. Without a process group there is one process."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+
+
+def world_size() -> int:
+    """Number of processes."""
+    return dist.get_world_size() if _together() else 1
+
+
+def rank() -> int:
+    """Number of this process, from 0."""
+    return dist.get_rank() if _together() else 0
+
+
+def row_counts(x: Tensor) -> list[int]:
+    """Number of rows that each process holds, in the order of ranks. On an accelerator this waits for it."""
+    if world_size() == 1:
+        return [len(x)]
+    counts = torch.empty(world_size(), dtype=torch.int64, device=x.device)
+    dist.all_gather_into_tensor(counts, torch.tensor([len(x)], device=x.device))
+    return [int(count) for count in counts.tolist()]
+
+
+def gather(x: Tensor, sizes: Sequence[int] | None = None) -> Tensor:
+    """Rows of all processes, in the order of ranks, with gradient to each of them.
+
+    The gradient of a row is the sum over what all processes did with it. So where each process takes a share of a joint
+    loss, the shares' gradients meet at the sample's own process (the gathering of SimCLR, arXiv 2002.05709, Section 2.2).
+    Every process must call it, and run the backward pass through it.
+
+    Args:
+        x: [B, ...] of any dtype. B may differ between processes, the other dimensions and the dtype may not.
+        sizes: what `row_counts` returned, where it is known already.
+
+    Returns:
+        [sum of B, ...]; `x` itself in a single process.
+    """
+    if world_size() == 1:
+        return x
+    gathered: Tensor = _Gather.apply(x, row_counts(x) if sizes is None else sizes)
+    return gathered
+
+
+def reduce_mean(x: Tensor) -> Tensor:
+    """Mean over processes of a tensor of equal shape, without gradient."""
+    if world_size() == 1:
+        return x.detach()
+    total = x.detach().clone()
+    dist.all_reduce(total)
+    return total / world_size()
+
+
+def _together() -> bool:
+    return dist.is_available() and dist.is_initialized()
+
+
+class _Gather(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, sizes: Sequence[int]) -> Tensor:
+        start = sum(sizes[: dist.get_rank()])
+        ctx.own = slice(start, start + len(x))
+        most = max(sizes)
+        padded = F.pad(x, (0, 0) * (x.ndim - 1) + (0, most - len(x))).contiguous()
+        everyone = x.new_empty((len(sizes) * most, *x.shape[1:]))  # [W * most, ...]
+        dist.all_gather_into_tensor(everyone, padded)
+        if min(sizes) == most:
+            return everyone
+        return torch.cat([part[:size] for part, size in zip(everyone.split(most), sizes, strict=True)])
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor, None]:
+        total = grad_output.clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(total)
+        return total[ctx.own], None

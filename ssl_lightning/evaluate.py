@@ -1,0 +1,241 @@
+"""How good features are: the protocol of a run's closing table, one for raw, untrained and pretrained features alike.
+
+Notation for shapes: M labelled samples, Q queries, D features, K classes.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+SIMILARITIES_AT_ONCE = 2**22
+"""Bound on the similarities that `knn_predict` holds at a time (16 MiB in float32)."""
+
+STRENGTHS = tuple(10.0**power for power in range(-4, 3))
+"""Values of C that cross-validation chooses from; C weighs the data against the L2 penalty."""
+
+FOLD_SAMPLES = 2_000
+"""Up to this many labelled samples C is chosen by 5 folds; above, by one hold-out of 20 % of at most 5,000 samples."""
+
+ROWS = {"raw": "raw features", "untrained": "untrained encoder", "pretrained": "pretrained encoder"}
+COLUMNS = {"knn": "kNN, all labels", "knn_10": "kNN, few labels", "linear": "linear, all labels", "linear_10": "linear, few labels"}
+
+Floats = NDArray[np.floating[Any]]
+Integers = NDArray[np.int64]
+Cell = dict[str, float]
+
+
+def knn_predict(bank: Tensor, labels: Tensor, queries: Tensor, num_classes: int, k: int = 20, temperature: float = 0.07) -> Tensor:
+    """Each query's k nearest neighbours by cosine vote for their class with weight exp(similarity / temperature).
+
+    Wu et al. 2018, "Unsupervised Feature Learning via Non-Parametric Instance Discrimination" (arXiv 1805.01978, Section
+    3.4, tau = 0.07; k = 200 there for a bank of 1.3 million, 20 here for banks of thousands).
+
+    Args:
+        bank: [M, D] features of labelled samples.
+        labels: [M] their classes, 0 to num_classes - 1.
+        queries: [Q, D] features to classify, on the same device.
+        num_classes: K.
+        k: neighbours that vote; at most M of them.
+        temperature: the smaller, the more the nearest decide.
+
+    Returns:
+        [Q, K] each class's share of the vote; a row sums to 1.
+
+    Raises:
+        ValueError: the bank is empty, its labels do not match it, or k or temperature is not positive.
+    """
+    if len(bank) == 0 or len(labels) != len(bank):
+        raise ValueError(f"knn_predict needs one label for each of at least one bank feature, got {len(bank)} features, {len(labels)} labels.")
+    if k < 1 or temperature <= 0:
+        raise ValueError(f"knn_predict needs k >= 1 and temperature > 0, got k={k}, temperature={temperature}.")
+    k = min(k, len(bank))
+    bank, labels = F.normalize(bank.float(), dim=1), labels.long()
+    scores = torch.zeros(len(queries), num_classes, device=bank.device)
+    rows = max(1, SIMILARITIES_AT_ONCE // len(bank))
+    for start in range(0, len(queries), rows):
+        similarity = F.normalize(queries[start : start + rows].float(), dim=1) @ bank.T  # [rows, M]
+        nearest, place = similarity.topk(k, dim=1)  # [rows, k]
+        weight = (nearest / temperature).softmax(dim=1)  # exp(s / T) over their sum: no overflow at a small temperature
+        scores[start : start + rows].scatter_add_(1, labels[place], weight)
+    return scores
+
+
+def labelled_draw(labels: Integers, per_class: int, seed: int, draw: int) -> Integers:
+    """Positions of `per_class` samples of each class (all of a smaller class), a function of the labels, seed and draw alone.
+
+    So every row of a table, whatever its features, is given the same labels.
+    """
+    random = np.random.default_rng([seed, draw])
+    return np.concatenate([random.permutation(np.flatnonzero(labels == label))[:per_class] for label in np.unique(labels)])
+
+
+def linear_accuracy(train_x: Floats, train_y: Integers, test_x: Floats, test_y: Integers) -> float:
+    """Test accuracy of L2-penalised logistic regression, its C chosen by cross-validation on the training samples alone.
+
+    The C of the highest mean log-likelihood on held-out samples among `STRENGTHS`; then one fit on all samples. Up to
+    `FOLD_SAMPLES` samples by 5 stratified folds (fewer where a class has fewer samples), above by one hold-out, so that
+    60,000 samples cost little more than their last fit. The features are taken as they come: standardise them before.
+
+    Args:
+        train_x: [M, D] features.
+        train_y: [M] classes, at least two.
+        test_x: [Q, D] features.
+        test_y: [Q] classes.
+
+    Returns:
+        Accuracy as a fraction.
+    """
+    model = _regression(_cross_validated(train_x, train_y))
+    _fit(model, train_x, train_y)
+    return float(np.mean(model.predict(test_x) == test_y))
+
+
+def closing_row(
+    train_x: Tensor | Floats,
+    train_y: Tensor | Integers,
+    test_x: Tensor | Floats,
+    test_y: Tensor | Integers,
+    *,
+    labels_per_class: int = 10,
+    draws: int = 5,
+    seed: int = 0,
+) -> dict[str, Cell]:
+    """One row of the closing table: how well kNN and logistic regression read the classes off these features.
+
+    kNN sees the features as they are; for logistic regression they are standardised by the mean and deviation of the whole
+    training part, which takes no label. With few labels, both see the same `draws` stratified samples of the training part.
+
+    Args:
+        train_x: [M, D] features of the training part.
+        train_y: [M] its classes, integers from 0.
+        test_x: [Q, D] features of the test part.
+        test_y: [Q] its classes.
+        labels_per_class: labels a class in `knn_10` and `linear_10`; a smaller class gives what it has.
+        draws: how many samples of labels.
+        seed: fixes the draws, the same for every row of a table.
+
+    Returns:
+        `knn`, `linear` (all labels), `knn_10`, `linear_10` (few), each `{"mean", "std", "n"}`: accuracy as a fraction, its
+        deviation over n draws (n - 1 in the denominator; 0 for a single one).
+
+    Raises:
+        ValueError: shapes do not match, a feature is not finite, a label is negative, or there are fewer than two classes.
+    """
+    if labels_per_class < 1 or draws < 1:
+        raise ValueError(f"closing_row needs at least one label a class and one draw, got {labels_per_class} and {draws}.")
+    x, y = _checked("training", train_x, train_y)
+    test, answers = _checked("test", test_x, test_y)
+    if x.shape[1] != test.shape[1]:
+        raise ValueError(f"The training features have {x.shape[1]} columns and the test features {test.shape[1]}; use one encoder for both.")
+    if len(np.unique(y)) < 2:
+        raise ValueError(f"The training labels hold a single class ({y[0]}); an accuracy needs at least two.")
+    classes = int(max(y.max(), answers.max())) + 1
+    mean, deviation = x.mean(axis=0), x.std(axis=0)
+    deviation[deviation <= 1e-6 * np.abs(x).max(axis=0)] = 1.0  # constant up to rounding
+    scaled, scaled_test = (x - mean) / deviation, (test - mean) / deviation
+
+    def knn(labelled: Integers | slice) -> float:
+        bank, labels = torch.from_numpy(x[labelled]), torch.from_numpy(y[labelled])
+        scores = knn_predict(bank, labels, torch.from_numpy(test), classes)
+        return float(np.mean(scores.argmax(dim=1).numpy() == answers))
+
+    def linear(labelled: Integers | slice) -> float:
+        return linear_accuracy(scaled[labelled], y[labelled], scaled_test, answers)
+
+    few = [labelled_draw(y, labels_per_class, seed, draw) for draw in range(draws)]
+    return {
+        "knn": _cell([knn(slice(None))]),
+        "knn_10": _cell([knn(labelled) for labelled in few]),
+        "linear": _cell([linear(slice(None))]),
+        "linear_10": _cell([linear(labelled) for labelled in few]),
+    }
+
+
+def format_table(final: dict[str, dict[str, Cell]]) -> str:
+    """The closing table as text of at most 80 columns: percent, `±` deviation over the draws, `*` at the best of a column."""
+    rows = [row for row in ROWS if row in final]
+    draws = max((int(final[row][column]["n"]) for row in rows for column in COLUMNS), default=1)
+    lines = [
+        f"Test accuracy in %; few labels: mean ± deviation over {draws} draws; * best",
+        f"{'':20}{'kNN':^28}  {'linear':^28}".rstrip(),
+        f"{'':20}" + "".join(f"{title:>14}" for title in ("all labels", "few labels") * 2),
+    ]
+    best = {column: max(round(100 * final[row][column]["mean"], 1) for row in rows) for column in COLUMNS} if rows else {}
+    for row in rows:
+        cells = [_percent(final[row][column], best[column]) for column in COLUMNS]
+        lines.append(f"{ROWS[row]:20}" + "".join(f"{cell:>14}" for cell in cells))
+    gains = [
+        f"{100 * (final['pretrained']['linear_10']['mean'] - final[row]['linear_10']['mean']):+.1f} over {ROWS[row]}"
+        for row in rows
+        if row != "pretrained" and "pretrained" in rows
+    ]
+    return "\n".join(lines + (["", f"Points won by pretraining (linear, few labels): {', '.join(gains)}"] if gains else []))
+
+
+def _percent(cell: Cell, best: float) -> str:
+    value = round(100 * cell["mean"], 1)
+    deviation = f" ± {100 * cell['std']:.1f}" if cell["n"] > 1 else ""
+    return f"{value:.1f}{deviation}{'*' if value == best else ' '}"
+
+
+def _cell(accuracies: list[float]) -> Cell:
+    deviation = float(np.std(accuracies, ddof=1)) if len(accuracies) > 1 else 0.0
+    return {"mean": float(np.mean(accuracies)), "std": deviation, "n": len(accuracies)}
+
+
+def _checked(part: str, features: Tensor | Floats, labels: Tensor | Integers) -> tuple[Floats, Integers]:
+    """Features as float32 [M, D] and labels as int64 [M], on the CPU."""
+    x = torch.as_tensor(features).detach().to("cpu", torch.float32).flatten(1).numpy()
+    y = torch.as_tensor(labels).detach().to("cpu", torch.int64).numpy()
+    if len(x) == 0 or y.shape != (len(x),):
+        raise ValueError(f"The {part} part needs one label for each of at least one feature, got shapes {x.shape} and {y.shape}.")
+    if y.min() < 0:
+        raise ValueError(f"The {part} labels hold {y.min()}; classes are numbered from 0, and unlabelled samples must be left out.")
+    broken = int((~np.isfinite(x)).any(axis=1).sum())
+    if broken:
+        raise ValueError(f"{broken} of {len(x)} {part} features hold NaN or infinity; the encoder diverged (lower the learning rate).")
+    return x, y
+
+
+def _regression(strength: float) -> Any:
+    from sklearn.linear_model import LogisticRegression  # here: it takes a second to import, and kNN does not need it
+
+    return LogisticRegression(C=strength, max_iter=300, warm_start=True)
+
+
+def _fit(model: Any, x: Floats, y: Integers) -> None:
+    from sklearn.exceptions import ConvergenceWarning
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # 300 iterations for everyone is part of the protocol
+        model.fit(x, y)
+
+
+def _cross_validated(x: Floats, y: Integers) -> float:
+    """The C whose fits give held-out samples the highest mean log-likelihood."""
+    from sklearn.model_selection import StratifiedKFold, StratifiedShuffleSplit
+
+    smallest = int(np.bincount(y)[np.unique(y)].min())
+    if smallest < 2:
+        return 1.0  # nothing can be held out of such a class: scikit-learn's default
+    if len(y) > FOLD_SAMPLES:
+        kept = min(len(y), 5_000)
+        splits = list(StratifiedShuffleSplit(1, test_size=kept // 5, train_size=kept - kept // 5, random_state=0).split(x, y))
+    else:
+        splits = list(StratifiedKFold(min(5, smallest), shuffle=True, random_state=0).split(x, y))
+    likelihood = np.zeros(len(STRENGTHS))
+    for train, held_out in splits:
+        model = _regression(STRENGTHS[0])
+        for place, strength in enumerate(STRENGTHS):
+            model.set_params(C=strength)  # warm start: from the solution of the next smaller C
+            _fit(model, x[train], y[train])
+            log_p = model.predict_log_proba(x[held_out])
+            likelihood[place] += log_p[np.arange(len(held_out)), np.searchsorted(model.classes_, y[held_out])].mean()
+    return STRENGTHS[int(likelihood.argmax())]

@@ -1,0 +1,51 @@
+"""Heads: small networks between an encoder and a loss."""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+from torch import nn
+
+Norm = Literal["batch", "layer", "none"]
+
+
+def mlp(*dims: int, norm: Norm = "batch", last_norm: bool = False) -> nn.Sequential:
+    """Linear layers with a norm and a ReLU between them.
+
+    `mlp(dim, dim, 128, last_norm=True)` is SimCLR's projection head (Chen et al. 2020, arXiv 2002.05709, Section 2.1:
+    z = W2 relu(W1 h)) as its authors' code builds it: BatchNorm after both layers, no bias in either, and after the last
+    one a BatchNorm that scales but does not shift. The paper's text does not mention the norms.
+
+    A linear layer has a bias only where no norm follows, since a norm would cancel it.
+
+    Args:
+        dims: input size, hidden sizes, output size.
+        norm: "batch", "layer" (sees one sample at a time, so a batch may be split at will) or "none".
+        last_norm: whether the output is normalised too; without a shift, which would move all samples alike.
+
+    Raises:
+        ValueError: fewer than two dims, or an unknown norm.
+    """
+    if len(dims) < 2:
+        raise ValueError(f"mlp needs an input and an output size, got dims={dims}.")
+    if norm not in get_args(Norm):
+        raise ValueError(f"mlp(norm={norm!r}) is unknown; choose from {', '.join(get_args(Norm))}.")
+    layers: list[nn.Module] = []
+    for i in range(1, len(dims)):
+        last = i == len(dims) - 1
+        normed = norm != "none" and (last_norm or not last)
+        layers.append(nn.Linear(dims[i - 1], dims[i], bias=not normed))
+        if normed:
+            layers.append(_norm(norm, dims[i], shift=not last))
+        if not last:
+            layers.append(nn.ReLU(inplace=True))
+    return nn.Sequential(*layers)
+
+
+def _norm(norm: Norm, dim: int, shift: bool) -> nn.Module:
+    if norm == "layer":
+        return nn.LayerNorm(dim, bias=shift)
+    batch_norm = nn.BatchNorm1d(dim)
+    if not shift:
+        batch_norm.register_parameter("bias", None)
+    return batch_norm

@@ -1,0 +1,92 @@
+"""Losses: tensors -> scalar. No Lightning and no process group in here: a method gathers, a loss computes.
+
+Notation for shapes: B samples on this process, G samples on all of them, D features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+
+CHUNK = 2**22
+"""Similarities held at once: 16 MiB in float32. 1,024 samples in two views need one chunk."""
+
+
+def nt_xent(z1: Tensor, z2: Tensor, temperature: float, sizes: Sequence[int] | None = None, rank: int = 0) -> Tensor:
+    """NT-Xent: picks each sample's other view out of all other views (Chen et al. 2020, arXiv 2002.05709, Equation 1).
+
+    Memory grows with G, not G squared: similarities are computed in chunks of anchors, and the gradient along with them.
+    Half-precision features are compared in float32, under autocast too.
+
+    With several processes, gather both views first. Each process then takes its own samples as anchors:
+
+        sizes = row_counts(z1)
+        loss = nt_xent(gather(z1, sizes), gather(z2, sizes), temperature, sizes, rank())
+
+    The sum over its anchors is scaled by W / 2G, W processes, so that the mean over processes, which is what
+    DistributedDataParallel makes of the gradients, is the loss of one process with all samples, however many each has.
+
+    Args:
+        z1: features of the first view [G, D], of any length: they are l2-normalised here.
+        z2: features of the second view [G, D].
+        temperature: divides the cosine similarities (the paper's tau; 0.1 to 0.5 in Table 5).
+        sizes: number of samples that came from each process, in the order of ranks. None: one process, B = G.
+        rank: which of them is this process.
+
+    Returns:
+        A scalar of at least float32. Zero for a single sample, which has nothing to be told apart from.
+
+    Raises:
+        ValueError: the shapes differ, the temperature is not positive, or `sizes` do not add up to G.
+    """
+    sizes = [len(z1)] if sizes is None else sizes
+    if z1.ndim != 2 or z1.shape != z2.shape:
+        raise ValueError(f"nt_xent compares two views [G, D] of the same samples, got {tuple(z1.shape)} and {tuple(z2.shape)}.")
+    if not temperature > 0:
+        raise ValueError(f"nt_xent divides by the temperature, which must be positive, got {temperature}.")
+    if sum(sizes) != len(z1) or not 0 <= rank < len(sizes):
+        raise ValueError(f"nt_xent got {len(z1)} samples, but sizes={list(sizes)} and rank={rank}; gather both views from all processes first.")
+    start = sum(sizes[:rank])
+    with torch.autocast(z1.device.type, enabled=False):
+        z = torch.stack((z1, z2), dim=1).flatten(0, 1)  # [2G, D], the views of sample k at 2k and 2k + 1
+        z = F.normalize(z.to(torch.promote_types(z.dtype, torch.float32)), dim=1)
+        total: Tensor = _NTXentSum.apply(z, temperature, 2 * start, 2 * (start + sizes[rank]))
+        return total * (len(sizes) / len(z))
+
+
+class _NTXentSum(torch.autograd.Function):
+    """Sum of l(i, j) over the anchors i in [start, stop); its gradient is ready when the value is."""
+
+    @staticmethod
+    def forward(ctx: Any, z: Tensor, temperature: float, start: int, stop: int) -> Tensor:
+        loss = z.new_zeros(())
+        grad = torch.zeros_like(z) if ctx.needs_input_grad[0] else None
+        rows = max(1, CHUNK // len(z))
+        for first in range(start, stop, rows):
+            anchors = slice(first, min(first + rows, stop))
+            i = torch.arange(anchors.start, anchors.stop, device=z.device)
+            row, j = i - first, i ^ 1  # j: the other view of the same sample
+            a = z[anchors] / temperature  # [c, D]
+            s = a @ z.T  # [c, 2G]
+            s[row, i] = -torch.inf  # k != i
+            log_p = s.log_softmax(dim=1)
+            loss -= log_p[row, j].sum()
+            if grad is not None:
+                ds = log_p.exp_()  # dl/ds = p - [k = j]
+                ds[row, j] -= 1
+                grad[anchors].addmm_(ds, z, alpha=1 / temperature)
+                grad.addmm_(ds.T, a)
+        if grad is not None:
+            ctx.save_for_backward(grad)
+        return loss
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor, None, None, None]:
+        (grad,) = ctx.saved_tensors
+        return grad_output * grad, None, None, None

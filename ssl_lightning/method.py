@@ -1,0 +1,166 @@
+"""The base of all methods: turns `step(batch)` into training."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import torch
+from pytorch_lightning import LightningModule
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
+from torch import Tensor
+
+from .augment.random import mix
+from .checkpoint import check_resume, record_run
+from .ema import EMA
+from .encoder import Encoder
+from .optim import OptimizerSpec
+from .record import Recorded
+from .types import Batch, Step, View, ViewSpec
+
+STEP_KEYS = frozenset(("loss", "embeddings", "logs"))
+
+
+class SSLMethod(Recorded, LightningModule):
+    """A self-supervised method: what it looks at (`views`), what it adds to the encoder (`__init__`), its loss (`step`).
+
+    Optimizer, schedule, EMA updates, seeding, logging and probes are the framework's. Every argument after `encoder` is
+    keyword-only and has a default, so that `Method(encoder)` always builds.
+
+    Args:
+        encoder: the network to pretrain.
+        optimizer: a key of the class's `optimizers`; None takes the first, the paper's.
+        lr: learning rate at the optimizer's reference batch size; None takes the paper's.
+        weight_decay: None takes the paper's. Biases and norm layers have none.
+        warmup_epochs: epochs of linear warm-up, at most a tenth of the run; None takes the paper's.
+    """
+
+    views: ViewSpec = ViewSpec()
+    optimizers: ClassVar[dict[str, OptimizerSpec]] = {"adamw": OptimizerSpec("adamw", lr=1e-3, weight_decay=1e-4)}
+    """The paper's optimizer settings, as data; the first is the default."""
+    couples_samples: ClassVar[str] = ""
+    """Why several small batches do not give the loss of a large one ("its negatives come from the same batch");
+    empty where they do. Then `accumulate_grad_batches` is refused with this reason."""
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        *,
+        optimizer: str | None = None,
+        lr: float | None = None,
+        weight_decay: float | None = None,
+        warmup_epochs: float | None = None,
+    ) -> None:
+        super().__init__()
+        if not isinstance(encoder, Encoder):
+            raise TypeError(f"{type(self).__name__} needs an ssl_lightning.Encoder, got a {type(encoder).__qualname__}.")
+        self.encoder = encoder
+        name = optimizer or next(iter(self.optimizers))
+        if name not in self.optimizers:
+            raise ValueError(f"{type(self).__name__} has no settings for optimizer {name!r}; choose from {', '.join(self.optimizers)}.")
+        self.optimizer_spec = self.optimizers[name].with_changes(lr=lr, weight_decay=weight_decay, warmup_epochs=warmup_epochs)
+        self._last_step: dict[str, Any] | None = None
+
+    # What an author writes.
+
+    def step(self, batch: Batch) -> Step:
+        """Batch -> loss; the heart of a method."""
+        raise NotImplementedError(f"{type(self).__name__} must define step(batch).")
+
+    def after_update(self, out: dict[str, Any]) -> None:
+        """Called once after each optimizer step with what `step` returned: queues, prototypes, centres."""
+
+    @property
+    def backbone(self) -> Encoder:
+        """The network that the paper says to keep; exported, probed and called by `forward`."""
+        return self.encoder
+
+    def forward(self, view: View) -> Tensor:
+        """View of S samples -> features [S, dim] of the network to keep."""
+        return self.backbone(view)
+
+    # What the framework does with it.
+
+    @property
+    def teachers(self) -> list[EMA]:
+        """Every EMA teacher that the method built."""
+        return [module for module in self.modules() if isinstance(module, EMA)]
+
+    def setup(self, stage: str) -> None:
+        if stage == "fit" and self.couples_samples and self.trainer.accumulate_grad_batches > 1:
+            raise MisconfigurationException(
+                f"accumulate_grad_batches={self.trainer.accumulate_grad_batches} changes the loss of {type(self).__name__}: "
+                f"{self.couples_samples}. Use a larger batch_size, or more processes: they share their negatives."
+            )
+
+    def on_fit_start(self) -> None:
+        self._teachers = self.teachers
+        self._seed = int(getattr(getattr(self.trainer, "datamodule", None), "seed", 0))
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        """Seeds the default generators from (seed, batches done, rank), so that no generator's state need be saved."""
+        done = self.trainer.fit_loop.epoch_loop.batch_progress.total.processed
+        seed = mix(self._seed, done, self.global_rank)
+        torch.default_generator.manual_seed(seed)
+        if self.device.type == "cuda":
+            torch.cuda.manual_seed(seed)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
+        out: dict[str, Any] = dict(self.step(batch))
+        if not out.keys() <= STEP_KEYS or "loss" not in out:
+            raise ValueError(
+                f"{type(self).__name__}.step returned the keys {sorted(out)}; it must return 'loss', and may return "
+                "'embeddings' and 'logs' (a dict of scalars)."
+            )
+        self._last_step = out
+        return {"loss": out["loss"], "embeddings": out.get("embeddings"), "logs": out.get("logs", {})}
+
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        super().optimizer_step(*args, **kwargs)
+        if self._last_step is None:
+            return
+        if self._teachers:
+            progress = min(1.0, self.trainer.global_step / max(1, self.trainer.estimated_stepping_batches))
+            for teacher in self._teachers:
+                teacher.update(progress)
+        with torch.no_grad():
+            self.after_update(self._last_step)
+        self._last_step = None
+
+    def configure_optimizers(self) -> Any:
+        total = self.trainer.estimated_stepping_batches
+        if total == float("inf"):
+            raise MisconfigurationException(
+                f"{type(self).__name__}'s learning-rate schedule needs the length of the run: set max_epochs or max_steps."
+            )
+        steps_an_epoch = max(1.0, total / max(1, self.trainer.max_epochs or 1))
+        if self.trainer.max_steps > 0:
+            steps_an_epoch = self.trainer.num_training_batches / self.trainer.accumulate_grad_batches
+        batch_size = self._global_batch_size() * self.trainer.accumulate_grad_batches
+        optimizer, schedule = self.optimizer_spec.build(self, batch_size, int(total), steps_an_epoch)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def _global_batch_size(self) -> int:
+        size = getattr(getattr(self.trainer, "datamodule", None), "batch_size", None)
+        if size is None:  # plain loaders: Lightning counts per process
+            loader = self.trainer.train_dataloader
+            size = (getattr(loader, "batch_size", None) or self.optimizer_spec.reference_batch) * self.trainer.world_size
+        return int(size)
+
+    # Evaluation: the labelled splits of validate and test, and the vectors of predict.
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
+        return {"features": self(batch["views"][0]), "label": batch["label"]}
+
+    def test_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
+        return self.validation_step(batch, batch_idx)
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
+        return {"features": self(batch["views"][0]), "index": batch["index"]}
+
+    # Checkpoints.
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        record_run(self, checkpoint)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        check_resume(self, checkpoint)

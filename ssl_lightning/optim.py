@@ -1,0 +1,115 @@
+"""Optimizers and schedules: a paper's settings as data, and what makes torch objects of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal, get_args
+
+from torch import Tensor, nn
+from torch.optim import SGD, AdamW, Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+OptimizerName = Literal["adamw", "sgd"]
+Schedule = Literal["cosine", "constant"]
+
+
+@dataclass(frozen=True)
+class OptimizerSpec:
+    """A paper's optimizer settings.
+
+    Args:
+        name: "adamw" (arXiv 1711.05101) or "sgd" with momentum.
+        lr: learning rate at a batch of `lr_reference_batch`.
+        weight_decay: of weights; biases, norms and what a module exempts have none, see `parameter_groups`.
+        betas: AdamW's decay rates.
+        momentum: SGD's.
+        lr_reference_batch: the learning rate grows in proportion to batch / this (Goyal et al. 2017, arXiv 1706.02677);
+            None: `lr` holds at any batch size.
+        schedule: after the warm-up, "cosine" falls to zero (arXiv 1608.03983), "constant" stays.
+        warmup_epochs: length of the linear warm-up, in passes over the data.
+
+    Raises:
+        ValueError: an unknown name or schedule, or a number out of range.
+    """
+
+    name: OptimizerName = "adamw"
+    lr: float = 1e-3
+    weight_decay: float = 0.05
+    betas: tuple[float, float] = (0.9, 0.999)
+    momentum: float = 0.9
+    lr_reference_batch: int | None = 256
+    schedule: Schedule = "cosine"
+    warmup_epochs: float = 10.0
+
+    def __post_init__(self) -> None:
+        for field, known in (("name", get_args(OptimizerName)), ("schedule", get_args(Schedule))):
+            if getattr(self, field) not in known:
+                raise ValueError(f"OptimizerSpec({field}={getattr(self, field)!r}) is unknown; choose from {', '.join(known)}.")
+        for field in ("lr", "weight_decay", "warmup_epochs"):
+            if not getattr(self, field) >= 0:
+                raise ValueError(f"OptimizerSpec({field}={getattr(self, field)}) must not be negative.")
+        if self.lr_reference_batch is not None and self.lr_reference_batch < 1:
+            raise ValueError(f"OptimizerSpec(lr_reference_batch={self.lr_reference_batch}) must be at least 1, or None.")
+
+    def scaled_lr(self, batch_size: int) -> float:
+        """The peak learning rate for a batch of `batch_size` samples, counted over all processes."""
+        return self.lr if self.lr_reference_batch is None else self.lr * batch_size / self.lr_reference_batch
+
+    def build(self, module: nn.Module, batch_size: int, total_steps: int, warmup_steps: int) -> tuple[Optimizer, LambdaLR]:
+        """Optimizer of the module's trainable parameters, and its schedule, to be advanced after each optimizer step.
+
+        Args:
+            module: whose parameters to train.
+            batch_size: samples in one optimizer step, counted over all processes.
+            total_steps: optimizer steps of the whole training.
+            warmup_steps: optimizer steps of the warm-up, which are part of them.
+        """
+        groups, lr = parameter_groups(module, self.weight_decay), self.scaled_lr(batch_size)
+        optimizer: Optimizer
+        if self.name == "adamw":
+            optimizer = AdamW(groups, lr=lr, betas=self.betas, fused=True)
+        else:
+            optimizer = SGD(groups, lr=lr, momentum=self.momentum, fused=True)
+        # Lightning refuses to clip gradients for an optimizer that says it unscales them itself, even where nothing scales.
+        optimizer._step_supports_amp_scaling = False  # type: ignore[attr-defined]
+        final = 0.0 if self.schedule == "cosine" else 1.0
+        factor = partial(warmup_cosine, warmup_steps=warmup_steps, total_steps=total_steps, final=final)
+        return optimizer, LambdaLR(optimizer, factor)
+
+
+def warmup_cosine(step: int, warmup_steps: int, total_steps: int, final: float = 0.0) -> float:
+    """Factor on the learning rate of optimizer step `step`, counted from 0.
+
+    Rises linearly to 1 at step `warmup_steps`, from 1 / (warmup_steps + 1) so that no step is lost, then falls along half
+    a cosine to `final` at `total_steps` and stays there (Loshchilov & Hutter 2017, arXiv 1608.03983, Equation 5).
+    """
+    if step < warmup_steps:
+        return (step + 1) / (warmup_steps + 1)
+    progress = min(1.0, (step - warmup_steps) / max(1, total_steps - warmup_steps))
+    return final + (1 - final) * (1 + math.cos(math.pi * progress)) / 2
+
+
+def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """The trainable parameters in two groups, with weight decay and without; each of them once.
+
+    Without: biases and norms (one dimension or none), and what a submodule lists in `no_weight_decay`, names relative to
+    it, as a method (timm's way) or as an attribute.
+    """
+    exempt = {id(parameter) for child in module.modules() for parameter in _listed(child)}
+    decayed: list[Tensor] = []
+    plain: list[Tensor] = []
+    for parameter in module.parameters():
+        if parameter.requires_grad:
+            (plain if parameter.ndim <= 1 or id(parameter) in exempt else decayed).append(parameter)
+    groups = ({"params": decayed, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0.0})
+    return [group for group in groups if group["params"]]
+
+
+def _listed(module: nn.Module) -> Iterable[Tensor]:
+    """What `module.no_weight_decay` names; timm lists names that a variant lacks too."""
+    listed = getattr(module, "no_weight_decay", ())
+    names = set(listed() if callable(listed) else listed)
+    return [parameter for name, parameter in module.named_parameters(remove_duplicate=False) if name in names] if names else []

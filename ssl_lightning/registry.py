@@ -1,0 +1,139 @@
+"""Plug-ins by name: methods, datamodules and encoders found through entry points, imported only when asked for."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
+from functools import cached_property
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, NamedTuple
+
+from .source import summary
+
+
+class RegistryError(Exception):
+    """What is wrong with a name, in one line."""
+
+    def __str__(self) -> str:  # KeyError would show its repr
+        return str(self.args[0])
+
+
+class UnknownName(RegistryError, KeyError):
+    """No installed package registers this name."""
+
+
+class ContestedName(RegistryError, LookupError):
+    """Several packages register this name."""
+
+
+class BrokenPlugin(RegistryError, ImportError):
+    """The plug-in raises on import, or is no class."""
+
+
+class Plugin(NamedTuple):
+    """One line of a listing. `name` is what a user types: `package:name` where several packages claim the same."""
+
+    name: str
+    package: str
+    version: str
+    value: str
+    point: EntryPoint
+
+    @property
+    def path(self) -> str:
+        """`module.Class`."""
+        return self.value.replace(":", ".")
+
+    @property
+    def summary(self) -> str:
+        """First line of the class's docstring, read from its source without importing anything."""
+        return summary(self.point.module, self.point.attr)
+
+
+class Registry(Mapping[str, type[Any]]):
+    """The plug-ins of one entry-point group: a lazy mapping from name to class.
+
+    Iteration and `in` read metadata alone; `registry[name]` imports that one plug-in.
+
+    Args:
+        group: entry-point group, such as `ssl_lightning.methods`.
+
+    Raises:
+        UnknownName: on access; the message names the nearest known name and the installed ones.
+        ContestedName: on access, where two packages claim the name; choose with `package:name`.
+        BrokenPlugin: on access; the message names the package, its version, the entry point and the cause.
+    """
+
+    def __init__(self, group: str) -> None:
+        self.group = group
+        self.kind = group.rpartition(".")[2].removesuffix("s")
+
+    @cached_property
+    def plugins(self) -> dict[str, Plugin]:
+        """What is installed, sorted by name, from metadata alone."""
+        claims: dict[str, dict[tuple[str, str], EntryPoint]] = defaultdict(dict)
+        for point in entry_points(group=self.group):
+            package = _normal(point.dist.name) if point.dist else "?"
+            claims[point.name].setdefault((package, point.value), point)  # an editable install may be on sys.path twice
+        found = {}
+        for name, points in sorted(claims.items()):
+            for (package, value), point in sorted(points.items()):
+                shown = name if len(points) == 1 else f"{package}:{name}"
+                found[shown] = Plugin(shown, package, point.dist.version if point.dist else "?", value, point)
+        return found
+
+    def find(self, name: str) -> Plugin:
+        """The plug-in of this name, or of this `package:name`, from metadata alone."""
+        package, _, short = name.rpartition(":")
+        if name in self.plugins:
+            return self.plugins[name]
+        matches = [p for p in self.plugins.values() if p.point.name == short and (not package or p.package == _normal(package))]
+        if len(matches) == 1:
+            return matches[0]
+        if matches:
+            claimants = " and ".join(f"{p.package} {p.version} ({p.value})" for p in matches)
+            choices = " or ".join(p.name for p in matches)
+            raise ContestedName(f"Several packages claim the {self.kind} {short!r}: {claimants}. Choose {choices}.")
+        raise UnknownName(f"There is no {self.kind} {name!r}.{did_you_mean(name, self)} Installed: {', '.join(self) or 'none'}.")
+
+    def path(self, name: str) -> str:
+        """`module.Class` of this name, from metadata alone."""
+        return self.find(name).path
+
+    def name_of(self, path: str) -> str:
+        """The name under which `module.Class` is registered; the class's own name in lower case where it is not."""
+        return next((p.name for p in self.plugins.values() if p.path == path), path.rpartition(".")[2].lower())
+
+    def __getitem__(self, name: str) -> type[Any]:
+        plugin = self.find(name)
+        where = f"The {self.kind} {name!r} of {plugin.package} {plugin.version} ({plugin.value})"
+        try:
+            cls = plugin.point.load()
+        except (Exception, SystemExit) as error:  # a stranger's module may raise anything
+            cause = " ".join(f"{type(error).__name__}: {error}".split())
+            raise BrokenPlugin(f"{where} does not import: {cause}") from error
+        if not isinstance(cls, type):
+            raise BrokenPlugin(f"{where} is no class but {cls!r}.")
+        return cls
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.plugins
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.plugins)
+
+    def __len__(self) -> int:
+        return len(self.plugins)
+
+
+def did_you_mean(name: str, known: Any, prefix: str = "") -> str:
+    """` Did you mean 'x'?` for the nearest known name, or nothing."""
+    lower = {str(item).lower(): str(item) for item in known}
+    near = get_close_matches(name.lower(), lower, n=1)
+    return f" Did you mean {prefix + lower[near[0]]!r}?" if near else ""
+
+
+def _normal(package: str) -> str:
+    return re.sub(r"[-_.]+", "-", package).lower()

@@ -1,0 +1,88 @@
+"""Where raw samples come from: whole batches by index, with labels where there are any."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+class Source(ABC):
+    """Samples by index.
+
+    Attributes:
+        labels: [N] int64, or None.
+        in_memory: whether fetching costs next to nothing, so that workers would only cost.
+    """
+
+    labels: Tensor | None = None
+    in_memory: bool = False
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def fetch(self, index: Tensor) -> Any:
+        """index [S] -> the raw samples, as the datamodule's transform takes them (uint8 images [S, C, H, W], ...)."""
+
+
+class InMemory(Source):
+    """Samples that are one tensor [N, ...], with labels [N] or None.
+
+    Raises:
+        ValueError: the two differ in length.
+    """
+
+    in_memory = True
+
+    def __init__(self, samples: Tensor, labels: Tensor | None = None) -> None:
+        if labels is not None and len(labels) != len(samples):
+            raise ValueError(f"There are {len(samples)} samples and {len(labels)} labels.")
+        self.samples = samples
+        self.labels = None if labels is None else labels.long()
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def fetch(self, index: Tensor) -> Tensor:
+        return self.samples[index]
+
+
+class Subset(Source):
+    """The samples `indices` [M] of another source."""
+
+    def __init__(self, source: Source, indices: Tensor) -> None:
+        self.source, self.indices = source, indices
+        self.labels = None if source.labels is None else source.labels[indices]
+        self.in_memory = source.in_memory
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def fetch(self, index: Tensor) -> Any:
+        return self.source.fetch(self.indices[index])
+
+
+def stratified_split(labels: Tensor, second: int, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """Indices of a first and a second part, with each class in proportion; the second has `second` samples.
+
+    Classes are filled by largest remainder, so that the counts are exact; the draw is fixed by `seed`.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    classes, counts = labels.unique(return_counts=True)
+    shares = counts.double() * second / len(labels)
+    take = shares.floor().long()
+    take[(shares - take).argsort(descending=True, stable=True)[: second - int(take.sum())]] += 1
+    chosen = torch.zeros(len(labels), dtype=torch.bool)
+    for label, number in zip(classes.tolist(), take.tolist(), strict=True):
+        members = (labels == label).nonzero()[:, 0]
+        chosen[members[torch.randperm(len(members), generator=generator)[:number]]] = True
+    return (~chosen).nonzero()[:, 0], chosen.nonzero()[:, 0]
+
+
+def holdout(labels: Tensor) -> tuple[Tensor, Tensor]:
+    """The part of the labelled training samples that live probes learn from, and the part (a seventh, at most 5,000) that
+    they are judged by, where a data set has no validation split of its own."""
+    return stratified_split(labels, min(5000, max(1, len(labels) // 7)))
