@@ -10,7 +10,7 @@ from functools import cached_property
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, NamedTuple
 
-from .source import summary
+from .docstring import first_line
 
 
 class RegistryError(Exception):
@@ -49,7 +49,7 @@ class Plugin(NamedTuple):
     @property
     def summary(self) -> str:
         """First line of the class's docstring, read from its source without importing anything."""
-        return summary(self.point.module, self.point.attr)
+        return first_line(self.point.module, self.point.attr)
 
 
 class Registry(Mapping[str, type[Any]]):

@@ -98,11 +98,11 @@ def test_an_unknown_name_is_answered_with_the_nearest(install):
 
 def test_a_broken_plugin_is_named_and_hurts_nobody_else(install):
     install("acme", "one = acme.one:One", ACME)
-    install("acme-good", "fine = acme_good:Fine\nvalue = acme_good:VALUE", {"acme_good.py": "class Fine: pass\nVALUE = 3"})
+    install("acme_good", "fine = acme_good:Fine\nvalue = acme_good:VALUE", {"acme_good.py": "class Fine: pass\nVALUE = 3"})
     registry = Registry(GROUP)
     with pytest.raises(BrokenPlugin, match=r"'one' of acme 1\.2 \(acme\.one:One\) does not import: RuntimeError: imported"):
         registry["one"]
-    with pytest.raises(BrokenPlugin, match="'value' of acme-good 1.2 .* is no class but 3"):
+    with pytest.raises(BrokenPlugin, match=r"'value' of acme-good 1\.2 .* is no class but 3"):
         registry["value"]
     assert registry["fine"].__name__ == "Fine"
 
