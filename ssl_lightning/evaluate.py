@@ -20,11 +20,10 @@ SIMILARITIES_AT_ONCE = 2**22
 STRENGTHS = tuple(10.0**power for power in range(-4, 3))
 """Values of C that cross-validation chooses from; C weighs the data against the L2 penalty."""
 
-FOLD_SAMPLES = 2_000
-"""Up to this many labelled samples C is chosen by 5 folds; above, by one hold-out of 20 % of at most 5,000 samples."""
+FOLD_SAMPLES, HOLD_OUT_SAMPLES = 2_000, 5_000
+"""Up to the first number of labelled samples C is chosen by 5 folds; above, by one hold-out of a fifth of the second number."""
 
 ROWS = {"raw": "raw features", "untrained": "untrained encoder", "pretrained": "pretrained encoder"}
-COLUMNS = {"knn": "kNN, all labels", "knn_10": "kNN, few labels", "linear": "linear, all labels", "linear_10": "linear, few labels"}
 
 Floats = NDArray[np.floating[Any]]
 Integers = NDArray[np.int64]
@@ -52,7 +51,7 @@ def knn_predict(bank: Tensor, labels: Tensor, queries: Tensor, num_classes: int,
         ValueError: the bank is empty, its labels do not match it, or k or temperature is not positive.
     """
     if len(bank) == 0 or len(labels) != len(bank):
-        raise ValueError(f"knn_predict needs one label for each of at least one bank feature, got {len(bank)} features, {len(labels)} labels.")
+        raise ValueError(f"knn_predict needs one label for each of at least one bank feature, got {len(bank)} and {len(labels)}.")
     if k < 1 or temperature <= 0:
         raise ValueError(f"knn_predict needs k >= 1 and temperature > 0, got k={k}, temperature={temperature}.")
     k = min(k, len(bank))
@@ -79,9 +78,10 @@ def labelled_draw(labels: Integers, per_class: int, seed: int, draw: int) -> Int
 def linear_accuracy(train_x: Floats, train_y: Integers, test_x: Floats, test_y: Integers) -> float:
     """Test accuracy of L2-penalised logistic regression, its C chosen by cross-validation on the training samples alone.
 
-    The C of the highest mean log-likelihood on held-out samples among `STRENGTHS`; then one fit on all samples. Up to
-    `FOLD_SAMPLES` samples by 5 stratified folds (fewer where a class has fewer samples), above by one hold-out, so that
-    60,000 samples cost little more than their last fit. The features are taken as they come: standardise them before.
+    C has the highest mean log-likelihood on held-out samples among `STRENGTHS`; the last fit is on all samples. Up to 2,000
+    samples are held out in 5 stratified folds (fewer where a class has fewer samples); of more than that, at most 5,000,
+    equally many of each class, are used once, a fifth held out: 60,000 samples cost little more than their last fit. The
+    features are taken as they come: standardise them before.
 
     Args:
         train_x: [M, D] features.
@@ -109,7 +109,7 @@ def closing_row(
 ) -> dict[str, Cell]:
     """One row of the closing table: how well kNN and logistic regression read the classes off these features.
 
-    kNN sees the features as they are; for logistic regression they are standardised by the mean and deviation of the whole
+    kNN is given the features as they are; for logistic regression they are standardised by the mean and deviation of the whole
     training part, which takes no label. With few labels, both see the same `draws` stratified samples of the training part.
 
     Args:
@@ -122,24 +122,25 @@ def closing_row(
         seed: fixes the draws, the same for every row of a table.
 
     Returns:
-        `knn`, `linear` (all labels), `knn_10`, `linear_10` (few), each `{"mean", "std", "n"}`: accuracy as a fraction, its
-        deviation over n draws (n - 1 in the denominator; 0 for a single one).
+        `knn`, `knn_10`, `linear`, `linear_10` (the number is `labels_per_class`; without it: all labels), each
+        `{"mean", "std", "n"}`: accuracy as a fraction, its deviation over n draws (n - 1 below; 0 for a single one).
 
     Raises:
         ValueError: shapes do not match, a feature is not finite, a label is negative, or there are fewer than two classes.
     """
+    from sklearn.preprocessing import StandardScaler  # here: scikit-learn takes a second to import, and kNN does not need it
+
     if labels_per_class < 1 or draws < 1:
         raise ValueError(f"closing_row needs at least one label a class and one draw, got {labels_per_class} and {draws}.")
     x, y = _checked("training", train_x, train_y)
     test, answers = _checked("test", test_x, test_y)
     if x.shape[1] != test.shape[1]:
-        raise ValueError(f"The training features have {x.shape[1]} columns and the test features {test.shape[1]}; use one encoder for both.")
+        raise ValueError(f"Training features have length {x.shape[1]}, test features {test.shape[1]}; use one encoder for both.")
     if len(np.unique(y)) < 2:
         raise ValueError(f"The training labels hold a single class ({y[0]}); an accuracy needs at least two.")
     classes = int(max(y.max(), answers.max())) + 1
-    mean, deviation = x.mean(axis=0), x.std(axis=0)
-    deviation[deviation <= 1e-6 * np.abs(x).max(axis=0)] = 1.0  # constant up to rounding
-    scaled, scaled_test = (x - mean) / deviation, (test - mean) / deviation
+    scaler = StandardScaler().fit(x)
+    scaled, scaled_test = scaler.transform(x), scaler.transform(test)
 
     def knn(labelled: Integers | slice) -> float:
         bank, labels = torch.from_numpy(x[labelled]), torch.from_numpy(y[labelled])
@@ -152,37 +153,53 @@ def closing_row(
     few = [labelled_draw(y, labels_per_class, seed, draw) for draw in range(draws)]
     return {
         "knn": _cell([knn(slice(None))]),
-        "knn_10": _cell([knn(labelled) for labelled in few]),
+        f"knn_{labels_per_class}": _cell([knn(labelled) for labelled in few]),
         "linear": _cell([linear(slice(None))]),
-        "linear_10": _cell([linear(labelled) for labelled in few]),
+        f"linear_{labels_per_class}": _cell([linear(labelled) for labelled in few]),
     }
 
 
+def column_titles(final: dict[str, dict[str, Cell]]) -> dict[str, str]:
+    """The closing table's columns in their order, with what to call them: `{"knn_10": "kNN 10/class", ...}`."""
+    titles = {}
+    for key in sorted({key for row in final.values() for key in row}):
+        probe, _, number = key.partition("_")
+        titles[key] = f"{'kNN' if probe == 'knn' else probe} {f'{number}/class' if number else 'all'}"
+    return titles
+
+
 def format_table(final: dict[str, dict[str, Cell]]) -> str:
-    """The closing table as text of at most 80 columns: percent, `±` deviation over the draws, `*` at the best of a column."""
+    """The closing table as text of at most 80 columns: percent, `±` deviation over the draws, `*` at the best of a column.
+
+    Args:
+        final: rows of `closing_row` under `raw`, `untrained` and `pretrained`; a row may be missing.
+    """
+    columns = column_titles(final)
     rows = [row for row in ROWS if row in final]
-    draws = max((int(final[row][column]["n"]) for row in rows for column in COLUMNS), default=1)
+    draws = max(int(final[row][column]["n"]) for row in rows for column in columns)
+    best = {column: max(_rounded(final[row][column]) for row in rows) for column in columns}
+    widths = [2 + max(12, len(title)) for title in columns.values()]
     lines = [
-        f"Test accuracy in %; few labels: mean ± deviation over {draws} draws; * best",
-        f"{'':20}{'kNN':^28}  {'linear':^28}".rstrip(),
-        f"{'':20}" + "".join(f"{title:>14}" for title in ("all labels", "few labels") * 2),
+        f"Test accuracy in %, ± deviation over {draws} draws of labels, * best",
+        " " * 18 + "".join(f"{title:>{width}}" for title, width in zip(columns.values(), widths, strict=True)),
     ]
-    best = {column: max(round(100 * final[row][column]["mean"], 1) for row in rows) for column in COLUMNS} if rows else {}
     for row in rows:
-        cells = [_percent(final[row][column], best[column]) for column in COLUMNS]
-        lines.append(f"{ROWS[row]:20}" + "".join(f"{cell:>14}" for cell in cells))
-    gains = [
-        f"{100 * (final['pretrained']['linear_10']['mean'] - final[row]['linear_10']['mean']):+.1f} over {ROWS[row]}"
-        for row in rows
-        if row != "pretrained" and "pretrained" in rows
-    ]
-    return "\n".join(lines + (["", f"Points won by pretraining (linear, few labels): {', '.join(gains)}"] if gains else []))
+        cells = [_percent(final[row][column], best[column]) for column in columns]
+        lines.append(f"{ROWS[row]:18}" + "".join(f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=True)))
+    few = next((column for column in columns if column.startswith("linear_")), None)
+    if few and "pretrained" in rows and len(rows) > 1:
+        won = [(row, 100 * (final["pretrained"][few]["mean"] - final[row][few]["mean"])) for row in rows if row != "pretrained"]
+        lines.append(f"Pretraining, {columns[few]}: " + ", ".join(f"{points:+.1f} points over {row}" for row, points in won))
+    return "\n".join(lines)
+
+
+def _rounded(cell: Cell) -> float:
+    return round(100 * cell["mean"], 1)
 
 
 def _percent(cell: Cell, best: float) -> str:
-    value = round(100 * cell["mean"], 1)
     deviation = f" ± {100 * cell['std']:.1f}" if cell["n"] > 1 else ""
-    return f"{value:.1f}{deviation}{'*' if value == best else ' '}"
+    return f"{_rounded(cell):.1f}{deviation}{'*' if _rounded(cell) == best else ' '}"
 
 
 def _cell(accuracies: list[float]) -> Cell:
@@ -200,12 +217,12 @@ def _checked(part: str, features: Tensor | Floats, labels: Tensor | Integers) ->
         raise ValueError(f"The {part} labels hold {y.min()}; classes are numbered from 0, and unlabelled samples must be left out.")
     broken = int((~np.isfinite(x)).any(axis=1).sum())
     if broken:
-        raise ValueError(f"{broken} of {len(x)} {part} features hold NaN or infinity; the encoder diverged (lower the learning rate).")
+        raise ValueError(f"{broken} of {len(x)} {part} features hold NaN or infinity; has the encoder diverged?")
     return x, y
 
 
 def _regression(strength: float) -> Any:
-    from sklearn.linear_model import LogisticRegression  # here: it takes a second to import, and kNN does not need it
+    from sklearn.linear_model import LogisticRegression
 
     return LogisticRegression(C=strength, max_iter=300, warm_start=True)
 
@@ -220,22 +237,21 @@ def _fit(model: Any, x: Floats, y: Integers) -> None:
 
 def _cross_validated(x: Floats, y: Integers) -> float:
     """The C whose fits give held-out samples the highest mean log-likelihood."""
-    from sklearn.model_selection import StratifiedKFold, StratifiedShuffleSplit
+    from sklearn.model_selection import StratifiedKFold
 
-    smallest = int(np.bincount(y)[np.unique(y)].min())
-    if smallest < 2:
-        return 1.0  # nothing can be held out of such a class: scikit-learn's default
-    if len(y) > FOLD_SAMPLES:
-        kept = min(len(y), 5_000)
-        splits = list(StratifiedShuffleSplit(1, test_size=kept // 5, train_size=kept - kept // 5, random_state=0).split(x, y))
-    else:
-        splits = list(StratifiedKFold(min(5, smallest), shuffle=True, random_state=0).split(x, y))
+    kept = labelled_draw(y, len(y) if len(y) <= FOLD_SAMPLES else max(2, HOLD_OUT_SAMPLES // len(np.unique(y))), seed=0, draw=0)
+    kept = kept[np.bincount(y[kept])[y[kept]] >= 2]  # of a class with one sample nothing can be held out
+    x, y = x[kept], y[kept]
+    if len(np.unique(y)) < 2:
+        return 1.0  # nothing to choose by: scikit-learn's default
+    folds = StratifiedKFold(min(5, int(np.bincount(y)[np.unique(y)].min())), shuffle=True, random_state=0)
+    splits = list(folds.split(x, y))[: None if len(y) <= FOLD_SAMPLES else 1]
     likelihood = np.zeros(len(STRENGTHS))
     for train, held_out in splits:
         model = _regression(STRENGTHS[0])
         for place, strength in enumerate(STRENGTHS):
             model.set_params(C=strength)  # warm start: from the solution of the next smaller C
             _fit(model, x[train], y[train])
-            log_p = model.predict_log_proba(x[held_out])
+            log_p = model.predict_log_proba(x[held_out])  # [held out, K]
             likelihood[place] += log_p[np.arange(len(held_out)), np.searchsorted(model.classes_, y[held_out])].mean()
     return STRENGTHS[int(likelihood.argmax())]
