@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, ClassVar, Literal, Protocol
-
-import os
 
 import torch
 from pytorch_lightning import LightningDataModule
@@ -140,7 +139,7 @@ class SSLDataModule(Recorded, LightningDataModule):
         self.transforms: list[nn.Module] = []
         self._sources: dict[str, Source | None] = {}
         self._base = 0
-        self._base_batches = 0
+        self._base_batches: int | None = None  # None until the loop's counters are restored
 
     # What an author writes.
 
@@ -169,7 +168,7 @@ class SSLDataModule(Recorded, LightningDataModule):
         """The samples of a split, made once; `val` falls back to a part of the labelled training samples."""
         if split not in self._sources:
             found = self.source(split)
-            train = self.source("train") if found is None and split == "val" else None
+            train = self.split("train") if found is None and split == "val" else None
             if train is not None and train.labels is not None:
                 found = Subset(train, holdout(train.labels)[1])
             self._sources[split] = found
@@ -180,7 +179,8 @@ class SSLDataModule(Recorded, LightningDataModule):
         train, val = self.split("train"), self.split("val")
         if train is None or train.labels is None or val is None or val.labels is None:
             return None
-        return (Subset(train, holdout(train.labels)[0]) if self.source("val") is None else train), val
+        withheld = isinstance(val, Subset) and val.source is train
+        return (Subset(train, holdout(train.labels)[0]) if withheld else train), val
 
     def probed(self) -> dict[str, SSLDataModule]:
         """The labelled data sets to probe on, by the prefix of their metrics: this one's is ''."""
@@ -194,7 +194,7 @@ class SSLDataModule(Recorded, LightningDataModule):
             data.prepare_data()
 
     def setup(self, stage: str) -> None:
-        self._base = self._base_batches = 0
+        self._base, self._base_batches = 0, None
         self._sources.clear()
         if self.trainer is not None:
             self.serve(self.trainer.lightning_module)
@@ -323,6 +323,8 @@ class SSLDataModule(Recorded, LightningDataModule):
     @property
     def position(self) -> int:
         """How many samples of the endless order the training has consumed (not: prefetched)."""
+        if self._base_batches is None:
+            return self._base
         return self._base + (self._batches_done - self._base_batches) * self.batch_size
 
     def state_dict(self) -> dict[str, Any]:
@@ -336,7 +338,7 @@ class SSLDataModule(Recorded, LightningDataModule):
                     f"The checkpoint was trained with {name}={state_dict[name]}, this run has {name}={value}: the order of the "
                     f"samples would change. Resume with the data and seed of the run, or start from its weights with ssl_lightning.load."
                 )
-        self._base, self._base_batches = int(state_dict["position"]), self._batches_done
+        self._base, self._base_batches = int(state_dict["position"]), None
 
 
 def _mark_clean(batch: dict[str, Any]) -> dict[str, Any]:

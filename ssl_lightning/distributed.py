@@ -75,10 +75,10 @@ class _Gather(torch.autograd.Function):
         dist.all_gather_into_tensor(everyone, padded)
         if min(sizes) == most:
             return everyone
-        return torch.cat([part[:size] for part, size in zip(everyone.split(most), sizes, strict=True)])
+        return torch.cat([everyone[i * most : i * most + size] for i, size in enumerate(sizes)])
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor, None]:
         total = grad_output.clone(memory_format=torch.contiguous_format)
         dist.all_reduce(total)

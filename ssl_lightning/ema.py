@@ -7,7 +7,7 @@ import math
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 class EMA(nn.Module):
@@ -16,7 +16,7 @@ class EMA(nn.Module):
     Holds a float32 copy that takes no gradient; calling it calls the copy. Buffers (running means, counters) are copied.
 
     Args:
-        module: what to follow. It is copied, so a teacher starts equal to its student.
+        module: what to follow; the copy starts equal to it.
         decay: share of the old value kept at the first update (the paper's tau_base).
         final: share kept at the end of training; the way there is a half cosine.
 
@@ -29,6 +29,7 @@ class EMA(nn.Module):
         if not (0 <= decay <= 1 and 0 <= final <= 1):
             raise ValueError(f"EMA keeps a share between 0 and 1 of the old weights, got decay={decay} and final={final}.")
         self.decay, self.final = decay, final
+        self._source = (module,)  # in a tuple, so that it is no submodule
         self.module = copy.deepcopy(module).float().requires_grad_(False)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
@@ -39,21 +40,20 @@ class EMA(nn.Module):
         return self.final - (self.final - self.decay) * (math.cos(math.pi * min(progress, 1.0)) + 1) / 2
 
     @torch.no_grad()
-    def update(self, source: nn.Module, progress: float) -> None:
-        """Moves the copy towards `source`, once for each optimizer step.
+    def update(self, progress: float) -> None:
+        """Moves the copy towards the module it follows, once for each optimizer step.
 
         Args:
-            source: a module of the same structure as the one copied, of any floating dtype.
             progress: share of the training done, optimizer steps over their total, in [0, 1].
 
         Raises:
             TypeError: the copy was cast to half precision, where a step of 1 - decay is rounded away.
         """
-        old = list(self.module.parameters())
-        if any(parameter.dtype in (torch.bfloat16, torch.float16) for parameter in old):
+        (source,) = self._source
+        old: list[Tensor] = list(self.module.parameters())
+        if any(mine.dtype in (torch.bfloat16, torch.float16) for mine in old):
             raise TypeError("The EMA's weights were cast to half precision, where its small steps are lost; train with a mixed precision.")
-        new = [parameter.to(mine) for parameter, mine in zip(source.parameters(), old, strict=True)]
-        if old:
-            torch._foreach_lerp_(old, new, 1 - self.decay_at(progress))
+        new = [parameter.to(mine) for mine, parameter in zip(old, source.parameters(), strict=True)]
+        torch._foreach_lerp_(old, new, 1 - self.decay_at(progress))
         for mine, buffer in zip(self.module.buffers(), source.buffers(), strict=True):
             mine.copy_(buffer)

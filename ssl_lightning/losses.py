@@ -50,7 +50,7 @@ def nt_xent(z1: Tensor, z2: Tensor, temperature: float, sizes: Sequence[int] | N
     if not temperature > 0:
         raise ValueError(f"nt_xent divides by the temperature, which must be positive, got {temperature}.")
     if sum(sizes) != len(z1) or not 0 <= rank < len(sizes):
-        raise ValueError(f"nt_xent got {len(z1)} samples, but sizes={list(sizes)} and rank={rank}; gather both views from all processes first.")
+        raise ValueError(f"nt_xent got {len(z1)} samples for sizes={list(sizes)} and rank={rank}; gather both views first.")
     start = sum(sizes[:rank])
     with torch.autocast(z1.device.type, enabled=False):
         z = torch.stack((z1, z2), dim=1).flatten(0, 1)  # [2G, D], the views of sample k at 2k and 2k + 1
@@ -86,7 +86,7 @@ class _NTXentSum(torch.autograd.Function):
         return loss
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor, None, None, None]:
         (grad,) = ctx.saved_tensors
         return grad_output * grad, None, None, None

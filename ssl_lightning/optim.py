@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal, get_args
 
@@ -22,11 +22,11 @@ class OptimizerSpec:
 
     Args:
         name: "adamw" (arXiv 1711.05101) or "sgd" with momentum.
-        lr: learning rate at a batch of `lr_reference_batch`.
+        lr: learning rate at a batch of `reference_batch`.
         weight_decay: of weights; biases, norms and what a module exempts have none, see `parameter_groups`.
         betas: AdamW's decay rates.
         momentum: SGD's.
-        lr_reference_batch: the learning rate grows in proportion to batch / this (Goyal et al. 2017, arXiv 1706.02677);
+        reference_batch: the learning rate grows in proportion to batch / this (Goyal et al. 2017, arXiv 1706.02677);
             None: `lr` holds at any batch size.
         schedule: after the warm-up, "cosine" falls to zero (arXiv 1608.03983), "constant" stays.
         warmup_epochs: length of the linear warm-up, in passes over the data.
@@ -40,7 +40,7 @@ class OptimizerSpec:
     weight_decay: float = 0.05
     betas: tuple[float, float] = (0.9, 0.999)
     momentum: float = 0.9
-    lr_reference_batch: int | None = 256
+    reference_batch: int | None = 256
     schedule: Schedule = "cosine"
     warmup_epochs: float = 10.0
 
@@ -51,21 +51,27 @@ class OptimizerSpec:
         for field in ("lr", "weight_decay", "warmup_epochs"):
             if not getattr(self, field) >= 0:
                 raise ValueError(f"OptimizerSpec({field}={getattr(self, field)}) must not be negative.")
-        if self.lr_reference_batch is not None and self.lr_reference_batch < 1:
-            raise ValueError(f"OptimizerSpec(lr_reference_batch={self.lr_reference_batch}) must be at least 1, or None.")
+        if self.reference_batch is not None and self.reference_batch < 1:
+            raise ValueError(f"OptimizerSpec(reference_batch={self.reference_batch}) must be at least 1, or None.")
 
     def scaled_lr(self, batch_size: int) -> float:
         """The peak learning rate for a batch of `batch_size` samples, counted over all processes."""
-        return self.lr if self.lr_reference_batch is None else self.lr * batch_size / self.lr_reference_batch
+        return self.lr if self.reference_batch is None else self.lr * batch_size / self.reference_batch
 
-    def build(self, module: nn.Module, batch_size: int, total_steps: int, warmup_steps: int) -> tuple[Optimizer, LambdaLR]:
+    def with_changes(self, **changes: Any) -> OptimizerSpec:
+        """These settings with some fields changed; None leaves a field as it is."""
+        return replace(self, **{field: value for field, value in changes.items() if value is not None})
+
+    def build(self, module: nn.Module, batch_size: int, total_steps: int, steps_an_epoch: float) -> tuple[Optimizer, LambdaLR]:
         """Optimizer of the module's trainable parameters, and its schedule, to be advanced after each optimizer step.
+
+        The warm-up takes at most a tenth of the training, so that a short run also reaches its learning rate.
 
         Args:
             module: whose parameters to train.
             batch_size: samples in one optimizer step, counted over all processes.
             total_steps: optimizer steps of the whole training.
-            warmup_steps: optimizer steps of the warm-up, which are part of them.
+            steps_an_epoch: optimizer steps of one pass over the data.
         """
         groups, lr = parameter_groups(module, self.weight_decay), self.scaled_lr(batch_size)
         optimizer: Optimizer
@@ -74,7 +80,8 @@ class OptimizerSpec:
         else:
             optimizer = SGD(groups, lr=lr, momentum=self.momentum, fused=True)
         # Lightning refuses to clip gradients for an optimizer that says it unscales them itself, even where nothing scales.
-        optimizer._step_supports_amp_scaling = False  # type: ignore[attr-defined]
+        optimizer._step_supports_amp_scaling = False
+        warmup_steps = int(min(self.warmup_epochs * steps_an_epoch, total_steps / 10))
         final = 0.0 if self.schedule == "cosine" else 1.0
         factor = partial(warmup_cosine, warmup_steps=warmup_steps, total_steps=total_steps, final=final)
         return optimizer, LambdaLR(optimizer, factor)

@@ -1,0 +1,47 @@
+"""SimCLR."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from ssl_lightning.distributed import gather, rank, row_counts
+from ssl_lightning.encoder import Encoder
+from ssl_lightning.heads import mlp
+from ssl_lightning.losses import nt_xent
+from ssl_lightning.method import SSLMethod
+from ssl_lightning.optim import OptimizerSpec
+from ssl_lightning.types import Batch, Step, ViewSpec
+
+
+class SimCLR(SSLMethod):
+    """Contrastive learning: two views of a sample attract, those of all other samples in the batch repel.
+
+    Chen, Kornblith, Norouzi and Hinton, A Simple Framework for Contrastive Learning of Visual Representations (2020),
+    arXiv 2002.05709, Algorithm 1.
+
+    Args:
+        encoder: the base encoder f; h = f(x) is what the paper keeps.
+        hidden_dim: width of the projection head's hidden layer (Section 4.2).
+        output_dim: length of the projection z (Section 4.2: 128).
+        temperature: of NT-Xent (Section 5.1, Table 5); 0.2 suits runs of some hundred epochs, 0.5 short ones.
+    """
+
+    views = ViewSpec(full=2, strength="strong")
+    couples_samples = "its negatives come from the same batch"
+    optimizers: ClassVar = {
+        "adamw": OptimizerSpec("adamw", lr=1e-3, weight_decay=1e-4, warmup_epochs=10),
+        "sgd": OptimizerSpec("sgd", lr=0.3, weight_decay=1e-4, momentum=0.9, warmup_epochs=10),  # Section 2.2, LARS aside
+    }
+
+    def __init__(self, encoder: Encoder, *, hidden_dim: int = 512, output_dim: int = 128, temperature: float = 0.2, **kwargs: Any) -> None:
+        super().__init__(encoder, **kwargs)
+        if temperature <= 0:
+            raise ValueError(f"temperature={temperature} must be positive; the paper uses 0.1 to 1.")
+        self.temperature = temperature
+        self.projector = mlp(encoder.dim, hidden_dim, output_dim)
+
+    def step(self, batch: Batch) -> Step:
+        z1, z2 = (self.projector(self.encoder(view)) for view in batch["views"])  # [S, D] each
+        sizes = row_counts(z1)
+        loss = nt_xent(gather(z1, sizes), gather(z2, sizes), self.temperature, sizes, rank())
+        return {"loss": loss, "embeddings": z1}

@@ -1,0 +1,182 @@
+"""Where pixels go: crops, flips, rotation and shear, and the resizing of the test transform."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .operation import Operation, as_float, change_some, check_probability, spread
+
+TRIES = 10
+"""Boxes drawn for a sample before the central one is taken, as in torchvision."""
+DENSE_PIXELS = 64 * 64
+"""Up to this many pixels a CPU resizes a batch faster by dense matrices (5 us an image of 32x32 against 20); beyond it, one by one."""
+
+
+def crop_boxes(u: Tensor, height: int, width: int, scale: tuple[float, float], ratio: tuple[float, float]) -> Tensor:
+    """Boxes of random area and aspect ratio, distributed exactly as by torchvision's `RandomResizedCrop.get_params`.
+
+    Of ten candidates the first that fits is taken; where none does, the largest central box whose ratio is allowed.
+
+    Args:
+        u: [S, 22] uniform numbers: ten areas, ten ratios, two positions.
+        height: of the image, in pixels.
+        width: of the image, in pixels.
+        scale: range of the box's area, as a part of the image's.
+        ratio: range of width / height, drawn on a logarithmic scale.
+
+    Returns:
+        [S, 4] int64: top, left, height, width.
+    """
+    area = spread(scale[0] * height * width, scale[1] * height * width, u[:, :TRIES])
+    aspect = spread(math.log(ratio[0]), math.log(ratio[1]), u[:, TRIES : 2 * TRIES]).exp()
+    sides = torch.stack([(area / aspect).sqrt().round(), (area * aspect).sqrt().round()], -1).long()  # [S, TRIES, 2]
+    limit = torch.stack([u.new_full((), height), u.new_full((), width)]).long()
+    fits = ((sides > 0) & (sides <= limit)).all(-1)
+    first = fits.byte().argmax(1)[:, None, None].expand(-1, 1, 2)
+    sides = sides.gather(1, first).squeeze(1)  # [S, 2]
+    start = torch.minimum((u[:, 2 * TRIES :] * (limit - sides + 1)).long(), limit - sides)
+
+    whole_width, whole_height = min(width, round(height * ratio[1])), min(height, round(width / ratio[0]))
+    central = [(height - whole_height) // 2, (width - whole_width) // 2, whole_height, whole_width]
+    fallback = torch.stack([u.new_full((), number) for number in central]).long()
+    return torch.where(fits.any(1)[:, None], torch.cat([start, sides], 1), fallback)
+
+
+def resize_matrix(start: Tensor, length: Tensor, source: int, size: int) -> Tensor:
+    """Antialiased linear interpolation of a stretch of a line, as a matrix: a triangle filter as wide as the reduction.
+
+    Args:
+        start: [S] first pixel of the stretch.
+        length: [S] its pixels.
+        source: pixels of the whole line.
+        size: pixels that the stretch becomes.
+
+    Returns:
+        [S, size, source], rows summing to one; equal to torch's `interpolate(mode="bilinear", antialias=True)`.
+    """
+    step = length.float() / size  # [S]
+    pixel = torch.arange(source, device=start.device)
+    centre = start[:, None] + step[:, None] * (torch.arange(size, device=start.device) + 0.5) - 0.5  # [S, size]
+    weight = (centre[:, :, None] - pixel).abs_().mul_(-1 / step.clamp(min=1)[:, None, None]).add_(1).clamp_(min=0)
+    inside = (pixel >= start[:, None]) & (pixel < (start + length)[:, None])  # [S, source]
+    weight *= inside[:, None].float()
+    return weight.div_(weight.sum(-1, keepdim=True))
+
+
+def crop_and_resize(x: Tensor, boxes: Tensor, size: int) -> Tensor:
+    """Each image's own box, resized with antialiasing: [S, C, H, W] and boxes [S, 4] -> [S, C, size, size]."""
+    _, channels, height, width = x.shape
+    if x.device.type == "cpu" and height * width > DENSE_PIXELS:
+        crops = [image[None, :, t : t + h, left : left + w] for image, (t, left, h, w) in zip(x, boxes.tolist(), strict=True)]
+        return torch.cat([F.interpolate(crop, size=(size, size), mode="bilinear", antialias=True) for crop in crops])
+    top, left, box_height, box_width = boxes.unbind(1)
+    rows = resize_matrix(top, box_height, height, size)  # [S, size, H]
+    columns = resize_matrix(left, box_width, width, size)  # [S, size, W]
+    x = x.flatten(1, 2) @ columns.mT  # [S, C * H, size]
+    return rows[:, None] @ x.unflatten(1, (channels, height))
+
+
+class RandomResizedCrop(Operation):
+    """A random box of the image, resized to a square (Szegedy et al. 2014, arXiv 1409.4842), as torchvision's on floats.
+
+    Args:
+        size: side of the square, in pixels.
+        scale: range of the box's area, as a part of the image's.
+        ratio: range of the box's width / height.
+
+    Raises:
+        ValueError: a range is empty, or not positive, or an area exceeds the image's.
+    """
+
+    def __init__(self, size: int, scale: tuple[float, float] = (0.08, 1.0), ratio: tuple[float, float] = (3 / 4, 4 / 3)) -> None:
+        super().__init__()
+        if not 0 < scale[0] <= scale[1] <= 1:
+            raise ValueError(f"RandomResizedCrop needs 0 < scale[0] <= scale[1] <= 1, got {scale}.")
+        if not 0 < ratio[0] <= ratio[1]:
+            raise ValueError(f"RandomResizedCrop needs 0 < ratio[0] <= ratio[1], got {ratio}.")
+        self.size, self.scale, self.ratio = size, scale, ratio
+
+    def forward(self, x: Tensor, key: Tensor) -> Tensor:
+        boxes = crop_boxes(self.draw(key, 2 * TRIES + 2), x.shape[-2], x.shape[-1], self.scale, self.ratio)
+        return crop_and_resize(as_float(x), boxes, self.size)
+
+
+class HorizontalFlip(Operation):
+    """Mirrors left and right with probability p."""
+
+    def __init__(self, p: float = 0.5) -> None:
+        super().__init__()
+        self.p = check_probability("HorizontalFlip", p)
+
+    def forward(self, x: Tensor, key: Tensor) -> Tensor:
+        return change_some(self.draw(key, 1)[:, 0] < self.p, as_float(x), lambda some: some.flip(-1))
+
+
+def rotate_and_shear(x: Tensor, angle: Tensor, shear: Tensor) -> Tensor:
+    """Turns by `angle` [S] and slants by `shear` [S], both in degrees, about the centre, bilinearly; black comes in from outside.
+
+    Equal to torchvision's `functional.affine(x, angle, [0, 0], 1.0, [shear, 0.0], BILINEAR)`.
+    """
+    height, width = x.shape[-2:]
+    turn, slant = torch.deg2rad(angle), torch.deg2rad(shear).tan()
+    cos, sin = turn.cos(), turn.sin()
+    zero = torch.zeros_like(cos)
+    across = torch.stack([cos - sin * slant, (cos * slant + sin) * (height / width), zero], -1)
+    down = torch.stack([-sin * (width / height), cos, zero], -1)
+    grid = F.affine_grid(torch.stack([across, down], 1), list(x.shape), align_corners=False)
+    return F.grid_sample(x, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+
+
+class Affine(Operation):
+    """A random rotation and horizontal shear, for images where these keep the meaning (digits).
+
+    Args:
+        degrees: angles are drawn from [-degrees, degrees].
+        shear: slants are drawn from [-shear, shear], in degrees.
+    """
+
+    def __init__(self, degrees: float, shear: float = 0.0) -> None:
+        super().__init__()
+        self.degrees, self.shear = degrees, shear
+
+    def forward(self, x: Tensor, key: Tensor) -> Tensor:
+        angle, shear = self.draw(key, 2).unbind(1)
+        return rotate_and_shear(as_float(x), spread(-self.degrees, self.degrees, angle), spread(-self.shear, self.shear, shear))
+
+
+class Resize(Operation):
+    """Resizes the shorter side to `size` pixels, with antialiasing; nothing random."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.size = size
+
+    def forward(self, x: Tensor, key: Tensor) -> Tensor:
+        height, width = x.shape[-2:]
+        if min(height, width) == self.size:
+            return as_float(x)
+        new = (self.size, self.size * width // height) if height <= width else (self.size * height // width, self.size)
+        return F.interpolate(as_float(x), size=new, mode="bilinear", antialias=True)
+
+
+class CenterCrop(Operation):
+    """The central square of `size` pixels; nothing random.
+
+    Raises:
+        ValueError: the image is smaller than the square.
+    """
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.size = size
+
+    def forward(self, x: Tensor, key: Tensor) -> Tensor:
+        height, width = x.shape[-2:]
+        if min(height, width) < self.size:
+            raise ValueError(f"CenterCrop({self.size}) needs images at least that large, got {height}x{width}; put Resize before it.")
+        top, left = round((height - self.size) / 2), round((width - self.size) / 2)
+        return as_float(x)[..., top : top + self.size, left : left + self.size]

@@ -1,0 +1,121 @@
+"""The recipe of image augmentation, and the operations in order."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ssl_lightning.types import Strength
+
+from .colour import ColorJitter, GaussianBlur, Greyscale, Normalize, Solarize
+from .geometry import Affine, CenterCrop, HorizontalFlip, RandomResizedCrop, Resize
+from .operation import Operation, as_float
+from .random import fold
+
+SMALL = 64
+"""Up to this side, in pixels, images are not blurred unless asked (arXiv 2002.05709, Appendix B.9)."""
+
+
+CHUNK_BYTES, CHUNK_SAMPLES = 3 << 18, 16
+"""A CPU works on this much at a time: temporaries of a whole batch go back to the system after each step, and their page faults
+were seen to double the time. Not fewer samples than that, since each chunk costs half a millisecond of calls."""
+
+
+class Augmentation(nn.Module):
+    """Operations in order. The second of one type draws numbers of its own: its occurrence is folded into the key."""
+
+    def __init__(self, *operations: Operation) -> None:
+        super().__init__()
+        self.operations = nn.ModuleList(operations)
+
+    def forward(self, x: Tensor, key: Tensor) -> Tensor:
+        """Images [S, C, H, W], uint8 or floating in [0, 1], and keys [S] int64 -> float32 images [S, C, size, size]."""
+        chunk = max(CHUNK_SAMPLES, CHUNK_BYTES // (4 * x[0].numel())) if len(x) else 1
+        if x.device.type != "cpu" or len(x) <= chunk:
+            return self._run(x, key)
+        return torch.cat([self._run(some, keys) for some, keys in zip(x.split(chunk), key.split(chunk), strict=True)])
+
+    def _run(self, x: Tensor, key: Tensor) -> Tensor:
+        x = as_float(x)
+        seen: Counter[type] = Counter()
+        for operation in self.operations:
+            occurrence = seen[type(operation)]
+            x = operation(x, fold(key, occurrence) if occurrence else key)
+            seen[type(operation)] += 1
+        return x
+
+
+@dataclass(frozen=True)
+class ImagePolicy:
+    """How hard images are augmented: SimCLR's recipe for small images by default.
+
+    Chen et al. 2020, arXiv 2002.05709: Appendix A, with the colour strength 0.5 and no blur that Appendix B.9 gives for CIFAR-10.
+    An image without three channels is jittered in brightness and contrast only.
+
+    Args:
+        crop_scale: area of a full crop, as a part of the image's.
+        local_crop_scale: area of a local crop (DINO, arXiv 2104.14294, Section 3.1: below one half).
+        crop_ratio: width / height of a crop.
+        flip: probability of a horizontal flip.
+        rotation: largest angle, in degrees; 0 for none.
+        shear: largest horizontal slant, in degrees; 0 for none.
+        jitter: strengths of brightness, contrast, saturation and hue.
+        jitter_p: probability of the jitter.
+        grey_p: probability of losing the colour.
+        blur_p: probability of a blur; None is 0.5 for views above 64 pixels and 0 for others. Where it is not 0, `strong_a`
+            blurs with 1.0 and `strong_b` with 0.1 instead.
+        blur_sigma: range of the blur's standard deviation, in pixels.
+        solarize_p: probability of solarisation in `strong_b`; no other strength solarises.
+        mean: of each channel, or one for all.
+        std: likewise.
+    """
+
+    crop_scale: tuple[float, float] = (0.08, 1.0)
+    local_crop_scale: tuple[float, float] = (0.05, 0.4)
+    crop_ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    flip: float = 0.5
+    rotation: float = 0.0
+    shear: float = 0.0
+    jitter: tuple[float, float, float, float] = (0.4, 0.4, 0.4, 0.1)
+    jitter_p: float = 0.8
+    grey_p: float = 0.2
+    blur_p: float | None = None
+    blur_sigma: tuple[float, float] = (0.1, 2.0)
+    solarize_p: float = 0.2
+    mean: tuple[float, ...] = (0.5,)
+    std: tuple[float, ...] = (0.5,)
+
+    def build(self, strength: Strength, size: int, local: bool = False) -> Augmentation:
+        """The augmentation of one view.
+
+        Args:
+            strength: `none` resizes the shorter side, cuts out the centre and normalises; `weak` crops, flips, rotates and
+                shears; `strong` is the whole recipe; `strong_a` and `strong_b` are BYOL's pair (arXiv 2006.07733, Table 6).
+            size: side of the view, in pixels.
+            local: whether the view is a small crop.
+        """
+        if strength == "none":
+            return Augmentation(Resize(size), CenterCrop(size), Normalize(self.mean, self.std))
+        geometry: list[Operation] = [RandomResizedCrop(size, self.local_crop_scale if local else self.crop_scale, self.crop_ratio)]
+        if self.flip:
+            geometry.append(HorizontalFlip(self.flip))
+        if self.rotation or self.shear:
+            geometry.append(Affine(self.rotation, self.shear))
+        colour = [] if strength == "weak" else self._colour(strength, size)
+        return Augmentation(*geometry, *colour, Normalize(self.mean, self.std))
+
+    def _colour(self, strength: Strength, size: int) -> list[Operation]:
+        operations: list[Operation] = []
+        if self.jitter_p and any(self.jitter):
+            operations.append(ColorJitter(*self.jitter, p=self.jitter_p))
+        if self.grey_p:
+            operations.append(Greyscale(self.grey_p))
+        blur_p = (0.5 if size > SMALL else 0.0) if self.blur_p is None else self.blur_p
+        if blur_p:
+            operations.append(GaussianBlur(self.blur_sigma, {"strong_a": 1.0, "strong_b": 0.1}.get(strength, blur_p)))
+        if self.solarize_p and strength == "strong_b":
+            operations.append(Solarize(p=self.solarize_p))
+        return operations

@@ -1,0 +1,76 @@
+"""What image operations share: their own random numbers, and working on a part of the batch."""
+
+from __future__ import annotations
+
+import zlib
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from .random import fold, uniform
+
+
+class Operation(nn.Module, ABC):
+    """A batched augmentation whose random numbers are a pure function of each sample's key.
+
+    The class name, hashed, is the operation's number. It is folded into the key, so that adding, removing or reordering other
+    operations changes nothing in this one, and renaming the class redraws its numbers.
+    """
+
+    @abstractmethod
+    def forward(self, x: Tensor, key: Tensor) -> Tensor:
+        """Images [S, C, H, W], uint8 or floating in [0, 1], and keys [S] -> float32 images, x itself untouched."""
+
+    def draw(self, key: Tensor, n: int) -> Tensor:
+        """This operation's own numbers for each sample: [S, n], uniform in [0, 1)."""
+        return uniform(fold(key, zlib.crc32(type(self).__name__.encode())), n)
+
+
+def as_float(x: Tensor) -> Tensor:
+    """uint8 images [S, C, H, W] as float32 in [0, 1]; floating ones as float32.
+
+    Raises:
+        ValueError: x is no batch of images, or holds integers other than uint8.
+    """
+    if x.ndim != 4 or not (x.dtype == torch.uint8 or x.is_floating_point()):
+        raise ValueError(f"Images must be uint8, or floating in [0, 1], of shape [S, C, H, W]; got {x.dtype} {list(x.shape)}.")
+    return x.float().div_(255) if x.dtype == torch.uint8 else x.float()
+
+
+def spread(low: float, high: float, u: Tensor) -> Tensor:
+    """Uniform numbers of [0, 1) moved to [low, high)."""
+    return u * (high - low) + low
+
+
+def check_probability(owner: str, p: float) -> float:
+    """p itself.
+
+    Raises:
+        ValueError: p is outside [0, 1].
+    """
+    if not 0 <= p <= 1:
+        raise ValueError(f"{owner} needs a probability p between 0 and 1, got {p}.")
+    return p
+
+
+def change_some(chosen: Tensor, x: Tensor, change: Callable[..., Tensor], *parameters: Tensor) -> Tensor:
+    """`change(x, *parameters)` where a sample is chosen, x elsewhere.
+
+    A CPU computes the chosen samples only; an accelerator computes all, since asking how many there are would make the host wait.
+
+    Args:
+        chosen: [S] bool.
+        x: [S, C, H, W].
+        change: maps m images and their parameters to m images of the same shape.
+        parameters: tensors [S, ...], the numbers of each sample.
+    """
+    if x.device.type != "cpu":
+        return torch.where(chosen[:, None, None, None], change(x, *parameters), x)
+    picked = chosen.nonzero().squeeze(1)
+    if len(picked) == len(x):
+        return change(x, *parameters)
+    if len(picked) == 0:
+        return x
+    return x.index_copy(0, picked, change(x.index_select(0, picked), *(p.index_select(0, picked) for p in parameters)))

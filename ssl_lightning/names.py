@@ -1,0 +1,116 @@
+"""Short names in a command line or a config (`--model simclr`, `encoder: resnet18`) become class paths."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from .registry import Registry
+
+CLASS_PATH = re.compile(r"[A-Za-z_]\w*(\.\w+)*\.[A-Z_]\w*")
+FILE = re.compile(r".*\.(ya?ml|json)")
+IMPLIED = ("init_args", "class_path", "dict_kwargs")
+"""Keys that jsonargparse lets a user leave out."""
+
+
+class UsageError(Exception):
+    """A mistake in the command line or a config, in one line."""
+
+
+def kind_of(keys: Sequence[str]) -> str | None:
+    """The registry that a class at this place of the config comes from."""
+    match [key for key in keys if key not in IMPLIED]:
+        case ["model"]:
+            return "methods"
+        case ["data"] | ["data", "probe_sets", _]:
+            return "datamodules"
+        case ["model", *_, last] if last == "encoder" or last.endswith("_encoder"):
+            return "encoders"
+    return None
+
+
+class Names:
+    """Replaces short names by class paths, wherever a method, datamodule or encoder is expected.
+
+    Args:
+        load: text of a config -> what it holds.
+    """
+
+    def __init__(self, load: Callable[[str], Any]) -> None:
+        self.load = load
+        self.registries = {kind: Registry(f"ssl_lightning.{kind}") for kind in ("methods", "datamodules", "encoders")}
+
+    def expand(self, value: Any, keys: Sequence[str] = (), folder: Path = Path()) -> Any:
+        """The same tree with class paths for short names, and files (`encoder: encoder.yaml`) in place of their names.
+
+        Args:
+            value: part of a config.
+            keys: where in the config it stands.
+            folder: what the names of files are relative to.
+
+        Raises:
+            RegistryError: a name is not installed, or is claimed twice.
+            UsageError: a file cannot be read.
+        """
+        kind = kind_of(keys)
+        if isinstance(value, str) and FILE.fullmatch(value) and (kind or len(keys) == 1):
+            return self.expand(self.read(folder / value), keys, (folder / value).parent)
+        if isinstance(value, str) and kind:
+            path, init_args = self.class_path(kind, value)
+            return {"class_path": path, "init_args": init_args} if init_args else path
+        if isinstance(value, list):
+            return [self.expand(item, keys, folder) for item in value]
+        if not isinstance(value, dict):
+            return value
+        value = {key: self.expand(item, (*keys, *str(key).split(".")), folder) for key, item in value.items() if key != "class_path"} | (
+            {"class_path": value["class_path"]} if "class_path" in value else {}
+        )
+        if kind and isinstance(value.get("class_path"), str):
+            value["class_path"], init_args = self.class_path(kind, value["class_path"])
+            value["init_args"] = {**init_args, **(value.get("init_args") or {})}
+        return value
+
+    def class_path(self, kind: str, name: str) -> tuple[str, dict[str, Any]]:
+        """The class path of a short name, and the arguments that the name implies.
+
+        A name that is no registered encoder is one of timm's models: `resnet18` is `timm` with `name: resnet18`.
+        """
+        registry = self.registries[kind]
+        if CLASS_PATH.fullmatch(name) or name == "null":
+            return name, {}
+        if kind == "encoders" and name not in registry and ":" not in name:
+            return registry.path("timm"), {"name": name}
+        return registry.path(name), {}
+
+    def argument(self, keys: Sequence[str], text: str) -> list[str]:
+        """The tokens for `--keys text`."""
+        option = "--" + ".".join(keys)
+        if keys[0] not in ("model", "data"):
+            return [option, text]
+        if keys[-1] == "help":
+            return [option, self.class_path(kind, text)[0]] if (kind := kind_of(keys[:-1])) else [option, text]
+        value = self.expand(self.load(text) if text.startswith(("{", "[")) else text, keys)
+        return [option, value if isinstance(value, str) else json.dumps(value)]
+
+    def read(self, path: Path) -> Any:
+        """What a config file holds, as written.
+
+        Raises:
+            UsageError: there is no such file, or it is no YAML.
+        """
+        try:
+            return self.parse(path.read_text(encoding="utf-8"), str(path))
+        except (OSError, UnicodeDecodeError) as error:
+            raise UsageError(f"The config file {str(path)!r} cannot be read: {getattr(error, 'strerror', None) or error}.") from error
+
+    def parse(self, text: str, where: str) -> Any:
+        """What the text of a config holds."""
+        try:
+            return self.load(text)
+        except Exception as error:  # the loader's own errors: its library is not imported here
+            mark = getattr(error, "problem_mark", None)
+            line = f", line {mark.line + 1}" if mark else ""
+            raise UsageError(f"{where}{line} is no valid YAML: {getattr(error, 'problem', None) or error}.") from error

@@ -1,0 +1,94 @@
+"""Collapse monitor: do the embeddings still differ from each other, in more than a few directions?"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from pytorch_lightning import Callback
+from pytorch_lightning.utilities.rank_zero import rank_zero_warn
+from torch import Tensor
+from torch.nn import functional as F
+
+from ..distributed import reduce_mean
+from ..metrics import log_metrics
+
+
+def spread(embeddings: Tensor) -> Tensor:
+    """Standard deviation of l2-normalised embeddings [S, D], averaged over dimensions, in units of 1/sqrt(D).
+
+    1 where they are spread evenly over the sphere, 0 where all are equal (Chen and He 2021, arXiv 2011.10566, Section 4.1).
+    """
+    z = F.normalize(embeddings.float(), dim=1)
+    return z.std(dim=0).mean() * z.shape[1] ** 0.5
+
+
+def effective_rank(embeddings: Tensor) -> Tensor:
+    """exp(entropy of the singular values) of l2-normalised, centred embeddings [S, D] (RankMe, arXiv 2210.02885, Equation 1,
+    on centred embeddings, so that a constant one counts as rank 1)."""
+    z = F.normalize(embeddings.float(), dim=1)
+    z = z - z.mean(dim=0)
+    gram = z @ z.T if z.shape[0] < z.shape[1] else z.T @ z
+    singular = torch.linalg.eigvalsh(gram).clamp_min(0).sqrt()
+    p = singular / singular.sum().clamp_min(1e-12)
+    return torch.exp(-(p * torch.log(p.clamp_min(1e-12))).sum())
+
+
+class CollapseMonitor(Callback):
+    """Watches the embeddings that the loss sees, and raises an alarm that names cause and remedy.
+
+    Logged as `collapse/std` (1 is spread evenly, 0 is collapsed) and `collapse/rank` (effective number of dimensions).
+
+    Args:
+        enabled: whether to run.
+        every_n_steps: optimizer steps between two looks.
+        min_std: an alarm below this `collapse/std`.
+        min_rank: an alarm below this `collapse/rank`.
+        patience: looks in a row that must be that low.
+        stop: whether an alarm ends the run, after a checkpoint.
+    """
+
+    def __init__(
+        self, enabled: bool = True, every_n_steps: int = 10, min_std: float = 0.05, min_rank: float = 2.0, patience: int = 3, stop: bool = False
+    ) -> None:
+        if every_n_steps < 1 or patience < 1:
+            raise ValueError(f"CollapseMonitor needs every_n_steps and patience of at least 1, got {every_n_steps} and {patience}.")
+        self.enabled = enabled
+        self.every_n_steps, self.min_std, self.min_rank, self.patience, self.stop = every_n_steps, min_std, min_rank, patience, stop
+        self.low = 0
+        self.alarmed = False
+
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        if not self.enabled or trainer.global_step % self.every_n_steps or (batch_idx + 1) % trainer.accumulate_grad_batches:
+            return
+        embeddings = outputs["embeddings"]
+        if embeddings is None or len(embeddings) < 2:
+            return
+        with torch.no_grad(), torch.autocast(embeddings.device.type, enabled=False):
+            std, rank = reduce_mean(torch.stack((spread(embeddings), effective_rank(embeddings)))).tolist()
+        log_metrics(trainer, {"collapse/std": std, "collapse/rank": rank})
+        self.low = self.low + 1 if std < self.min_std or rank < self.min_rank else 0
+        if self.low == self.patience and not self.alarmed:
+            self.alarmed = True
+            rank_zero_warn(self.verdict(trainer, std, rank))
+        if self.alarmed and self.stop:
+            trainer.should_stop = True
+
+    def verdict(self, trainer: Any, std: float, rank: float) -> str:
+        """What is wrong and what to do, in two sentences."""
+        name = type(trainer.lightning_module).__name__
+        lr = trainer.optimizers[0].param_groups[0]["lr"]
+        if std < self.min_std:
+            cause = f"all samples get nearly the same embedding (collapse/std {std:.3f}, healthy is near 1): complete collapse"
+        else:
+            cause = f"the embeddings differ in about {rank:.1f} directions only (collapse/rank): dimensional collapse"
+        return (
+            f"{name}, step {trainer.global_step}: {cause}. Lower the learning rate (now {lr:.2g}) or lengthen the warm-up, check that the "
+            f"two views differ (plots/views.png), and for methods without negatives that predictor, teacher and stop-gradient are in place."
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"low": self.low, "alarmed": self.alarmed}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.low, self.alarmed = state_dict["low"], state_dict["alarmed"]

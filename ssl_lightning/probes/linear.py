@@ -1,0 +1,132 @@
+"""Online linear probe."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from ..augment.random import permutation
+from ..metrics import log_metrics
+from .base import Labelled, Probe
+
+
+class Head:
+    """A linear classifier on standardised features, with an optimizer of its own."""
+
+    def __init__(self, dim: int, num_classes: int, lr: float, weight_decay: float, device: torch.device) -> None:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            # Features are standardised by running statistics, as in MAE's linear probing (arXiv 2111.06377, Appendix A.1).
+            self.module = nn.Sequential(nn.BatchNorm1d(dim, affine=False), nn.Linear(dim, num_classes)).to(device)
+        self.optimizer = torch.optim.AdamW(self.module.parameters(), lr=lr, weight_decay=weight_decay)
+
+    def learn(self, features: torch.Tensor, labels: torch.Tensor) -> None:
+        """One step on features [S, D] and labels [S]."""
+        self.module.train()
+        loss = F.cross_entropy(self.module(features), labels)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimizer.step()
+
+    @torch.no_grad()
+    def scores(self, features: torch.Tensor) -> torch.Tensor:
+        """Logits [M, K]."""
+        scores: torch.Tensor = self.module.eval()(features)
+        return scores
+
+
+class LinearProbe(Probe):
+    """A linear classifier that learns beside the encoder, on labelled batches that it embeds itself, in eval mode.
+
+    It has its own head and optimizer and cannot touch the method's gradients. Logged as `probe/linear/top1`, for a further
+    set as `probe/<set>/linear/top1`.
+
+    Args:
+        enabled: whether to run.
+        lr: of its AdamW.
+        weight_decay: of its AdamW.
+        batch_size: labelled samples in a step of the head.
+        queries: at most this many labelled validation samples are classified.
+        every_n_steps: optimizer steps between two steps of the head; "auto" makes them cost about half of `budget`.
+        eval_every_n_steps: optimizer steps between two looks at the validation samples; "auto" likewise.
+        budget: the share of the training's forward and backward passes that "auto" may cost.
+    """
+
+    def __init__(
+        self,
+        enabled: bool = True,
+        lr: float = 0.01,
+        weight_decay: float = 1e-3,
+        batch_size: int = 128,
+        queries: int = 5_000,
+        every_n_steps: int | Literal["auto"] = "auto",
+        eval_every_n_steps: int | Literal["auto"] = "auto",
+        budget: float = 0.02,
+    ) -> None:
+        super().__init__(enabled, every_n_steps, budget)
+        for name, value in (("lr", lr), ("batch_size", batch_size), ("queries", queries)):
+            if value <= 0:
+                raise ValueError(f"LinearProbe({name}={value}) must be positive.")
+        if eval_every_n_steps != "auto" and eval_every_n_steps < 1:
+            raise ValueError(f"LinearProbe(eval_every_n_steps={eval_every_n_steps}) must be at least 1, or 'auto'.")
+        self.lr, self.weight_decay, self.batch_size, self.queries = lr, weight_decay, batch_size, queries
+        self.eval_every_n_steps = eval_every_n_steps
+        self.heads: dict[str, Head] = {}
+        self.steps = 0
+        self.eval_period = 0
+        self._restored: dict[str, Any] = {}
+
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        self.find_sets(trainer, None, self.queries)
+        if not self.sets:
+            self.period = 0
+            return
+        dim = pl_module.backbone.dim
+        self.heads = {
+            prefix: Head(dim, labelled.num_classes, self.lr, self.weight_decay, pl_module.device) for prefix, labelled in self.sets.items()
+        }
+        for prefix, state in self._restored.items():
+            if prefix in self.heads:
+                self.heads[prefix].module.load_state_dict(state["head"])
+                self.heads[prefix].optimizer.load_state_dict(state["optimizer"])
+        passes = sum(min(self.batch_size, len(labelled.train)) for labelled in self.sets.values())
+        judged = sum(len(labelled.val_index) for labelled in self.sets.values())
+        half = self.budget / 2
+        self.period = self.cadence(trainer, passes, half) if self.every_n_steps == "auto" else self.every_n_steps
+        self.eval_period = self.cadence(trainer, judged, half) if self.eval_every_n_steps == "auto" else self.eval_every_n_steps
+
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        if not self.period or (batch_idx + 1) % trainer.accumulate_grad_batches:
+            return
+        step = trainer.global_step
+        if step % self.period == 0:
+            for prefix, labelled in self.sets.items():
+                index = self.draw(labelled)
+                features = labelled.embed(labelled.train, index, trainer, pl_module)
+                labels = labelled.train_labels[index].to(features.device)
+                with torch.enable_grad():
+                    self.heads[prefix].learn(features, labels)
+            self.steps += 1
+        if step % self.eval_period == 0 or self.at_end(trainer, batch_idx):
+            for prefix, labelled in self.sets.items():
+                features = labelled.embed(labelled.val, labelled.val_index, trainer, pl_module)
+                log_metrics(trainer, {f"probe/{prefix}linear/top1": labelled.accuracy(self.heads[prefix].scores(features))})
+
+    def draw(self, labelled: Labelled) -> torch.Tensor:
+        """The labelled samples of the head's next step: an endless order of its own, a pure function of its step count."""
+        n = len(labelled.train)
+        size = min(self.batch_size, n)
+        steps_a_pass = n // size
+        order = permutation(1, self.steps // steps_a_pass, n)
+        start = self.steps % steps_a_pass * size
+        return order[start : start + size]
+
+    def state_dict(self) -> dict[str, Any]:
+        heads = {prefix: {"head": head.module.state_dict(), "optimizer": head.optimizer.state_dict()} for prefix, head in self.heads.items()}
+        return {"steps": self.steps, "heads": heads}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.steps, self._restored = state_dict["steps"], state_dict["heads"]
