@@ -1,0 +1,133 @@
+"""The numbers are uniform, independent, and a pure function of what they are for."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from ssl_lightning.augment.random import fold, mix, normal, permutation, sample_keys, uniform
+
+COUNT = 50_000
+GOLDEN_UNIFORM = [0.6384553909301758, 0.5185530185699463, 0.6959061026573181]
+GOLDEN_NORMAL = [0.354333, 0.046522, 0.512662]
+GOLDEN_ORDER = [2, 7, 1, 5, 0, 6, 3, 4]
+
+
+@pytest.fixture(scope="module")
+def keys() -> torch.Tensor:
+    return sample_keys(0, 0, torch.arange(COUNT))
+
+
+def unsigned(key: torch.Tensor) -> list[int]:
+    return [value % 2**64 for value in key.tolist()]
+
+
+def correlation(a: torch.Tensor, b: torch.Tensor) -> float:
+    return float(torch.corrcoef(torch.stack([a.flatten(), b.flatten()]))[0, 1])
+
+
+def test_mix_is_the_published_splitmix64() -> None:
+    """The generator's first output from seed 0, and from 1234567, as in the reference implementations' test vectors."""
+    assert mix(0) == 0xE220A8397B1DCDAF
+    assert mix(1234567) == 6457827717110365317
+
+
+def test_golden_values_do_not_change() -> None:
+    assert mix(1, 2, 3) == 15020427595393229491
+    assert sample_keys(3, 1, torch.arange(3)).tolist() == [6153317894576023040, 2931004567720371905, -5695255825332753864]
+    assert uniform(torch.tensor([7]), 3).tolist() == pytest.approx(GOLDEN_UNIFORM, abs=0)
+    assert normal(torch.tensor([7]), 3).tolist() == pytest.approx(GOLDEN_NORMAL, abs=1e-5)
+    assert permutation(0, 0, 8).tolist() == GOLDEN_ORDER
+
+
+@pytest.mark.parametrize("seed", [0, 1, -5, 2**63, 2**64 - 1])
+def test_tensors_and_integers_give_one_hash(seed: int) -> None:
+    index = torch.tensor([0, 1, 2**40, 2**63 - 1])
+    assert unsigned(sample_keys(seed, 4, index)) == [mix(seed, 4, i) for i in index.tolist()]
+    passes = torch.tensor([4, 0, 7, 2**35])
+    assert unsigned(sample_keys(seed, passes, index)) == [mix(seed, p, i) for p, i in zip(passes.tolist(), index.tolist(), strict=True)]
+    assert unsigned(fold(sample_keys(seed, 4, index), 2, 2**32 - 1)) == [mix(seed, 4, i, 2, 2**32 - 1) for i in index.tolist()]
+
+
+def test_uniform_numbers_fill_their_range_evenly(keys: torch.Tensor) -> None:
+    u = uniform(keys, 4)
+    assert u.dtype == torch.float32 and 0 <= u.min() and u.max() < 1
+    for column in u.unbind(1):
+        counts = torch.histc(column, 100, 0, 1)
+        chi_squared = float(((counts - COUNT / 100) ** 2 / (COUNT / 100)).sum())
+        assert 50 < chi_squared < 165  # 99 degrees of freedom: outside with probability 3e-5
+    moved = uniform(keys, 2, -3.0, 5.0)
+    assert torch.allclose(moved, u[:, :2] * 8 - 3, atol=1e-5)
+
+
+def test_normal_numbers_have_the_moments_of_a_normal(keys: torch.Tensor) -> None:
+    z = normal(keys, 4).double()
+    assert z.isfinite().all()
+    for power, moment, tolerance in [(1, 0, 0.01), (2, 1, 0.015), (3, 0, 0.03), (4, 3, 0.1)]:
+        assert float((z**power).mean()) == pytest.approx(moment, abs=tolerance)
+
+
+def test_neighbouring_keys_folds_and_draws_are_independent(keys: torch.Tensor) -> None:
+    u = uniform(keys, 3)
+    others = {
+        "next sample": u.roll(1, 0),
+        "next draw": u.roll(1, 1),
+        "next fold": uniform(fold(keys, 1), 3),
+        "fold of zero": uniform(fold(keys, 0), 3),
+        "next pass": uniform(sample_keys(0, 1, torch.arange(COUNT)), 3),
+        "next seed": uniform(sample_keys(1, 0, torch.arange(COUNT)), 3),
+        "the key beside it": uniform(keys + 1, 3),
+    }
+    for name, other in others.items():
+        assert abs(correlation(u, other)) < 0.015, name
+        assert not (u == other).all(), name
+    assert abs(correlation(uniform(fold(keys, 1), 3), uniform(fold(keys, 2), 3))) < 0.015
+
+
+def test_every_bit_of_a_key_moves_half_the_bits_of_its_fold(keys: torch.Tensor) -> None:
+    few = keys[:500]
+    for bit in range(64):
+        flipped = few ^ (1 << bit if bit < 63 else -(2**63))
+        moved = fold(few, 3) ^ fold(flipped, 3)
+        share = sum(value.bit_count() for value in unsigned(moved)) / (64 * len(few))
+        assert share == pytest.approx(0.5, abs=0.02)
+
+
+def test_no_two_keys_collide_and_the_order_of_folds_matters(keys: torch.Tensor) -> None:
+    views = torch.cat([fold(keys, view, operation) for view in range(3) for operation in range(3)])
+    assert len(views.unique()) == 9 * COUNT
+
+
+def test_a_sample_draws_the_same_in_any_batch_and_at_any_length(keys: torch.Tensor) -> None:
+    some = torch.tensor([17, 3, 40_000])
+    assert torch.equal(sample_keys(0, 0, some), keys[some])
+    assert torch.equal(uniform(keys[some], 5), uniform(keys, 9)[some, :5])
+    assert torch.equal(normal(keys[some], 5), normal(keys, 9)[some, :5])
+
+
+def test_drawing_touches_no_global_generator(keys: torch.Tensor) -> None:
+    before = torch.get_rng_state()
+    uniform(keys, 2), normal(keys, 2), permutation(0, 0, 10)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_permutation_is_one_and_depends_on_seed_and_pass() -> None:
+    order = permutation(5, 2, 10_000)
+    assert torch.equal(order.sort().values, torch.arange(10_000))
+    assert torch.equal(order, permutation(5, 2, 10_000))
+    for other in (permutation(5, 3, 10_000), permutation(6, 2, 10_000)):
+        assert int((order == other).sum()) < 10
+    assert len(permutation(0, 0, 0)) == 0
+
+
+def test_every_place_of_a_permutation_is_equally_likely() -> None:
+    first = torch.stack([permutation(0, pass_, 5) for pass_ in range(2000)])
+    for place in first.unbind(1):
+        assert place.bincount(minlength=5).sub(400).abs().max() < 80  # 4.5 deviations
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_gpu_draws_what_a_cpu_draws(keys: torch.Tensor) -> None:
+    assert torch.equal(sample_keys(3, 1, torch.arange(100, device="cuda")).cpu(), sample_keys(3, 1, torch.arange(100)))
+    assert torch.equal(uniform(keys.cuda(), 4, -1, 2).cpu(), uniform(keys, 4, -1, 2))
+    assert torch.allclose(normal(keys.cuda(), 4).cpu(), normal(keys, 4), atol=1e-5)
