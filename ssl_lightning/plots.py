@@ -14,6 +14,7 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -44,15 +45,14 @@ def plot_curves(rows: Sequence[Row], path: str | Path, kind: Literal["loss", "pr
     Raises:
         ValueError: the kind is unknown.
     """
-    drawers = {"loss": _draw_loss, "probes": _draw_probes, "collapse": _draw_collapse}
-    if kind not in drawers:
-        raise ValueError(f"plot_curves knows no kind {kind!r}; choose from {', '.join(drawers)}.")
-    wanted = {"loss": ("train/loss",), "probes": ("probe/",), "collapse": ("collapse/std", "collapse/rank")}[kind]
-    names = sorted({name for row in rows for name, value in row.items() if name.startswith(wanted) and isinstance(value, (int, float))})
-    if not names:
+    kinds = {"loss": (_draw_loss, "train/loss"), "probes": (_draw_probes, "probe/"), "collapse": (_draw_collapse, "collapse/")}
+    if kind not in kinds:
+        raise ValueError(f"plot_curves knows no kind {kind!r}; choose from {', '.join(kinds)}.")
+    draw, prefix = kinds[kind]
+    if not any(name.startswith(prefix) for row in rows for name in row):
         return False
     figure = Figure(figsize=(8, 4.5), dpi=120, layout="constrained")
-    drawers[kind](figure, rows, names)
+    draw(figure, rows)
     _save(figure, path)
     return True
 
@@ -71,8 +71,9 @@ def plot_views(views: Sequence[Tensor], path: str | Path, clean: bool = False) -
     if not views or any(view.ndim != 4 or len(view) == 0 for view in views):
         raise ValueError(f"plot_views draws batches of images [S, C, H, W], got shapes {[tuple(view.shape) for view in views]}.")
     samples = min(8, *(len(view) for view in views))
-    figure = Figure(figsize=(1.2 * len(views), 1.2 * samples + 0.5), dpi=120, layout="constrained")
-    figure.get_layout_engine().set(w_pad=0.03, h_pad=0.03, wspace=0, hspace=0)  # type: ignore[union-attr]
+    figure = Figure(
+        figsize=(1.2 * len(views), 1.2 * samples + 0.5), dpi=120, layout=ConstrainedLayoutEngine(w_pad=0.03, h_pad=0.03, wspace=0, hspace=0)
+    )
     grid = figure.subplots(samples, len(views), squeeze=False)
     for column, view in enumerate(views):
         grid[0, column].set_title("clean" if clean and column == len(views) - 1 else f"view {column + 1}", fontsize=10, color=INK)
@@ -114,13 +115,13 @@ def plot_embedding(
     _dress(axes, f"{len(kept):,} features on a plane: {how}")
     axes.set(xticks=[], yticks=[], aspect="equal", adjustable="datalim")
     axes.grid(False)
-    style = {"s": 14, "alpha": 0.85, "linewidths": 0}
+    style: dict[str, Any] = {"s": 14, "alpha": 0.85, "linewidths": 0}
     if y is None:
         axes.scatter(*place.T, color=COLOURS[0], **style)
     else:
         classes = np.unique(y[kept])
         for number, label in enumerate(classes):
-            colour, marker = COLOURS[number % len(COLOURS)], MARKERS[number // len(COLOURS) % len(MARKERS)]
+            colour, marker = COLOURS[number % len(COLOURS)], MARKERS[number // 5 % len(MARKERS)]  # like colours get unlike marks
             name = class_names[label] if class_names is not None and 0 <= label < len(class_names) else str(label)
             axes.scatter(*place[y[kept] == label].T, color=colour, marker=marker, label=name, **style)
         if len(classes) <= len(COLOURS) * 3:
@@ -152,10 +153,10 @@ def plot_closing(final: dict[str, dict[str, Cell]], path: str | Path) -> None:
         axes.bar(place, height, 0.92 * width, color=ROW_COLOURS[row], label=ROWS[row])
         drawn = spread > 0
         axes.errorbar(place[drawn], height[drawn], spread[drawn], fmt="none", ecolor=INK, elinewidth=1.2, capsize=3)
-        for left, top in zip(place, height + spread, strict=True):
-            value = f"{height[np.flatnonzero(place == left)[0]]:.1f}"
-            axes.annotate(value, (left, top), (0, 2), textcoords="offset points", ha="center", va="bottom", fontsize=8.5, color=INK)
-    axes.set_xticks(range(len(columns)), [title.replace(" all", "\nall labels").replace(" ", "\n", 1) for title in columns.values()])
+        for left, value, above in zip(place, height, spread, strict=True):
+            point = (left, value + above)
+            axes.annotate(f"{value:.1f}", point, (0, 2), textcoords="offset points", ha="center", va="bottom", fontsize=8.5, color=INK)
+    axes.set_xticks(range(len(columns)), [title.replace(" all", " all labels").replace(" ", "\n", 1) for title in columns.values()])
     axes.grid(False, axis="x")
     axes.set_ylim(0, 108)
     axes.set_yticks(range(0, 101, 20))
@@ -163,15 +164,15 @@ def plot_closing(final: dict[str, dict[str, Cell]], path: str | Path) -> None:
     _save(figure, path)
 
 
-def _draw_loss(figure: Figure, rows: Sequence[Row], names: Sequence[str]) -> None:
+def _draw_loss(figure: Figure, rows: Sequence[Row]) -> None:
     axes = figure.subplots()
     _dress(axes, "Training loss", "step", "loss")
     steps, loss = _series(rows, "train/loss")
-    span = max(1.0, len(loss) / 30)
-    if span > 1:
+    reach = len(loss) // 60
+    if reach:
         axes.plot(steps, loss, color=COLOURS[0], alpha=0.3, linewidth=1)
-    label = "loss" if span == 1 else f"loss, smoothed over {span:.0f} points"
-    lines = axes.plot(steps, _smooth(loss, 1 / span), color=COLOURS[0], linewidth=2, label=label)
+    label = f"loss, mean of {2 * reach + 1} points" if reach else "loss"
+    lines = axes.plot(steps, _smooth(loss, reach), color=COLOURS[0], linewidth=2, label=label)
     broken = int((~np.isfinite(loss)).sum())
     if broken:
         axes.text(0.5, 0.95, f"{broken} values are not finite", transform=axes.transAxes, ha="center", va="top", color=COLOURS[5])
@@ -185,11 +186,12 @@ def _draw_loss(figure: Figure, rows: Sequence[Row], names: Sequence[str]) -> Non
     axes.legend(handles=lines, loc="upper right", frameon=False, fontsize=9)
 
 
-def _draw_probes(figure: Figure, rows: Sequence[Row], names: Sequence[str]) -> None:
+def _draw_probes(figure: Figure, rows: Sequence[Row]) -> None:
     axes = figure.subplots()
     _dress(axes, "Probes of the frozen features during the run", "step", "accuracy (%)")
     ends: list[tuple[float, float, str, str]] = []
-    for number, name in enumerate(names):
+    names = {name for row in rows for name in row if name.startswith("probe/") and name.rpartition("/")[2].startswith("top")}
+    for number, name in enumerate(sorted(names)):
         steps, accuracy = _series(rows, name)
         colour = COLOURS[number % len(COLOURS)]
         axes.plot(steps, 100 * accuracy, color=colour, linewidth=2, marker="o", markersize=3.5)
@@ -207,9 +209,9 @@ def _draw_probes(figure: Figure, rows: Sequence[Row], names: Sequence[str]) -> N
         axes.annotate(text, point, (7, 0), textcoords="offset points", va="center", color=colour, fontsize=9.5, annotation_clip=False)
 
 
-def _draw_collapse(figure: Figure, rows: Sequence[Row], names: Sequence[str]) -> None:
+def _draw_collapse(figure: Figure, rows: Sequence[Row]) -> None:
     std, rank = figure.subplots(2, 1, sharex=True)
-    _dress(std, "Are the embeddings collapsing?", "", "deviation × √d")
+    _dress(std, "Are the embeddings collapsing?", "", "deviation · √d")
     _dress(rank, "", "step", "effective rank")
     for axes, name, colour in ((std, "collapse/std", COLOURS[0]), (rank, "collapse/rank", COLOURS[1])):
         axes.plot(*_series(rows, name), color=colour, linewidth=2)
@@ -236,14 +238,12 @@ def _series(rows: Sequence[Row], name: str) -> tuple[Points, Points]:
     return steps, np.where(np.isfinite(values), values, np.nan)
 
 
-def _smooth(values: Points, weight: float) -> Points:
-    """Exponential mean, corrected for its start, that steps over gaps."""
-    mean = total = 0.0
-    smoothed = np.full(len(values), np.nan)
-    for place in np.flatnonzero(np.isfinite(values)):
-        mean, total = (1 - weight) * mean + weight * values[place], (1 - weight) * total + weight
-        smoothed[place] = mean / total
-    return smoothed
+def _smooth(values: Points, reach: int) -> Points:
+    """Mean over each value and its `reach` neighbours on either side, of those that are finite; a gap stays a gap."""
+    finite, window = np.isfinite(values), np.ones(2 * reach + 1)
+    total = np.convolve(np.where(finite, values, 0.0), window, "full")[reach : reach + len(values)]
+    count = np.convolve(finite, window, "full")[reach : reach + len(values)]
+    return np.where(finite, total / np.maximum(count, 1), np.nan)
 
 
 def _image(image: Tensor) -> NDArray[np.float32]:
