@@ -102,7 +102,7 @@ def _timm_model(name: str, pretrained: bool, channels: int, options: dict[str, A
     if small_images:
         model.conv1 = nn.Conv2d(channels, model.bn1.num_features, 3, padding=1, bias=False)
         nn.init.kaiming_normal_(model.conv1.weight, mode="fan_out", nonlinearity="relu")
-        pass
+        model.maxpool = nn.Identity()
     return model
 
 
