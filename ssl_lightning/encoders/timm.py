@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from typing import Any
@@ -130,12 +129,12 @@ def _check_small_images(name: str) -> None:
 
 def _check_option(name: str, option: str, value: Any) -> None:
     try:
-        taken = option in _keywords(_family(name, **{option: value}))  # some constructors swallow what they do not know
-    except TypeError:
-        taken = False
-    if not taken:
+        _family(name, **{option: value})
+    except TypeError as error:  # timm's own refusal of an unknown keyword, or of one that the model's function has fixed
         argument, example = _OPTIONS[option]
-        raise ValueError(f"TimmEncoder({name!r}, {argument}={value}): {name} takes no {argument}; leave it out, or choose {example}.")
+        raise ValueError(
+            f"TimmEncoder({name!r}, {argument}={value}): {name} takes no {argument}; leave it out, or choose {example}."
+        ) from error
 
 
 def _family(name: str, **options: Any) -> type[nn.Module]:
@@ -144,15 +143,3 @@ def _family(name: str, **options: Any) -> type[nn.Module]:
 
     with torch.device("meta"):
         return type(timm.create_model(name, num_classes=0, **options))
-
-
-def _keywords(family: type) -> set[str]:
-    """The named arguments of a constructor, and of those that its **kwargs may hand them to."""
-    names: set[str] = set()
-    for cls in family.__mro__:
-        if "__init__" in vars(cls):
-            parameters = inspect.signature(vars(cls)["__init__"]).parameters.values()
-            names.update(parameter.name for parameter in parameters)
-            if not any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters):
-                break
-    return names

@@ -20,7 +20,7 @@ CHEAP = [
     (VIT, {"image_size": 32, "patch_size": 4}, 192),
     ("convnext_atto", {"patch_size": 2, "drop_path_rate": 0.1}, 320),
     ("mobilenetv3_small_050", {}, 1024),  # num_features says 288: the head has a hidden layer of its own
-    ("deit_tiny_distilled_patch16_224", {"image_size": 32, "patch_size": 8}, 192),  # its options travel through **kwargs
+    ("deit_tiny_distilled_patch16_224", {"image_size": 32, "patch_size": 8}, 192),
 ]
 
 
@@ -48,6 +48,15 @@ def test_dim_is_right_in_every_family(family: str) -> None:
         encoder = TimmEncoder(names[0]).eval()
         channels, height, width = encoder.model.pretrained_cfg.get("input_size", (3, 224, 224))
         assert encoder(View(torch.empty(2, channels, height, width))).shape == (2, encoder.dim)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", timm.list_modules())
+def test_no_family_swallows_an_argument_that_it_does_not_know(family: str) -> None:
+    """An unknown keyword is a TypeError in every family, which is what the refusals rest on."""
+    for name in timm.list_models(module=family)[:1]:
+        with torch.device("meta"), pytest.raises(TypeError, match="no_such_argument"):
+            timm.create_model(name, num_classes=0, no_such_argument=1)
 
 
 @pytest.mark.parametrize("name", ["resnet18", "resnet18d", "resnet26"])
@@ -80,7 +89,7 @@ REFUSED = [
     ("efficientnet_b0", "image_size", 32),
     ("mobilenetv3_small_050", "patch_size", 4),
     ("regnetx_002", "image_size", 32),
-    ("poolformer_s12", "image_size", 32),  # its constructor would swallow the argument
+    ("poolformer_s12", "image_size", 32),  # its constructor has **kwargs
     ("mixer_s16_224", "patch_size", 4),  # its class takes the argument, its model function has fixed it
     ("vgg11", "drop_path_rate", 0.1),
 ]
