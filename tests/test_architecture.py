@@ -1,0 +1,182 @@
+"""Who never imports whom: the layers of the package, read from the source by AST."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+FOLDERS = {"ssl_lightning": "ssl_lightning", "methods": "ssl_lightning.methods", "datamodules": "ssl_lightning.datamodules"}
+LIGHTNING = ("pytorch_lightning", "lightning", "lightning_fabric")
+
+
+@dataclass(frozen=True)
+class Rule:
+    """No file among `files` (globs) names a module of `banned`, or one below it; `top`: at import time."""
+
+    name: str
+    files: tuple[str, ...]
+    banned: tuple[str, ...]
+    top: bool = False
+
+
+EVERYWHERE = ("ssl_lightning/**/*.py", "methods/*.py", "datamodules/*.py")
+RULES = [
+    Rule("core knows no method", ("ssl_lightning/**/*.py",), ("ssl_lightning.methods", "methods")),
+    Rule("core knows no datamodule", ("ssl_lightning/**/*.py",), ("ssl_lightning.datamodules", "datamodules")),
+    Rule("methods know no datamodule", ("methods/*.py",), ("ssl_lightning.datamodules", "datamodules")),
+    Rule("methods know no other method", ("methods/*.py",), ("ssl_lightning.methods", "methods")),
+    Rule("methods know no modality", ("methods/*.py",), ("torchvision", "timm", "transformers")),
+    Rule("datamodules know no method", ("datamodules/*.py",), ("ssl_lightning.methods", "methods")),
+    Rule("listing needs no torch", ("ssl_lightning/registry.py", "ssl_lightning/cli.py"), ("torch", "torchvision", *LIGHTNING), top=True),
+    Rule("losses gather nothing", ("ssl_lightning/losses.py",), (*LIGHTNING, "torch.distributed", "ssl_lightning.distributed")),
+    Rule("one Lightning", EVERYWHERE, ("lightning",)),
+    Rule("no such dependency", EVERYWHERE, ("torchaudio", "kornia", "hydra", "lightly")),
+    Rule("wandb only when used", EVERYWHERE, ("wandb",), top=True),
+]
+
+
+def module_of(path: str) -> str:
+    """ "methods/simclr.py" -> "ssl_lightning.methods.simclr"; an __init__.py ends in ".__init__"."""
+    folder, _, rest = path.partition("/")
+    return f"{FOLDERS[folder]}.{rest.removesuffix('.py').replace('/', '.')}"
+
+
+def named_modules(source: str, module: str, top: bool = False) -> Iterator[tuple[int, str]]:
+    """(line, dotted name) of every import, of relative ones too, and of every chain such as `torch.distributed.all_gather`.
+
+    With `top` only what runs when the module is imported: not the bodies of functions, not `if TYPE_CHECKING`.
+    """
+    tree = ast.parse(source)
+    imported = {alias.name.split(".")[0] for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    pending: list[ast.AST] = [tree]
+    while pending:
+        node = pending.pop()
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            above = module.split(".")[: -node.level] if node.level else []
+            base = ".".join([*above, *([node.module] if node.module else [])])
+            yield from ((node.lineno, f"{base}.{alias.name}") for alias in node.names)
+        elif isinstance(node, ast.Attribute) and (chain := ast.unparse(node)).split(".")[0] in imported:
+            yield node.lineno, chain
+        elif top and isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
+            continue
+        elif top and isinstance(node, ast.If) and ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING"):
+            pending.extend(node.orelse)
+            continue
+        pending.extend(ast.iter_child_nodes(node))
+
+
+def violations(rule: Rule, path: str, source: str) -> list[str]:
+    return [
+        f"{path}:{line} names {name}"
+        for line, name in named_modules(source, module_of(path), rule.top)
+        if any(f"{name}.".startswith(f"{banned}.") for banned in rule.banned)
+    ]
+
+
+def files(patterns: tuple[str, ...]) -> list[Path]:
+    return sorted({path for pattern in patterns for path in ROOT.glob(pattern)})
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
+def test_no_file_breaks_the_rule(rule: Rule) -> None:
+    found = files(rule.files)
+    assert found, f"{rule.name}: no file matches {rule.files}"
+    assert [line for path in found for line in violations(rule, path.relative_to(ROOT).as_posix(), path.read_text())] == []
+
+
+PLANTED = [
+    ("core knows no method", "ssl_lightning/method.py", "from .methods.simclr import SimCLR"),
+    ("core knows no method", "ssl_lightning/probes/knn.py", "from ..methods import simclr"),
+    ("core knows no method", "ssl_lightning/__init__.py", "from . import methods"),
+    ("core knows no method", "ssl_lightning/cli.py", "def run():\n    import ssl_lightning.methods.simclr"),
+    ("core knows no datamodule", "ssl_lightning/trainer.py", "from ssl_lightning import datamodules"),
+    ("core knows no datamodule", "ssl_lightning/trainer.py", "import datamodules.digits"),
+    ("methods know no datamodule", "methods/byol.py", "from ..datamodules.digits import Digits"),
+    ("methods know no other method", "methods/byol.py", "from .simclr import SimCLR"),
+    ("methods know no other method", "methods/byol.py", "from ssl_lightning.methods.simclr import SimCLR"),
+    ("methods know no modality", "methods/byol.py", "def step():\n    from torchvision.transforms import v2"),
+    ("methods know no modality", "methods/byol.py", "import timm.models as models"),
+    ("datamodules know no method", "datamodules/digits.py", "from ssl_lightning.methods import simclr"),
+    ("listing needs no torch", "ssl_lightning/registry.py", "from torch import nn"),
+    (
+        "listing needs no torch",
+        "ssl_lightning/cli.py",
+        "try:\n    from pytorch_lightning.cli import LightningCLI\nexcept ImportError:\n    pass",
+    ),
+    ("losses gather nothing", "ssl_lightning/losses.py", "from torch import distributed"),
+    ("losses gather nothing", "ssl_lightning/losses.py", "import torch\ndef f(x):\n    torch.distributed.all_reduce(x)"),
+    ("losses gather nothing", "ssl_lightning/losses.py", "from .distributed import gather"),
+    ("losses gather nothing", "ssl_lightning/losses.py", "import pytorch_lightning as pl"),
+    ("one Lightning", "datamodules/digits.py", "from lightning.pytorch import Trainer"),
+    ("no such dependency", "ssl_lightning/augment/audio.py", "import torchaudio"),
+    ("wandb only when used", "ssl_lightning/trainer.py", "import wandb"),
+]
+
+
+@pytest.mark.parametrize(("name", "path", "source"), PLANTED)
+def test_a_planted_violation_is_found(name: str, path: str, source: str) -> None:
+    (rule,) = [rule for rule in RULES if rule.name == name]
+    assert violations(rule, path, source), source
+
+
+def test_every_rule_has_a_planted_violation() -> None:
+    assert {rule.name for rule in RULES} == {name for name, _, _ in PLANTED}
+
+
+ALLOWED = [
+    ("core knows no method", "ssl_lightning/trainer.py", "from .method import SSLMethod\nGROUP = 'ssl_lightning.methods'"),
+    ("core knows no method", "ssl_lightning/registry.py", "methods = {}\nmethods.items()"),
+    ("methods know no other method", "methods/byol.py", "from ..method import SSLMethod\nfrom ssl_lightning.heads import MLP"),
+    ("listing needs no torch", "ssl_lightning/cli.py", "if TYPE_CHECKING:\n    import torch\ndef main():\n    import torch"),
+    ("losses gather nothing", "ssl_lightning/losses.py", "import torch\nfrom torch import nn"),
+    ("one Lightning", "ssl_lightning/method.py", "import pytorch_lightning"),
+    ("wandb only when used", "ssl_lightning/trainer.py", "def logger():\n    import wandb"),
+]
+
+
+@pytest.mark.parametrize(("name", "path", "source"), ALLOWED)
+def test_what_is_allowed_is_not_found(name: str, path: str, source: str) -> None:
+    (rule,) = [rule for rule in RULES if rule.name == name]
+    assert violations(rule, path, source) == []
+
+
+def test_importing_the_listing_imports_no_torch() -> None:
+    """The same as the rule, for what registry and cli import in their turn."""
+    code = "import sys, ssl_lightning.registry, ssl_lightning.cli; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def names_used(source: str) -> set[str]:
+    """Every variable, attribute and keyword: what a word in a docstring or comment is not."""
+    nodes = list(ast.walk(ast.parse(source)))
+    return {node.attr for node in nodes if isinstance(node, ast.Attribute)} | {node.id for node in nodes if isinstance(node, ast.Name)}
+
+
+UNUSED = [
+    ("save_hyperparameters", EVERYWHERE),  # it would make --ckpt_path override the command line in silence
+    (
+        "current_epoch",
+        ("ssl_lightning/datamodule.py", "ssl_lightning/augment/*.py", "methods/*.py", "datamodules/*.py"),
+    ),  # the pass is p // n
+]
+
+
+@pytest.mark.parametrize(("name", "patterns"), UNUSED, ids=[name for name, _ in UNUSED])
+def test_traps_are_not_used(name: str, patterns: tuple[str, ...]) -> None:
+    assert name in names_used(f"def __init__(self):\n    self.trainer.{name}()")
+    assert name not in names_used(f"'''Not {name}.'''  # {name}")
+    assert [str(path) for path in files(patterns) if name in names_used(path.read_text())] == []
+
+
+@pytest.mark.parametrize("path", [path for path in files(("methods/*.py",)) if path.name != "__init__.py"], ids=lambda path: path.stem)
+def test_a_method_stays_under_120_lines(path: Path) -> None:
+    assert len(path.read_text().splitlines()) < 120
