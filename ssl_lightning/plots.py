@@ -89,8 +89,8 @@ def plot_embedding(
     """A 2-D map in which near means similar, coloured by class: t-SNE of the normalised features.
 
     Van der Maaten and Hinton 2008, "Visualizing Data using t-SNE"; started from the principal components, always the same
-    way, for at most 2,000 samples drawn once. Fewer than 10 samples, or features that are all equal, are drawn by their
-    principal components. Distances between far groups mean little.
+    way, for at most 2,000 samples drawn once. Fewer than 10 samples, or features that are all equal or of length
+    1, are drawn by their principal components. Distances between far groups mean little.
 
     Args:
         features: [N, D]; a sample with a value that is not finite is left out.
@@ -168,7 +168,7 @@ def _draw_loss(figure: Figure, rows: Sequence[Row]) -> None:
     axes = figure.subplots()
     _dress(axes, "Training loss", "step", "loss")
     steps, loss = _series(rows, "train/loss")
-    reach = len(loss) // 60
+    reach = len(loss) // 30
     if reach:
         axes.plot(steps, loss, color=COLOURS[0], alpha=0.3, linewidth=1)
     label = f"loss, mean of {2 * reach + 1} points" if reach else "loss"
@@ -263,10 +263,11 @@ def _map(x: Points) -> tuple[Points, str]:
     centred = x - x.mean(axis=0)
     axes = np.linalg.svd(centred, full_matrices=False)[2][:50]  # [<= 50, D]
     components = centred @ axes.T  # [N, <= 50]
-    if len(x) < 10 or np.abs(centred).max() < 1e-6:
+    equal = np.abs(centred).max() < 1e-6
+    if equal or len(x) < 10 or components.shape[1] < 2:
         flat = np.zeros((len(x), 2))
         flat[:, : components.shape[1]] = components[:, :2]
-        return flat, "principal components" if len(x) < 10 else "all are equal (collapsed)"
+        return flat, "all are equal (collapsed)" if equal else "principal components"
     components /= components[:, 0].std()
     perplexity = min(30, (len(x) - 1) // 3)
     place = TSNE(perplexity=perplexity, init=1e-4 * components[:, :2], random_state=0).fit_transform(components)
