@@ -218,7 +218,7 @@ class Checkpoint(LightningCheckpoint):
             return
         path = self.folder / PATTERN.format(step=trainer.global_step)
         self._kept |= {path} if keep else set()
-        trainer.save_checkpoint(path)
+        trainer.save_checkpoint(path, weights_only=False)
         self.last, self._last_time = path, time.monotonic()
         if trainer.is_global_zero:
             older = sorted(set(self.folder.glob("step-*.ckpt")) - self._kept - {path}, reverse=True)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from .names import IMPLIED, Names, UsageError
+from .registry import did_you_mean
 
 COMMANDS = ("fit", "validate", "test", "predict")
 
@@ -15,7 +16,7 @@ COMMANDS = ("fit", "validate", "test", "predict")
 class Request(NamedTuple):
     """A command line, read.
 
-    `tokens` follow the command, with class paths for short names and each config file in place of its name.
+    `tokens` follow the command, with class paths for short names and what each config file holds in place of its name.
     `chosen` maps the dotted keys that were given (`model`, `model.encoder.width`) to their values; the later one won.
     """
 
@@ -25,30 +26,98 @@ class Request(NamedTuple):
 
 
 def read_request(argv: Sequence[str], names: Names) -> Request:
-    """Reads `argv`; configs before and after the command count alike.
+    """Reads `argv`. A config given before the command counts like one after it.
 
     Raises:
         RegistryError: a short name is not installed, or is claimed twice.
-        UsageError: a config cannot be read, or there is no command.
+        UsageError: there is no such command, or a config cannot be read.
     """
-    command = next((token for token, is_value in _marked(argv) if not is_value and token in COMMANDS), None)
-    if command is None:
-        raise UsageError(f"Say what to do: {', '.join(COMMANDS)}.")
+    options = list(_options(argv))
+    command = next((value for option, value, _ in options if option == ""), None)
+    if command not in COMMANDS:
+        raise UsageError(f"There is no command {command!r}.{did_you_mean(str(command), COMMANDS)}" if command else "Say what to do.")
     tokens: list[str] = []
     chosen: dict[str, Any] = {}
-    rest = iter(argv)
-    for token in rest:
-        option, equals, value = token.partition("=")
-        if token == command and not chosen.get("command"):
-            chosen["command"] = command
-        elif option in ("-c", "--config"):
-            tree = _config(value if equals else next(rest, ""), command, names)
+    for option, value, attached in options:
+        if option in ("-c", "--config"):
+            tree = _config(value, command, names)
             chosen.update(_flat(tree))
             tokens += ["--config", json.dumps(tree)]
-        elif option.startswith("--") and not option.endswith("+"):
+        elif value is None:
+            if option.startswith(("--model", "--data")) and not option.endswith(".help"):
+                raise UsageError(f"{option} needs a value.")
+            tokens.append(option)
+        elif option:
             keys = option[2:].split(".")
-            if not equals:
-                following = next(rest, None)
-                if following is None or following.startswith("--"):
-                    pass
-    return Request(command, tokens, chosen)
+            value, given = _argument(keys, value, names)
+            chosen.update(given)
+            tokens += [f"{option}={value}"] if attached else [option, value]
+        elif value != command:
+            tokens.append(value)
+    return Request(str(command), tokens, chosen)
+
+
+def _options(argv: Sequence[str]) -> Iterator[tuple[str, str | None, bool]]:
+    """(option, its value or None, whether they were one token); a token that belongs to no option is a value of ""."""
+    waiting = ""
+    named = False
+    for token in argv:
+        if token.startswith("--") or token in ("-c", "-h"):
+            if waiting:
+                yield waiting, None, False
+            waiting, equals, value = token.partition("=")
+            if equals:
+                yield waiting, value, True
+                waiting = ""
+        elif token in COMMANDS and not named and waiting not in ("-c", "--config"):
+            if waiting:
+                yield waiting, None, False
+            yield "", token, False
+            waiting, named = "", True
+        else:
+            yield waiting, token, False
+            waiting = ""
+    if waiting:
+        yield waiting, None, False
+
+
+def _config(value: str | None, command: str, names: Names) -> dict[str, Any]:
+    """What a config holds for this command: all of it, or what it has under the command's name."""
+    if not value:
+        raise UsageError("--config needs the name of a file.")
+    text = value.lstrip()
+    path = Path(value)
+    inline = text.startswith("{")
+    tree = names.parse(text, "--config") if inline else names.read(path)
+    if tree is not None and not isinstance(tree, dict):
+        raise UsageError(f"The config {value!r} holds no mapping of keys to values.")
+    if tree and set(tree) <= set(COMMANDS):
+        tree = tree.get(command)
+    expanded: dict[str, Any] = names.expand(tree or {}, (), Path() if inline else path.parent)
+    data = expanded.get("data")
+    init_args = data.get("init_args") if isinstance(data, dict) else None
+    if init_args and "seed" in init_args and init_args["seed"] == expanded.get("seed_everything"):
+        del init_args["seed"]  # a complete config: its data follows its one seed, also where that is changed later
+    return expanded
+
+
+def _argument(keys: list[str], text: str, names: Names) -> tuple[str, dict[str, Any]]:
+    """An option's value for the parser, and what it chooses."""
+    if keys[-1] == "help":
+        value = names.expand(text, keys[:-1])
+        return value if isinstance(value, str) else value["class_path"], {}
+    tree = names.parse(text, "--" + ".".join(keys)) if text.startswith(("{", "[")) else text
+    tree = names.expand(tree, keys) if keys[0] in ("model", "data") else tree
+    if tree == text:
+        return text, _flat(names.scalar(text), keys)
+    return tree if isinstance(tree, str) else json.dumps(tree), _flat(tree, keys)
+
+
+def _flat(tree: Any, keys: Sequence[str] = ()) -> dict[str, Any]:
+    """{"model": {"class_path": c, "init_args": {"width": 3}}} -> {"model": c, "model.width": 3}."""
+    if not isinstance(tree, dict):
+        return {".".join(key for key in keys if key not in IMPLIED): tree}
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        flat.update(_flat(value, (*keys, *str(key).split("."))))
+    return flat

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ from .registry import Registry
 
 CLASS_PATH = re.compile(r"[A-Za-z_]\w*(\.\w+)*\.[A-Z_]\w*")
 FILE = re.compile(r".*\.(ya?ml|json)")
+KINDS = {"model": "methods", "data": "datamodules"}
 IMPLIED = ("init_args", "class_path", "dict_kwargs")
 """Keys that jsonargparse lets a user leave out."""
 
@@ -41,6 +41,7 @@ class Names:
 
     def __init__(self, load: Callable[[str], Any]) -> None:
         self.load = load
+        self.taken_for_timm: list[str] = []
         self.registries = {kind: Registry(f"ssl_lightning.{kind}") for kind in ("methods", "datamodules", "encoders")}
 
     def expand(self, value: Any, keys: Sequence[str] = (), folder: Path = Path()) -> Any:
@@ -65,9 +66,9 @@ class Names:
             return [self.expand(item, keys, folder) for item in value]
         if not isinstance(value, dict):
             return value
-        value = {key: self.expand(item, (*keys, *str(key).split(".")), folder) for key, item in value.items() if key != "class_path"} | (
-            {"class_path": value["class_path"]} if "class_path" in value else {}
-        )
+        value = {
+            key: item if key == "class_path" else self.expand(item, (*keys, *str(key).split(".")), folder) for key, item in value.items()
+        }
         if kind and isinstance(value.get("class_path"), str):
             value["class_path"], init_args = self.class_path(kind, value["class_path"])
             value["init_args"] = {**init_args, **(value.get("init_args") or {})}
@@ -82,18 +83,9 @@ class Names:
         if CLASS_PATH.fullmatch(name) or name == "null":
             return name, {}
         if kind == "encoders" and name not in registry and ":" not in name:
+            self.taken_for_timm.append(name)
             return registry.path("timm"), {"name": name}
         return registry.path(name), {}
-
-    def argument(self, keys: Sequence[str], text: str) -> list[str]:
-        """The tokens for `--keys text`."""
-        option = "--" + ".".join(keys)
-        if keys[0] not in ("model", "data"):
-            return [option, text]
-        if keys[-1] == "help":
-            return [option, self.class_path(kind, text)[0]] if (kind := kind_of(keys[:-1])) else [option, text]
-        value = self.expand(self.load(text) if text.startswith(("{", "[")) else text, keys)
-        return [option, value if isinstance(value, str) else json.dumps(value)]
 
     def read(self, path: Path) -> Any:
         """What a config file holds, as written.
@@ -114,3 +106,10 @@ class Names:
             mark = getattr(error, "problem_mark", None)
             line = f", line {mark.line + 1}" if mark else ""
             raise UsageError(f"{where}{line} is no valid YAML: {getattr(error, 'problem', None) or error}.") from error
+
+    def scalar(self, text: str) -> Any:
+        """The number, truth value or text that an option's value stands for."""
+        try:
+            return self.load(text)
+        except Exception:  # not YAML: the text itself
+            return text

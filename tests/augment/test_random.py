@@ -67,6 +67,12 @@ def test_normal_numbers_have_the_moments_of_a_normal(keys: torch.Tensor) -> None
         assert float((z**power).mean()) == pytest.approx(moment, abs=tolerance)
 
 
+def test_the_extreme_draw_is_finite() -> None:
+    key = torch.tensor([0x9E3779B97F4A7C15 - 2**64])  # its first 64 bits are all zero
+    assert uniform(key, 1).item() == 0
+    assert normal(key, 1).item() == pytest.approx(-5.294, abs=0.01)
+
+
 def test_neighbouring_keys_folds_and_draws_are_independent(keys: torch.Tensor) -> None:
     u = uniform(keys, 3)
     others = {

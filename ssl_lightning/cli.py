@@ -1,0 +1,77 @@
+"""The command line. Lists, help and version answer without importing torch; the rest is LightningCLI's, in `command`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+from .layers import COMMANDS
+from .listing import LISTS, show
+from .names import UsageError
+from .registry import RegistryError, did_you_mean
+from .version import __version__
+
+HELP = """\
+usage: ssl-lightning COMMAND [options]
+
+  fit                                pretrain:  ssl-lightning fit --model simclr --data digits
+  validate, test                     the probes' accuracies on that split
+  predict                            index and vector of each sample
+  methods, datamodules, encoders     what is installed; --json for programs, --check imports each
+
+  ssl-lightning fit --help           the options of a run
+  ssl-lightning fit --model.help simclr
+  ssl-lightning --version
+
+SSL_LIGHTNING_TRACEBACK=1 shows the traceback of every error.
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs a command line, by default this process's. Exit code 2 is the user's mistake, told in one line."""
+    argv = sys.argv[1:] if argv is None else list(argv)
+    first = argv[0] if argv else "--help"
+    if first in ("-h", "--help"):
+        print(HELP, end="")
+        return 0
+    if first == "--version":
+        print(f"ssl-lightning {__version__}")
+        return 0
+    if first in LISTS:
+        return _list(first, argv[1:])
+    if not first.startswith("-") and first not in COMMANDS:
+        return _complain("", f"There is no command {first!r}.{did_you_mean(first, (*COMMANDS, *LISTS))}")
+    return _run(argv)
+
+
+def _list(kind: str, options: Sequence[str]) -> int:
+    known = ("--json", "--check")
+    unknown = [option for option in options if option not in known]
+    if {"-h", "--help"} & set(unknown):
+        print(HELP, end="")
+        return 0
+    if unknown:
+        return _complain(kind, f"There is no option {unknown[0]}.{did_you_mean(unknown[0], known)}")
+    return show(kind, as_json="--json" in options, check="--check" in options)
+
+
+def _run(argv: list[str]) -> int:
+    from .command import run
+
+    try:
+        run(argv)
+    except (UsageError, RegistryError) as error:
+        if os.environ.get("SSL_LIGHTNING_TRACEBACK"):
+            raise
+        return _complain(next((token for token in argv if token in COMMANDS), ""), str(error))
+    return 0
+
+
+def _complain(command: str, message: str) -> int:
+    print(f"ssl-lightning {command}".rstrip() + f": error: {' '.join(message.split())}", file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

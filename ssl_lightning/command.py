@@ -1,0 +1,173 @@
+"""`ssl-lightning fit|validate|test|predict`: LightningCLI with our defaults. Imports torch; `cli` imports it when needed."""
+
+from __future__ import annotations
+
+import json
+from importlib.metadata import entry_points
+from traceback import walk_tb
+from typing import Any, NoReturn
+
+from jsonargparse import Namespace, get_loader
+from lightning_fabric.utilities.exceptions import MisconfigurationException
+from pytorch_lightning import seed_everything
+from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
+from pytorch_lightning.utilities import rank_zero_info
+
+from .complaint import in_one_line
+from .datamodule import SSLDataModule
+from .defaults import lowest_layer
+from .layers import Request, read_request
+from .method import SSLMethod
+from .names import KINDS, Names, UsageError
+from .record import GROUPS
+from .registry import did_you_mean
+from .run import find_resume
+from .trainer import STANDING, Trainer
+
+MISTAKES = (MisconfigurationException, ValueError, TypeError, OSError, ImportError)
+STEPS = ("advance", "_evaluation_step", "_predict_step")
+"""Functions of Lightning's loops that run once data flows."""
+SPEAKERS = ("ssl_lightning", "pytorch_lightning", "lightning_fabric")
+"""Packages whose errors are written for the user."""
+
+
+class Refusal(Exception):
+    """What jsonargparse says is wrong with an argument or a config."""
+
+
+class Parser(LightningArgumentParser):
+    """Leaves it to the command line to say what is wrong."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **{"allow_abbrev": False, **kwargs})
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        if not self.exit_on_error:  # a parser inside the parser: the outermost one speaks
+            super().error(message, ex)
+        raise Refusal(message) from ex
+
+
+class CLI(LightningCLI):
+    """LightningCLI for methods and datamodules, with the standing callbacks under keys of their own."""
+
+    trainer: Trainer
+
+    def __init__(self, request: Request, names: Names, layer: dict[str, Any]) -> None:
+        self.request, self.names, self.layer = request, names, layer
+        super().__init__(
+            SSLMethod,
+            SSLDataModule,
+            save_config_callback=None,
+            trainer_class=Trainer,
+            seed_everything_default=0,
+            parser_class=Parser,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            auto_configure_optimizers=False,
+            load_from_checkpoint_support=False,
+        )
+
+    def add_default_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        parser.add_argument(
+            "--seed_everything", type=int, default=self.seed_everything_default, help="The one seed of a run; the data takes it too."
+        )
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        for key, callback in STANDING.items():
+            parser.add_lightning_class_args(callback, key)
+
+    def setup_parser(self, *args: Any, **kwargs: Any) -> None:
+        super().setup_parser(*args, **kwargs)
+        self._parser("fit").add_argument(
+            "--resume",
+            type=str,
+            default="none",
+            help="`auto` goes on from the newest whole checkpoint of the same method and data; or a checkpoint's path; or `none`.",
+        )
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        below = ["--config", json.dumps(self.layer)] if self.layer else []
+        command = self.request.command
+        try:
+            self.config = parser.parse_args([command, *below, *self.request.tokens])
+        except Refusal as refusal:
+            missing = [key for key in KINDS if key not in self.request.chosen]
+            if missing and "arguments are required" in str(refusal):  # of the model perhaps, whose encoder the data decides
+                raise UsageError(f"Say --{missing[0]}. Installed: {', '.join(self.names.registries[KINDS[missing[0]]])}.") from refusal
+            raise UsageError(in_one_line(str(refusal), self._parser(command)._option_string_actions)) from refusal
+
+    def _parse_ckpt_path(self) -> None:
+        """Lightning would let a checkpoint's arguments override the command line."""
+
+    def before_instantiate_classes(self) -> None:
+        config = self.config[self.request.command]
+        self.text = self._parser(self.request.command).dump(as_new(config), format="yaml", skip_none=False)
+        if config.get("resume", "none") != "none":
+            config["ckpt_path"] = self._checkpoint(config)
+
+    def _checkpoint(self, config: Namespace) -> str | None:
+        if config["ckpt_path"]:
+            raise UsageError(f"Both --resume {config['resume']} and --ckpt_path {config['ckpt_path']} are given; give one.")
+        if config["resume"] != "auto":
+            return str(config["resume"])
+        method, data = (self.names.registries[kind].name_of(config[key]["class_path"]) for key, kind in KINDS.items())
+        found = find_resume(config["trainer"]["default_root_dir"] or "runs", method, data)
+        rank_zero_info(
+            f"Resuming from {found}." if found else f"--resume auto: there is no checkpoint of {method} on {data} yet; starting anew."
+        )
+        return str(found) if found else None
+
+    def _set_seed(self) -> None:
+        seed_everything(self.config[self.request.command]["seed_everything"], workers=True, verbose=False)
+
+    def after_instantiate_classes(self) -> None:
+        self.trainer.config = self.text
+
+
+def as_new(config: Namespace) -> Namespace:
+    """The config of a run without how it was started: a resumed run is the run it goes on with."""
+    config = config.clone()
+    config.pop("config", None)
+    if "resume" in config:
+        config["resume"], config["ckpt_path"] = "none", None
+    return config
+
+
+def run(argv: list[str]) -> None:
+    """Runs a command line of LightningCLI's.
+
+    Raises:
+        UsageError, RegistryError: a mistake of the user's, told in one line. Any other error is a defect.
+    """
+    names = Names(get_loader("yaml"))
+    request = read_request(argv, names)
+    try:
+        CLI(request, names, lowest_layer(request, names))
+    except MISTAKES as error:
+        told = _cause(error)
+        if not _is_mistake(told):
+            raise
+        hints = {did_you_mean(name, names.registries["encoders"]) for name in names.taken_for_timm if repr(name) in str(told)}
+        raise UsageError(f"{told}{''.join(hints)}") from error
+
+
+def _cause(error: BaseException) -> BaseException:
+    """What a constructor raised, where jsonargparse wrapped it."""
+    while _speaker(error) == "jsonargparse" and error.__cause__ is not None:
+        error = error.__cause__
+    return error
+
+
+def _speaker(error: BaseException) -> str:
+    """The package whose code raised an error."""
+    frames = [frame for frame, _ in walk_tb(error.__traceback__)]
+    return str(frames[-1].f_globals.get("__name__")).partition(".")[0]
+
+
+def _is_mistake(error: BaseException) -> bool:
+    """Whether an error's message says all: this package, Lightning or a plug-in raised it before any step was taken."""
+    functions = {
+        frame.f_code.co_name for frame, _ in walk_tb(error.__traceback__) if "lightning.loops" in str(frame.f_globals.get("__name__"))
+    }
+    plugins = {point.module.partition(".")[0] for group in GROUPS for point in entry_points(group=group)}
+    return functions.isdisjoint(STEPS) and _speaker(error) in {*SPEAKERS, *plugins}

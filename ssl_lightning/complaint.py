@@ -1,0 +1,71 @@
+"""The useful line in jsonargparse's tower of errors."""
+
+from __future__ import annotations
+
+import importlib
+import re
+from collections.abc import Iterable
+
+from .defaults import parameters
+from .registry import did_you_mean
+
+NOISE = ("Expected a <class 'NoneType'>", "Expected a path but")
+
+
+def in_one_line(message: str, options: Iterable[str]) -> str:
+    """What is wrong, with the key as a user writes it, the value, and the nearest known key.
+
+    Args:
+        message: what jsonargparse says: the keys one below the other, each with all that a Union would also have taken.
+        options: every option that the command knows (`--trainer.max_epochs`).
+    """
+    where = ".".join(re.findall(r'Parser key "([^"]*)"', message))
+    unknown = re.search(r"unrecognized arguments: (\S+)|does not accept option '(.*)'", message)
+    if unknown and unknown[1] and not unknown[1].startswith("-"):
+        return f"{unknown[1]!r} belongs to no option."
+    if unknown:
+        return _unknown("--" + (unknown[1] or unknown[2]).removeprefix("--").partition("=")[0], options)
+    unknown = re.search(r"Option '(.*)' is not accepted", message)
+    if unknown:
+        owner = re.findall(r"Problem with given class_path '(.*)'", message)
+        return _unknown(f"--{where}.{unknown[1]}", [f"--{where}.{name}" for name in _arguments(owner[-1])] if owner else [])
+    missing = re.search(r"the following arguments are required: (.*)", message)
+    if missing:
+        keys = (f"--{where}.{key}" if where else f"--{key.partition('.')[2] or key}" for key in missing[1].split(", "))
+        return f"Missing: {', '.join(keys)}."
+    alone = re.fullmatch(r"argument (.*): expected .*", message)
+    if alone:
+        return f"{alone[1]} needs a value."
+    return _leaf(message, f"--{where}" if where else "The command line")
+
+
+def _unknown(option: str, options: Iterable[str]) -> str:
+    return f"There is no option {option}.{did_you_mean(option, options)}"
+
+
+def _arguments(class_path: str) -> list[str]:
+    module, _, name = class_path.rpartition(".")
+    return list(parameters(getattr(importlib.import_module(module), name)))
+
+
+def _leaf(message: str, where: str) -> str:
+    """What the innermost lines say was expected, and what was given."""
+    lines = [line for line in message.splitlines() if line.strip() and not re.match(r"\s*(Given|Errors|Subtypes|Parser key)", line)]
+    lines = [line for line in lines if not any(noise in line for noise in NOISE)] or lines
+    depth = max(len(line) - len(line.lstrip()) for line in lines)
+    deepest = [line.strip(" -") for line in lines if len(line) - len(line.lstrip()) == depth]
+    other = [line for line in deepest if not line.startswith("Expected a")]
+    if other:
+        return f"{where}: {other[0].rstrip('.')}."
+    expected = dict.fromkeys(re.sub(r"Expected an? |\. Got value: .*", "", line) for line in deepest)
+    given = re.search(r"(?:Got value|Given value): (.*)", message)
+    choices = [choice for text in expected if "Literal" in text for choice in re.findall(r"'([^']*)'", text)]
+    value = given[1].strip() if given else ""
+    return f"{where} expects {' or '.join(map(_readable, expected))}, got {value!r}.{did_you_mean(value, choices)}"
+
+
+def _readable(expected: str) -> str:
+    """`<class 'int'>` and `typing.Literal['a', 'b']` in plain words."""
+    expected = re.sub(r"<class '(?:.*\.)?(\w+)'>", r"\1", expected)
+    expected = re.sub(r"typing\.Literal\[(.*)\]", r"one of \1", expected)
+    return "a class path" if expected.startswith("dot import path") else expected

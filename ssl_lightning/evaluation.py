@@ -1,0 +1,89 @@
+"""What `validate`, `test` and `predict` do with the features of a split: judge them, or write them to a file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from pytorch_lightning import Callback
+from safetensors.torch import save_file
+from torch import Tensor
+
+from .datamodule import SSLDataModule
+from .distributed import gather
+from .evaluate import closing_row, format_table
+from .probes.features import sample
+from .report import Table, features_of
+from .run import folder_of, run_name
+
+
+class Evaluation(Callback):
+    """Fits kNN and logistic regression on the labelled training samples and judges them on the split at hand.
+
+    For `validate` they learn from the training samples without the validation part, for `test` from all of them.
+    `predict` writes `features` [N, dim] and `index` [N] of the split `predict_split` to a safetensors file.
+
+    Args:
+        train_samples: at most this many labelled training samples are embedded.
+    """
+
+    def __init__(self, train_samples: int = 60_000) -> None:
+        self.train_samples = train_samples
+        self.collected: dict[str, list[Tensor]] = {}
+
+    def collect(self, outputs: dict[str, Tensor]) -> None:
+        for name, value in outputs.items():
+            self.collected.setdefault(name, []).append(value.float() if name == "features" else value)
+
+    def gathered(self) -> dict[str, Tensor]:
+        """What all processes collected, on the CPU."""
+        collected, self.collected = self.collected, {}
+        return {name: gather(torch.cat(values)).cpu() for name, values in collected.items()}
+
+    def judge(self, trainer: Any, pl_module: Any, split: Literal["val", "test"]) -> None:
+        features = self.gathered()
+        data = trainer.datamodule
+        splits = data.probe_splits() if isinstance(data, SSLDataModule) else None
+        if splits is None or "label" not in features:
+            raise ValueError(f"{type(data).__name__} has no labels in its {split} split, so there is nothing to judge by.")
+        train = splits[0] if split == "val" else data.split("train")
+        index = sample(len(train), self.train_samples)
+        learned = features_of(pl_module, data, train, index, trainer, pl_module)
+        if trainer.is_global_zero:
+            row = closing_row(learned, train.labels[index], features["features"], features["label"])
+            name = "pretrained" if trainer.ckpt_path or trainer.global_step else "untrained"
+            table: Table = {name: row}
+            print(f"{run_name(pl_module, data)}, split {split!r}, {trainer.ckpt_path or 'weights as they are'}\n{format_table(table)}", flush=True)
+            trainer.callback_metrics.update({f"{split}/{column}": torch.tensor(cell["mean"]) for column, cell in row.items()})
+        trainer.strategy.barrier("judged")
+
+    def on_validation_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, *args: Any) -> None:
+        self.collect(outputs)
+
+    def on_test_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, *args: Any) -> None:
+        self.collect(outputs)
+
+    def on_predict_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, *args: Any) -> None:
+        self.collect(outputs)
+
+    def on_validation_epoch_end(self, trainer: Any, pl_module: Any) -> None:
+        if trainer.state.fn == "validate":
+            self.judge(trainer, pl_module, "val")
+
+    def on_test_epoch_end(self, trainer: Any, pl_module: Any) -> None:
+        self.judge(trainer, pl_module, "test")
+
+    def on_predict_epoch_end(self, trainer: Any, pl_module: Any) -> None:
+        vectors = self.gathered()
+        data = trainer.datamodule
+        split = getattr(data, "predict_split", "loaders")
+        folder = folder_of(trainer.ckpt_path) if trainer.ckpt_path else None
+        path = (folder or Path(trainer.default_root_dir) / run_name(pl_module, data)) / f"vectors-{split}.safetensors"
+        if trainer.is_global_zero:
+            order = vectors["index"].argsort()
+            path.parent.mkdir(parents=True, exist_ok=True)
+            save_file({name: value[order].contiguous() for name, value in vectors.items()}, path)
+            shape = tuple(vectors["features"].shape)
+            print(f"{shape[0]:,} vectors of {shape[1]} numbers with their index: {path}", flush=True)
+        trainer.strategy.barrier("predicted")

@@ -1,0 +1,57 @@
+"""The pretrained encoder as a file of its own: tensors in safetensors, its config in the header, a card beside it."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+from .encoder import Encoder
+from .record import config_of, rebuild
+
+
+def save_encoder(encoder: Encoder, path: str | Path, **facts: str) -> None:
+    """Writes the weights, and in the header what `load_encoder` needs and further facts; whole or not at all."""
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in encoder.state_dict().items()}
+    save_file(tensors, temporary, metadata={"encoder": json.dumps(config_of(encoder)), **facts})
+    temporary.replace(path)
+
+
+def load_encoder(path: str | Path, trust: Iterable[str] = ()) -> Encoder:
+    """The encoder of a run, in eval mode on the CPU: `encoder(View(images))` gives features [S, dim].
+
+    Args:
+        path: `encoder.safetensors`, or the run folder that holds it.
+        trust: further packages that its config may name; see `record.rebuild`.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file was not written by `save_encoder`, or names a class that is not to be trusted.
+    """
+    path = Path(path)
+    path = path / "encoder.safetensors" if path.is_dir() else path
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no encoder {str(path)!r}; a run writes it when it ends.")
+    with safe_open(path, framework="pt") as file:
+        header = file.metadata() or {}
+    if "encoder" not in header:
+        raise ValueError(f"{str(path)!r} holds no encoder config; it was not written by ssl_lightning.")
+    encoder = rebuild(json.loads(header["encoder"]), trust)
+    encoder.load_state_dict(load_file(path))
+    encoder.eval()
+    return encoder  # type: ignore[no-any-return]
+
+
+def write_card(path: str | Path, title: str, facts: dict[str, Any], table: str, lines: str) -> None:
+    """A page in Markdown that says what the encoder is, how good it is, and how it is loaded."""
+    listed = "\n".join(f"| {name} | {value} |" for name, value in facts.items())
+    Path(path).write_text(
+        f"# {title}\n\n| | |\n| --- | --- |\n{listed}\n\n## How good\n\n```\n{table}\n```\n\n## How to load it\n\n```python\n{lines}\n```\n"
+    )

@@ -1,0 +1,169 @@
+"""How fast a run goes, and where it stands: the data-wait meter and the progress line."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any
+
+from pytorch_lightning import Callback
+from pytorch_lightning.callbacks import ProgressBar
+from pytorch_lightning.utilities.rank_zero import rank_zero_only
+
+from .metrics import Metrics, log_metrics
+from .run import run_name
+
+MEASURED_STEPS = 10
+"""Steps after the first that the expected time is computed from."""
+
+
+class Meter(Callback):
+    """Samples a second, and the share of the time that the training waited for data, views included, since the last row.
+
+    Logged as `speed/samples_per_s` and `speed/data_wait`; written to `speed.csv`, for no two runs share a clock.
+
+    Args:
+        enabled: whether to run.
+    """
+
+    def __init__(self, enabled: bool = True) -> None:
+        self.enabled = enabled
+        self.waited = 0.0
+        self.steps = 0
+        self.seconds = 0.0
+        self.samples_per_s = self.data_wait = 0.0
+        self._ended = self._since = time.perf_counter()
+
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        self.waited, self.steps = 0.0, 0
+        self._ended = self._since = time.perf_counter()
+
+    def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        self.waited += time.perf_counter() - self._ended
+
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        self.steps += 1
+        if self.enabled and trainer.global_step % trainer.log_every_n_steps == 0:
+            self.record(trainer)
+        self._ended = time.perf_counter()
+
+    def record(self, trainer: Any) -> None:
+        """Writes the rates since the last call."""
+        now = time.perf_counter()
+        elapsed = now - self._since
+        self.seconds += elapsed
+        self.samples_per_s = self.steps * getattr(trainer.datamodule, "batch_size", 0) / elapsed
+        self.data_wait = self.waited / elapsed
+        self.waited, self.steps, self._since = 0.0, 0, now
+        log_metrics(trainer, {"speed/samples_per_s": self.samples_per_s, "speed/data_wait": self.data_wait}, timing=True)
+
+    def on_train_end(self, trainer: Any, pl_module: Any) -> None:
+        self.seconds += time.perf_counter() - self._since
+        self._since = time.perf_counter()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"seconds": self.seconds + time.perf_counter() - self._since}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.seconds = state_dict["seconds"]
+
+
+class Progress(ProgressBar):
+    """One line that says where the run stands: redrawn twice a second on a terminal, else printed ten times a run."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._enabled = True
+        self._drawn = self._tenth = 0.0
+        self._first_step = 0
+        self._started = 0.0
+        self._expected = False
+
+    def enable(self) -> None:
+        self._enabled = True
+
+    def disable(self) -> None:
+        self._enabled = False
+
+    @rank_zero_only
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        self._first_step, self._expected, self._tenth = trainer.global_step, False, 0.0
+        if not self._enabled:
+            return
+        data, total = trainer.datamodule, int(trainer.estimated_stepping_batches)
+        samples = f"{len(data.split('train')):,} samples" if hasattr(data, "split") else "your loaders"
+        size = f", {data.batch_size} in a batch" if hasattr(data, "batch_size") else ""
+        parameters = sum(parameter.numel() for parameter in pl_module.backbone.parameters())
+        print(
+            f"{run_name(pl_module, data)}: {samples}{size}, {total:,} steps ({trainer.num_training_batches:,} an epoch); "
+            f"encoder {type(pl_module.backbone).__name__}, {parameters:,} parameters; {trainer.strategy.root_device}, "
+            f"precision {trainer.precision}" + (f"; going on at step {self._first_step:,}" if self._first_step else "")
+        )
+        folder = getattr(trainer, "run_folder", None)
+        if folder:
+            print(f"run folder: {folder}")
+        sys.stdout.flush()
+
+    @rank_zero_only
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        if not self._enabled:
+            return
+        now, done = time.monotonic(), trainer.global_step - self._first_step
+        if done <= 1:
+            self._started = now
+        elif not self._expected and done > MEASURED_STEPS:
+            self._expected = True
+            left = (trainer.estimated_stepping_batches - trainer.global_step) * (now - self._started) / (done - 1)
+            self._print(f"expected time: about {duration(left)} for the remaining {trainer.estimated_stepping_batches - trainer.global_step:,.0f} steps")
+        share = trainer.global_step / trainer.estimated_stepping_batches
+        if sys.stdout.isatty():
+            if now - self._drawn > 0.5:
+                self._drawn = now
+                sys.stdout.write("\r\x1b[K" + self.line(trainer, now)[:119])
+                sys.stdout.flush()
+        elif share >= self._tenth + 0.1:
+            self._tenth = int(share * 10 + 1e-9) / 10
+            self._print(self.line(trainer, now))
+
+    def on_train_end(self, trainer: Any, pl_module: Any) -> None:
+        if self._enabled and sys.stdout.isatty():
+            sys.stdout.write("\r\x1b[K")
+
+    def line(self, trainer: Any, now: float) -> str:
+        """Step, newest metrics, speed, time left."""
+        total = int(trainer.estimated_stepping_batches)
+        parts = [f"step {trainer.global_step:,}/{total:,}"]
+        values = trainer.callback_metrics
+        if "train/loss" in values:
+            parts.append(f"loss {float(values['train/loss']):.3f}")
+        for name, title in (("probe/linear/top1", "linear"), ("probe/knn/top1", "kNN")):
+            if name in values:
+                parts.append(f"{title} {100 * float(values[name]):.1f} %")
+        if "speed/samples_per_s" in values:
+            parts.append(f"{float(values['speed/samples_per_s']):,.0f} samples/s, {100 * float(values['speed/data_wait']):.0f} % waiting for data")
+        done = trainer.global_step - self._first_step
+        if done > 1:
+            parts.append(f"{duration((total - trainer.global_step) * (now - self._started) / (done - 1))} left")
+        return " | ".join(parts)
+
+    def _print(self, text: str) -> None:
+        sys.stdout.write(("\r\x1b[K" if sys.stdout.isatty() else "") + text + "\n")
+        sys.stdout.flush()
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person says them: `45 s`, `2 min 5 s`, `3 h 20 min`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    return f"{whole // 60} min {whole % 60} s" if whole < 3600 else f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def run_seconds(trainer: Any) -> float:
+    """Seconds of training so far, over all resumptions."""
+    return next((callback.seconds for callback in trainer.callbacks if isinstance(callback, Meter)), 0.0)
+
+
+def rows_of(trainer: Any) -> list[dict[str, float]]:
+    """The rows of `metrics.csv` so far."""
+    return next((callback.table.rows for callback in trainer.callbacks if isinstance(callback, Metrics)), [])

@@ -1,0 +1,137 @@
+"""Lightning's Trainer with our defaults: run folder, standing callbacks, `precision: auto`, atomic checkpoints."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from pathlib import Path
+from typing import Any, Literal
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning import Callback
+from pytorch_lightning.plugins.io import AsyncCheckpointIO, TorchCheckpointIO
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
+
+from .checkpoint import AtomicIO, Checkpoint
+from .evaluation import Evaluation
+from .metrics import Metrics
+from .probes.collapse import CollapseMonitor
+from .probes.knn import KNNProbe
+from .probes.linear import LinearProbe
+from .progress import Meter, Progress
+from .record import PLAIN
+from .report import Report
+from .run import RunFolder
+
+Precision = Literal[
+    "auto", "32-true", "16-mixed", "bf16-mixed", "16-true", "bf16-true", "64-true", "transformer-engine", "transformer-engine-float16",
+    "16", "bf16", "32", "64", 16, 32, 64,
+]  # fmt: skip
+
+STANDING: dict[str, type[Callback]] = {
+    "linear_probe": LinearProbe,
+    "knn_probe": KNNProbe,
+    "collapse": CollapseMonitor,
+    "meter": Meter,
+    "report": Report,
+    "checkpoint": Checkpoint,
+}
+"""The callbacks of every run, by their key on the command line. `enabled: false` switches one off."""
+
+
+def best_precision(accelerator: Any = "auto") -> Literal["bf16-mixed", "32-true"]:
+    """bf16-mixed where the hardware computes in bfloat16 natively, else float32.
+
+    On a CPU with AVX512-BF16 or AMX it doubles the speed of a ResNet-18; emulated bfloat16 would halve it.
+    """
+    name = accelerator if isinstance(accelerator, str) else type(accelerator).__name__.lower().removesuffix("accelerator")
+    if name in ("auto", "gpu", "cuda") and torch.cuda.is_available():
+        return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "32-true"
+    if name in ("auto", "cpu"):
+        return "bf16-mixed" if {"avx512_bf16", "amx_bf16"} & _cpu_flags() else "32-true"
+    return "32-true"
+
+
+def _cpu_flags() -> set[str]:
+    path = Path("/proc/cpuinfo")
+    line = next((line for line in path.read_text().splitlines() if line.startswith("flags")), "") if path.is_file() else ""
+    return set(line.split())
+
+
+def _quieten() -> None:
+    """Silences what Lightning says of its own defaults, where ours differ on purpose; warnings about a run stay."""
+    logging.getLogger("pytorch_lightning.utilities.rank_zero").setLevel(logging.WARNING)
+    for message in (".*isinstance\\(treespec, LeafSpec\\).*", "Total length of `list` across ranks is zero", ".*does not have many workers.*"):
+        warnings.filterwarnings("ignore", message)
+
+
+class Trainer(pl.Trainer):
+    """Lightning's Trainer; every argument stays. What differs:
+
+    - `precision="auto"` (the default) is resolved to what the hardware does well.
+    - `default_root_dir` is `runs`, and each `fit` writes `<root>/<method>-<data>/<time>`.
+    - The standing callbacks (`STANDING`) are there; give your own instance of a class to configure it.
+    - Without `max_epochs`, `max_steps` and `max_time` a run lasts the datamodule's `default_epochs`.
+    - Checkpoints are atomic, and are read with `weights_only`.
+    - `logger=None` means none besides the run folder's `metrics.csv`; `log_every_n_steps` is 10.
+    """
+
+    config: str | None = None
+    """The run's complete config, where the command line parsed one; else it is put together from recorded arguments."""
+
+    def __init__(self, *args: Any, precision: Precision | None = "auto", **kwargs: Any) -> None:
+        if args:
+            raise TypeError("Trainer takes keyword arguments only.")
+        _quieten()
+        self.plain_args = {
+            name: value for name, value in {**kwargs, "precision": precision}.items() if isinstance(value, PLAIN) and value is not None
+        }
+        own_length = any(kwargs.get(name) not in (None, -1) for name in ("max_epochs", "max_steps", "max_time"))
+        self._default_length = not own_length and kwargs.get("max_epochs") is None
+        if self._default_length:
+            kwargs["max_epochs"] = 1  # until `fit` knows the datamodule
+        if precision in ("auto", None):
+            precision = best_precision(kwargs.get("accelerator", "auto")) if precision == "auto" else None
+        if kwargs.get("logger") is None:
+            kwargs["logger"] = False
+        if kwargs.get("default_root_dir") is None:
+            kwargs["default_root_dir"] = "runs"
+        if kwargs.get("log_every_n_steps") is None:
+            kwargs["log_every_n_steps"] = 10
+        if kwargs.get("enable_model_summary") is None:
+            kwargs["enable_model_summary"] = False  # the first lines say what matters
+        kwargs["callbacks"] = self._with_standing(kwargs)
+        super().__init__(precision=precision, **kwargs)
+        if isinstance(self.strategy.checkpoint_io, AsyncCheckpointIO):
+            raise MisconfigurationException("AsyncCheckpointIO writes in place: a killed run would leave a torn file. Leave it out.")
+        if type(self.strategy.checkpoint_io) is TorchCheckpointIO:
+            self.strategy.checkpoint_io = AtomicIO()
+
+    @staticmethod
+    def _with_standing(kwargs: dict[str, Any]) -> list[Callback]:
+        given = kwargs.get("callbacks") or []
+        given = list(given) if isinstance(given, (list, tuple)) else [given]
+        if kwargs.get("fast_dev_run") or kwargs.get("barebones"):
+            return [callback for callback in given if type(callback) not in STANDING.values()]
+        standing: list[Callback] = []
+        for cls in STANDING.values():
+            if cls is Checkpoint and kwargs.get("enable_checkpointing") is False:
+                continue
+            own = [callback for callback in given if isinstance(callback, cls)]
+            standing += own or [cls()]
+        others = [callback for callback in given if not isinstance(callback, tuple(STANDING.values()))]
+        progress = [] if kwargs.get("enable_progress_bar") is False else [Progress()]
+        return [RunFolder(), *standing, Metrics(), Evaluation(), *progress, *others]
+
+    @property
+    def run_folder(self) -> Path | None:
+        """The folder of the last `fit`; None before it."""
+        return next((callback.path for callback in self.callbacks if isinstance(callback, RunFolder)), None)
+
+    def fit(self, model: Any, train_dataloaders: Any = None, val_dataloaders: Any = None, datamodule: Any = None, ckpt_path: Any = None, **kwargs: Any) -> None:
+        """Lightning's `fit`, with the length and the run folder settled first."""
+        data = datamodule if datamodule is not None else train_dataloaders
+        if self._default_length:
+            self.fit_loop.max_epochs = getattr(data, "default_epochs", 100)
+        super().fit(model, train_dataloaders, val_dataloaders, datamodule, ckpt_path, **kwargs)

@@ -1,0 +1,138 @@
+"""NT-Xent equals the paper's formula and lightly's loss, however it is cut into chunks and over processes."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from lightly.loss import NTXentLoss
+from torch import Tensor
+from torch.testing import assert_close
+
+from ssl_lightning import losses
+from ssl_lightning.losses import nt_xent
+
+
+def views(samples: int, dim: int = 8, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(samples)
+    z1, z2 = (3 * torch.randn(samples, dim, generator=generator, dtype=torch.float64) for _ in range(2))
+    return z1.to(dtype).requires_grad_(), z2.to(dtype).requires_grad_()
+
+
+def equation_1(z1: Tensor, z2: Tensor, temperature: float) -> Tensor:
+    """arXiv 2002.05709, Equation 1 and Algorithm 1, one pair at a time."""
+    z = [row for pair in zip(z1, z2, strict=True) for row in pair]
+    s = [[(a @ b) / (a.norm() * b.norm()) for b in z] for a in z]
+    loss = z1.new_zeros(())
+    for i in range(len(z)):
+        j = i + 1 if i % 2 == 0 else i - 1
+        others = torch.stack([(s[i][k] / temperature).exp() for k in range(len(z)) if k != i])
+        loss = loss - torch.log((s[i][j] / temperature).exp() / others.sum())
+    return loss / len(z)
+
+
+def gradients(loss: Tensor, z1: Tensor, z2: Tensor) -> list[Tensor]:
+    return list(torch.autograd.grad(loss, (z1, z2)))
+
+
+@pytest.mark.parametrize("samples", [2, 7, 16])
+@pytest.mark.parametrize("temperature", [0.07, 0.5, 1.0])
+def test_value_and_gradient_are_the_papers(samples: int, temperature: float) -> None:
+    z1, z2 = views(samples)
+    loss, slow = nt_xent(z1, z2, temperature), equation_1(z1, z2, temperature)
+    assert_close(loss, slow, rtol=1e-12, atol=0)
+    assert_close(gradients(loss, z1, z2), gradients(slow, z1, z2), rtol=1e-9, atol=1e-13)
+
+
+def test_gradient_equals_finite_differences() -> None:
+    assert torch.autograd.gradcheck(lambda z1, z2: nt_xent(z1, z2, 0.3), views(5))
+
+
+def test_value_and_gradient_are_those_of_lightly() -> None:
+    z1, z2 = views(33, 16, torch.float32)
+    loss, theirs = nt_xent(z1, z2, 0.2), NTXentLoss(temperature=0.2)(z1, z2)
+    assert_close(loss, theirs, rtol=1e-6, atol=0)
+    assert_close(gradients(loss, z1, z2), gradients(theirs, z1, z2), rtol=1e-5, atol=1e-8)
+
+
+@pytest.mark.parametrize("rows", [1, 3, 5, 25])
+def test_chunks_change_nothing(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    z1, z2 = views(13)  # an odd batch: 26 anchors, so chunks split pairs and the last one is shorter
+    whole = nt_xent(z1, z2, 0.5)
+    monkeypatch.setattr(losses, "CHUNK", rows * 26)
+    cut = nt_xent(z1, z2, 0.5)
+    assert_close(cut, whole, rtol=1e-13, atol=0)
+    assert_close(gradients(cut, z1, z2), gradients(whole, z1, z2), rtol=1e-11, atol=1e-15)
+
+
+@pytest.mark.parametrize("sizes", [[5, 5], [3, 7], [1, 9], [4, 0, 6]])
+def test_mean_over_processes_is_the_joint_loss(sizes: list[int]) -> None:
+    z1, z2 = views(10)
+    joint = nt_xent(z1, z2, 0.5)
+    shares = torch.stack([nt_xent(z1, z2, 0.5, sizes, rank) for rank in range(len(sizes))])
+    assert_close(shares.mean(), joint, rtol=1e-12, atol=0)
+    assert_close(gradients(shares.mean(), z1, z2), gradients(joint, z1, z2), rtol=1e-10, atol=1e-14)
+
+
+def test_a_process_sees_the_loss_of_its_own_samples() -> None:
+    z1, z2 = views(10)
+    moved = z1.detach().clone()
+    moved[7] = -moved[7]  # of the second process: there the positive pair falls apart
+    before, after = ([nt_xent(z, z2, 0.5, [5, 5], rank).item() for rank in range(2)] for z in (z1, moved))
+    assert abs(after[1] - before[1]) > 5 * abs(after[0] - before[0]) > 0
+
+
+@pytest.mark.parametrize("autocast", [False, True])
+def test_bf16_features_are_compared_in_float32(autocast: bool) -> None:
+    z1, z2 = views(64, 32, torch.bfloat16)
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        loss = nt_xent(z1, z2, 0.1)
+    exact = nt_xent(z1.double(), z2.double(), 0.1)
+    assert loss.dtype == torch.float32
+    assert_close(loss.double(), exact, rtol=1e-6, atol=0)
+    assert_close(gradients(loss, z1, z2), gradients(exact, z1, z2), rtol=2**-7, atol=1e-7)  # rounded to bfloat16
+
+
+def test_the_gradient_is_scaled_by_what_follows() -> None:
+    z1, z2 = views(6)
+    assert_close(gradients(-3 * nt_xent(z1, z2, 0.5), z1, z2), [-3 * grad for grad in gradients(nt_xent(z1, z2, 0.5), z1, z2)])
+
+
+def test_a_single_sample_has_no_loss() -> None:
+    z1, z2 = views(1)
+    loss = nt_xent(z1, z2, 0.5)
+    assert loss == 0
+    assert all((grad == 0).all() for grad in gradients(loss, z1, z2))
+
+
+def test_a_small_temperature_does_not_overflow() -> None:
+    z1, z2 = views(16, 8, torch.float32)
+    exact = nt_xent(z1.double(), z2.double(), 1e-3)
+    assert_close(nt_xent(z1, z2, 1e-3).double(), exact, rtol=1e-5, atol=0)
+
+
+def test_identical_views_of_orthogonal_samples() -> None:
+    eye = torch.eye(4)
+    assert_close(nt_xent(eye, 5 * eye, 1.0), torch.tensor(math.log(math.e + 6) - 1))
+
+
+def test_value_needs_no_gradient() -> None:
+    z1, z2 = views(6)
+    with torch.no_grad():
+        loss = nt_xent(z1, z2, 0.5)
+    assert not loss.requires_grad and loss == nt_xent(z1, z2, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"z2": torch.ones(3, 8)}, r"\(4, 8\) and \(3, 8\)"),
+        ({"temperature": 0.0}, "positive, got 0.0"),
+        ({"sizes": [4, 4]}, r"4 samples for sizes=\[4, 4\].*gather"),
+        ({"sizes": [2, 2], "rank": 2}, "rank=2"),
+    ],
+)
+def test_mistakes_are_named(arguments: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        nt_xent(**{"z1": torch.ones(4, 8), "z2": torch.ones(4, 8), "temperature": 0.5} | arguments)  # type: ignore[arg-type]
