@@ -18,7 +18,7 @@ from .datamodule import SSLDataModule
 from .defaults import lowest_layer
 from .layers import Request, read_request
 from .method import SSLMethod
-from .names import KINDS, Names, UsageError
+from .names import CLASS_PATH, KINDS, Names, UsageError
 from .record import GROUPS
 from .registry import did_you_mean
 from .run import find_resume
@@ -145,7 +145,7 @@ def run(argv: list[str]) -> None:
         CLI(request, names, lowest_layer(request, names))
     except MISTAKES as error:
         told = _cause(error)
-        if not _is_mistake(told):
+        if not _is_mistake(told, request):
             raise
         hints = {did_you_mean(name, names.registries["encoders"]) for name in names.taken_for_timm if repr(name) in str(told)}
         raise UsageError(f"{told}{''.join(hints)}") from error
@@ -164,10 +164,10 @@ def _speaker(error: BaseException) -> str:
     return str(frames[-1].f_globals.get("__name__")).partition(".")[0]
 
 
-def _is_mistake(error: BaseException) -> bool:
-    """Whether an error's message says all: this package, Lightning or a plug-in raised it before any step was taken."""
-    functions = {
-        frame.f_code.co_name for frame, _ in walk_tb(error.__traceback__) if "lightning.loops" in str(frame.f_globals.get("__name__"))
-    }
+def _is_mistake(error: BaseException, request: Request) -> bool:
+    """Whether an error's message says all: this package, Lightning, a plug-in or a chosen class raised it before any step."""
+    frames = [frame for frame, _ in walk_tb(error.__traceback__)]
+    begun = any(frame.f_code.co_name in STEPS and "lightning.loops" in str(frame.f_globals.get("__name__")) for frame in frames)
     plugins = {point.module.partition(".")[0] for group in GROUPS for point in entry_points(group=group)}
-    return functions.isdisjoint(STEPS) and _speaker(error) in {*SPEAKERS, *plugins}
+    classes = {str(value).partition(".")[0] for value in request.chosen.values() if CLASS_PATH.fullmatch(str(value))}
+    return not begun and _speaker(error) in {*SPEAKERS, *plugins, *classes}
