@@ -206,6 +206,15 @@ def test_an_interrupted_picture_leaves_the_old_one_whole_and_nothing_beside_it(t
     assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
 
 
+def test_a_reader_of_the_old_picture_reads_it_to_its_end(tmp_path):
+    path = tmp_path / "a.png"
+    plot_closing(closing("raw"), path)
+    before = path.read_bytes()
+    with path.open("rb") as reader:
+        plot_closing(closing("raw", "pretrained"), path)
+        assert reader.read() == before != path.read_bytes()
+
+
 def test_drawing_leaves_pyplot_alone(tmp_path):
     draw = f"plot_curves([{{'step': 1, 'train/loss': 1.0}}], {str(tmp_path / 'a.png')!r}, 'loss')"
     program = f"import sys; from ssl_lightning.plots import plot_curves; {draw}; sys.exit('matplotlib.pyplot' in sys.modules)"
