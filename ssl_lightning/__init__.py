@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .encoder import TokenEncoder as TokenEncoder
     from .encoders.conv import ConvEncoder as ConvEncoder
     from .encoders.timm import TimmEncoder as TimmEncoder
+    from .export import load_encoder as load_encoder
     from .method import SSLMethod as SSLMethod
     from .trainer import Trainer as Trainer
     from .types import Batch as Batch
@@ -37,6 +38,7 @@ _PUBLIC = {
     "View": "types",
     "ViewSpec": "types",
     "load": "checkpoint",
+    "load_encoder": "export",
 }
 
 __all__ = ["__version__", *sorted(_PUBLIC)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from importlib.metadata import entry_points
 from traceback import walk_tb
@@ -40,6 +41,11 @@ class Parser(LightningArgumentParser):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **{"allow_abbrev": False, **kwargs})
+
+    def add_class_arguments(self, theclass: Any, *args: Any, **kwargs: Any) -> Any:
+        if str(self.description).startswith("Help for "):  # `--model.help simclr`: all that the docstring says above Args
+            self.description = (inspect.getdoc(theclass) or "").partition("\nArgs:")[0]
+        return super().add_class_arguments(theclass, *args, **kwargs)
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         if not self.exit_on_error:  # a parser inside the parser: the outermost one speaks

@@ -227,6 +227,8 @@ class SSLDataModule(Recorded, LightningDataModule):
     def make_batch(self, fetched: dict[str, Any]) -> Batch:
         """A fetched batch of raw samples -> the `Batch` of views, wherever it is."""
         raw, index = fetched["raw"], fetched["index"]
+        for transform in self.transforms:
+            transform.to(index.device)  # their constants; moves nothing after the first batch
         key = sample_keys(self.seed, fetched["pass"], index)
         views = [View(transform(raw, fold(key, number))) for number, transform in enumerate(self.transforms)]
         batch: Batch = {"views": views, "index": index, "key": key}
@@ -239,7 +241,7 @@ class SSLDataModule(Recorded, LightningDataModule):
             return batch
         if batch.pop("clean", False):
             key = torch.zeros_like(batch["index"])
-            clean = View(self._clean(batch.pop("raw"), key))
+            clean = View(self._clean.to(key.device)(batch.pop("raw"), key))
             return {**batch, "views": [clean], "key": key}
         return self.make_batch(batch)
 

@@ -52,7 +52,7 @@ def embed(
     index = torch.arange(len(source)) if index is None else index
     places = [torch.arange(len(index))[first :: world_size()] for first in range(world_size())]  # process r: r, r + W, ...
     mine = index[places[rank()]]
-    transform = data.transform("none")
+    transform = data.transform("none").to(device)
     features = []
     with evaluating(network):
         for part in (mine if len(mine) else index[:1]).split(BATCH):  # a process without samples still needs a row's shape
