@@ -12,7 +12,7 @@ from jsonargparse import Namespace, get_loader
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning import seed_everything
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
-from pytorch_lightning.utilities import rank_zero_info
+from pytorch_lightning.utilities import rank_zero_only
 
 from .complaint import in_one_line
 from .datamodule import SSLDataModule
@@ -73,6 +73,10 @@ class CLI(LightningCLI):
             load_from_checkpoint_support=False,
         )
 
+    def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]  # Lightning's is static, and calls it on self
+        """The one command that was given: a parser for each of the others takes as long to build, for nothing."""
+        return {self.request.command: LightningCLI.subcommands()[self.request.command]}
+
     def add_default_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_argument(
             "--seed_everything", type=int, default=self.seed_everything_default, help="The one seed of a run; the data takes it too."
@@ -84,12 +88,13 @@ class CLI(LightningCLI):
 
     def setup_parser(self, *args: Any, **kwargs: Any) -> None:
         super().setup_parser(*args, **kwargs)
-        self._parser("fit").add_argument(
-            "--resume",
-            type=str,
-            default="none",
-            help="`auto` goes on from the newest whole checkpoint of the same method and data; or a checkpoint's path; or `none`.",
-        )
+        if self.request.command == "fit":
+            self._parser("fit").add_argument(
+                "--resume",
+                type=str,
+                default="none",
+                help="`auto` goes on from the newest whole checkpoint of the same method and data; or a checkpoint's path; or `none`.",
+            )
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         below = ["--config", json.dumps(self.layer)] if self.layer else []
@@ -118,9 +123,7 @@ class CLI(LightningCLI):
             return str(config["resume"])
         method, data = (self.names.registries[kind].name_of(config[key]["class_path"]) for key, kind in KINDS.items())
         found = find_resume(config["trainer"]["default_root_dir"] or "runs", method, data)
-        rank_zero_info(
-            f"Resuming from {found}." if found else f"--resume auto: there is no checkpoint of {method} on {data} yet; starting anew."
-        )
+        _say(f"Resuming from {found}." if found else f"--resume auto: there is no checkpoint of {method} on {data} yet; starting anew.")
         return str(found) if found else None
 
     def _set_seed(self) -> None:
@@ -128,6 +131,11 @@ class CLI(LightningCLI):
 
     def after_instantiate_classes(self) -> None:
         self.trainer.config = self.text
+
+
+@rank_zero_only
+def _say(line: str) -> None:
+    print(line, flush=True)
 
 
 def as_new(config: Namespace) -> Namespace:

@@ -23,7 +23,7 @@ def lowest_layer(request: Request, names: Names) -> dict[str, Any]:
 
     Raises:
         RegistryError: the method or datamodule chosen does not import.
-        UsageError: the data has no default encoder of the kind that the method needs.
+        UsageError: the method does not say what kind of encoder it needs, or the data has no default one of that kind.
     """
     chosen = request.chosen
     if request.command != "fit" and chosen.get("ckpt_path") and "model" not in chosen:
@@ -71,6 +71,10 @@ def _encoder(method: type, data: Any, chosen: dict[str, Any], names: Names) -> d
     parameter = parameters(method).get("encoder")
     if parameter is None:
         return None
+    if parameter.annotation is parameter.empty:
+        raise UsageError(
+            f"{chosen['model']} does not say what encoder it needs; annotate the argument: `encoder: Encoder` or `TokenEncoder`."
+        )
     kind = "TokenEncoder" if "TokenEncoder" in str(parameter.annotation) else "Encoder"
     default = names.expand(data.default_encoders.get(kind), ("model", "encoder"))
     path = chosen.get("model.encoder")
