@@ -23,6 +23,9 @@ STRENGTHS = tuple(10.0**power for power in range(-4, 3))
 FOLD_SAMPLES, HOLD_OUT_SAMPLES = 2_000, 5_000
 """Up to the first number of labelled samples C is chosen by 5 folds; above, by one hold-out of a fifth of the second number."""
 
+ONE_THREAD = 2**24
+"""Below this many numbers the fits run on one thread: on a busy machine, threads that wait for each other take 20 times as long."""
+
 ROWS = {"raw": "raw features", "untrained": "untrained encoder", "pretrained": "pretrained encoder"}
 
 Floats = NDArray[np.floating[Any]]
@@ -129,6 +132,7 @@ def closing_row(
         ValueError: shapes do not match, a feature is not finite, a label is negative, or there are fewer than two classes.
     """
     from sklearn.preprocessing import StandardScaler  # here: scikit-learn takes a second to import, and kNN does not need it
+    from threadpoolctl import threadpool_limits
 
     if labels_per_class < 1 or draws < 1:
         raise ValueError(f"closing_row needs at least one label a class and one draw, got {labels_per_class} and {draws}.")
@@ -151,12 +155,13 @@ def closing_row(
         return linear_accuracy(scaled[labelled], y[labelled], scaled_test, answers)
 
     few = [labelled_draw(y, labels_per_class, seed, draw) for draw in range(draws)]
-    return {
-        "knn": _cell([knn(slice(None))]),
-        f"knn_{labels_per_class}": _cell([knn(labelled) for labelled in few]),
-        "linear": _cell([linear(slice(None))]),
-        f"linear_{labels_per_class}": _cell([linear(labelled) for labelled in few]),
-    }
+    with threadpool_limits(1 if x.size < ONE_THREAD else None):
+        return {
+            "knn": _cell([knn(slice(None))]),
+            f"knn_{labels_per_class}": _cell([knn(labelled) for labelled in few]),
+            "linear": _cell([linear(slice(None))]),
+            f"linear_{labels_per_class}": _cell([linear(labelled) for labelled in few]),
+        }
 
 
 def column_titles(final: dict[str, dict[str, Cell]]) -> dict[str, str]:
