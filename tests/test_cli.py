@@ -428,3 +428,12 @@ def test_the_checkpoint_holds_the_config_and_a_later_command_takes_it(fit, confi
     resumed = yaml.safe_load(torch.load(newest, weights_only=True)["config"])
     assert resumed["ckpt_path"] is None and resumed["resume"] == "none", "the config is the run's, not how it was started"
     assert torch.load(newest, weights_only=True)["global_step"] == 3
+
+
+def test_resume_goes_on_from_the_checkpoint(fit, tmp_path, capsys):
+    assert fit("--trainer.max_steps", 1, model="quick") == 0
+    path = next(tmp_path.glob("quick-digits/*/checkpoints/*.ckpt"))
+    capsys.readouterr()
+    for resume in ("auto", path):  # one step was to be done and is done: another one would raise
+        assert fit("--trainer.max_steps", 1, "--model.broken", "key", "--resume", resume, model="quick") == 0
+    assert f"Resuming from {path}" in capsys.readouterr().out
