@@ -34,6 +34,11 @@ def log_metrics(trainer: Any, values: dict[str, float], timing: bool = False) ->
             (callback.speed if timing else callback.table).add(step, values)
 
 
+def updated(trainer: Any) -> bool:
+    """Whether this batch ended with an optimizer step: the last of those that are accumulated, or of an epoch."""
+    return not trainer.fit_loop._should_accumulate()
+
+
 class Table:
     """Rows of metrics by step, in a CSV file that grows; a resumed run goes on where its checkpoint was."""
 
@@ -72,18 +77,15 @@ class Table:
                 file.write(text.getvalue())
         self.written = rows
 
-    def state(self) -> dict[str, Any]:
-        """What a checkpoint holds: how many rows are final, and the last one, which may still get columns."""
-        return {"final": max(0, len(self.rows) - 1), "last": self.rows[-1:]}
+    def state(self) -> dict[str, list[float | None]]:
+        """What a checkpoint holds: every column, None where a row has no value."""
+        columns = dict.fromkeys((*self.columns, *(self.rows[-1] if self.rows else ())))  # the last row is not written yet
+        return {name: [row.get(name) for row in self.rows] for name in columns}
 
-    def open(self, path: Path | None, state: dict[str, Any]) -> None:
-        """Goes on from a checkpoint's `state`: of the file, its final rows are kept; what it has beyond them is dropped."""
-        rows: list[dict[str, float]] = []
-        if path is not None and path.is_file():
-            with path.open(newline="") as file:
-                for row in csv.DictReader(file):
-                    rows.append({name: int(text) if name == "step" else float(text) for name, text in row.items() if text})
-        self.path, self.rows, self.columns, self.written = path, rows[: state["final"]] + state["last"], ["step"], 0
+    def open(self, path: Path | None, state: dict[str, list[float | None]]) -> None:
+        """Goes on from a checkpoint's `state`, in a file that is made anew: whatever a killed process wrote into it is gone."""
+        rows = [{name: value for name, value in zip(state, values, strict=True) if value is not None} for values in zip(*state.values(), strict=True)]
+        self.path, self.rows, self.columns, self.written = path, rows, ["step"], 0
         self.write(len(self.rows) - 1)
 
 
@@ -102,22 +104,27 @@ class Metrics(Callback):
 
     def open(self, folder: Path | None) -> None:
         """Starts the files `metrics.csv` and `speed.csv` in the run folder (on the process that writes)."""
-        new = {"final": 0, "last": []}
-        self.table.open(folder / "metrics.csv" if folder else None, self.resumed.get("metrics", new))
-        self.speed.open(folder / "speed.csv" if folder else None, self.resumed.get("speed", new))
+        self.table.open(folder / "metrics.csv" if folder else None, self.resumed.get("metrics", {}))
+        self.speed.open(folder / "speed.csv" if folder else None, self.resumed.get("speed", {}))
+
+    def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
+        self.pending = {name: [value.to(pl_module.device) for value in values] for name, values in self.pending.items()}
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         # Lightning divides the loss by the number of accumulated batches.
         self.pending.setdefault("loss", []).append(outputs["loss"])
         for name, value in outputs["logs"].items():
             self.pending.setdefault(name, []).append(value)
-        if trainer.global_step % trainer.log_every_n_steps == 0 and not trainer.fit_loop._should_accumulate():
+        if trainer.global_step % trainer.log_every_n_steps == 0 and updated(trainer):
             self.flush(trainer)
 
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
         self.flush(trainer)
         self.table.write()
         self.speed.write()
+
+    def on_fit_end(self, trainer: Any, pl_module: Any) -> None:
+        self.on_train_end(trainer, pl_module)  # after the last step's checkpoint there was nothing left to train
 
     def flush(self, trainer: Any) -> None:
         """Writes the means of what is pending.

@@ -10,7 +10,7 @@ from pytorch_lightning import Callback
 from pytorch_lightning.callbacks import ProgressBar
 from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
-from .metrics import Metrics, log_metrics
+from .metrics import Metrics, log_metrics, updated
 from .run import run_name
 
 MEASURED_STEPS = 10
@@ -43,7 +43,7 @@ class Meter(Callback):
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         self.steps += 1
-        if self.enabled and trainer.global_step % trainer.log_every_n_steps == 0:
+        if self.enabled and trainer.global_step % trainer.log_every_n_steps == 0 and updated(trainer):
             self.record(trainer)
         self._ended = time.perf_counter()
 

@@ -43,15 +43,17 @@ def folder_of(checkpoint: str | Path) -> Path | None:
 
 
 class RunFolder(Callback):
-    """Makes `<root>/<method>-<data>/<time>`, or goes on in the folder of the checkpoint that the run is resumed from, and
-    writes the complete `config.yaml`. The time is that of rank 0."""
+    """Makes `<root>/<method>-<data>/<time>`, or goes on in the folder whose newest whole checkpoint the run is resumed from,
+    and writes the complete `config.yaml`. The time is that of rank 0.
+
+    From an older checkpoint a run branches off into a folder of its own, so that no folder holds two histories.
+    """
 
     def __init__(self) -> None:
         self.path: Path | None = None
 
-    def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
-        if stage != "fit":
-            return
+    def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
+        # Not in `setup`: Lightning knows `ckpt_path` when it has restored it.
         self.path = None if trainer.fast_dev_run else Path(trainer.strategy.broadcast(str(self._choose(trainer, pl_module))))
         for callback in trainer.callbacks:
             if isinstance(callback, Checkpoint):
@@ -61,15 +63,13 @@ class RunFolder(Callback):
             for leftover in (self.path / "checkpoints").glob(".*.tmp"):  # of a process killed while it wrote
                 leftover.unlink(missing_ok=True)
             (self.path / "config.yaml").write_text(run_config(pl_module))
-
-    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         for callback in trainer.callbacks:
             if isinstance(callback, Metrics):
                 callback.open(self.path if trainer.is_global_zero else None)
 
     def _choose(self, trainer: Any, pl_module: Any) -> Path:
         resumed = folder_of(trainer.ckpt_path) if trainer.ckpt_path else None
-        if resumed is not None:
+        if resumed is not None and find_newest(resumed / "checkpoints") == Path(trainer.ckpt_path).resolve():
             return resumed
         parent = Path(trainer.default_root_dir) / run_name(pl_module, trainer.datamodule)
         stamp = time.strftime("%Y-%m-%d_%H-%M-%S")

@@ -122,7 +122,7 @@ class Trainer(pl.Trainer):
             standing += own or [cls()]
         others = [callback for callback in given if not isinstance(callback, tuple(STANDING.values()))]
         progress = [] if kwargs.get("enable_progress_bar") is False else [Progress()]
-        return [RunFolder(), *standing, Metrics(), Evaluation(), *progress, *others]
+        return [RunFolder(), Metrics(), *standing, Evaluation(), *progress, *others]
 
     @property
     def run_folder(self) -> Path | None:

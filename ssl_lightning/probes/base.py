@@ -10,6 +10,7 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from ..datamodule import SSLDataModule
 from ..distributed import rank, world_size
+from ..metrics import updated
 from ..record import class_path
 from ..sources import Source
 from .features import embed, sample
@@ -87,7 +88,7 @@ class Probe(Callback):
 
     def due(self, trainer: Any, batch_idx: int) -> bool:
         """Whether this step is one to look at: each `period`-th, and the run's last."""
-        if not self.period or (batch_idx + 1) % trainer.accumulate_grad_batches:
+        if not self.period or not updated(trainer):
             return False
         return trainer.global_step % self.period == 0 or self.at_end(trainer, batch_idx)
 

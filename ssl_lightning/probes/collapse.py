@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..distributed import reduce_mean
-from ..metrics import log_metrics
+from ..metrics import log_metrics, updated
 
 
 def spread(embeddings: Tensor) -> Tensor:
@@ -59,7 +59,7 @@ class CollapseMonitor(Callback):
         self.alarmed = False
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        if not self.enabled or trainer.global_step % self.every_n_steps or (batch_idx + 1) % trainer.accumulate_grad_batches:
+        if not self.enabled or trainer.global_step % self.every_n_steps or not updated(trainer):
             return
         embeddings = outputs["embeddings"]
         if embeddings is None or len(embeddings) < 2:

@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from ..augment.random import permutation
-from ..metrics import log_metrics
+from ..metrics import log_metrics, updated
 from .base import Labelled, Probe
 
 
@@ -99,7 +99,7 @@ class LinearProbe(Probe):
         self.eval_period = self.cadence(trainer, judged, half) if self.eval_every_n_steps == "auto" else self.eval_every_n_steps
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        if not self.period or (batch_idx + 1) % trainer.accumulate_grad_batches:
+        if not self.period or not updated(trainer):
             return
         step = trainer.global_step
         if step % self.period == 0:
@@ -126,7 +126,7 @@ class LinearProbe(Probe):
 
     def state_dict(self) -> dict[str, Any]:
         heads = {prefix: {"head": head.module.state_dict(), "optimizer": head.optimizer.state_dict()} for prefix, head in self.heads.items()}
-        return {"steps": self.steps, "heads": heads}
+        return {"steps": self.steps, "heads": heads or self._restored}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.steps, self._restored = state_dict["steps"], state_dict["heads"]
