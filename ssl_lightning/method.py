@@ -98,6 +98,11 @@ class SSLMethod(Recorded, LightningModule):
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Seeds the default generators from (seed, batches done, rank), so that no generator's state need be saved."""
+        epochs = self.trainer.fit_loop.epoch_progress
+        if epochs.current.ready == epochs.current.processed:
+            # Lightning forgets to count the epoch after a resume from an epoch's last step; the next resume would repeat it.
+            epochs.increment_ready()
+            epochs.increment_started()
         done = self.trainer.fit_loop.epoch_loop.batch_progress.total.processed
         seed = mix(self._seed, done, self.global_rank)
         torch.default_generator.manual_seed(seed)

@@ -1,0 +1,248 @@
+"""Training runs that can really be killed: a process that imports once and forks a child for each run.
+
+    python tests/runs.py          # reads a run's JSON from each line, answers with a line `["ended", return code]`
+
+A child trains, and at the place that `kill` names sends itself SIGKILL: nothing is flushed, no `finally` runs.
+At its end it writes what it has learned to `out`.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import traceback
+from pathlib import Path
+from typing import Any, NoReturn
+
+import pytorch_lightning as pl
+import torch
+from ssl_lightning.methods.simclr import SimCLR
+from torch import nn
+
+import ssl_lightning
+from ssl_lightning import checkpoint, command, report  # noqa: F401  command: imported here, once
+from ssl_lightning.cli import main
+from ssl_lightning.method import SSLMethod
+from ssl_lightning.metrics import Metrics, Table
+from ssl_lightning.probes import knn
+from ssl_lightning.probes.collapse import CollapseMonitor
+from ssl_lightning.probes.knn import KNNProbe
+from ssl_lightning.probes.linear import Head, LinearProbe
+from ssl_lightning.progress import Meter
+from ssl_lightning.report import Report
+from ssl_lightning.run import find_resume, run_name
+from ssl_lightning.testing import TinyEncoder, TinyImages
+
+DEFAULTS: dict[str, Any] = {
+    "method": "simclr", "data": "tiny", "seed": 0, "samples": 64, "workers": 0, "augment_on": "auto", "trainer": {"max_epochs": 3}, "watch": True,
+    "closing": False, "checkpoint": {}, "save_at": [], "ckpt_path": None, "kill": None, "argv": None,
+}  # fmt: skip
+
+
+class Noisy(SSLMethod):
+    """Random in each step, and of the kind that may accumulate: dropout on the features, and a centre moved once an update."""
+
+    def __init__(self, encoder: TinyEncoder, **kwargs: Any) -> None:
+        super().__init__(encoder, **kwargs)
+        self.drop, self.head = nn.Dropout(0.5), nn.Linear(encoder.dim, 4)
+        self.register_buffer("centre", torch.zeros(4))
+
+    def step(self, batch: Any) -> Any:
+        z1, z2 = (self.head(self.drop(self.encoder(view))) for view in batch["views"])
+        return {"loss": (z1 - z2).square().mean() - 0.1 * (z1 - self.centre).std(), "embeddings": z1, "logs": {"spread": z1.detach().std()}}
+
+    def after_update(self, out: Any) -> None:
+        self.centre.lerp_(out["embeddings"].mean(dim=0), 0.1)
+
+
+class OtherImages(TinyImages):
+    """Another datamodule."""
+
+
+def die() -> NoReturn:
+    os.kill(os.getpid(), signal.SIGKILL)
+    raise AssertionError("unreachable")
+
+
+class KillAt(pl.Callback):
+    """Dies at a place of a step: `start`, `backward` (gradients are there, the update is not), `end` (before its checkpoint)."""
+
+    def __init__(self, place: str, step: int) -> None:
+        self.place, self.step = place, step
+
+    def die_at(self, place: str, step: int) -> None:
+        if (place, step) == (self.place, self.step):
+            die()
+
+    def on_train_batch_start(self, trainer: Any, *args: Any) -> None:
+        self.die_at("start", trainer.global_step + 1)
+
+    def on_after_backward(self, trainer: Any, pl_module: Any) -> None:
+        self.die_at("backward", trainer.global_step + 1)
+
+    def on_train_batch_end(self, trainer: Any, *args: Any) -> None:
+        self.die_at("end", trainer.global_step)
+
+
+def nth_call(owner: Any, name: str, nth: int, before: Any) -> None:
+    """Runs `before` in place of the n-th call of a function."""
+    original, calls = getattr(owner, name), iter(range(1, 10**9))
+
+    def counted(*args: Any, **kwargs: Any) -> Any:
+        return before(*args, **kwargs) if next(calls) == nth else original(*args, **kwargs)
+
+    setattr(owner, name, counted)
+
+
+def torn_save(value: Any, file: Any) -> NoReturn:
+    """Half a checkpoint reaches the disk."""
+    whole = io.BytesIO()
+    torch_save(value, whole)
+    file.write(whole.getvalue()[: whole.tell() // 2])
+    file.flush()
+    die()
+
+
+def save_then_die(self: checkpoint.Checkpoint, *args: Any, **kwargs: Any) -> NoReturn:
+    save(self, *args, **kwargs)
+    die()
+
+
+def torn_row(self: Table, *args: Any) -> NoReturn:
+    write(self, *args)
+    assert self.path is not None
+    with self.path.open("a") as file:
+        file.write("999,1.5e-")
+    die()
+
+
+torch_save, save, write = torch.save, checkpoint.Checkpoint.save, Table.write
+
+
+def arrange_death(place: str, number: int) -> list[pl.Callback]:
+    """Kills the run at a step's place, or in the n-th call of something."""
+    inside = {
+        "training step": (SSLMethod, "training_step", lambda *args: die()),
+        "knn": (knn, "knn_predict", lambda *args, **kwargs: die()),
+        "linear": (Head, "learn", lambda *args: die()),
+        "linear scores": (Head, "scores", lambda *args: die()),
+        "closing table": (report, "closing_row", lambda *args, **kwargs: die()),
+        "torn write": (torch, "save", torn_save),
+        "fsync": (os, "fsync", lambda *args: die()),  # of a checkpoint's file before it is renamed, then of its folder
+        "saved": (checkpoint.Checkpoint, "save", save_then_die),
+        "torn row": (Table, "write", torn_row),
+        "summary": (report.Report, "write", lambda *args: die()),
+    }
+    if place not in inside:
+        return [KillAt(place, number)]
+    nth_call(*inside[place][:2], number, inside[place][2])
+    return []
+
+
+def train(spec: dict[str, Any]) -> None:
+    """One run: trains, and writes to `out` all that a killed and resumed run must have in common with it."""
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    method = {"simclr": SimCLR, "noisy": Noisy}[spec["method"]](TinyEncoder(), warmup_epochs=1)
+    data = {"tiny": TinyImages, "others": OtherImages}[spec["data"]](samples=spec["samples"], seed=spec["seed"], workers=spec["workers"], augment_on=spec["augment_on"])
+    callbacks: list[pl.Callback] = [
+        KNNProbe(enabled=spec["watch"], every_n_steps=3, bank=32, queries=16),
+        LinearProbe(enabled=spec["watch"], every_n_steps=2, eval_every_n_steps=5, batch_size=16, queries=16),
+        CollapseMonitor(enabled=spec["watch"], every_n_steps=2),
+        Meter(enabled=spec["watch"]),
+        Report(enabled=spec["closing"], draws=1),
+        checkpoint.Checkpoint(**spec["checkpoint"]),
+    ]
+    if spec["save_at"]:
+        checkpoint.Checkpoint._late = lambda self, trainer, batch_idx: trainer.global_step in spec["save_at"]  # type: ignore[method-assign]
+    callbacks += arrange_death(*spec["kill"]) if spec["kill"] else []
+    trainer = ssl_lightning.Trainer(
+        **{"precision": "32-true", "accelerator": "cpu", "log_every_n_steps": 3, "default_root_dir": spec["root"], **spec["trainer"]},
+        callbacks=callbacks,
+    )  # fmt: skip
+    ckpt_path = find_resume(spec["root"], spec["method"], run_name(method, data).partition("-")[2]) if spec["ckpt_path"] == "auto" else spec["ckpt_path"]
+    if spec["ckpt_path"] == "auto" and ckpt_path is None:
+        raise FileNotFoundError("There is nothing to resume from.")
+    trainer.fit(method, datamodule=data, ckpt_path=ckpt_path)
+    end = {
+        "weights": method.state_dict(),
+        "optimizer": trainer.optimizers[0].state_dict(),
+        "schedule": trainer.lr_scheduler_configs[0].scheduler.state_dict()["last_epoch"],
+        "step": trainer.global_step,
+        "position": data.position,
+        "linear": next(callback.state_dict() for callback in trainer.callbacks if isinstance(callback, LinearProbe)),
+        "pending": next(callback.state_dict()["pending"] for callback in trainer.callbacks if isinstance(callback, Metrics)),
+    }
+    torch_save({"end": end, "folder": str(trainer.run_folder), "resumed from": str(ckpt_path)}, spec["out"])
+
+
+def command_line(spec: dict[str, Any]) -> None:
+    """The same by the command line's `main`."""
+    torch.set_num_threads(1)
+    if spec["kill"]:
+        arrange_death(*spec["kill"])
+    code = main(spec["argv"])
+    if code:
+        raise SystemExit(code)
+
+
+def serve() -> None:
+    """Forks a child for each line of the input."""
+    torch.set_num_threads(1)
+    for line in sys.stdin:
+        spec = {**DEFAULTS, **json.loads(line)}
+        child = os.fork()
+        if child == 0:
+            log = os.open(spec["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+            os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+            os.dup2(log, 1)
+            os.dup2(log, 2)
+            code = 1
+            try:
+                command_line(spec) if spec["argv"] else train(spec)
+                code = 0
+            except BaseException:
+                traceback.print_exc()
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code)
+        _, status = os.waitpid(child, 0)
+        print(json.dumps(["ended", os.waitstatus_to_exitcode(status)]), flush=True)
+
+
+class Server:
+    """The other end: starts the process, and asks it for runs."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.count = folder, 0
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        self.process = subprocess.Popen(
+            [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+        )  # fmt: skip
+
+    def __call__(self, root: Path, **spec: Any) -> dict[str, Any]:
+        """Runs to the end, or to its death: `{"code": return code, "log": text}`, and at the end what it learned."""
+        self.count += 1
+        out, log = self.folder / f"{self.count}.end", self.folder / f"{self.count}.log"
+        assert self.process.stdin is not None and self.process.stdout is not None
+        unknown = set(spec) - set(DEFAULTS)
+        assert not unknown, unknown
+        self.process.stdin.write(json.dumps({**spec, "root": str(root), "out": str(out), "log": str(log)}, default=str) + "\n")
+        self.process.stdin.flush()
+        kind, code = json.loads(self.process.stdout.readline())
+        assert kind == "ended"
+        result: dict[str, Any] = {"code": code, "log": log.read_text()}
+        return {**result, **(torch.load(out, weights_only=True) if out.exists() else {})}
+
+    def close(self) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        self.process.wait()
+
+
+if __name__ == "__main__":
+    serve()
