@@ -1,6 +1,6 @@
 """Training runs that can really be killed: a process that imports once and forks a child for each run.
 
-    python tests/runs.py          # reads a run's JSON from each line, answers with a line `["ended", return code]`
+    python tests/runs.py          # reads a run's JSON from each line, answers with its return code on a line
 
 A child trains, and at the place that `kill` names sends itself SIGKILL: nothing is flushed, no `finally` runs.
 At its end it writes what it has learned to `out`.
@@ -12,13 +12,13 @@ import io
 import json
 import os
 import signal
-import subprocess
 import sys
 import traceback
-from pathlib import Path
 from typing import Any, NoReturn
 
 import pytorch_lightning as pl
+import sklearn.linear_model
+import sklearn.manifold  # noqa: F401  the closing table and its map: imported here, once
 import torch
 from ssl_lightning.methods.simclr import SimCLR
 from torch import nn
@@ -37,9 +37,9 @@ from ssl_lightning.report import Report
 from ssl_lightning.run import find_resume, run_name
 from ssl_lightning.testing import TinyEncoder, TinyImages
 
-DEFAULTS: dict[str, Any] = {
+DEFAULTS: dict[str, Any] = {  # besides root, out and log; `kill` is a place and a step, or the number of a call
     "method": "simclr", "data": "tiny", "seed": 0, "samples": 64, "workers": 0, "augment_on": "auto", "trainer": {"max_epochs": 3}, "watch": True,
-    "closing": False, "checkpoint": {}, "save_at": [], "ckpt_path": None, "kill": None, "argv": None,
+    "closing": False, "checkpoint": {}, "save_at": [], "ckpt_path": None, "kill": None,
 }  # fmt: skip
 
 
@@ -145,6 +145,7 @@ def arrange_death(place: str, number: int) -> list[pl.Callback]:
 
 def train(spec: dict[str, Any]) -> None:
     """One run: trains, and writes to `out` all that a killed and resumed run must have in common with it."""
+    spec = {**DEFAULTS, **spec}
     torch.set_num_threads(1)
     torch.manual_seed(0)
     method = {"simclr": SimCLR, "noisy": Noisy}[spec["method"]](TinyEncoder(), warmup_epochs=1)
@@ -183,7 +184,7 @@ def train(spec: dict[str, Any]) -> None:
 def command_line(spec: dict[str, Any]) -> None:
     """The same by the command line's `main`."""
     torch.set_num_threads(1)
-    if spec["kill"]:
+    if "kill" in spec:
         arrange_death(*spec["kill"])
     code = main(spec["argv"])
     if code:
@@ -194,7 +195,7 @@ def serve() -> None:
     """Forks a child for each line of the input."""
     torch.set_num_threads(1)
     for line in sys.stdin:
-        spec = {**DEFAULTS, **json.loads(line)}
+        spec = json.loads(line)
         child = os.fork()
         if child == 0:
             log = os.open(spec["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
@@ -203,7 +204,7 @@ def serve() -> None:
             os.dup2(log, 2)
             code = 1
             try:
-                command_line(spec) if spec["argv"] else train(spec)
+                command_line(spec) if "argv" in spec else train(spec)
                 code = 0
             except BaseException:
                 traceback.print_exc()
@@ -211,37 +212,7 @@ def serve() -> None:
             sys.stderr.flush()
             os._exit(code)
         _, status = os.waitpid(child, 0)
-        print(json.dumps(["ended", os.waitstatus_to_exitcode(status)]), flush=True)
-
-
-class Server:
-    """The other end: starts the process, and asks it for runs."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.count = folder, 0
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        self.process = subprocess.Popen(
-            [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
-        )  # fmt: skip
-
-    def __call__(self, root: Path, **spec: Any) -> dict[str, Any]:
-        """Runs to the end, or to its death: `{"code": return code, "log": text}`, and at the end what it learned."""
-        self.count += 1
-        out, log = self.folder / f"{self.count}.end", self.folder / f"{self.count}.log"
-        assert self.process.stdin is not None and self.process.stdout is not None
-        unknown = set(spec) - set(DEFAULTS)
-        assert not unknown, unknown
-        self.process.stdin.write(json.dumps({**spec, "root": str(root), "out": str(out), "log": str(log)}, default=str) + "\n")
-        self.process.stdin.flush()
-        kind, code = json.loads(self.process.stdout.readline())
-        assert kind == "ended"
-        result: dict[str, Any] = {"code": code, "log": log.read_text()}
-        return {**result, **(torch.load(out, weights_only=True) if out.exists() else {})}
-
-    def close(self) -> None:
-        assert self.process.stdin is not None
-        self.process.stdin.close()
-        self.process.wait()
+        print(os.waitstatus_to_exitcode(status), flush=True)
 
 
 if __name__ == "__main__":

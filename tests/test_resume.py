@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import random
 import shutil
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,17 +25,6 @@ STEPS = {**BASE, "trainer": {"max_epochs": -1, "max_steps": 10, "log_every_n_ste
 NOISY = {**BASE, "method": "noisy"}
 ACCUMULATED = {"method": "noisy", "samples": 80, "trainer": {"max_epochs": 4, "accumulate_grad_batches": 2, "log_every_n_steps": 2}}
 """4 epochs of 5 batches, that is 3 steps."""
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
-    spec = importlib.util.spec_from_file_location("ssl_lightning_test_runs", Path(__file__).with_name("runs.py"))
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    server = module.Server(tmp_path_factory.mktemp("runs"))
-    yield server
-    server.close()
 
 
 @pytest.fixture(scope="module")
@@ -217,7 +205,7 @@ def test_no_flipped_bit_goes_unnoticed(tmp_path: Path) -> None:
     value = {"weights": torch.arange(600, dtype=torch.float32), "names": [f"name {number}" for number in range(40)], "step": 7}
     AtomicIO().save_checkpoint(value, path)
     whole, noticed = path.read_bytes(), 0
-    for place in random.Random(0).sample(range(len(whole)), 400):
+    for place in random.Random(0).sample(range(len(whole)), 200):
         flip(path, place)
         if is_whole(path):
             assert differences(value, read(path)) == [], f"a flipped bit in byte {place} is not noticed"
@@ -225,7 +213,7 @@ def test_no_flipped_bit_goes_unnoticed(tmp_path: Path) -> None:
             noticed += 1
             assert find_newest(tmp_path) is None
         path.write_bytes(whole)
-    assert noticed > 200
+    assert noticed > 100
 
 
 def test_a_checkpoint_that_could_run_code_is_refused_and_not_called_damaged(tmp_path: Path) -> None:
@@ -300,7 +288,7 @@ def test_resume_auto_of_the_command_line(run: Run, tmp_path: Path) -> None:
 @pytest.mark.parametrize("spec", [BASE, WORKERS, NOISY, LIMITED, ACCUMULATED], ids=["plain", "2 workers", "noisy", "limited", "accumulated"])
 def test_at_every_step(run: Run, straight: Run, tmp_path: Path, spec: dict[str, Any], step: int) -> None:
     for place in ("start", "backward", "end"):
-        for save_at in ([], [2], [step - 1], [step - 2, step - 1]):
+        for save_at in sorted({(), (2,), (step - 1,), (step - 2, step - 1)}):
             root = tmp_path / f"{place}-{'-'.join(map(str, save_at))}"
             folder = kill(run, root, place, step, save_at=save_at, **spec)
             if find_newest(folder / "checkpoints") is None:

@@ -1,0 +1,54 @@
+"""What several test files share."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+
+class Runs:
+    """Training runs in processes of their own, forked from one that has imported everything (`runs.py`)."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.count = folder, 0
+        command, environment = [sys.executable, str(Path(__file__).with_name("runs.py"))], {**os.environ, "OMP_NUM_THREADS": "1"}
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
+
+    def __call__(self, root: Path, **spec: Any) -> dict[str, Any]:
+        """Trains until the end, or until the process dies.
+
+        Args:
+            root: `default_root_dir`.
+            spec: changes to `DEFAULTS` of `runs.py`.
+
+        Returns:
+            `code` (of the process, negative for a signal) and `log`; where it came to its end also `end` (all that two equal
+            runs have in common), `folder` and `resumed from`.
+        """
+        self.count += 1
+        out, log = self.folder / f"{self.count}.end", self.folder / f"{self.count}.log"
+        assert self.process.stdin is not None and self.process.stdout is not None
+        self.process.stdin.write(json.dumps({**spec, "root": root, "out": out, "log": log}, default=str) + "\n")
+        self.process.stdin.flush()
+        code = int(self.process.stdout.readline())
+        end = torch.load(out, weights_only=True) if out.exists() else {}
+        return {"code": code, "log": log.read_text(), **end}
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+
+@pytest.fixture(scope="session")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs]:
+    runs = Runs(tmp_path_factory.mktemp("runs"))
+    yield runs
+    runs.close()
