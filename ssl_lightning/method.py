@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 import torch
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning import LightningModule
-from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 
 from .augment.random import mix
@@ -28,14 +28,14 @@ class SSLMethod(Recorded, LightningModule):
 
     Args:
         encoder: the network to pretrain.
-        optimizer: a key of the class's `optimizers`; None takes the first, the paper's.
+        optimizer: a key of the class's `optimizer_specs`; None takes the first, the paper's.
         lr: learning rate at the optimizer's reference batch size; None takes the paper's.
         weight_decay: None takes the paper's. Biases and norm layers have none.
         warmup_epochs: epochs of linear warm-up, at most a tenth of the run; None takes the paper's.
     """
 
     views: ViewSpec = ViewSpec()
-    optimizers: ClassVar[dict[str, OptimizerSpec]] = {"adamw": OptimizerSpec("adamw", lr=1e-3, weight_decay=1e-4)}
+    optimizer_specs: ClassVar[dict[str, OptimizerSpec]] = {"adamw": OptimizerSpec("adamw", lr=1e-3, weight_decay=1e-4)}
     """The paper's optimizer settings, as data; the first is the default."""
     couples_samples: ClassVar[str] = ""
     """Why several small batches do not give the loss of a large one ("its negatives come from the same batch");
@@ -54,10 +54,10 @@ class SSLMethod(Recorded, LightningModule):
         if not isinstance(encoder, Encoder):
             raise TypeError(f"{type(self).__name__} needs an ssl_lightning.Encoder, got a {type(encoder).__qualname__}.")
         self.encoder = encoder
-        name = optimizer or next(iter(self.optimizers))
-        if name not in self.optimizers:
-            raise ValueError(f"{type(self).__name__} has no settings for optimizer {name!r}; choose from {', '.join(self.optimizers)}.")
-        self.optimizer_spec = self.optimizers[name].with_changes(lr=lr, weight_decay=weight_decay, warmup_epochs=warmup_epochs)
+        name = optimizer or next(iter(self.optimizer_specs))
+        if name not in self.optimizer_specs:
+            raise ValueError(f"{type(self).__name__} has no settings for optimizer {name!r}; choose from {', '.join(self.optimizer_specs)}.")
+        self.optimizer_spec = self.optimizer_specs[name].with_changes(lr=lr, weight_decay=weight_decay, warmup_epochs=warmup_epochs)
         self._last_step: dict[str, Any] | None = None
 
     # What an author writes.
@@ -137,18 +137,17 @@ class SSLMethod(Recorded, LightningModule):
             raise MisconfigurationException(
                 f"{type(self).__name__}'s learning-rate schedule needs the length of the run: set max_epochs or max_steps."
             )
-        steps_an_epoch = max(1.0, total / max(1, self.trainer.max_epochs or 1))
-        if self.trainer.max_steps > 0:
-            steps_an_epoch = self.trainer.num_training_batches / self.trainer.accumulate_grad_batches
-        batch_size = self._global_batch_size() * self.trainer.accumulate_grad_batches
+        accumulated = self.trainer.accumulate_grad_batches
+        steps_an_epoch = max(1.0, self.trainer.num_training_batches / accumulated)
+        batch_size = self._global_batch_size() * accumulated
         optimizer, schedule = self.optimizer_spec.build(self, batch_size, int(total), steps_an_epoch)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def _global_batch_size(self) -> int:
         size = getattr(getattr(self.trainer, "datamodule", None), "batch_size", None)
         if size is None:  # plain loaders: Lightning counts per process
-            loader = self.trainer.train_dataloader
-            size = (getattr(loader, "batch_size", None) or self.optimizer_spec.reference_batch) * self.trainer.world_size
+            own = getattr(self.trainer.train_dataloader, "batch_size", None) or self.optimizer_spec.reference_batch or 1
+            size = own * self.trainer.world_size
         return int(size)
 
     # Evaluation: the labelled splits of validate and test, and the vectors of predict.

@@ -8,7 +8,7 @@ from typing import Any
 
 from pytorch_lightning import Callback
 from pytorch_lightning.callbacks import ProgressBar
-from pytorch_lightning.utilities.rank_zero import rank_zero_only
+from pytorch_lightning.utilities import rank_zero_only
 
 from .metrics import Metrics, log_metrics, updated
 from .run import run_name

@@ -9,9 +9,9 @@ from typing import Any, Literal
 
 import pytorch_lightning as pl
 import torch
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning import Callback
 from pytorch_lightning.plugins.io import AsyncCheckpointIO, TorchCheckpointIO
-from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from .checkpoint import AtomicIO, Checkpoint
 from .evaluation import Evaluation
@@ -92,7 +92,7 @@ class Trainer(pl.Trainer):
         if self._default_length:
             kwargs["max_epochs"] = 1  # until `fit` knows the datamodule
         if precision in ("auto", None):
-            precision = best_precision(kwargs.get("accelerator", "auto")) if precision == "auto" else None
+            precision = best_precision(kwargs.get("accelerator") or "auto") if precision == "auto" else None
         if kwargs.get("logger") is None:
             kwargs["logger"] = False
         if kwargs.get("default_root_dir") is None:
@@ -129,9 +129,16 @@ class Trainer(pl.Trainer):
         """The folder of the last `fit`; None before it."""
         return next((callback.path for callback in self.callbacks if isinstance(callback, RunFolder)), None)
 
-    def fit(self, model: Any, train_dataloaders: Any = None, val_dataloaders: Any = None, datamodule: Any = None, ckpt_path: Any = None, **kwargs: Any) -> None:
-        """Lightning's `fit`, with the length and the run folder settled first."""
-        data = datamodule if datamodule is not None else train_dataloaders
+    def fit(
+        self,
+        model: pl.LightningModule,
+        train_dataloaders: Any = None,
+        val_dataloaders: Any = None,
+        datamodule: pl.LightningDataModule | None = None,
+        ckpt_path: str | Path | None = None,
+        weights_only: bool | None = None,
+    ) -> None:
+        """Pretrains a method. Where no length was given, the datamodule's `default_epochs` are settled first."""
         if self._default_length:
-            self.fit_loop.max_epochs = getattr(data, "default_epochs", 100)
-        super().fit(model, train_dataloaders, val_dataloaders, datamodule, ckpt_path, **kwargs)
+            self.fit_loop.max_epochs = getattr(datamodule or train_dataloaders, "default_epochs", 100)
+        super().fit(model, train_dataloaders, val_dataloaders, datamodule, ckpt_path, weights_only)
