@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from ssl_lightning.distributed import gather, rank, row_counts
 from ssl_lightning.encoder import Encoder
-from ssl_lightning.heads import mlp
+from ssl_lightning.heads import Norm, mlp
 from ssl_lightning.losses import nt_xent
 from ssl_lightning.method import SSLMethod
 from ssl_lightning.optim import OptimizerSpec
@@ -21,24 +21,35 @@ class SimCLR(SSLMethod):
 
     Args:
         encoder: the base encoder f; h = f(x) is what the paper keeps.
-        hidden_dim: width of the projection head's hidden layer (Section 4.2).
+        hidden_dim: width of the projection head's hidden layer; None takes that of h, as the paper does (Section 4.2).
         output_dim: length of the projection z (Section 4.2: 128).
         temperature: of NT-Xent (Section 5.1, Table 5); 0.2 suits runs of some hundred epochs, 0.5 short ones.
+        norm: of the projection head: "batch" as in the authors' code, or "layer" or "none", which see one sample at a time, so
+            that several processes equal one exactly.
     """
 
     views = ViewSpec(full=2, strength="strong")
     couples_samples = "its negatives come from the same batch"
-    optimizers: ClassVar = {
+    optimizer_specs: ClassVar = {
         "adamw": OptimizerSpec("adamw", lr=1e-3, weight_decay=1e-4, warmup_epochs=10),
         "sgd": OptimizerSpec("sgd", lr=0.3, weight_decay=1e-4, momentum=0.9, warmup_epochs=10),  # Section 2.2, LARS aside
     }
 
-    def __init__(self, encoder: Encoder, *, hidden_dim: int = 512, output_dim: int = 128, temperature: float = 0.2, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        encoder: Encoder,
+        *,
+        hidden_dim: int | None = None,
+        output_dim: int = 128,
+        temperature: float = 0.2,
+        norm: Norm = "batch",
+        **kwargs: Any,
+    ) -> None:
         super().__init__(encoder, **kwargs)
         if temperature <= 0:
             raise ValueError(f"temperature={temperature} must be positive; the paper uses 0.1 to 1.")
         self.temperature = temperature
-        self.projector = mlp(encoder.dim, hidden_dim, output_dim)
+        self.projector = mlp(encoder.dim, hidden_dim or encoder.dim, output_dim, norm=norm)
 
     def step(self, batch: Batch) -> Step:
         z1, z2 = (self.projector(self.encoder(view)) for view in batch["views"])  # [S, D] each

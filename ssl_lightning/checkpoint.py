@@ -78,6 +78,8 @@ def read(path: str | Path, map_location: Any = "cpu") -> dict[str, Any]:
         checkpoint: dict[str, Any] = torch.load(path, map_location=map_location, weights_only=True)
     except Exception as error:
         raise ValueError(f"{str(path)!r} holds more than tensors and plain values, and is not opened: {error}") from error
+    if not isinstance(checkpoint, dict):
+        raise ValueError(f"{str(path)!r} holds a {type(checkpoint).__name__}, no checkpoint.")
     return checkpoint
 
 
@@ -116,7 +118,10 @@ def config_in(checkpoint: dict[str, Any], path: str | Path = "The checkpoint") -
     Raises:
         ValueError: it has none, so it was not written by this package.
     """
-    config = yaml.safe_load(checkpoint.get("config", ""))
+    try:
+        config = yaml.safe_load(str(checkpoint.get("config", "")))
+    except yaml.YAMLError:
+        config = None
     if not isinstance(config, dict) or "model" not in config:
         raise ValueError(f"{str(path)!r} holds no config; it was not written by ssl_lightning.")
     return config
@@ -124,7 +129,7 @@ def config_in(checkpoint: dict[str, Any], path: str | Path = "The checkpoint") -
 
 def run_config(method: SSLMethod) -> str:
     """The run's config as YAML: what the command line parsed, else what the objects recorded."""
-    trainer = method._trainer
+    trainer: Any = method._trainer
     if trainer is not None and getattr(trainer, "config", None):
         return str(trainer.config)
     config = {"model": config_of(method)}

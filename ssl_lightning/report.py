@@ -99,7 +99,7 @@ class Report(Callback):
         for row, network in networks.items():
             parts = []
             for split, most in (("train", self.train_samples), ("test", self.test_samples)):
-                source = data.split(split) or data.split("val")  # type: ignore[arg-type]
+                source = data.split(split) or data.split("val")
                 if source is None or source.labels is None:
                     raise ValueError(f"{type(data).__name__} has no labelled {split} split.")
                 index = sample(len(source), most)

@@ -62,7 +62,7 @@ def _cpu_flags() -> set[str]:
 def _quieten() -> None:
     """Silences what Lightning says of its own defaults, where ours differ on purpose; warnings about a run stay."""
     logging.getLogger("pytorch_lightning.utilities.rank_zero").setLevel(logging.WARNING)
-    for message in (".*isinstance\\(treespec, LeafSpec\\).*", "Total length of `list` across ranks is zero", ".*does not have many workers.*"):
+    for message in (".*isinstance\\(treespec, LeafSpec\\).*", "Total length of `list` across ranks is zero", ".*does not have many workers.*", ".*your dataloader is not resumable.*"):
         warnings.filterwarnings("ignore", message)
 
 
@@ -102,7 +102,7 @@ class Trainer(pl.Trainer):
         if kwargs.get("enable_model_summary") is None:
             kwargs["enable_model_summary"] = False  # the first lines say what matters
         kwargs["callbacks"] = self._with_standing(kwargs)
-        super().__init__(precision=precision, **kwargs)
+        super().__init__(precision=precision, **kwargs)  # type: ignore[arg-type]  # "auto" is resolved by now
         if isinstance(self.strategy.checkpoint_io, AsyncCheckpointIO):
             raise MisconfigurationException("AsyncCheckpointIO writes in place: a killed run would leave a torn file. Leave it out.")
         if type(self.strategy.checkpoint_io) is TorchCheckpointIO:
