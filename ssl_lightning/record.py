@@ -43,6 +43,7 @@ def _recording(init: Any) -> Any:
     def wrapper(self: Any, *args: Any, **kwargs: Any) -> None:
         if "init_args" not in self.__dict__:  # the outermost class records; its super().__init__ does not
             bound = signature.bind(self, *args, **kwargs)
+            bound.apply_defaults()  # so that a later change of a default does not change what a checkpoint rebuilds
             self.__dict__["init_args"] = _flat(type(self).__name__, signature, bound)
         init(self, *args, **kwargs)
 
@@ -54,14 +55,18 @@ def _flat(owner: str, signature: inspect.Signature, bound: inspect.BoundArgument
     flat: dict[str, Any] = {}
     for name, value in list(bound.arguments.items())[1:]:
         kind = signature.parameters[name].kind
-        if kind is inspect.Parameter.VAR_POSITIONAL and value:
-            raise TypeError(f"{owner} takes *{name}, which cannot be recorded in a checkpoint; make them named arguments.")
+        if kind is inspect.Parameter.VAR_POSITIONAL:
+            if value:
+                raise TypeError(f"{owner} takes *{name}, which cannot be recorded in a checkpoint; make them named arguments.")
+            continue
         flat.update(value if kind is inspect.Parameter.VAR_KEYWORD else {name: value})
     return {name: _recordable(value, f"{owner}({name}=...)") for name, value in flat.items()}
 
 
 def _recordable(value: Any, where: str) -> Any:
-    if isinstance(value, PLAIN) or isinstance(value, Recorded):
+    if isinstance(value, float):
+        return float(value)  # numpy.float64 is one too, which YAML cannot write
+    if isinstance(value, (*PLAIN, Recorded)):
         return value
     if isinstance(value, PurePath):
         return str(value)
@@ -117,6 +122,8 @@ def rebuild(config: Any, trust: Iterable[str] = (), offline: bool = True) -> Any
 
 
 def _trusted_class(path: str, trust: Iterable[str]) -> type[Recorded]:
+    if "<locals>" in path:
+        raise ValueError(f"The config names {path!r}, a class inside a function, which nothing can import; move it to its module's top level.")
     module_name, _, name = path.rpartition(".")
     packages = {"ssl_lightning", *trust}
     packages.update(point.module.partition(".")[0] for group in GROUPS for point in entry_points(group=group))
