@@ -4,8 +4,8 @@
     check_method("simclr")              # a name, or a class
     check_datamodule(MyData, root=...)
 
-Each check states one claim and raises `AssertionError` with what broke. `METHOD_CHECKS` and `DATAMODULE_CHECKS` list them,
-so that a test suite can run them one by one.
+Each check states one claim and raises what broke. `METHOD_CHECKS` and `DATAMODULE_CHECKS` list them, so that a test suite can
+run them one by one.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import inspect
 import pickle
 import random
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -35,6 +35,8 @@ from .record import config_of, rebuild
 from .registry import Registry
 from .sources import InMemory, Source
 from .types import Batch, Strength, Tokens, View, ViewSpec
+
+KINDS = {"Encoder": Encoder, "TokenEncoder": TokenEncoder}
 
 
 class TinyEncoder(Encoder):
@@ -120,10 +122,33 @@ def _class(group: str, name_or_class: str | type[Any]) -> type[Any]:
     return Registry(group)[name_or_class] if isinstance(name_or_class, str) else name_or_class
 
 
+def _run(checks: Iterable[Callable[[Any], None]], kit: Any) -> None:
+    """Runs checks in order; whatever the first broken claim raises becomes an `AssertionError` that names it."""
+    for check in checks:
+        try:
+            check(kit)
+        except Exception as error:
+            what = f"{error}" if isinstance(error, AssertionError) else f"{type(error).__name__}: {error}"
+            raise AssertionError(f"{kit.cls.__name__} fails {check.__name__}: {what}\nThe claim: {check.__doc__}") from error
+
+
 def needed_encoder(method: type[SSLMethod]) -> str:
     """The kind of encoder that a method class asks for: `Encoder` or `TokenEncoder`."""
     annotation = inspect.signature(method).parameters["encoder"].annotation
     return "TokenEncoder" if "TokenEncoder" in str(annotation) else "Encoder"
+
+
+def _numpy_state() -> bytes:
+    return pickle.dumps(np.random.get_state())  # holds an array, which `==` would not reduce to one answer
+
+
+def _without_dropout(method: SSLMethod) -> SSLMethod:
+    for module in method.modules():
+        if "Drop" in type(module).__name__:
+            module.eval()
+        elif isinstance(module, nn.MultiheadAttention):
+            module.dropout = 0.0
+    return method
 
 
 class MethodKit:
@@ -132,10 +157,12 @@ class MethodKit:
     def __init__(self, cls: type[SSLMethod], **init_args: Any) -> None:
         self.cls, self.init_args = cls, init_args
 
-    def method(self) -> SSLMethod:
+    def method(self, dropout: bool = False) -> SSLMethod:
+        """A method in training mode; without dropout, the one thing that may draw from torch's default generator."""
         torch.manual_seed(0)
         encoder = TinyTokenEncoder() if needed_encoder(self.cls) == "TokenEncoder" else TinyEncoder()
-        return self.cls(encoder, **self.init_args).train()
+        method = self.cls(encoder, **self.init_args).train()
+        return method if dropout else _without_dropout(method)
 
     def batch(self, samples: int = 16) -> Batch:
         data = TinyImages(samples=max(samples, 32))
@@ -146,9 +173,10 @@ class MethodKit:
         index = torch.arange(samples)
         return data.make_batch({"raw": source.fetch(index), "index": index, "pass": torch.zeros_like(index), "label": source.labels[index]})
 
-    def loss(self, batch: Batch, method: SSLMethod | None = None) -> Tensor:
-        torch.manual_seed(1)
-        return (method or self.method()).step(batch)["loss"]
+    def loss(self, batch: Batch, method: SSLMethod | None = None, seed: int = 1) -> Tensor:
+        method = method or self.method()
+        torch.manual_seed(seed)
+        return method.step(batch)["loss"]
 
 
 def arguments_have_defaults(kit: MethodKit) -> None:
@@ -159,6 +187,14 @@ def arguments_have_defaults(kit: MethodKit) -> None:
         assert parameter.kind is inspect.Parameter.KEYWORD_ONLY, f"{kit.cls.__name__}.__init__: {name} must be keyword-only."
         assert parameter.default is not inspect.Parameter.empty, f"{kit.cls.__name__}.__init__: {name} needs a default."
     kit.method()
+
+
+def says_what_encoder_it_needs(kit: MethodKit) -> None:
+    """The first argument is `encoder`, annotated as `Encoder` or `TokenEncoder`: the command line chooses a default by it."""
+    first = next(iter(inspect.signature(kit.cls).parameters.values()), None)
+    assert first is not None and first.name == "encoder", f"the first argument of {kit.cls.__name__}.__init__ must be encoder."
+    stated = getattr(first.annotation, "__name__", str(first.annotation)).rpartition(".")[2]
+    assert stated in KINDS, f"{kit.cls.__name__}.__init__ must annotate encoder as Encoder or TokenEncoder."
 
 
 def asks_for_views(kit: MethodKit) -> None:
@@ -174,6 +210,7 @@ def says_what_it_is(kit: MethodKit) -> None:
 def loss_is_a_finite_scalar(kit: MethodKit) -> None:
     """`step` returns a finite scalar, and no key but loss, embeddings, logs."""
     step = kit.method().step(kit.batch())
+    assert "loss" in step, f"step returned {sorted(step)} and no loss."
     assert set(step) <= STEP_KEYS, f"step returned {sorted(set(step) - STEP_KEYS)}; allowed: {sorted(STEP_KEYS)}."
     loss = step["loss"]
     assert loss.ndim == 0 and bool(loss.isfinite()), f"the loss is {loss}; it must be a finite scalar."
@@ -206,12 +243,13 @@ def labels_are_not_read(kit: MethodKit) -> None:
 
 
 def loss_is_reproducible(kit: MethodKit) -> None:
-    """The same batch gives the same loss; Python's and numpy's generators are not drawn from."""
-    before = (random.getstate(), np.random.get_state()[1].tolist())  # type: ignore[index]
-    first, second = kit.loss(kit.batch()), kit.loss(kit.batch())
-    assert torch.equal(first, second), f"the same batch gave {first} and {second}."
-    after = (random.getstate(), np.random.get_state()[1].tolist())  # type: ignore[index]
-    assert before == after, "step draws from Python's or numpy's generator; use batch['key']."
+    """The same batch gives the same loss, whatever the state of the default generators; dropout may draw from torch's."""
+    before = (random.getstate(), _numpy_state())
+    first, again = kit.loss(kit.batch()), kit.loss(kit.batch())
+    assert torch.equal(first, again), f"the same batch gave {first} and {again}."
+    assert before == (random.getstate(), _numpy_state()), "step draws from Python's or numpy's generator; use batch['key']."
+    one, two = (kit.loss(kit.batch(), seed=seed) for seed in (1, 2))
+    assert torch.equal(one, two), "step draws from torch's default generator; use batch['key']."
 
 
 def order_of_samples_does_not_matter(kit: MethodKit) -> None:
@@ -222,6 +260,7 @@ def order_of_samples_does_not_matter(kit: MethodKit) -> None:
         "views": [View(*(None if part is None else part[order] for part in view)) for view in batch["views"]],  # type: ignore[arg-type]
         "index": batch["index"][order],
         "key": batch["key"][order],
+        "label": batch["label"][order],
     }
     torch.testing.assert_close(kit.loss(shuffled), kit.loss(batch), rtol=1e-4, atol=1e-5)
 
@@ -247,7 +286,7 @@ def resume_is_exact(kit: MethodKit) -> None:
     """A run that goes on from its checkpoint in mid-epoch ends bitwise where it would have; `load` rebuilds the method."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "step-4.ckpt"
-        straight, resumed = kit.method(), kit.method()
+        straight, resumed = kit.method(dropout=True), kit.method(dropout=True)
         _train(straight, folder, [_SaveAt(4, path)])
         _train(resumed, folder, [], ckpt_path=path)
         for name, value in straight.state_dict().items():
@@ -277,14 +316,15 @@ def _train(method: SSLMethod, folder: str, callbacks: list[pl.Callback], ckpt_pa
 
 
 METHOD_CHECKS: tuple[Callable[[MethodKit], None], ...] = (
+    says_what_encoder_it_needs,
     arguments_have_defaults,
     asks_for_views,
     says_what_it_is,
     loss_is_a_finite_scalar,
     odd_and_small_batches_work,
     every_parameter_learns,
-    labels_are_not_read,
     loss_is_reproducible,
+    labels_are_not_read,
     order_of_samples_does_not_matter,
     bf16_is_close,
     config_rebuilds_it,
@@ -302,9 +342,7 @@ def check_method(name_or_class: str | type[SSLMethod], **init_args: Any) -> None
     Raises:
         AssertionError: a claim does not hold; the message says which and how.
     """
-    kit = MethodKit(_class("ssl_lightning.methods", name_or_class), **init_args)
-    for check in METHOD_CHECKS:
-        check(kit)
+    _run(METHOD_CHECKS, MethodKit(_class("ssl_lightning.methods", name_or_class), **init_args))
 
 
 class DataKit:
@@ -329,6 +367,11 @@ class DataKit:
         return data.make_batch({"raw": train.fetch(place), "index": place, "pass": torch.full_like(place, pass_)})
 
 
+def names_what_it_holds(kit: DataKit) -> None:
+    """The class has a docstring, whose first line is the summary that lists show."""
+    assert (kit.cls.__doc__ or "").strip(), f"{kit.cls.__name__} has no docstring."
+
+
 def views_are_batches(kit: DataKit) -> None:
     """Three views were asked for, three come, each of S samples and finite."""
     batch = kit.batch([0, 1, 2, 3, 4])
@@ -347,8 +390,8 @@ def a_sample_is_alone_with_its_key(kit: DataKit) -> None:
 
 def passes_and_views_differ(kit: DataKit) -> None:
     """A pass repeats exactly; another pass, and the other view, look different; the clean view does not."""
-    index = list(range(8))
-    first, again, later = kit.batch(index), kit.batch(index), kit.batch(index, pass_=1)
+    index, data = list(range(8)), kit.data()
+    first, again, later = (kit.batch(index, pass_, data) for pass_ in (0, 0, 1))
     for one, two in zip(first["views"], again["views"], strict=True):
         assert torch.equal(one.x, two.x), "the same pass gave other views: draw from the key alone."
     assert not torch.equal(first["views"][0].x, later["views"][0].x), "two passes gave the same views."
@@ -359,9 +402,9 @@ def passes_and_views_differ(kit: DataKit) -> None:
 def no_global_generator_is_used(kit: DataKit) -> None:
     """Views draw nothing from torch's, numpy's or Python's generator."""
     data = kit.data()
-    before = (torch.random.get_rng_state().tolist(), np.random.get_state()[1].tolist(), random.getstate())  # type: ignore[index]
+    before = (torch.random.get_rng_state().tolist(), _numpy_state(), random.getstate())
     kit.batch([0, 1], data=data)
-    after = (torch.random.get_rng_state().tolist(), np.random.get_state()[1].tolist(), random.getstate())  # type: ignore[index]
+    after = (torch.random.get_rng_state().tolist(), _numpy_state(), random.getstate())
     assert before == after, "views draw from a global generator; use the key."
 
 
@@ -380,15 +423,16 @@ def a_pass_holds_each_sample_once(kit: DataKit) -> None:
     data = kit.data()
     train = data.split("train")
     assert train is not None
-    loader, seen = data.train_dataloader(), []
-    while sum(map(len, seen)) < min(len(train), 4096):
-        seen.append(next(loader)["index"])
-    index = torch.cat(seen)[: min(len(train), 4096)]
+    loader, count = data.train_dataloader(), min(len(train), 4096)
+    index = torch.empty(0, dtype=torch.int64)
+    while len(index) < count:
+        index = torch.cat((index, next(loader)["index"]))
+    index = index[:count]
     assert len(index.unique()) == len(index), "a sample comes twice in one pass."
 
 
 def refuses_views_it_has_not(kit: DataKit) -> None:
-    """Local views are served, or refused by a sentence."""
+    """Local views are served, smaller than full ones, or refused by a sentence."""
 
     class AsksLocal:
         views = ViewSpec(full=2, local=2, local_size=8)
@@ -399,15 +443,20 @@ def refuses_views_it_has_not(kit: DataKit) -> None:
     except ValueError as error:
         assert not data.serves_local, f"serves_local is true, yet local views are refused: {error}"
     else:
-        assert len(kit.batch([0, 1], data=data)["views"]) == 4, "two local views were asked for."
+        full, _, *local = kit.batch([0, 1], data=data)["views"]
+        assert len(local) == 2, f"asked for two local views, got {len(local)}."
+        assert all(view.x[0].numel() < full.x[0].numel() for view in local), "a local view is as large as a full one."
 
 
 def default_encoder_fits(kit: DataKit) -> None:
-    """The default encoder for each kind builds, and takes the clean view."""
+    """There is a default encoder; that of each kind builds, is of this kind, and takes the clean view."""
     names = Names(yaml.safe_load)
-    for kind, short in kit.cls.default_encoders.items():
+    known = kit.cls.default_encoders
+    assert known and known.keys() <= KINDS.keys(), f"default_encoders has the keys {sorted(known)}; give Encoder, TokenEncoder or both."
+    for kind, short in known.items():
         config = names.expand(short, ("model", "encoder"))
         encoder = rebuild(config, trust=[config["class_path"].partition(".")[0]])
+        assert isinstance(encoder, KINDS[kind]), f"the default {kind} is a {type(encoder).__name__}."
         features = encoder.eval()(kit.batch([0, 1])["views"][2])
         assert tuple(features.shape) == (2, encoder.dim), f"the default {kind} gives {tuple(features.shape)}, not (2, {encoder.dim})."
 
@@ -429,6 +478,7 @@ def it_travels_to_workers(kit: DataKit) -> None:
 
 
 DATAMODULE_CHECKS: tuple[Callable[[DataKit], None], ...] = (
+    names_what_it_holds,
     views_are_batches,
     a_sample_is_alone_with_its_key,
     passes_and_views_differ,
@@ -452,6 +502,4 @@ def check_datamodule(name_or_class: str | type[SSLDataModule], **init_args: Any)
     Raises:
         AssertionError: a claim does not hold; the message says which and how.
     """
-    kit = DataKit(_class("ssl_lightning.datamodules", name_or_class), **init_args)
-    for check in DATAMODULE_CHECKS:
-        check(kit)
+    _run(DATAMODULE_CHECKS, DataKit(_class("ssl_lightning.datamodules", name_or_class), **init_args))

@@ -1,0 +1,152 @@
+"""A stranger's package brings its own method and its own datamodule: installed by pip, trained by short name, found to conform."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+FILES = {
+    "pyproject.toml": '[build-system]\nrequires = ["setuptools"]\nbuild-backend = "setuptools.build_meta"\n',
+    "setup.cfg": """
+[metadata]
+name = acme-ssl
+version = 3.1.4
+[options]
+py_modules = acme_ssl
+[options.entry_points]
+ssl_lightning.methods =
+    acme_spread = acme_ssl:Spread
+ssl_lightning.datamodules =
+    acme_bars = acme_ssl:Bars
+""",
+    "acme_ssl.py": '''
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import torch
+from torch import nn
+
+from ssl_lightning import Batch, Encoder, SSLDataModule, SSLMethod, Step, ViewSpec
+from ssl_lightning.augment.random import normal
+from ssl_lightning.sources import InMemory, Source
+
+
+class Spread(SSLMethod):
+    """Two views of a sample stay close while the samples spread over the sphere.
+
+    Wang and Isola (2020), arXiv 2005.10242, Equations 1 and 2.
+    """
+
+    views = ViewSpec(full=2, strength="weak")
+    couples_samples = "samples repel those of the same batch"
+
+    def __init__(self, encoder: Encoder, *, output_dim: int = 16, **kwargs: Any) -> None:
+        super().__init__(encoder, **kwargs)
+        self.head = nn.Linear(encoder.dim, output_dim)
+
+    def step(self, batch: Batch) -> Step:
+        x, y = (nn.functional.normalize(self.head(self.encoder(view)).float(), dim=1) for view in batch["views"])
+        spread = sum(torch.pdist(z).square().mul(-2).exp().mean().log() for z in (x, y)) / 2
+        close = (x - y).square().sum(1).mean()
+        return {"loss": close + spread, "embeddings": x, "logs": {"close": close, "spread": spread}}
+
+
+class Noise(nn.Module):
+    """Adds noise of this size to images in [0, 1]."""
+
+    def __init__(self, size: float) -> None:
+        super().__init__()
+        self.size = size
+
+    def forward(self, raw: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
+        x = raw.float() / 255
+        return x + self.size * normal(key, x[0].numel()).view_as(x) if self.size else x
+
+
+class Bars(SSLDataModule):
+    """Grey images of one bar, at one of four heights."""
+
+    default_encoders: ClassVar = {"Encoder": {"class_path": "conv", "init_args": {"channels": 1, "width": 8, "depth": 2}}}
+    default_epochs = 3
+    class_names = ("top", "upper", "lower", "bottom")
+
+    def __init__(self, *, samples: int = 128, batch_size: int = 32, **kwargs: Any) -> None:
+        super().__init__(batch_size=batch_size, **kwargs)
+        self.samples = samples
+
+    def source(self, split: str) -> Source | None:
+        if split == "val":
+            return None
+        labels = torch.arange(self.samples) % 4
+        images = torch.zeros(self.samples, 1, 8, 8, dtype=torch.uint8)
+        for height in range(2):
+            images[torch.arange(self.samples), 0, 2 * labels + height] = 255
+        return InMemory(images, labels)
+
+    def transform(self, strength: str, local_size: int | None = None) -> nn.Module:
+        return Noise(0.0 if strength == "none" else 0.3)
+''',
+}
+
+CHECK = """
+import torch
+torch.set_num_threads(1)
+from ssl_lightning.testing import check_datamodule, check_method
+check_method("acme_spread")
+check_datamodule("acme_bars", samples=64)
+"""
+
+
+@pytest.fixture(scope="module")
+def acme(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The environment in which the stranger's package is installed, beside this one."""
+    root = tmp_path_factory.mktemp("acme")
+    for name, text in FILES.items():
+        (root / name).write_text(text)
+    pip = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--no-build-isolation", "--no-index", "--target", str(root / "site")]
+    done = subprocess.run([*pip, str(root)], capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr
+    path = os.pathsep.join(filter(None, (str(root / "site"), os.environ.get("PYTHONPATH"))))
+    return {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
+
+
+def python(environment: dict[str, str], folder: Path, *arguments: str) -> str:
+    """Standard output of a Python that ends well, run in a folder of its own."""
+    command = [sys.executable, *arguments]
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=240)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    return done.stdout
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "summary"),
+    [
+        ("methods", "acme_spread", "Two views of a sample stay close while the samples spread over the sphere."),
+        ("datamodules", "acme_bars", "Grey images of one bar, at one of four heights."),
+    ],
+)
+def test_it_is_listed_with_package_version_and_summary(acme: dict[str, str], tmp_path: Path, kind: str, name: str, summary: str) -> None:
+    rows = json.loads(python(acme, tmp_path, "-m", "ssl_lightning.cli", kind, "--json"))
+    (row,) = [row for row in rows if row["name"] == name]
+    assert row == {"name": name, "summary": summary, "package": "acme-ssl", "version": "3.1.4"}
+
+
+def test_it_trains_by_short_name_and_its_encoder_loads(acme: dict[str, str], tmp_path: Path) -> None:
+    fit = ("-m", "ssl_lightning.cli", "fit", "--model", "acme_spread", "--data", "acme_bars", "--trainer.max_steps", "5")
+    python(acme, tmp_path, *fit, "--model.output_dim", "8", "--trainer.accelerator", "cpu", "--trainer.log_every_n_steps", "1")
+    (run,) = (tmp_path / "runs" / "acme_spread-acme_bars").iterdir()
+    summary = json.loads((run / "summary.json").read_text())
+    assert summary["steps"] == 5 and {"train/close", "train/spread", "final/pretrained/knn"} <= summary.keys()
+    assert "output_dim: 8" in (run / "config.yaml").read_text()
+    load = f"from ssl_lightning import load, load_encoder; print(type(load({str(run)!r})).__name__, load_encoder({str(run)!r}).dim)"
+    assert python(acme, tmp_path, "-c", load).split() == ["Spread", "16"]
+
+
+def test_it_passes_the_conformance_kit(acme: dict[str, str], tmp_path: Path) -> None:
+    python(acme, tmp_path, "-c", CHECK)
