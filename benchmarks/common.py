@@ -1,0 +1,87 @@
+"""What the benchmarks share: data that needs no download, and the machine in words."""
+
+from __future__ import annotations
+
+import io
+import os
+import platform
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, redirect_stdout
+from functools import cache
+from itertools import repeat
+from typing import Any
+
+import torch
+from ssl_lightning.datamodules.fashion_mnist import FashionMNIST
+
+from ssl_lightning.datamodule import Split, Stream
+from ssl_lightning.report import device_name
+from ssl_lightning.sources import InMemory, Source
+
+
+@cache
+def noise(n: int) -> torch.Tensor:
+    """Random images [n, 1, 28, 28], uint8."""
+    return torch.randint(0, 256, (n, 1, 28, 28), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+
+
+class NoiseImages(FashionMNIST):
+    """Fashion-MNIST's sizes, splits and augmentation on random pixels: what a step costs does not depend on the picture.
+
+    Args:
+        train_samples: images to pretrain on.
+        ready: hand out one augmented batch again and again, instead of fetching and augmenting.
+    """
+
+    def __init__(self, *, train_samples: int = 60_000, ready: bool = False, **kwargs: Any) -> None:
+        super().__init__(download=False, **kwargs)
+        self.train_samples, self.ready = train_samples, ready
+        self.before_batch: Any = None
+        """Called before each training batch is handed out."""
+
+    def source(self, split: Split) -> Source | None:
+        if split == "val":
+            return None
+        n = self.train_samples if split == "train" else 1_000
+        return InMemory(noise(n), torch.arange(n) % 10)
+
+    def _make_loader(self) -> Iterable[Any]:
+        loader = super()._make_loader()
+        return repeat(self.on_after_batch_transfer(next(iter(loader)), 0)) if self.ready else loader
+
+    def train_dataloader(self) -> Any:
+        stream = super().train_dataloader()
+        return stream if self.before_batch is None else Preceded(stream, self.before_batch)
+
+
+class Preceded:
+    """A training loader that calls a function before it hands out each batch."""
+
+    def __init__(self, stream: Stream, function: Any) -> None:
+        self.stream, self.function = stream, function
+
+    def __len__(self) -> int:
+        return len(self.stream)
+
+    def __iter__(self) -> Preceded:
+        return self
+
+    def __next__(self) -> Any:
+        self.function()
+        return next(self.stream)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without the lines that a run prints, and without Lightning's remarks."""
+    with redirect_stdout(io.StringIO()), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def machine() -> str:
+    """The hardware and what it is busy with."""
+    cpu = device_name(torch.device("cpu"))
+    load = f"load {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
+    return f"{cpu}, {os.cpu_count()} cores, {torch.get_num_threads()} threads, torch {torch.__version__}, Python {platform.python_version()}, {load}"
