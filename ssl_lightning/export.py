@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
 from .encoder import Encoder
@@ -20,8 +20,11 @@ def save_encoder(encoder: Encoder, path: str | Path, **facts: str) -> None:
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in encoder.state_dict().items()}
-    save_file(tensors, temporary, metadata={"encoder": json.dumps(config_of(encoder)), **facts})
-    temporary.replace(path)
+    try:
+        save_file(tensors, temporary, metadata={"encoder": json.dumps(config_of(encoder)), **facts})
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def load_encoder(path: str | Path, trust: Iterable[str] = ()) -> Encoder:
@@ -33,20 +36,29 @@ def load_encoder(path: str | Path, trust: Iterable[str] = ()) -> Encoder:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file was not written by `save_encoder`, or names a class that is not to be trusted.
+        ValueError: the file is damaged, was not written by `save_encoder`, or names a class that is not to be trusted.
     """
     path = Path(path)
     path = path / "encoder.safetensors" if path.is_dir() else path
     if not path.is_file():
         raise FileNotFoundError(f"There is no encoder {str(path)!r}; a run writes it when it ends.")
-    with safe_open(path, framework="pt") as file:
-        header = file.metadata() or {}
-    if "encoder" not in header:
-        raise ValueError(f"{str(path)!r} holds no encoder config; it was not written by ssl_lightning.")
-    encoder = rebuild(json.loads(header["encoder"]), trust)
-    encoder.load_state_dict(load_file(path))
+    try:
+        with safe_open(path, framework="pt") as file:
+            config = json.loads((file.metadata() or {})["encoder"])
+        tensors = load_file(path)
+    except SafetensorError as error:
+        raise ValueError(f"{str(path)!r} is no whole safetensors file: {error}.") from error
+    except (KeyError, json.JSONDecodeError) as error:
+        raise ValueError(f"{str(path)!r} holds no encoder config; it was not written by ssl_lightning.") from error
+    encoder = rebuild(config, trust)
+    if not isinstance(encoder, Encoder):
+        raise ValueError(f"{str(path)!r} holds the config of a {type(encoder).__name__}, which is no encoder.")
+    try:
+        encoder.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise ValueError(f"The weights in {str(path)!r} do not fit the encoder that its config describes: {error}") from error
     encoder.eval()
-    return encoder  # type: ignore[no-any-return]
+    return encoder
 
 
 def write_card(path: str | Path, title: str, facts: dict[str, Any], table: str, lines: str) -> None:
