@@ -41,6 +41,20 @@ class Stream:
         return next(self.iterator)
 
 
+class Share:
+    """An evaluation loader: this process's batches of a split, each once. No `DataLoader`, into which Lightning would put a
+    sampler of its own."""
+
+    def __init__(self, loader: DataLoader[Any]) -> None:
+        self.loader = loader
+
+    def __len__(self) -> int:
+        return len(self.loader)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.loader)
+
+
 class Draws:
     """Batches of draws, endlessly, from a position on. Place p holds the draw `pass * n + permutation(seed, pass)[p % n]`
     with pass = p // n. Each process takes its part of each batch, so that their number does not change the order."""
@@ -196,8 +210,18 @@ class SSLDataModule(Recorded, LightningDataModule):
     def setup(self, stage: str) -> None:
         self._base, self._base_batches = 0, None
         self._sources.clear()
+        if stage == "fit":
+            self.check_share(self._world_size)
         if self.trainer is not None:
             self.serve(self.trainer.lightning_module)
+
+    def check_share(self, processes: int) -> None:
+        """Raises ValueError where a batch cannot be shared out equally among processes."""
+        if self.batch_size % processes:
+            raise ValueError(
+                f"batch_size={self.batch_size} counts the samples of all processes together and cannot be shared out equally among "
+                f"{processes}; use a multiple, such as --data.batch_size {-(-self.batch_size // processes) * processes}."
+            )
 
     def serve(self, method: Describes) -> None:
         """Builds the transforms for the views that a method asks for.
@@ -257,13 +281,7 @@ class SSLDataModule(Recorded, LightningDataModule):
     # Loaders.
 
     def train_dataloader(self) -> Stream:
-        train, world_size = self._train(), self._world_size
-        if self.batch_size % world_size:
-            raise ValueError(
-                f"batch_size={self.batch_size} counts the samples of all processes together and cannot be shared out among "
-                f"{world_size}; use a multiple, such as --data.batch_size {-(-self.batch_size // world_size) * world_size}."
-            )
-        return Stream(self._make_loader, len(train) // self.batch_size)
+        return Stream(self._make_loader, len(self._train()) // self.batch_size)
 
     def _make_loader(self) -> Iterable[Any]:
         train = self._train()
@@ -285,25 +303,27 @@ class SSLDataModule(Recorded, LightningDataModule):
             generator=torch.Generator().manual_seed(self.seed),  # else a loader draws its workers' seed from the global one
         )
 
-    def _evaluation_loader(self, split: Split) -> list[DataLoader[Any]]:
+    def _evaluation_loader(self, split: Split) -> list[Share]:
         source = self.split(split)
         if source is None:
             raise ValueError(f"{type(self).__name__} has no {split} split.")
+        if len(source) < self._world_size:
+            raise ValueError(f"The {split} split has {len(source)} samples, fewer than the {self._world_size} processes.")
         self._clean = self.transform("none")
         rank = self.trainer.global_rank if self.trainer is not None else 0
         mine = range(rank, len(source), self._world_size)
         batches = [list(mine[start : start + self.batch_size]) for start in range(0, len(mine), self.batch_size)]
-        return [self._loader(Fetch(source, _mark_clean), batches)]
+        return [Share(self._loader(Fetch(source, _mark_clean), batches))]
 
-    def val_dataloader(self) -> list[DataLoader[Any]]:
+    def val_dataloader(self) -> list[Share]:
         """The validation split for `validate`. In `fit` there is none: probes watch the run, at their own pace."""
         fitting = self.trainer is not None and self.trainer.state.fn == "fit"
         return [] if fitting else self._evaluation_loader("val")
 
-    def test_dataloader(self) -> list[DataLoader[Any]]:
+    def test_dataloader(self) -> list[Share]:
         return self._evaluation_loader("test")
 
-    def predict_dataloader(self) -> list[DataLoader[Any]]:
+    def predict_dataloader(self) -> list[Share]:
         return self._evaluation_loader(self.predict_split)
 
     def _train(self) -> Source:

@@ -134,10 +134,10 @@ class Metrics(Callback):
         """
         if not self.pending:
             return
-        means = torch.stack([torch.stack([torch.as_tensor(v).detach().float() for v in values]).mean() for values in self.pending.values()])
-        names = list(self.pending)
+        pending = self.reduced()
         self.pending = {}
-        values = dict(zip((f"train/{name}" for name in names), reduce_mean(means).tolist(), strict=True))
+        means = torch.stack([steps.mean() for steps in pending.values()]).tolist()
+        values = dict(zip((f"train/{name}" for name in pending), means, strict=True))
         values["train/loss"] *= trainer.accumulate_grad_batches
         values["train/lr"] = trainer.optimizers[0].param_groups[0]["lr"]
         log_metrics(trainer, values)
@@ -147,9 +147,16 @@ class Metrics(Callback):
                 "--trainer.gradient_clip_val 1.0 or --trainer.precision 32; the newest checkpoint is from before."
             )
 
+    def reduced(self) -> dict[str, torch.Tensor]:
+        """What is pending, by name: one number a batch, the mean over processes. They are reduced before they are averaged, so
+        that a run resumed from a checkpoint of them averages the same numbers, in as many processes as it has."""
+        if not self.pending:
+            return {}
+        steps = [torch.stack([torch.as_tensor(value).detach().float() for value in values]) for values in self.pending.values()]
+        return dict(zip(self.pending, reduce_mean(torch.cat(steps)).split([len(each) for each in steps]), strict=True))
+
     def state_dict(self) -> dict[str, Any]:
-        pending = {name: torch.stack([torch.as_tensor(v).detach().float() for v in values]) for name, values in self.pending.items()}
-        return {"metrics": self.table.state(), "speed": self.speed.state(), "pending": pending}
+        return {"metrics": self.table.state(), "speed": self.speed.state(), "pending": self.reduced()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.resumed = state_dict

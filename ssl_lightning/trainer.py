@@ -14,6 +14,7 @@ from pytorch_lightning import Callback
 from pytorch_lightning.plugins.io import AsyncCheckpointIO, TorchCheckpointIO
 
 from .checkpoint import AtomicIO, Checkpoint
+from .datamodule import SSLDataModule
 from .evaluation import Evaluation
 from .metrics import Metrics
 from .probes.collapse import CollapseMonitor
@@ -139,6 +140,9 @@ class Trainer(pl.Trainer):
         weights_only: bool | None = None,
     ) -> None:
         """Pretrains a method. Where no length was given, the datamodule's `default_epochs` are settled first."""
+        data = datamodule or train_dataloaders
         if self._default_length:
-            self.fit_loop.max_epochs = getattr(datamodule or train_dataloaders, "default_epochs", 100)
+            self.fit_loop.max_epochs = getattr(data, "default_epochs", 100)
+        if isinstance(data, SSLDataModule):
+            data.check_share(self.num_devices * self.num_nodes)  # before any further process is started
         super().fit(model, train_dataloaders, val_dataloaders, datamodule, ckpt_path, weights_only)
