@@ -132,6 +132,7 @@ class SSLMethod(Recorded, LightningModule):
         self._last_step = None
 
     def configure_optimizers(self) -> Any:
+        self.trainer.fit_loop.setup_data()  # `max_steps` alone would leave the length of an epoch unknown
         total = self.trainer.estimated_stepping_batches
         if total == float("inf"):
             raise MisconfigurationException(
