@@ -12,6 +12,10 @@ from ..augment.random import permutation
 from ..metrics import log_metrics, updated
 from .base import Labelled, Probe
 
+UPDATES = 5
+"""Updates of the head on each batch that is embedded: they cost next to nothing, and the first looks would else judge an
+untrained head."""
+
 
 class Head:
     """A linear classifier on standardised features, with an optimizer of its own."""
@@ -19,17 +23,19 @@ class Head:
     def __init__(self, dim: int, num_classes: int, lr: float, weight_decay: float, device: torch.device) -> None:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            # Features are standardised by running statistics, as in MAE's linear probing (arXiv 2111.06377, Appendix A.1).
-            self.module = nn.Sequential(nn.BatchNorm1d(dim, affine=False), nn.Linear(dim, num_classes)).to(device)
+            # Features are standardised by running statistics, as in MAE's linear probing (arXiv 2111.06377, Appendix A.1);
+            # with a momentum that follows an encoder which moves.
+            self.module = nn.Sequential(nn.BatchNorm1d(dim, affine=False, momentum=0.5), nn.Linear(dim, num_classes)).to(device)
         self.optimizer = torch.optim.AdamW(self.module.parameters(), lr=lr, weight_decay=weight_decay)
 
     def learn(self, features: torch.Tensor, labels: torch.Tensor) -> None:
-        """One step on features [S, D] and labels [S]."""
+        """A few updates on features [S, D] and labels [S]."""
         self.module.train()
-        loss = F.cross_entropy(self.module(features), labels)
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        self.optimizer.step()
+        for _ in range(UPDATES):
+            loss = F.cross_entropy(self.module(features), labels)
+            self.optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            self.optimizer.step()
 
     @torch.no_grad()
     def scores(self, features: torch.Tensor) -> torch.Tensor:
