@@ -154,7 +154,8 @@ class SSLMethod(Recorded, LightningModule):
     # Evaluation: the labelled splits of validate and test, and the vectors of predict.
 
     def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
-        return {"features": self(batch["views"][0]), "label": batch["label"]}
+        labels = {"label": batch["label"]} if "label" in batch else {}
+        return {"features": self(batch["views"][0]), **labels}
 
     def test_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         return self.validation_step(batch, batch_idx)
