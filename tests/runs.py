@@ -50,8 +50,10 @@ class Noisy(SSLMethod):
         super().__init__(encoder, **kwargs)
         self.drop, self.head = nn.Dropout(0.5), nn.Linear(encoder.dim, 4)
         self.register_buffer("centre", torch.zeros(4))
+        self.seeds: list[int] = []
 
     def step(self, batch: Any) -> Any:
+        self.seeds.append(torch.initial_seed())
         z1, z2 = (self.head(self.drop(self.encoder(view))) for view in batch["views"])
         return {"loss": (z1 - z2).square().mean() - 0.1 * (z1 - self.centre).std(), "embeddings": z1, "logs": {"spread": z1.detach().std()}}
 
@@ -178,7 +180,7 @@ def train(spec: dict[str, Any]) -> None:
         "linear": next(callback.state_dict() for callback in trainer.callbacks if isinstance(callback, LinearProbe)),
         "pending": next(callback.state_dict()["pending"] for callback in trainer.callbacks if isinstance(callback, Metrics)),
     }
-    torch_save({"end": end, "folder": str(trainer.run_folder), "resumed from": str(ckpt_path)}, spec["out"])
+    torch_save({"end": end, "folder": str(trainer.run_folder), "resumed from": str(ckpt_path), "seeds": getattr(method, "seeds", [])}, spec["out"])
 
 
 def command_line(spec: dict[str, Any]) -> None:

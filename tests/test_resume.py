@@ -125,6 +125,9 @@ def test_so_it_does_with(run: Run, straight: Run, tmp_path: Path, spec: dict[str
 def test_so_it_does_with_accumulated_batches(run: Run, straight: Run, tmp_path: Path, kills: list[tuple[str, int]]) -> None:
     resumed = check(run, straight, tmp_path, kills, **ACCUMULATED)
     assert resumed["end"]["step"] == 12
+    seeds = straight(**ACCUMULATED)["seeds"]
+    assert len(set(seeds)) == 20, "each batch has noise of its own, also those that one step accumulates"
+    assert resumed["seeds"] == seeds[-len(resumed["seeds"]) :]
     assert b"\n12," in metrics(resumed) and b"probe/knn/top1" in metrics(resumed)
 
 
@@ -288,7 +291,7 @@ def test_resume_auto_of_the_command_line(run: Run, tmp_path: Path) -> None:
 @pytest.mark.parametrize("spec", [BASE, WORKERS, NOISY, LIMITED, ACCUMULATED], ids=["plain", "2 workers", "noisy", "limited", "accumulated"])
 def test_at_every_step(run: Run, straight: Run, tmp_path: Path, spec: dict[str, Any], step: int) -> None:
     for place in ("start", "backward", "end"):
-        for save_at in sorted({(), (2,), (step - 1,), (step - 2, step - 1)}):
+        for save_at in ((), (step - 2, step - 1)):
             root = tmp_path / f"{place}-{'-'.join(map(str, save_at))}"
             folder = kill(run, root, place, step, save_at=save_at, **spec)
             if find_newest(folder / "checkpoints") is None:
