@@ -15,9 +15,10 @@ from typing import Any
 import torch
 from ssl_lightning.datamodules.fashion_mnist import FashionMNIST
 
-from ssl_lightning.datamodule import Split, Stream
+from ssl_lightning.datamodule import Split
 from ssl_lightning.report import device_name
 from ssl_lightning.sources import InMemory, Source
+from ssl_lightning.stream import Stream
 
 
 @cache

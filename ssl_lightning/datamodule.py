@@ -3,102 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar, Literal, Protocol
 
 import torch
 from pytorch_lightning import LightningDataModule
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
-from .augment.random import fold, permutation, sample_keys
+from .augment.random import fold, sample_keys
 from .record import Recorded
 from .sources import Source, Subset, holdout
+from .stream import Draws, Fetch, Share, Stream, as_is, batches_done
 from .types import Batch, Strength, View, ViewSpec
 
 Split = Literal["train", "val", "test"]
-
-
-class Stream:
-    """The training loader: one lazy endless iterator that outlives epochs, so that a resumed run meets the same batches.
-
-    No `DataLoader`, so that Lightning injects no sampler and restarts nothing between epochs.
-    """
-
-    def __init__(self, make: Callable[[], Iterable[Any]], steps: int) -> None:
-        self.make, self.steps = make, steps
-        self.iterator: Iterator[Any] | None = None
-
-    def __len__(self) -> int:
-        return self.steps
-
-    def __iter__(self) -> Stream:
-        return self
-
-    def __next__(self) -> Any:
-        if self.iterator is None:  # first use: by now everything is restored
-            self.iterator = iter(self.make())
-        return next(self.iterator)
-
-
-class Share:
-    """An evaluation loader: this process's batches of a split, each once. No `DataLoader`, into which Lightning would put a
-    sampler of its own."""
-
-    def __init__(self, loader: DataLoader[Any]) -> None:
-        self.loader = loader
-
-    def __len__(self) -> int:
-        return len(self.loader)
-
-    def __iter__(self) -> Iterator[Any]:
-        return iter(self.loader)
-
-
-class Draws:
-    """Batches of draws, endlessly, from a position on. Place p holds the draw `pass * n + permutation(seed, pass)[p % n]`
-    with pass = p // n. Each process takes its part of each batch, so that their number does not change the order."""
-
-    def __init__(self, n: int, seed: int, position: int, batch_size: int, rank: int, world_size: int) -> None:
-        self.n, self.seed, self.position, self.batch_size = n, seed, position, batch_size
-        share = batch_size // world_size
-        self.part = slice(rank * share, (rank + 1) * share)
-
-    def __iter__(self) -> Iterator[list[int]]:
-        position, pass_, order = self.position, -1, torch.empty(0)
-        while True:
-            draws: list[int] = []
-            while len(draws) < self.batch_size:
-                if position // self.n != pass_:
-                    pass_ = position // self.n
-                    order = permutation(self.seed, pass_, self.n)
-                start = position % self.n
-                take = order[start : start + self.batch_size - len(draws)].tolist()
-                draws += [pass_ * self.n + index for index in take]
-                position += len(take)
-            yield draws[self.part]
-
-
-class Fetch(Dataset[dict[str, Any]]):
-    """Fetches a whole batch of draws at once; augments it too where that happens in the workers."""
-
-    def __init__(self, source: Source, prepare: Callable[[dict[str, Any]], Any] | None = None) -> None:
-        self.source, self.prepare = source, prepare
-
-    def __getitems__(self, draws: Sequence[int]) -> Any:
-        draw = torch.as_tensor(draws)
-        index = draw % len(self.source)
-        batch = {"raw": self.source.fetch(index), "index": index, "pass": draw // len(self.source)}
-        if self.source.labels is not None:
-            batch["label"] = self.source.labels[index]
-        return self.prepare(batch) if self.prepare else batch
-
-    def __getitem__(self, draw: int) -> Any:
-        return self.__getitems__([draw])
-
-
-def _as_is(batch: Any) -> Any:
-    return batch
 
 
 class Describes(Protocol):
@@ -213,7 +132,8 @@ class SSLDataModule(Recorded, LightningDataModule):
         if stage == "fit":
             self.check_share(self._world_size)
         if self.trainer is not None:
-            self.serve(self.trainer.lightning_module)
+            method: Any = self.trainer.lightning_module
+            self.serve(method)
 
     def check_share(self, processes: int) -> None:
         """Raises ValueError where a batch cannot be shared out equally among processes."""
@@ -236,8 +156,7 @@ class SSLDataModule(Recorded, LightningDataModule):
         self.transforms = [self.transform(strength) for strength in spec.strengths]
         self.transforms += [self.transform(spec.strengths[-1] if spec.full else "strong", self.local_size(spec))] * spec.local
         self.transforms += [self.transform("none")] * spec.clean
-        train = self.split("train")
-        samples = 0 if train is None else len(train)
+        samples = len(self.training_split)
         if samples < self.batch_size:
             raise ValueError(
                 f"{type(self).__name__} has {samples} training samples, fewer than batch_size={self.batch_size}; "
@@ -274,18 +193,17 @@ class SSLDataModule(Recorded, LightningDataModule):
         """Whether views are made where the data is fetched."""
         if self.augment_on != "auto":
             return self.augment_on == "worker"
-        train = self.split("train")
         device = self.trainer.strategy.root_device.type if self.trainer is not None else "cpu"
-        return device == "cpu" and train is not None and not train.in_memory
+        return device == "cpu" and not self.training_split.in_memory
 
     # Loaders.
 
     def train_dataloader(self) -> Stream:
-        return Stream(self._make_loader, len(self._train()) // self.batch_size)
+        return Stream(self._make_loader, len(self.training_split) // self.batch_size)
 
     def _make_loader(self) -> Iterable[Any]:
-        train = self._train()
-        self._base, self._base_batches = self.position, self._batches_done
+        train = self.training_split
+        self._base, self._base_batches = self.position, batches_done(self.trainer)
         rank = self.trainer.global_rank if self.trainer is not None else 0
         draws = Draws(len(train), self.seed, self._base, self.batch_size, rank, self._world_size)
         return self._loader(Fetch(train, self.make_batch if self.in_workers else None), draws)
@@ -296,8 +214,8 @@ class SSLDataModule(Recorded, LightningDataModule):
             workers = 0 if dataset.source.in_memory else min(8, os.cpu_count() or 1)
         return DataLoader(
             dataset,
-            batch_sampler=draws,  # type: ignore[arg-type]
-            collate_fn=_as_is,
+            batch_sampler=draws,
+            collate_fn=as_is,
             num_workers=workers,
             pin_memory=self.trainer is not None and self.trainer.strategy.root_device.type == "cuda",
             generator=torch.Generator().manual_seed(self.seed),  # else a loader draws its workers' seed from the global one
@@ -326,7 +244,13 @@ class SSLDataModule(Recorded, LightningDataModule):
     def predict_dataloader(self) -> list[Share]:
         return self._evaluation_loader(self.predict_split)
 
-    def _train(self) -> Source:
+    @property
+    def training_split(self) -> Source:
+        """The samples to pretrain on, labelled or not.
+
+        Raises:
+            ValueError: there are none.
+        """
         train = self.split("train")
         if train is None:
             raise ValueError(f"{type(self).__name__} has no training split.")
@@ -339,21 +263,17 @@ class SSLDataModule(Recorded, LightningDataModule):
     # The position.
 
     @property
-    def _batches_done(self) -> int:
-        return self.trainer.fit_loop.epoch_loop.batch_progress.total.processed if self.trainer is not None else 0
-
-    @property
     def position(self) -> int:
         """How many samples of the endless order the training has consumed (not: prefetched)."""
         if self._base_batches is None:
             return self._base
-        return self._base + (self._batches_done - self._base_batches) * self.batch_size
+        return self._base + (batches_done(self.trainer) - self._base_batches) * self.batch_size
 
     def state_dict(self) -> dict[str, Any]:
-        return {"position": self.position, "samples": len(self._train()), "seed": self.seed}
+        return {"position": self.position, "samples": len(self.training_split), "seed": self.seed}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        here = {"samples": len(self._train()), "seed": self.seed}
+        here = {"samples": len(self.training_split), "seed": self.seed}
         for name, value in here.items():
             if state_dict[name] != value:
                 raise ValueError(

@@ -16,6 +16,7 @@ from .evaluate import closing_row, format_table
 from .probes.features import sample
 from .report import Table, features_of
 from .run import folder_of, run_name
+from .sources import labels_of
 
 
 class Evaluation(Callback):
@@ -47,11 +48,12 @@ class Evaluation(Callback):
         splits = data.probe_splits() if isinstance(data, SSLDataModule) else None
         if splits is None or "label" not in features:
             raise ValueError(f"{type(data).__name__} has no labels in its {split} split, so there is nothing to judge by.")
-        train = splits[0] if split == "val" else data.split("train")
+        train = splits[0] if split == "val" else data.training_split
+        labels = labels_of(train)
         index = sample(len(train), self.train_samples)
         learned = features_of(pl_module, data, train, index, trainer, pl_module)
         if trainer.is_global_zero:
-            row = closing_row(learned, train.labels[index], features["features"], features["label"])
+            row = closing_row(learned, labels[index], features["features"], features["label"])
             name = "pretrained" if trainer.ckpt_path or trainer.global_step else "untrained"
             table: Table = {name: row}
             print(f"{run_name(pl_module, data)}, split {split!r}, {trainer.ckpt_path or 'weights as they are'}\n{format_table(table)}", flush=True)

@@ -11,10 +11,13 @@ from torch import Tensor
 
 from .augment.random import mix
 from .checkpoint import check_resume, record_run
+from .datamodule import SSLDataModule
 from .ema import EMA
 from .encoder import Encoder
 from .optim import OptimizerSpec
+from .probes.features import embed
 from .record import Recorded
+from .stream import batches_done
 from .types import Batch, Step, View, ViewSpec
 
 STEP_KEYS = frozenset(("loss", "embeddings", "logs"))
@@ -86,6 +89,10 @@ class SSLMethod(Recorded, LightningModule):
         return [module for module in self.modules() if isinstance(module, EMA)]
 
     def setup(self, stage: str) -> None:
+        """Refuses, before anything is written, what would fail at the first step or change the loss in silence."""
+        data = getattr(self.trainer, "datamodule", None)
+        if isinstance(data, SSLDataModule):
+            embed(self.backbone, data, data.training_split, torch.arange(2), self.device)  # the encoder takes what the data gives
         if stage == "fit" and self.couples_samples and self.trainer.accumulate_grad_batches > 1:
             raise MisconfigurationException(
                 f"accumulate_grad_batches={self.trainer.accumulate_grad_batches} changes the loss of {type(self).__name__}: "
@@ -98,13 +105,12 @@ class SSLMethod(Recorded, LightningModule):
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Seeds the default generators from (seed, batches done, rank), so that no generator's state need be saved."""
-        epochs = self.trainer.fit_loop.epoch_progress
+        epochs: Any = self.trainer.fit_loop.epoch_progress
         if epochs.current.ready == epochs.current.processed:
             # Lightning forgets to count the epoch after a resume from an epoch's last step; the next resume would repeat it.
             epochs.increment_ready()
             epochs.increment_started()
-        done = self.trainer.fit_loop.epoch_loop.batch_progress.total.processed
-        seed = mix(self._seed, done, self.global_rank)
+        seed = mix(self._seed, batches_done(self.trainer), self.global_rank)
         torch.default_generator.manual_seed(seed)
         if self.device.type == "cuda":
             torch.cuda.manual_seed(seed)

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from .evaluate import ROWS, Cell, column_titles
 
+Curves = Literal["loss", "probes", "collapse"]
 Row = Mapping[str, Any]
 Points = NDArray[np.float64]
 
@@ -31,7 +32,7 @@ INK, FAINT = "#333842", "#dfe2e7"
 MAP_SAMPLES = 2_000
 
 
-def plot_curves(rows: Sequence[Row], path: str | Path, kind: Literal["loss", "probes", "collapse"]) -> bool:
+def plot_curves(rows: Sequence[Row], path: str | Path, kind: Curves) -> bool:
     """The course of a run over its steps.
 
     Args:

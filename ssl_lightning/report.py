@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+import shutil
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -17,12 +18,14 @@ from .datamodule import SSLDataModule
 from .distributed import world_size
 from .evaluate import closing_row, format_table
 from .export import load_encoder, save_encoder, write_card
-from .plots import plot_closing, plot_curves, plot_embedding, plot_views
+from .plots import Curves, plot_closing, plot_curves, plot_embedding, plot_views
 from .probes.features import embed, sample
 from .progress import duration, rows_of, run_seconds
-from .run import run_name
+from .run import folder_of, run_name
 
+UNTRAINED = "untrained.safetensors"
 PACKAGES = ("ssl-lightning", "torch", "torchvision", "pytorch-lightning", "timm", "scikit-learn")
+CURVES: tuple[Curves, ...] = ("loss", "probes", "collapse")
 Table = dict[str, dict[str, dict[str, float]]]
 
 
@@ -53,8 +56,12 @@ class Report(Callback):
     def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
         self.closed = False
         folder = trainer.run_folder if self.enabled else None
-        if folder and trainer.is_global_zero and not trainer.ckpt_path:
-            save_encoder(pl_module.backbone, folder / "untrained.safetensors")
+        if folder is None or not trainer.is_global_zero:
+            return
+        if not trainer.ckpt_path:
+            save_encoder(pl_module.backbone, folder / UNTRAINED)
+        elif not (folder / UNTRAINED).is_file() and (origin := folder_of(trainer.ckpt_path)) and (origin / UNTRAINED).is_file():
+            shutil.copyfile(origin / UNTRAINED, folder / UNTRAINED)  # branched off from an older checkpoint
 
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
         if batch_idx or not self.enabled or not trainer.is_global_zero or not trainer.run_folder or not isinstance(batch, dict):
@@ -92,16 +99,15 @@ class Report(Callback):
     def table(self, trainer: Any, pl_module: Any, data: SSLDataModule, folder: Path) -> tuple[Table, tuple[Tensor, Tensor]]:
         """The closing table of one labelled set, and the test part's features with labels."""
         networks: dict[str, nn.Module | None] = {"raw": None}
-        if (folder / "untrained.safetensors").is_file():
-            networks["untrained"] = load_encoder(folder / "untrained.safetensors", trust=[type(pl_module.backbone).__module__.partition(".")[0]])
+        if (folder / UNTRAINED).is_file():
+            networks["untrained"] = load_encoder(folder / UNTRAINED, trust=[type(pl_module.backbone).__module__.partition(".")[0]])
         networks["pretrained"] = pl_module
         table: Table = {}
         for row, network in networks.items():
             parts = []
-            for split, most in (("train", self.train_samples), ("test", self.test_samples)):
-                source = data.split(split) or data.split("val")
+            for source, most in ((data.training_split, self.train_samples), (data.split("test") or data.split("val"), self.test_samples)):
                 if source is None or source.labels is None:
-                    raise ValueError(f"{type(data).__name__} has no labelled {split} split.")
+                    raise ValueError(f"{type(data).__name__} has no labelled test split.")
                 index = sample(len(source), most)
                 parts += [features_of(network, data, source, index, trainer, pl_module), source.labels[index]]
             if trainer.is_global_zero:
@@ -113,8 +119,8 @@ class Report(Callback):
         plots = folder / "plots"
         plots.mkdir(exist_ok=True)
         rows = rows_of(trainer)
-        for kind in ("loss", "probes", "collapse"):
-            plot_curves(rows, plots / f"{kind}.png", kind)  # type: ignore[arg-type]
+        for kind in CURVES:
+            plot_curves(rows, plots / f"{kind}.png", kind)
         if test is not None:
             plot_embedding(*test, plots / "embedding.png", trainer.datamodule.class_names)
         if "" in tables:

@@ -15,8 +15,8 @@ from .registry import Registry
 
 
 def short_name(group: str, value: Any) -> str:
-    """The entry-point name of an object's class, else its class name in lower case."""
-    return Registry(group).name_of(class_path(type(value))) or type(value).__name__.lower()
+    """The entry-point name of an object's class, as a part of a path; for a class without one, its path."""
+    return Registry(group).name_of(class_path(type(value))).replace(":", "-")
 
 
 def run_name(method: Any, datamodule: Any) -> str:
@@ -32,7 +32,7 @@ def find_resume(root: str | Path, method: str, data: str) -> Path | None:
         root: `default_root_dir`.
         method, data: short names.
     """
-    runs = sorted((Path(root) / f"{method}-{data}").glob("*/checkpoints"), key=lambda folder: folder.stat().st_mtime, reverse=True)
+    runs = sorted((Path(root) / f"{method}-{data}".replace(":", "-")).glob("*/checkpoints"), key=lambda folder: folder.stat().st_mtime, reverse=True)
     return next((newest for newest in map(find_newest, runs) if newest is not None), None)
 
 

@@ -28,6 +28,17 @@ class Source(ABC):
         """index [S] -> the raw samples, as the datamodule's transform takes them (uint8 images [S, C, H, W], ...)."""
 
 
+def labels_of(source: Source) -> Tensor:
+    """The labels [N] of a source that has some.
+
+    Raises:
+        ValueError: it has none.
+    """
+    if source.labels is None:
+        raise ValueError(f"These {len(source):,} samples have no labels.")
+    return source.labels
+
+
 class InMemory(Source):
     """Samples that are one tensor [N, ...], with labels [N] or None.
 

@@ -78,6 +78,7 @@ class Trainer(pl.Trainer):
     - `logger=None` means none besides the run folder's `metrics.csv`; `log_every_n_steps` is 10.
     """
 
+    callbacks: list[Callback]
     config: str | None = None
     """The run's complete config, where the command line parsed one; else it is put together from recorded arguments."""
 

@@ -17,9 +17,10 @@ from ssl_lightning.methods.simclr import SimCLR
 
 import ssl_lightning
 from ssl_lightning.augment.random import mix, sample_keys
-from ssl_lightning.datamodule import Draws, Split, SSLDataModule
+from ssl_lightning.datamodule import Split, SSLDataModule
 from ssl_lightning.report import Report
 from ssl_lightning.sources import InMemory, Source, Subset, holdout, stratified_split
+from ssl_lightning.stream import Draws
 from ssl_lightning.testing import TinyEncoder, TinyImages
 from ssl_lightning.types import Strength, ViewSpec
 
@@ -210,7 +211,7 @@ def test_data_in_memory_is_augmented_by_the_main_process_and_fetched_without_wor
         (lambda: TinyImages(workers=-1), "workers=-1 is negative; give 0 or more"),
         (lambda: TinyImages(samples=10).serve(Asks()), r"TinyImages has 10 training samples, fewer than batch_size=16; set --data\.batch_size 10 or less"),
         (lambda: NoLocal().serve(Asks(local=6, local_size=8)), "Asks asks for 6 local views; NoLocal has none"),
-        (lambda: NoSplit().serve(Asks()), "NoSplit has 0 training samples"),
+        (lambda: NoSplit().serve(Asks()), "NoSplit has no training split"),
         (lambda: NoSplit().train_dataloader(), "NoSplit has no training split"),
         (lambda: NoSplit().test_dataloader(), "NoSplit has no test split"),
         (lambda: Digits(image_size=4), "image_size=4 is smaller than the images; give 8 or more"),

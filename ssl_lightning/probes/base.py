@@ -12,7 +12,7 @@ from ..datamodule import SSLDataModule
 from ..distributed import rank, world_size
 from ..metrics import updated
 from ..record import class_path
-from ..sources import Source
+from ..sources import Source, labels_of
 from .features import embed, sample
 
 COST_OF_STEP = 3.0
@@ -29,7 +29,7 @@ class Labelled:
         self.data = data
         self.train, self.val = splits
         self.train_index, self.val_index = sample(len(self.train), most_train), sample(len(self.val), most_val)
-        self.train_labels, self.val_labels = _labels(self.train)[self.train_index], _labels(self.val)[self.val_index]
+        self.train_labels, self.val_labels = labels_of(self.train)[self.train_index], labels_of(self.val)[self.val_index]
         self.num_classes = int(max(self.train_labels.max(), self.val_labels.max())) + 1
 
     def embed(self, source: Source, index: Tensor, trainer: Any, network: Any) -> Tensor:
@@ -42,12 +42,6 @@ class Labelled:
         share = slice(rank(), None, world_size())
         metric.update(scores[share], self.val_labels[share].to(scores.device))
         return float(metric.compute())
-
-
-def _labels(source: Source) -> Tensor:
-    if source.labels is None:
-        raise ValueError("A labelled set has lost its labels between two looks at it.")
-    return source.labels
 
 
 class Probe(Callback):
