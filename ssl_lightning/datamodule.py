@@ -201,6 +201,11 @@ class SSLDataModule(Recorded, LightningDataModule):
     def train_dataloader(self) -> Stream:
         return Stream(self._make_loader, len(self.training_split) // self.batch_size)
 
+    def teardown(self, stage: str) -> None:
+        loader = self.trainer.train_dataloader if self.trainer is not None else None
+        if isinstance(loader, Stream):
+            loader.iterator = None  # ends the workers; left to the garbage collector, each would stall it for 5 seconds
+
     def _make_loader(self) -> Iterable[Any]:
         train = self.training_split
         self._base, self._base_batches = self.position, batches_done(self.trainer)

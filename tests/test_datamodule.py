@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -144,6 +145,7 @@ def test_the_position_counts_what_was_trained_on_not_what_was_fetched(tmp_path: 
     data = TinyImages(workers=workers)
     bare.fit(method(), datamodule=data)
     assert watch.seen == [16, 32, 48, 64, 80, 96]
+    assert not multiprocessing.active_children(), "a worker outlives the run"
     assert data.state_dict() == {"position": 96, "samples": 64, "seed": 0}
 
 
@@ -178,17 +180,23 @@ def test_views_come_in_the_order_asked_for(spec: dict[str, Any]) -> None:
     assert batch["label"].equal(train.labels[batch["index"]])
 
 
-def test_views_are_the_same_wherever_they_are_made(tmp_path: Path) -> None:
-    """In the main process after the transfer, in the main process before it, and in a worker: bitwise, through a whole run."""
-    ends = []
-    for workers, augment_on in ((0, "device"), (0, "worker"), (1, "worker"), (1, "device")):
-        model = method()
-        quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
-        bare = pl.Trainer(max_steps=3, accelerator="cpu", **quiet)  # type: ignore[arg-type]
-        bare.fit(model, datamodule=TinyImages(workers=workers, augment_on=augment_on))
-        ends.append(torch.cat([p.detach().flatten() for p in model.parameters()]))
-    for end in ends[1:]:
-        assert torch.equal(end, ends[0])
+@pytest.mark.parametrize("workers", [0, 1])
+def test_views_are_the_same_wherever_they_are_made(workers: int) -> None:
+    """Bit for bit: before the transfer to the device or after it, in a worker or in the main process."""
+
+    def run(workers: int, augment_on: Any) -> list[Any]:
+        data = TinyImages(workers=workers, augment_on=augment_on)
+        data.serve(Asks(full=2, clean=True))
+        stream = data.train_dataloader()
+        fetched = [next(stream) for _ in range(5)]
+        assert all(("views" in batch) == (augment_on == "worker") for batch in fetched)
+        return [data.on_after_batch_transfer(batch, 0) for batch in fetched]
+
+    expected = run(0, "device")
+    for augment_on in ("worker", "device"):
+        for one, two in zip(expected, run(workers, augment_on), strict=True):
+            assert one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in ("index", "key", "label"))
+            assert all(torch.equal(a.x, b.x) for a, b in zip(one["views"], two["views"], strict=True))
 
 
 def test_data_in_memory_is_augmented_by_the_main_process_and_fetched_without_workers() -> None:
