@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+import torch
+
 from ssl_lightning.distributed import gather, rank, row_counts
 from ssl_lightning.encoder import Encoder
 from ssl_lightning.heads import Norm, mlp
@@ -52,7 +54,7 @@ class SimCLR(SSLMethod):
         self.projector = mlp(encoder.dim, hidden_dim or encoder.dim, output_dim, norm=norm)
 
     def step(self, batch: Batch) -> Step:
-        z1, z2 = (self.projector(self.encoder(view)) for view in batch["views"])  # [S, D] each
-        sizes = row_counts(z1)
-        loss = nt_xent(gather(z1, sizes), gather(z2, sizes), self.temperature, sizes, rank())
-        return {"loss": loss, "embeddings": z1}
+        z = torch.stack([self.projector(self.encoder(view)) for view in batch["views"]], dim=1)  # [S, 2, D]
+        sizes = row_counts(z)
+        z1, z2 = gather(z, sizes).unbind(dim=1)  # [G, D] each
+        return {"loss": nt_xent(z1, z2, self.temperature, sizes, rank()), "embeddings": z[:, 0]}

@@ -129,7 +129,7 @@ def process(job: str, folder: Path) -> None:
     torch.save({"straight": straight, "resumed": resumed, "evaluated": evaluate(folder / "evaluated-2", 2)}, folder / f"{rank()}.pt")
 
 
-def launch(*command: str, seconds: int = 120) -> subprocess.CompletedProcess[str]:
+def launch(*command: str, seconds: int = 300) -> subprocess.CompletedProcess[str]:
     """Runs a command that starts further processes; none of them outlives the time, or the test."""
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     started = subprocess.Popen(
