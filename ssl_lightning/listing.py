@@ -29,6 +29,8 @@ def show(kind: str, as_json: bool = False, check: bool = False) -> int:
         print("\n".join(_table([COLUMNS, *([row[column] for column in COLUMNS] for row in rows)], width)))
         for error in errors.values():
             print(f"broken: {error}")
+        if check and not errors:
+            print("All of them import.")
     return 1 if errors else 0
 
 
