@@ -35,15 +35,16 @@ class Evaluation(Callback):
 
     def collect(self, outputs: dict[str, Tensor]) -> None:
         for name, value in outputs.items():
-            self.collected.setdefault(name, []).append(value.float() if name == "features" else value)
+            value = value.float() if name == "features" else value
+            self.collected.setdefault(name, []).append(value.cpu())  # a whole split need not fit on the device
 
-    def gathered(self) -> dict[str, Tensor]:
-        """What all processes collected, on the CPU."""
+    def gathered(self, device: torch.device) -> dict[str, Tensor]:
+        """What all processes collected, on the CPU; they exchange it on their devices."""
         collected, self.collected = self.collected, {}
-        return {name: gather(torch.cat(values)).cpu() for name, values in collected.items()}
+        return {name: gather(torch.cat(values).to(device)).cpu() for name, values in collected.items()}
 
     def judge(self, trainer: Any, pl_module: Any, split: Literal["val", "test"]) -> None:
-        features = self.gathered()
+        features = self.gathered(trainer.strategy.root_device)
         data = trainer.datamodule
         splits = data.probe_splits() if isinstance(data, SSLDataModule) else None
         if splits is None or "label" not in features:
@@ -61,7 +62,8 @@ class Evaluation(Callback):
         trainer.strategy.barrier("judged")
 
     def on_validation_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, *args: Any) -> None:
-        self.collect(outputs)
+        if trainer.state.fn == "validate":  # not in a `fit` that was given validation loaders
+            self.collect(outputs)
 
     def on_test_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, *args: Any) -> None:
         self.collect(outputs)
@@ -77,7 +79,7 @@ class Evaluation(Callback):
         self.judge(trainer, pl_module, "test")
 
     def on_predict_epoch_end(self, trainer: Any, pl_module: Any) -> None:
-        vectors = self.gathered()
+        vectors = self.gathered(trainer.strategy.root_device)
         data = trainer.datamodule
         split = getattr(data, "predict_split", "loaders")
         folder = folder_of(trainer.ckpt_path) if trainer.ckpt_path else None
