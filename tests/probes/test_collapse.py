@@ -127,17 +127,23 @@ def test_stop_ends_the_run_after_a_checkpoint_of_that_step(tmp_path: Path) -> No
     assert newest is not None and newest.name == "step-00000003.ckpt"
 
 
-def test_low_values_must_follow_each_other() -> None:
-    """Two low looks, a healthy one, two low looks: no alarm at a patience of 3."""
-    monitor = CollapseMonitor(every_n_steps=1)
+def test_low_values_must_follow_each_other_and_one_alarm_is_enough() -> None:
+    """Two low looks, a healthy one, two low looks: no alarm at a patience of 3. Then three, and later three more: one alarm."""
+    monitor, method = CollapseMonitor(every_n_steps=1), SimCLR(TinyEncoder())
     trainer = ssl_lightning.Trainer(max_epochs=1, accelerator="cpu", enable_progress_bar=False)
     trainer.fit_loop._should_accumulate = lambda: False  # type: ignore[method-assign]
+    trainer.strategy.connect(method)
+    trainer.strategy.optimizers = [torch.optim.SGD(method.parameters(), lr=0.1)]
     healthy, constant = torch.randn(32, 8, generator=torch.Generator().manual_seed(0)), torch.ones(32, 8)
-    counts = []
-    for embeddings in (constant, constant, healthy, constant, constant):
-        monitor.on_train_batch_end(trainer, SimCLR(TinyEncoder()), {"embeddings": embeddings}, None, 0)
+    counts, alarms = [], []
+    for embeddings in (constant, constant, healthy, constant, constant, constant, healthy, constant, constant, constant):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            monitor.on_train_batch_end(trainer, method, {"embeddings": embeddings}, None, 0)
         counts.append(monitor.low)
-    assert counts == [1, 2, 0, 1, 2] and not monitor.alarmed
+        alarms.append(sum("collapse/" in str(warning.message) for warning in caught))
+    assert counts == [1, 2, 0, 1, 2, 3, 0, 1, 2, 3]
+    assert alarms == [0, 0, 0, 0, 0, 1, 0, 0, 0, 0]
 
 
 @pytest.mark.parametrize(
