@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from ssl_lightning import Batch, Encoder, SSLMethod, Step, TokenEncoder, View, ViewSpec
 from ssl_lightning.ema import EMA
 from ssl_lightning.sources import InMemory
-from ssl_lightning.stream import Fetch
 from ssl_lightning.testing import DATAMODULE_CHECKS, METHOD_CHECKS, TinyImages, check_datamodule, check_method
 
 
@@ -321,8 +320,8 @@ class Nameless(TinyImages):
 class Stuck(TinyImages):
     """The same batch again and again."""
 
-    def _make_loader(self) -> Any:
-        return self._loader(Fetch(self._train(), self.make_batch if self.in_workers else None), itertools.repeat(list(range(8))))
+    def train_dataloader(self) -> Any:
+        return itertools.repeat(next(super().train_dataloader()))
 
 
 class RefusesLocal(TinyImages):
