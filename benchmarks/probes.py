@@ -73,7 +73,7 @@ def run(make_data: Callable[[], SSLDataModule], epochs: int, enabled: bool) -> t
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, help="of torch; by default as many as it takes")
     args = parser.parse_args()
     if args.threads:
