@@ -29,43 +29,47 @@ class Meter(Callback):
     def __init__(self, enabled: bool = True) -> None:
         self.enabled = enabled
         self.waited = 0.0
-        self.steps = 0
-        self.seconds = 0.0
+        self.samples = 0  # since the last row
+        self.seconds, self.all_samples = 0.0, 0  # of the run, over all resumptions
         self.samples_per_s = self.data_wait = 0.0
         self._ended = self._since = time.perf_counter()
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
-        self.waited, self.steps = 0.0, 0
+        self.waited, self.samples = 0.0, 0
         self._ended = self._since = time.perf_counter()
 
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
         self.waited += time.perf_counter() - self._ended
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        self.steps += 1
+        size = getattr(trainer.datamodule, "batch_size", None)
+        self.samples += size if size is not None else len(batch["views"][0].x) * trainer.world_size
         if self.enabled and trainer.global_step % trainer.log_every_n_steps == 0 and updated(trainer):
             self.record(trainer)
         self._ended = time.perf_counter()
 
     def record(self, trainer: Any) -> None:
         """Writes the rates since the last call."""
-        now = time.perf_counter()
-        elapsed = now - self._since
-        self.seconds += elapsed
-        self.samples_per_s = self.steps * getattr(trainer.datamodule, "batch_size", 0) / elapsed
+        elapsed = time.perf_counter() - self._since
+        self.samples_per_s = self.samples / elapsed
         self.data_wait = self.waited / elapsed
-        self.waited, self.steps, self._since = 0.0, 0, now
+        self.add_up()
         log_metrics(trainer, {"speed/samples_per_s": self.samples_per_s, "speed/data_wait": self.data_wait}, timing=True)
 
+    def add_up(self) -> None:
+        """Adds what was measured since the last row to the run's totals."""
+        now = time.perf_counter()
+        self.seconds, self.all_samples = self.seconds + now - self._since, self.all_samples + self.samples
+        self.waited, self.samples, self._since = 0.0, 0, now
+
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
-        self.seconds += time.perf_counter() - self._since
-        self._since = time.perf_counter()
+        self.add_up()
 
     def state_dict(self) -> dict[str, Any]:
-        return {"seconds": self.seconds + time.perf_counter() - self._since}
+        return {"seconds": self.seconds + time.perf_counter() - self._since, "samples": self.all_samples + self.samples}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.seconds = state_dict["seconds"]
+        self.seconds, self.all_samples = state_dict["seconds"], state_dict["samples"]
 
 
 class Progress(ProgressBar):
@@ -159,11 +163,16 @@ def duration(seconds: float) -> str:
     return f"{whole // 60} min {whole % 60} s" if whole < 3600 else f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
-def run_seconds(trainer: Any) -> float:
-    """Seconds of training so far, over all resumptions."""
-    return next((callback.seconds for callback in trainer.callbacks if isinstance(callback, Meter)), 0.0)
+def run_totals(trainer: Any) -> tuple[float, int]:
+    """Seconds of training and samples so far, over all resumptions."""
+    return next(((callback.seconds, callback.all_samples) for callback in trainer.callbacks if isinstance(callback, Meter)), (0.0, 0))
 
 
 def rows_of(trainer: Any) -> list[dict[str, float]]:
     """The rows of `metrics.csv` so far."""
     return next((callback.table.rows for callback in trainer.callbacks if isinstance(callback, Metrics)), [])
+
+
+def speed_of(trainer: Any) -> list[dict[str, float]]:
+    """The rows of `speed.csv` so far."""
+    return next((callback.speed.rows for callback in trainer.callbacks if isinstance(callback, Metrics)), [])

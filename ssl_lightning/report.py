@@ -20,7 +20,7 @@ from .evaluate import closing_row, format_table
 from .export import load_encoder, save_encoder, write_card
 from .plots import Curves, plot_closing, plot_curves, plot_embedding, plot_views
 from .probes.features import embed, sample
-from .progress import duration, rows_of, run_seconds
+from .progress import duration, rows_of, run_totals, speed_of
 from .run import folder_of, run_name
 
 UNTRAINED = "untrained.safetensors"
@@ -151,14 +151,14 @@ class Report(Callback):
     def summary(self, trainer: Any, rows: list[dict[str, float]], tables: dict[str, Table]) -> dict[str, Any]:
         """The run in one flat dictionary: final values, size, speed, versions, hardware."""
         last: dict[str, Any] = {}
-        for row in rows:
+        for row in (*rows, *speed_of(trainer)):
             last.update({name: value for name, value in row.items() if name != "step"})
-        seconds, batch = run_seconds(trainer), getattr(trainer.datamodule, "batch_size", 0)
+        seconds, samples = run_totals(trainer)
         summary = {
             **last,
             "steps": trainer.global_step,
             "seconds": round(seconds, 3),
-            "samples_per_s": round(trainer.global_step * trainer.accumulate_grad_batches * batch / max(seconds, 1e-9), 1),
+            "samples_per_s": round(samples / max(seconds, 1e-9), 1),
             "precision": str(trainer.precision),
             "processes": world_size(),
             **{f"versions/{name}": _version(name) for name in PACKAGES},
