@@ -88,6 +88,21 @@ def find_newest(folder: Path) -> Path | None:
     return next((path for path in sorted(folder.glob("step-*.ckpt"), reverse=True) if is_whole(path)), None)
 
 
+def newest_of(path: str | Path) -> Path:
+    """The checkpoint itself, or the newest whole one of a run folder.
+
+    Raises:
+        FileNotFoundError: the folder holds none.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        return path
+    newest = find_newest(path / "checkpoints") or find_newest(path)
+    if newest is None:
+        raise FileNotFoundError(f"There is no whole checkpoint in {str(path)!r}.")
+    return newest
+
+
 def load(path: str | Path, trust: Iterable[str] = ()) -> SSLMethod:
     """The method of a checkpoint, rebuilt from the config inside, with its weights, in eval mode on the CPU.
 
@@ -100,12 +115,7 @@ def load(path: str | Path, trust: Iterable[str] = ()) -> SSLMethod:
     Raises:
         FileNotFoundError, ValueError: no checkpoint, no config inside, or a class that is not to be trusted.
     """
-    path = Path(path)
-    if path.is_dir():
-        newest = find_newest(path / "checkpoints") or find_newest(path)
-        if newest is None:
-            raise FileNotFoundError(f"There is no whole checkpoint in {str(path)!r}.")
-        path = newest
+    path = newest_of(path)
     checkpoint = read(path)
     method: SSLMethod = rebuild(config_in(checkpoint, path)["model"], trust)
     method.load_state_dict(checkpoint["state_dict"])
@@ -145,7 +155,7 @@ def record_run(method: SSLMethod, checkpoint: dict[str, Any]) -> None:
     """Adds the config, and what was resolved, to a checkpoint that is being written."""
     checkpoint["config"] = run_config(method)
     checkpoint["method"] = class_path(type(method))
-    checkpoint["resolved"] = {"precision": str(method.trainer.precision)}
+    checkpoint["resolved"] = {"precision": str(method.trainer.precision), "steps": method.trainer.estimated_stepping_batches}
 
 
 def check_resume(method: SSLMethod, checkpoint: dict[str, Any]) -> None:

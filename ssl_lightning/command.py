@@ -142,8 +142,8 @@ def as_new(config: Namespace) -> Namespace:
     """The config of a run without how it was started: a resumed run is the run it goes on with."""
     config = config.clone()
     config.pop("config", None)
-    if "resume" in config:
-        config["resume"], config["ckpt_path"] = "none", None
+    config.pop("resume", None)  # and so the config also serves `test`, which has no such option
+    config["ckpt_path"] = None
     return config
 
 

@@ -154,8 +154,11 @@ class SSLDataModule(Recorded, LightningDataModule):
             raise ValueError(f"{name} asks for {spec.local} local views; {type(self).__name__} has none.")
         self.views = spec
         self.transforms = [self.transform(strength) for strength in spec.strengths]
-        self.transforms += [self.transform(spec.strengths[-1] if spec.full else "strong", self.local_size(spec))] * spec.local
-        self.transforms += [self.transform("none")] * spec.clean
+        if spec.local:
+            strength = spec.strengths[-1] if spec.full else "strong"
+            self.transforms += [self.transform(strength, self.local_size(spec))] * spec.local
+        if spec.clean:
+            self.transforms.append(self.transform("none"))
         samples = len(self.training_split)
         if samples < self.batch_size:
             raise ValueError(

@@ -173,19 +173,20 @@ def column_titles(final: dict[str, dict[str, Cell]]) -> dict[str, str]:
     return titles
 
 
-def format_table(final: dict[str, dict[str, Cell]]) -> str:
+def format_table(final: dict[str, dict[str, Cell]], split: str = "test") -> str:
     """The closing table as text of at most 80 columns: percent, `±` deviation over the draws, `*` at the best of a column.
 
     Args:
         final: rows of `closing_row` under `raw`, `untrained` and `pretrained`; a row may be missing.
+        split: what the features were judged on.
     """
     columns = column_titles(final)
     rows = [row for row in ROWS if row in final]
     draws = max(int(final[row][column]["n"]) for row in rows for column in columns)
-    best = {column: max(_rounded(final[row][column]) for row in rows) for column in columns}
+    best = {column: max(_rounded(final[row][column]) for row in rows) if len(rows) > 1 else None for column in columns}
     widths = [2 + max(12, len(title)) for title in columns.values()]
     lines = [
-        f"Test accuracy in %, ± deviation over {draws} draws of labels, * best",
+        f"Accuracy in % on the {split} split, ± deviation over {draws} draws of labels" + (", * best" if len(rows) > 1 else ""),
         " " * 18 + "".join(f"{title:>{width}}" for title, width in zip(columns.values(), widths, strict=True)),
     ]
     for row in rows:
@@ -195,14 +196,14 @@ def format_table(final: dict[str, dict[str, Cell]]) -> str:
     if few and "pretrained" in rows and len(rows) > 1:
         won = [(row, 100 * (final["pretrained"][few]["mean"] - final[row][few]["mean"])) for row in rows if row != "pretrained"]
         lines.append(f"Pretraining, {columns[few]}: " + ", ".join(f"{points:+.1f} points over {row}" for row, points in won))
-    return "\n".join(lines)
+    return "\n".join(line.rstrip() for line in lines)
 
 
 def _rounded(cell: Cell) -> float:
     return round(100 * cell["mean"], 1)
 
 
-def _percent(cell: Cell, best: float) -> str:
+def _percent(cell: Cell, best: float | None) -> str:
     deviation = f" ± {100 * cell['std']:.1f}" if cell["n"] > 1 else ""
     return f"{_rounded(cell):.1f}{deviation}{'*' if _rounded(cell) == best else ' '}"
 
@@ -257,6 +258,7 @@ def _cross_validated(x: Floats, y: Integers) -> float:
         for place, strength in enumerate(STRENGTHS):
             model.set_params(C=strength)  # warm start: from the solution of the next smaller C
             _fit(model, x[train], y[train])
-            log_p = model.predict_log_proba(x[held_out])  # [held out, K]
+            with np.errstate(divide="ignore"):  # a probability may underflow to 0; its logarithm is then -inf, as it should be
+                log_p = model.predict_log_proba(x[held_out])  # [held out, K]
             likelihood[place] += log_p[np.arange(len(held_out)), np.searchsorted(model.classes_, y[held_out])].mean()
     return STRENGTHS[int(likelihood.argmax())]

@@ -57,7 +57,7 @@ class Evaluation(Callback):
             row = closing_row(learned, labels[index], features["features"], features["label"])
             name = "pretrained" if trainer.ckpt_path or trainer.global_step else "untrained"
             table: Table = {name: row}
-            print(f"{run_name(pl_module, data)}, split {split!r}, {trainer.ckpt_path or 'weights as they are'}\n{format_table(table)}", flush=True)
+            print(f"{run_name(pl_module, data)}, split {split!r}, {trainer.ckpt_path or 'weights as they are'}\n{format_table(table, split)}", flush=True)
             trainer.callback_metrics.update({f"{split}/{column}": torch.tensor(cell["mean"]) for column, cell in row.items()})
         trainer.strategy.barrier("judged")
 

@@ -49,6 +49,7 @@ def read_request(argv: Sequence[str], names: Names) -> Request:
             tokens.append(option)
         elif option:
             keys = option[2:].split(".")
+            value = _checkpoint(value) if keys == ["ckpt_path"] else value
             value, given = _argument(keys, value, names)
             chosen.update(given)
             tokens += [f"{option}={value}"] if attached else [option, value]
@@ -99,6 +100,16 @@ def _config(value: str | None, command: str, names: Names) -> dict[str, Any]:
     if init_args and "seed" in init_args and init_args["seed"] == expanded.get("seed_everything"):
         del init_args["seed"]  # a complete config: its data follows its one seed, also where that is changed later
     return expanded
+
+
+def _checkpoint(value: str) -> str:
+    """A checkpoint's path, where a run folder may have been named."""
+    from .checkpoint import newest_of  # here: it imports torch, and lists do without
+
+    try:
+        return str(newest_of(value))
+    except FileNotFoundError as error:
+        raise UsageError(str(error)) from error
 
 
 def _argument(keys: list[str], text: str, names: Names) -> tuple[str, dict[str, Any]]:

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning import LightningModule
+from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor
 
 from .augment.random import mix
@@ -62,6 +63,7 @@ class SSLMethod(Recorded, LightningModule):
             raise ValueError(f"{type(self).__name__} has no settings for optimizer {name!r}; choose from {', '.join(self.optimizer_specs)}.")
         self.optimizer_spec = self.optimizer_specs[name].with_changes(lr=lr, weight_decay=weight_decay, warmup_epochs=warmup_epochs)
         self._last_step: dict[str, Any] | None = None
+        self._planned_steps: int | None = None
 
     # What an author writes.
 
@@ -102,6 +104,11 @@ class SSLMethod(Recorded, LightningModule):
     def on_fit_start(self) -> None:
         self._teachers = self.teachers
         self._seed = int(getattr(getattr(self.trainer, "datamodule", None), "seed", 0))
+
+    def on_train_start(self) -> None:
+        planned, total = self._planned_steps, self.trainer.estimated_stepping_batches
+        if planned not in (None, total):
+            rank_zero_warn(f"The run was planned for {planned:,} steps and goes on to {total:,}: its learning-rate schedule changes with it.")
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Seeds the default generators from (seed, batches done, rank), so that no generator's state need be saved."""
@@ -176,3 +183,4 @@ class SSLMethod(Recorded, LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         check_resume(self, checkpoint)
+        self._planned_steps = checkpoint.get("resolved", {}).get("steps")

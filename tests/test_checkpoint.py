@@ -82,7 +82,7 @@ def test_a_checkpoint_holds_tensors_plain_values_and_its_config(whole: Path) -> 
     config = yaml.safe_load(checkpoint["config"])
     assert config["model"]["init_args"]["encoder"]["init_args"] == {"dim": 4}
     assert config["data"]["init_args"]["samples"] == 64
-    assert checkpoint["resolved"] == {"precision": "32-true"}
+    assert checkpoint["resolved"] == {"precision": "32-true", "steps": 8}
     assert checkpoint["TinyImages"]["position"] == 2 * 64
 
 
@@ -279,6 +279,15 @@ def test_the_checkpoints_asked_for_stay(tmp_path: Path, settings: dict[str, Any]
     assert names(fitted.run_folder / "checkpoints") == [f"step-{step:08d}.ckpt" for step in steps]
     for step in steps:
         assert read(fitted.run_folder / "checkpoints" / f"step-{step:08d}.ckpt")["global_step"] == step
+
+
+@pytest.mark.parametrize("trainer", [{"max_epochs": 1}, {"max_steps": 6}])
+def test_the_last_step_is_on_disk_before_the_report_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trainer: dict[str, Any]) -> None:
+    """Else a run that dies in its report would train again."""
+    found: list[str] = []
+    monkeypatch.setattr(Report, "on_train_end", lambda self, trainer, module: found.extend(names(trainer.run_folder / "checkpoints")))
+    _, fitted = fit(tmp_path, **trainer)
+    assert f"step-{fitted.global_step:08d}.ckpt" in found
 
 
 @pytest.mark.parametrize("settings", [{"keep": 0}, {"every_n_epochs": 0}, {"keep_every_n_epochs": -1}, {"minutes": -1.0}])
