@@ -83,6 +83,16 @@ def test_the_header_holds_the_config_and_further_facts(tmp_path: Path) -> None:
     assert header["run"] == "simclr-tiny" and header["seed"] == "0"
 
 
+def test_a_new_file_takes_the_place_of_the_old_at_once(tmp_path: Path) -> None:
+    """Whoever has the old one open goes on reading it whole."""
+    path = tmp_path / "encoder.safetensors"
+    save_encoder(TinyEncoder(dim=4), path)
+    old = path.read_bytes()
+    with path.open("rb") as file:
+        save_encoder(TinyEncoder(dim=8), path)
+        assert file.read() == old and load_encoder(path).dim == 8
+
+
 def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "encoder.safetensors"
     save_encoder(TinyEncoder(dim=4), path)
