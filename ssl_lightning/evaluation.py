@@ -46,7 +46,10 @@ class Evaluation(Callback):
     def judge(self, trainer: Any, pl_module: Any, split: Literal["val", "test"]) -> None:
         features = self.gathered(trainer.strategy.root_device)
         data = trainer.datamodule
-        splits = data.probe_splits() if isinstance(data, SSLDataModule) else None
+        if not isinstance(data, SSLDataModule):
+            command = "validate" if split == "val" else "test"
+            raise ValueError(f"There are no labelled training samples to learn from: call {command} with a datamodule, not with loaders.")
+        splits = data.probe_splits()
         if splits is None or "label" not in features:
             raise ValueError(f"{type(data).__name__} has no labels in its {split} split, so there is nothing to judge by.")
         train = splits[0] if split == "val" else data.training_split
