@@ -39,7 +39,8 @@ class Meter(Callback):
         self._ended = self._since = time.perf_counter()
 
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
-        self.waited += time.perf_counter() - self._ended
+        # Between the end of a step and the next batch other callbacks run: a checkpoint is written.
+        self.waited += time.perf_counter() - getattr(trainer.train_dataloader, "asked", self._ended)
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         size = getattr(trainer.datamodule, "batch_size", None)

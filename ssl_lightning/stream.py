@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -21,6 +22,8 @@ class Stream:
     def __init__(self, make: Callable[[], Iterable[Any]], steps: int) -> None:
         self.make, self.steps = make, steps
         self.iterator: Iterator[Any] | None = None
+        self.asked = 0.0
+        """When the newest batch was asked for, by `time.perf_counter`: the training waits from here on."""
 
     def __len__(self) -> int:
         return self.steps
@@ -36,6 +39,7 @@ class Stream:
         """Nothing to restore."""
 
     def __next__(self) -> Any:
+        self.asked = time.perf_counter()
         if self.iterator is None:  # first use: by now everything is restored
             self.iterator = iter(self.make())
         return next(self.iterator)

@@ -11,6 +11,7 @@ import pytorch_lightning as pl
 import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning import Callback
+from pytorch_lightning.callbacks import ProgressBar
 from pytorch_lightning.plugins.io import AsyncCheckpointIO, TorchCheckpointIO
 
 from .checkpoint import AtomicIO, Checkpoint
@@ -123,7 +124,8 @@ class Trainer(pl.Trainer):
             own = [callback for callback in given if isinstance(callback, cls)]
             standing += own or [cls()]
         others = [callback for callback in given if not isinstance(callback, tuple(STANDING.values()))]
-        progress = [] if kwargs.get("enable_progress_bar") is False else [Progress()]
+        own_bar = any(isinstance(callback, ProgressBar) for callback in others)
+        progress = [] if own_bar or kwargs.get("enable_progress_bar") is False else [Progress()]
         return [RunFolder(), Metrics(), *standing, Evaluation(), *progress, *others]
 
     @property
