@@ -79,7 +79,7 @@ def test_the_header_holds_the_config_and_further_facts(tmp_path: Path) -> None:
     save_encoder(TinyEncoder(dim=4), tmp_path / "encoder.safetensors", run="simclr-tiny", seed="0")
     with safe_open(tmp_path / "encoder.safetensors", framework="pt") as file:
         header = file.metadata()
-    assert json.loads(header["encoder"]) == {"class_path": "ssl_lightning.testing.TinyEncoder", "init_args": {"dim": 4}}
+    assert json.loads(header["encoder"]) == {"class_path": "ssl_lightning.testing.tiny.TinyEncoder", "init_args": {"dim": 4}}
     assert header["run"] == "simclr-tiny" and header["seed"] == "0"
 
 

@@ -100,7 +100,7 @@ def test_a_wrong_argument_is_pythons_own_error() -> None:
 def test_the_config_goes_through_yaml_and_builds_an_equal_object() -> None:
     method = SimCLR(TinyEncoder(dim=4), hidden_dim=16, temperature=0.1, optimizer="sgd")
     config = yaml.safe_load(yaml.safe_dump(config_of(method)))
-    assert config["init_args"]["encoder"] == {"class_path": "ssl_lightning.testing.TinyEncoder", "init_args": {"dim": 4}}
+    assert config["init_args"]["encoder"] == {"class_path": "ssl_lightning.testing.tiny.TinyEncoder", "init_args": {"dim": 4}}
     twin = rebuild(config)
     assert config_of(twin) == config
     assert twin.temperature == 0.1 and twin.optimizer_spec.name == "sgd" and twin.encoder.dim == 4

@@ -1,0 +1,180 @@
+"""The claims that every datamodule must meet."""
+
+from __future__ import annotations
+
+import pickle
+import random
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import yaml
+
+from ..datamodule import SSLDataModule
+from ..encoder import Encoder, TokenEncoder
+from ..names import Names
+from ..record import config_of, rebuild
+from ..types import Batch, ViewSpec
+from .runner import class_of, numpy_state, run_checks
+
+KINDS = {"Encoder": Encoder, "TokenEncoder": TokenEncoder}
+
+
+class DataKit:
+    """Builds equal copies of a datamodule that serves a method which asks for two views and a clean one."""
+
+    class Asks:
+        views = ViewSpec(full=2, clean=True)
+
+    def __init__(self, cls: type[SSLDataModule], **init_args: Any) -> None:
+        self.cls, self.init_args = cls, init_args
+
+    def data(self, **changes: Any) -> SSLDataModule:
+        data = self.cls(**{"batch_size": 8, **self.init_args, **changes})
+        data.prepare_data()
+        data.serve(self.Asks())
+        return data
+
+    def batch(self, index: list[int], pass_: int = 0, data: SSLDataModule | None = None) -> Batch:
+        data = data or self.data()
+        train, place = data.split("train"), torch.tensor(index)
+        assert train is not None, f"{self.cls.__name__}.source('train') is None."
+        return data.make_batch({"raw": train.fetch(place), "index": place, "pass": torch.full_like(place, pass_)})
+
+
+def names_what_it_holds(kit: DataKit) -> None:
+    """The class has a docstring, whose first line is the summary that lists show."""
+    assert (kit.cls.__doc__ or "").strip(), f"{kit.cls.__name__} has no docstring."
+
+
+def views_are_batches(kit: DataKit) -> None:
+    """Three views were asked for, three come, each of S samples and finite."""
+    batch = kit.batch([0, 1, 2, 3, 4])
+    assert len(batch["views"]) == 3, f"asked for two views and a clean one, got {len(batch['views'])}."
+    for view in batch["views"]:
+        assert len(view.x) == 5, f"a view of 5 samples has the shape {tuple(view.x.shape)}."
+        assert not view.x.is_floating_point() or bool(view.x.isfinite().all()), "a view holds NaN or infinity."
+
+
+def a_sample_is_alone_with_its_key(kit: DataKit) -> None:
+    """A sample's views do not depend on the batch it is in."""
+    alone, among = kit.batch([3]), kit.batch([5, 3, 0])
+    for one, many in zip(alone["views"], among["views"], strict=True):
+        torch.testing.assert_close(one.x[0], many.x[1], rtol=1e-5, atol=1e-5)
+
+
+def passes_and_views_differ(kit: DataKit) -> None:
+    """A pass repeats exactly; another pass, and the other view, look different; the clean view does not."""
+    index, data = list(range(8)), kit.data()
+    first, again, later = (kit.batch(index, pass_, data) for pass_ in (0, 0, 1))
+    for one, two in zip(first["views"], again["views"], strict=True):
+        assert torch.equal(one.x, two.x), "the same pass gave other views: draw from the key alone."
+    assert not torch.equal(first["views"][0].x, later["views"][0].x), "two passes gave the same views."
+    assert not torch.equal(first["views"][0].x, first["views"][1].x), "the two views are the same."
+    assert torch.equal(first["views"][2].x, later["views"][2].x), "the clean view changes from pass to pass."
+
+
+def no_global_generator_is_used(kit: DataKit) -> None:
+    """Views draw nothing from torch's, numpy's or Python's generator."""
+    data = kit.data()
+    before = (torch.random.get_rng_state().tolist(), numpy_state(), random.getstate())
+    kit.batch([0, 1], data=data)
+    after = (torch.random.get_rng_state().tolist(), numpy_state(), random.getstate())
+    assert before == after, "views draw from a global generator; use the key."
+
+
+def workers_change_nothing(kit: DataKit) -> None:
+    """One worker that augments gives the batches of none."""
+    loaders = [kit.data(workers=0, augment_on="worker").train_dataloader(), kit.data(workers=1, augment_on="worker").train_dataloader()]
+    for _ in range(2):
+        one, two = (next(loader) for loader in loaders)
+        assert torch.equal(one["index"], two["index"]), "workers change the order of the samples."
+        for a, b in zip(one["views"], two["views"], strict=True):
+            torch.testing.assert_close(a.x, b.x, rtol=1e-5, atol=1e-5)
+
+
+def a_pass_holds_each_sample_once(kit: DataKit) -> None:
+    """The first n draws of the endless order are the n samples."""
+    data = kit.data()
+    train = data.split("train")
+    assert train is not None
+    loader, count = data.train_dataloader(), min(len(train), 4096)
+    index = torch.empty(0, dtype=torch.int64)
+    while len(index) < count:
+        index = torch.cat((index, next(loader)["index"]))
+    index = index[:count]
+    assert len(index.unique()) == len(index), "a sample comes twice in one pass."
+
+
+def refuses_views_it_has_not(kit: DataKit) -> None:
+    """Local views are served, smaller than full ones, or refused by a sentence."""
+
+    class AsksLocal:
+        views = ViewSpec(full=2, local=2, local_size=8)
+
+    data = kit.data()
+    try:
+        data.serve(AsksLocal())
+    except ValueError as error:
+        assert not data.serves_local, f"serves_local is true, yet local views are refused: {error}"
+    else:
+        full, _, *local = kit.batch([0, 1], data=data)["views"]
+        assert len(local) == 2, f"asked for two local views, got {len(local)}."
+        assert all(view.x[0].numel() < full.x[0].numel() for view in local), "a local view is as large as a full one."
+
+
+def default_encoder_fits(kit: DataKit) -> None:
+    """There is a default encoder; that of each kind builds, is of this kind, and takes the clean view."""
+    names = Names(yaml.safe_load)
+    known = kit.cls.default_encoders
+    assert known and known.keys() <= KINDS.keys(), f"default_encoders has the keys {sorted(known)}; give Encoder, TokenEncoder or both."
+    for kind, short in known.items():
+        config = names.expand(short, ("model", "encoder"))
+        encoder = rebuild(config, trust=[config["class_path"].partition(".")[0]])
+        assert isinstance(encoder, KINDS[kind]), f"the default {kind} is a {type(encoder).__name__}."
+        features = encoder.eval()(kit.batch([0, 1])["views"][2])
+        assert tuple(features.shape) == (2, encoder.dim), f"the default {kind} gives {tuple(features.shape)}, not (2, {encoder.dim})."
+
+
+def raw_features_are_numbers(kit: DataKit) -> None:
+    """`raw_features` gives one finite vector a sample."""
+    data = kit.data()
+    train = data.split("train")
+    assert train is not None
+    raw = data.raw_features(train.fetch(torch.arange(3)))
+    assert raw.ndim == 2 and len(raw) == 3 and bool(raw.isfinite().all()), f"raw_features of 3 samples has the shape {tuple(raw.shape)}."
+
+
+def it_travels_to_workers(kit: DataKit) -> None:
+    """Its transforms and config survive pickling, as workers and checkpoints need."""
+    data = kit.data()
+    pickle.loads(pickle.dumps(data.transforms))
+    rebuild(config_of(data), trust=[kit.cls.__module__.partition(".")[0]])
+
+
+DATAMODULE_CHECKS: tuple[Callable[[DataKit], None], ...] = (
+    names_what_it_holds,
+    views_are_batches,
+    a_sample_is_alone_with_its_key,
+    passes_and_views_differ,
+    no_global_generator_is_used,
+    workers_change_nothing,
+    a_pass_holds_each_sample_once,
+    refuses_views_it_has_not,
+    default_encoder_fits,
+    raw_features_are_numbers,
+    it_travels_to_workers,
+)
+
+
+def check_datamodule(name_or_class: str | type[SSLDataModule], **init_args: Any) -> None:
+    """Runs every check of `DATAMODULE_CHECKS` on a datamodule.
+
+    Args:
+        name_or_class: an entry-point name, or the class.
+        init_args: arguments of the datamodule, such as where its files are.
+
+    Raises:
+        AssertionError: a claim does not hold; the message says which and how.
+    """
+    run_checks(DATAMODULE_CHECKS, DataKit(class_of("ssl_lightning.datamodules", name_or_class), **init_args))

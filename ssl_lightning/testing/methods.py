@@ -1,0 +1,234 @@
+"""The claims that every method must meet."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import random
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+
+from ..checkpoint import AtomicIO, load
+from ..encoder import Encoder, TokenEncoder
+from ..method import STEP_KEYS, SSLMethod
+from ..record import config_of, rebuild
+from ..types import Batch, View, ViewSpec
+from .runner import class_of, numpy_state, run_checks
+from .tiny import TinyEncoder, TinyImages, TinyTokenEncoder
+
+KINDS = {"Encoder": Encoder, "TokenEncoder": TokenEncoder}
+
+
+def needed_encoder(method: type[SSLMethod]) -> str:
+    """The kind of encoder that a method class asks for: `Encoder` or `TokenEncoder`."""
+    annotation = inspect.signature(method).parameters["encoder"].annotation
+    return "TokenEncoder" if "TokenEncoder" in str(annotation) else "Encoder"
+
+
+def _without_dropout(method: SSLMethod) -> SSLMethod:
+    for module in method.modules():
+        if "Drop" in type(module).__name__:
+            module.eval()
+        elif isinstance(module, nn.MultiheadAttention):
+            module.dropout = 0.0
+    return method
+
+
+class MethodKit:
+    """Builds equal copies of a method and its batches for the checks."""
+
+    def __init__(self, cls: type[SSLMethod], **init_args: Any) -> None:
+        self.cls, self.init_args = cls, init_args
+
+    def method(self, dropout: bool = False) -> SSLMethod:
+        """A method in training mode; without dropout, the one thing that may draw from torch's default generator."""
+        torch.manual_seed(0)
+        encoder = TinyTokenEncoder() if needed_encoder(self.cls) == "TokenEncoder" else TinyEncoder()
+        method = self.cls(encoder, **self.init_args).train()
+        return method if dropout else _without_dropout(method)
+
+    def batch(self, samples: int = 16) -> Batch:
+        data = TinyImages(samples=max(samples, 32))
+        data.batch_size = samples
+        data.serve(self.method())
+        source = data.split("train")
+        assert source is not None and source.labels is not None
+        index = torch.arange(samples)
+        return data.make_batch({"raw": source.fetch(index), "index": index, "pass": torch.zeros_like(index), "label": source.labels[index]})
+
+    def loss(self, batch: Batch, method: SSLMethod | None = None, seed: int = 1) -> Tensor:
+        method = method or self.method()
+        torch.manual_seed(seed)
+        return method.step(batch)["loss"]
+
+
+def arguments_have_defaults(kit: MethodKit) -> None:
+    """`Method(encoder)` builds: what follows `encoder` is keyword-only and has a default."""
+    for name, parameter in list(inspect.signature(kit.cls).parameters.items())[1:]:
+        if parameter.kind is inspect.Parameter.VAR_KEYWORD:
+            continue
+        assert parameter.kind is inspect.Parameter.KEYWORD_ONLY, f"{kit.cls.__name__}.__init__: {name} must be keyword-only."
+        assert parameter.default is not inspect.Parameter.empty, f"{kit.cls.__name__}.__init__: {name} needs a default."
+    kit.method()
+
+
+def says_what_encoder_it_needs(kit: MethodKit) -> None:
+    """The first argument is `encoder`, annotated as `Encoder` or `TokenEncoder`: the command line chooses a default by it."""
+    first = next(iter(inspect.signature(kit.cls).parameters.values()), None)
+    assert first is not None and first.name == "encoder", f"the first argument of {kit.cls.__name__}.__init__ must be encoder."
+    stated = getattr(first.annotation, "__name__", str(first.annotation)).rpartition(".")[2]
+    assert stated in KINDS, f"{kit.cls.__name__}.__init__ must annotate encoder as Encoder or TokenEncoder."
+
+
+def asks_for_views(kit: MethodKit) -> None:
+    """`views` is a `ViewSpec`."""
+    assert isinstance(kit.method().views, ViewSpec), f"{kit.cls.__name__}.views is no ViewSpec."
+
+
+def says_what_it_is(kit: MethodKit) -> None:
+    """The class has a docstring, whose first line is the summary that lists show."""
+    assert (kit.cls.__doc__ or "").strip(), f"{kit.cls.__name__} has no docstring."
+
+
+def loss_is_a_finite_scalar(kit: MethodKit) -> None:
+    """`step` returns a finite scalar, and no key but loss, embeddings, logs."""
+    step = kit.method().step(kit.batch())
+    assert "loss" in step, f"step returned {sorted(step)} and no loss."
+    assert set(step) <= STEP_KEYS, f"step returned {sorted(set(step) - STEP_KEYS)}; allowed: {sorted(STEP_KEYS)}."
+    loss = step["loss"]
+    assert loss.ndim == 0 and bool(loss.isfinite()), f"the loss is {loss}; it must be a finite scalar."
+
+
+def odd_and_small_batches_work(kit: MethodKit) -> None:
+    """Batches of 2 and of 13 samples give a finite loss."""
+    for samples in (2, 13):
+        loss = kit.loss(kit.batch(samples))
+        assert bool(loss.isfinite()), f"the loss of {samples} samples is {loss}."
+
+
+def every_parameter_learns(kit: MethodKit) -> None:
+    """Each trainable parameter gets a gradient, and none reaches a teacher."""
+    method = kit.method()
+    kit.loss(kit.batch(), method).backward()
+    for name, parameter in method.named_parameters():
+        if parameter.requires_grad:
+            assert parameter.grad is not None, f"{name} is trainable and gets no gradient: freeze it, or use it."
+    for teacher in method.teachers:
+        assert all(p.grad is None and not p.requires_grad for p in teacher.parameters()), "a gradient reaches a teacher."
+
+
+def labels_are_not_read(kit: MethodKit) -> None:
+    """The loss is the same without labels."""
+    batch = kit.batch()
+    without = copy.copy(batch)
+    del without["label"]
+    assert torch.equal(kit.loss(batch), kit.loss(without)), "the loss changes when the labels are deleted."
+
+
+def loss_is_reproducible(kit: MethodKit) -> None:
+    """The same batch gives the same loss, whatever the state of the default generators; dropout may draw from torch's."""
+    before = (random.getstate(), numpy_state())
+    first, again = kit.loss(kit.batch()), kit.loss(kit.batch())
+    assert torch.equal(first, again), f"the same batch gave {first} and {again}."
+    assert before == (random.getstate(), numpy_state()), "step draws from Python's or numpy's generator; use batch['key']."
+    one, two = (kit.loss(kit.batch(), seed=seed) for seed in (1, 2))
+    assert torch.equal(one, two), "step draws from torch's default generator; use batch['key']."
+
+
+def order_of_samples_does_not_matter(kit: MethodKit) -> None:
+    """The samples in another order give the same loss."""
+    batch = kit.batch()
+    order = torch.randperm(16, generator=torch.Generator().manual_seed(0))
+    shuffled: Batch = {
+        "views": [View(*(None if part is None else part[order] for part in view)) for view in batch["views"]],  # type: ignore[arg-type]
+        "index": batch["index"][order],
+        "key": batch["key"][order],
+        "label": batch["label"][order],
+    }
+    torch.testing.assert_close(kit.loss(shuffled), kit.loss(batch), rtol=1e-4, atol=1e-5)
+
+
+def bf16_is_close(kit: MethodKit) -> None:
+    """Under bfloat16 autocast the loss is finite and within 5 % of float32's."""
+    exact = kit.loss(kit.batch())
+    with torch.autocast("cpu", torch.bfloat16):
+        rough = kit.loss(kit.batch())
+    assert bool(rough.isfinite()), f"the loss in bfloat16 is {rough}."
+    torch.testing.assert_close(rough.float(), exact.float(), rtol=0.05, atol=0.05)
+
+
+def config_rebuilds_it(kit: MethodKit) -> None:
+    """What was recorded builds a method with the same parameters, and is plain."""
+    method = kit.method()
+    twin = rebuild(config_of(method), trust=[kit.cls.__module__.partition(".")[0]])
+    assert type(twin) is kit.cls, f"the config rebuilds a {type(twin).__name__}."
+    twin.load_state_dict(method.state_dict())
+
+
+def resume_is_exact(kit: MethodKit) -> None:
+    """A run that goes on from its checkpoint in mid-epoch ends bitwise where it would have; `load` rebuilds the method."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "step-4.ckpt"
+        straight, resumed = kit.method(dropout=True), kit.method(dropout=True)
+        _train(straight, folder, [_SaveAt(4, path)])
+        _train(resumed, folder, [], ckpt_path=path)
+        for name, value in straight.state_dict().items():
+            assert torch.equal(value, resumed.state_dict()[name]), f"{name} differs after a resume: keep all state in buffers."
+        loaded = load(path, trust=[kit.cls.__module__.partition(".")[0]])
+        assert type(loaded) is kit.cls, f"load(checkpoint) gives a {type(loaded).__name__}."
+        assert loaded(kit.batch()["views"][0]).shape == (16, loaded.backbone.dim), "load(checkpoint) gives no features [S, dim]."
+
+
+class _SaveAt(pl.Callback):
+    def __init__(self, step: int, path: Path) -> None:
+        self.step, self.path = step, path
+
+    def on_train_batch_end(self, trainer: Any, *args: Any) -> None:
+        if trainer.global_step == self.step:
+            trainer.save_checkpoint(self.path, weights_only=False)
+
+
+def _train(method: SSLMethod, folder: str, callbacks: list[pl.Callback], ckpt_path: Path | None = None) -> None:
+    """Two epochs of three steps by Lightning's bare Trainer."""
+    trainer = pl.Trainer(
+        max_epochs=2, limit_train_batches=3, accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
+        enable_model_summary=False, default_root_dir=folder, callbacks=callbacks,
+    )  # fmt: skip
+    trainer.strategy.checkpoint_io = AtomicIO()
+    trainer.fit(method, datamodule=TinyImages(), ckpt_path=ckpt_path)
+
+
+METHOD_CHECKS: tuple[Callable[[MethodKit], None], ...] = (
+    says_what_encoder_it_needs,
+    arguments_have_defaults,
+    asks_for_views,
+    says_what_it_is,
+    loss_is_a_finite_scalar,
+    odd_and_small_batches_work,
+    every_parameter_learns,
+    loss_is_reproducible,
+    labels_are_not_read,
+    order_of_samples_does_not_matter,
+    bf16_is_close,
+    config_rebuilds_it,
+    resume_is_exact,
+)
+
+
+def check_method(name_or_class: str | type[SSLMethod], **init_args: Any) -> None:
+    """Runs every check of `METHOD_CHECKS` on a method, on tiny images.
+
+    Args:
+        name_or_class: an entry-point name, or the class.
+        init_args: arguments of the method besides `encoder`.
+
+    Raises:
+        AssertionError: a claim does not hold; the message says which and how.
+    """
+    run_checks(METHOD_CHECKS, MethodKit(class_of("ssl_lightning.methods", name_or_class), **init_args))
