@@ -4,11 +4,14 @@
     python benchmarks/overhead.py conv toy   # some of them
 
 First `fit` and loop must end with bitwise equal weights. Then they alternate step by step: the loader that `fit` reads takes
-a step of the bare loop before it hands out each batch, so that both meet the same machine. A round is as many steps as the
-linear probe has between two of its own; everything that comes every so many steps comes once a round: a step of the probe's
-head and a look at its validation samples (both scaled down in size, so that they keep their share of 2 % of the training), a
-look at the collapse monitor, a row of metrics. A checkpoint is timed by itself and charged at its share of an epoch of 60,000
-samples. The tables have medians over the rounds, with the least and the most. kNN and the closing report are off.
+a step of the bare loop before it hands out each batch, so that both meet the same machine. A checkpoint is timed by itself and
+charged at its share of an epoch of 60,000 samples. The tables have medians over the rounds, with the least and the most. kNN and
+the closing report are off.
+
+resnet18 and conv: in each round, the linear probe takes a step and looks at its validation samples once, both scaled down in
+size so that they keep their share of the training (1 % each); once each, too, come a look at the collapse monitor and a row of
+metrics. toy: everything at its default cadence, which is a row and a look every 10 steps, and a step of the probe every 17; the
+bare loop takes the probe's step too.
 """
 
 from __future__ import annotations
@@ -72,13 +75,16 @@ def autocast() -> torch.autocast:
 
 @dataclass(frozen=True)
 class Case:
-    """What is trained: an encoder, the side of its images, samples in a batch, and steps in a round."""
+    """What is trained: an encoder, the side of its images, samples in a batch, steps in a round, and what comes every so many."""
 
     title: str
     build: Callable[[], Encoder]
     side: int
     batch_size: int
-    period: int
+    round: int
+    log: int
+    probe: int
+    look: int
 
     @property
     def steps_an_epoch(self) -> int:
@@ -92,9 +98,9 @@ class Case:
         return NoiseImages(train_samples=SAMPLES, ready=ready, image_size=self.side, batch_size=self.batch_size)
 
     def linear_probe(self, enabled: bool = True) -> LinearProbe:
-        """A probe that takes a step, and looks, once a round, at the cost that the default one has over its longer periods."""
-        size = int(self.period * COST_OF_SAMPLE * self.batch_size / 100)  # 1 % of the training
-        return LinearProbe(enabled, batch_size=size, queries=size, every_n_steps=self.period, eval_every_n_steps=self.period)
+        """A probe with steps and looks of 1 % of the training each; a look that comes later than a round is never timed."""
+        size = int(self.probe * COST_OF_SAMPLE * self.batch_size / 100)
+        return LinearProbe(enabled, batch_size=size, queries=size, every_n_steps=self.probe, eval_every_n_steps=self.look)
 
 
 class BareLoop:
@@ -113,15 +119,15 @@ class BareLoop:
         self.optimizer.step()
         self.schedule.step()
         self.done += 1
-        if self.probe is not None and self.done % self.probe.period == 0:
+        if self.probe is not None and self.done % self.probe.every == 0:
             self.probe.step(self.method)
 
 
 class BareProbe:
-    """The linear probe's own step and look, at its cadence, on the same samples."""
+    """The linear probe's own step, at its cadence, on the same samples."""
 
     def __init__(self, case: Case, data: NoiseImages, dim: int) -> None:
-        self.probe, self.period = case.linear_probe(), case.period
+        self.probe, self.every = case.linear_probe(), case.probe
         self.labelled = Labelled(data, None, self.probe.queries)
         self.head = Head(dim, self.labelled.num_classes, self.probe.lr, self.probe.weight_decay, torch.device("cpu"))
 
@@ -130,8 +136,6 @@ class BareProbe:
         features = embed(method, labelled.data, labelled.train, index, context=autocast)
         self.head.learn(features, labelled.train_labels[index])
         self.probe.steps += 1
-        features = embed(method, labelled.data, labelled.val, labelled.val_index, context=autocast)
-        labelled.accuracy(self.head.scores(features))
 
 
 class TimedCheckpoint(Checkpoint):
@@ -168,7 +172,7 @@ class Alternation:
 
 
 def make_trainer(case: Case, root: str, steps: int, off: str = "", checkpoint: Checkpoint | None = None) -> pl.Trainer:
-    """A trainer with the standing callbacks, each at one look a round; without the one named `off`, or without any."""
+    """A trainer with the standing callbacks, each at the cadence of the case; without the one named `off`, or without any."""
     if off == "framework":
         return pl.Trainer(
             accelerator="cpu", max_steps=steps, precision=PRECISION, default_root_dir=root,
@@ -177,13 +181,13 @@ def make_trainer(case: Case, root: str, steps: int, off: str = "", checkpoint: C
     callbacks = [
         case.linear_probe(off not in ("linear probe", "all")),
         KNNProbe(enabled=False),
-        CollapseMonitor(enabled=off not in ("collapse monitor", "all"), every_n_steps=case.period),
+        CollapseMonitor(enabled=off not in ("collapse monitor", "all"), every_n_steps=case.log),
         Meter(enabled=off not in ("meter", "all")),
         Report(enabled=False),
         checkpoint or Checkpoint(enabled=off not in ("checkpoint", "all")),
     ]
     trainer = Trainer(
-        accelerator="cpu", max_steps=steps, precision=PRECISION, default_root_dir=root, log_every_n_steps=case.period,
+        accelerator="cpu", max_steps=steps, precision=PRECISION, default_root_dir=root, log_every_n_steps=case.log,
         callbacks=callbacks, enable_progress_bar=off not in ("progress", "all"),
     )  # fmt: skip
     if off in ("metrics", "all"):  # the one without a switch
@@ -214,7 +218,7 @@ def check_equal(case: Case, ready: bool, steps: int = 3) -> None:
 def alternate(case: Case, ready: bool, rounds: int, off: str = "", probe: bool = False) -> tuple[Alternation, float]:
     """Runs `fit` and a bare loop with one ready batch by turns; also the seconds a step that checkpoints cost."""
     method, data = case.method(), case.data(ready)
-    steps = WARM_UP + rounds * case.period + 1  # nothing follows the last, so it is not timed
+    steps = WARM_UP + rounds * case.round + 1  # nothing follows the last, so it is not timed
     twin, twin_data = copy.deepcopy(method), case.data(ready=True)
     batches = batches_of(twin_data, twin)
     bare_probe = BareProbe(case, twin_data, twin.encoder.dim) if probe else None
@@ -234,7 +238,7 @@ def rates(case: Case, bars: dict[bool, float], rounds: int) -> None:
     for ready, bar in bars.items():
         check_equal(case, ready)
         turns, checkpoint = alternate(case, ready, rounds)
-        wall, cpu = ([(bare, fit + checkpoint) for bare, fit in turns.rounds(case.period, clock)] for clock in (0, 1))
+        wall, cpu = ([(bare, fit + checkpoint) for bare, fit in turns.rounds(case.round, clock)] for clock in (0, 1))
         print(
             f"| {case.title}, {'ready batches' if ready else 'whole data path'} | {bar:.2f} | {spread([bare / fit for bare, fit in wall])} | "
             f"{spread([bare / fit for bare, fit in cpu])} | {1000 * statistics.median(bare for bare, _ in wall):.1f} | "
@@ -252,14 +256,14 @@ def toy(case: Case, rounds: int) -> None:
     wall: dict[str, list[float]] = {off: [] for off in TOY}
     cpu: dict[str, list[float]] = {off: [] for off in TOY}
     step: list[float] = []
-    for _ in range(5):  # A, B, ..., A, B, ...
+    for _ in range(rounds):  # A, B, ..., A, B, ...
         for off in TOY:
-            turns, checkpoint = alternate(case, True, 4 * rounds, off, probe=off not in ("linear probe", "all", "framework"))
-            wall[off] += [fit - bare + checkpoint for bare, fit in turns.rounds(case.period, 0)]
-            cpu[off] += [fit - bare + checkpoint for bare, fit in turns.rounds(case.period, 1)]
-            step += [bare for bare, _ in turns.rounds(case.period, 0)]
+            turns, checkpoint = alternate(case, True, max(1, rounds // 3), off, probe=off not in ("linear probe", "all", "framework"))
+            wall[off] += [fit - bare + checkpoint for bare, fit in turns.rounds(case.round, 0)]
+            cpu[off] += [fit - bare + checkpoint for bare, fit in turns.rounds(case.round, 1)]
+            step += [bare for bare, _ in turns.rounds(case.round, 0)]
     print(f"\nToy model, one thread: the bare loop takes {1000 * statistics.median(step):.2f} ms a step")
-    print(f"{len(wall[''])} rounds of {case.period} steps; in brackets the quartiles\n")
+    print(f"{len(wall[''])} rounds of {case.round} steps; in brackets the quartiles\n")
     print("| standing callbacks | ms a step above the bare loop (bar 0.5) | CPU ms | against all on, CPU ms |\n| --- | --- | --- | --- |")
     names = {"": "all on", "all": "all off", "framework": "plain pytorch_lightning.Trainer, all off"}
     for off in TOY:
@@ -272,9 +276,9 @@ def toy(case: Case, rounds: int) -> None:
 
 
 CASES = {
-    "resnet18": Case("ResNet-18", lambda: TimmEncoder("resnet18", small_images=True, channels=1), side=32, batch_size=128, period=5),
-    "conv": Case("ConvEncoder", lambda: ConvEncoder(channels=1), side=32, batch_size=128, period=10),
-    "toy": Case("Toy model", ToyEncoder, side=8, batch_size=16, period=17),  # 17: the probe's own period at its defaults and batch 128
+    "resnet18": Case("ResNet-18", lambda: TimmEncoder("resnet18", small_images=True, channels=1), 32, 128, round=5, log=5, probe=5, look=5),
+    "conv": Case("ConvEncoder", lambda: ConvEncoder(channels=1), 32, 128, round=10, log=10, probe=10, look=10),
+    "toy": Case("Toy model", ToyEncoder, 8, 16, round=170, log=10, probe=17, look=651),
 }
 
 
