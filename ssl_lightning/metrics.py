@@ -126,6 +126,10 @@ class Metrics(Callback):
     def on_fit_end(self, trainer: Any, pl_module: Any) -> None:
         self.on_train_end(trainer, pl_module)  # after the last step's checkpoint there was nothing left to train
 
+    def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
+        self.table.write()
+        self.speed.write()
+
     def flush(self, trainer: Any) -> None:
         """Writes the means of what is pending.
 

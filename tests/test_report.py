@@ -154,8 +154,10 @@ def test_the_card_names_the_run_and_its_lines_load_the_encoder(run: Run) -> None
 
 
 def test_the_config_alone_reproduces_the_run(run: Run, tmp_path: Path) -> None:
-    """Method, data and trainer rebuilt from `config.yaml`: bitwise the same weights."""
+    """Method, data and trainer rebuilt from `config.yaml`, which holds defaults too: bitwise the same weights."""
     config = yaml.safe_load((run.folder / "config.yaml").read_text())
+    assert {"encoder", "temperature", "output_dim"} <= set(config["model"]["init_args"])
+    assert config["data"]["init_args"] == {"samples": 80, "batch_size": 16}
     torch.manual_seed(0)
     method, data = rebuild(config["model"]), rebuild(config["data"])
     trainer = ssl_lightning.Trainer(**{**config["trainer"], "default_root_dir": str(tmp_path)})
@@ -188,12 +190,13 @@ class Diverging(SimCLR):
 
 
 def test_a_loss_that_is_no_number_stops_the_run_and_names_the_step(tmp_path: Path) -> None:
-    """At the next step that is logged; what was measured before is in the file, and there is no report of a broken encoder."""
+    """At the next step that is logged; what was measured until then is in the file, and there is no report of a broken encoder."""
     with pytest.raises(FloatingPointError, match=r"nan at step 8.*learning rate"):
         Run(tmp_path, Diverging(TinyEncoder()), log_every_n_steps=4)
     (folder,) = (tmp_path / next(tmp_path.iterdir()).name).iterdir()
     assert not {"summary.json", "encoder.safetensors"} & files(folder)
-    assert [row["step"] for row in table(folder / "metrics.csv")][:2] == ["4", "5"]
+    rows = table(folder / "metrics.csv")
+    assert [row["step"] for row in rows] == ["4", "5", "8"] and rows[-1]["train/loss"] == "nan"
 
 
 def batches(number: int) -> list[dict[str, Any]]:
