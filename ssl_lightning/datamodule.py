@@ -182,6 +182,11 @@ class SSLDataModule(Recorded, LightningDataModule):
             batch["label"] = fetched["label"]
         return batch
 
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        if device.type == "cpu":  # where the loaders make it; Lightning would walk through it to find that out
+            return batch
+        return super().transfer_batch_to_device(batch, device, dataloader_idx)
+
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         if not (isinstance(batch, dict) and "raw" in batch):
             return batch

@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+import time
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ import torch
 from pytorch_lightning import Callback
 
 from .distributed import reduce_mean
+
+SECONDS_BETWEEN_WRITES = 1.0
 
 
 def log_metrics(trainer: Any, values: dict[str, float], timing: bool = False) -> None:
@@ -46,46 +49,48 @@ class Table:
         self.path: Path | None = None
         self.rows: list[dict[str, float]] = []
         self.columns = ["step"]
-        self.written = 0
+        self.written = self.header = 0  # rows and columns in the file
+        self.due = 0.0  # on the clock, when rows are next written while a run goes on
 
     def add(self, step: int, values: dict[str, float]) -> None:
-        """Adds values to the row of this step; rows before it are written."""
+        """Adds values to the row of this step; rows before it are written, at most once a second."""
         if not self.rows or self.rows[-1]["step"] != step:
             self.write(len(self.rows))
             self.rows.append({"step": step})
         self.rows[-1].update(values)
+        self.columns += [name for name in values if name not in self.columns]
 
     def write(self, rows: int | None = None) -> None:
-        """Appends the rows that are not yet in the file, the first `rows` of all; a new column rewrites it."""
-        rows = len(self.rows) if rows is None else rows
+        """Appends the rows that are not yet in the file; a new column rewrites it. Of the first `rows` only where that is due."""
+        if rows is None:
+            rows = len(self.rows)
+        elif time.monotonic() < self.due:
+            return
         if self.path is None or rows <= self.written:
             return
-        fresh = self.rows[self.written : rows]
-        new_columns = list(dict.fromkeys(name for row in fresh for name in row if name not in self.columns))
-        self.columns += new_columns
         text = io.StringIO()
         writer = csv.DictWriter(text, self.columns, restval="", lineterminator="\n")
-        if new_columns or self.written == 0:
+        if len(self.columns) > self.header:
             writer.writeheader()
             writer.writerows(self.rows[:rows])
             temporary = self.path.with_name(f".{self.path.name}.tmp")
             temporary.write_text(text.getvalue())
             temporary.replace(self.path)
         else:
-            writer.writerows(fresh)
+            writer.writerows(self.rows[self.written : rows])
             with self.path.open("a") as file:
                 file.write(text.getvalue())
-        self.written = rows
+        self.written, self.header, self.due = rows, len(self.columns), time.monotonic() + SECONDS_BETWEEN_WRITES
 
     def state(self) -> dict[str, list[float | None]]:
         """What a checkpoint holds: every column, None where a row has no value."""
-        columns = dict.fromkeys((*self.columns, *(self.rows[-1] if self.rows else ())))  # the last row is not written yet
-        return {name: [row.get(name) for row in self.rows] for name in columns}
+        return {name: [row.get(name) for row in self.rows] for name in self.columns}
 
     def open(self, path: Path | None, state: dict[str, list[float | None]]) -> None:
         """Goes on from a checkpoint's `state`, in a file that is made anew: whatever a killed process wrote into it is gone."""
         rows = [{name: value for name, value in zip(state, values, strict=True) if value is not None} for values in zip(*state.values(), strict=True)]
-        self.path, self.rows, self.columns, self.written = path, rows, ["step"], 0
+        self.path, self.rows, self.columns = path, rows, list(state) or ["step"]
+        self.written, self.header, self.due = 0, 0, 0.0
         self.write(len(self.rows) - 1)
 
 
