@@ -12,7 +12,7 @@ from torch import Tensor
 
 from .datamodule import SSLDataModule
 from .distributed import gather
-from .evaluate import closing_row, format_table
+from .evaluate import Cell, closing_row, format_table
 from .probes.features import sample
 from .report import Table, features_of
 from .run import folder_of, run_name
@@ -56,13 +56,16 @@ class Evaluation(Callback):
         labels = labels_of(train)
         index = sample(len(train), self.train_samples)
         learned = features_of(pl_module, data, train, index, trainer, pl_module)
+        row: dict[str, Cell] = {}
         if trainer.is_global_zero:
             row = closing_row(learned, labels[index], features["features"], features["label"])
             name = "pretrained" if trainer.ckpt_path or trainer.global_step else "untrained"
             table: Table = {name: row}
             print(f"{run_name(pl_module, data)}, split {split!r}, {trainer.ckpt_path or 'weights as they are'}\n{format_table(table, split)}", flush=True)
-            trainer.callback_metrics.update({f"{split}/{column}": torch.tensor(cell["mean"]) for column, cell in row.items()})
-        trainer.strategy.barrier("judged")
+        row = trainer.strategy.broadcast(row)
+        loop = trainer.validate_loop if split == "val" else trainer.test_loop
+        loop.verbose = False  # the table above says it
+        pl_module.log_dict({f"{split}/{column}": cell["mean"] for column, cell in row.items()})
 
     def on_validation_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, *args: Any) -> None:
         if trainer.state.fn == "validate":  # not in a `fit` that was given validation loaders

@@ -89,14 +89,12 @@ def expected(method: SimCLR, data: SSLDataModule, learned: Source, judged: Sourc
 @pytest.mark.parametrize("cls", [Watched, WithoutVal])
 def test_validate_learns_from_what_is_not_withheld_and_reads_no_test_sample(cls: type[Watched], trainer: Any, method: SimCLR, capsys: Any) -> None:
     data = cls()
-    trainer.validate(method, datamodule=data, verbose=False)
+    (returned,) = trainer.validate(method, datamodule=data)
     assert data.read == {"train": 70, "val": 70} if cls is Watched else {"train": 70}
     splits = data.probe_splits()
     assert splits is not None and len(splits[0]) == (70 if cls is Watched else 60) and len(splits[1]) == (70 if cls is Watched else 10)
     row = expected(method, data, *splits)
-    assert {name: float(value) for name, value in trainer.callback_metrics.items()} == pytest.approx(
-        {f"val/{column}": cell["mean"] for column, cell in row.items()}
-    )
+    assert returned == pytest.approx({f"val/{column}": cell["mean"] for column, cell in row.items()})
     out = capsys.readouterr().out
     assert "split 'val'" in out and "untrained encoder" in out and f"{100 * row['knn']['mean']:.1f}" in out and "10/class" in out
 
@@ -104,12 +102,10 @@ def test_validate_learns_from_what_is_not_withheld_and_reads_no_test_sample(cls:
 @pytest.mark.parametrize("cls", [Watched, WithoutVal])
 def test_test_learns_from_all_training_samples_and_reads_no_validation_split(cls: type[Watched], trainer: Any, method: SimCLR, capsys: Any) -> None:
     data = cls()
-    trainer.test(method, datamodule=data, verbose=False)
+    (returned,) = trainer.test(method, datamodule=data)
     assert data.read == {"train": 70, "test": 70}
     row = expected(method, data, data.sources["train"], data.sources["test"])
-    assert {name: float(value) for name, value in trainer.callback_metrics.items()} == pytest.approx(
-        {f"test/{column}": cell["mean"] for column, cell in row.items()}
-    )
+    assert returned == pytest.approx({f"test/{column}": cell["mean"] for column, cell in row.items()})
     out = capsys.readouterr().out
     assert "split 'test'" in out and "untrained encoder" in out and f"{100 * row['linear']['mean']:.1f}" in out
 
