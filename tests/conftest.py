@@ -14,6 +14,12 @@ import pytest
 import torch
 
 
+@pytest.fixture(autouse=True, scope="session")
+def one_thread() -> None:
+    """Threads that wait for each other make a busy machine crawl; and one thread always adds up in the same order."""
+    torch.set_num_threads(1)
+
+
 class Runs:
     """Training runs in processes of their own, forked from one that has imported everything (`runs.py`)."""
 

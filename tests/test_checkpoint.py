@@ -7,7 +7,6 @@ import os
 import pickle
 import resource
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +22,6 @@ from ssl_lightning.probes.knn import KNNProbe
 from ssl_lightning.probes.linear import LinearProbe
 from ssl_lightning.report import Report
 from ssl_lightning.testing import TinyEncoder, TinyImages
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def fit(root: Path, checkpoint: Checkpoint | None = None, **trainer: Any) -> tuple[SimCLR, Any]:

@@ -65,14 +65,6 @@ class Watch(pl.Callback):
         self.weights.append(pl_module.head[1].weight.detach().clone() if isinstance(pl_module, Predicts) else torch.empty(0))
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def bare(**settings: Any) -> pl.Trainer:
     """Lightning's own Trainer."""
     quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
