@@ -38,8 +38,15 @@ class Digits(SSLDataModule):
             raise ValueError(f"image_size={image_size} is smaller than the images; give 8 or more.")
         self.image_size = image_size
         self.policy = ImagePolicy(
-            crop_scale=(0.5, 1.0), flip=0.0, rotation=12.0, shear=10.0, jitter=(0.4, 0.4, 0.0, 0.0), grey_p=0.0, solarize_p=0.0,
-            mean=(0.306,), std=(0.376,),
+            crop_scale=(0.5, 1.0),
+            flip=0.0,
+            rotation=12.0,
+            shear=10.0,
+            jitter=(0.4, 0.4, 0.0, 0.0),
+            grey_p=0.0,
+            solarize_p=0.0,
+            mean=(0.306,),
+            std=(0.376,),
         )
 
     def source(self, split: Split) -> Source | None:

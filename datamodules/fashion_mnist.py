@@ -34,7 +34,14 @@ class FashionMNIST(SSLDataModule):
     class_names = tuple(Reader.classes)
 
     def __init__(
-        self, root: str = "data", *, download: bool = True, samples: int | None = None, image_size: int = 32, batch_size: int = 128, **kwargs: Any
+        self,
+        root: str = "data",
+        *,
+        download: bool = True,
+        samples: int | None = None,
+        image_size: int = 32,
+        batch_size: int = 128,
+        **kwargs: Any,
     ) -> None:
         super().__init__(batch_size=batch_size, **kwargs)
         if samples is not None and not 0 < samples <= 60000:

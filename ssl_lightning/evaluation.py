@@ -61,7 +61,10 @@ class Evaluation(Callback):
             row = closing_row(learned, labels[index], features["features"], features["label"])
             name = "pretrained" if trainer.ckpt_path or trainer.global_step else "untrained"
             table: Table = {name: row}
-            print(f"{run_name(pl_module, data)}, split {split!r}, {trainer.ckpt_path or 'weights as they are'}\n{format_table(table, split)}", flush=True)
+            print(
+                f"{run_name(pl_module, data)}, split {split!r}, {trainer.ckpt_path or 'weights as they are'}\n{format_table(table, split)}",
+                flush=True,
+            )
         row = trainer.strategy.broadcast(row)
         loop = trainer.validate_loop if split == "val" else trainer.test_loop
         loop.verbose = False  # the table above says it

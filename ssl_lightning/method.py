@@ -60,7 +60,9 @@ class SSLMethod(Recorded, LightningModule):
         self.encoder = encoder
         name = optimizer or next(iter(self.optimizer_specs))
         if name not in self.optimizer_specs:
-            raise ValueError(f"{type(self).__name__} has no settings for optimizer {name!r}; choose from {', '.join(self.optimizer_specs)}.")
+            raise ValueError(
+                f"{type(self).__name__} has no settings for optimizer {name!r}; choose from {', '.join(self.optimizer_specs)}."
+            )
         self.optimizer_spec = self.optimizer_specs[name].with_changes(lr=lr, weight_decay=weight_decay, warmup_epochs=warmup_epochs)
         self._last_step: dict[str, Any] | None = None
         self._planned_steps: int | None = None
@@ -108,7 +110,9 @@ class SSLMethod(Recorded, LightningModule):
     def on_train_start(self) -> None:
         planned, total = self._planned_steps, self.trainer.estimated_stepping_batches
         if planned not in (None, total):
-            rank_zero_warn(f"The run was planned for {planned:,} steps and goes on to {total:,}: its learning-rate schedule changes with it.")
+            rank_zero_warn(
+                f"The run was planned for {planned:,} steps and goes on to {total:,}: its learning-rate schedule changes with it."
+            )
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Seeds the default generators from (seed, batches done, rank), so that no generator's state need be saved."""

@@ -88,7 +88,10 @@ class Table:
 
     def open(self, path: Path | None, state: dict[str, list[float | None]]) -> None:
         """Goes on from a checkpoint's `state`, in a file that is made anew: whatever a killed process wrote into it is gone."""
-        rows = [{name: value for name, value in zip(state, values, strict=True) if value is not None} for values in zip(*state.values(), strict=True)]
+        rows = [
+            {name: value for name, value in zip(state, values, strict=True) if value is not None}
+            for values in zip(*state.values(), strict=True)
+        ]
         self.path, self.rows, self.columns = path, rows, list(state) or ["step"]
         self.written, self.header, self.due = 0, 0, 0.0
         self.write(len(self.rows) - 1)

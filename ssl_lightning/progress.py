@@ -119,7 +119,9 @@ class Progress(ProgressBar):
         elif not self._expected and done > MEASURED_STEPS:
             self._expected = True
             left = (trainer.estimated_stepping_batches - trainer.global_step) * (now - self._started) / (done - 1)
-            self._print(f"expected time: about {duration(left)} for the remaining {trainer.estimated_stepping_batches - trainer.global_step:,.0f} steps")
+            self._print(
+                f"expected time: about {duration(left)} for the remaining {trainer.estimated_stepping_batches - trainer.global_step:,.0f} steps"
+            )
         share = trainer.global_step / trainer.estimated_stepping_batches
         if sys.stdout.isatty():
             if now - self._drawn > 0.5:
@@ -145,7 +147,9 @@ class Progress(ProgressBar):
             if name in values:
                 parts.append(f"{title} {100 * float(values[name]):.1f} %")
         if "speed/samples_per_s" in values:
-            parts.append(f"{float(values['speed/samples_per_s']):,.0f} samples/s, {100 * float(values['speed/data_wait']):.0f} % waiting for data")
+            parts.append(
+                f"{float(values['speed/samples_per_s']):,.0f} samples/s, {100 * float(values['speed/data_wait']):.0f} % waiting for data"
+            )
         done = trainer.global_step - self._first_step
         if done > 1:
             parts.append(f"{duration((total - trainer.global_step) * (now - self._started) / (done - 1))} left")

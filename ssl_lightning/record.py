@@ -123,7 +123,9 @@ def rebuild(config: Any, trust: Iterable[str] = (), offline: bool = True) -> Any
 
 def _trusted_class(path: str, trust: Iterable[str]) -> type[Recorded]:
     if "<locals>" in path:
-        raise ValueError(f"The config names {path!r}, a class inside a function, which nothing can import; move it to its module's top level.")
+        raise ValueError(
+            f"The config names {path!r}, a class inside a function, which nothing can import; move it to its module's top level."
+        )
     module_name, _, name = path.rpartition(".")
     packages = {"ssl_lightning", *trust}
     packages.update(point.module.partition(".")[0] for group in GROUPS for point in entry_points(group=group))

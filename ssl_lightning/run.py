@@ -32,7 +32,9 @@ def find_resume(root: str | Path, method: str, data: str) -> Path | None:
         root: `default_root_dir`.
         method, data: short names.
     """
-    runs = sorted((Path(root) / f"{method}-{data}".replace(":", "-")).glob("*/checkpoints"), key=lambda folder: folder.stat().st_mtime, reverse=True)
+    runs = sorted(
+        (Path(root) / f"{method}-{data}".replace(":", "-")).glob("*/checkpoints"), key=lambda folder: folder.stat().st_mtime, reverse=True
+    )
     return next((newest for newest in map(find_newest, runs) if newest is not None), None)
 
 

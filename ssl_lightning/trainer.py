@@ -66,7 +66,12 @@ def _cpu_flags() -> set[str]:
 def _quieten() -> None:
     """Silences what Lightning says of its own defaults, where ours differ on purpose; warnings about a run stay."""
     logging.getLogger("pytorch_lightning.utilities.rank_zero").setLevel(logging.WARNING)
-    for message in (".*isinstance\\(treespec, LeafSpec\\).*", "Total length of `list` across ranks is zero", ".*does not have many workers.*", ".*your dataloader is not resumable.*"):
+    for message in (
+        ".*isinstance\\(treespec, LeafSpec\\).*",
+        "Total length of `list` across ranks is zero",
+        ".*does not have many workers.*",
+        ".*your dataloader is not resumable.*",
+    ):
         warnings.filterwarnings("ignore", message)
 
 

@@ -151,7 +151,9 @@ def train(spec: dict[str, Any]) -> None:
     torch.set_num_threads(1)
     torch.manual_seed(0)
     method = {"simclr": SimCLR, "noisy": Noisy}[spec["method"]](TinyEncoder(), warmup_epochs=1)
-    data = {"tiny": TinyImages, "others": OtherImages}[spec["data"]](samples=spec["samples"], seed=spec["seed"], workers=spec["workers"], augment_on=spec["augment_on"])
+    data = {"tiny": TinyImages, "others": OtherImages}[spec["data"]](
+        samples=spec["samples"], seed=spec["seed"], workers=spec["workers"], augment_on=spec["augment_on"]
+    )
     callbacks: list[pl.Callback] = [
         KNNProbe(enabled=spec["watch"], every_n_steps=3, bank=32, queries=16),
         LinearProbe(enabled=spec["watch"], every_n_steps=2, eval_every_n_steps=5, batch_size=16, queries=16),
@@ -167,7 +169,11 @@ def train(spec: dict[str, Any]) -> None:
         **{"precision": "32-true", "accelerator": "cpu", "log_every_n_steps": 3, "default_root_dir": spec["root"], **spec["trainer"]},
         callbacks=callbacks,
     )  # fmt: skip
-    ckpt_path = find_resume(spec["root"], spec["method"], run_name(method, data).partition("-")[2]) if spec["ckpt_path"] == "auto" else spec["ckpt_path"]
+    ckpt_path = (
+        find_resume(spec["root"], spec["method"], run_name(method, data).partition("-")[2])
+        if spec["ckpt_path"] == "auto"
+        else spec["ckpt_path"]
+    )
     if spec["ckpt_path"] == "auto" and ckpt_path is None:
         raise FileNotFoundError("There is nothing to resume from.")
     trainer.fit(method, datamodule=data, ckpt_path=ckpt_path)
@@ -180,7 +186,9 @@ def train(spec: dict[str, Any]) -> None:
         "linear": next(callback.state_dict() for callback in trainer.callbacks if isinstance(callback, LinearProbe)),
         "pending": next(callback.state_dict()["pending"] for callback in trainer.callbacks if isinstance(callback, Metrics)),
     }
-    torch_save({"end": end, "folder": str(trainer.run_folder), "resumed from": str(ckpt_path), "seeds": getattr(method, "seeds", [])}, spec["out"])
+    torch_save(
+        {"end": end, "folder": str(trainer.run_folder), "resumed from": str(ckpt_path), "seeds": getattr(method, "seeds", [])}, spec["out"]
+    )
 
 
 def command_line(spec: dict[str, Any]) -> None:

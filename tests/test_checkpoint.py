@@ -115,7 +115,9 @@ def test_a_checkpoint_runs_no_code(whole: Path, tmp_path: Path, where: str) -> N
             ssl_lightning.load(path, trust=["os", "posix"])
     method = SimCLR(TinyEncoder(dim=4), hidden_dim=8, output_dim=4)
     if not where.startswith("yaml"):
-        trainer = ssl_lightning.Trainer(accelerator="cpu", precision="32-true", default_root_dir=tmp_path / "runs", enable_progress_bar=False, max_epochs=3)
+        trainer = ssl_lightning.Trainer(
+            accelerator="cpu", precision="32-true", default_root_dir=tmp_path / "runs", enable_progress_bar=False, max_epochs=3
+        )
         with pytest.raises(ValueError, match="evil"):
             trainer.fit(method, datamodule=TinyImages(), ckpt_path=evil)
     assert not canary.exists()
@@ -137,7 +139,13 @@ def test_the_canary_sings_where_checkpoints_are_not_read_with_care(tmp_path: Pat
 
 
 def test_a_checkpoint_of_another_program_is_named_as_one(tmp_path: Path) -> None:
-    for content in ({"state_dict": {}}, {"state_dict": {}, "config": "- a list"}, {"state_dict": {}, "config": "data: 1"}, {"config": 3}, {"config": "a: [1"}):
+    for content in (
+        {"state_dict": {}},
+        {"state_dict": {}, "config": "- a list"},
+        {"state_dict": {}, "config": "data: 1"},
+        {"config": 3},
+        {"config": "a: [1"},
+    ):
         torch.save(content, tmp_path / "other.ckpt")
         with pytest.raises(ValueError, match=r"other\.ckpt' holds no config"):
             ssl_lightning.load(tmp_path / "other.ckpt")
@@ -207,7 +215,12 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch: pyt
         os.ftruncate(file.fileno(), 100)
         fail()
 
-    owner, name, broken = {"before": (torch, "save", fail), "midway": (torch, "save", half), "fsync": (os, "fsync", fail), "replace": (os, "replace", fail)}[failure]
+    owner, name, broken = {
+        "before": (torch, "save", fail),
+        "midway": (torch, "save", half),
+        "fsync": (os, "fsync", fail),
+        "replace": (os, "replace", fail),
+    }[failure]
     monkeypatch.setattr(owner, name, broken)
     with pytest.raises(OSError, match="no space"):
         AtomicIO().save_checkpoint({"new": torch.ones(300)}, path)
@@ -273,7 +286,9 @@ def test_the_checkpoints_asked_for_stay(tmp_path: Path, settings: dict[str, Any]
 
 
 @pytest.mark.parametrize("trainer", [{"max_epochs": 1}, {"max_steps": 6}])
-def test_the_last_step_is_on_disk_before_the_report_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trainer: dict[str, Any]) -> None:
+def test_the_last_step_is_on_disk_before_the_report_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trainer: dict[str, Any]
+) -> None:
     """Else a run that dies in its report would train again."""
     found: list[str] = []
     monkeypatch.setattr(Report, "on_train_end", lambda self, trainer, module: found.extend(names(trainer.run_folder / "checkpoints")))

@@ -418,7 +418,9 @@ def test_the_checkpoint_holds_the_config_and_a_later_command_takes_it(fit, confi
     assert yaml.safe_load((path.parents[1] / "config.yaml").read_text()) == written
 
     for command in ("validate", "test", "predict"):
-        assert config("--config", path.parents[1] / "config.yaml", command=command)["data"] == written["data"], "a run's config serves them all"
+        assert config("--config", path.parents[1] / "config.yaml", command=command)["data"] == written["data"], (
+            "a run's config serves them all"
+        )
         assert config("--ckpt_path", path.parents[1], command=command)["ckpt_path"] == str(path), "a run folder stands for its newest"
         taken = config("--ckpt_path", path, "--model.temperature", 0.4, command=command)
         assert taken["data"] == written["data"] and taken["model"]["init_args"]["encoder"] == written["model"]["init_args"]["encoder"]

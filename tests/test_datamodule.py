@@ -50,7 +50,14 @@ class Unlabelled(TinyImages):
 
 def trainer(root: Path, **settings: Any) -> ssl_lightning.Trainer:
     return ssl_lightning.Trainer(
-        **{"max_epochs": 1, "accelerator": "cpu", "precision": "32-true", "enable_progress_bar": False, "default_root_dir": root, **settings}
+        **{
+            "max_epochs": 1,
+            "accelerator": "cpu",
+            "precision": "32-true",
+            "enable_progress_bar": False,
+            "default_root_dir": root,
+            **settings,
+        }
     )
 
 
@@ -147,7 +154,10 @@ def test_another_order_than_that_of_the_checkpoint_is_refused() -> None:
     assert data.position == 40
     data.serve(Asks())
     assert next(data.train_dataloader())["index"].tolist() == [draw % 64 for draw in first(Draws(64, 0, 40, 16, 0, 1), 1)[0]]
-    for other, named in ((TinyImages(seed=1), "seed=0, this run has seed=1"), (TinyImages(samples=32), "samples=64, this run has samples=32")):
+    for other, named in (
+        (TinyImages(seed=1), "seed=0, this run has seed=1"),
+        (TinyImages(samples=32), "samples=64, this run has samples=32"),
+    ):
         with pytest.raises(ValueError, match=named):
             other.load_state_dict(state)
 
@@ -155,7 +165,9 @@ def test_another_order_than_that_of_the_checkpoint_is_refused() -> None:
 # Views.
 
 
-@pytest.mark.parametrize("spec", [{}, {"full": 1, "clean": True}, {"full": 2, "local": 3, "local_size": 8, "clean": True}, {"strength": ("none", "weak")}])
+@pytest.mark.parametrize(
+    "spec", [{}, {"full": 1, "clean": True}, {"full": 2, "local": 3, "local_size": 8, "clean": True}, {"strength": ("none", "weak")}]
+)
 def test_views_come_in_the_order_asked_for(spec: dict[str, Any]) -> None:
     data = TinyImages(samples=32)
     data.serve(Asks(**spec))
@@ -208,14 +220,20 @@ def test_data_in_memory_is_augmented_by_the_main_process_and_fetched_without_wor
     [
         (lambda: TinyImages(batch_size=1), "batch_size=1 is too small; give at least 2"),
         (lambda: TinyImages(workers=-1), "workers=-1 is negative; give 0 or more"),
-        (lambda: TinyImages(samples=10).serve(Asks()), r"TinyImages has 10 training samples, fewer than batch_size=16; set --data\.batch_size 10 or less"),
+        (
+            lambda: TinyImages(samples=10).serve(Asks()),
+            r"TinyImages has 10 training samples, fewer than batch_size=16; set --data\.batch_size 10 or less",
+        ),
         (lambda: NoLocal().serve(Asks(local=6, local_size=8)), "Asks asks for 6 local views; NoLocal has none"),
         (lambda: NoSplit().serve(Asks()), "NoSplit has no training split"),
         (lambda: NoSplit().train_dataloader(), "NoSplit has no training split"),
         (lambda: NoSplit().test_dataloader(), "NoSplit has no test split"),
         (lambda: Digits(image_size=4), "image_size=4 is smaller than the images; give 8 or more"),
         (lambda: FashionMNIST("/nowhere", samples=0), "samples=0 does not fit; Fashion-MNIST has 60,000"),
-        (lambda: FashionMNIST("/nowhere", download=False).split("train"), r"no Fashion-MNIST in root='/nowhere': expected /nowhere/FashionMNIST/raw\."),
+        (
+            lambda: FashionMNIST("/nowhere", download=False).split("train"),
+            r"no Fashion-MNIST in root='/nowhere': expected /nowhere/FashionMNIST/raw\.",
+        ),
     ],
 )
 def test_what_does_not_go_is_said_in_one_sentence(build: Any, message: str) -> None:
@@ -366,7 +384,10 @@ def fashion(tmp_path_factory: pytest.TempPathFactory) -> Path:
     raw.mkdir(parents=True)
     for name, count in (("train", 600), ("t10k", 100)):
         generator = np.random.default_rng(count)
-        pixels, labels = generator.integers(0, 256, (count, 28, 28), dtype=np.uint8), generator.permutation(np.arange(count) % 10).astype(np.uint8)
+        pixels, labels = (
+            generator.integers(0, 256, (count, 28, 28), dtype=np.uint8),
+            generator.permutation(np.arange(count) % 10).astype(np.uint8),
+        )
         header = b"".join(value.to_bytes(4, "big") for value in (0x00000803, count, 28, 28))
         (raw / f"{name}-images-idx3-ubyte").write_bytes(header + pixels.tobytes())
         header = b"".join(value.to_bytes(4, "big") for value in (0x00000801, count))
@@ -407,4 +428,3 @@ def test_a_source_whose_labels_do_not_fit_is_refused() -> None:
 
 def test_a_holdout_is_a_seventh_and_at_most_5000() -> None:
     assert [len(holdout(torch.arange(n) % 10)[1]) for n in (10, 1400, 60_000)] == [1, 200, 5000]
-

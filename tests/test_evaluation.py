@@ -87,7 +87,9 @@ def expected(method: SimCLR, data: SSLDataModule, learned: Source, judged: Sourc
 
 
 @pytest.mark.parametrize("cls", [Watched, WithoutVal])
-def test_validate_learns_from_what_is_not_withheld_and_reads_no_test_sample(cls: type[Watched], trainer: Any, method: SimCLR, capsys: Any) -> None:
+def test_validate_learns_from_what_is_not_withheld_and_reads_no_test_sample(
+    cls: type[Watched], trainer: Any, method: SimCLR, capsys: Any
+) -> None:
     data = cls()
     (returned,) = trainer.validate(method, datamodule=data)
     assert data.read == {"train": 70, "val": 70} if cls is Watched else {"train": 70}
@@ -100,7 +102,9 @@ def test_validate_learns_from_what_is_not_withheld_and_reads_no_test_sample(cls:
 
 
 @pytest.mark.parametrize("cls", [Watched, WithoutVal])
-def test_test_learns_from_all_training_samples_and_reads_no_validation_split(cls: type[Watched], trainer: Any, method: SimCLR, capsys: Any) -> None:
+def test_test_learns_from_all_training_samples_and_reads_no_validation_split(
+    cls: type[Watched], trainer: Any, method: SimCLR, capsys: Any
+) -> None:
     data = cls()
     (returned,) = trainer.test(method, datamodule=data)
     assert data.read == {"train": 70, "test": 70}
@@ -111,7 +115,9 @@ def test_test_learns_from_all_training_samples_and_reads_no_validation_split(cls
 
 
 @pytest.mark.parametrize("split", ["train", "val", "test"])
-def test_predict_writes_the_vectors_of_a_split_in_the_order_of_its_samples(split: Split, trainer: Any, method: SimCLR, tmp_path: Path, capsys: Any) -> None:
+def test_predict_writes_the_vectors_of_a_split_in_the_order_of_its_samples(
+    split: Split, trainer: Any, method: SimCLR, tmp_path: Path, capsys: Any
+) -> None:
     data = Watched(predict_split=split, workers=2 if split == "val" else 0)
     trainer.predict(method, datamodule=data)
     (path,) = tmp_path.rglob("*.safetensors")
@@ -168,7 +174,12 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[SimCLR, Path]:
     method = SimCLR(TinyEncoder())
     root = tmp_path_factory.mktemp("runs")
     trainer = ssl_lightning.Trainer(
-        max_steps=3, accelerator="cpu", precision="32-true", default_root_dir=str(root), enable_progress_bar=False, callbacks=[Report(enabled=False)]
+        max_steps=3,
+        accelerator="cpu",
+        precision="32-true",
+        default_root_dir=str(root),
+        enable_progress_bar=False,
+        callbacks=[Report(enabled=False)],
     )
     trainer.fit(method, datamodule=Digits())
     assert trainer.run_folder is not None
@@ -178,8 +189,29 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[SimCLR, Path]:
 def command(name: str, folder: Path, *more: str) -> int:
     """`ssl-lightning <name>` on the run's newest checkpoint."""
     checkpoint = max((folder / "checkpoints").glob("*.ckpt"))
-    arguments = [name, "--model", "simclr", "--data", "digits", "--model.encoder", "ssl_lightning.testing.TinyEncoder", "--ckpt_path", str(checkpoint)]
-    return main([*arguments, "--trainer.accelerator", "cpu", "--trainer.precision", "32-true", "--trainer.default_root_dir", str(folder / "other"), *more])
+    arguments = [
+        name,
+        "--model",
+        "simclr",
+        "--data",
+        "digits",
+        "--model.encoder",
+        "ssl_lightning.testing.TinyEncoder",
+        "--ckpt_path",
+        str(checkpoint),
+    ]
+    return main(
+        [
+            *arguments,
+            "--trainer.accelerator",
+            "cpu",
+            "--trainer.precision",
+            "32-true",
+            "--trainer.default_root_dir",
+            str(folder / "other"),
+            *more,
+        ]
+    )
 
 
 @pytest.mark.parametrize("name, split", [("validate", "val"), ("test", "test")])

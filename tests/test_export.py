@@ -133,7 +133,9 @@ def test_a_header_that_describes_no_such_encoder_is_refused(tmp_path: Path, conf
         load_encoder(path)
 
 
-def test_the_lines_that_a_run_prints_load_its_encoder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_lines_that_a_run_prints_load_its_encoder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """They stand in the card as well, and give the features of the method that was trained."""
     monkeypatch.chdir(tmp_path)
     method = SimCLR(TinyEncoder(dim=4), hidden_dim=8, output_dim=4)

@@ -94,7 +94,9 @@ def expected_rate(step: int, warmup: int, total: int) -> float:
 
 def test_what_is_no_encoder_is_refused_by_name() -> None:
     for wrong, name in ((nn.Linear(2, 2), "Linear"), ("resnet18", "str"), (None, "NoneType")):
-        with pytest.raises(TypeError, match=rf"Predicts.*{name}" if name == "Linear" else rf"Predicts needs an ssl_lightning\.Encoder, got a {name}"):
+        with pytest.raises(
+            TypeError, match=rf"Predicts.*{name}" if name == "Linear" else rf"Predicts needs an ssl_lightning\.Encoder, got a {name}"
+        ):
             Predicts(wrong)  # type: ignore[arg-type]
 
 
@@ -130,7 +132,9 @@ def test_teachers_are_found_wherever_they_sit() -> None:
 def test_other_keys_than_those_of_a_step_are_refused(returned: dict[str, Any]) -> None:
     method = build()
     method.step = lambda batch: returned
-    with pytest.raises(ValueError, match=r"Predicts\.step returned the keys .*; it must return 'loss', and may return 'embeddings' and 'logs'"):
+    with pytest.raises(
+        ValueError, match=r"Predicts\.step returned the keys .*; it must return 'loss', and may return 'embeddings' and 'logs'"
+    ):
         bare().fit(method, datamodule=TinyImages())
 
 
@@ -228,12 +232,19 @@ def test_biases_norms_and_teachers_have_no_weight_decay() -> None:
     decays = {id(p): group["weight_decay"] for group in trainer.optimizers[0].param_groups for p in group["params"]}
     found = {name: decays.get(id(p)) for name, p in method.named_parameters()}
     assert {name for name, decay in found.items() if decay == 0.1} == {"encoder.conv.weight", "head.1.weight"}
-    assert {name for name, decay in found.items() if decay == 0.0} == {"encoder.conv.bias", "encoder.norm.weight", "encoder.norm.bias", "head.1.bias"}
+    assert {name for name, decay in found.items() if decay == 0.0} == {
+        "encoder.conv.bias",
+        "encoder.norm.weight",
+        "encoder.norm.bias",
+        "head.1.bias",
+    }
     assert all(name.startswith("teacher.") for name, decay in found.items() if decay is None)
 
 
 def test_accumulation_is_refused_where_samples_are_coupled_and_says_why() -> None:
-    with pytest.raises(Exception, match=r"accumulate_grad_batches=2 changes the loss of SimCLR: its negatives come from the same batch\. Use a larger"):
+    with pytest.raises(
+        Exception, match=r"accumulate_grad_batches=2 changes the loss of SimCLR: its negatives come from the same batch\. Use a larger"
+    ):
         bare(accumulate_grad_batches=2).fit(build(SimCLR), datamodule=TinyImages())
 
 
@@ -324,7 +335,9 @@ def test_ready_batches_train_it_without_a_datamodule() -> None:
 
 def test_our_trainer_takes_plain_loaders_as_well(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     method = build(SimCLR)
-    trainer = ssl_lightning.Trainer(max_epochs=2, accelerator="cpu", precision="32-true", enable_progress_bar=False, default_root_dir=tmp_path)
+    trainer = ssl_lightning.Trainer(
+        max_epochs=2, accelerator="cpu", precision="32-true", enable_progress_bar=False, default_root_dir=tmp_path
+    )
     trainer.fit(method, Ready(batches(TinyImages(), method, 4)))
     assert "No labelled set: no closing table." in capsys.readouterr().out
     view = View(torch.rand(2, 1, 16, 16))

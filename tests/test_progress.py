@@ -58,7 +58,9 @@ class Busy(SimCLR):
         return super().step(batch)
 
 
-def fit(root: Path, *callbacks: pl.Callback, method: SimCLR | None = None, data: TinyImages | None = None, **kwargs: Any) -> ssl_lightning.Trainer:
+def fit(
+    root: Path, *callbacks: pl.Callback, method: SimCLR | None = None, data: TinyImages | None = None, **kwargs: Any
+) -> ssl_lightning.Trainer:
     off = [KNNProbe(enabled=False), LinearProbe(enabled=False), CollapseMonitor(enabled=False), Report(enabled=False)]
     watchers = [each for each in off if not any(isinstance(own, type(each)) for own in callbacks)]
     trainer = ssl_lightning.Trainer(
@@ -121,7 +123,9 @@ def test_a_terminal_is_drawn_on_twice_a_second_at_most(tmp_path: Path, monkeypat
     """Steps of 20 ms by an own clock: 100 of them take 2 seconds, however long they really take."""
     terminal, clock = Terminal(), iter(range(10**6))
     monkeypatch.setattr(sys, "stdout", terminal)
-    monkeypatch.setattr("ssl_lightning.progress.time", SimpleNamespace(monotonic=lambda: 1000 + 0.02 * next(clock), perf_counter=time.perf_counter))
+    monkeypatch.setattr(
+        "ssl_lightning.progress.time", SimpleNamespace(monotonic=lambda: 1000 + 0.02 * next(clock), perf_counter=time.perf_counter)
+    )
     progress = Progress()
     trainer = fit(tmp_path, progress, enable_progress_bar=True, enable_checkpointing=False)
     assert sum(isinstance(callback, Progress) for callback in trainer.callbacks) == 1
@@ -182,6 +186,8 @@ def test_the_meter_is_switched_off_by_a_flag(tmp_path: Path) -> None:
     assert run_totals(trainer)[1] == 20 * 16
 
 
-@pytest.mark.parametrize("seconds, said", [(0.4, "0 s"), (59.4, "59 s"), (59.6, "1 min 0 s"), (125, "2 min 5 s"), (3599, "59 min 59 s"), (12000, "3 h 20 min")])
+@pytest.mark.parametrize(
+    "seconds, said", [(0.4, "0 s"), (59.4, "59 s"), (59.6, "1 min 0 s"), (125, "2 min 5 s"), (3599, "59 min 59 s"), (12000, "3 h 20 min")]
+)
 def test_durations_read_as_a_person_says_them(seconds: float, said: str) -> None:
     assert duration(seconds) == said

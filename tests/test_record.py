@@ -121,7 +121,9 @@ def test_a_rebuild_downloads_nothing_unless_asked(monkeypatch: pytest.MonkeyPatc
     assert not offline.pretrained and not offline.inner.pretrained
     assert online.pretrained and online.inner.pretrained
     config = {"class_path": "ssl_lightning.encoders.timm.TimmEncoder", "init_args": {"name": "resnet18", "pretrained": True}}
-    monkeypatch.setattr("timm.create_model", lambda *args, pretrained, **options: nn.Module() if not pretrained else pytest.fail("downloads"))
+    monkeypatch.setattr(
+        "timm.create_model", lambda *args, pretrained, **options: nn.Module() if not pretrained else pytest.fail("downloads")
+    )
     monkeypatch.setattr(nn.Module, "head_hidden_size", 1, raising=False)
     assert type(rebuild(config)) is TimmEncoder
 
@@ -153,7 +155,12 @@ def canary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 )  # fmt: skip
 def test_only_what_belongs_here_is_built(canary: Path, path: str) -> None:
     config = {"class_path": path, "init_args": {"a": f"open({str(canary)!r}, 'w')"}}
-    for where in (config, [config], {"class_path": "ssl_lightning.methods.simclr.SimCLR", "init_args": {"encoder": config}}, {"deep": [{"er": config}]}):
+    for where in (
+        config,
+        [config],
+        {"class_path": "ssl_lightning.methods.simclr.SimCLR", "init_args": {"encoder": config}},
+        {"deep": [{"er": config}]},
+    ):
         with pytest.raises(ValueError, match=r"^The config names"):
             rebuild(where)
     assert not canary.exists() and not any(name.startswith("evil_canary") for name in sys.modules)

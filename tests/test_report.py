@@ -54,7 +54,12 @@ class Run:
         torch.manual_seed(0)
         self.method, self.data = method or SimCLR(TinyEncoder()), TinyImages(samples=80)
         self.untrained = copy.deepcopy(self.method.backbone)
-        callbacks = [KNNProbe(every_n_steps=5), LinearProbe(every_n_steps=2, eval_every_n_steps=5), Report(draws=2), *kwargs.pop("callbacks", [])]
+        callbacks = [
+            KNNProbe(every_n_steps=5),
+            LinearProbe(every_n_steps=2, eval_every_n_steps=5),
+            Report(draws=2),
+            *kwargs.pop("callbacks", []),
+        ]
         self.trainer = ssl_lightning.Trainer(
             **{"max_epochs": 4, "accelerator": "cpu", "precision": "32-true", "default_root_dir": str(root), "enable_progress_bar": False, **kwargs},
             callbacks=callbacks,
@@ -95,7 +100,11 @@ def test_it_holds_the_same_whatever_the_logger_is_and_the_logger_gets_every_metr
 def test_metric_names_are_fixed(run: Run) -> None:
     rows, speed = table(run.folder / "metrics.csv"), table(run.folder / "speed.csv")
     assert set(rows[0]) == {"step", *METRICS} and set(speed[0]) == {"step", *SPEED}
-    assert METRICS | SPEED == set(run.trainer.callback_metrics) == {name for name in run.summary if name.startswith(("train/", "probe/", "collapse/", "speed/"))}
+    assert (
+        METRICS | SPEED
+        == set(run.trainer.callback_metrics)
+        == {name for name in run.summary if name.startswith(("train/", "probe/", "collapse/", "speed/"))}
+    )
 
 
 def test_metrics_are_written_at_the_steps_they_belong_to(run: Run) -> None:
@@ -110,7 +119,9 @@ def test_the_summary_is_flat_and_says_what_happened(run: Run) -> None:
     summary = run.summary
     assert all(isinstance(value, (int, float, str)) or name.startswith("final/") for name, value in summary.items())
     cells = {name: value for name, value in summary.items() if name.startswith("final/")}
-    assert set(cells) == {f"final/{row}/{column}" for row in ("raw", "untrained", "pretrained") for column in ("knn", "knn_10", "linear", "linear_10")}
+    assert set(cells) == {
+        f"final/{row}/{column}" for row in ("raw", "untrained", "pretrained") for column in ("knn", "knn_10", "linear", "linear_10")
+    }
     for name, cell in cells.items():
         assert set(cell) == {"mean", "std", "n"} and 0 < cell["mean"] <= 1 and cell["n"] == (2 if name.endswith("_10") else 1)
     last = table(run.folder / "metrics.csv")[-1]
@@ -202,7 +213,11 @@ def test_a_loss_that_is_no_number_stops_the_run_and_names_the_step(tmp_path: Pat
 def batches(number: int) -> list[dict[str, Any]]:
     generator = torch.Generator().manual_seed(0)
     return [
-        {"views": [View(torch.randn(12, 1, 16, 16, generator=generator)) for _ in range(2)], "index": torch.arange(12), "key": torch.arange(12)}
+        {
+            "views": [View(torch.randn(12, 1, 16, 16, generator=generator)) for _ in range(2)],
+            "index": torch.arange(12),
+            "key": torch.arange(12),
+        }
         for _ in range(number)
     ]
 
@@ -224,7 +239,12 @@ def test_a_run_on_plain_loaders_writes_what_it_can(tmp_path: Path, capsys: pytes
 
 def test_switched_off_it_leaves_config_metrics_and_checkpoints_alone(tmp_path: Path) -> None:
     trainer = ssl_lightning.Trainer(
-        max_epochs=1, accelerator="cpu", precision="32-true", default_root_dir=str(tmp_path), enable_progress_bar=False, callbacks=[Report(enabled=False)]
+        max_epochs=1,
+        accelerator="cpu",
+        precision="32-true",
+        default_root_dir=str(tmp_path),
+        enable_progress_bar=False,
+        callbacks=[Report(enabled=False)],
     )
     trainer.fit(SimCLR(TinyEncoder()), datamodule=TinyImages(samples=160))
     assert trainer.run_folder is not None
@@ -240,7 +260,9 @@ def test_fast_dev_run_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 def test_without_a_root_runs_go_to_a_folder_called_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    trainer = ssl_lightning.Trainer(max_steps=1, accelerator="cpu", precision="32-true", enable_progress_bar=False, callbacks=[Report(enabled=False)])
+    trainer = ssl_lightning.Trainer(
+        max_steps=1, accelerator="cpu", precision="32-true", enable_progress_bar=False, callbacks=[Report(enabled=False)]
+    )
     trainer.fit(SimCLR(TinyEncoder()), datamodule=TinyImages())
     assert [path.name for path in tmp_path.iterdir()] == ["runs"]
     assert trainer.run_folder is not None and (tmp_path / trainer.run_folder / "config.yaml").is_file()
@@ -256,7 +278,12 @@ def test_the_length_of_a_run_is_the_datas_own_where_none_is_given(tmp_path: Path
 
 def test_data_with_a_second_labelled_set_gets_a_table_for_each(tmp_path: Path) -> None:
     trainer = ssl_lightning.Trainer(
-        max_steps=2, accelerator="cpu", precision="32-true", default_root_dir=str(tmp_path), enable_progress_bar=False, callbacks=[Report(draws=1)]
+        max_steps=2,
+        accelerator="cpu",
+        precision="32-true",
+        default_root_dir=str(tmp_path),
+        enable_progress_bar=False,
+        callbacks=[Report(draws=1)],
     )
     trainer.fit(SimCLR(TinyEncoder()), datamodule=TinyImages(probe_sets={"bright": TinyImages(samples=32)}))
     assert trainer.run_folder is not None

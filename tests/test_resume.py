@@ -148,7 +148,9 @@ def test_timed_checkpoints_change_nothing(run: Run, straight: Run, tmp_path: Pat
 
 
 @pytest.mark.parametrize(
-    ("spec", "place"), [(BASE, ("closing table", 2)), (STEPS, ("summary", 1))], ids=["inside the closing table", "before the summary, max_steps"]
+    ("spec", "place"),
+    [(BASE, ("closing table", 2)), (STEPS, ("summary", 1))],
+    ids=["inside the closing table", "before the summary, max_steps"],
 )
 def test_killed_while_it_closes(run: Run, straight: Run, tmp_path: Path, spec: dict[str, Any], place: tuple[str, int]) -> None:
     """What is left is to close; so it is for a run that has ended."""
@@ -288,7 +290,9 @@ def test_resume_auto_of_the_command_line(run: Run, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("step", range(1, 13))
-@pytest.mark.parametrize("spec", [BASE, WORKERS, NOISY, LIMITED, ACCUMULATED], ids=["plain", "2 workers", "noisy", "limited", "accumulated"])
+@pytest.mark.parametrize(
+    "spec", [BASE, WORKERS, NOISY, LIMITED, ACCUMULATED], ids=["plain", "2 workers", "noisy", "limited", "accumulated"]
+)
 def test_at_every_step(run: Run, straight: Run, tmp_path: Path, spec: dict[str, Any], step: int) -> None:
     for place in ("start", "backward", "end"):
         for save_at in ((), (step - 2, step - 1)):

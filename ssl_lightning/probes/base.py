@@ -72,7 +72,9 @@ class Probe(Callback):
         """Steps after which `passes` forward passes cost `budget` of the training. A pure function of sizes, never of a
         clock, so that a resumed run looks at the same steps."""
         views = trainer.lightning_module.views
-        of_step = trainer.datamodule.batch_size * trainer.accumulate_grad_batches * COST_OF_STEP * (views.full + views.clean + views.local / 4)
+        of_step = (
+            trainer.datamodule.batch_size * trainer.accumulate_grad_batches * COST_OF_STEP * (views.full + views.clean + views.local / 4)
+        )
         return max(1, int(-(-passes // (budget * of_step))))
 
     def find_sets(self, trainer: Any, most_train: int | None, most_val: int | None) -> None:

@@ -52,7 +52,13 @@ class CollapseMonitor(Callback):
     """
 
     def __init__(
-        self, enabled: bool = True, every_n_steps: int = 10, min_std: float = 0.05, min_rank: float = 2.5, patience: int = 3, stop: bool = False
+        self,
+        enabled: bool = True,
+        every_n_steps: int = 10,
+        min_std: float = 0.05,
+        min_rank: float = 2.5,
+        patience: int = 3,
+        stop: bool = False,
     ) -> None:
         if every_n_steps < 1 or patience < 1:
             raise ValueError(f"CollapseMonitor needs every_n_steps and patience of at least 1, got {every_n_steps} and {patience}.")

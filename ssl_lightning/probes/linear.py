@@ -131,7 +131,9 @@ class LinearProbe(Probe):
         return order[start : start + size]
 
     def state_dict(self) -> dict[str, Any]:
-        heads = {prefix: {"head": head.module.state_dict(), "optimizer": head.optimizer.state_dict()} for prefix, head in self.heads.items()}
+        heads = {
+            prefix: {"head": head.module.state_dict(), "optimizer": head.optimizer.state_dict()} for prefix, head in self.heads.items()
+        }
         return {"steps": self.steps, "heads": heads or self._restored}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

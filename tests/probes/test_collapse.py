@@ -109,7 +109,9 @@ def test_what_is_spread_evenly_reads_1_and_what_is_constant_reads_0() -> None:
 
 
 @pytest.mark.parametrize("cls, cause", [(Constant, "complete collapse"), (Line, "dimensional collapse")])
-def test_a_collapsed_encoder_raises_one_alarm_within_50_steps_that_names_cause_and_remedy(cls: type[TinyEncoder], cause: str, tmp_path: Path) -> None:
+def test_a_collapsed_encoder_raises_one_alarm_within_50_steps_that_names_cause_and_remedy(
+    cls: type[TinyEncoder], cause: str, tmp_path: Path
+) -> None:
     torch.manual_seed(0)
     run = Run(tmp_path, cls(), TinyImages(), CollapseMonitor(), 50)
     assert len(run.alarms) == 1
@@ -147,7 +149,8 @@ def test_low_values_must_follow_each_other_and_one_alarm_is_enough() -> None:
 
 
 @pytest.mark.parametrize(
-    "name, seed", [("tiny", 0), ("tiny", 1), ("tiny", 2), ("digits", 0), ("digits", 1), ("resnet18", 0), ("resnet18", 1), ("vit", 0), ("vit", 1)]
+    "name, seed",
+    [("tiny", 0), ("tiny", 1), ("tiny", 2), ("digits", 0), ("digits", 1), ("resnet18", 0), ("resnet18", 1), ("vit", 0), ("vit", 1)],
 )
 def test_healthy_runs_raise_no_alarm_from_their_first_step_on(name: str, seed: int, tmp_path: Path) -> None:
     """The thresholds lie far below what untrained networks and the first, fastest changes show: at every step, not each tenth.
@@ -183,7 +186,12 @@ def test_a_method_without_embeddings_is_not_watched(tmp_path: Path) -> None:
             return {"loss": super().step(batch)["loss"]}
 
     trainer = ssl_lightning.Trainer(
-        max_steps=10, accelerator="cpu", precision="32-true", default_root_dir=str(tmp_path), enable_progress_bar=False, callbacks=[Report(enabled=False)]
+        max_steps=10,
+        accelerator="cpu",
+        precision="32-true",
+        default_root_dir=str(tmp_path),
+        enable_progress_bar=False,
+        callbacks=[Report(enabled=False)],
     )
     trainer.fit(Silent(TinyEncoder()), datamodule=TinyImages())
     assert "train/loss" in trainer.callback_metrics and "collapse/std" not in trainer.callback_metrics

@@ -63,7 +63,10 @@ def test_each_module_gets_back_the_mode_that_it_had(fails: bool, data: TinyImage
 def test_weights_statistics_gradients_and_random_numbers_stay_as_they_were(data: TinyImages) -> None:
     network = Normed()
     network(View(torch.randn(8, 1, 16, 16))).sum().backward()
-    state, gradients = copy.deepcopy(network.state_dict()), [parameter.grad.clone() for parameter in network.parameters() if parameter.grad is not None]
+    state, gradients = (
+        copy.deepcopy(network.state_dict()),
+        [parameter.grad.clone() for parameter in network.parameters() if parameter.grad is not None],
+    )
     random = torch.get_rng_state()
     features = embed(network, data, data.split("train"))  # type: ignore[arg-type]
     assert not features.requires_grad
@@ -93,7 +96,9 @@ def test_more_samples_than_a_batch_are_embedded_in_pieces() -> None:
 
 
 @pytest.mark.parametrize("enter", [lambda: torch.autocast("cpu", torch.bfloat16)])
-def test_the_forward_pass_runs_in_the_precision_of_the_training_and_features_are_float32(enter: Callable[[], torch.autocast], data: TinyImages) -> None:
+def test_the_forward_pass_runs_in_the_precision_of_the_training_and_features_are_float32(
+    enter: Callable[[], torch.autocast], data: TinyImages
+) -> None:
     network, source, seen = TinyEncoder(), data.source("train"), []
     assert source is not None
     network.conv.register_forward_hook(lambda module, args, output: seen.append(output.dtype))

@@ -46,7 +46,11 @@ class Unlabelled(TinyImages):
 
 def fit(data: SSLDataModule, root: Path, *callbacks: pl.Callback, steps: int = 8, method: SimCLR | None = None) -> Any:
     """A run with the given probes (those of other kinds off), without report and checkpoints."""
-    off = [cls(enabled=False) for cls in (KNNProbe, LinearProbe, CollapseMonitor, Meter, Report) if not any(isinstance(own, cls) for own in callbacks)]
+    off = [
+        cls(enabled=False)
+        for cls in (KNNProbe, LinearProbe, CollapseMonitor, Meter, Report)
+        if not any(isinstance(own, cls) for own in callbacks)
+    ]
     trainer = ssl_lightning.Trainer(
         max_steps=steps, max_epochs=1000, accelerator="cpu", precision="32-true", default_root_dir=str(root), enable_progress_bar=False,
         enable_checkpointing=False, callbacks=[*off, *callbacks],
@@ -79,7 +83,9 @@ class ByHand(pl.Callback):
 
         def features(source: Source) -> Tensor:
             pl_module.eval()
-            rows = [pl_module(View(transform(source.fetch(torch.tensor([i])), torch.zeros(1, dtype=torch.int64)))) for i in range(len(source))]
+            rows = [
+                pl_module(View(transform(source.fetch(torch.tensor([i])), torch.zeros(1, dtype=torch.int64)))) for i in range(len(source))
+            ]
             pl_module.train()
             return torch.cat(rows)
 
@@ -193,7 +199,9 @@ def test_each_probe_is_switched_off_by_a_flag(cls: type[Any], name: str, tmp_pat
     assert probe_names(trainer) == {"probe/knn/top1", "probe/linear/top1"} - {name}
 
 
-@pytest.mark.parametrize("argument, value", [("k", 0), ("temperature", 0.0), ("bank", 0), ("queries", -1), ("every_n_steps", 0), ("budget", 0.0)])
+@pytest.mark.parametrize(
+    "argument, value", [("k", 0), ("temperature", 0.0), ("bank", 0), ("queries", -1), ("every_n_steps", 0), ("budget", 0.0)]
+)
 def test_a_value_that_makes_no_sense_is_refused_by_name(argument: str, value: Any) -> None:
     with pytest.raises(ValueError, match=argument):
         KNNProbe(**{argument: value})

@@ -165,7 +165,9 @@ def test_a_restored_head_goes_on_where_it_was(tmp_path: Path) -> None:
     assert torch.equal(theirs["exp_avg"], ours["exp_avg"]) and theirs["step"] == ours["step"] > 0
 
 
-@pytest.mark.parametrize("argument, value", [("lr", 0.0), ("batch_size", 0), ("queries", 0), ("eval_every_n_steps", 0), ("every_n_steps", 0), ("budget", 2.0)])
+@pytest.mark.parametrize(
+    "argument, value", [("lr", 0.0), ("batch_size", 0), ("queries", 0), ("eval_every_n_steps", 0), ("every_n_steps", 0), ("budget", 2.0)]
+)
 def test_a_value_that_makes_no_sense_is_refused_by_name(argument: str, value: Any) -> None:
     with pytest.raises(ValueError, match=argument):
         LinearProbe(**{argument: value})
