@@ -32,7 +32,6 @@ from ssl_lightning.methods.simclr import SimCLR
 from torch import nn
 
 from ssl_lightning import Encoder, Trainer
-from ssl_lightning.checkpoint import Checkpoint
 from ssl_lightning.encoders.conv import ConvEncoder
 from ssl_lightning.encoders.timm import TimmEncoder
 from ssl_lightning.metrics import Metrics
@@ -43,6 +42,7 @@ from ssl_lightning.probes.knn import KNNProbe
 from ssl_lightning.probes.linear import Head, LinearProbe
 from ssl_lightning.progress import Meter
 from ssl_lightning.report import Report
+from ssl_lightning.saving import Checkpoint
 from ssl_lightning.trainer import best_precision
 from ssl_lightning.types import Batch, View
 

@@ -8,10 +8,11 @@ from typing import Any
 
 from pytorch_lightning import Callback
 
-from .checkpoint import Checkpoint, find_newest, run_config
+from .checkpoint import find_newest, run_config
 from .metrics import Metrics
 from .record import class_path
 from .registry import Registry
+from .saving import Checkpoint
 
 
 def short_name(group: str, value: Any) -> str:

@@ -16,7 +16,7 @@ from pytorch_lightning.callbacks import ProgressBar
 from pytorch_lightning.plugins.io import AsyncCheckpointIO, TorchCheckpointIO
 from pytorch_lightning.profilers import PassThroughProfiler, Profiler
 
-from .checkpoint import AtomicIO, Checkpoint
+from .checkpoint import AtomicIO
 from .datamodule import SSLDataModule
 from .evaluation import Evaluation
 from .metrics import Metrics
@@ -27,6 +27,7 @@ from .progress import Meter, Progress
 from .record import PLAIN
 from .report import Report
 from .run import RunFolder
+from .saving import Checkpoint
 
 Precision = Literal[
     "auto", "32-true", "16-mixed", "bf16-mixed", "16-true", "bf16-true", "64-true", "transformer-engine", "transformer-engine-float16",

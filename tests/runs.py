@@ -24,7 +24,7 @@ from ssl_lightning.methods.simclr import SimCLR
 from torch import nn
 
 import ssl_lightning
-from ssl_lightning import checkpoint, command, report  # noqa: F401  command: imported here, once
+from ssl_lightning import command, report, saving  # noqa: F401  command: imported here, once
 from ssl_lightning.cli import main
 from ssl_lightning.method import SSLMethod
 from ssl_lightning.metrics import Metrics, Table
@@ -109,7 +109,7 @@ def torn_save(value: Any, file: Any) -> NoReturn:
     die()
 
 
-def save_then_die(self: checkpoint.Checkpoint, *args: Any, **kwargs: Any) -> NoReturn:
+def save_then_die(self: saving.Checkpoint, *args: Any, **kwargs: Any) -> NoReturn:
     save(self, *args, **kwargs)
     die()
 
@@ -122,7 +122,7 @@ def torn_row(self: Table, *args: Any) -> NoReturn:
     die()
 
 
-torch_save, save, write = torch.save, checkpoint.Checkpoint.save, Table.write
+torch_save, save, write = torch.save, saving.Checkpoint.save, Table.write
 
 
 def arrange_death(place: str, number: int) -> list[pl.Callback]:
@@ -135,7 +135,7 @@ def arrange_death(place: str, number: int) -> list[pl.Callback]:
         "closing table": (report, "closing_row", lambda *args, **kwargs: die()),
         "torn write": (torch, "save", torn_save),
         "fsync": (os, "fsync", lambda *args: die()),  # of a checkpoint's file before it is renamed, then of its folder
-        "saved": (checkpoint.Checkpoint, "save", save_then_die),
+        "saved": (saving.Checkpoint, "save", save_then_die),
         "torn row": (Table, "write", torn_row),
         "summary": (report.Report, "write", lambda *args: die()),
     }
@@ -160,10 +160,10 @@ def train(spec: dict[str, Any]) -> None:
         CollapseMonitor(enabled=spec["watch"], every_n_steps=2),
         Meter(enabled=spec["watch"]),
         Report(enabled=spec["closing"], draws=1),
-        checkpoint.Checkpoint(**spec["checkpoint"]),
+        saving.Checkpoint(**spec["checkpoint"]),
     ]
     if spec["save_at"]:
-        checkpoint.Checkpoint._late = lambda self, trainer, batch_idx: trainer.global_step in spec["save_at"]  # type: ignore[method-assign]
+        saving.Checkpoint._late = lambda self, trainer, batch_idx: trainer.global_step in spec["save_at"]  # type: ignore[method-assign]
     callbacks += arrange_death(*spec["kill"]) if spec["kill"] else []
     trainer = ssl_lightning.Trainer(
         **{"precision": "32-true", "accelerator": "cpu", "log_every_n_steps": 3, "default_root_dir": spec["root"], **spec["trainer"]},
