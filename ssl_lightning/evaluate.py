@@ -95,9 +95,12 @@ def linear_accuracy(train_x: Floats, train_y: Integers, test_x: Floats, test_y: 
     Returns:
         Accuracy as a fraction.
     """
-    model = _regression(_cross_validated(train_x, train_y))
-    _fit(model, train_x, train_y)
-    return float(np.mean(model.predict(test_x) == test_y))
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(1 if train_x.size < ONE_THREAD else None):
+        model = _regression(_cross_validated(train_x, train_y))
+        _fit(model, train_x, train_y)
+        return float(np.mean(model.predict(test_x) == test_y))
 
 
 def closing_row(
@@ -132,7 +135,6 @@ def closing_row(
         ValueError: shapes do not match, a feature is not finite, a label is negative, or there are fewer than two classes.
     """
     from sklearn.preprocessing import StandardScaler  # here: scikit-learn takes a second to import, and kNN does not need it
-    from threadpoolctl import threadpool_limits
 
     if labels_per_class < 1 or draws < 1:
         raise ValueError(f"closing_row needs at least one label a class and one draw, got {labels_per_class} and {draws}.")
@@ -155,13 +157,12 @@ def closing_row(
         return linear_accuracy(scaled[labelled], y[labelled], scaled_test, answers)
 
     few = [labelled_draw(y, labels_per_class, seed, draw) for draw in range(draws)]
-    with threadpool_limits(1 if x.size < ONE_THREAD else None):
-        return {
-            "knn": _cell([knn(slice(None))]),
-            f"knn_{labels_per_class}": _cell([knn(labelled) for labelled in few]),
-            "linear": _cell([linear(slice(None))]),
-            f"linear_{labels_per_class}": _cell([linear(labelled) for labelled in few]),
-        }
+    return {
+        "knn": _cell([knn(slice(None))]),
+        f"knn_{labels_per_class}": _cell([knn(labelled) for labelled in few]),
+        "linear": _cell([linear(slice(None))]),
+        f"linear_{labels_per_class}": _cell([linear(labelled) for labelled in few]),
+    }
 
 
 def column_titles(final: dict[str, dict[str, Cell]]) -> dict[str, str]:
