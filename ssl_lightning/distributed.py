@@ -22,6 +22,12 @@ def rank() -> int:
     return dist.get_rank() if _together() else 0
 
 
+def leave() -> None:
+    """Leaves the process group, where there is one: a process that exits while gloo's threads run is aborted by them."""
+    if _together():
+        dist.destroy_process_group()
+
+
 def row_counts(x: Tensor) -> list[int]:
     """Number of rows that each process holds, in the order of ranks. On an accelerator this waits for it."""
     if world_size() == 1:

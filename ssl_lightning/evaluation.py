@@ -68,7 +68,7 @@ class Evaluation(Callback):
         row = trainer.strategy.broadcast(row)
         loop = trainer.validate_loop if split == "val" else trainer.test_loop
         loop.verbose = False  # the table above says it
-        pl_module.log_dict({f"{split}/{column}": cell["mean"] for column, cell in row.items()})
+        pl_module.log_dict({f"{split}/{column}": cell["mean"] for column, cell in row.items()}, sync_dist=True)
 
     def on_validation_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, *args: Any) -> None:
         if trainer.state.fn == "validate":  # not in a `fit` that was given validation loaders

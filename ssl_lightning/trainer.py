@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import warnings
 from contextlib import AbstractContextManager, nullcontext
@@ -18,6 +19,7 @@ from pytorch_lightning.profilers import PassThroughProfiler, Profiler
 
 from .checkpoint import AtomicIO
 from .datamodule import SSLDataModule
+from .distributed import leave
 from .evaluation import Evaluation
 from .metrics import Metrics
 from .probes.collapse import CollapseMonitor
@@ -28,6 +30,8 @@ from .record import PLAIN
 from .report import Report
 from .run import RunFolder
 from .saving import Checkpoint
+
+atexit.register(leave)  # Lightning leaves only groups of NCCL's
 
 Precision = Literal[
     "auto", "32-true", "16-mixed", "bf16-mixed", "16-true", "bf16-true", "64-true", "transformer-engine", "transformer-engine-float16",
