@@ -1,8 +1,9 @@
-"""Where pixels go: crops, flips, rotation and shear, and the resizing of the test transform."""
+"""Where pixels go: crops, random or central, and their resizing; flips, rotation and shear."""
 
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 
 import torch
 import torch.nn.functional as F
@@ -16,34 +17,42 @@ DENSE_PIXELS = 64 * 64
 """Up to this many pixels a CPU resizes a batch faster by dense matrices (5 us an image of 32x32 against 20); beyond it, one by one."""
 
 
-def crop_boxes(u: Tensor, height: int, width: int, scale: tuple[float, float], ratio: tuple[float, float]) -> Tensor:
+def crop_boxes(u: Tensor, height: int | Tensor, width: int | Tensor, scale: tuple[float, float], ratio: tuple[float, float]) -> Tensor:
     """Boxes of random area and aspect ratio, distributed exactly as by torchvision's `RandomResizedCrop.get_params`.
 
     Of ten candidates the first that fits is taken; where none does, the largest central box whose ratio is allowed.
 
     Args:
         u: [S, 22] uniform numbers: ten areas, ten ratios, two positions.
-        height: of the image, in pixels.
-        width: of the image, in pixels.
+        height: of the images in pixels; int64 [S] where each has its own.
+        width: likewise.
         scale: range of the box's area, as a part of the image's.
         ratio: range of width / height, drawn on a logarithmic scale.
 
     Returns:
         [S, 4] int64: top, left, height, width.
     """
-    area = spread(scale[0] * height * width, scale[1] * height * width, u[:, :TRIES])
+    limit = _sizes(u.device, height, width)  # [S or 1, 2]
+    area = spread(*scale, u[:, :TRIES]) * limit.prod(1, keepdim=True)
     aspect = spread(math.log(ratio[0]), math.log(ratio[1]), u[:, TRIES : 2 * TRIES]).exp()
     sides = torch.stack([(area / aspect).sqrt().round(), (area * aspect).sqrt().round()], -1).long()  # [S, TRIES, 2]
-    limit = torch.stack([u.new_full((), height), u.new_full((), width)]).long()
-    fits = ((sides > 0) & (sides <= limit)).all(-1)
+    fits = ((sides > 0) & (sides <= limit[:, None])).all(-1)
     first = fits.byte().argmax(1)[:, None, None].expand(-1, 1, 2)
     sides = sides.gather(1, first).squeeze(1)  # [S, 2]
     start = torch.minimum((u[:, 2 * TRIES :] * (limit - sides + 1)).long(), limit - sides)
 
-    whole_width, whole_height = min(width, round(height * ratio[1])), min(height, round(width / ratio[0]))
-    central = [(height - whole_height) // 2, (width - whole_width) // 2, whole_height, whole_width]
-    fallback = torch.stack([u.new_full((), number) for number in central]).long()
-    return torch.where(fits.any(1)[:, None], torch.cat([start, sides], 1), fallback)
+    allowed = torch.stack([limit[:, 1].double() / ratio[0], limit[:, 0].double() * ratio[1]], 1).round().long()
+    return torch.where(fits.any(1)[:, None], torch.cat([start, sides], 1), _central(limit, torch.minimum(limit, allowed)))
+
+
+def _sizes(device: torch.device, height: int | Tensor, width: int | Tensor) -> Tensor:
+    """Height and width side by side, int64 [S or 1, 2]; filled in on the device, so that no host waits for a copy."""
+    return torch.stack([side if isinstance(side, Tensor) else torch.full((1,), side, device=device) for side in (height, width)], 1)
+
+
+def _central(limit: Tensor, sides: Tensor) -> Tensor:
+    """The box of given sides [S, 2] in the middle of images of the size `limit` [S, 2]: [S, 4]."""
+    return torch.cat([(limit - sides) // 2, sides], 1)
 
 
 def resize_matrix(start: Tensor, length: Tensor, source: int, size: int) -> Tensor:
@@ -80,7 +89,25 @@ def crop_and_resize(x: Tensor, boxes: Tensor, size: int) -> Tensor:
     return rows[:, None] @ x.unflatten(1, (channels, height))
 
 
-class RandomResizedCrop(Operation):
+class Crop(Operation):
+    """Cuts a box out of each image and resizes it to a square of `size` pixels.
+
+    The box is a function of key and image size alone, so that whoever reads an image from a file can cut before the rest.
+    """
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.size = size
+
+    @abstractmethod
+    def boxes(self, key: Tensor, height: int | Tensor, width: int | Tensor) -> Tensor:
+        """Keys [S] and the images' height and width (of all, or int64 [S]) -> int64 [S, 4]: top, left, height, width."""
+
+    def forward(self, x: Tensor, key: Tensor) -> Tensor:
+        return crop_and_resize(as_float(x), self.boxes(key, x.shape[-2], x.shape[-1]), self.size)
+
+
+class RandomResizedCrop(Crop):
     """A random box of the image, resized to a square (Szegedy et al. 2014, arXiv 1409.4842), as torchvision's on floats.
 
     Args:
@@ -93,16 +120,23 @@ class RandomResizedCrop(Operation):
     """
 
     def __init__(self, size: int, scale: tuple[float, float] = (0.08, 1.0), ratio: tuple[float, float] = (3 / 4, 4 / 3)) -> None:
-        super().__init__()
+        super().__init__(size)
         if not 0 < scale[0] <= scale[1] <= 1:
             raise ValueError(f"RandomResizedCrop needs 0 < scale[0] <= scale[1] <= 1, got {scale}.")
         if not 0 < ratio[0] <= ratio[1]:
             raise ValueError(f"RandomResizedCrop needs 0 < ratio[0] <= ratio[1], got {ratio}.")
-        self.size, self.scale, self.ratio = size, scale, ratio
+        self.scale, self.ratio = scale, ratio
 
-    def forward(self, x: Tensor, key: Tensor) -> Tensor:
-        boxes = crop_boxes(self.draw(key, 2 * TRIES + 2), x.shape[-2], x.shape[-1], self.scale, self.ratio)
-        return crop_and_resize(as_float(x), boxes, self.size)
+    def boxes(self, key: Tensor, height: int | Tensor, width: int | Tensor) -> Tensor:
+        return crop_boxes(self.draw(key, 2 * TRIES + 2), height, width, self.scale, self.ratio)
+
+
+class CentralCrop(Crop):
+    """The largest central square, resized: the test transform; nothing random."""
+
+    def boxes(self, key: Tensor, height: int | Tensor, width: int | Tensor) -> Tensor:
+        limit = _sizes(key.device, height, width)
+        return _central(limit, limit.amin(1, keepdim=True).expand(-1, 2)).expand(len(key), -1)
 
 
 class HorizontalFlip(Operation):
@@ -146,37 +180,3 @@ class Affine(Operation):
     def forward(self, x: Tensor, key: Tensor) -> Tensor:
         angle, shear = self.draw(key, 2).unbind(1)
         return rotate_and_shear(as_float(x), spread(-self.degrees, self.degrees, angle), spread(-self.shear, self.shear, shear))
-
-
-class Resize(Operation):
-    """Resizes the shorter side to `size` pixels, with antialiasing; nothing random."""
-
-    def __init__(self, size: int) -> None:
-        super().__init__()
-        self.size = size
-
-    def forward(self, x: Tensor, key: Tensor) -> Tensor:
-        height, width = x.shape[-2:]
-        if min(height, width) == self.size:
-            return as_float(x)
-        new = (self.size, self.size * width // height) if height <= width else (self.size * height // width, self.size)
-        return F.interpolate(as_float(x), size=new, mode="bilinear", antialias=True)
-
-
-class CenterCrop(Operation):
-    """The central square of `size` pixels; nothing random.
-
-    Raises:
-        ValueError: the image is smaller than the square.
-    """
-
-    def __init__(self, size: int) -> None:
-        super().__init__()
-        self.size = size
-
-    def forward(self, x: Tensor, key: Tensor) -> Tensor:
-        height, width = x.shape[-2:]
-        if min(height, width) < self.size:
-            raise ValueError(f"CenterCrop({self.size}) needs images at least that large, got {height}x{width}; put Resize before it.")
-        top, left = round((height - self.size) / 2), round((width - self.size) / 2)
-        return as_float(x)[..., top : top + self.size, left : left + self.size]

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ssl_lightning.types import Strength
 
 from .colour import ColorJitter, GaussianBlur, Greyscale, Normalize, Solarize
-from .geometry import Affine, CenterCrop, HorizontalFlip, RandomResizedCrop, Resize
+from .geometry import Affine, CentralCrop, Crop, HorizontalFlip, RandomResizedCrop
 from .operation import Operation, as_float
 from .random import fold
 
@@ -25,11 +25,17 @@ were seen to double the time. Not fewer samples than that, since each chunk cost
 
 
 class Augmentation(nn.Module):
-    """Operations in order. The second of one type draws numbers of its own: its occurrence is folded into the key."""
+    """Operations in order. The second of one type draws numbers of its own: its occurrence is folded into the key.
 
-    def __init__(self, *operations: Operation) -> None:
+    Args:
+        operations: what `forward` runs.
+        cut: the crop that comes before them and that `forward` leaves out: images of many sizes are cut where they are read.
+    """
+
+    def __init__(self, *operations: Operation, cut: Crop | None = None) -> None:
         super().__init__()
         self.operations = nn.ModuleList(operations)
+        self.cut = cut
 
     def forward(self, x: Tensor, key: Tensor) -> Tensor:
         """Images [S, C, H, W], uint8 or floating in [0, 1], and keys [S] int64 -> float32 images [S, C, size, size]."""
@@ -88,24 +94,29 @@ class ImagePolicy:
     mean: tuple[float, ...] = (0.5,)
     std: tuple[float, ...] = (0.5,)
 
-    def build(self, strength: Strength, size: int, local: bool = False) -> Augmentation:
+    def build(self, strength: Strength, size: int, local: bool = False, varying: bool = False) -> Augmentation:
         """The augmentation of one view.
 
         Args:
-            strength: `none` resizes the shorter side, cuts out the centre and normalises; `weak` crops, flips, rotates and
+            strength: `none` cuts out the largest central square, resizes and normalises; `weak` crops, flips, rotates and
                 shears; `strong` is the whole recipe; `strong_a` and `strong_b` are BYOL's pair (arXiv 2006.07733, Table 6).
             size: side of the view, in pixels.
             local: whether the view is a small crop.
+            varying: leave the crop to whoever reads the images, since they differ in size: it is then the `cut` of what is
+                built. The random numbers are the same.
         """
-        if strength == "none":
-            return Augmentation(Resize(size), CenterCrop(size), Normalize(self.mean, self.std))
-        geometry: list[Operation] = [RandomResizedCrop(size, self.local_crop_scale if local else self.crop_scale, self.crop_ratio)]
-        if self.flip:
-            geometry.append(HorizontalFlip(self.flip))
-        if self.rotation or self.shear:
-            geometry.append(Affine(self.rotation, self.shear))
-        colour = [] if strength == "weak" else self._colour(strength, size)
-        return Augmentation(*geometry, *colour, Normalize(self.mean, self.std))
+        crop: Crop = CentralCrop(size)
+        operations: list[Operation] = []
+        if strength != "none":
+            crop = RandomResizedCrop(size, self.local_crop_scale if local else self.crop_scale, self.crop_ratio)
+            if self.flip:
+                operations.append(HorizontalFlip(self.flip))
+            if self.rotation or self.shear:
+                operations.append(Affine(self.rotation, self.shear))
+            if strength != "weak":
+                operations += self._colour(strength, size)
+        operations.append(Normalize(self.mean, self.std))
+        return Augmentation(*operations, cut=crop) if varying else Augmentation(crop, *operations)
 
     def _colour(self, strength: Strength, size: int) -> list[Operation]:
         operations: list[Operation] = []

@@ -11,10 +11,10 @@ from torchvision.transforms import InterpolationMode
 
 from ssl_lightning.augment.geometry import (
     Affine,
-    CenterCrop,
+    CentralCrop,
+    Crop,
     HorizontalFlip,
     RandomResizedCrop,
-    Resize,
     crop_and_resize,
     crop_boxes,
     rotate_and_shear,
@@ -49,8 +49,10 @@ def distance(ours: Tensor, theirs: Tensor) -> float:
     ],
 )
 def test_boxes_are_distributed_as_torchvisions(height: int, width: int, scale: tuple[float, float], ratio: tuple[float, float]) -> None:
-    u = uniform(sample_keys(0, 0, torch.arange(4 * DRAWS)), 22)
-    ours = crop_boxes(u, height, width, scale, ratio).float()
+    u = uniform(sample_keys(0, 0, torch.arange(8 * DRAWS)), 22)
+    # Every other image is of another size: those looked at are the rest.
+    heights, widths = torch.tensor([height, 50]).repeat(4 * DRAWS), torch.tensor([width, 500]).repeat(4 * DRAWS)
+    ours = crop_boxes(u, heights, widths, scale, ratio)[::2].float()
     image = torch.empty(1, height, width)
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -125,11 +127,28 @@ def test_angles_and_slants_fill_their_ranges(monkeypatch: pytest.MonkeyPatch) ->
     assert abs(float(torch.corrcoef(torch.stack(drawn))[0, 1])) < 0.06
 
 
-@pytest.mark.parametrize(("height", "width"), [(40, 50), (51, 36), (24, 24), (20, 27)])
-def test_the_clean_resize_and_centre_crop_equal_torchvisions(height: int, width: int) -> None:
-    x, key = images(2, 3, height, width), torch.zeros(2, dtype=torch.int64)
-    ours = CenterCrop(24)(Resize(24)(x, key), key)
-    assert torch.allclose(ours, functional.center_crop(functional.resize(x, [24], antialias=True), [24]), atol=1e-6)
+@pytest.mark.parametrize(("height", "width"), [(40, 50), (51, 36), (24, 24), (20, 27), (90, 70)])
+def test_the_clean_crop_is_torchvisions_resized_central_square(height: int, width: int) -> None:
+    x, side = images(2, 3, height, width), min(height, width)
+    theirs = functional.resize(x[..., (height - side) // 2 :, (width - side) // 2 :][..., :side, :side], [24, 24], antialias=True)
+    assert torch.allclose(CentralCrop(24)(x, torch.zeros(2, dtype=torch.int64)), theirs, atol=1e-6)
+
+
+def test_the_clean_crop_of_a_square_of_the_right_size_changes_no_bit() -> None:
+    x = images(2, 3, 24, 24)
+    assert torch.equal(CentralCrop(24)(x, torch.zeros(2, dtype=torch.int64)), x)
+
+
+SIZES = [(32, 32), (224, 320), (96, 24), (20, 90), (1, 7), (500, 375)]
+
+
+@pytest.mark.parametrize("crop", [RandomResizedCrop(16, (0.2, 1.0)), CentralCrop(16)], ids=["random", "central"])
+def test_images_of_many_sizes_get_the_boxes_that_each_gets_alone(crop: Crop) -> None:
+    height, width = torch.tensor(SIZES * 50).T
+    key = sample_keys(0, 0, torch.arange(len(height)))
+    together = crop.boxes(key, height, width)
+    alone = [crop.boxes(key[i : i + 1], *SIZES[i % len(SIZES)]) for i in range(len(key))]
+    assert together.dtype == torch.int64 and torch.equal(together, torch.cat(alone))
 
 
 def test_impossible_arguments_are_named() -> None:
@@ -139,5 +158,3 @@ def test_impossible_arguments_are_named() -> None:
         RandomResizedCrop(32, ratio=(2.0, 1.0))
     with pytest.raises(ValueError, match=r"HorizontalFlip .* 1\.5"):
         HorizontalFlip(1.5)
-    with pytest.raises(ValueError, match="put Resize before it"):
-        CenterCrop(9)(images(1, 1, 8, 8), torch.zeros(1, dtype=torch.int64))

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ssl_lightning.augment.colour import ColorJitter, GaussianBlur, Greyscale, Normalize, Solarize
-from ssl_lightning.augment.geometry import Affine, HorizontalFlip, RandomResizedCrop
+from ssl_lightning.augment.geometry import Affine, HorizontalFlip, RandomResizedCrop, crop_and_resize
 from ssl_lightning.augment.image import Augmentation, ImagePolicy
 from ssl_lightning.augment.operation import Operation
 from ssl_lightning.augment.random import fold, sample_keys
@@ -109,7 +109,7 @@ def types(augmentation: Augmentation) -> list[str]:
 
 def test_the_default_policy_is_simclrs_for_small_images() -> None:
     policy = ImagePolicy()
-    assert types(policy.build("none", 32)) == ["Resize", "CenterCrop", "Normalize"]
+    assert types(policy.build("none", 32)) == ["CentralCrop", "Normalize"]
     assert types(policy.build("weak", 32)) == ["RandomResizedCrop", "HorizontalFlip", "Normalize"]
     assert types(policy.build("strong", 32)) == ["RandomResizedCrop", "HorizontalFlip", "ColorJitter", "Greyscale", "Normalize"]
     assert types(policy.build("strong_a", 32)) == types(policy.build("strong", 32))
@@ -134,6 +134,17 @@ def test_a_local_view_takes_smaller_crops() -> None:
     policy = ImagePolicy(crop_scale=(0.4, 1.0), local_crop_scale=(0.1, 0.4))
     assert policy.build("strong", 32).operations[0].scale == (0.4, 1.0)
     assert policy.build("strong", 16, local=True).operations[0].scale == (0.1, 0.4)
+
+
+@pytest.mark.parametrize("strength", get_args(Strength))
+@pytest.mark.parametrize("local", [False, True])
+def test_cutting_first_and_running_the_rest_is_the_whole(strength: Strength, local: bool) -> None:
+    x, key = batch(40, 3, 60, 50)
+    policy = ImagePolicy(rotation=10.0, blur_p=0.5)
+    whole, parts = policy.build(strength, 24, local), policy.build(strength, 24, local, varying=True)
+    assert parts.cut is not None and whole.cut is None
+    cut = crop_and_resize(x / 255, parts.cut.boxes(key, torch.full((40,), 60), torch.full((40,), 50)), parts.cut.size)
+    assert torch.allclose(parts(cut, key), whole(x, key), atol=1e-5)
 
 
 DIGITS = ImagePolicy(crop_scale=(0.6, 1.0), flip=0.0, rotation=10.0, shear=10.0, grey_p=0.0, solarize_p=0.0)
