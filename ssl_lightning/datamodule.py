@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 
 from .augment.random import fold, sample_keys
 from .record import Recorded
-from .sources import Source, Subset, holdout
+from .sources import Source, Subset, Uncut, holdout
 from .stream import Draws, Fetch, Share, Stream, as_is, batches_done
 from .types import Batch, Strength, View, ViewSpec
 
@@ -43,6 +43,7 @@ class SSLDataModule(Recorded, LightningDataModule):
     default_encoders: ClassVar[dict[str, dict[str, Any]]] = {}
     """For each kind of encoder (`Encoder`, `TokenEncoder`) the config that suits this data."""
     default_epochs: ClassVar[int] = 100
+    """The length of a run where nobody says otherwise."""
     serves_local: ClassVar[bool] = False
     """Whether `transform` makes local crops."""
     class_names: Sequence[str] | None = None
@@ -81,19 +82,34 @@ class SSLDataModule(Recorded, LightningDataModule):
         the labelled training samples, withheld from the probes that watch a run."""
         raise NotImplementedError(f"{type(self).__name__} must define source(split).")
 
+    def pretraining_source(self) -> Source | None:
+        """The samples to pretrain on, where those are not `train` (STL-10's unlabelled ones)."""
+        return None
+
     def transform(self, strength: Strength, local_size: int | None = None) -> nn.Module:
         """A batched module: `forward(raw, key)` turns a fetched batch and its keys [S] into the tensor of a view.
 
         Args:
             strength: how hard to augment; `none` is the test transform.
             local_size: the side of a local crop; None for a full view.
+
+        For samples of varying size it takes what `Uncut.cut` made of them.
         """
         raise NotImplementedError(f"{type(self).__name__} must define transform(strength, local_size).")
 
     def raw_features(self, raw: Any) -> Tensor:
-        """What one would use without learning, [S, D]: by default the numbers of the test transform, in a row."""
+        """What one would use without learning, [S, D]: by default the numbers of the test transform, in a row.
+
+        Args:
+            raw: what `fetch_clean` returned.
+        """
         none: Tensor = self.transform("none")(raw, torch.zeros(len(raw), dtype=torch.int64))
         return none.flatten(1)
+
+    @classmethod
+    def suited_encoders(cls, init_args: dict[str, Any]) -> dict[str, dict[str, Any]]:
+        """The default encoders for data that is built with these arguments."""
+        return cls.default_encoders
 
     # Splits.
 
@@ -170,17 +186,39 @@ class SSLDataModule(Recorded, LightningDataModule):
         """The side of a local crop: what the method asked for; a datamodule that serves local views may choose."""
         return spec.local_size
 
+    def cut(self, fetched: dict[str, Any]) -> dict[str, Any]:
+        """A fetched batch whose samples vary in size -> one with `cuts`, what each view takes of them; any other as it is."""
+        raw = fetched["raw"]
+        if not isinstance(raw, Uncut):
+            return fetched
+        key = sample_keys(self.seed, fetched["pass"], fetched["index"])
+        cuts = raw.cut(self.transforms, [fold(key, number) for number in range(len(self.transforms))])
+        return {**{name: value for name, value in fetched.items() if name != "raw"}, "cuts": cuts}
+
     def make_batch(self, fetched: dict[str, Any]) -> Batch:
         """A fetched batch of raw samples -> the `Batch` of views, wherever it is."""
-        raw, index = fetched["raw"], fetched["index"]
+        if "cuts" not in fetched:
+            fetched = self.cut(fetched)
+        index = fetched["index"]
+        cuts = fetched.get("cuts") or [fetched["raw"]] * len(self.transforms)
         for transform in self.transforms:
             transform.to(index.device)  # their constants; moves nothing after the first batch
         key = sample_keys(self.seed, fetched["pass"], index)
-        views = [View(transform(raw, fold(key, number))) for number, transform in enumerate(self.transforms)]
+        views = [View(transform(cuts[number], fold(key, number))) for number, transform in enumerate(self.transforms)]
         batch: Batch = {"views": views, "index": index, "key": key}
         if "label" in fetched:
             batch["label"] = fetched["label"]
         return batch
+
+    def fetch_clean(self, source: Source, index: Tensor) -> Any:
+        """Raw samples [S] as the test transform takes them; it draws no numbers, and its keys are 0."""
+        return self._clean_cut(source.fetch(index), len(index))
+
+    def _clean_cut(self, raw: Any, count: int) -> Any:
+        return raw.cut([self.transform("none")], [torch.zeros(count, dtype=torch.int64)])[0] if isinstance(raw, Uncut) else raw
+
+    def _mark_clean(self, fetched: dict[str, Any]) -> dict[str, Any]:
+        return {**fetched, "raw": self._clean_cut(fetched["raw"], len(fetched["index"])), "clean": True}
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
         if device.type == "cpu":  # where the loaders make it; Lightning would walk through it to find that out
@@ -188,7 +226,7 @@ class SSLDataModule(Recorded, LightningDataModule):
         return super().transfer_batch_to_device(batch, device, dataloader_idx)
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
-        if not (isinstance(batch, dict) and "raw" in batch):
+        if not (isinstance(batch, dict) and ("raw" in batch or "cuts" in batch)):
             return batch
         if batch.pop("clean", False):
             key = torch.zeros_like(batch["index"])
@@ -219,7 +257,7 @@ class SSLDataModule(Recorded, LightningDataModule):
         self._base, self._base_batches = self.position, batches_done(self.trainer)
         rank = self.trainer.global_rank if self.trainer is not None else 0
         draws = Draws(len(train), self.seed, self._base, self.batch_size, rank, self._world_size)
-        return self._loader(Fetch(train, self.make_batch if self.in_workers else None), draws)
+        return self._loader(Fetch(train, self.make_batch if self.in_workers else self.cut), draws)
 
     def _loader(self, dataset: Fetch, draws: Iterable[list[int]]) -> DataLoader[Any]:
         workers = self.workers
@@ -244,7 +282,7 @@ class SSLDataModule(Recorded, LightningDataModule):
         rank = self.trainer.global_rank if self.trainer is not None else 0
         mine = range(rank, len(source), self._world_size)
         batches = [list(mine[start : start + self.batch_size]) for start in range(0, len(mine), self.batch_size)]
-        return [Share(self._loader(Fetch(source, _mark_clean), batches))]
+        return [Share(self._loader(Fetch(source, self._mark_clean), batches))]
 
     def val_dataloader(self) -> list[Share]:
         """The validation split for `validate`. In `fit` there is none: probes watch the run, at their own pace."""
@@ -264,10 +302,12 @@ class SSLDataModule(Recorded, LightningDataModule):
         Raises:
             ValueError: there are none.
         """
-        train = self.split("train")
-        if train is None:
+        if "pretraining" not in self._sources:
+            self._sources["pretraining"] = self.pretraining_source() or self.split("train")
+        found = self._sources["pretraining"]
+        if found is None:
             raise ValueError(f"{type(self).__name__} has no training split.")
-        return train
+        return found
 
     @property
     def _world_size(self) -> int:
@@ -283,18 +323,18 @@ class SSLDataModule(Recorded, LightningDataModule):
         return self._base + (batches_done(self.trainer) - self._base_batches) * self.batch_size
 
     def state_dict(self) -> dict[str, Any]:
-        return {"position": self.position, "samples": len(self.training_split), "seed": self.seed}
+        return {"position": self.position, **self._order()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        here = {"samples": len(self.training_split), "seed": self.seed}
-        for name, value in here.items():
-            if state_dict[name] != value:
+        for name, value in self._order().items():
+            if state_dict.get(name, value) != value:
                 raise ValueError(
                     f"The checkpoint was trained with {name}={state_dict[name]}, this run has {name}={value}: the order of the "
                     f"samples would change. Resume with the data and seed of the run, or start from its weights with ssl_lightning.load."
                 )
         self._base, self._base_batches = int(state_dict["position"]), None
 
-
-def _mark_clean(batch: dict[str, Any]) -> dict[str, Any]:
-    return {**batch, "clean": True}
+    def _order(self) -> dict[str, Any]:
+        """What the order of the samples depends on."""
+        train = self.training_split
+        return {"samples": len(train), "seed": self.seed, "fingerprint": train.fingerprint}

@@ -52,7 +52,7 @@ class Evaluation(Callback):
         splits = data.probe_splits()
         if splits is None or "label" not in features:
             raise ValueError(f"{type(data).__name__} has no labels in its {split} split, so there is nothing to judge by.")
-        train = splits[0] if split == "val" else data.training_split
+        train = (data.split("train") if split == "test" else None) or splits[0]
         labels = labels_of(train)
         index = sample(len(train), self.train_samples)
         learned = features_of(pl_module, data, train, index, trainer, pl_module)

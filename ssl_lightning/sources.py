@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 class Source(ABC):
@@ -15,17 +16,34 @@ class Source(ABC):
     Attributes:
         labels: [N] int64, or None.
         in_memory: whether fetching costs next to nothing, so that workers would only cost.
+        fingerprint: of what the samples are, where it is known: a run is not resumed on others.
     """
 
     labels: Tensor | None = None
     in_memory: bool = False
+    fingerprint: str | None = None
 
     @abstractmethod
     def __len__(self) -> int: ...
 
     @abstractmethod
     def fetch(self, index: Tensor) -> Any:
-        """index [S] -> the raw samples, as the datamodule's transform takes them (uint8 images [S, C, H, W], ...)."""
+        """index [S] -> the raw samples, as the datamodule's transform takes them (uint8 images [S, C, H, W], ...), or
+        `Uncut`."""
+
+
+class Uncut(ABC):
+    """Fetched samples of varying size, opened and not yet read. What the views take of them is cut to equal sizes where they
+    were fetched, for all views at once, so that each sample is read once."""
+
+    @abstractmethod
+    def cut(self, transforms: Sequence[nn.Module], keys: Sequence[Tensor]) -> list[Any]:
+        """For each view, what its transform takes.
+
+        Args:
+            transforms: of each view; a transform says in its own way what it takes.
+            keys: [S] for each view, the keys that its transform will be called with.
+        """
 
 
 def labels_of(source: Source) -> Tensor:
@@ -68,6 +86,7 @@ class Subset(Source):
         self.source, self.indices = source, indices
         self.labels = None if source.labels is None else source.labels[indices]
         self.in_memory = source.in_memory
+        self.fingerprint = source.fingerprint
 
     def __len__(self) -> int:
         return len(self.indices)

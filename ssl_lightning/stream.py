@@ -84,9 +84,9 @@ class Draws:
 
 
 class Fetch(Dataset[dict[str, Any]]):
-    """Fetches a whole batch of draws at once; augments it too where that happens in the workers."""
+    """Fetches a whole batch of draws at once, and prepares it: cuts it, and augments it where that happens in the workers."""
 
-    def __init__(self, source: Source, prepare: Callable[[dict[str, Any]], Any] | None = None) -> None:
+    def __init__(self, source: Source, prepare: Callable[[dict[str, Any]], Any]) -> None:
         self.source, self.prepare = source, prepare
 
     def __getitems__(self, draws: Sequence[int]) -> Any:
@@ -95,7 +95,7 @@ class Fetch(Dataset[dict[str, Any]]):
         batch = {"raw": self.source.fetch(index), "index": index, "pass": draw // len(self.source)}
         if self.source.labels is not None:
             batch["label"] = self.source.labels[index]
-        return self.prepare(batch) if self.prepare else batch
+        return self.prepare(batch)
 
     def __getitem__(self, draw: int) -> Any:
         return self.__getitems__([draw])

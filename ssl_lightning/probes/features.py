@@ -56,7 +56,7 @@ def embed(
     features = []
     with evaluating(network):
         for part in (mine if len(mine) else index[:1]).split(BATCH):  # a process without samples still needs a row's shape
-            raw = source.fetch(part)
+            raw = data.fetch_clean(source, part)
             raw = raw.to(device) if isinstance(raw, Tensor) else raw
             x = transform(raw, torch.zeros(len(part), dtype=torch.int64, device=device))
             with context() if context is not None else nullcontext():

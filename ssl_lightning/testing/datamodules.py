@@ -37,8 +37,7 @@ class DataKit:
 
     def batch(self, index: list[int], pass_: int = 0, data: SSLDataModule | None = None) -> Batch:
         data = data or self.data()
-        train, place = data.split("train"), torch.tensor(index)
-        assert train is not None, f"{self.cls.__name__}.source('train') is None."
+        train, place = data.training_split, torch.tensor(index)
         return data.make_batch({"raw": train.fetch(place), "index": place, "pass": torch.full_like(place, pass_)})
 
 
@@ -96,8 +95,7 @@ def workers_change_nothing(kit: DataKit) -> None:
 def a_pass_holds_each_sample_once(kit: DataKit) -> None:
     """The first n draws of the endless order are the n samples."""
     data = kit.data()
-    train = data.split("train")
-    assert train is not None
+    train = data.training_split
     loader, count = data.train_dataloader(), min(len(train), 4096)
     index = torch.empty(0, dtype=torch.int64)
     while len(index) < count:
@@ -126,7 +124,7 @@ def refuses_views_it_has_not(kit: DataKit) -> None:
 def default_encoder_fits(kit: DataKit) -> None:
     """There is a default encoder; that of each kind builds, is of this kind, and takes the clean view."""
     names = Names(yaml.safe_load)
-    known = kit.cls.default_encoders
+    known = kit.cls.suited_encoders(kit.init_args)
     assert known and known.keys() <= KINDS.keys(), f"default_encoders has the keys {sorted(known)}; give Encoder, TokenEncoder or both."
     for kind, short in known.items():
         config = names.expand(short, ("model", "encoder"))
@@ -139,9 +137,8 @@ def default_encoder_fits(kit: DataKit) -> None:
 def raw_features_are_numbers(kit: DataKit) -> None:
     """`raw_features` gives one finite vector a sample."""
     data = kit.data()
-    train = data.split("train")
-    assert train is not None
-    raw = data.raw_features(train.fetch(torch.arange(3)))
+    train = data.training_split
+    raw = data.raw_features(data.fetch_clean(train, torch.arange(3)))
     assert raw.ndim == 2 and len(raw) == 3 and bool(raw.isfinite().all()), f"raw_features of 3 samples has the shape {tuple(raw.shape)}."
 
 
