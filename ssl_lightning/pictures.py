@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import struct
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ import numpy as np
 from torch import Tensor
 
 from .planes import NUMPY, from_image, from_numpy, from_png
+from .scan import printable
 from .stored import AVIF, DEEP, Box, EightBits, Stored, open_image
 from .tiff import TIFF, from_tiff
 
@@ -168,11 +168,6 @@ def open_stored(file: str | Path | bytes, reading: Reading) -> Stored:
     if image.mode in DEEP or reading.rescales:
         return from_image(data, image, reading)
     return EightBits(data, image, reading)
-
-
-def printable(path: str | Path) -> str:
-    """A path for a message, where bytes that are no UTF-8 are escaped."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 def _reason(error: Exception) -> str:
