@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from .names import IMPLIED, Names, UsageError
+from .names import IMPLIED, Names, UsageError, kind_of
 from .registry import did_you_mean
 
 COMMANDS = ("fit", "validate", "test", "predict")
@@ -118,7 +118,7 @@ def _argument(keys: list[str], text: str, names: Names) -> tuple[str, dict[str, 
         value = names.expand(text, keys[:-1])
         return value if isinstance(value, str) else value["class_path"], {}
     tree = names.parse(text, "--" + ".".join(keys)) if text.startswith(("{", "[")) else text
-    tree = names.expand(tree, keys) if keys[0] in ("model", "data") else tree
+    tree = names.expand(tree, keys) if keys[0] in ("model", "data") or kind_of(keys) else tree
     if tree == text:
         return text, _flat(names.scalar(text), keys)
     return tree if isinstance(tree, str) else json.dumps(tree), _flat(tree, keys)

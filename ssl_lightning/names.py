@@ -7,11 +7,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from .registry import Registry
+from .registry import Registry, UnknownName, did_you_mean
 
 CLASS_PATH = re.compile(r"[A-Za-z_]\w*(\.\w+)*\.[A-Z_]\w*")
 FILE = re.compile(r".*\.(ya?ml|json)")
 KINDS = {"model": "methods", "data": "datamodules"}
+LOGGERS = {
+    "csv": "ssl_lightning.loggers.CSV",
+    "tensorboard": "ssl_lightning.loggers.TensorBoard",
+    "wandb": "ssl_lightning.loggers.Wandb",
+}
 IMPLIED = ("init_args", "class_path", "dict_kwargs")
 """Keys that jsonargparse lets a user leave out."""
 
@@ -21,7 +26,7 @@ class UsageError(Exception):
 
 
 def kind_of(keys: Sequence[str]) -> str | None:
-    """The registry that a class at this place of the config comes from."""
+    """What a class at this place of the config is; short names of `methods`, `datamodules` and `encoders` are in their registry."""
     match [key for key in keys if key not in IMPLIED]:
         case ["model"]:
             return "methods"
@@ -29,11 +34,24 @@ def kind_of(keys: Sequence[str]) -> str | None:
             return "datamodules"
         case ["model", *_, last] if last == "encoder" or last.endswith("_encoder"):
             return "encoders"
+        case ["trainer", "logger"]:
+            return "loggers"
     return None
 
 
+def logger_path(name: str) -> str:
+    """The class path of a logger's short name.
+
+    Raises:
+        UnknownName: there is none of this name.
+    """
+    if name not in LOGGERS:
+        raise UnknownName(f"There is no logger {name!r}.{did_you_mean(name, LOGGERS)} Short names: {', '.join(LOGGERS)}.")
+    return LOGGERS[name]
+
+
 class Names:
-    """Replaces short names by class paths, wherever a method, datamodule or encoder is expected.
+    """Replaces short names by class paths, wherever a method, datamodule, encoder or logger is expected.
 
     Args:
         load: text of a config -> what it holds.
@@ -79,9 +97,12 @@ class Names:
 
         A name that is no registered encoder is one of timm's models: `resnet18` is `timm` with `name: resnet18`.
         """
-        registry = self.registries[kind]
         if CLASS_PATH.fullmatch(name) or name == "null":
             return name, {}
+        if kind == "loggers":  # `false` is none, and Lightning's go by the name of their class
+            is_short = isinstance(self.scalar(name), str) and name[:1].islower()
+            return logger_path(name) if is_short else name, {}
+        registry = self.registries[kind]
         if kind == "encoders" and name not in registry and ":" not in name:
             self.taken_for_timm.append(name)
             return registry.path("timm"), {"name": name}

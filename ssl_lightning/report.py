@@ -3,30 +3,37 @@
 from __future__ import annotations
 
 import json
-import platform
 import shutil
 import sys
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from pytorch_lightning import Callback
 from torch import Tensor, nn
 
 from .datamodule import SSLDataModule
-from .distributed import world_size
-from .evaluate import closing_row, format_table
+from .evaluate import Cell, closing_row, format_table
 from .export import load_encoder, save_encoder, write_card
+from .loggers import show
 from .plots import Curves, plot_closing, plot_curves, plot_embedding, plot_views
 from .probes.features import embed, sample
 from .progress import duration, rows_of, run_totals, speed_of
-from .run import folder_of, run_name
+from .run import folder_of, resolved, run_name
+from .sources import Source, labels_of
 
 UNTRAINED = "untrained.safetensors"
-PACKAGES = ("ssl-lightning", "torch", "torchvision", "pytorch-lightning", "timm", "scikit-learn")
 CURVES: tuple[Curves, ...] = ("loss", "probes", "collapse")
-Table = dict[str, dict[str, dict[str, float]]]
+Table = dict[str, dict[str, Cell]]
+
+
+class Closing(NamedTuple):
+    """The closing table of a labelled set, the split it was judged on, and that split's features [N, D] with labels [N]."""
+
+    table: Table
+    split: str
+    features: Tensor
+    labels: Tensor
 
 
 class Report(Callback):
@@ -71,6 +78,7 @@ class Report(Callback):
         if images and not path.exists():
             path.parent.mkdir(exist_ok=True)
             plot_views(images, path, pl_module.views.clean)
+            show(trainer, {"plots/views": path})
 
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
         self.close(trainer, pl_module)
@@ -85,52 +93,61 @@ class Report(Callback):
         folder = trainer.run_folder
         if not self.enabled or folder is None:
             return
-        tables: dict[str, Table] = {}
+        closing: dict[str, Closing] = {}
         data = trainer.datamodule
-        test: tuple[Tensor, Tensor] | None = None
         if isinstance(data, SSLDataModule):
-            for prefix, labelled in data.probed().items():
-                tables[prefix], features = self.table(trainer, pl_module, labelled, folder)
-                test = features if prefix == "" else test
+            closing = {prefix: self.compare(trainer, pl_module, labelled, folder) for prefix, labelled in data.probed().items()}
         if trainer.is_global_zero:
-            self.write(trainer, pl_module, folder, tables, test)
+            self.write(trainer, pl_module, folder, closing)
         trainer.strategy.barrier("report")
 
-    def table(self, trainer: Any, pl_module: Any, data: SSLDataModule, folder: Path) -> tuple[Table, tuple[Tensor, Tensor]]:
-        """The closing table of one labelled set, and the test part's features with labels."""
+    def compare(self, trainer: Any, pl_module: Any, data: SSLDataModule, folder: Path) -> Closing:
+        """The closing table of one labelled set; it is filled in on rank 0 alone."""
         networks: dict[str, nn.Module | None] = {"raw": None}
         if (folder / UNTRAINED).is_file():
             networks["untrained"] = load_encoder(folder / UNTRAINED, trust=[type(pl_module.backbone).__module__.partition(".")[0]])
         networks["pretrained"] = pl_module
+        train, judged, split = closing_splits(data)
+        index = sample(len(train), self.train_samples), sample(len(judged), self.test_samples)
+        labels = labels_of(train)[index[0]], labels_of(judged)[index[1]]
         table: Table = {}
         for row, network in networks.items():
-            parts = []
-            for source, most in ((data.training_split, self.train_samples), (data.split("test") or data.split("val"), self.test_samples)):
-                if source is None or source.labels is None:
-                    raise ValueError(f"{type(data).__name__} has no labelled test split.")
-                index = sample(len(source), most)
-                parts += [features_of(network, data, source, index, trainer, pl_module), source.labels[index]]
+            learned, features = (
+                features_of(network, data, source, chosen, trainer, pl_module)
+                for source, chosen in zip((train, judged), index, strict=True)
+            )
             if trainer.is_global_zero:
-                table[row] = closing_row(*parts, labels_per_class=self.labels_per_class, draws=self.draws)
-        return table, (parts[2], parts[3])
+                table[row] = closing_row(learned, labels[0], features, labels[1], labels_per_class=self.labels_per_class, draws=self.draws)
+        return Closing(table, split, features, labels[1])
 
-    def write(self, trainer: Any, pl_module: Any, folder: Path, tables: dict[str, Table], test: tuple[Tensor, Tensor] | None) -> None:
+    def write(self, trainer: Any, pl_module: Any, folder: Path, closing: dict[str, Closing]) -> None:
         """Files, pictures, and the last lines on the terminal."""
         plots = folder / "plots"
         plots.mkdir(exist_ok=True)
         rows = rows_of(trainer)
         for kind in CURVES:
             plot_curves(rows, plots / f"{kind}.png", kind)
-        if test is not None:
-            plot_embedding(*test, plots / "embedding.png", trainer.datamodule.class_names)
-        if "" in tables:
-            plot_closing(tables[""], plots / "closing.png")
-        summary = self.summary(trainer, rows, tables)
+        pictures: dict[str, Path] = {}
+        if own := closing.get(""):
+            pictures = {f"plots/{name}": plots / f"{name}.png" for name in ("embedding", "closing")}
+            plot_embedding(own.features, own.labels, pictures["plots/embedding"], trainer.datamodule.class_names)
+            plot_closing(own.table, pictures["plots/closing"])
+        cells = {
+            f"final/{prefix}{row}/{column}": cell
+            for prefix, each in closing.items()
+            for row, columns in each.table.items()
+            for column, cell in columns.items()
+        }
+        deviations = {f"{name}/std": cell["std"] for name, cell in cells.items() if cell["n"] > 1}
+        show(trainer, pictures, {**{name: cell["mean"] for name, cell in cells.items()}, **deviations})
+        summary = {**self.summary(trainer, rows), **cells}
         temporary = folder / ".summary.json.tmp"
         temporary.write_text(json.dumps(summary, indent=1))
         temporary.replace(folder / "summary.json")
         save_encoder(pl_module.backbone, folder / "encoder.safetensors", run=str(folder.name))
-        printed = "\n\n".join((f"{prefix.rstrip('/')}: " if prefix else "") + format_table(table) for prefix, table in tables.items())
+        printed = "\n\n".join(
+            (f"{prefix.rstrip('/')}: " if prefix else "") + format_table(each.table, each.split) for prefix, each in closing.items()
+        )
         lines = (
             "from ssl_lightning import View, load_encoder\n"
             f'encoder = load_encoder("{folder}")\n'
@@ -148,27 +165,35 @@ class Report(Callback):
         print(f"{summary['steps']:,} steps in {duration(summary['seconds'])}. Run folder: {folder}\n\n{lines}")
         sys.stdout.flush()
 
-    def summary(self, trainer: Any, rows: list[dict[str, float]], tables: dict[str, Table]) -> dict[str, Any]:
+    def summary(self, trainer: Any, rows: list[dict[str, float]]) -> dict[str, Any]:
         """The run in one flat dictionary: final values, size, speed, versions, hardware."""
         last: dict[str, Any] = {}
         for row in (*rows, *speed_of(trainer)):
             last.update({name: value for name, value in row.items() if name != "step"})
         seconds, samples = run_totals(trainer)
-        summary = {
+        return {
             **last,
             "steps": trainer.global_step,
             "seconds": round(seconds, 3),
             "samples_per_s": round(samples / max(seconds, 1e-9), 1),
-            "precision": str(trainer.precision),
-            "processes": world_size(),
-            **{f"versions/{name}": _version(name) for name in PACKAGES},
-            "versions/python": platform.python_version(),
-            "hardware/device": device_name(trainer.strategy.root_device),
-            "hardware/threads": torch.get_num_threads(),
+            **resolved(trainer),
         }
-        for prefix, table in tables.items():
-            summary.update({f"final/{prefix}{row}/{column}": cell for row, cells in table.items() for column, cell in cells.items()})
-        return summary
+
+
+def closing_splits(data: SSLDataModule) -> tuple[Source, Source, str]:
+    """The labelled samples that the closing table learns from, those it is judged on, and the latter's name: `test`, or, where
+    there is none with labels, `val`, from which nothing is learned then.
+
+    Raises:
+        ValueError: there are no labels to learn from or to judge by.
+    """
+    train, test = data.split("train"), data.split("test")
+    if train is not None and test is not None and test.labels is not None:
+        return train, test, "test"
+    splits = data.probe_splits()
+    if splits is None:
+        raise ValueError(f"{type(data).__name__} has no labelled splits to learn from and to judge by.")
+    return *splits, "val"
 
 
 def features_of(network: nn.Module | None, data: SSLDataModule, source: Any, index: Tensor, trainer: Any, pl_module: Any) -> Tensor:
@@ -177,19 +202,3 @@ def features_of(network: nn.Module | None, data: SSLDataModule, source: Any, ind
         return torch.cat([data.raw_features(data.fetch_clean(source, part)).float() for part in index.split(1024)])
     device = trainer.strategy.root_device
     return embed(network.to(device), data, source, index, device, trainer.precision_plugin.forward_context).cpu()
-
-
-def device_name(device: torch.device) -> str:
-    """What computes, in words: the accelerator's name, or the CPU's."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    path = Path("/proc/cpuinfo")
-    lines = path.read_text().splitlines() if path.is_file() else []
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.processor() or "cpu")
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "not installed"

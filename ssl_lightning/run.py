@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import platform
 import time
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import torch
+import yaml
 from pytorch_lightning import Callback
 
 from .checkpoint import find_newest, run_config
+from .distributed import world_size
+from .loggers import open_loggers, show
 from .metrics import Metrics
 from .record import class_path
 from .registry import Registry
 from .saving import Checkpoint
+
+PACKAGES = ("ssl-lightning", "torch", "torchvision", "pytorch-lightning", "timm", "scikit-learn")
 
 
 def short_name(group: str, value: Any) -> str:
@@ -45,9 +53,37 @@ def folder_of(checkpoint: str | Path) -> Path | None:
     return folder.parent if folder.name == "checkpoints" and (folder.parent / "config.yaml").is_file() else None
 
 
+def resolved(trainer: Any) -> dict[str, Any]:
+    """What a run is made on: precision, processes, versions, hardware."""
+    return {
+        "precision": str(trainer.precision),
+        "processes": world_size(),
+        **{f"versions/{name}": _version(name) for name in PACKAGES},
+        "versions/python": platform.python_version(),
+        "hardware/device": device_name(trainer.strategy.root_device),
+        "hardware/threads": torch.get_num_threads(),
+    }
+
+
+def device_name(device: torch.device) -> str:
+    """What computes, in words: the accelerator's name, or the CPU's."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    path = Path("/proc/cpuinfo")
+    lines = path.read_text().splitlines() if path.is_file() else []
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.processor() or "cpu")
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
+
+
 class RunFolder(Callback):
     """Makes `<root>/<method>-<data>/<time>`, or goes on in the folder whose newest whole checkpoint the run is resumed from,
-    and writes the complete `config.yaml`. The time is that of rank 0.
+    and writes the complete `config.yaml`. The time is that of rank 0. The loggers that write into the folder start here.
 
     From an older checkpoint a run branches off into a folder of its own, so that no folder holds two histories.
     """
@@ -69,6 +105,20 @@ class RunFolder(Callback):
         for callback in trainer.callbacks:
             if isinstance(callback, Metrics):
                 callback.open(self.path if trainer.is_global_zero else None)
+        if self.path:
+            open_loggers(trainer, self.path, {**yaml.safe_load(run_config(pl_module)), "resolved": resolved(trainer)})
+
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        if trainer.global_step and trainer.is_global_zero:
+            show(trainer, numbers={"trainer/resumed_from_step": trainer.global_step})
+
+    def on_validation_start(self, trainer: Any, pl_module: Any) -> None:
+        if trainer.state.fn != "fit":
+            checkpoint = trainer.ckpt_path
+            open_loggers(trainer, (checkpoint and folder_of(checkpoint)) or self.path or Path(trainer.default_root_dir))
+
+    def on_test_start(self, trainer: Any, pl_module: Any) -> None:
+        self.on_validation_start(trainer, pl_module)
 
     def _choose(self, trainer: Any, pl_module: Any) -> Path:
         resumed = folder_of(trainer.ckpt_path) if trainer.ckpt_path else None

@@ -21,6 +21,7 @@ from .checkpoint import AtomicIO
 from .datamodule import SSLDataModule
 from .distributed import leave
 from .evaluation import Evaluation
+from .loggers import InRunFolder, as_loggers
 from .metrics import Metrics
 from .probes.collapse import CollapseMonitor
 from .probes.knn import KNNProbe
@@ -97,7 +98,8 @@ class Trainer(pl.Trainer):
     - The standing callbacks (`STANDING`) are there; give your own instance of a class to configure it.
     - Without `max_epochs`, `max_steps` and `max_time` a run lasts the datamodule's `default_epochs`.
     - Checkpoints are atomic, and are read with `weights_only`.
-    - `logger=None` means none besides the run folder's `metrics.csv`; `log_every_n_steps` is 10.
+    - `logger=None` means none besides the run folder's `metrics.csv`; `"csv"`, `"tensorboard"`, `"wandb"` and lists of such
+      write into the run folder. `log_every_n_steps` is 10.
     """
 
     callbacks: list[Callback]
@@ -118,8 +120,7 @@ class Trainer(pl.Trainer):
             kwargs["max_epochs"] = 1  # until `fit` knows the datamodule
         if precision in ("auto", None):
             precision = best_precision(kwargs.get("accelerator") or "auto") if precision == "auto" else None
-        if kwargs.get("logger") is None:
-            kwargs["logger"] = False
+        kwargs["logger"] = False if kwargs.get("logger") is None else as_loggers(kwargs["logger"])
         if kwargs.get("default_root_dir") is None:
             kwargs["default_root_dir"] = "runs"
         if kwargs.get("log_every_n_steps") is None:
@@ -157,6 +158,11 @@ class Trainer(pl.Trainer):
         """The folder of the last `fit`; None before it."""
         return next((callback.path for callback in self.callbacks if isinstance(callback, RunFolder)), None)
 
+    @property
+    def log_dir(self) -> str:
+        """Where profilers and other callbacks write: the run folder, once there is one."""
+        return str(self.run_folder or self.default_root_dir)
+
     def fit(
         self,
         model: pl.LightningModule,
@@ -172,4 +178,7 @@ class Trainer(pl.Trainer):
             self.fit_loop.max_epochs = getattr(data, "default_epochs", 100)
         if isinstance(data, SSLDataModule):
             data.check_share(self.num_devices * self.num_nodes)  # before any further process is started
+        for logger in self.loggers:
+            if isinstance(logger, InRunFolder):
+                logger.folder = None  # of an earlier `fit`
         super().fit(model, train_dataloaders, val_dataloaders, datamodule, ckpt_path, weights_only)
