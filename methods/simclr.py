@@ -35,6 +35,7 @@ class SimCLR(SSLMethod):
     optimizer_specs: ClassVar = {
         "adamw": OptimizerSpec("adamw", lr=1e-3, weight_decay=1e-4, warmup_epochs=10),
         "sgd": OptimizerSpec("sgd", lr=0.3, weight_decay=1e-4, momentum=0.9, warmup_epochs=10),  # Section 2.2, LARS aside
+        "lars": OptimizerSpec("lars", lr=0.3, weight_decay=1e-6, momentum=0.9, warmup_epochs=10),  # Section 3, Default setting
     }
 
     def __init__(

@@ -12,7 +12,9 @@ from torch import Tensor, nn
 from torch.optim import SGD, AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-OptimizerName = Literal["adamw", "sgd"]
+from .lars import LARS
+
+OptimizerName = Literal["adamw", "sgd", "lars"]
 Schedule = Literal["cosine", "constant"]
 
 
@@ -21,11 +23,13 @@ class OptimizerSpec:
     """A paper's optimizer settings.
 
     Args:
-        name: "adamw" (arXiv 1711.05101) or "sgd" with momentum.
+        name: "adamw" (arXiv 1711.05101), "sgd" with momentum, or "lars" (arXiv 1708.03888), which does not adapt what has no
+            weight decay.
         lr: learning rate at a batch of `reference_batch`.
         weight_decay: of weights; biases, norms and what a module exempts have none, see `parameter_groups`.
         betas: AdamW's decay rates.
-        momentum: SGD's.
+        momentum: of SGD and LARS.
+        trust_coefficient: LARS's eta.
         reference_batch: the learning rate grows in proportion to batch / this (Goyal et al. 2017, arXiv 1706.02677);
             None: `lr` holds at any batch size.
         schedule: after the warm-up, "cosine" falls to zero (arXiv 1608.03983), "constant" stays.
@@ -40,6 +44,7 @@ class OptimizerSpec:
     weight_decay: float = 0.05
     betas: tuple[float, float] = (0.9, 0.999)
     momentum: float = 0.9
+    trust_coefficient: float = 1e-3
     reference_batch: int | None = 256
     schedule: Schedule = "cosine"
     warmup_epochs: float = 10.0
@@ -48,6 +53,8 @@ class OptimizerSpec:
         for field, known in (("name", get_args(OptimizerName)), ("schedule", get_args(Schedule))):
             if getattr(self, field) not in known:
                 raise ValueError(f"OptimizerSpec({field}={getattr(self, field)!r}) is unknown; choose from {', '.join(known)}.")
+        if not self.trust_coefficient > 0:
+            raise ValueError(f"OptimizerSpec(trust_coefficient={self.trust_coefficient}) must be positive.")
         for field in ("lr", "weight_decay", "warmup_epochs"):
             if not getattr(self, field) >= 0:
                 raise ValueError(f"OptimizerSpec({field}={getattr(self, field)}) must not be negative.")
@@ -73,18 +80,25 @@ class OptimizerSpec:
             total_steps: optimizer steps of the whole training.
             steps_an_epoch: optimizer steps of one pass over the data.
         """
-        groups, lr = parameter_groups(module, self.weight_decay), self.scaled_lr(batch_size)
-        optimizer: Optimizer
+        optimizer = self._optimizer(module, self.scaled_lr(batch_size))
+        warmup_steps = int(min(self.warmup_epochs * steps_an_epoch, total_steps / 10))
+        final = 0.0 if self.schedule == "cosine" else 1.0
+        factor = partial(warmup_cosine, warmup_steps=warmup_steps, total_steps=total_steps, final=final)
+        return optimizer, LambdaLR(optimizer, factor)
+
+    def _optimizer(self, module: nn.Module, lr: float) -> Optimizer:
+        if self.name == "lars":
+            groups = parameter_groups(module, self.weight_decay, adapt=False)
+            return LARS(groups, lr, momentum=self.momentum, trust_coefficient=self.trust_coefficient)
+        groups = parameter_groups(module, self.weight_decay)
+        optimizer: AdamW | SGD
         if self.name == "adamw":
             optimizer = AdamW(groups, lr=lr, betas=self.betas, fused=True)
         else:
             optimizer = SGD(groups, lr=lr, momentum=self.momentum, fused=True)
         # Lightning refuses to clip gradients for an optimizer that says it unscales them itself, even where nothing scales.
         optimizer._step_supports_amp_scaling = False
-        warmup_steps = int(min(self.warmup_epochs * steps_an_epoch, total_steps / 10))
-        final = 0.0 if self.schedule == "cosine" else 1.0
-        factor = partial(warmup_cosine, warmup_steps=warmup_steps, total_steps=total_steps, final=final)
-        return optimizer, LambdaLR(optimizer, factor)
+        return optimizer
 
 
 def warmup_cosine(step: int, warmup_steps: int, total_steps: int, final: float = 0.0) -> float:
@@ -99,11 +113,16 @@ def warmup_cosine(step: int, warmup_steps: int, total_steps: int, final: float =
     return final + (1 - final) * (1 + math.cos(math.pi * progress)) / 2
 
 
-def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+def parameter_groups(module: nn.Module, weight_decay: float, **without: Any) -> list[dict[str, Any]]:
     """The trainable parameters in two groups, with weight decay and without; each of them once.
 
     Without: biases and norms (one dimension or none), and what a submodule lists in `no_weight_decay`, names relative to
     it, as a method (timm's way) or as an attribute.
+
+    Args:
+        module: whose parameters to train.
+        weight_decay: of the first group.
+        without: further settings of the second group.
     """
     exempt = {id(parameter) for child in module.modules() for parameter in _listed(child)}
     decayed: list[Tensor] = []
@@ -111,7 +130,7 @@ def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, A
     for parameter in module.parameters():
         if parameter.requires_grad:
             (plain if parameter.ndim <= 1 or id(parameter) in exempt else decayed).append(parameter)
-    groups = ({"params": decayed, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0.0})
+    groups = ({"params": decayed, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0.0, **without})
     return [group for group in groups if group["params"]]
 
 

@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader
 
 from ssl_lightning.optim import OptimizerName, OptimizerSpec, parameter_groups, warmup_cosine
 
-NAMES: tuple[OptimizerName, ...] = ("adamw", "sgd")
+NAMES: tuple[OptimizerName, ...] = ("adamw", "sgd", "lars")
 
 
 class Net(nn.Module):
@@ -59,6 +59,18 @@ def test_every_trainable_parameter_is_in_one_group() -> None:
     net = Net()
     listed = [id(parameter) for group in parameter_groups(net, 0.1) for parameter in group["params"]]
     assert sorted(listed) == sorted(id(parameter) for parameter in net.parameters() if parameter.requires_grad)
+
+
+def test_settings_for_what_does_not_decay_reach_it_alone() -> None:
+    assert [group.get("adapt") for group in parameter_groups(Net(), 0.0, adapt=False)] == [None, False]
+
+
+def test_lars_adapts_what_may_decay_even_where_nothing_decays() -> None:
+    optimizer, _ = OptimizerSpec("lars", weight_decay=0.0).build(Net(), 8, 10, 10)
+    assert [(group["adapt"], {p.ndim > 1 for p in group["params"]}) for group in optimizer.param_groups] == [
+        (True, {True}),
+        (False, {True, False}),  # an exempted matrix among them
+    ]
 
 
 def test_groups_without_parameters_are_left_out() -> None:
@@ -108,16 +120,19 @@ def test_warm_up_takes_at_most_a_tenth_and_a_constant_rate_stays() -> None:
 def test_optimizers_are_those_of_the_paper(name: OptimizerName) -> None:
     """Equal to the plain formula of each, written out, for five steps with a weight and a bias."""
     spec = OptimizerSpec(
-        name, lr=0.1, weight_decay=0.2, betas=(0.8, 0.9), momentum=0.7, reference_batch=None, schedule="constant", warmup_epochs=0
-    )
+        name, lr=0.1, weight_decay=0.2, betas=(0.8, 0.9), momentum=0.7, trust_coefficient=0.03, reference_batch=None,
+        schedule="constant", warmup_epochs=0,
+    )  # fmt: skip
     layer = nn.Linear(3, 2).double()
     optimizer, _ = spec.build(layer, 1, 5, 1)
     state: list[list[Tensor]] = [[p.detach().clone(), torch.zeros_like(p), torch.zeros_like(p)] for p in layer.parameters()]
     for t in range(1, 6):
         for parameter, (value, m, v), decay in zip(layer.parameters(), state, (0.2, 0.0), strict=True):
             g = parameter.grad = torch.randn_like(parameter)
-            if name == "sgd":
-                m.mul_(0.7).add_(g + decay * value)
+            if name != "adamw":
+                u = g + decay * value
+                trust = 0.03 * value.norm() / u.norm() if name == "lars" and decay else 1.0
+                m.mul_(0.7).add_(trust * u)
                 value.sub_(0.1 * m)
             else:
                 m.mul_(0.8).add_(0.2 * g)
@@ -188,9 +203,10 @@ def test_settings_are_data() -> None:
 @pytest.mark.parametrize(
     ("field", "message"),
     [
-        ({"name": "adam"}, "name='adam'.*adamw, sgd"),
+        ({"name": "adam"}, "name='adam'.*adamw, sgd, lars"),
         ({"schedule": "step"}, "schedule='step'.*cosine, constant"),
         ({"lr": -1.0}, "lr=-1.0"),
+        ({"trust_coefficient": 0.0}, "trust_coefficient=0.0.*positive"),
         ({"reference_batch": 0}, "reference_batch=0"),
     ],
 )
