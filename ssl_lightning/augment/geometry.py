@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .operation import Operation, as_float, change_some, check_probability, spread
+from .operation import Operation, change_some, check_probability, spread
 
 TRIES = 10
 """Boxes drawn for a sample before the central one is taken, as in torchvision."""
@@ -103,8 +103,11 @@ class Crop(Operation):
     def boxes(self, key: Tensor, height: int | Tensor, width: int | Tensor) -> Tensor:
         """Keys [S] and the images' height and width (of all, or int64 [S]) -> int64 [S, 4]: top, left, height, width."""
 
-    def forward(self, x: Tensor, key: Tensor) -> Tensor:
-        return crop_and_resize(as_float(x), self.boxes(key, x.shape[-2], x.shape[-1]), self.size)
+    def numbers(self, key: Tensor, height: int, width: int) -> tuple[Tensor]:
+        return (self.boxes(key, height, width),)
+
+    def change(self, x: Tensor, *numbers: Tensor) -> Tensor:
+        return crop_and_resize(x, numbers[0], self.size)
 
 
 class RandomResizedCrop(Crop):
@@ -146,8 +149,11 @@ class HorizontalFlip(Operation):
         super().__init__()
         self.p = check_probability("HorizontalFlip", p)
 
-    def forward(self, x: Tensor, key: Tensor) -> Tensor:
-        return change_some(self.draw(key, 1)[:, 0] < self.p, as_float(x), lambda some: some.flip(-1))
+    def numbers(self, key: Tensor, height: int, width: int) -> tuple[Tensor]:
+        return (self.draw(key, 1)[:, 0] < self.p,)
+
+    def change(self, x: Tensor, *numbers: Tensor) -> Tensor:
+        return change_some(numbers[0], x, lambda some: some.flip(-1))
 
 
 def rotate_and_shear(x: Tensor, angle: Tensor, shear: Tensor) -> Tensor:
@@ -177,6 +183,9 @@ class Affine(Operation):
         super().__init__()
         self.degrees, self.shear = degrees, shear
 
-    def forward(self, x: Tensor, key: Tensor) -> Tensor:
+    def numbers(self, key: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
         angle, shear = self.draw(key, 2).unbind(1)
-        return rotate_and_shear(as_float(x), spread(-self.degrees, self.degrees, angle), spread(-self.shear, self.shear, shear))
+        return spread(-self.degrees, self.degrees, angle), spread(-self.shear, self.shear, shear)
+
+    def change(self, x: Tensor, *numbers: Tensor) -> Tensor:
+        return rotate_and_shear(x, *numbers)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import cast
 
-import torch
 from torch import Tensor, nn
 
 from ssl_lightning.types import Strength
@@ -19,9 +20,8 @@ SMALL = 64
 """Up to this side, in pixels, images are not blurred unless asked (arXiv 2002.05709, Appendix B.9)."""
 
 
-CHUNK_BYTES, CHUNK_SAMPLES = 3 << 18, 16
-"""A CPU works on this much at a time: temporaries of a whole batch go back to the system after each step, and their page faults
-were seen to double the time. Not fewer samples than that, since each chunk costs half a millisecond of calls."""
+CHUNK_BYTES = 3 << 18
+"""A CPU works on this much at a time, so that an image stays in its cache from the first operation to the last."""
 
 
 class Augmentation(nn.Module):
@@ -39,18 +39,38 @@ class Augmentation(nn.Module):
 
     def forward(self, x: Tensor, key: Tensor) -> Tensor:
         """Images [S, C, H, W], uint8 or floating in [0, 1], and keys [S] int64 -> float32 images [S, C, size, size]."""
-        chunk = max(CHUNK_SAMPLES, CHUNK_BYTES // (4 * x[0].numel())) if len(x) else 1
-        if x.device.type != "cpu" or len(x) <= chunk:
-            return self._run(x, key)
-        return torch.cat([self._run(some, keys) for some, keys in zip(x.split(chunk), key.split(chunk), strict=True)])
+        numbers = self._numbers(key, *x.shape[-2:])  # of all samples at once: these are many small calls
+        if x.device.type != "cpu" or len(x) == 0:
+            return self._run(x, numbers)
+        chunk = max(1, CHUNK_BYTES // (4 * x[0].numel()))
+        out = x.new_empty(0)
+        for start in range(0, len(x), chunk):
+            part = slice(start, start + chunk)
+            done = self._run(x[part], [[n[part] for n in some] for some in numbers])
+            if start == 0:
+                out = done.new_empty(len(x), *done.shape[1:])
+            out[part] = done
+        return out
 
-    def _run(self, x: Tensor, key: Tensor) -> Tensor:
-        x = as_float(x)
+    @property
+    def _ordered(self) -> Iterable[Operation]:
+        return cast("Iterable[Operation]", self.operations)
+
+    def _numbers(self, key: Tensor, height: int, width: int) -> list[Sequence[Tensor]]:
+        numbers: list[Sequence[Tensor]] = []
         seen: Counter[type] = Counter()
-        for operation in self.operations:
+        for operation in self._ordered:
             occurrence = seen[type(operation)]
-            x = operation(x, fold(key, occurrence) if occurrence else key)
+            numbers.append(operation.numbers(fold(key, occurrence) if occurrence else key, height, width))
             seen[type(operation)] += 1
+            if isinstance(operation, Crop):
+                height = width = operation.size
+        return numbers
+
+    def _run(self, x: Tensor, numbers: Sequence[Sequence[Tensor]]) -> Tensor:
+        x = as_float(x)
+        for operation, some in zip(self._ordered, numbers, strict=True):
+            x = operation.change(x, *some)
         return x
 
 

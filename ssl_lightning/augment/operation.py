@@ -20,8 +20,17 @@ class Operation(nn.Module, ABC):
     """
 
     @abstractmethod
+    def numbers(self, key: Tensor, height: int, width: int) -> tuple[Tensor, ...]:
+        """What is random about the samples of keys [S], whose images have this size: tensors [S, ...]."""
+
+    @abstractmethod
+    def change(self, x: Tensor, *numbers: Tensor) -> Tensor:
+        """float32 images [S, C, H, W] changed as `numbers` say. x may be overwritten: it is the operation's own."""
+
     def forward(self, x: Tensor, key: Tensor) -> Tensor:
         """Images [S, C, H, W], uint8 or floating in [0, 1], and keys [S] -> float32 images, x itself untouched."""
+        x = as_float(x)
+        return self.change(x, *self.numbers(key, x.shape[-2], x.shape[-1]))
 
     def draw(self, key: Tensor, n: int) -> Tensor:
         """This operation's own numbers for each sample: [S, n], uniform in [0, 1)."""
@@ -29,14 +38,15 @@ class Operation(nn.Module, ABC):
 
 
 def as_float(x: Tensor) -> Tensor:
-    """uint8 images [S, C, H, W] as float32 in [0, 1]; floating ones as float32.
+    """uint8 images [S, C, H, W] as float32 in [0, 1]; floating ones as float32; always a copy, contiguous.
 
     Raises:
         ValueError: x is no batch of images, or holds integers other than uint8.
     """
     if x.ndim != 4 or not (x.dtype == torch.uint8 or x.is_floating_point()):
         raise ValueError(f"Images must be uint8, or floating in [0, 1], of shape [S, C, H, W]; got {x.dtype} {list(x.shape)}.")
-    return x.float().div_(255) if x.dtype == torch.uint8 else x.float()
+    floating = x.to(torch.float32, copy=True, memory_format=torch.contiguous_format)
+    return floating.div_(255) if x.dtype == torch.uint8 else floating
 
 
 def spread(low: float, high: float, u: Tensor) -> Tensor:
@@ -55,22 +65,22 @@ def check_probability(owner: str, p: float) -> float:
     return p
 
 
-def change_some(chosen: Tensor, x: Tensor, change: Callable[..., Tensor], *parameters: Tensor) -> Tensor:
-    """`change(x, *parameters)` where a sample is chosen, x elsewhere.
+def change_some(chosen: Tensor, x: Tensor, change: Callable[..., Tensor], *numbers: Tensor) -> Tensor:
+    """`change(x, *numbers)` where a sample is chosen, x elsewhere; x may be overwritten.
 
     A CPU computes the chosen samples only; an accelerator computes all, since asking how many there are would make the host wait.
 
     Args:
         chosen: [S] bool.
         x: [S, C, H, W].
-        change: maps m images and their parameters to m images of the same shape.
-        parameters: tensors [S, ...], the numbers of each sample.
+        change: maps m images, which it may overwrite, and their numbers to m images of the same shape.
+        numbers: tensors [S, ...], the numbers of each sample.
     """
     if x.device.type != "cpu":
-        return torch.where(chosen[:, None, None, None], change(x, *parameters), x)
+        return torch.where(chosen[:, None, None, None], change(x.clone(), *numbers), x)
     picked = chosen.nonzero().squeeze(1)
     if len(picked) == len(x):
-        return change(x, *parameters)
+        return change(x, *numbers)
     if len(picked) == 0:
         return x
-    return x.index_copy(0, picked, change(x.index_select(0, picked), *(p.index_select(0, picked) for p in parameters)))
+    return x.index_copy_(0, picked, change(x.index_select(0, picked), *(n.index_select(0, picked) for n in numbers)))

@@ -49,21 +49,26 @@ def test_an_operation_treats_a_sample_alone_as_in_a_batch(name: str) -> None:
     assert torch.allclose(operation(x[some], key[some]), together[some], atol=1e-6)
 
 
-def test_a_sample_alone_is_as_in_a_batch_large_enough_to_be_worked_on_in_parts() -> None:
-    x, key = batch(200)
-    together = everything()(x, key)
-    for i in (0, 63, 64, 199):
-        assert torch.allclose(everything()(x[i : i + 1], key[i : i + 1])[0], together[i], atol=1e-5)
+@pytest.mark.parametrize(("count", "side"), [(200, 32), (17, 96), (2, 224)])
+def test_a_sample_alone_is_bit_for_bit_what_it_is_in_a_batch_that_is_worked_on_in_parts(count: int, side: int) -> None:
+    x, key = batch(count, 3, side, side)
+    augmentation = ImagePolicy(rotation=10.0, blur_p=0.5, solarize_p=0.3).build("strong_b", side)
+    together = augmentation(x, key)
+    for i in {0, 1, min(63, count - 1), min(64, count - 1), count - 1}:
+        assert torch.equal(augmentation(x[i : i + 1], key[i : i + 1])[0], together[i])
 
 
 @pytest.mark.parametrize("name", EVERYTHING)
 def test_an_operation_leaves_its_input_alone_and_takes_floats_as_well(name: str) -> None:
     operation = EVERYTHING[name]()
     x, key = batch(40)
-    floating = x / 255
-    before = floating.clone()
-    assert torch.allclose(operation(floating, key), operation(x, key), atol=1e-6)
-    assert torch.equal(floating, before)
+    for floating in (x / 255, (x / 255).to(memory_format=torch.channels_last), x[:1].expand_as(x) / 255):
+        before = floating.clone()
+        once = operation(floating, key)
+        assert torch.equal(floating, before)
+        assert torch.allclose(once, operation((floating * 255).round().byte(), key), atol=1e-6)
+        assert torch.allclose(once, Augmentation(operation)(floating, key), atol=1e-6)
+        assert torch.equal(floating, before)
 
 
 def test_each_key_gives_views_of_its_own_and_the_same_key_the_same() -> None:
