@@ -6,17 +6,16 @@ from typing import Any, ClassVar
 
 import torch
 from sklearn.datasets import load_digits
-from torch import nn
 
 from ssl_lightning.augment.image import ImagePolicy
-from ssl_lightning.datamodule import Split, SSLDataModule
+from ssl_lightning.datamodule import Split
+from ssl_lightning.images import ImageDataModule
 from ssl_lightning.sources import InMemory, Source, Subset, stratified_split
-from ssl_lightning.types import Strength
 
 TEST_SAMPLES = 397
 
 
-class Digits(SSLDataModule):
+class Digits(ImageDataModule):
     """Handwritten digits that come with scikit-learn: 1,797 grey images of 8x8, 10 classes, no download.
 
     1,400 train and 397 test samples, a stratified split fixed by seed 0; the live probes watch on 200 of the 1,400. Views are
@@ -25,29 +24,20 @@ class Digits(SSLDataModule):
 
     Args:
         image_size: side of a view in pixels; the 8x8 images are enlarged to it.
+        augmentation: changes to the recipe, by the names of the fields of `ImagePolicy`.
     """
 
     default_encoders: ClassVar[dict[str, dict[str, Any]]] = {"Encoder": {"class_path": "conv", "init_args": {"channels": 1}}}
     default_epochs = 100
-    serves_local = True
     class_names = tuple("0123456789")
+    channels = 1
+    policy = ImagePolicy(
+        crop_scale=(0.5, 1.0), flip=0.0, rotation=12.0, shear=10.0, jitter=(0.4, 0.4, 0.0, 0.0), grey_p=0.0, solarize_p=0.0,
+        mean=(0.306,), std=(0.376,),
+    )  # fmt: skip
 
-    def __init__(self, *, image_size: int = 16, batch_size: int = 128, **kwargs: Any) -> None:
-        super().__init__(batch_size=batch_size, **kwargs)
-        if image_size < 8:
-            raise ValueError(f"image_size={image_size} is smaller than the images; give 8 or more.")
-        self.image_size = image_size
-        self.policy = ImagePolicy(
-            crop_scale=(0.5, 1.0),
-            flip=0.0,
-            rotation=12.0,
-            shear=10.0,
-            jitter=(0.4, 0.4, 0.0, 0.0),
-            grey_p=0.0,
-            solarize_p=0.0,
-            mean=(0.306,),
-            std=(0.376,),
-        )
+    def __init__(self, *, image_size: int = 16, **kwargs: Any) -> None:
+        super().__init__(image_size=image_size, **kwargs)
 
     def source(self, split: Split) -> Source | None:
         if split == "val":
@@ -57,6 +47,3 @@ class Digits(SSLDataModule):
         target = torch.from_numpy(labels)
         train, test = stratified_split(target, TEST_SAMPLES)
         return Subset(InMemory(images, target), train if split == "train" else test)
-
-    def transform(self, strength: Strength, local_size: int | None = None) -> nn.Module:
-        return self.policy.build(strength, local_size or self.image_size, local=local_size is not None)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .encoders.conv import ConvEncoder as ConvEncoder
     from .encoders.timm import TimmEncoder as TimmEncoder
     from .export import load_encoder as load_encoder
+    from .images import ImageDataModule as ImageDataModule
     from .method import SSLMethod as SSLMethod
     from .trainer import Trainer as Trainer
     from .types import Batch as Batch
@@ -29,6 +30,7 @@ _PUBLIC = {
     "Batch": "types",
     "ConvEncoder": "encoders.conv",
     "Encoder": "encoder",
+    "ImageDataModule": "images",
     "SSLDataModule": "datamodule",
     "SSLMethod": "method",
     "Step": "types",

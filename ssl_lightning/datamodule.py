@@ -108,7 +108,7 @@ class SSLDataModule(Recorded, LightningDataModule):
 
     @classmethod
     def suited_encoders(cls, init_args: dict[str, Any]) -> dict[str, dict[str, Any]]:
-        """The default encoders for data that is built with these arguments."""
+        """The default encoders for data that is built with these arguments, defaults among them."""
         return cls.default_encoders
 
     # Splits.

@@ -67,6 +67,11 @@ def parameters(cls: type) -> dict[str, inspect.Parameter]:
     return found
 
 
+def argument_defaults(cls: type) -> dict[str, Any]:
+    """The defaults of the constructor's arguments."""
+    return {name: parameter.default for name, parameter in parameters(cls).items() if parameter.default is not parameter.empty}
+
+
 def _encoder(method: type, data: Any, chosen: dict[str, Any], names: Names) -> dict[str, Any] | None:
     parameter = parameters(method).get("encoder")
     if parameter is None:
@@ -76,7 +81,8 @@ def _encoder(method: type, data: Any, chosen: dict[str, Any], names: Names) -> d
             f"{chosen['model']} does not say what encoder it needs; annotate the argument: `encoder: Encoder` or `TokenEncoder`."
         )
     kind = "TokenEncoder" if "TokenEncoder" in str(parameter.annotation) else "Encoder"
-    default = names.expand(data.default_encoders.get(kind), ("model", "encoder"))
+    given = {key.removeprefix("data."): value for key, value in chosen.items() if key.startswith("data.")}
+    default = names.expand(data.suited_encoders(argument_defaults(data) | given).get(kind), ("model", "encoder"))
     path = chosen.get("model.encoder")
     if path is None and default is None:
         model, dataset = (names.registries[k].name_of(chosen[key]) for key, k in KINDS.items())

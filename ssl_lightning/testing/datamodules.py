@@ -11,6 +11,7 @@ import torch
 import yaml
 
 from ..datamodule import SSLDataModule
+from ..defaults import argument_defaults
 from ..encoder import Encoder, TokenEncoder
 from ..names import Names
 from ..record import config_of, rebuild
@@ -124,7 +125,7 @@ def refuses_views_it_has_not(kit: DataKit) -> None:
 def default_encoder_fits(kit: DataKit) -> None:
     """There is a default encoder; that of each kind builds, is of this kind, and takes the clean view."""
     names = Names(yaml.safe_load)
-    known = kit.cls.suited_encoders(kit.init_args)
+    known = kit.cls.suited_encoders(argument_defaults(kit.cls) | kit.init_args)
     assert known and known.keys() <= KINDS.keys(), f"default_encoders has the keys {sorted(known)}; give Encoder, TokenEncoder or both."
     for kind, short in known.items():
         config = names.expand(short, ("model", "encoder"))

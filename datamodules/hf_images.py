@@ -1,0 +1,172 @@
+"""Images that Hugging Face `datasets` reads: from the hub, a saved folder, or parquet files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ssl_lightning.datamodule import Split
+from ssl_lightning.images import PictureDataModule
+from ssl_lightning.picture_source import PictureSource
+from ssl_lightning.registry import did_you_mean
+from ssl_lightning.sources import Source
+
+ALIASES = {"val": ("val", "validation", "valid"), "test": ("test",)}
+"""What data sets call the splits."""
+
+
+class HFImages(PictureDataModule):
+    """Images of any size through Hugging Face datasets: a hub name, a saved folder, or parquet. Needs `ssl-lightning[hf]`.
+
+    Nothing is run that a data set brings along. Images stay encoded until their batch is made.
+
+    Args:
+        path: a name on the hub (`uoft-cs/cifar10`), a folder that `save_to_disk` wrote, a parquet file, or a folder of them.
+        name: of the data set's configuration, where it has several.
+        revision: of the data set on the hub: a tag, a branch or a commit.
+        split: to pretrain on; its labels, if there are any, teach the probes.
+        val_split: that the live probes are judged by; None takes `val` or `validation`, else a part of `split` is withheld.
+        test_split: of the closing table; None takes `test` where there is one.
+        image_column: that holds the images.
+        label_column: that holds the class of each; None takes `label` where there is one.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        *,
+        name: str | None = None,
+        revision: str | None = None,
+        split: str = "train",
+        val_split: str | None = None,
+        test_split: str | None = None,
+        image_column: str = "image",
+        label_column: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.path, self.name, self.revision = path, name, revision
+        self.named_splits: dict[str, str | None] = {"train": split, "val": val_split, "test": test_split}
+        self.image_column, self.label_column = image_column, label_column
+        self._all: Any = None
+
+    def prepare_data(self) -> None:
+        super().prepare_data()
+        self._load()
+
+    def source(self, split: Split) -> Source | None:
+        name = self._split_name(split)
+        if name is None:
+            return None
+        rows = self._load()[name]
+        image = self._column(rows, self.image_column, "image_column")
+        label = "label" if self.label_column is None and "label" in rows.column_names else self.label_column
+        labels = None
+        if label is not None:
+            labels = self._labels(rows, self._column(rows, label, "label_column"))
+        return Rows(rows, image, f"{self.path}, {name}", self.reading, labels, self.unreadable, self.max_unreadable)
+
+    def _split_name(self, split: Split) -> str | None:
+        there, named = list(self._load()), self.named_splits[split]
+        if named is None:
+            return next((alias for alias in ALIASES[split] if alias in there), None)
+        if named not in there:
+            raise ValueError(f"{self.path!r} has no split {named!r}.{did_you_mean(named, there)} There are {', '.join(there)}.")
+        return named
+
+    def _column(self, rows: Any, name: str, argument: str) -> str:
+        if name not in rows.column_names:
+            hint = did_you_mean(name, rows.column_names)
+            raise ValueError(f"{self.path!r} has no column {argument}={name!r}.{hint} There are {', '.join(rows.column_names)}.")
+        return name
+
+    def _labels(self, rows: Any, column: str) -> torch.Tensor:
+        """Class numbers; of classes that are no numbers, their places in alphabetical order over all splits."""
+        feature = rows.features[column]
+        if hasattr(feature, "names"):
+            self.class_names = tuple(feature.names)
+            return torch.as_tensor(rows[column][:])
+        values = rows[column][:]
+        if values and isinstance(values[0], (str, bool)):
+            names = sorted({str(value) for part in self._load().values() for value in part[column][:]})
+            self.class_names = tuple(names)
+            place = {name: number for number, name in enumerate(names)}
+            return torch.tensor([place[str(value)] for value in values])
+        if not all(isinstance(value, int) and value >= -1 for value in values):
+            raise ValueError(f"The column {column!r} of {self.path!r} holds no classes, which are names or numbers from 0.")
+        return torch.tensor(values)
+
+    def _load(self) -> Any:
+        """All splits by name."""
+        if self._all is None:
+            self._all = load(self.path, self.name, self.revision)
+        return self._all
+
+
+def load(path: str, name: str | None = None, revision: str | None = None) -> dict[str, Any]:
+    """The splits of a data set by name, memory-mapped.
+
+    Raises:
+        ValueError: `datasets` is not installed, or there is no such data set.
+    """
+    try:
+        import datasets
+    except ImportError as error:
+        raise ValueError("hf_images needs Hugging Face datasets: pip install 'ssl-lightning[hf]'.") from error
+    place = Path(path).expanduser()
+    if place.suffix == ".parquet" or any(place.glob("*.parquet")):
+        found = datasets.load_dataset("parquet", data_files=_parquet(place))
+    elif (place / "dataset_dict.json").is_file() or (place / "state.json").is_file():
+        found = datasets.load_from_disk(str(place))
+    elif place.exists():
+        raise ValueError(f"{path!r} is neither parquet nor a folder that `save_to_disk` wrote. For files of images: --data image_folder.")
+    else:
+        try:
+            found = datasets.load_dataset(path, name, revision=revision)
+        except (OSError, ValueError, RuntimeError) as error:
+            raise ValueError(f"Hugging Face datasets cannot load {path!r}: {type(error).__name__}: {error}") from error
+    return dict(found) if isinstance(found, dict) else {"train": found}
+
+
+def _parquet(place: Path) -> dict[str, list[str]]:
+    """Files by split: `train-00000-of-00002.parquet` is a part of `train`; a name without a known split counts as train."""
+    if not place.exists():
+        raise ValueError(f"There is no file {str(place)!r}.")
+    files = sorted(place.glob("*.parquet")) if place.is_dir() else [place]
+    known = {"train": ("train",), **ALIASES}
+    splits: dict[str, list[str]] = {split: [] for split in known}
+    for file in files:
+        split = next((split for split, aliases in known.items() if file.stem.split("-")[0] in aliases), "train")
+        splits[split].append(str(file))
+    return {split: parts for split, parts in splits.items() if parts}
+
+
+class Rows(PictureSource):
+    """The encoded images of a column.
+
+    Args:
+        rows: a `datasets.Dataset`.
+        column: of the images: what `datasets.Image` holds, or bytes.
+        title: what errors call the data set.
+    """
+
+    def __init__(self, rows: Any, column: str, title: str, *args: Any) -> None:
+        import datasets
+
+        if isinstance(rows.features[column], datasets.Image):
+            rows = rows.cast_column(column, datasets.Image(decode=False))
+        self.rows, self.column, self.title = rows.select_columns([column]), column, title
+        super().__init__(len(rows), *args)
+
+    def file(self, number: int) -> str | bytes:
+        value: Any = self.rows[number][self.column]
+        if isinstance(value, dict):
+            value = value.get("bytes") or value.get("path")
+        if not isinstance(value, (bytes, str)):
+            raise ValueError(f"{self.name(number)} holds no image in the column {self.column!r}, but {type(value).__name__}.")
+        return value
+
+    def name(self, number: int) -> str:
+        return f"row {number} of {self.title}"

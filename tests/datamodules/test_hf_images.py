@@ -1,0 +1,120 @@
+"""Images through Hugging Face datasets: parquet, saved folders, columns by name."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from ssl_lightning.datamodules.hf_images import HFImages
+from ssl_lightning.methods.simclr import SimCLR
+
+from ssl_lightning import ConvEncoder, Trainer
+from ssl_lightning.testing import check_datamodule
+
+datasets = pytest.importorskip("datasets")
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Parquet is converted into a cache, which is this test's own."""
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+
+
+def encoded(number: int, side: int = 40) -> bytes:
+    generator = np.random.default_rng(number)
+    pixels = generator.integers(0, 256, (side, side + number % 5, 3), dtype=np.uint8)
+    pixels[:, :, number % 3] //= 4  # a class is the colour that is dark
+    out = io.BytesIO()
+    Image.fromarray(pixels).save(out, "PNG")
+    return out.getvalue()
+
+
+def table(count: int, first: int = 0) -> dict[str, list[Any]]:
+    numbers = range(first, first + count)
+    return {"image": [{"bytes": encoded(number), "path": None} for number in numbers], "label": [number % 3 for number in numbers]}
+
+
+def features(**columns: Any) -> Any:
+    return datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=["red", "green", "blue"]), **columns})
+
+
+@pytest.fixture
+def parquet(tmp_path: Path) -> Path:
+    """A folder of parquet files as the hub has them: two parts of train, and a test split."""
+    folder = tmp_path / "colours"
+    folder.mkdir()
+    for name, count, first in (("train-00000-of-00002", 24, 0), ("train-00001-of-00002", 24, 24), ("test-00000-of-00001", 12, 48)):
+        datasets.Dataset.from_dict(table(count, first), features=features()).to_parquet(folder / f"{name}.parquet")
+    return folder
+
+
+def test_parquet_gives_its_images_labels_and_splits(parquet: Path) -> None:
+    data = HFImages(str(parquet), image_size=32, batch_size=8)
+    train, test = data.split("train"), data.split("test")
+    assert train is not None and test is not None and (len(train), len(test)) == (48, 12)
+    assert train.labels is not None and train.labels.tolist() == [number % 3 for number in range(48)]
+    assert data.class_names == ("red", "green", "blue")
+    clean = data.fetch_clean(train, torch.tensor([30, 2]))
+    assert clean.shape == (2, 3, 32, 32) and clean.dtype == torch.uint8
+    for place, number in enumerate((30, 2)):
+        whole = Image.open(io.BytesIO(encoded(number))).convert("RGB")
+        left = (whole.width - 40) // 2
+        expected = np.asarray(whole.crop((left, 0, left + 40, 40)).resize((32, 32), Image.Resampling.BILINEAR), dtype=int)
+        assert np.abs(clean[place].permute(1, 2, 0).numpy() - expected).max() <= 1
+
+
+def test_parquet_passes_the_conformance_kit(parquet: Path) -> None:
+    check_datamodule(HFImages, path=str(parquet), image_size=32)
+
+
+def test_a_saved_folder_is_read_too_and_one_data_set_is_a_train_split(parquet: Path, tmp_path: Path) -> None:
+    whole = datasets.Dataset.from_dict(table(20), features=features())
+    whole.save_to_disk(tmp_path / "one")
+    datasets.DatasetDict({"train": whole, "validation": whole.select(range(6))}).save_to_disk(tmp_path / "two")
+    one, two = HFImages(str(tmp_path / "one")), HFImages(str(tmp_path / "two"))
+    assert len(one.training_split) == 20 and one.split("test") is None and len(one.split("val") or ()) == 2  # withheld
+    assert len(two.split("val") or ()) == 6
+
+
+def test_columns_go_by_name_and_classes_may_be_words_or_missing(tmp_path: Path) -> None:
+    words = [["cat", "ant", "bee"][number % 3] for number in range(12)]
+    plain = {"photo": [encoded(number) for number in range(12)], "animal": words}
+    path = tmp_path / "animals.parquet"
+    datasets.Dataset.from_dict(plain).to_parquet(path)
+    data = HFImages(str(path), image_column="photo", label_column="animal")
+    assert data.training_split.labels is not None and data.training_split.labels.tolist() == [2, 0, 1] * 4
+    assert data.class_names == ("ant", "bee", "cat")
+    assert HFImages(str(path), image_column="photo").training_split.labels is None
+    assert data.fetch_clean(data.training_split, torch.arange(2)).shape == (2, 3, 224, 224)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"image_column": "imgae"}, "no column image_column='imgae'. Did you mean 'image'. There are image, label"),
+        ({"label_column": "labels"}, "no column label_column='labels'. Did you mean 'label'"),
+        ({"split": "trian"}, "no split 'trian'. Did you mean 'train'. There are train, test"),
+        ({"label_column": "image"}, "holds no classes"),
+    ],
+)
+def test_a_wrong_name_is_told_with_the_known_ones(parquet: Path, arguments: dict[str, str], message: str) -> None:
+    with pytest.raises(ValueError, match=message.replace(".", r".").replace("?", r"\?")):
+        HFImages(str(parquet), **arguments).split("train")
+
+
+def test_what_is_no_data_set_is_told(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"neither parquet nor a folder .* --data image_folder"):
+        HFImages(str(tmp_path)).prepare_data()
+    with pytest.raises(ValueError, match=r"There is no file .*nowhere\.parquet"):
+        HFImages(str(tmp_path / "nowhere.parquet")).prepare_data()
+
+
+def test_a_run_on_parquet_ends_with_a_closing_table(parquet: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    trainer = Trainer(max_epochs=1, accelerator="cpu", default_root_dir=tmp_path / "runs", enable_progress_bar=False)
+    trainer.fit(SimCLR(ConvEncoder(width=4)), datamodule=HFImages(str(parquet), image_size=32, batch_size=16, workers=1))
+    assert trainer.global_step == 3 and "pretrained encoder" in capsys.readouterr().out

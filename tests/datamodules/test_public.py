@@ -1,0 +1,147 @@
+"""The public sets are read from small files in their original formats."""
+
+from __future__ import annotations
+
+import pickle
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from ssl_lightning.datamodules.fashion_mnist import FashionMNIST
+from ssl_lightning.datamodules.public import CIFAR10, CIFAR100, MNIST, STL10, PublicImages
+
+from ssl_lightning.sources import InMemory, Subset
+from ssl_lightning.testing import check_datamodule
+
+COUNTS = {"train": 60, "test": 20, "unlabeled": 80}
+
+
+def pixels(split: str, side: int, channels: int) -> NDArray[np.uint8]:
+    """Images [N, C, H, W] of a split."""
+    return np.random.default_rng(COUNTS[split]).integers(0, 256, (COUNTS[split], channels, side, side), dtype=np.uint8)
+
+
+def classes(split: str) -> NDArray[np.uint8]:
+    return np.random.default_rng(7 + COUNTS[split]).permutation(np.arange(COUNTS[split]) % 10).astype(np.uint8)
+
+
+def write_mnist(folder: Path) -> None:
+    folder.mkdir(parents=True)
+    for split, name in (("train", "train"), ("test", "t10k")):
+        header = b"".join(value.to_bytes(4, "big") for value in (0x00000803, COUNTS[split], 28, 28))
+        (folder / f"{name}-images-idx3-ubyte").write_bytes(header + pixels(split, 28, 1).tobytes())
+        header = b"".join(value.to_bytes(4, "big") for value in (0x00000801, COUNTS[split]))
+        (folder / f"{name}-labels-idx1-ubyte").write_bytes(header + classes(split).tobytes())
+
+
+def write_cifar(folder: Path, files: dict[str, str], label: str, meta: str, key: str) -> None:
+    """`files`: name -> split; the images of a split are spread over its files in order."""
+    folder.mkdir(parents=True)
+    for split in ("train", "test"):
+        names = [name for name, of in files.items() if of == split]
+        parts = zip(names, np.split(pixels(split, 32, 3), len(names)), np.split(classes(split), len(names)), strict=True)
+        for name, images, labels in parts:
+            (folder / name).write_bytes(pickle.dumps({"data": images.reshape(len(images), -1), label: labels.tolist()}))
+    (folder / meta).write_bytes(pickle.dumps({key: [f"class {number}" for number in range(10)]}))
+
+
+def write_stl10(folder: Path) -> None:
+    folder.mkdir(parents=True)
+    for split in COUNTS:
+        columns_first = pixels(split, 96, 3).transpose(0, 1, 3, 2)
+        (folder / f"{split}_X.bin").write_bytes(np.ascontiguousarray(columns_first).tobytes())
+        if split != "unlabeled":
+            (folder / f"{split}_y.bin").write_bytes((classes(split) + 1).astype(np.uint8).tobytes())
+    (folder / "class_names.txt").write_text("\n".join("abcdefghij"))
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("data")
+    write_mnist(root / "MNIST" / "raw")
+    write_mnist(root / "FashionMNIST" / "raw")
+    batches = {**{f"data_batch_{number}": "train" for number in range(1, 6)}, "test_batch": "test"}
+    write_cifar(root / "cifar-10-batches-py", batches, "labels", "batches.meta", "label_names")
+    write_cifar(root / "cifar-100-python", {"train": "train", "test": "test"}, "fine_labels", "meta", "fine_label_names")
+    write_stl10(root / "stl10_binary")
+    return root
+
+
+@pytest.fixture(autouse=True)
+def no_checksums(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The files are ours: torchvision knows the checksums of the originals alone."""
+    for cls in (CIFAR10, CIFAR100, STL10):
+        for name in ("train_list", "test_list"):
+            monkeypatch.setattr(cls.reader, name, [[file, None] for file, *_ in getattr(cls.reader, name)])
+        if hasattr(cls.reader, "meta"):
+            monkeypatch.setattr(cls.reader, "meta", {**cls.reader.meta, "md5": None})
+
+
+SETS: list[tuple[type[PublicImages], int, int]] = [
+    (MNIST, 28, 1),
+    (FashionMNIST, 28, 1),
+    (CIFAR10, 32, 3),
+    (CIFAR100, 32, 3),
+    (STL10, 96, 3),
+]
+
+
+@pytest.mark.parametrize(("cls", "side", "channels"), SETS)
+def test_each_set_gives_the_pixels_and_labels_of_its_files(root: Path, cls: type[PublicImages], side: int, channels: int) -> None:
+    data = cls(str(root), download=False)
+    data.prepare_data()
+    for split in ("train", "test"):
+        source = data.split(split)  # type: ignore[arg-type]
+        assert source is not None and source.labels is not None and source.in_memory
+        assert torch.equal(source.fetch(torch.arange(len(source))), torch.from_numpy(pixels(split, side, channels)))
+        assert source.labels.tolist() == classes(split).tolist()
+    splits = data.probe_splits()
+    assert splits is not None and len(splits[0]) + len(splits[1]) == 60
+    assert data.class_names is None or len(data.class_names) == 10
+
+
+@pytest.mark.parametrize(("cls", "side", "channels"), SETS)
+def test_each_set_passes_the_conformance_kit(root: Path, cls: type[PublicImages], side: int, channels: int) -> None:
+    check_datamodule(cls, root=str(root), download=False, image_size=32)
+
+
+def test_stl10_pretrains_on_its_unlabelled_images_and_is_judged_on_the_labelled_ones(root: Path) -> None:
+    data = STL10(str(root), download=False)
+    assert data.training_split.labels is None
+    assert torch.equal(data.training_split.fetch(torch.arange(80)), torch.from_numpy(pixels("unlabeled", 96, 3)))
+    assert len(STL10(str(root), download=False, samples=30).training_split) == 30
+    splits, test = data.probe_splits(), data.split("test")
+    assert splits is not None and test is not None and [len(part) for part in (*splits, test)] == [52, 8, 20]
+    assert data.state_dict()["samples"] == 80
+
+
+@pytest.mark.parametrize(("cls", "expected"), [(MNIST, "MNIST/raw"), (CIFAR10, "cifar-10-batches-py"), (STL10, "stl10_binary")])
+def test_a_missing_set_is_named_with_where_it_was_looked_for(tmp_path: Path, cls: type[PublicImages], expected: str) -> None:
+    with pytest.raises(ValueError, match=f"There is no {cls.title} in root='{tmp_path}': expected {tmp_path}/{expected}.*download true"):
+        cls(str(tmp_path), download=False).split("train")
+
+
+def test_a_part_is_stratified_and_fixed_and_the_test_split_stays_whole(root: Path) -> None:
+    parts = [MNIST(str(root), download=False, samples=20, seed=seed).split("train") for seed in (0, 1)]
+    for part in parts:
+        assert isinstance(part, Subset) and part.labels is not None
+        assert Counter(part.labels.tolist()) == dict.fromkeys(range(10), 2)
+    assert parts[0].indices.equal(parts[1].indices)  # type: ignore[union-attr]
+    data = MNIST(str(root), download=False, samples=20)
+    assert len(data.training_split) == 20 and len(data.split("test") or ()) == 20
+    assert isinstance(MNIST(str(root), download=False, samples=60).split("train"), InMemory)
+    with pytest.raises(ValueError, match="samples=61 does not fit; MNIST has 60 samples to pretrain on"):
+        MNIST(str(root), download=False, samples=61).split("train")
+
+
+@pytest.mark.parametrize(("size", "stem"), [(32, True), (64, True), (96, False)])
+def test_the_default_encoder_suits_size_and_channels(size: int, stem: bool) -> None:
+    def init_args(cls: type[PublicImages]) -> dict[str, Any]:
+        return cls.suited_encoders({"image_size": size})["Encoder"]["init_args"]  # type: ignore[no-any-return]
+
+    assert init_args(CIFAR10) == {"name": "resnet18", "small_images": stem, "channels": 3}
+    assert init_args(MNIST)["channels"] == 1
