@@ -15,6 +15,7 @@ from lightning_fabric.loggers.logger import _DummyExperiment, rank_zero_experime
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger, WandbLogger
 from pytorch_lightning.utilities import rank_zero_only
 
+from .metrics import SECONDS_BETWEEN_WRITES
 from .names import logger_path
 
 ID_FILE = "wandb.json"
@@ -112,7 +113,8 @@ class Wandb(InRunFolder, WandbLogger):
     """Weights & Biases: one run, however often it is resumed, with its files in the run folder.
 
     Its id stands in the run folder's `wandb.json`. Without a login (`wandb login`, WANDB_API_KEY) the run is offline and
-    nothing is asked. What `validate` and `test` measure goes to the run's summary.
+    nothing is asked. A killed run keeps what was logged until a second before. What `validate` and `test` measure goes to the
+    run's summary.
 
     Args:
         project: of W&B; None takes WANDB_PROJECT, else `ssl-lightning`.
@@ -176,7 +178,11 @@ class Wandb(InRunFolder, WandbLogger):
         asked: Any = "offline" if self._offline else wandb.setup().settings.mode  # of WANDB_MODE, or `wandb offline`
         try:
             mode: Any = "offline" if asked == "online" and not wandb.login(prompt=False, verify=False) else asked
-            run = wandb.init(**options, mode=mode, settings=wandb.Settings(quiet=True, silent=mode == "offline"))
+            run = wandb.init(
+                **options,
+                mode=mode,
+                settings=wandb.Settings(quiet=True, silent=mode == "offline", x_transaction_log_flush_interval=SECONDS_BETWEEN_WRITES),
+            )
         except wandb.Error as error:
             raise ValueError(f"W&B does not start: {error}. With WANDB_MODE=offline it writes files, to be uploaded later.") from error
         run.define_metric("trainer/global_step")
