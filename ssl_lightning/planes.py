@@ -119,7 +119,7 @@ def from_numpy(file: str | Path | bytes, reading: Reading) -> Planes:
             raise ValueError(f"it holds an array of shape {list(values.shape)}, not [height, width] or [height, width, channels]")
         if values.dtype == bool:
             values = values.astype(np.uint8) * np.uint8(255)
-        return values.reshape(*values.shape[:2], -1) if values.ndim == 2 else values
+        return values[..., None] if values.ndim == 2 else values
 
     values = load()
     return Planes(load, values.shape, values.dtype, reading, deepest(values.dtype))

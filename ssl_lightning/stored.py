@@ -44,6 +44,8 @@ def open_image(data: bytes, reading: Reading) -> Image.Image:
         Image.MAX_IMAGE_PIXELS = reading.max_pixels
     try:
         return Image.open(io.BytesIO(data), formats=FORMATS)
+    except Image.DecompressionBombError:
+        raise ValueError(f"it says that it has more pixels than the limit of {reading.max_pixels:,} (max_pixels)") from None
     except UnidentifiedImageError:
         raise UnidentifiedImageError(f"it is no image that can be read here: it begins with {data[:12]!r}") from None
 
@@ -64,7 +66,7 @@ def orientation_of(image: Image.Image) -> int:
 def check_channels(found: int, channels: int) -> None:
     """Raises ValueError where a file's channels are not those asked for, nor can be turned into them (grey and RGB)."""
     if found != channels and {found, channels} != {1, 3}:
-        raise ValueError(f"it has {found} channels, and {channels} are asked for")
+        raise ValueError(f"it has {found} channel{'s' * (found != 1)}, not the {channels} asked for")
 
 
 def plain(image: Image.Image, channels: int) -> Image.Image:

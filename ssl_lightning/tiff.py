@@ -28,8 +28,11 @@ def from_tiff(data: bytes, reading: Reading) -> Stored:
     if samples > 1 and bits > 8:
         return _by_tifffile(data, reading)
     top = float(2**bits - 1) if bits <= 16 and DEEP.get(image.mode, np.uint16) == np.uint16 else None
-    if samples == 1 and reading.channels > 1 and image.n_frames == reading.channels:
-        return _pages(data, image, reading, top)
+    if samples == 1 and reading.channels > 1 and image.n_frames > 1:
+        if image.n_frames == reading.channels:
+            return _pages(data, image, reading, top)
+        if reading.channels != 3:
+            raise ValueError(f"it has {image.n_frames} pages, not the {reading.channels} asked for as channels")
     if image.mode in DEEP or reading.rescales:
         return from_image(data, image, reading, top)
     return EightBits(data, image, reading)
@@ -53,7 +56,7 @@ def _by_tifffile(data: bytes, reading: Reading) -> Planes:
         from tifffile import TiffFile
     except ImportError:
         raise ValueError(
-            "it is a TIFF of more than 4 channels or of more than 8 bits in colour, which takes tifffile: pip install 'ssl-lightning[tiff]'"
+            "only tifffile might read this TIFF (more than 4 channels, or more than 8 bits in colour): pip install 'ssl-lightning[tiff]'"
         ) from None
 
     def read() -> np.ndarray:
