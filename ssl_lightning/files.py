@@ -125,13 +125,14 @@ def _reopened(root: Path, cached: Path, fingerprint: str) -> FileList:
 
 
 def _no_folder(path: Path) -> OSError:
+    while not path.exists() and not path.parent.exists():
+        path = path.parent
     above = path.parent
-    while not above.exists():
-        path, above = above, above.parent
-    if path.exists():
-        return NotADirectoryError(f"{printable(path)} is a file, not a folder.")
+    for place in (path, above):
+        if place.exists() and not place.is_dir():
+            return NotADirectoryError(f"{printable(place)} is a file, not a folder.")
     try:
         near = did_you_mean(path.name, [entry.name for entry in above.iterdir()])
     except OSError:
         near = ""
-    return FileNotFoundError(f"There is no folder {path.name!r} in {printable(above)}.{near}")
+    return FileNotFoundError(f"There is no folder {printable(path.name)!r} in {printable(above)}.{near}")

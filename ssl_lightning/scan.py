@@ -54,10 +54,13 @@ def scan(root: Path, suffixes: frozenset[bytes]) -> Table:
     while waiting:
         folder, above = waiting.pop()
         path = os.path.join(base, folder)
-        state = os.stat(path)  # before its names, so that a change in between is seen next time
-        if (identity := (state.st_dev, state.st_ino)) in above:
-            continue
-        files, below = _entries(path, suffixes, others)
+        try:
+            state = os.stat(path)  # before its names, so that a change in between is seen next time
+            if (identity := (state.st_dev, state.st_ino)) in above:
+                continue
+            files, below = _entries(path, suffixes, others)
+        except PermissionError as error:
+            raise PermissionError(f"This user may not list the folder {printable(path)}.") from error
         names += b"".join(files)
         lengths.append(np.fromiter(map(len, files), np.int64, len(files)))
         folders += folder
@@ -81,21 +84,18 @@ def scan(root: Path, suffixes: frozenset[bytes]) -> Table:
 def _entries(path: bytes, suffixes: frozenset[bytes], others: Counter[bytes]) -> tuple[list[bytes], list[bytes]]:
     """The names of a folder's wanted files and of its folders, sorted. Counts the suffixes of its other files in `others`."""
     files, folders = [], []
-    try:
-        with os.scandir(path) as entries:
-            for entry in entries:
-                name = entry.name
-                if name.startswith(b".") or name in SKIPPED:
-                    continue
-                suffix = name[name.rfind(b".") :].lower()
-                if suffix in suffixes and not entry.is_dir(follow_symlinks=False):
-                    files.append(name)  # or a link, maybe a broken one: reading it tells
-                elif entry.is_dir():
-                    folders.append(name)
-                else:
-                    others[suffix if suffix.startswith(b".") else b""] += 1
-    except PermissionError as error:
-        raise PermissionError(f"This user may not list the folder {printable(path)}.") from error
+    with os.scandir(path) as entries:
+        for entry in entries:
+            name = entry.name
+            if name.startswith(b".") or name in SKIPPED:
+                continue
+            suffix = name[name.rfind(b".") :].lower()
+            if suffix in suffixes and not entry.is_dir(follow_symlinks=False):
+                files.append(name)  # or a link, maybe a broken one: reading it tells
+            elif entry.is_dir():
+                folders.append(name)
+            else:
+                others[suffix if suffix.startswith(b".") else b""] += 1
     return sorted(files), sorted(folders)
 
 
