@@ -82,6 +82,12 @@ class CLI(LightningCLI):
             "--seed_everything", type=int, default=self.seed_everything_default, help="The one seed of a run; the data takes it too."
         )
 
+    def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Lightning's, with the data before the model: what is wrong with it is told before an encoder is built."""
+        parser.add_lightning_class_args(Trainer, "trainer")
+        parser.add_lightning_class_args(SSLDataModule, "data", subclass_mode=True)
+        parser.add_lightning_class_args(SSLMethod, "model", subclass_mode=True)
+
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         for key, callback in STANDING.items():
             parser.add_lightning_class_args(callback, key)
