@@ -176,6 +176,7 @@ class Wandb(InRunFolder, WandbLogger):
         }
         del options["anonymous"]  # W&B no longer has it, and says so
         asked: Any = "offline" if self._offline else wandb.setup().settings.mode  # of WANDB_MODE, or `wandb offline`
+        asked = {"dryrun": "offline", "run": "online"}.get(asked, asked)  # older names
         try:
             mode: Any = "offline" if asked == "online" and not wandb.login(prompt=False, verify=False) else asked
             run = wandb.init(

@@ -77,6 +77,7 @@ def _quieten() -> None:
         "Total length of `list` across ranks is zero",
         ".*does not have many workers.*",
         ".*your dataloader is not resumable.*",
+        ".*smaller than the logging interval.*",
     ):
         warnings.filterwarnings("ignore", message)
 

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock
 
 import pytest
 import yaml
@@ -143,7 +144,7 @@ def fresh(run: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
             patch.delenv(name)
         patch.setenv("HOME", str(home))
         (pauses := tmp_path_factory.mktemp("pauses") / "pauses.py").write_text(PAUSES)
-        patch.setenv("PYTHONPATH", str(pauses.parent))
+        patch.setenv("PYTHONPATH", os.pathsep.join([str(pauses.parent), os.environ.get("PYTHONPATH", "")]))
         patch.chdir(work)
         runs = type(run)(tmp_path_factory.mktemp("loggers"))
     runs.work = work
@@ -224,7 +225,7 @@ def test_tensorboard_has_the_same_numbers_and_pictures(trained: Any) -> None:
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     events = accumulator.EventAccumulator(str(trained[0] / "tensorboard"))
     events.Reload()
-    assert {tag for tag in events.Tags()["scalars"] if tag != "epoch"} == METRICS | SPEED | FINAL
+    assert set(events.Tags()["scalars"]) == METRICS | SPEED | FINAL
     for (step, name), value in in_csv(trained[0] / "metrics.csv").items():
         assert value == pytest.approx({event.step: event.value for event in events.Scalars(name)}[step], rel=1e-6)
     assert set(events.Tags()["images"]) == PICTURES
@@ -288,6 +289,17 @@ def test_a_wandb_run_is_started_by_one_process_alone(tmp_path: Path, monkeypatch
     logger.experiment.log({"train/loss": 1.0})
     logger.finalize("success")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_each_fit_starts_a_wandb_run_of_its_own_in_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[Path] = []
+    monkeypatch.setattr(Wandb, "_start", lambda self, folder: started.append(folder) or MagicMock())
+    ours, folders = trainer(tmp_path, logger="wandb"), []
+    for _ in range(2):
+        ours.fit_loop.epoch_loop.max_steps = ours.global_step + 1
+        ours.fit(SimCLR(TinyEncoder()), datamodule=TinyImages())
+        folders.append(ours.run_folder)
+    assert started == folders and started[0] != started[1]
 
 
 def test_a_fast_dev_run_logs_nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,16 +15,19 @@ import torch
 import yaml
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 from ssl_lightning.methods.simclr import SimCLR
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 import ssl_lightning
-from ssl_lightning import load_encoder
+from ssl_lightning import load_encoder, report
+from ssl_lightning.datamodule import Split
 from ssl_lightning.evaluate import closing_row
 from ssl_lightning.probes.features import embed
 from ssl_lightning.probes.knn import KNNProbe
 from ssl_lightning.probes.linear import LinearProbe
 from ssl_lightning.record import rebuild
 from ssl_lightning.report import Report
+from ssl_lightning.sources import InMemory, Source, labels_of
 from ssl_lightning.testing import TinyEncoder, TinyImages
 from ssl_lightning.types import View
 
@@ -289,6 +292,66 @@ def test_data_with_a_second_labelled_set_gets_a_table_for_each(tmp_path: Path) -
     assert trainer.run_folder is not None
     summary = json.loads((trainer.run_folder / "summary.json").read_text())
     assert {"final/pretrained/knn", "final/bright/pretrained/knn", "final/bright/untrained/linear_10"} <= set(summary)
+
+
+class JudgedOnVal(TinyImages):
+    """No test split, and its validation samples are a part of the training samples."""
+
+    def source(self, split: Split) -> Source | None:
+        return super().source(split) if split == "train" else None
+
+
+class MostlyUnlabelled(TinyImages):
+    """Pretrains on samples of which most have no label."""
+
+    @property
+    def training_split(self) -> Source:
+        return InMemory(torch.randint(0, 256, (160, 1, 16, 16), generator=torch.Generator().manual_seed(0)).to(torch.uint8))
+
+
+def learned_from(monkeypatch: pytest.MonkeyPatch, data: TinyImages, root: Path) -> list[Tensor]:
+    """The features of the first row of the closing table: those learned from, their labels, those judged, theirs."""
+    seen: list[list[Tensor]] = []
+
+    def spy(*parts: Any, **kwargs: Any) -> Any:
+        seen.append(list(parts))
+        return closing_row(*parts, **kwargs)
+
+    monkeypatch.setattr(report, "closing_row", spy)
+    trainer = ssl_lightning.Trainer(
+        max_steps=1,
+        accelerator="cpu",
+        default_root_dir=str(root),
+        enable_progress_bar=False,
+        callbacks=[Report(draws=1, labels_per_class=2)],
+    )
+    trainer.fit(SimCLR(TinyEncoder()), datamodule=data)
+    return seen[0]
+
+
+def test_without_a_test_split_the_table_is_judged_on_samples_that_it_did_not_learn_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    learned, _, judged, _ = learned_from(monkeypatch, JudgedOnVal(samples=84), tmp_path)
+    assert len(learned) == 72 and len(judged) == 12
+    assert torch.cdist(learned, judged).min() > 0
+    assert "on the val split" in capsys.readouterr().out
+    (card,) = tmp_path.glob("*/*/encoder.md")
+    assert "on the val split" in card.read_text()
+
+
+def test_the_table_learns_from_the_labelled_samples_whatever_is_pretrained_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = MostlyUnlabelled(samples=32)
+    learned, labels, *_ = learned_from(monkeypatch, data, tmp_path)
+    train = data.split("train")
+    assert (
+        train is not None
+        and torch.equal(learned, data.raw_features(train.fetch(torch.arange(32))))
+        and torch.equal(labels, labels_of(train))
+    )
+    assert "on the test split" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("argument", ["train_samples", "test_samples", "labels_per_class", "draws"])
