@@ -95,13 +95,14 @@ def test_float32_keeps_to_the_formula_in_float64() -> None:
     assert_close([p.detach().double() for p in parameters], expected, rtol=1e-5, atol=1e-6)
 
 
-def test_bfloat16_weights_take_one_step_to_their_rounding() -> None:
-    """Lengths are taken in float32: in bfloat16 a sum of 4,096 equal squares would stop growing."""
-    parameter, exact = nn.Parameter(torch.full((64, 64), 0.5, dtype=torch.bfloat16)), 0.5 - 0.1 * 0.5
-    parameter.grad = torch.full_like(parameter, 3.0)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_weights_take_one_step_to_their_rounding(dtype: torch.dtype) -> None:
+    """Lengths are taken in float32: this gradient's is 192,000, beyond float16."""
+    parameter = nn.Parameter(torch.full((64, 64), 0.5, dtype=dtype))
+    parameter.grad = torch.full_like(parameter, 3000.0)
     LARS([parameter], 1.0, trust_coefficient=0.1).step()
-    assert parameter.dtype == torch.bfloat16
-    assert_close(parameter.detach().double(), torch.full((64, 64), exact, dtype=torch.float64), rtol=2**-8, atol=0)
+    assert parameter.dtype == dtype
+    assert_close(parameter.detach().double(), torch.full((64, 64), 0.45, dtype=torch.float64), rtol=2**-8, atol=0)
 
 
 def test_a_step_moves_a_weight_by_a_part_of_its_length_whatever_the_gradients() -> None:
@@ -147,7 +148,7 @@ def test_precisions_may_be_mixed_in_a_group() -> None:
     alone = weights(torch.float64)
     train(LARS(alone, 0.0, weight_decay=0.1), alone, range(5))
     mixed, others = weights(torch.float64), weights(torch.float32, seed=1)
-    optimizer = LARS([p for pair in zip(mixed, others, strict=True) for p in pair], 0.0, weight_decay=0.1)
+    optimizer = LARS([p for pair in zip(others, mixed, strict=True) for p in pair], 0.0, weight_decay=0.1)
     for step in range(5):
         give_gradients(others, step)
         train(optimizer, mixed, range(step, step + 1))
