@@ -65,6 +65,11 @@ class ImageDataModule(SSLDataModule):
     def local_size(self, spec: ViewSpec) -> int:
         return spec.local_size or max(8, round(self.image_size * LOCAL))
 
+    def as_pictures(self, x: Tensor) -> Tensor:
+        """Views [S, C, H, W] as one would look at them: in [0, 1], without the normalisation."""
+        mean, std = (torch.tensor(values)[:, None, None] for values in (self.recipe.mean, self.recipe.std))
+        return (x.float() * std + mean).clamp(0, 1)
+
     def raw_features(self, raw: Any) -> Tensor:
         """The pixels [S, D], of images above 32 pixels after their reduction to that size."""
         pixels: Tensor = self.transform("none")(raw, torch.zeros(len(raw), dtype=torch.int64))

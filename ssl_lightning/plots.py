@@ -59,10 +59,10 @@ def plot_curves(rows: Sequence[Row], path: str | Path, kind: Curves) -> bool:
 
 
 def plot_views(views: Sequence[Tensor], path: str | Path, clean: bool = False) -> None:
-    """A grid of what the method sees: one row a sample (the first 8), one column a view, each image stretched to its own range.
+    """A grid of what the method sees: one column a sample (the first 8), one row a view.
 
     Args:
-        views: images [S, C, H, W], one tensor a view; the sizes may differ.
+        views: images [S, C, H, W], one tensor a view; the sizes may differ. An image beyond [0, 1] is stretched to its own range.
         path: the PNG to write.
         clean: whether the last view is made by the test transform (`ViewSpec.clean`).
 
@@ -73,14 +73,15 @@ def plot_views(views: Sequence[Tensor], path: str | Path, clean: bool = False) -
         raise ValueError(f"plot_views draws batches of images [S, C, H, W], got shapes {[tuple(view.shape) for view in views]}.")
     samples = min(8, *(len(view) for view in views))
     figure = Figure(
-        figsize=(1.2 * len(views), 1.2 * samples + 0.5), dpi=120, layout=ConstrainedLayoutEngine(w_pad=0.03, h_pad=0.03, wspace=0, hspace=0)
+        figsize=(1.2 * samples + 0.5, 1.2 * len(views)), dpi=120, layout=ConstrainedLayoutEngine(w_pad=0.03, h_pad=0.03, wspace=0, hspace=0)
     )
-    grid = figure.subplots(samples, len(views), squeeze=False)
-    for column, view in enumerate(views):
-        grid[0, column].set_title("clean" if clean and column == len(views) - 1 else f"view {column + 1}", fontsize=10, color=INK)
-        for row in range(samples):
-            grid[row, column].imshow(_image(view[row]), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-            grid[row, column].set_axis_off()
+    grid = figure.subplots(len(views), samples, squeeze=False)
+    for row, view in enumerate(views):
+        for column in range(samples):
+            grid[row, column].imshow(_image(view[column]), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+            grid[row, column].set(xticks=[], yticks=[])
+            grid[row, column].spines[:].set_visible(False)
+        grid[row, 0].set_ylabel("clean" if clean and row == len(views) - 1 else f"view {row + 1}", fontsize=10, color=INK)
     _save(figure, path)
 
 
@@ -248,12 +249,13 @@ def _smooth(values: Points, reach: int) -> Points:
 
 
 def _image(image: Tensor) -> NDArray[np.float32]:
-    """[C, H, W] of any range -> [H, W, 3], or [H, W] where C is not 3, in 0 to 1."""
+    """[C, H, W] of any range -> [H, W, 3], or [H, W] where C is not 3, in 0 to 1; only what goes beyond that is stretched."""
     x = image.detach().float().cpu()
     x = x if len(x) == 3 else x.mean(dim=0, keepdim=True)
     x = x.nan_to_num()
     low, high = x.min(), x.max()
-    x = (x - low) / (high - low) if high > low else torch.full_like(x, 0.5)
+    if low < 0 or high > 1:
+        x = (x - low) / (high - low) if high > low else torch.full_like(x, 0.5)
     return x.permute(1, 2, 0).squeeze(2).numpy()
 
 

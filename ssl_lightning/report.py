@@ -74,7 +74,8 @@ class Report(Callback):
         if batch_idx or not self.enabled or not trainer.is_global_zero or not trainer.run_folder or not isinstance(batch, dict):
             return
         path = trainer.run_folder / "plots" / "views.png"
-        images = [view.x[:8].float().cpu() for view in batch.get("views", []) if view.x.ndim == 4]
+        shown = getattr(trainer.datamodule, "as_pictures", torch.Tensor.float)
+        images = [shown(view.x[:8].cpu()) for view in batch.get("views", []) if view.x.ndim == 4]
         if images and not path.exists():
             path.parent.mkdir(exist_ok=True)
             plot_views(images, path, pl_module.views.clean)

@@ -97,22 +97,23 @@ def test_a_loss_that_is_not_finite_is_said_in_words(tmp_path, drawn):
 
 @pytest.mark.parametrize("channels", [1, 2, 3])
 def test_views_of_any_range_and_size_fill_their_grid(channels, tmp_path, drawn):
-    views = [torch.randn(20, channels, 8, 8) * 50, torch.rand(20, channels, 5, 5), torch.zeros(20, channels, 8, 8)]
+    views = [torch.randn(20, channels, 8, 8) * 50, torch.full((20, channels, 5, 5), 0.3), torch.full((20, channels, 8, 8), -2.0)]
     plot_views(views, tmp_path / "a.png", clean=True)
-    assert is_drawn(tmp_path / "a.png", (432, 1212))
-    assert [axes.get_title() for axes in drawn[0].axes[:3]] == ["view 1", "view 2", "clean"]
+    assert is_drawn(tmp_path / "a.png", (1212, 432))
+    assert [axes.get_ylabel() for axes in drawn[0].axes[::8]] == ["view 1", "view 2", "clean"]
     images = [axes.images[0].get_array() for axes in drawn[0].axes]
     assert len(images) == 8 * 3
     assert images[0].shape == ((8, 8, 3) if channels == 3 else (8, 8))
-    assert images[0].min() == 0 and images[0].max() == 1 and (images[2] == 0.5).all()
+    assert images[0].min() == 0 and images[0].max() == 1 and (images[16] == 0.5).all()
+    assert np.allclose(images[8], 0.3), "what lies in [0, 1] is shown as it is"
 
 
-def test_a_row_shows_the_views_of_one_sample_and_pixels_stay_square(tmp_path, drawn):
+def test_a_column_shows_the_views_of_one_sample_and_pixels_stay_square(tmp_path, drawn):
     first = torch.zeros(2, 1, 2, 2)
     first[0, 0, 0, 1] = first[1, 0, 1, 0] = 1
     plot_views([first, first.flip(3)], tmp_path / "a.png")
     shown = [axes.images[0].get_array().tolist() for axes in drawn[0].axes]
-    assert shown == [[[0, 1], [0, 0]], [[1, 0], [0, 0]], [[0, 0], [1, 0]], [[0, 0], [0, 1]]]
+    assert shown == [[[0, 1], [0, 0]], [[0, 0], [1, 0]], [[1, 0], [0, 0]], [[0, 0], [0, 1]]]
     assert {axes.images[0].get_interpolation() for axes in drawn[0].axes} == {"nearest"}
 
 
