@@ -110,8 +110,10 @@ class Picture:
 
         Raises:
             UnreadablePicture: the file is damaged, or nothing says which of its values become 0 and 1.
-            ValueError: a box that is empty or reaches beyond the picture.
+            ValueError: a box that is empty or reaches beyond the picture, or not as many sizes as boxes.
         """
+        if len(boxes) != len(sizes):
+            raise ValueError(f"There are {len(boxes)} boxes and {len(sizes)} sizes: each box needs one.")
         places = [self._in_storage(box) for box in boxes]
         with self._reasons():
             views = self._stored.cut(places, sizes)

@@ -99,7 +99,7 @@ class EightBits:
 
     def cut(self, boxes: Sequence[Box], sizes: Sequence[int]) -> list[Tensor]:
         if self.jpeg and self.mode in ("L", "RGB") and self.reading.channels in (1, 3):
-            fits = min(min(height, width) // size for (_, _, height, width), size in zip(boxes, sizes, strict=True))
+            fits = min((min(height, width) // size for (_, _, height, width), size in zip(boxes, sizes, strict=True)), default=1)
             return self._cut_whole(boxes, sizes) if fits < 2 else self._cut_reduced(boxes, sizes, fits)
         image = open_image(self.data, self.reading)
         image.load()

@@ -293,7 +293,7 @@ def test_a_locked_folder_is_named_not_skipped():
         if not user:
             os.seteuid(65534)
         try:
-            with pytest.raises(PermissionError, match="This user may not list the folder .*a/locked"):
+            with pytest.raises(PermissionError, match=r"This user may not list the folder .*a/locked"):
                 list_files(folder, SUFFIXES, cache=None)
         finally:
             os.seteuid(user)

@@ -274,17 +274,26 @@ def test_a_picture_without_pixels_is_refused():
         Picture(png_of(0, 5), RGB)
 
 
-def test_damaged_exif_data_do_not_cost_the_picture():
-    data = encoded(photo(20, 30), "JPEG", exif=b"Exif\0\0II*\0\x08\0\0\0\xff\xff" + b"\x12\x01" * 9)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        assert Picture(data, RGB).cut([(0, 0, 20, 30)], [8])[0].shape == (3, 8, 8)
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
+@pytest.mark.parametrize("exif", [b"no header", b"II*\0\x08\0\0\0\xff\xff" + b"\x12\x01" * 9, b"II*\0\xff\xff\xff\xff"])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+def test_damaged_exif_data_do_not_cost_the_picture(kind, exif):
+    data = encoded(photo(20, 30), kind, exif=b"Exif\0\0" + exif)
+    assert Picture(data, RGB).cut([(0, 0, 20, 30)], [8])[0].shape == (3, 8, 8)
 
 
 @pytest.mark.parametrize("box", [(-1, 0, 5, 5), (0, 0, 21, 5), (0, 26, 5, 5), (0, 0, 0, 5)])
 def test_a_box_beyond_the_picture_is_the_callers_mistake(box):
     with pytest.raises(ValueError, match="not within") as caught:
         Picture(encoded(photo(20, 30)), RGB).cut([box], [8])
+    assert not isinstance(caught.value, UnreadablePicture)
+
+
+def test_each_box_needs_a_size():
+    picture = Picture(encoded(photo(20, 30), "JPEG"), RGB)
+    assert picture.cut([], []) == []
+    with pytest.raises(ValueError, match="There are 2 boxes and 1 sizes") as caught:
+        picture.cut([(0, 0, 5, 5)] * 2, [8])
     assert not isinstance(caught.value, UnreadablePicture)
 
 
