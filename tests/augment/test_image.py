@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ssl_lightning.augment.colour import ColorJitter, GaussianBlur, Greyscale, Normalize, Solarize
-from ssl_lightning.augment.geometry import Affine, HorizontalFlip, RandomResizedCrop, crop_and_resize
+from ssl_lightning.augment.geometry import Affine, CentralCrop, HorizontalFlip, RandomResizedCrop, crop_and_resize
 from ssl_lightning.augment.image import Augmentation, ImagePolicy
 from ssl_lightning.augment.operation import Operation
 from ssl_lightning.augment.random import fold, sample_keys
@@ -139,6 +139,19 @@ def test_a_local_view_takes_smaller_crops() -> None:
     policy = ImagePolicy(crop_scale=(0.4, 1.0), local_crop_scale=(0.1, 0.4))
     assert policy.build("strong", 32).operations[0].scale == (0.4, 1.0)
     assert policy.build("strong", 16, local=True).operations[0].scale == (0.1, 0.4)
+
+
+def test_a_crop_after_another_draws_its_boxes_for_what_the_first_leaves() -> None:
+    x, key = batch(20, 3, 90, 40)
+    first, second = CentralCrop(20), RandomResizedCrop(10, (0.5, 1.0))
+    assert torch.allclose(Augmentation(first, second)(x, key), second(first(x, key), key), atol=1e-6)
+
+
+def test_an_accelerator_makes_views_without_the_host_reading_a_value() -> None:
+    """The meta device has no values, so that whatever reads one raises."""
+    x, key = batch(4)
+    out = everything().to("meta")(x.to("meta"), key.to("meta"))
+    assert out.shape == (4, 3, 24, 24) and out.dtype == torch.float32
 
 
 @pytest.mark.parametrize("strength", get_args(Strength))
