@@ -114,6 +114,13 @@ def test_colour_png_of_16_bits_keeps_them_and_lies_on_white(colour, channels):
     assert windowed[0].dtype == np.float32 and (windowed[0] >= 0).all() and (windowed[0] <= 1).all()
 
 
+def test_percentiles_leave_transparency_out():
+    values = deep(20, 30, 2, top=3000)
+    values[..., 1] = 65535
+    high = values[..., 0].max()
+    expect(whole(png16(values, 4), 1, percentiles=(0, 100)), float32(values[..., :1] / high), atol=1e-3)
+
+
 def test_a_colour_png_of_16_bits_cut_short_is_refused():
     data = png16(deep(20, 30, 3), 2)
     with pytest.raises(UnreadablePicture, match=r"x: \w"):
