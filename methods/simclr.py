@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 import torch
 
-from ssl_lightning.distributed import gather, rank, row_counts
+from ssl_lightning.distributed import gather, rank
 from ssl_lightning.encoder import Encoder
 from ssl_lightning.heads import Norm, mlp
 from ssl_lightning.losses import nt_xent
@@ -56,6 +56,6 @@ class SimCLR(SSLMethod):
 
     def step(self, batch: Batch) -> Step:
         z = torch.stack([self.projector(self.encoder(view)) for view in batch["views"]], dim=1)  # [S, 2, D]
-        sizes = row_counts(z)
+        sizes = self.row_counts(z)
         z1, z2 = gather(z, sizes).unbind(dim=1)  # [G, D] each
         return {"loss": nt_xent(z1, z2, self.temperature, sizes, rank()), "embeddings": z[:, 0]}

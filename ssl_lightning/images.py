@@ -90,7 +90,8 @@ class PictureDataModule(ImageDataModule):
     """
 
     varying = True
-    policy = ImagePolicy(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+    policy = ImagePolicy(jitter=(0.8, 0.8, 0.8, 0.2), mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
+    """SimCLR's recipe for ImageNet (arXiv 2002.05709, Appendix A), normalised by ImageNet's mean and deviation."""
 
     def __init__(
         self,

@@ -25,7 +25,7 @@ def nt_xent(z1: Tensor, z2: Tensor, temperature: float, sizes: Sequence[int] | N
 
     With several processes, gather both views first. Each process then takes its own samples as anchors:
 
-        sizes = row_counts(z1)
+        sizes = row_counts(z1)  # of `SSLMethod`, which asks only where it must
         loss = nt_xent(gather(z1, sizes), gather(z2, sizes), temperature, sizes, rank())
 
     The sum over its anchors is scaled by W / 2G, W processes, so that the mean over processes, which is what

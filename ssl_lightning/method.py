@@ -13,6 +13,7 @@ from torch import Tensor
 from .augment.random import mix
 from .checkpoint import check_resume, record_run
 from .datamodule import SSLDataModule
+from .distributed import row_counts, world_size
 from .ema import EMA
 from .encoder import Encoder
 from .optim import OptimizerSpec
@@ -86,6 +87,12 @@ class SSLMethod(Recorded, LightningModule):
         return self.backbone(view)
 
     # What the framework does with it.
+
+    def row_counts(self, x: Tensor) -> list[int]:
+        """Rows of x, one a sample, that each process holds, in the order of ranks. A datamodule shares its batches out equally,
+        so that nothing need be asked; elsewhere the processes ask each other, and wait."""
+        data = getattr(self._trainer, "datamodule", None)
+        return [len(x)] * world_size() if isinstance(data, SSLDataModule) else row_counts(x)
 
     @property
     def teachers(self) -> list[EMA]:
