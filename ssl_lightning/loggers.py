@@ -185,7 +185,9 @@ class Wandb(InRunFolder, WandbLogger):
                 settings=wandb.Settings(quiet=True, silent=mode == "offline", x_transaction_log_flush_interval=SECONDS_BETWEEN_WRITES),
             )
         except wandb.Error as error:
-            raise ValueError(f"W&B does not start: {error}. With WANDB_MODE=offline it writes files, to be uploaded later.") from error
+            raise ValueError(
+                f"W&B does not start: {str(error).rstrip('.')}. With WANDB_MODE=offline it writes files, to be uploaded later."
+            ) from error
         run.define_metric("trainer/global_step")
         run.define_metric("*", step_metric="trainer/global_step", step_sync=True)
         self._own = True
