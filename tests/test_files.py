@@ -66,7 +66,15 @@ def test_the_order_does_not_depend_on_the_order_of_creation(tmp_path, root):
 
 
 @pytest.mark.parametrize(
-    "change", [("a/w.png", None), (None, "b/2.jpg"), ("a/x2.png", "a/x.png"), ("a/deep/x.png", "a/x.png"), ("a/2.jpg", "b/2.jpg")]
+    "change",
+    [
+        ("a/w.png", None),
+        (None, "b/2.jpg"),
+        ("a/x2.png", "a/x.png"),
+        ("a/deep/x.png", "a/x.png"),
+        ("a/2.jpg", "b/2.jpg"),
+        ("C/z.jpg", "B/z.jpg"),
+    ],
 )
 def test_the_fingerprint_changes_with_any_name(root, change):
     before = list_files(root, SUFFIXES).fingerprint
