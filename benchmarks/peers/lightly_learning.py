@@ -4,7 +4,8 @@
 
 Follows lightly's examples/pytorch_lightning/simclr.py: LightlyDataset.from_torch_dataset, SimCLRTransform, MultiViewCollate,
 SimCLRProjectionHead, NTXentLoss, one forward for each view. The transform has the settings of its
-docs/source/getting_started/benchmarks/cifar10_benchmark.py: `input_size=32, cj_strength=0.5, gaussian_blur=0`.
+docs/source/getting_started/benchmarks/cifar10_benchmark.py, `input_size=32, gaussian_blur=0` and `cj_strength=0.5`, or SimCLRTransform's
+default of 1.0 for the last.
 """
 
 from __future__ import annotations
@@ -80,7 +81,7 @@ def main(start_path: str, trained_path: str) -> None:
     pl.seed_everything(start["seed"], workers=True, verbose=False)
     torch.set_num_threads(start["threads"])
     mean, std = start["mean"], start["std"]
-    transform = SimCLRTransform(input_size=32, cj_strength=0.5, gaussian_blur=0, normalize={"mean": mean, "std": std})
+    transform = SimCLRTransform(input_size=32, cj_strength=start["strength"], gaussian_blur=0, normalize={"mean": mean, "std": std})
     images = FashionMNIST(start["root"], train=True)
     images.data, images.targets = images.data[start["index"]], images.targets[start["index"]]
     loader = DataLoader(
