@@ -11,11 +11,11 @@ from pytorch_lightning import LightningDataModule
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from .augment.random import fold, sample_keys
 from .record import Recorded
-from .sources import Source, Subset, Uncut, holdout
+from .sources import Numbers, Source, Subset, holdout
 from .stream import Draws, Fetch, Share, Stream, as_is, batches_done
-from .types import Batch, Strength, View, ViewSpec
+from .types import Batch, Strength, ViewSpec
+from .views import CleanViews, Fetched, Views
 
 Split = Literal["train", "val", "test"]
 
@@ -36,6 +36,8 @@ class SSLDataModule(Recorded, LightningDataModule):
         workers: processes that fetch; None takes none for data in memory, else one a core (at most 8).
         augment_on: `worker` augments where the data is fetched, `device` where the model is; `auto` takes `device` for data
             in memory or where there is an accelerator, else `worker`.
+        cache: `device` keeps all samples to pretrain on in the memory of the device, which then fetches each batch by its indices:
+            for data in memory that fits there, on an accelerator; `none` sends each batch.
         probe_sets: further labelled data sets to probe on, by name; their metrics are `probe/<name>/...`.
         predict_split: the split whose vectors `predict` writes.
     """
@@ -55,6 +57,7 @@ class SSLDataModule(Recorded, LightningDataModule):
         seed: int = 0,
         workers: int | None = None,
         augment_on: Literal["auto", "worker", "device"] = "auto",
+        cache: Literal["none", "device"] = "none",
         probe_sets: dict[str, SSLDataModule] | None = None,
         predict_split: Literal["train", "val", "test"] = "train",
     ) -> None:
@@ -63,15 +66,20 @@ class SSLDataModule(Recorded, LightningDataModule):
             raise ValueError(f"batch_size={batch_size} is too small; give at least 2.")
         if workers is not None and workers < 0:
             raise ValueError(f"workers={workers} is negative; give 0 or more.")
+        if cache not in ("none", "device"):
+            raise ValueError(f"cache={cache!r} is unknown; choose none or device.")
+        if cache == "device" and augment_on == "worker":
+            raise ValueError("cache=device leaves nothing to workers; leave out augment_on=worker.")
         self.batch_size = batch_size
         self.seed = seed
         self.workers = workers
-        self.augment_on = augment_on
+        self.augment_on, self.cache = augment_on, cache
         self.probe_sets = dict(probe_sets or {})
         self.predict_split = predict_split
         self.views: ViewSpec | None = None
         self.transforms: list[nn.Module] = []
         self._sources: dict[str, Source | None] = {}
+        self._resident: Source | None = None
         self._base = 0
         self._base_batches: int | None = None  # None until the loop's counters are restored
 
@@ -145,6 +153,7 @@ class SSLDataModule(Recorded, LightningDataModule):
     def setup(self, stage: str) -> None:
         self._base, self._base_batches = 0, None
         self._sources.clear()
+        self._resident = None
         if stage == "fit":
             self.check_share(self._world_size)
         if self.trainer is not None:
@@ -181,44 +190,25 @@ class SSLDataModule(Recorded, LightningDataModule):
                 f"{type(self).__name__} has {samples} training samples, fewer than batch_size={self.batch_size}; "
                 f"set --data.batch_size {max(2, samples)} or less."
             )
+        if self.cache == "device" and not self.training_split.in_memory:
+            raise ValueError(f"cache=device keeps data that is in memory; {type(self).__name__} reads it from files. Leave it out.")
 
     def local_size(self, spec: ViewSpec) -> int | None:
         """The side of a local crop: what the method asked for; a datamodule that serves local views may choose."""
         return spec.local_size
 
-    def cut(self, fetched: dict[str, Any]) -> dict[str, Any]:
-        """A fetched batch whose samples vary in size -> one with `cuts`, what each view takes of them; any other as it is."""
-        raw = fetched["raw"]
-        if not isinstance(raw, Uncut):
-            return fetched
-        key = sample_keys(self.seed, fetched["pass"], fetched["index"])
-        cuts = raw.cut(self.transforms, [fold(key, number) for number in range(len(self.transforms))])
-        return {**{name: value for name, value in fetched.items() if name != "raw"}, "cuts": cuts}
+    @property
+    def maker(self) -> Views:
+        """What makes views of fetched samples."""
+        return Views(self.transforms, self.seed)
 
-    def make_batch(self, fetched: dict[str, Any]) -> Batch:
+    def make_batch(self, fetched: Fetched) -> Batch:
         """A fetched batch of raw samples -> the `Batch` of views, wherever it is."""
-        if "cuts" not in fetched:
-            fetched = self.cut(fetched)
-        index = fetched["index"]
-        cuts = fetched.get("cuts") or [fetched["raw"]] * len(self.transforms)
-        for transform in self.transforms:
-            transform.to(index.device)  # their constants; moves nothing after the first batch
-        key = sample_keys(self.seed, fetched["pass"], index)
-        views = [View(transform(cuts[number], fold(key, number))) for number, transform in enumerate(self.transforms)]
-        batch: Batch = {"views": views, "index": index, "key": key}
-        if "label" in fetched:
-            batch["label"] = fetched["label"]
-        return batch
+        return self.maker.batch(fetched)
 
     def fetch_clean(self, source: Source, index: Tensor) -> Any:
-        """Raw samples [S] as the test transform takes them; it draws no numbers, and its keys are 0."""
-        return self._clean_cut(source.fetch(index), len(index))
-
-    def _clean_cut(self, raw: Any, count: int) -> Any:
-        return raw.cut([self.transform("none")], [torch.zeros(count, dtype=torch.int64)])[0] if isinstance(raw, Uncut) else raw
-
-    def _mark_clean(self, fetched: dict[str, Any]) -> dict[str, Any]:
-        return {**fetched, "raw": self._clean_cut(fetched["raw"], len(fetched["index"])), "clean": True}
+        """Raw samples [S] as the test transform takes them."""
+        return CleanViews(self.transform("none")).cut(source.fetch(index), len(index))
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
         if device.type == "cpu":  # where the loaders make it; Lightning would walk through it to find that out
@@ -228,10 +218,10 @@ class SSLDataModule(Recorded, LightningDataModule):
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         if not (isinstance(batch, dict) and ("raw" in batch or "cuts" in batch)):
             return batch
-        if batch.pop("clean", False):
-            key = torch.zeros_like(batch["index"])
-            clean = View(self._clean.to(key.device)(batch.pop("raw"), key))
-            return {**batch, "views": [clean], "key": key}
+        if "clean" in batch:
+            return self._clean.batch(batch)
+        if self._resident is not None:
+            batch = {**batch, "raw": self._resident.fetch(batch["index"])}
         return self.make_batch(batch)
 
     @property
@@ -254,10 +244,13 @@ class SSLDataModule(Recorded, LightningDataModule):
 
     def _make_loader(self) -> Iterable[Any]:
         train = self.training_split
+        if self.cache == "device":
+            self._resident = train.to(self.trainer.strategy.root_device if self.trainer is not None else torch.device("cpu"))
+            train = Numbers(train)
         self._base, self._base_batches = self.position, batches_done(self.trainer)
         rank = self.trainer.global_rank if self.trainer is not None else 0
         draws = Draws(len(train), self.seed, self._base, self.batch_size, rank, self._world_size)
-        return self._loader(Fetch(train, self.make_batch if self.in_workers else self.cut), draws)
+        return self._loader(Fetch(train, self.maker.batch if self.in_workers else self.maker.cut), draws)
 
     def _loader(self, dataset: Fetch, draws: Iterable[list[int]]) -> DataLoader[Any]:
         workers = self.workers
@@ -278,11 +271,11 @@ class SSLDataModule(Recorded, LightningDataModule):
             raise ValueError(f"{type(self).__name__} has no {split} split.")
         if len(source) < self._world_size:
             raise ValueError(f"The {split} split has {len(source)} samples, fewer than the {self._world_size} processes.")
-        self._clean = self.transform("none")
+        self._clean = CleanViews(self.transform("none"))
         rank = self.trainer.global_rank if self.trainer is not None else 0
         mine = range(rank, len(source), self._world_size)
         batches = [list(mine[start : start + self.batch_size]) for start in range(0, len(mine), self.batch_size)]
-        return [Share(self._loader(Fetch(source, self._mark_clean), batches))]
+        return [Share(self._loader(Fetch(source, self._clean.prepare), batches))]
 
     def val_dataloader(self) -> list[Share]:
         """The validation split for `validate`. In `fit` there is none: probes watch the run, at their own pace."""

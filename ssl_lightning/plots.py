@@ -134,18 +134,19 @@ def plot_embedding(
     _save(figure, path)
 
 
-def plot_closing(final: dict[str, dict[str, Cell]], path: str | Path) -> None:
+def plot_closing(final: dict[str, dict[str, Cell]], path: str | Path, split: str = "test") -> None:
     """The closing table as bars, with the deviation over the draws of labels.
 
     Args:
         final: rows of `closing_row` under `raw`, `untrained` and `pretrained`; a row may be missing.
         path: the PNG to write.
+        split: that they were judged on.
     """
     columns = column_titles(final)
     rows = [row for row in ROWS if row in final]
     figure = Figure(figsize=(8, 4.5), dpi=120, layout="constrained")
     axes = figure.subplots()
-    _dress(axes, "What the features are worth: test accuracy", y="accuracy (%)")
+    _dress(axes, f"What the features are worth: accuracy on the {split} split", y="accuracy (%)")
     width = 0.84 / len(rows)
     for number, row in enumerate(rows):
         cells = [final[row][column] for column in columns]

@@ -129,10 +129,12 @@ class Report(Callback):
         for kind in CURVES:
             plot_curves(rows, plots / f"{kind}.png", kind)
         pictures: dict[str, Path] = {}
-        if own := closing.get(""):
-            pictures = {f"plots/{name}": plots / f"{name}.png" for name in ("embedding", "closing")}
-            plot_embedding(own.features, own.labels, pictures["plots/embedding"], trainer.datamodule.class_names)
-            plot_closing(own.table, pictures["plots/closing"])
+        for prefix, each in closing.items():
+            of_set = {kind: f"{prefix.replace('/', '-')}{kind}" for kind in ("embedding", "closing")}
+            pictures.update({f"plots/{name}": plots / f"{name}.png" for name in of_set.values()})
+            class_names = trainer.datamodule.probed()[prefix].class_names
+            plot_embedding(each.features, each.labels, plots / f"{of_set['embedding']}.png", class_names)
+            plot_closing(each.table, plots / f"{of_set['closing']}.png", each.split)
         cells = {
             f"final/{prefix}{row}/{column}": cell
             for prefix, each in closing.items()

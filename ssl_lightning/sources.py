@@ -31,6 +31,14 @@ class Source(ABC):
         """index [S] -> the raw samples, as the datamodule's transform takes them (uint8 images [S, C, H, W], ...), or
         `Uncut`."""
 
+    def to(self, device: torch.device) -> Source:
+        """The same samples on a device, which fetches them by indices there; labels stay.
+
+        Raises:
+            ValueError: they are not in memory.
+        """
+        raise ValueError(f"{type(self).__name__} reads samples when they are asked for: only data in memory can lie on the device.")
+
 
 class Uncut(ABC):
     """Fetched samples of varying size, opened and not yet read. What the views take of them is cut to equal sizes where they
@@ -78,13 +86,16 @@ class InMemory(Source):
     def fetch(self, index: Tensor) -> Tensor:
         return self.samples[index]
 
+    def to(self, device: torch.device) -> Source:
+        return InMemory(self.samples.to(device), self.labels)
+
 
 class Subset(Source):
     """The samples `indices` [M] of another source."""
 
     def __init__(self, source: Source, indices: Tensor) -> None:
         self.source, self.indices = source, indices
-        self.labels = None if source.labels is None else source.labels[indices]
+        self.labels = None if source.labels is None else source.labels[indices.cpu()]
         self.in_memory = source.in_memory
         self.fingerprint = source.fingerprint
 
@@ -93,6 +104,24 @@ class Subset(Source):
 
     def fetch(self, index: Tensor) -> Any:
         return self.source.fetch(self.indices[index])
+
+    def to(self, device: torch.device) -> Source:
+        return Subset(self.source.to(device), self.indices.to(device))
+
+
+class Numbers(Source):
+    """Stands for the samples of a source that lie on the device: what is fetched are their indices."""
+
+    in_memory = True
+
+    def __init__(self, source: Source) -> None:
+        self.count, self.labels, self.fingerprint = len(source), source.labels, source.fingerprint
+
+    def __len__(self) -> int:
+        return self.count
+
+    def fetch(self, index: Tensor) -> Tensor:
+        return index
 
 
 def stratified_split(labels: Tensor, second: int, seed: int = 0) -> tuple[Tensor, Tensor]:

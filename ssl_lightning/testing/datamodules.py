@@ -144,9 +144,9 @@ def raw_features_are_numbers(kit: DataKit) -> None:
 
 
 def it_travels_to_workers(kit: DataKit) -> None:
-    """Its transforms and config survive pickling, as workers and checkpoints need."""
+    """Its samples, transforms and config survive pickling, as workers and checkpoints need."""
     data = kit.data()
-    pickle.loads(pickle.dumps(data.transforms))
+    pickle.loads(pickle.dumps((data.training_split, data.maker)))
     rebuild(config_of(data), trust=[kit.cls.__module__.partition(".")[0]])
 
 
