@@ -9,7 +9,7 @@ import torch
 
 from ssl_lightning.datamodule import Split
 from ssl_lightning.images import PictureDataModule
-from ssl_lightning.picture_source import PictureSource
+from ssl_lightning.pictures.source import PictureSource
 from ssl_lightning.registry import did_you_mean
 from ssl_lightning.sources import Source
 

@@ -10,12 +10,12 @@ import numpy as np
 import torch
 
 from ssl_lightning.datamodule import Split
-from ssl_lightning.files import FileList, FirstFolders, list_files
+from ssl_lightning.files.file_list import FileList, FirstFolders, list_files
+from ssl_lightning.files.scan import printable
 from ssl_lightning.images import PictureDataModule
-from ssl_lightning.picture_source import PictureSource
-from ssl_lightning.pictures import SUFFIXES
+from ssl_lightning.pictures.picture import SUFFIXES
+from ssl_lightning.pictures.source import PictureSource
 from ssl_lightning.registry import did_you_mean
-from ssl_lightning.scan import printable
 from ssl_lightning.sources import Source
 
 NAMES: dict[str, tuple[str, ...]] = {

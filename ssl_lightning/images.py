@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from .augment.image import SMALL, ImagePolicy
 from .datamodule import SSLDataModule
-from .picture_source import PictureSource
-from .pictures import Reading
+from .pictures.picture import Reading
+from .pictures.source import PictureSource
 from .registry import did_you_mean
 from .sources import Source, Subset
 from .types import Strength, ViewSpec

@@ -19,8 +19,8 @@ from torch.utils.data import DataLoader
 from ssl_lightning import ConvEncoder, Trainer, ViewSpec
 from ssl_lightning.augment.random import fold, sample_keys
 from ssl_lightning.cli import main
-from ssl_lightning.picture_source import PictureSource
-from ssl_lightning.pictures import UnreadablePicture
+from ssl_lightning.pictures.picture import UnreadablePicture
+from ssl_lightning.pictures.source import PictureSource
 from ssl_lightning.probes.knn import KNNProbe
 from ssl_lightning.probes.linear import LinearProbe
 from ssl_lightning.report import Report
