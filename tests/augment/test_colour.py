@@ -121,10 +121,11 @@ def test_blur_takes_its_width_from_its_range_and_its_filter_from_the_image(monke
     assert (sigma.sort().values - torch.linspace(0.1, 2.0, len(sigma))).abs().max() < 0.1
 
 
-def test_solarize_equals_torchvisions_at_its_rate() -> None:
+@pytest.mark.parametrize("threshold", [0.5, 1.0])
+def test_solarize_equals_torchvisions_at_its_rate(threshold: float) -> None:
     x = pictures()[:1].expand(DRAWS, -1, -1, -1)
-    out = Solarize(0.5, p=0.2)(x, KEYS)
-    inverted = (out == functional.solarize(x[:1], 0.5)).all((1, 2, 3))
+    out = Solarize(threshold, p=0.2)(x, KEYS)
+    inverted = (out == functional.solarize(x[:1], threshold)).all((1, 2, 3))
     assert (inverted | (out == x).all((1, 2, 3))).all()
     assert float(inverted.float().mean()) == pytest.approx(0.2, abs=0.03)
 
