@@ -9,8 +9,10 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from ssl_lightning.cli import main
 
@@ -23,8 +25,8 @@ LINES = [line.partition("  #")[0].strip() for kind, code in BLOCKS if kind == "b
 COMMANDS = [command.strip() for line in LINES for command in line.split("&&")]
 MAIN = "ssl-lightning fit --config configs/simclr/digits.yaml"
 LISTS = ("methods", "datamodules", "encoders")
-PARSED_ONLY = ("fashion_mnist", "devices", "logger")
-"""In a command: what needs a download, starts processes, or talks to a server."""
+PARSED_ONLY = ("fashion_mnist", "devices", "wandb")
+"""In a command: what needs a download, starts processes, or may talk to a server."""
 
 
 @pytest.fixture(scope="module")
@@ -43,8 +45,15 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         torch.save(
             ((torch.rand(samples, 3, 16, 16) * 128 + 32 * labels.view(-1, 1, 1, 1)).byte(), labels), home / "my_data" / f"{split}.pt"
         )
+    for folder, shape, dtype in (("photos", (40, 50, 3), "uint8"), ("animals/ant", (40, 40, 3), "uint8"),
+                                 ("animals/bee", (50, 40, 3), "uint8"), ("scans", (48, 48), "uint16")):  # fmt: skip
+        (home / folder).mkdir(parents=True)
+        for number in range(16):
+            pixels = np.random.default_rng(number).integers(0, np.iinfo(dtype).max, shape, dtype)
+            Image.fromarray(pixels).save(home / folder / f"{number}.png")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(home)
+        patch.setenv("SSL_LIGHTNING_CACHE", str(home / "cache"))
         patch.syspath_prepend(home / "site")
         assert main([*shortened(MAIN, home), "--report.enabled", "true"]) == 0
         yield home
@@ -59,7 +68,8 @@ def shortened(command: str, home: Path) -> list[str]:
     if any(word in command for word in PARSED_ONLY):
         return [*arguments, "--print_config"]
     few = ["--trainer.max_steps", "2", "--report.enabled", "false"] if arguments[0] == "fit" else []
-    small = ["--data.batch_size", "16"] if "my_data" in command else []
+    small = ["--data.batch_size", "16"] if "my_data" in command or "image_folder" in command else []
+    small += ["--data.image_size", "32", "--data.workers", "0"] if "image_folder" in command else []
     return [*arguments, *few, *small, "--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false"]
 
 
