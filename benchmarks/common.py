@@ -16,7 +16,7 @@ import torch
 from ssl_lightning.datamodules.fashion_mnist import FashionMNIST
 
 from ssl_lightning.datamodule import Split
-from ssl_lightning.report import device_name
+from ssl_lightning.run import device_name
 from ssl_lightning.sources import InMemory, Source
 from ssl_lightning.stream import Stream
 

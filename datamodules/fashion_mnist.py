@@ -18,4 +18,4 @@ class FashionMNIST(MNIST):
     reader = Reader
     title, expected = "Fashion-MNIST", "FashionMNIST/raw"
     class_names = tuple(Reader.classes)
-    policy = ImagePolicy(crop_scale=(0.3, 1.0), jitter=(0.4, 0.4, 0.0, 0.0), grey_p=0.0, mean=(0.286,), std=(0.353,))
+    policy = ImagePolicy(crop_scale=(0.3, 1.0), jitter=(0.8, 0.8, 0.0, 0.0), grey_p=0.0, mean=(0.286,), std=(0.353,))
