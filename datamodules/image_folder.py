@@ -46,6 +46,8 @@ class ImageFolder(PictureDataModule):
         super().__init__(**kwargs)
         if labels not in ("auto", "folders", "none"):
             raise ValueError(f"labels={labels!r} is unknown; choose auto, folders or none.")
+        if not root:
+            raise ValueError("root is empty; give the folder of the images, such as --data.root photos.")
         self.root, self.labels = root, labels
         self.folder = Path(root).expanduser()
         if not _has_images(self.folder):

@@ -87,7 +87,8 @@ class FileList:
 def list_files(root: str | Path, suffixes: Collection[str], cache: str | Path | None = "default") -> FileList:
     """All files below a folder whose names end in one of `suffixes`, from the cache where no folder has changed.
 
-    Links to files and folders are followed; a link to a folder that it lies in is not. Hidden files and folders are skipped.
+    Links to files and folders are followed; a link to a folder that it lies in is not. Hidden files and folders are skipped, and
+    the folders of runs.
 
     Args:
         root: the folder.

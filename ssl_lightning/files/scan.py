@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,9 @@ import numpy as np
 
 SKIPPED = frozenset((b"__MACOSX", b"@eaDir", b"lost+found", b"$RECYCLE.BIN", b"System Volume Information"))
 """Folders that file systems and archives make for themselves; hidden files and folders are skipped too."""
+RUN_FOLDER = frozenset((b"config.yaml", b"checkpoints"))
+"""What a run writes first of all into its folder, whose plots are nobody's samples."""
+CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 @dataclass(frozen=True)
@@ -82,11 +86,14 @@ def scan(root: Path, suffixes: frozenset[bytes]) -> Table:
 
 
 def _entries(path: bytes, suffixes: frozenset[bytes], others: Counter[bytes]) -> tuple[list[bytes], list[bytes]]:
-    """The names of a folder's wanted files and of its folders, sorted. Counts the suffixes of its other files in `others`."""
-    files, folders = [], []
+    """The names of a folder's wanted files and of its folders, sorted; none of a run's folder. Counts the suffixes of its other
+    files in `others`."""
+    files, folders, of_run = [], [], set()
     with os.scandir(path) as entries:
         for entry in entries:
             name = entry.name
+            if name in RUN_FOLDER:
+                of_run.add(name)
             if name.startswith(b".") or name in SKIPPED:
                 continue
             suffix = name[name.rfind(b".") :].lower()
@@ -96,7 +103,7 @@ def _entries(path: bytes, suffixes: frozenset[bytes], others: Counter[bytes]) ->
                 folders.append(name)
             else:
                 others[suffix if suffix.startswith(b".") else b""] += 1
-    return sorted(files), sorted(folders)
+    return ([], []) if of_run == RUN_FOLDER else (sorted(files), sorted(folders))
 
 
 def fingerprint_of(table: Table) -> str:
@@ -110,8 +117,9 @@ def fingerprint_of(table: Table) -> str:
 
 
 def printable(path: str | bytes | Path) -> str:
-    """A path for a message, with bytes that are no UTF-8 escaped."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
+    """A path for a message: in one line, with control characters and bytes that are no UTF-8 escaped."""
+    text = os.fsencode(path).decode("utf-8", "backslashreplace")
+    return CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def _nothing_found(root: Path, suffixes: frozenset[bytes], others: Counter[bytes]) -> ValueError:

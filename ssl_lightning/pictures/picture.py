@@ -24,7 +24,10 @@ TURNS = {1: (0, 0, 0), 2: (0, 0, 1), 3: (0, 1, 1), 4: (0, 1, 0), 5: (1, 0, 0), 6
 
 
 class UnreadablePicture(ValueError):
-    """A file gives no picture; the message names it and says why."""
+    """A file gives no picture; the message names it and says why, without the traceback that a worker's would hold."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message.rpartition(f"{__name__}.{type(self).__name__}: ")[2].strip())
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -24,6 +25,8 @@ FORMATS = ["JPEG", "PNG", "WEBP", "BMP", "DIB", "GIF", "TIFF", "PPM", "JPEG2000"
 DEEP = {"I": np.int32, "F": np.float32, "I;16": np.uint16, "I;16B": np.uint16, "I;16L": np.uint16, "I;16N": np.uint16}
 """Pillow's modes of more than 8 bits, all of one channel."""
 ORIENTATION = 274
+
+warnings.filterwarnings("ignore", module=r"PIL\.")  # of odd metadata and of sizes; what matters is told by the file's name
 
 
 class Stored(Protocol):
@@ -66,7 +69,7 @@ def orientation_of(image: Image.Image) -> int:
 def check_channels(found: int, channels: int) -> None:
     """Raises ValueError where a file's channels are not those asked for, nor can be turned into them (grey and RGB)."""
     if found != channels and {found, channels} != {1, 3}:
-        raise ValueError(f"it has {found} channel{'s' * (found != 1)}, not the {channels} asked for")
+        raise ValueError(f"it has {found} channel{'s' * (found != 1)}, not the {channels} asked for (channels)")
 
 
 def plain(image: Image.Image, channels: int) -> Image.Image:

@@ -16,6 +16,7 @@ import pytest
 from ssl_lightning.files import cache as file_cache
 from ssl_lightning.files import file_list as files
 from ssl_lightning.files.file_list import list_files
+from ssl_lightning.files.scan import printable
 
 SUFFIXES = [".jpg", ".png"]
 
@@ -314,3 +315,16 @@ def test_a_listed_file_costs_its_name_and_some_bytes(root):
     make(root, *(f"many/{number:04}.jpg" for number in range(2000)))
     listed = list_files(root, SUFFIXES, cache=None)
     assert len(pickle.dumps(listed)) < 2007 * (len("0000.jpg") + 8) + 2000
+
+
+def test_the_plots_of_runs_are_no_samples(root):
+    before = list_files(root, SUFFIXES)
+    make(root, "runs/simclr/now/config.yaml", "runs/simclr/now/checkpoints/last.ckpt", "runs/simclr/now/plots/views.png")
+    after = list_files(root, SUFFIXES)
+    assert names(after) == names(before) and after.fingerprint == before.fingerprint
+    make(root, "a/config.yaml", "b/checkpoints/c.jpg")  # one of the two alone makes no run
+    assert names(list_files(root, SUFFIXES)) == [*names(before), "b/checkpoints/c.jpg"]
+
+
+def test_a_name_in_a_message_stays_in_its_line():
+    assert printable(b"a\nb\x1b[0m\xff \xc3\xa9.jpg") == r"a\nb\x1b[0m\xff é.jpg"

@@ -5,6 +5,8 @@ from __future__ import annotations
 import gc
 import io
 import os
+import subprocess
+import sys
 import warnings
 import zlib
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFile, ImageOps
 from PIL.JpegImagePlugin import JpegImageFile
+from torch._utils import ExceptionWrapper
 
 from ssl_lightning.pictures.picture import SUFFIXES, Picture, Reading, UnreadablePicture
 
@@ -256,6 +259,35 @@ def png_of(width, height):
 def test_a_decompression_bomb_is_refused_by_its_header(size):
     with pytest.raises(UnreadablePicture, match=r"200,000,000 \(max_pixels\)"):
         Picture(png_of(*size), RGB)
+
+
+def test_what_pillow_would_warn_of_is_left_unsaid(tmp_path):
+    (tmp_path / "bomb.png").write_bytes(png_of(15_000, 15_000))
+    palette = photo(20, 30).quantize(8)
+    palette.save(tmp_path / "palette.png", transparency=bytes(range(8)))
+    photo(20, 30).save(tmp_path / "exif.jpg", exif=b"Exif\0\0II*\0\xff\xff\xff\xff")
+    script = f"""
+from pathlib import Path
+from ssl_lightning.pictures.picture import Picture, Reading, UnreadablePicture
+for name in ("palette.png", "exif.jpg", "bomb.png"):
+    try:
+        Picture(Path({str(tmp_path)!r}) / name, Reading()).cut([(0, 0, 20, 30)], [8])
+    except UnreadablePicture:
+        print("refused", name)
+"""
+    done = subprocess.run([sys.executable, "-W", "default", "-c", script], capture_output=True, text=True)
+    assert done.stdout.split() == ["refused", "bomb.png"] and "PIL" not in done.stderr and "Warning" not in done.stderr
+
+
+def test_an_error_that_comes_from_a_worker_is_the_same_line():
+    error = UnreadablePicture("a.jpg: it is empty.")
+    try:
+        raise error
+    except UnreadablePicture:
+        wrapped = ExceptionWrapper(where="in DataLoader worker process 0")
+    with pytest.raises(UnreadablePicture) as caught:
+        wrapped.reraise()
+    assert str(caught.value) == str(error) == "a.jpg: it is empty."
 
 
 def test_our_limit_of_pixels_rules_not_pillows(monkeypatch):
