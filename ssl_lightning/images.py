@@ -12,7 +12,7 @@ from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor, nn
 
 from .augment.image import SMALL, ImagePolicy
-from .datamodule import SSLDataModule
+from .datamodule import Describes, SSLDataModule
 from .pictures.picture import Reading
 from .pictures.source import PictureSource
 from .registry import did_you_mean
@@ -58,6 +58,28 @@ class ImageDataModule(SSLDataModule):
         small = isinstance(size, int) and size <= SMALL
         resnet = {"class_path": "timm", "init_args": {"name": "resnet18", "small_images": small, "channels": channels}}
         return cls.default_encoders or {"Encoder": resnet}
+
+    def serve(self, method: Describes) -> None:
+        """Builds the transforms for the views that a method asks for.
+
+        Raises:
+            ValueError: this data has no such views, fewer samples than a batch, or a probe set of other channels.
+        """
+        super().serve(method)
+        for name, data in self.probe_sets.items():
+            if isinstance(data, ImageDataModule) and data.channels != self.channels:
+                raise ValueError(
+                    f"probe_sets.{name}: {type(data).__name__} has images of {data.channels} channel{'s' * (data.channels != 1)}, "
+                    f"{type(self).__name__} of {self.channels}, and one encoder takes both. Files are brought to 1 or 3 by `channels`."
+                )
+
+    def teardown(self, stage: str) -> None:
+        """Says which images were skipped, those of probe sets among them, and lists them in the run folder."""
+        super().teardown(stage)
+        sources = [source for data in (self, *self.probe_sets.values()) for source in data._sources.values()]
+        names = sorted({name for source in sources for name in skipped_in(source)})
+        if names:
+            report_skipped(names, getattr(self.trainer, "run_folder", None))
 
     def transform(self, strength: Strength, local_size: int | None = None) -> nn.Module:
         return self.recipe.build(strength, local_size or self.image_size, local=local_size is not None, varying=self.varying)
@@ -114,13 +136,6 @@ class PictureDataModule(ImageDataModule):
             raise ValueError(f"max_unreadable={max_unreadable} is a part of the images; give a number from 0 to 1.")
         self.reading = Reading(channels, _pair(window), _pair(percentiles), max_pixels)
         self.channels, self.unreadable, self.max_unreadable = channels, unreadable, max_unreadable
-
-    def teardown(self, stage: str) -> None:
-        """Says which images were skipped, and lists them in the run folder."""
-        super().teardown(stage)
-        names = sorted({name for source in self._sources.values() for name in skipped_in(source)})
-        if names:
-            report_skipped(names, getattr(self.trainer, "run_folder", None))
 
 
 @rank_zero_only

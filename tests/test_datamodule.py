@@ -17,6 +17,7 @@ import ssl_lightning
 from ssl_lightning.augment.random import mix, sample_keys
 from ssl_lightning.datamodule import Split, SSLDataModule
 from ssl_lightning.report import Report
+from ssl_lightning.saving import Checkpoint
 from ssl_lightning.sources import InMemory, Source, Subset, holdout, stratified_split
 from ssl_lightning.stream import Draws
 from ssl_lightning.testing import TinyEncoder, TinyImages
@@ -381,3 +382,80 @@ def test_a_source_whose_labels_do_not_fit_is_refused() -> None:
 
 def test_a_holdout_is_a_seventh_and_at_most_5000() -> None:
     assert [len(holdout(torch.arange(n) % 10)[1]) for n in (10, 1400, 60_000)] == [1, 200, 5000]
+
+
+# Data on the device.
+
+
+def fitted(root: Path, *, ckpt_path: str | None = None, **data: Any) -> tuple[ssl_lightning.Trainer, dict[str, torch.Tensor]]:
+    model, run = method(), trainer(root, max_epochs=4, callbacks=[Report(enabled=False), Checkpoint(keep=9)])
+    run.fit(model, datamodule=TinyImages(samples=40, seed=3, **data), ckpt_path=ckpt_path)
+    return run, model.state_dict()
+
+
+def test_data_on_the_device_trains_to_the_same_bits_and_the_same_probes(tmp_path: Path) -> None:
+    sent, sent_weights = fitted(tmp_path / "sent")
+    kept, kept_weights = fitted(tmp_path / "kept", cache="device")
+    assert all(torch.equal(kept_weights[name], value) for name, value in sent_weights.items())
+    probes = [{name: float(value) for name, value in run.callback_metrics.items() if "speed" not in name} for run in (sent, kept)]
+    assert probes[0] == probes[1] and any(name.startswith("probe/") for name in probes[0])
+
+
+def test_data_on_the_device_goes_on_where_it_was(tmp_path: Path) -> None:
+    run, whole = fitted(tmp_path / "whole", cache="device")
+    assert run.run_folder is not None and run.global_step == 8
+    (checkpoint,) = (run.run_folder / "checkpoints").glob("step-*4.ckpt")
+    for cache in ("device", "none"):
+        _, resumed = fitted(tmp_path / cache, cache=cache, ckpt_path=str(checkpoint))
+        assert all(torch.equal(resumed[name], value) for name, value in whole.items()), "where the data lies is no part of the order"
+
+
+@pytest.mark.parametrize("labelled", [True, False])
+def test_of_data_on_the_device_only_indices_are_sent(labelled: bool) -> None:
+    data = (TinyImages if labelled else Unlabelled)(samples=40, cache="device")
+    plain = (TinyImages if labelled else Unlabelled)(samples=40)
+    data.serve(Asks(full=2))
+    plain.serve(Asks(full=2))
+    sent, whole = next(data.train_dataloader()), next(plain.train_dataloader())
+    assert torch.equal(sent["raw"], sent["index"]) and torch.equal(sent["index"], whole["index"])
+    assert ("label" in sent) == labelled
+    batches = [data.on_after_batch_transfer(sent, 0), plain.on_after_batch_transfer(whole, 0)]
+    for one, other in zip(batches[0]["views"], batches[1]["views"], strict=True):
+        assert torch.equal(one.x, other.x)
+
+
+def test_a_part_of_a_set_lies_on_the_device_with_its_own_numbers() -> None:
+    whole = InMemory(torch.arange(10.0)[:, None], torch.arange(10))
+    part = Subset(whole, torch.tensor([7, 2, 5])).to(torch.device("cpu"))
+    assert part.fetch(torch.tensor([2, 0]))[:, 0].tolist() == [5.0, 7.0] and part.labels is not None and part.labels.tolist() == [7, 2, 5]
+
+
+def test_what_cannot_lie_on_the_device_is_refused_before_training() -> None:
+    with pytest.raises(ValueError, match="cache='gpu' is unknown; choose none or device"):
+        TinyImages(cache="gpu")
+    with pytest.raises(ValueError, match="leaves nothing to workers; leave out augment_on=worker"):
+        TinyImages(cache="device", augment_on="worker")
+
+    class OnDisk(InMemory):
+        in_memory = False
+
+    class FromFiles(TinyImages):
+        def source(self, split: Split) -> Source | None:
+            found = super().source(split)
+            assert isinstance(found, InMemory)
+            return OnDisk(found.samples, found.labels)
+
+    with pytest.raises(ValueError, match="cache=device keeps data that is in memory; FromFiles reads it from files"):
+        FromFiles(cache="device").serve(Asks(full=2))
+    with pytest.raises(ValueError, match="Elsewhere reads samples when they are asked for"):
+        Elsewhere().to(torch.device("cpu"))
+
+
+class Elsewhere(Source):
+    """Samples that are not in memory."""
+
+    def __len__(self) -> int:
+        return 1
+
+    def fetch(self, index: torch.Tensor) -> torch.Tensor:
+        return index
