@@ -9,6 +9,7 @@ import torch
 
 from ssl_lightning.datamodule import Split
 from ssl_lightning.images import PictureDataModule
+from ssl_lightning.pictures.picture import UnreadablePicture
 from ssl_lightning.pictures.source import PictureSource
 from ssl_lightning.registry import did_you_mean
 from ssl_lightning.sources import Source
@@ -116,17 +117,19 @@ def load(path: str, name: str | None = None, revision: str | None = None) -> dic
     except ImportError as error:
         raise ValueError("hf_images needs Hugging Face datasets: pip install 'ssl-lightning[hf]'.") from error
     place = Path(path).expanduser()
-    if place.suffix == ".parquet" or any(place.glob("*.parquet")):
-        found = datasets.load_dataset("parquet", data_files=_parquet(place))
-    elif (place / "dataset_dict.json").is_file() or (place / "state.json").is_file():
-        found = datasets.load_from_disk(str(place))
-    elif place.exists():
+    parquet = _parquet(place) if place.suffix == ".parquet" or any(place.glob("*.parquet")) else None
+    saved = any((place / name).is_file() for name in ("dataset_dict.json", "state.json"))
+    if place.exists() and not parquet and not saved:
         raise ValueError(f"{path!r} is neither parquet nor a folder that `save_to_disk` wrote. For files of images: --data image_folder.")
-    else:
-        try:
+    try:
+        if parquet:
+            found = datasets.load_dataset("parquet", data_files=parquet)
+        elif saved:
+            found = datasets.load_from_disk(str(place))
+        else:
             found = datasets.load_dataset(path, name, revision=revision)
-        except (OSError, ValueError, RuntimeError) as error:
-            raise ValueError(f"Hugging Face datasets cannot load {path!r}: {type(error).__name__}: {error}") from error
+    except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
+        raise ValueError(f"Hugging Face datasets cannot load {path!r}: {type(error).__name__}: {error}") from error
     return dict(found) if isinstance(found, dict) else {"train": found}
 
 
@@ -164,6 +167,8 @@ class Rows(PictureSource):
         value: Any = self.rows[number][self.column]
         if isinstance(value, dict):
             value = value.get("bytes") or value.get("path")
+        if value is None:
+            raise UnreadablePicture(f"{self.name(number)}: it holds no image.")
         if not isinstance(value, (bytes, str)):
             raise ValueError(f"{self.name(number)} holds no image in the column {self.column!r}, but {type(value).__name__}.")
         return value

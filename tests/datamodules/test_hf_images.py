@@ -14,6 +14,7 @@ from ssl_lightning.datamodules.hf_images import HFImages
 from ssl_lightning.methods.simclr import SimCLR
 
 from ssl_lightning import ConvEncoder, Trainer
+from ssl_lightning.pictures.picture import UnreadablePicture
 from ssl_lightning.testing import check_datamodule
 
 datasets = pytest.importorskip("datasets")
@@ -107,11 +108,26 @@ def test_a_wrong_name_is_told_with_the_known_ones(parquet: Path, arguments: dict
         HFImages(str(parquet), **arguments).split("train")
 
 
+def test_a_row_without_an_image_is_one_that_cannot_be_read(tmp_path: Path) -> None:
+    rows = table(8)
+    rows["image"][3] = None
+    datasets.Dataset.from_dict(rows, features=features()).to_parquet(tmp_path / "gap.parquet")
+    data = HFImages(str(tmp_path / "gap.parquet"), image_size=32)
+    with pytest.raises(UnreadablePicture, match=r"row 3 of .*gap\.parquet, train: it holds no image\. Remove it, or .* skip"):
+        data.fetch_clean(data.training_split, torch.arange(8))
+    skips = HFImages(str(tmp_path / "gap.parquet"), image_size=32, unreadable="skip", max_unreadable=0.1)
+    clean = skips.fetch_clean(skips.training_split, torch.arange(8))
+    assert torch.equal(clean[3], clean[6]), "the next of its class"
+
+
 def test_what_is_no_data_set_is_told(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"neither parquet nor a folder .* --data image_folder"):
         HFImages(str(tmp_path)).prepare_data()
     with pytest.raises(ValueError, match=r"There is no file .*nowhere\.parquet"):
         HFImages(str(tmp_path / "nowhere.parquet")).prepare_data()
+    (tmp_path / "torn.parquet").write_bytes(b"PAR1 and no more")
+    with pytest.raises(ValueError, match=r"cannot load '.*torn\.parquet': \w+: .*[Pp]arquet"):
+        HFImages(str(tmp_path / "torn.parquet")).prepare_data()
 
 
 def test_a_run_on_parquet_ends_with_a_closing_table(parquet: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
