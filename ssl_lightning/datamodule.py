@@ -127,17 +127,18 @@ class SSLDataModule(Recorded, LightningDataModule):
             found = self.source(split)
             train = self.split("train") if found is None and split == "val" else None
             if train is not None and train.labels is not None:
-                found = Subset(train, holdout(train.labels)[1])
+                rest, withheld = holdout(train.labels)
+                found, self._sources["rest"] = Subset(train, withheld), Subset(train, rest)
             self._sources[split] = found
         return self._sources[split]
 
     def probe_splits(self) -> tuple[Source, Source] | None:
         """The labelled samples that the live probes learn from, and those that they are judged by; None without labels."""
-        train, val = self.split("train"), self.split("val")
+        val = self.split("val")
+        train = self._sources.get("rest") or self.split("train")
         if train is None or train.labels is None or val is None or val.labels is None:
             return None
-        withheld = isinstance(val, Subset) and val.source is train
-        return (Subset(train, holdout(train.labels)[0]) if withheld else train), val
+        return train, val
 
     def probed(self) -> dict[str, SSLDataModule]:
         """The labelled data sets to probe on, by the prefix of their metrics: this one's is ''."""

@@ -130,13 +130,13 @@ def stratified_split(labels: Tensor, second: int, seed: int = 0) -> tuple[Tensor
     Classes are filled by largest remainder, so that the counts are exact; the draw is fixed by `seed`.
     """
     generator = torch.Generator().manual_seed(seed)
-    classes, counts = labels.unique(return_counts=True)
+    order = labels.argsort(stable=True)
+    counts = labels.unique(return_counts=True)[1]
     shares = counts.double() * second / len(labels)
     take = shares.floor().long()
     take[(shares - take).argsort(descending=True, stable=True)[: second - int(take.sum())]] += 1
     chosen = torch.zeros(len(labels), dtype=torch.bool)
-    for label, number in zip(classes.tolist(), take.tolist(), strict=True):
-        members = (labels == label).nonzero()[:, 0]
+    for members, number in zip(order.split(counts.tolist()), take.tolist(), strict=True):
         chosen[members[torch.randperm(len(members), generator=generator)[:number]]] = True
     return (~chosen).nonzero()[:, 0], chosen.nonzero()[:, 0]
 
