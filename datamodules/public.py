@@ -44,9 +44,21 @@ class PublicImages(ImageDataModule):
         return self.reader(self.root, train=split == "train", download=download)
 
     def prepare_data(self) -> None:
+        """Downloads what is not there.
+
+        Raises:
+            ValueError: it cannot.
+        """
         super().prepare_data()
-        if self.download:
+        if not self.download:
+            return
+        try:
             self.read("train", download=True)  # every reader fetches all splits at once
+        except (OSError, RuntimeError) as error:
+            raise ValueError(
+                f"There is no {self.title} in root={self.root!r}, and it cannot be downloaded into it ({type(error).__name__}: {error}). "
+                f"Put the files into {self.root}/{self.expected}, or set --data.root to the folder that holds them."
+            ) from error
 
     def source(self, split: Split) -> Source | None:
         if split == "val":

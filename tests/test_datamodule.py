@@ -384,6 +384,17 @@ def test_a_holdout_is_a_seventh_and_at_most_5000() -> None:
     assert [len(holdout(torch.arange(n) % 10)[1]) for n in (10, 1400, 60_000)] == [1, 200, 5000]
 
 
+def test_an_encoder_may_be_judged_on_other_samples_but_not_trained_further_on_them(tmp_path: Path) -> None:
+    run = trainer(tmp_path, callbacks=[Report(enabled=False)])
+    run.fit(method(), datamodule=TinyImages(samples=40))
+    assert run.run_folder is not None
+    checkpoint = str(next((run.run_folder / "checkpoints").glob("*.ckpt")))
+    later = trainer(tmp_path, callbacks=[Report(enabled=False)])
+    later.predict(method(), datamodule=TinyImages(samples=32), ckpt_path=checkpoint, return_predictions=False)
+    with pytest.raises(ValueError, match="trained with samples=40, this run has samples=32"):
+        trainer(tmp_path, max_epochs=2).fit(method(), datamodule=TinyImages(samples=32), ckpt_path=checkpoint)
+
+
 # Data on the device.
 
 

@@ -125,6 +125,14 @@ def test_a_missing_set_is_named_with_where_it_was_looked_for(tmp_path: Path, cls
         cls(str(tmp_path), download=False).split("train")
 
 
+def test_a_set_that_cannot_be_downloaded_is_told_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("no folder")
+    with pytest.raises(
+        ValueError, match=r"There is no MNIST in root='.*file', and it cannot be downloaded .*NotADirectoryError.*--data\.root"
+    ):
+        MNIST(str(tmp_path / "file")).prepare_data()
+
+
 def test_a_part_is_stratified_and_fixed_and_the_test_split_stays_whole(root: Path) -> None:
     parts = [MNIST(str(root), download=False, samples=20, seed=seed).split("train") for seed in (0, 1)]
     for part in parts:
