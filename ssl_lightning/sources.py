@@ -115,7 +115,7 @@ class Numbers(Source):
     in_memory = True
 
     def __init__(self, source: Source) -> None:
-        self.count, self.labels, self.fingerprint = len(source), source.labels, source.fingerprint
+        self.count, self.labels = len(source), source.labels
 
     def __len__(self) -> int:
         return self.count

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from ssl_lightning.datamodule import Split, SSLDataModule
 from ssl_lightning.report import Report
 from ssl_lightning.saving import Checkpoint
 from ssl_lightning.sources import InMemory, Source, Subset, holdout, stratified_split
-from ssl_lightning.stream import Draws
+from ssl_lightning.stream import Draws, Fetch
 from ssl_lightning.testing import TinyEncoder, TinyImages
 from ssl_lightning.types import Strength, ViewSpec
 
@@ -395,6 +396,14 @@ def test_an_encoder_may_be_judged_on_other_samples_but_not_trained_further_on_th
         trainer(tmp_path, max_epochs=2).fit(method(), datamodule=TinyImages(samples=32), ckpt_path=checkpoint)
 
 
+def test_each_run_asks_for_its_samples_anew() -> None:
+    data = TinyImages()
+    before = data.split("train")
+    assert data.split("train") is before
+    data.setup("fit")
+    assert data.split("train") is not before
+
+
 # Data on the device.
 
 
@@ -439,6 +448,43 @@ def test_a_part_of_a_set_lies_on_the_device_with_its_own_numbers() -> None:
     whole = InMemory(torch.arange(10.0)[:, None], torch.arange(10))
     part = Subset(whole, torch.tensor([7, 2, 5])).to(torch.device("cpu"))
     assert part.fetch(torch.tensor([2, 0]))[:, 0].tolist() == [5.0, 7.0] and part.labels is not None and part.labels.tolist() == [7, 2, 5]
+
+
+def test_samples_go_to_the_device_that_is_asked_for_and_labels_stay() -> None:
+    there = InMemory(torch.zeros(4, 1), torch.arange(4)).to(torch.device("meta"))
+    assert there.fetch(torch.arange(2, device="meta")).device.type == "meta"
+    assert there.labels is not None and there.labels.tolist() == [0, 1, 2, 3]
+
+
+def test_data_that_lay_on_the_device_does_not_outlive_its_run() -> None:
+    data = TinyImages(samples=40, cache="device")
+    data.serve(Asks(full=2))
+    sent = next(data.train_dataloader())
+    data.setup("fit")
+    data.serve(Asks(full=2))
+    shown = data.on_after_batch_transfer({**sent, "raw": torch.zeros(16, 1, 16, 16, dtype=torch.uint8)}, 0)["views"][0].x
+    assert bool((shown == shown[0, 0, 0, 0]).all()), "what was sent counts"
+
+
+def test_a_part_of_a_set_is_in_memory_and_known_as_the_set_is() -> None:
+    whole = InMemory(torch.zeros(4, 1))
+    whole.fingerprint = "abc"
+    part = Subset(whole, torch.tensor([1]))
+    assert part.in_memory and part.fingerprint == "abc"
+    assert not Subset(Elsewhere(), torch.tensor([0])).in_memory
+
+
+def test_data_in_memory_needs_no_workers_and_other_data_has_them() -> None:
+    class FromFiles(TinyImages):
+        def source(self, split: Split) -> Source | None:
+            return Elsewhere()
+
+    def workers(data: SSLDataModule) -> int:
+        source = data.training_split
+        return data._loader(Fetch(source, dict), []).num_workers
+
+    assert workers(TinyImages()) == 0 and workers(TinyImages(workers=2)) == 2
+    assert workers(FromFiles()) == min(8, os.cpu_count() or 1) and workers(FromFiles(workers=0)) == 0
 
 
 def test_what_cannot_lie_on_the_device_is_refused_before_training() -> None:

@@ -16,6 +16,7 @@ from ssl_lightning.methods.simclr import SimCLR
 from ssl_lightning import ConvEncoder, Trainer, View, ViewSpec
 from ssl_lightning.augment.image import ImagePolicy
 from ssl_lightning.images import skipped_in
+from ssl_lightning.pictures.picture import UnreadablePicture
 from ssl_lightning.report import Report
 from ssl_lightning.sources import Subset
 
@@ -180,6 +181,29 @@ def test_every_image_that_is_met_and_cannot_be_read_counts(photos: Path, capsys:
 def test_a_wrong_value_is_told_with_the_right_ones(photos: Path, arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         ImageFolder(**{"root": str(photos), **arguments})
+
+
+def test_a_root_may_begin_with_the_home_folder(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(photos.parent))
+    assert len(ImageFolder("~/photos").training_split) == 16
+
+
+def test_window_percentiles_and_the_limit_of_pixels_reach_the_files(photos: Path) -> None:
+    def clean(**arguments: Any) -> torch.Tensor:
+        data = ImageFolder(str(photos), image_size=16, **arguments)
+        return data.fetch_clean(data.training_split, torch.arange(2))
+
+    plain = clean().float()
+    assert torch.allclose(clean(window=(100, 101)).mean(), (plain > 100).float().mean(), atol=0.1)
+    assert clean(percentiles=(49, 51)).std() > 1.2 * (plain / 255).std()
+    with pytest.raises(UnreadablePicture, match=r"14 x 12 pixels, above the limit of 100 \(max_pixels\)"):
+        clean(max_pixels=100)
+
+
+def test_an_image_beside_the_class_folders_is_named(photos: Path) -> None:
+    (photos / "dog" / "2.png").rename(photos / "stray.png")
+    with pytest.raises(ValueError, match=r"stray\.png lies in no class folder\. Move it, or set --data\.labels none"):
+        ImageFolder(str(photos), labels="folders").split("train")
 
 
 def test_a_given_mean_stands_for_any_number_of_channels(photos: Path) -> None:

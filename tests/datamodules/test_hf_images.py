@@ -120,6 +120,21 @@ def test_a_row_without_an_image_is_one_that_cannot_be_read(tmp_path: Path) -> No
     assert torch.equal(clean[3], clean[6]), "the next of its class"
 
 
+def test_classes_in_words_have_one_number_in_every_split(tmp_path: Path) -> None:
+    for split, words in (("train", ["bee", "cat"]), ("test", ["ant", "bee"])):
+        rows = {"image": [encoded(number) for number in range(2)], "label": words}
+        datasets.Dataset.from_dict(rows).to_parquet(tmp_path / f"{split}.parquet")
+    data = HFImages(str(tmp_path))
+    labels = [data.split(split).labels.tolist() for split in ("train", "test")]  # type: ignore[union-attr, arg-type]
+    assert labels == [[1, 2], [0, 1]] and data.class_names == ("ant", "bee", "cat")
+
+
+def test_a_column_of_no_images_is_told(parquet: Path) -> None:
+    data = HFImages(str(parquet), image_column="label")
+    with pytest.raises(ValueError, match=r"row 0 of .*, train holds no image in the column 'label', but int"):
+        data.fetch_clean(data.training_split, torch.arange(1))
+
+
 def test_what_is_no_data_set_is_told(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"neither parquet nor a folder .* --data image_folder"):
         HFImages(str(tmp_path)).prepare_data()
