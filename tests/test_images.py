@@ -186,6 +186,9 @@ def test_a_wrong_value_is_told_with_the_right_ones(photos: Path, arguments: dict
 def test_a_root_may_begin_with_the_home_folder(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(photos.parent))
     assert len(ImageFolder("~/photos").training_split) == 16
+    photos.rename(photos.parent / "train")
+    data = ImageFolder("~", labels="folders")
+    assert data.class_names is None and len(data.training_split) == 16 and data.class_names == ("cat", "dog")
 
 
 def test_window_percentiles_and_the_limit_of_pixels_reach_the_files(photos: Path) -> None:
