@@ -40,7 +40,16 @@ def main() -> None:
     print(f"{machine()}\n\nimages/s, medians over {args.rounds} rounds [quartiles]\n", flush=True)
     with tempfile.TemporaryDirectory() as folder:
         write_photographs(Path(folder), 300)
-        fashion = ["--data", "fashion_mnist", "--data.root", os.path.abspath(args.root), "--data.download", "false", "--model.encoder", "conv"]
+        fashion = [
+            "--data",
+            "fashion_mnist",
+            "--data.root",
+            os.path.abspath(args.root),
+            "--data.download",
+            "false",
+            "--model.encoder",
+            "conv",
+        ]
         cases = {
             "memory": (command(*fashion), 128, 10 * args.steps),
             "files": (command("--data", "image_folder", "--data.root", folder, "--data.batch_size", "32"), 32, args.steps),

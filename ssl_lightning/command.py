@@ -20,6 +20,7 @@ from .defaults import lowest_layer
 from .layers import Request, read_request
 from .method import SSLMethod
 from .names import CLASS_PATH, KINDS, Names, UsageError
+from .pictures.picture import UnreadablePicture
 from .record import GROUPS
 from .registry import did_you_mean
 from .run import find_resume
@@ -185,9 +186,10 @@ def _speaker(error: BaseException) -> str:
 
 
 def _is_mistake(error: BaseException, request: Request) -> bool:
-    """Whether an error's message says all: this package, Lightning, a plug-in or a chosen class raised it before any step."""
+    """Whether an error's message says all: an unreadable file's, or one that this package, Lightning, a plug-in or a chosen class
+    raised before any step."""
     frames = [frame for frame, _ in walk_tb(error.__traceback__)]
     begun = any(frame.f_code.co_name in STEPS and "lightning.loops" in str(frame.f_globals.get("__name__")) for frame in frames)
     plugins = {point.module.partition(".")[0] for group in GROUPS for point in entry_points(group=group)}
     classes = {str(value).partition(".")[0] for value in request.chosen.values() if CLASS_PATH.fullmatch(str(value))}
-    return not begun and _speaker(error) in {*SPEAKERS, *plugins, *classes}
+    return isinstance(error, UnreadablePicture) or (not begun and _speaker(error) in {*SPEAKERS, *plugins, *classes})

@@ -157,6 +157,7 @@ class SSLDataModule(Recorded, LightningDataModule):
         self._resident = None
         if stage == "fit":
             self.check_share(self._world_size)
+            self.check_probe_sets()
         if self.trainer is not None:
             method: Any = self.trainer.lightning_module
             self.serve(method)
@@ -168,6 +169,14 @@ class SSLDataModule(Recorded, LightningDataModule):
                 f"batch_size={self.batch_size} counts the samples of all processes together and cannot be shared out equally among "
                 f"{processes}; use a multiple, such as --data.batch_size {-(-self.batch_size // processes) * processes}."
             )
+
+    def check_probe_sets(self) -> None:
+        """Raises ValueError where a probe set has no labels to probe on."""
+        for name, data in self.probe_sets.items():
+            if data.probe_splits() is None:
+                raise ValueError(
+                    f"probe_sets.{name}: {type(data).__name__} has no labels in its train and val splits. Leave it out, or label it."
+                )
 
     def serve(self, method: Describes) -> None:
         """Builds the transforms for the views that a method asks for.

@@ -48,8 +48,11 @@ class ImageDataModule(SSLDataModule):
             raise ValueError(f"image_size={image_size} is too small; give 8 pixels or more.")
         self.image_size = image_size
         self.recipe = changed(self.policy, augmentation or {})
-        for strength in ("none", "strong_a", "strong_b"):
-            self.transform(strength)  # refuses what the recipe cannot be made of
+        try:
+            for strength in ("none", "strong_a", "strong_b"):
+                self.transform(strength)  # refuses what the recipe cannot be made of
+        except ValueError as error:
+            raise ValueError(f"augmentation={augmentation} does not fit: {error}") from error
 
     @classmethod
     def suited_encoders(cls, init_args: dict[str, Any]) -> dict[str, dict[str, Any]]:

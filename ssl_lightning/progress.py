@@ -10,6 +10,7 @@ from pytorch_lightning import Callback
 from pytorch_lightning.callbacks import ProgressBar
 from pytorch_lightning.utilities import rank_zero_only
 
+from .datamodule import SSLDataModule
 from .metrics import Metrics, log_metrics, updated
 from .run import run_name
 
@@ -96,7 +97,7 @@ class Progress(ProgressBar):
         if not self._enabled:
             return
         data, total = trainer.datamodule, int(trainer.estimated_stepping_batches)
-        samples = f"{len(data.split('train')):,} samples" if hasattr(data, "split") else "your loaders"
+        samples = _samples(data) if isinstance(data, SSLDataModule) else "your loaders"
         size = f", {data.batch_size} in a batch" if hasattr(data, "batch_size") else ""
         parameters = sum(parameter.numel() for parameter in pl_module.backbone.parameters())
         print(
@@ -158,6 +159,13 @@ class Progress(ProgressBar):
     def _print(self, text: str) -> None:
         sys.stdout.write(("\r\x1b[K" if sys.stdout.isatty() else "") + text + "\n")
         sys.stdout.flush()
+
+
+def _samples(data: SSLDataModule) -> str:
+    """How many samples there are to pretrain on, and what the probes have to go by."""
+    splits = data.probe_splits()
+    labels = "no labels" if splits is None or splits[0].labels is None else f"{len(splits[0].labels.unique())} classes for the probes"
+    return f"{len(data.training_split):,} samples, {labels}"
 
 
 def duration(seconds: float) -> str:

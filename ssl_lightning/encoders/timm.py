@@ -84,7 +84,7 @@ class TimmEncoder(Encoder):
         size = getattr(patches, "img_size", None) if getattr(patches, "strict_img_size", False) else None
         if size is not None and tuple(x.shape[2:]) != tuple(size):
             raise ValueError(
-                f"The encoder takes images of {size[0]}x{size[1]} pixels, got {x.shape[2]}x{x.shape[3]}: set image_size={x.shape[2]}."
+                f"The encoder takes images of {size[0]}x{size[1]} pixels, got {x.shape[2]}x{x.shape[3]}: set its image_size={x.shape[2]}, or the data's."
             )
         return x
 

@@ -350,3 +350,30 @@ def test_a_folder_that_does_not_do_is_told_in_one_sentence(classes: Path, tmp_pa
     bomb.save(classes / "ant" / "0000.jpg")
     told = complaint(capsys, classes, *small, "--data.batch_size", "4", "--data.max_pixels", "100000")
     assert "500 x 400 pixels, above the limit of 100,000 (max_pixels)" in told and str(classes / "ant" / "0000.jpg") in told
+
+
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_an_unreadable_file_in_mid_run_is_told_in_one_sentence(classes: Path, capsys: pytest.CaptureFixture[str], workers: str) -> None:
+    broken = break_file(classes / "cat" / "0023.jpg")
+    small = (
+        "--data.image_size",
+        "32",
+        "--model.encoder",
+        "conv",
+        "--data.batch_size",
+        "8",
+        "--data.workers",
+        workers,
+        "--trainer.max_epochs",
+        "2",
+    )
+    off = ("--linear_probe.enabled", "false", "--knn_probe.enabled", "false", "--report.enabled", "false")
+    assert str(broken) in complaint(capsys, classes, *small, *off)
+
+
+def test_a_probe_set_without_labels_is_refused(classes: Path, tmp_path: Path) -> None:
+    fill(tmp_path / "photos", range(8))
+    probe = ImageFolder(str(tmp_path / "photos"), image_size=24)
+    data = ImageFolder(str(classes), image_size=24, batch_size=8, probe_sets={"photos": probe})
+    with pytest.raises(ValueError, match=r"probe_sets.photos: ImageFolder has no labels"):
+        data.setup("fit")

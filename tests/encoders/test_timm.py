@@ -116,7 +116,7 @@ def test_input_that_does_not_fit_names_both_sides() -> None:
         encoder(images(channels=1))
     with pytest.raises(ValueError, match=r"images \[B, C, H, W\].*\[2, 7\]"):
         encoder(View(torch.zeros(2, 7)))
-    with pytest.raises(ValueError, match=r"32x32 pixels, got 28x28: set image_size=28"):
+    with pytest.raises(ValueError, match=r"32x32 pixels, got 28x28: set its image_size=28"):
         TimmEncoder(VIT, image_size=32, patch_size=4)(images(size=28))
     with pytest.raises(ValueError, match=r"channels=0"):
         TimmEncoder("resnet18", channels=0)
