@@ -3,7 +3,7 @@
     python benchmarks/placement.py            # about 8 minutes on 2 quiet cores
 
 `memory` is Fashion-MNIST at 32x32 with the small convolutional encoder, where augmentation is a large part of a step; `files` are made-up
-JPEGs at 224 pixels with a ResNet-18. What `augment_on: auto` and `workers: null` take is marked. Ratios are taken within each round.
+JPEGs at 224 pixels with a ResNet-18, and `light` the same at 96 pixels with the small encoder, where reading is. What `augment_on: auto` and `workers: null` take on few cores is marked. Ratios are taken within each round.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from turns import alternate, quartiles
 
 ARRANGEMENTS = {"device, 0 workers": ("device", 0), "device, 1 worker": ("device", 1), "device, 2 workers": ("device", 2),
                 "worker, 1 worker": ("worker", 1), "worker, 2 workers": ("worker", 2)}  # fmt: skip
-AUTO = {"memory": "device, 0 workers", "files": "worker, 2 workers"}
+
+AUTO = "device, 0 workers"
 
 
 def command(*options: str) -> list[str]:
@@ -31,7 +32,7 @@ def command(*options: str) -> list[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("cases", nargs="*", help="memory, files; both if none is named")
+    parser.add_argument("cases", nargs="*", help="memory, files, light; all if none is named")
     parser.add_argument("--root", default=os.environ.get("SSL_LIGHTNING_DATA", "data") + "/fashion_mnist", help="holds FashionMNIST/raw")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=3, help="timed steps in a round; ten times as many in memory")
@@ -50,9 +51,11 @@ def main() -> None:
             "--model.encoder",
             "conv",
         ]
+        files = ["--data", "image_folder", "--data.root", folder]
         cases = {
             "memory": (command(*fashion), 128, 10 * args.steps),
-            "files": (command("--data", "image_folder", "--data.root", folder, "--data.batch_size", "32"), 32, args.steps),
+            "files": (command(*files, "--data.batch_size", "32"), 32, args.steps),
+            "light": (command(*files, "--data.batch_size", "64", "--data.image_size", "96", "--model.encoder", "conv"), 64, 4 * args.steps),
         }
         for case in args.cases or cases:
             options, batch, steps = cases[case]
@@ -65,7 +68,7 @@ def main() -> None:
             best = min(seconds, key=lambda name: statistics.median(seconds[name]))
             for name, values in seconds.items():
                 ratios = [fastest / value for fastest, value in zip(seconds[best], values, strict=True)]
-                mark = " (auto)" if name == AUTO[case] else ""
+                mark = " (auto on up to 4 cores)" if name == AUTO else ""
                 print(f"| {name}{mark} | {quartiles([batch * steps / value for value in values], '.1f')} | {quartiles(ratios)} |")
             print(flush=True)
 

@@ -19,6 +19,10 @@ from .views import CleanViews, Fetched, Views
 
 Split = Literal["train", "val", "test"]
 
+FEW_CORES = 4
+"""Cores of a CPU that a training keeps busy by itself: on 2 of them workers took 8 to 16 % of the rate of a ResNet-18 on JPEGs at 224
+pixels, and gained at most 6 % with a small encoder at 96 (`benchmarks/placement.py`)."""
+
 
 class Describes(Protocol):
     views: ViewSpec
@@ -33,9 +37,10 @@ class SSLDataModule(Recorded, LightningDataModule):
     Args:
         batch_size: samples in a step, over all processes together: their number changes neither batch nor learning rate.
         seed: of the order, of every augmentation, and of the generators at each step.
-        workers: processes that fetch; None takes none for data in memory, else one a core (at most 8).
-        augment_on: `worker` augments where the data is fetched, `device` where the model is; `auto` takes `device` for data
-            in memory or where there is an accelerator, else `worker`.
+        workers: processes that fetch; None takes none for data in memory, and none where the training keeps a CPU of up to 4 cores
+            busy; else one a core (at most 8).
+        augment_on: `worker` augments where the data is fetched, `device` where the model is; `auto` takes `worker` for files on a
+            CPU of more than 4 cores, else `device`.
         cache: `device` keeps all samples to pretrain on in the memory of the device, which then fetches each batch by its indices:
             for data in memory that fits there, on an accelerator; `none` sends each batch.
         probe_sets: further labelled data sets to probe on, by name; their metrics are `probe/<name>/...`.
@@ -239,8 +244,11 @@ class SSLDataModule(Recorded, LightningDataModule):
         """Whether views are made where the data is fetched."""
         if self.augment_on != "auto":
             return self.augment_on == "worker"
-        device = self.trainer.strategy.root_device.type if self.trainer is not None else "cpu"
-        return device == "cpu" and not self.training_split.in_memory
+        return self._on_cpu and not self.training_split.in_memory and _cores() > FEW_CORES
+
+    @property
+    def _on_cpu(self) -> bool:
+        return self.trainer is None or self.trainer.strategy.root_device.type == "cpu"
 
     # Loaders.
 
@@ -265,7 +273,7 @@ class SSLDataModule(Recorded, LightningDataModule):
     def _loader(self, dataset: Fetch, draws: Iterable[list[int]]) -> DataLoader[Any]:
         workers = self.workers
         if workers is None:
-            workers = 0 if dataset.source.in_memory else min(8, os.cpu_count() or 1)
+            workers = 0 if dataset.source.in_memory or (self._on_cpu and _cores() <= FEW_CORES) else min(8, _cores())
         return DataLoader(
             dataset,
             batch_sampler=draws,
@@ -343,3 +351,7 @@ class SSLDataModule(Recorded, LightningDataModule):
         """What the order of the samples depends on."""
         train = self.training_split
         return {"samples": len(train), "seed": self.seed, "fingerprint": train.fingerprint}
+
+
+def _cores() -> int:
+    return os.cpu_count() or 1

@@ -174,15 +174,21 @@ def test_a_file_is_opened_once_for_all_views(classes: Path, monkeypatch: pytest.
     opened: list[int] = []
     plain = PictureSource.open
     monkeypatch.setattr(PictureSource, "open", lambda self, number: opened.append(number) or plain(self, number))
-    data = served(classes, {"full": 2, "local": 4, "clean": True})
+    data = served(classes, {"full": 2, "local": 4, "clean": True}, augment_on="worker")
     batch = next(data.train_dataloader())
     assert len(batch["views"]) == 7 and sorted(opened) == sorted(batch["index"].tolist())
 
 
-def test_files_are_augmented_by_workers_on_a_cpu(classes: Path) -> None:
-    assert served(classes).in_workers and not served(classes, augment_on="device").in_workers
-    loader = served(classes, workers=None)._make_loader()
-    assert isinstance(loader, DataLoader) and loader.num_workers > 0
+@pytest.mark.parametrize(("cores", "workers"), [(2, 0), (4, 0), (6, 6), (64, 8)])
+def test_files_are_read_and_augmented_by_workers_on_a_cpu_of_many_cores(
+    classes: Path, monkeypatch: pytest.MonkeyPatch, cores: int, workers: int
+) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: cores)
+    data = served(classes, workers=None)
+    loader = data._make_loader()
+    assert isinstance(loader, DataLoader) and loader.num_workers == workers
+    assert data.in_workers == (cores > 4) and not served(classes, augment_on="device").in_workers
+    assert served(classes, augment_on="worker").in_workers
 
 
 def test_sixteen_bits_keep_their_depth(tmp_path: Path) -> None:
