@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from functools import cache
 
 import pytest
+from sets import init_args_of, without_checksums
 
 from ssl_lightning.registry import Registry
 from ssl_lightning.testing import DATAMODULE_CHECKS, METHOD_CHECKS, DataKit, MethodKit, TinyImages
-
-DATA = os.environ.get("SSL_LIGHTNING_DATA", "")
-FOLDERS: dict[str, dict[str, Any]] = {"fashion_mnist": {"root": f"{DATA}/fashion_mnist", "download": False}}
-"""Datamodules that read files, with where the tests find them."""
 
 
 @pytest.mark.parametrize("check", METHOD_CHECKS, ids=lambda check: check.__name__)
@@ -22,12 +18,25 @@ def test_method(name: str, check: Callable[[MethodKit], None]) -> None:
     check(MethodKit(Registry("ssl_lightning.methods")[name]))
 
 
+@pytest.fixture(scope="module")
+def kit(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], DataKit]]:
+    """A datamodule by name, on files that are written once."""
+    with pytest.MonkeyPatch.context() as patch:
+        without_checksums(patch)
+        patch.setenv("SSL_LIGHTNING_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path_factory.mktemp("datasets"))
+
+        @cache
+        def made(name: str) -> DataKit:
+            return DataKit(Registry("ssl_lightning.datamodules")[name], **init_args_of(name, tmp_path_factory.mktemp(name)))
+
+        yield made
+
+
 @pytest.mark.parametrize("check", DATAMODULE_CHECKS, ids=lambda check: check.__name__)
 @pytest.mark.parametrize("name", list(Registry("ssl_lightning.datamodules")))
-def test_datamodule(name: str, check: Callable[[DataKit], None]) -> None:
-    if name in FOLDERS and not DATA:
-        pytest.skip(f"{name}: SSL_LIGHTNING_DATA is not set")
-    check(DataKit(Registry("ssl_lightning.datamodules")[name], **FOLDERS.get(name, {})))
+def test_datamodule(name: str, check: Callable[[DataKit], None], kit: Callable[[str], DataKit]) -> None:
+    check(kit(name))
 
 
 @pytest.mark.parametrize("check", DATAMODULE_CHECKS, ids=lambda check: check.__name__)

@@ -15,7 +15,6 @@ from ssl_lightning.methods.simclr import SimCLR
 
 from ssl_lightning import ConvEncoder, Trainer
 from ssl_lightning.pictures.picture import UnreadablePicture
-from ssl_lightning.testing import check_datamodule
 
 datasets = pytest.importorskip("datasets")
 
@@ -67,10 +66,6 @@ def test_parquet_gives_its_images_labels_and_splits(parquet: Path) -> None:
         left = (whole.width - 40) // 2
         expected = np.asarray(whole.crop((left, 0, left + 40, 40)).resize((32, 32), Image.Resampling.BILINEAR), dtype=int)
         assert np.abs(clean[place].permute(1, 2, 0).numpy() - expected).max() <= 1
-
-
-def test_parquet_passes_the_conformance_kit(parquet: Path) -> None:
-    check_datamodule(HFImages, path=str(parquet), image_size=32)
 
 
 def test_a_saved_folder_is_read_too_and_one_data_set_is_a_train_split(parquet: Path, tmp_path: Path) -> None:

@@ -2,83 +2,27 @@
 
 from __future__ import annotations
 
-import pickle
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
+from sets import classes, pixels, without_checksums, write_public
 from ssl_lightning.datamodules.fashion_mnist import FashionMNIST
 from ssl_lightning.datamodules.public import CIFAR10, CIFAR100, MNIST, STL10, PublicImages
 
 from ssl_lightning.sources import InMemory, Subset
-from ssl_lightning.testing import check_datamodule
-
-COUNTS = {"train": 60, "test": 20, "unlabeled": 80}
-
-
-def pixels(split: str, side: int, channels: int) -> NDArray[np.uint8]:
-    """Images [N, C, H, W] of a split."""
-    return np.random.default_rng(COUNTS[split]).integers(0, 256, (COUNTS[split], channels, side, side), dtype=np.uint8)
-
-
-def classes(split: str) -> NDArray[np.uint8]:
-    return np.random.default_rng(7 + COUNTS[split]).permutation(np.arange(COUNTS[split]) % 10).astype(np.uint8)
-
-
-def write_mnist(folder: Path) -> None:
-    folder.mkdir(parents=True)
-    for split, name in (("train", "train"), ("test", "t10k")):
-        header = b"".join(value.to_bytes(4, "big") for value in (0x00000803, COUNTS[split], 28, 28))
-        (folder / f"{name}-images-idx3-ubyte").write_bytes(header + pixels(split, 28, 1).tobytes())
-        header = b"".join(value.to_bytes(4, "big") for value in (0x00000801, COUNTS[split]))
-        (folder / f"{name}-labels-idx1-ubyte").write_bytes(header + classes(split).tobytes())
-
-
-def write_cifar(folder: Path, files: dict[str, str], label: str, meta: str, key: str) -> None:
-    """`files`: name -> split; the images of a split are spread over its files in order."""
-    folder.mkdir(parents=True)
-    for split in ("train", "test"):
-        names = [name for name, of in files.items() if of == split]
-        parts = zip(names, np.split(pixels(split, 32, 3), len(names)), np.split(classes(split), len(names)), strict=True)
-        for name, images, labels in parts:
-            (folder / name).write_bytes(pickle.dumps({"data": images.reshape(len(images), -1), label: labels.tolist()}))
-    (folder / meta).write_bytes(pickle.dumps({key: [f"class {number}" for number in range(10)]}))
-
-
-def write_stl10(folder: Path) -> None:
-    folder.mkdir(parents=True)
-    for split in COUNTS:
-        columns_first = pixels(split, 96, 3).transpose(0, 1, 3, 2)
-        (folder / f"{split}_X.bin").write_bytes(np.ascontiguousarray(columns_first).tobytes())
-        if split != "unlabeled":
-            (folder / f"{split}_y.bin").write_bytes((classes(split) + 1).astype(np.uint8).tobytes())
-    (folder / "class_names.txt").write_text("\n".join("abcdefghij"))
 
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("data")
-    write_mnist(root / "MNIST" / "raw")
-    write_mnist(root / "FashionMNIST" / "raw")
-    batches = {**{f"data_batch_{number}": "train" for number in range(1, 6)}, "test_batch": "test"}
-    write_cifar(root / "cifar-10-batches-py", batches, "labels", "batches.meta", "label_names")
-    write_cifar(root / "cifar-100-python", {"train": "train", "test": "test"}, "fine_labels", "meta", "fine_label_names")
-    write_stl10(root / "stl10_binary")
-    return root
+    return write_public(tmp_path_factory.mktemp("data"))
 
 
 @pytest.fixture(autouse=True)
 def no_checksums(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The files are ours: torchvision knows the checksums of the originals alone."""
-    for cls in (CIFAR10, CIFAR100, STL10):
-        for name in ("train_list", "test_list"):
-            monkeypatch.setattr(cls.reader, name, [[file, None] for file, *_ in getattr(cls.reader, name)])
-        if hasattr(cls.reader, "meta"):
-            monkeypatch.setattr(cls.reader, "meta", {**cls.reader.meta, "md5": None})
+    without_checksums(monkeypatch)
 
 
 SETS: list[tuple[type[PublicImages], int, int]] = [
@@ -102,11 +46,6 @@ def test_each_set_gives_the_pixels_and_labels_of_its_files(root: Path, cls: type
     splits = data.probe_splits()
     assert splits is not None and len(splits[0]) + len(splits[1]) == 60
     assert data.class_names is None or len(data.class_names) == 10
-
-
-@pytest.mark.parametrize(("cls", "side", "channels"), SETS)
-def test_each_set_passes_the_conformance_kit(root: Path, cls: type[PublicImages], side: int, channels: int) -> None:
-    check_datamodule(cls, root=str(root), download=False, image_size=32)
 
 
 def test_stl10_pretrains_on_its_unlabelled_images_and_is_judged_on_the_labelled_ones(root: Path) -> None:
