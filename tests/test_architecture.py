@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -74,10 +75,16 @@ def named_modules(source: str, module: str, top: bool = False) -> Iterator[tuple
         pending.extend(ast.iter_child_nodes(node))
 
 
+@cache
+def named(source: str, module: str, top: bool) -> tuple[tuple[int, str], ...]:
+    """`named_modules`, once for all rules."""
+    return tuple(named_modules(source, module, top))
+
+
 def violations(rule: Rule, path: str, source: str) -> list[str]:
     return [
         f"{path}:{line} names {name}"
-        for line, name in named_modules(source, module_of(path), rule.top)
+        for line, name in named(source, module_of(path), rule.top)
         if any(f"{name}.".startswith(f"{banned}.") for banned in rule.banned)
     ]
 
