@@ -27,14 +27,25 @@ class Encoder(Recorded, nn.Module, ABC):
 class TokenEncoder(Encoder):
     """An encoder in two halves, so that a method can mask in between (MAE, wav2vec 2.0) or before (BERT)."""
 
+    prefix: int = 0
+    """Leading tokens of `tokenize` that stand for no place of the input (a class token, registers); a method keeps them visible."""
+
     @abstractmethod
     def tokenize(self, view: View) -> Tokens:
-        """View -> embedded tokens [B, N, D], positions added."""
+        """View -> embedded tokens [B, prefix + N, D], positions added."""
 
     @abstractmethod
     def mix(self, tokens: Tokens) -> Tensor:
-        """Tokens (all, or a subset of each row) -> contextual tokens [B, N, dim]."""
+        """Tokens (all, or a subset of each row) -> contextual tokens [B, as many, dim]."""
 
     @abstractmethod
     def content(self, view: View) -> Tensor:
-        """What each token stands for: [B, N, P] pixels of its patch, mel bins, or ids."""
+        """What each token behind the prefix stands for: [B, N, P] pixels of its patch, mel bins, or ids."""
+
+    def grid(self, view: View) -> tuple[int, ...]:
+        """Tokens along each axis of the input, whose product is N: rows and columns of patches; (N,) for a sequence."""
+        return (self.content(view).shape[1],)
+
+    def restore(self, content: Tensor, view: View) -> Tensor:
+        """The inverse of `content`: [B, N, P] -> a tensor of the shape of `view.x`, to look at or to listen to."""
+        raise NotImplementedError(f"{type(self).__name__} does not say how content becomes a view again.")

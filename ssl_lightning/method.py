@@ -22,7 +22,7 @@ from .record import Recorded
 from .stream import batches_done
 from .types import Batch, Step, View, ViewSpec
 
-STEP_KEYS = frozenset(("loss", "embeddings", "logs"))
+STEP_KEYS = frozenset(("loss", "embeddings", "logs", "state"))
 
 
 class SSLMethod(Recorded, LightningModule):
@@ -65,7 +65,7 @@ class SSLMethod(Recorded, LightningModule):
                 f"{type(self).__name__} has no settings for optimizer {name!r}; choose from {', '.join(self.optimizer_specs)}."
             )
         self.optimizer_spec = self.optimizer_specs[name].with_changes(lr=lr, weight_decay=weight_decay, warmup_epochs=warmup_epochs)
-        self._last_step: dict[str, Any] | None = None
+        self._states: list[Any] = []
         self._planned_steps: int | None = None
 
     # What an author writes.
@@ -74,8 +74,18 @@ class SSLMethod(Recorded, LightningModule):
         """Batch -> loss; the heart of a method."""
         raise NotImplementedError(f"{type(self).__name__} must define step(batch).")
 
-    def after_update(self, out: dict[str, Any]) -> None:
-        """Called once after each optimizer step with what `step` returned: queues, prototypes, centres."""
+    def after_update(self, states: list[Any]) -> None:
+        """Called once after each optimizer step, for queues, prototypes, centres.
+
+        Args:
+            states: the `state` that `step` returned (None where it gave none), of each batch since the last optimizer step: one,
+                or as many as are accumulated.
+        """
+
+    def pictures(self, batch: Batch) -> dict[str, Tensor]:
+        """What the network makes of a batch, to look at when a run ends: by caption, tensors like a view's `x` (MAE's
+        reconstructions). Most methods have nothing to show."""
+        return {}
 
     @property
     def backbone(self) -> Encoder:
@@ -93,6 +103,14 @@ class SSLMethod(Recorded, LightningModule):
         so that nothing need be asked; elsewhere the processes ask each other, and wait."""
         data = getattr(self._trainer, "datamodule", None)
         return [len(x)] * world_size() if isinstance(data, SSLDataModule) else row_counts(x)
+
+    @property
+    def epochs_done(self) -> float:
+        """Passes over the data that the run has made, counted in optimizer steps, so that a resumed run agrees; 0 outside of one."""
+        if self._trainer is None:
+            return 0.0
+        steps_an_epoch = self._trainer.num_training_batches / self._trainer.accumulate_grad_batches
+        return float(self._trainer.global_step / steps_an_epoch) if steps_an_epoch else 0.0
 
     @property
     def teachers(self) -> list[EMA]:
@@ -138,22 +156,22 @@ class SSLMethod(Recorded, LightningModule):
         if not out.keys() <= STEP_KEYS or "loss" not in out:
             raise ValueError(
                 f"{type(self).__name__}.step returned the keys {sorted(out)}; it must return 'loss', and may return "
-                "'embeddings' and 'logs' (a dict of scalars)."
+                "'embeddings', 'logs' (a dict of scalars) and 'state' (for after_update)."
             )
-        self._last_step = out
+        self._states.append(out.get("state"))
         return {"loss": out["loss"], "embeddings": out.get("embeddings"), "logs": out.get("logs", {})}
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         super().optimizer_step(*args, **kwargs)
-        if self._last_step is None:
+        if not self._states:
             return
         if self._teachers:
             progress = min(1.0, self.trainer.global_step / max(1, self.trainer.estimated_stepping_batches))
             for teacher in self._teachers:
                 teacher.update(progress)
         with torch.no_grad():
-            self.after_update(self._last_step)
-        self._last_step = None
+            self.after_update(self._states)
+        self._states = []
 
     def configure_optimizers(self) -> Any:
         self.trainer.fit_loop.setup_data()  # `max_steps` alone would leave the length of an epoch unknown

@@ -69,10 +69,12 @@ class Step(_Step, total=False):
     `loss`: a finite scalar.
     `embeddings` [S, D]: what the loss compares, for the collapse monitor; detached by the core.
     `logs`: further scalars, logged as `train/<name>`.
+    `state`: what `after_update` is to be given of this batch, detached: features for a queue, sums for a centre.
     """
 
     embeddings: Tensor
     logs: Mapping[str, Any]
+    state: Any
 
 
 @dataclass(frozen=True)

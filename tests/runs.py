@@ -55,10 +55,15 @@ class Noisy(SSLMethod):
     def step(self, batch: Any) -> Any:
         self.seeds.append(torch.initial_seed())
         z1, z2 = (self.head(self.drop(self.encoder(view))) for view in batch["views"])
-        return {"loss": (z1 - z2).square().mean() - 0.1 * (z1 - self.centre).std(), "embeddings": z1, "logs": {"spread": z1.detach().std()}}
+        return {
+            "loss": (z1 - z2).square().mean() - 0.1 * (z1 - self.centre).std(),
+            "embeddings": z1,
+            "logs": {"spread": z1.detach().std()},
+            "state": z1.detach(),
+        }
 
-    def after_update(self, out: Any) -> None:
-        self.centre.lerp_(out["embeddings"].mean(dim=0), 0.1)
+    def after_update(self, states: list[Any]) -> None:
+        self.centre.lerp_(torch.cat(states).mean(dim=0), 0.1)
 
 
 class OtherImages(TinyImages):

@@ -36,17 +36,17 @@ class Predicts(SSLMethod):
         self.scale = scale
         self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(encoder.dim, encoder.dim))
         self.teacher = EMA(self.encoder, decay=0.8)
-        self.outs: list[dict[str, Any]] = []
+        self.states: list[list[Any]] = []
         self.kept: list[Tensor] = []  # weights, as after_update finds them
 
     def step(self, batch: Batch) -> Step:
         one, two = batch["views"]
         z = self.head(self.encoder(one))
-        return {"loss": self.scale * (z - self.teacher(two)).square().mean(), "embeddings": z.detach()}
+        return {"loss": self.scale * (z - self.teacher(two)).square().mean(), "embeddings": z.detach(), "state": batch["index"]}
 
-    def after_update(self, out: dict[str, Any]) -> None:
+    def after_update(self, states: list[Any]) -> None:
         assert not torch.is_grad_enabled()
-        self.outs.append(out)
+        self.states.append(states)
         self.kept.append(self.head[1].weight.detach().clone())
 
 
@@ -181,16 +181,20 @@ def test_a_run_is_a_plain_loop(accumulate: int) -> None:
 
 
 @pytest.mark.parametrize(("accumulate", "limit"), [(1, None), (2, None), (2, 3)])
-def test_after_update_comes_once_an_update_and_sees_the_new_weights(accumulate: int, limit: int | None) -> None:
-    """With 3 batches to accumulate by 2, the epoch's last one is an update of its own."""
+def test_after_update_comes_once_an_update_sees_the_new_weights_and_every_batch(accumulate: int, limit: int | None) -> None:
+    """With 3 batches to accumulate by 2, the epoch's last one is an update of its own. No batch's state is lost or comes twice."""
     method, watch = build(), Watch()
     bare(accumulate_grad_batches=accumulate, limit_train_batches=limit, callbacks=[watch]).fit(method, datamodule=TinyImages())
     of_epoch = 4 if limit is None else limit
     ends = [batch for batch in range(2 * of_epoch) if (batch % of_epoch + 1) % accumulate == 0 or batch % of_epoch + 1 == of_epoch]
-    assert len(method.outs) == len(ends) == method.trainer.global_step
-    for batch, kept, out in zip(ends, method.kept, method.outs, strict=True):
+    assert len(method.states) == len(ends) == method.trainer.global_step
+    for batch, kept, states, before in zip(ends, method.kept, method.states, [-1, *ends[:-1]], strict=True):
         assert torch.equal(kept, watch.weights[batch]), "called before the update"
-        assert set(out) == {"loss", "embeddings"}
+        assert len(states) == batch - before
+    seen = torch.cat([index for states in method.states for index in states])
+    assert len(seen) == 2 * of_epoch * 16
+    if limit is None:
+        assert torch.equal(seen.sort().values, torch.arange(64).repeat_interleave(2))
     assert len({kept.sum().item() for kept in method.kept}) == len(ends)
 
 

@@ -234,10 +234,10 @@ class Teaches(SSLMethod):
         first, second = batch["views"]
         z = self.head(self.encoder(first))
         loss = (z - self.teacher(second).detach()).square().mean()
-        return {"loss": loss, "embeddings": z, "logs": {"spread": z.detach().std()}}
+        return {"loss": loss, "embeddings": z, "logs": {"spread": z.detach().std()}, "state": z.detach()}
 
-    def after_update(self, out: dict[str, Any]) -> None:
-        self.centre.lerp_(out["embeddings"].float().mean(dim=0), 0.1)
+    def after_update(self, states: list[Any]) -> None:
+        self.centre.lerp_(torch.cat(states).float().mean(dim=0), 0.1)
 
 
 class Rhythm(pl.Callback):

@@ -235,7 +235,7 @@ class Forgets(Good):
     def step(self, batch: Batch) -> Step:
         return {"loss": super().step(batch)["loss"] * self.scale}
 
-    def after_update(self, out: dict[str, Any]) -> None:
+    def after_update(self, states: list[Any]) -> None:
         self.scale *= 1.5
 
 
