@@ -133,7 +133,7 @@ def test_other_keys_than_those_of_a_step_are_refused(returned: dict[str, Any]) -
     method = build()
     method.step = lambda batch: returned
     with pytest.raises(
-        ValueError, match=r"Predicts\.step returned the keys .*; it must return 'loss', and may return 'embeddings' and 'logs'"
+        ValueError, match=r"Predicts\.step returned the keys .*; it must return 'loss', and may return 'embeddings', 'logs'"
     ):
         bare().fit(method, datamodule=TinyImages())
 
