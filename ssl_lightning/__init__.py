@@ -13,13 +13,16 @@ from .version import __version__
 if TYPE_CHECKING:
     from .checkpoint import load as load
     from .datamodule import SSLDataModule as SSLDataModule
+    from .ema import EMA as EMA
     from .encoder import Encoder as Encoder
     from .encoder import TokenEncoder as TokenEncoder
     from .encoders.conv import ConvEncoder as ConvEncoder
     from .encoders.timm import TimmEncoder as TimmEncoder
+    from .encoders.vit import ViTEncoder as ViTEncoder
     from .export import load_encoder as load_encoder
     from .images import ImageDataModule as ImageDataModule
     from .method import SSLMethod as SSLMethod
+    from .optim import OptimizerSpec as OptimizerSpec
     from .trainer import Trainer as Trainer
     from .types import Batch as Batch
     from .types import Step as Step
@@ -29,14 +32,17 @@ if TYPE_CHECKING:
 _PUBLIC = {
     "Batch": "types",
     "ConvEncoder": "encoders.conv",
+    "EMA": "ema",
     "Encoder": "encoder",
     "ImageDataModule": "images",
+    "OptimizerSpec": "optim",
     "SSLDataModule": "datamodule",
     "SSLMethod": "method",
     "Step": "types",
     "TimmEncoder": "encoders.timm",
     "TokenEncoder": "encoder",
     "Trainer": "trainer",
+    "ViTEncoder": "encoders.vit",
     "View": "types",
     "ViewSpec": "types",
     "load": "checkpoint",

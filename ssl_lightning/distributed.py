@@ -57,13 +57,17 @@ def gather(x: Tensor, sizes: Sequence[int] | None = None) -> Tensor:
     return gathered
 
 
+def reduce_sum(x: Tensor) -> Tensor:
+    """Sum over processes of a tensor of equal shape, without gradient."""
+    total = x.detach().clone()
+    if world_size() > 1:
+        dist.all_reduce(total)
+    return total
+
+
 def reduce_mean(x: Tensor) -> Tensor:
     """Mean over processes of a tensor of equal shape, without gradient."""
-    if world_size() == 1:
-        return x.detach()
-    total = x.detach().clone()
-    dist.all_reduce(total)
-    return total / world_size()
+    return reduce_sum(x) / world_size() if world_size() > 1 else x.detach()
 
 
 def _together() -> bool:

@@ -29,6 +29,8 @@ class TokenEncoder(Encoder):
 
     prefix: int = 0
     """Leading tokens of `tokenize` that stand for no place of the input (a class token, registers); a method keeps them visible."""
+    content_dim: int
+    """P, the numbers that `content` gives for a token."""
 
     @abstractmethod
     def tokenize(self, view: View) -> Tokens:

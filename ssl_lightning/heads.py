@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Literal, get_args
 
-from torch import nn
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 Norm = Literal["batch", "layer", "none"]
 
@@ -40,6 +42,34 @@ def mlp(*dims: int, norm: Norm = "batch", last_norm: bool = False) -> nn.Sequent
         if not last:
             layers.append(nn.ReLU(inplace=True))
     return nn.Sequential(*layers)
+
+
+class Prototypes(nn.Module):
+    """Directions that features are compared with (Caron et al. 2020, arXiv 2006.09882, Section 3.1: C).
+
+    Args:
+        dim: D, length of a feature.
+        number: K, number of prototypes.
+
+    Raises:
+        ValueError: fewer than two prototypes.
+    """
+
+    def __init__(self, dim: int, number: int) -> None:
+        super().__init__()
+        if number < 2:
+            raise ValueError(f"prototypes={number}: at least 2 are needed, or all samples would be assigned to one.")
+        self.weight = nn.Parameter(F.normalize(torch.randn(number, dim), dim=1))
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Features [B, D] -> cosine similarities [B, K], in float32 under autocast too: they are divided by a small temperature."""
+        with torch.autocast(z.device.type, enabled=False):
+            return F.normalize(z.float(), dim=1) @ self.weight.float().T
+
+    @torch.no_grad()
+    def normalise(self) -> None:
+        """Brings the prototypes back to length 1: after each optimizer step."""
+        self.weight.copy_(F.normalize(self.weight, dim=1))
 
 
 def _norm(norm: Norm, dim: int, shift: bool) -> nn.Module:

@@ -59,6 +59,75 @@ def nt_xent(z1: Tensor, z2: Tensor, temperature: float, sizes: Sequence[int] | N
         return total * (len(sizes) / len(z))
 
 
+def queue_nce(q: Tensor, k: Tensor, queue: Tensor, temperature: float) -> Tensor:
+    """InfoNCE: picks each query's key out of the key and a queue of others (He et al. 2019, arXiv 1911.05722, Equation 1).
+
+    Args:
+        q: queries [B, D], of any length: they are l2-normalised here, in float32.
+        k: their keys [B, D], which get no gradient.
+        queue: K features [K, D] of length 1 from earlier batches.
+        temperature: divides the cosine similarities (the paper's tau).
+
+    Returns:
+        The mean over the queries, a scalar of float32.
+    """
+    with torch.autocast(q.device.type, enabled=False):
+        q, k = F.normalize(q.float(), dim=1), F.normalize(k.detach().float(), dim=1)
+        positive = (q * k).sum(dim=1, keepdim=True)  # [B, 1]
+        s = torch.cat([positive, q @ queue.detach().T], dim=1) / temperature  # [B, 1 + K]
+        return -s.log_softmax(dim=1)[:, 0].mean()
+
+
+def batch_nce(q: Tensor, keys: Tensor, temperature: float, first: int = 0) -> Tensor:
+    """InfoNCE: picks each query's key out of the keys of the whole batch (Chen, Xie and He 2021, arXiv 2104.02057, Algorithm 1).
+
+    Args:
+        q: queries [B, D] of this process, of any length: they are l2-normalised here, in float32.
+        keys: [G, D] of all processes, in the order of ranks; they get no gradient.
+        temperature: divides the cosine similarities (the paper's tau).
+        first: place among the keys of the first query's own; the others follow.
+
+    Returns:
+        The mean over the queries times 2 tau, as the paper has it, a scalar of float32.
+    """
+    with torch.autocast(q.device.type, enabled=False):
+        q, keys = F.normalize(q.float(), dim=1), F.normalize(keys.detach().float(), dim=1)
+        s = q @ keys.T / temperature  # [B, G]
+        own = torch.arange(first, first + len(q), device=q.device)
+        return 2 * temperature * F.cross_entropy(s, own)
+
+
+def regression(p: Tensor, z: Tensor) -> Tensor:
+    """Squared distance of l2-normalised predictions and targets, 2 - 2 cos (Grill et al. 2020, arXiv 2006.07733, Equation 2).
+
+    Args:
+        p: predictions [B, D].
+        z: targets [B, D], which get no gradient: else all would move to one point.
+
+    Returns:
+        The mean over samples, a scalar of float32.
+    """
+    with torch.autocast(p.device.type, enabled=False):
+        return (2 - 2 * F.cosine_similarity(p.float(), z.detach().float(), dim=1)).mean()
+
+
+def swapped_prediction(scores: Sequence[Tensor], codes: Sequence[Tensor], temperature: float) -> Tensor:
+    """Predicts the code of each full view from every other view (Caron et al. 2020, arXiv 2006.09882, Equations 1, 2 and 6).
+
+    Args:
+        scores: for each view, full ones first, similarities [B, K] to the prototypes.
+        codes: for each full view, codes [B, K] that its scores were turned into, without gradient.
+        temperature: divides the scores (the paper's tau).
+
+    Returns:
+        The mean over pairs of views and over samples, a scalar of float32.
+    """
+    with torch.autocast(scores[0].device.type, enabled=False):
+        log_p = [(s.float() / temperature).log_softmax(dim=1) for s in scores]
+        terms = [-(q * log_p[v]).sum(dim=1).mean() for i, q in enumerate(codes) for v in range(len(scores)) if v != i]
+        return torch.stack(terms).mean()
+
+
 class _NTXentSum(torch.autograd.Function):
     """Sum of l(i, j) over the anchors i in [start, stop); its gradient is ready when the value is."""
 

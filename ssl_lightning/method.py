@@ -18,6 +18,7 @@ from .ema import EMA
 from .encoder import Encoder
 from .optim import OptimizerSpec
 from .probes.features import embed
+from .queue import FeatureQueue
 from .record import Recorded
 from .stream import batches_done
 from .types import Batch, Step, View, ViewSpec
@@ -122,6 +123,8 @@ class SSLMethod(Recorded, LightningModule):
         data = getattr(self.trainer, "datamodule", None)
         if isinstance(data, SSLDataModule):
             embed(self.backbone, data, data.training_split, torch.arange(2), self.device)  # the encoder takes what the data gives
+        queues = [name for name, module in self.named_modules() if isinstance(module, FeatureQueue)]
+        self._ddp_params_and_buffers_to_ignore = [f"{name}.features" for name in queues]  # equal everywhere: megabytes a step saved
         if stage == "fit" and self.couples_samples and self.trainer.accumulate_grad_batches > 1:
             raise MisconfigurationException(
                 f"accumulate_grad_batches={self.trainer.accumulate_grad_batches} changes the loss of {type(self).__name__}: "

@@ -6,7 +6,7 @@ N places in a row; C channels, H height, W width.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, TypedDict, get_args
 
@@ -30,6 +30,10 @@ class View(NamedTuple):
     x: Tensor
     segment: Tensor | None = None
     position: Tensor | None = None
+
+    def each(self, change: Callable[[Tensor], Tensor]) -> View:
+        """The view with every tensor in it changed alike: to take some rows, say."""
+        return View(*(part if part is None else change(part) for part in self))  # type: ignore[arg-type]  # x is never None
 
 
 class Tokens(NamedTuple):

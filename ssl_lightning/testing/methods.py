@@ -18,7 +18,7 @@ from ..checkpoint import AtomicIO, load
 from ..encoder import Encoder, TokenEncoder
 from ..method import STEP_KEYS, SSLMethod
 from ..record import config_of, rebuild
-from ..types import Batch, View, ViewSpec
+from ..types import Batch, ViewSpec
 from .runner import class_of, numpy_state, run_checks
 from .tiny import TinyEncoder, TinyImages, TinyTokenEncoder
 
@@ -146,7 +146,7 @@ def order_of_samples_does_not_matter(kit: MethodKit) -> None:
     batch = kit.batch()
     order = torch.randperm(16, generator=torch.Generator().manual_seed(0))
     shuffled: Batch = {
-        "views": [View(*(None if part is None else part[order] for part in view)) for view in batch["views"]],  # type: ignore[arg-type]
+        "views": [view.each(lambda part: part[order]) for view in batch["views"]],
         "index": batch["index"][order],
         "key": batch["key"][order],
         "label": batch["label"][order],

@@ -41,7 +41,7 @@ class TinyTokenEncoder(TokenEncoder):
 
     def __init__(self, dim: int = 8) -> None:
         super().__init__()
-        self.dim = dim
+        self.dim, self.content_dim = dim, 16
         self.embed = nn.Linear(16, dim)
         self.position = nn.Parameter(torch.randn(1, 64, dim) * 0.02)
         self.layer = nn.TransformerEncoderLayer(dim, 2, 2 * dim, dropout=0.0, batch_first=True)

@@ -1,0 +1,85 @@
+"""MAE."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from ssl_lightning import Batch, OptimizerSpec, SSLMethod, Step, TokenEncoder, View, ViewSpec
+from ssl_lightning.masking import put, random_masking, take
+from ssl_lightning.transformer import GridPositions, Transformer
+from ssl_lightning.types import Tokens
+
+
+class MAE(SSLMethod):
+    """Masked autoencoding: sees a quarter of the patches and paints the rest.
+
+    He, Chen, Xie, Li, Dollar and Girshick, Masked Autoencoders Are Scalable Vision Learners (2021), arXiv 2111.06377, Section 3.
+
+    Args:
+        encoder: a vision transformer; it is given the visible tokens alone, and is what the paper keeps.
+        mask_ratio: part of the tokens that is hidden (Figure 5: 0.75).
+        decoder_dim: width of the decoder; the paper's decoder has 512, 8 blocks and 16 heads (Table 1).
+        decoder_depth: its blocks; fine-tuning is as good with one (Table 1a), a linear probe wants more.
+        decoder_heads: of its attention.
+        normalise_target: whether each patch is painted relative to its own mean and deviation (Table 1d).
+    """
+
+    encoder: TokenEncoder
+    views = ViewSpec(full=1, strength="weak")
+    optimizer_specs: ClassVar = {
+        "adamw": OptimizerSpec("adamw", lr=1e-3, weight_decay=0.05, betas=(0.9, 0.95), warmup_epochs=10),
+        "paper": OptimizerSpec("adamw", lr=1.5e-4, weight_decay=0.05, betas=(0.9, 0.95), warmup_epochs=40),  # Table 8, batches of 4,096
+    }
+
+    def __init__(
+        self, encoder: TokenEncoder, *, mask_ratio: float = 0.75, decoder_dim: int = 128, decoder_depth: int = 2, decoder_heads: int = 4,
+        normalise_target: bool = True, **kwargs: Any,
+    ) -> None:  # fmt: skip
+        super().__init__(encoder, **kwargs)
+        if not 0 < mask_ratio < 1:
+            raise ValueError(f"MAE(mask_ratio={mask_ratio}) is the part of the patches to hide; give a number between 0 and 1.")
+        if decoder_dim % 4:
+            raise ValueError(f"MAE(decoder_dim={decoder_dim}) must be a multiple of 4, for the positions of rows and columns.")
+        self.mask_ratio, self.normalise_target = mask_ratio, normalise_target
+        self.embed = nn.Linear(encoder.dim, decoder_dim)
+        self.mask_token = nn.Parameter(torch.randn(decoder_dim) * 0.02)
+        self.positions = GridPositions(decoder_dim)
+        self.decoder = Transformer(decoder_dim, decoder_depth, decoder_heads)
+        self.paint = nn.Linear(decoder_dim, encoder.content_dim)
+
+    def step(self, batch: Batch) -> Step:
+        (view,) = batch["views"]
+        painted, hidden, _ = self.reconstruct(view, batch["key"])  # [S, M, P], [S, M]
+        target, _, _ = self.target(take(self.encoder.content(view), hidden))
+        return {"loss": (painted.float() - target).square().mean(), "embeddings": painted.mean(dim=1)}
+
+    def reconstruct(self, view: View, key: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Contents of the hidden tokens [S, M, P] as the decoder paints them, their places [S, M], and the visible ones' [S, V]."""
+        x, first = self.encoder.tokenize(view).x, self.encoder.prefix  # [S, first + N, D]
+        visible, hidden = random_masking(key, x.shape[1] - first, self.mask_ratio)
+        seen = self.embed(self.encoder.mix(Tokens(torch.cat([x[:, :first], take(x[:, first:], visible)], dim=1))))  # [S, first + V, D']
+        p = self.positions(self.encoder.grid(view))  # [N, D']
+        # In any order, since the positions are added: the hidden ones last.
+        decoded = self.decoder(torch.cat([seen[:, :first], seen[:, first:] + p[visible], self.mask_token + p[hidden]], dim=1))
+        return self.paint(decoded[:, first + visible.shape[1] :]), hidden, visible
+
+    def target(self, content: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """What is to be painted for contents [S, M, P], and the mean and deviation [S, M, 1] that were taken out of it."""
+        content = content.float()
+        variance, mean = torch.var_mean(content, dim=2, keepdim=True)
+        deviation = (variance + 1e-6).sqrt()
+        return ((content - mean) / deviation if self.normalise_target else content), mean, deviation
+
+    def pictures(self, batch: Batch) -> dict[str, Tensor]:
+        """The view, what of it was visible, and the view with the hidden patches as they are painted."""
+        (view,) = batch["views"]
+        painted, hidden, _ = self.reconstruct(view, batch["key"])
+        content = self.encoder.content(view).float()
+        _, mean, deviation = self.target(take(content, hidden))
+        painted = painted.float() * deviation + mean if self.normalise_target else painted.float()
+        blank = put(content, hidden, torch.zeros_like(painted))
+        shown = {"original": content, "visible": blank, "reconstructed": put(content, hidden, painted)}
+        return {caption: self.encoder.restore(each, view) for caption, each in shown.items()}

@@ -1,0 +1,92 @@
+"""MoCo v2."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from ssl_lightning import EMA, Batch, Encoder, OptimizerSpec, SSLMethod, Step, View, ViewSpec
+from ssl_lightning.augment.random import fold
+from ssl_lightning.batch_norm import split_batch_norm
+from ssl_lightning.distributed import gather, rank
+from ssl_lightning.heads import Norm, mlp
+from ssl_lightning.losses import queue_nce
+from ssl_lightning.queue import FeatureQueue
+
+BatchNorm = Literal["whole", "shuffle", "split"]
+SHUFFLE = 1
+"""Keeps the numbers of the shuffle apart from others of the same key."""
+
+
+class MoCo(SSLMethod):
+    """Contrastive learning with a queue: a view picks the other one, as a slow encoder sees it, out of thousands of earlier samples.
+
+    He, Fan, Wu, Xie and Girshick, Momentum Contrast for Unsupervised Visual Representation Learning (2019), arXiv 1911.05722,
+    Algorithm 1, with the head, temperature and augmentation of version 2 (Chen et al. 2020, arXiv 2003.04297).
+
+    Args:
+        encoder: the query encoder f_q, which the paper keeps.
+        hidden_dim: width of the head's hidden layer; None takes that of the features, as version 2 does (2048 for a ResNet-50).
+        output_dim: length of queries and keys (Section 3.3: 128).
+        queue_length: number of negatives K; 65,536 in the paper for 1.3 million images. Best below half of the data set.
+        temperature: version 2, Table 2 (0.2).
+        momentum: of the key encoder; the paper's 0.999 (Section 4.1) is for runs of 100,000 steps and more.
+        symmetric: whether each view is query and key once, twice the work and twice the keys of a step; the paper: one is query.
+        batch_norm: what hides from a query which statistics its key had (Section 3.3): "shuffle" has the keys embedded in another
+            order by other processes, "split" embeds queries and keys in `parts` of each process's batch, the keys in another order,
+            for one device; "whole" neither.
+        parts: of a batch, for "split".
+        norm: of the head; the paper's has none.
+    """
+
+    views = ViewSpec(full=2, strength="strong")
+    optimizer_specs: ClassVar = {
+        "adamw": OptimizerSpec("adamw", lr=1e-3, weight_decay=1e-4, warmup_epochs=10),
+        "sgd": OptimizerSpec("sgd", lr=0.03, weight_decay=1e-4, momentum=0.9, warmup_epochs=0),  # Section 4.1
+        "lars": OptimizerSpec("lars", lr=0.3, weight_decay=1e-6, momentum=0.9, warmup_epochs=10),
+    }
+
+    def __init__(
+        self, encoder: Encoder, *, hidden_dim: int | None = None, output_dim: int = 128, queue_length: int = 4096,
+        temperature: float = 0.2, momentum: float = 0.99, symmetric: bool = True, batch_norm: BatchNorm = "whole", parts: int = 8,
+        norm: Norm = "none", **kwargs: Any,
+    ) -> None:  # fmt: skip
+        super().__init__(encoder, **kwargs)
+        if temperature <= 0:
+            raise ValueError(f"MoCo(temperature={temperature}) must be positive; the paper uses 0.07 to 0.2.")
+        if batch_norm not in get_args(BatchNorm):
+            raise ValueError(f"MoCo(batch_norm={batch_norm!r}) is unknown; choose from {', '.join(get_args(BatchNorm))}.")
+        self.temperature, self.symmetric, self.batch_norm = temperature, symmetric, batch_norm
+        if batch_norm == "split":
+            split_batch_norm(encoder, parts)
+        self.projector = mlp(encoder.dim, hidden_dim or encoder.dim, output_dim, norm=norm)
+        self.teacher = EMA(nn.Sequential(encoder, self.projector), momentum, final=momentum)  # f_k
+        self.queue = FeatureQueue(queue_length, output_dim)
+
+    def step(self, batch: Batch) -> Step:
+        x1, x2 = batch["views"]
+        pairs = [(x1, x2), (x2, x1)] if self.symmetric else [(x1, x2)]
+        queries = [self.projector(self.encoder(query)) for query, _ in pairs]  # [S, D] each
+        keys = [self.keys(key, batch["key"]) for _, key in pairs]
+        losses = [queue_nce(q, k, self.queue.features, self.temperature) for q, k in zip(queries, keys, strict=True)]
+        return {"loss": torch.stack(losses).mean(), "embeddings": queries[0], "state": torch.stack(keys, dim=1)}
+
+    def after_update(self, states: list[Tensor]) -> None:
+        k = torch.cat(states)  # [S, 1 or 2, D]
+        self.queue.enqueue(nn.functional.normalize(gather(k, self.row_counts(k)).float().flatten(0, 1), dim=1))
+
+    @torch.no_grad()
+    def keys(self, view: View, key: Tensor) -> Tensor:
+        """[S, D] from the slow encoder, whose BatchNorm meets the samples in another order (Section 3.3, "Shuffling BN")."""
+        if self.batch_norm == "whole":
+            return self.teacher(view)
+        if self.batch_norm == "split":
+            order = fold(key, SHUFFLE).argsort()
+            return self.teacher(view.each(lambda part: part[order]))[order.argsort()]
+        sizes = self.row_counts(view.x)
+        own = slice(sum(sizes[: rank()]), sum(sizes[: rank() + 1]))
+        order = fold(gather(key, sizes), SHUFFLE).argsort()  # the same on every process
+        shuffled = view.each(lambda part: gather(part, sizes)[order[own]])
+        return gather(self.teacher(shuffled), sizes)[order.argsort()[own]]

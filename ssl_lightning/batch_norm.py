@@ -1,0 +1,54 @@
+"""BatchNorm that sees a part of the batch, so that a sample's statistics do not give away which other samples are near."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+
+class Parts:
+    """Mixed into a BatchNorm class: normalises consecutive parts of a batch, each by its own statistics."""
+
+    parts: int
+    training: bool
+    momentum: float
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, ...] -> the same shape; a part has at least two samples."""
+        number = min(self.parts, len(x) // 2)
+        inner: Any = super()
+        if not self.training or number < 2:
+            whole: Tensor = inner.forward(x)
+            return whole
+        momentum, self.momentum = self.momentum, 1 - (1 - self.momentum) ** (1 / number)  # together one step of the running mean
+        try:
+            return torch.cat([inner.forward(part) for part in x.tensor_split(number)])
+        finally:
+            self.momentum = momentum
+
+
+def split_batch_norm(network: nn.Module, parts: int) -> None:
+    """Makes every BatchNorm in a network see `parts` parts of a batch one by one, as that many processes would.
+
+    What ShuffleBN does with several devices (He et al. 2019, arXiv 1911.05722, Section 3.3), on one. Parameters, running statistics
+    and their names stay; in eval mode nothing changes.
+
+    Raises:
+        ValueError: fewer than two parts.
+    """
+    if parts < 2:
+        raise ValueError(f"Splitting BatchNorm takes at least two parts, got {parts}.")
+    for module in network.modules():
+        if isinstance(module, _BatchNorm) and not isinstance(module, Parts):
+            cls: Any = type(module)
+            module.__class__ = _in_parts(cls)
+            module.parts = parts  # type: ignore[assignment]  # an attribute of the class it now has
+
+
+@cache
+def _in_parts(cls: Any) -> Any:
+    return type(f"{cls.__name__}InParts", (Parts, cls), {})

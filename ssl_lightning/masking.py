@@ -1,0 +1,43 @@
+"""Masks: which tokens a method hides. They are drawn from the samples' keys, so neither batch, process nor resume changes them."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from .augment.random import fold, uniform
+
+MASK = 0x6D61736B
+"""Keeps a mask's numbers apart from those of augmentations."""
+
+
+def random_masking(key: Tensor, tokens: int, ratio: float) -> tuple[Tensor, Tensor]:
+    """Hides the same number of tokens of each sample, at random (He et al. 2021, arXiv 2111.06377, Section 3, "Masking").
+
+    Args:
+        key: [S] int64, the samples' keys, `batch["key"]`.
+        tokens: N, tokens of a sample.
+        ratio: part of the tokens to hide, in (0, 1); at least one stays and at least one is hidden.
+
+    Returns:
+        places of the visible tokens [S, V] and of the masked ones [S, N - V], each in random order; V = floor(N (1 - ratio)).
+
+    Raises:
+        ValueError: the ratio is not in (0, 1), or there are fewer than two tokens.
+    """
+    if not 0 < ratio < 1:
+        raise ValueError(f"mask_ratio={ratio} is the part of the tokens to hide; give a number between 0 and 1.")
+    if tokens < 2:
+        raise ValueError(f"Masking needs at least 2 tokens a sample, got {tokens}: use a smaller patch, or a larger input.")
+    visible = min(max(1, int(tokens * (1 - ratio) + 1e-6)), tokens - 1)  # 0.7 of 10 tokens leaves 3, not int(2.9999999)
+    order = uniform(fold(key, MASK), tokens).argsort(dim=1)
+    return order[:, :visible], order[:, visible:]
+
+
+def take(x: Tensor, places: Tensor) -> Tensor:
+    """Tokens [S, N, D] at places [S, M] -> [S, M, D]."""
+    return x.gather(1, places[:, :, None].expand(-1, -1, x.shape[2]))
+
+
+def put(x: Tensor, places: Tensor, tokens: Tensor) -> Tensor:
+    """The same as x [S, N, D], with tokens [S, M, D] at places [S, M]: undoes `take`."""
+    return x.scatter(1, places[:, :, None].expand(-1, -1, x.shape[2]), tokens.to(x.dtype))
