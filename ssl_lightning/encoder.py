@@ -23,6 +23,18 @@ class Encoder(Recorded, nn.Module, ABC):
     def forward(self, view: View) -> Tensor:
         """View of S samples -> features [S, dim]."""
 
+    def layers(self) -> list[list[nn.Parameter]]:
+        """The parameters layer by layer, from the input to the output, for learning rates that fall with the depth.
+
+        By default each child module is a layer, in the order in which they were assigned; of an `nn.Sequential` or `nn.ModuleList`
+        each of its children. Parameters that belong to no child come with the first layer. What an encoder leaves out learns
+        at the rate of the head.
+        """
+        opened = [list(child) if isinstance(child, nn.Sequential | nn.ModuleList) else [child] for child in self.children()]
+        children = [list(child.parameters()) for group in opened for child in group]
+        first, *rest = [layer for layer in children if layer] or [[]]
+        return [[*self.parameters(recurse=False), *first], *rest]
+
 
 class TokenEncoder(Encoder):
     """An encoder in two halves, so that a method can mask in between (MAE, wav2vec 2.0) or before (BERT)."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal, get_args
@@ -34,6 +34,8 @@ class OptimizerSpec:
             None: `lr` holds at any batch size.
         schedule: after the warm-up, "cosine" falls to zero (arXiv 1608.03983), "constant" stays.
         warmup_epochs: length of the linear warm-up, in passes over the data.
+        layer_decay: factor on the learning rate from a layer to the one below it (Clark et al. 2020, arXiv 2003.10555, Section 3.1;
+            BEiT, arXiv 2106.08254), for a module that names its layers (`layers`); 1: all learn at the same rate.
 
     Raises:
         ValueError: an unknown name or schedule, or a number out of range.
@@ -48,6 +50,7 @@ class OptimizerSpec:
     reference_batch: int | None = 256
     schedule: Schedule = "cosine"
     warmup_epochs: float = 10.0
+    layer_decay: float = 1.0
 
     def __post_init__(self) -> None:
         for field, known in (("name", get_args(OptimizerName)), ("schedule", get_args(Schedule))):
@@ -58,6 +61,8 @@ class OptimizerSpec:
         for field in ("lr", "weight_decay", "warmup_epochs"):
             if not getattr(self, field) >= 0:
                 raise ValueError(f"OptimizerSpec({field}={getattr(self, field)}) must not be negative.")
+        if not 0 < self.layer_decay <= 1:
+            raise ValueError(f"OptimizerSpec(layer_decay={self.layer_decay}) must be above 0 and at most 1, which is none.")
         if self.reference_batch is not None and self.reference_batch < 1:
             raise ValueError(f"OptimizerSpec(reference_batch={self.reference_batch}) must be at least 1, or None.")
 
@@ -87,10 +92,12 @@ class OptimizerSpec:
         return optimizer, LambdaLR(optimizer, factor)
 
     def _optimizer(self, module: nn.Module, lr: float) -> Optimizer:
+        layers = module.layers() if self.layer_decay < 1 else []  # type: ignore[operator]  # what an encoder has, and a method that tunes one
+        rates = {parameter: lr * self.layer_decay**depth for depth, layer in enumerate(reversed(layers), 1) for parameter in layer}
         if self.name == "lars":
-            groups = parameter_groups(module, self.weight_decay, adapt=False)
+            groups = parameter_groups(module, self.weight_decay, rates, adapt=False)
             return LARS(groups, lr, momentum=self.momentum, trust_coefficient=self.trust_coefficient)
-        groups = parameter_groups(module, self.weight_decay)
+        groups = parameter_groups(module, self.weight_decay, rates)
         optimizer: AdamW | SGD
         if self.name == "adamw":
             optimizer = AdamW(groups, lr=lr, betas=self.betas, fused=True)
@@ -113,25 +120,35 @@ def warmup_cosine(step: int, warmup_steps: int, total_steps: int, final: float =
     return final + (1 - final) * (1 + math.cos(math.pi * progress)) / 2
 
 
-def parameter_groups(module: nn.Module, weight_decay: float, **without: Any) -> list[dict[str, Any]]:
-    """The trainable parameters in two groups, with weight decay and without; each of them once.
+def parameter_groups(
+    module: nn.Module, weight_decay: float, rates: Mapping[Tensor, float] | None = None, **without: Any
+) -> list[dict[str, Any]]:
+    """The trainable parameters in groups, with weight decay and without, one pair for each learning rate; each of them once.
 
     Without: biases and norms (one dimension or none), and what a submodule lists in `no_weight_decay`, names relative to
     it, as a method (timm's way) or as an attribute.
 
     Args:
         module: whose parameters to train.
-        weight_decay: of the first group.
-        without: further settings of the second group.
+        weight_decay: of the groups that decay.
+        rates: learning rates of parameters that are not to learn at the optimizer's.
+        without: further settings of the groups that do not decay.
+
+    Returns:
+        Those at the optimizer's own rate first, the others from the highest rate to the lowest.
     """
     exempt = {id(parameter) for child in module.modules() for parameter in _listed(child)}
-    decayed: list[Tensor] = []
-    plain: list[Tensor] = []
+    members: dict[tuple[float, bool], list[Tensor]] = {}
     for parameter in module.parameters():
         if parameter.requires_grad:
-            (plain if parameter.ndim <= 1 or id(parameter) in exempt else decayed).append(parameter)
-    groups = ({"params": decayed, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0.0, **without})
-    return [group for group in groups if group["params"]]
+            rate = (rates or {}).get(parameter, math.inf)  # infinite stands for the optimizer's own
+            members.setdefault((rate, parameter.ndim > 1 and id(parameter) not in exempt), []).append(parameter)
+    groups = []
+    for rate, decays in sorted(members, reverse=True):
+        group: dict[str, Any] = {"params": members[rate, decays]}
+        group |= {"weight_decay": weight_decay} if decays else {"weight_decay": 0.0, **without}
+        groups.append(group if math.isinf(rate) else {**group, "lr": rate})
+    return groups
 
 
 def _listed(module: nn.Module) -> Iterable[Tensor]:
