@@ -11,8 +11,9 @@ from pytorch_lightning import LightningDataModule
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from .evaluate import labelled_draw
 from .record import Recorded
-from .sources import Numbers, Source, Subset, holdout
+from .sources import Numbers, Source, Subset, holdout, labels_of, withhold_fifth
 from .stream import Draws, Fetch, Share, Stream, as_is, batches_done
 from .types import Batch, Strength, ViewSpec
 from .views import CleanViews, Fetched, Views
@@ -43,6 +44,9 @@ class SSLDataModule(Recorded, LightningDataModule):
             CPU of more than 4 cores, else `device`.
         cache: `device` keeps all samples to pretrain on in the memory of the device, which then fetches each batch by its indices:
             for data in memory that fits there, on an accelerator; `none` sends each batch.
+        labels_per_class: how many labels of each class a run may use, drawn by the seed; None is all. A supervised method trains on
+            four fifths of them, and the rest is its validation part. For pretraining, which sees all samples and no label, they
+            are what the probes and the closing table learn from. The test split is not concerned.
         probe_sets: further labelled data sets to probe on, by name; their metrics are `probe/<name>/...`.
         predict_split: the split whose vectors `predict` writes.
     """
@@ -63,6 +67,7 @@ class SSLDataModule(Recorded, LightningDataModule):
         workers: int | None = None,
         augment_on: Literal["auto", "worker", "device"] = "auto",
         cache: Literal["none", "device"] = "none",
+        labels_per_class: int | None = None,
         probe_sets: dict[str, SSLDataModule] | None = None,
         predict_split: Literal["train", "val", "test"] = "train",
     ) -> None:
@@ -75,13 +80,17 @@ class SSLDataModule(Recorded, LightningDataModule):
             raise ValueError(f"cache={cache!r} is unknown; choose none or device.")
         if cache == "device" and augment_on == "worker":
             raise ValueError("cache=device leaves nothing to workers; leave out augment_on=worker.")
+        if labels_per_class is not None and labels_per_class < 2:
+            raise ValueError(f"labels_per_class={labels_per_class} is too few: one to learn from, one to be judged by. Give at least 2.")
         self.batch_size = batch_size
         self.seed = seed
         self.workers = workers
         self.augment_on, self.cache = augment_on, cache
+        self.labels_per_class = labels_per_class
         self.probe_sets = dict(probe_sets or {})
         self.predict_split = predict_split
         self.views: ViewSpec | None = None
+        self.supervised = False
         self.transforms: list[nn.Module] = []
         self._sources: dict[str, Source | None] = {}
         self._resident: Source | None = None
@@ -129,19 +138,44 @@ class SSLDataModule(Recorded, LightningDataModule):
     def split(self, split: Split) -> Source | None:
         """The samples of a split, made once; `val` falls back to a part of the labelled training samples."""
         if split not in self._sources:
-            found = self.source(split)
-            train = self.split("train") if found is None and split == "val" else None
-            if train is not None and train.labels is not None:
-                rest, withheld = holdout(train.labels)
-                found, self._sources["rest"] = Subset(train, withheld), Subset(train, rest)
+            few = split == "val" and self.labels_per_class is not None  # then every label that is used is one of those
+            found = None if few else self.source(split)
+            labelled = self.labelled_split if found is None and split == "val" else None
+            if labelled is not None:
+                labels = labels_of(labelled)
+                rest, withheld = withhold_fifth(labels, self.seed) if few else holdout(labels)
+                found, self._sources["rest"] = Subset(labelled, withheld), Subset(labelled, rest)
             self._sources[split] = found
         return self._sources[split]
 
+    @property
+    def labelled_split(self) -> Source | None:
+        """The training samples whose labels a run may use: all, or `labels_per_class` of each class; None without labels."""
+        if "labelled" not in self._sources:
+            train = self.split("train")
+            labels = None if train is None else train.labels
+            if train is not None and labels is not None and self.labels_per_class is not None:
+                train = Subset(train, torch.from_numpy(labelled_draw(labels.numpy(), self.labels_per_class, self.seed, draw=0)))
+            self._sources["labelled"] = train if labels is not None else None
+        return self._sources["labelled"]
+
+    @property
+    def num_classes(self) -> int:
+        """How many classes there are: those with a name, else those that the labels count.
+
+        Raises:
+            ValueError: there are no labels.
+        """
+        if self.labelled_split is None:
+            raise ValueError(f"{type(self).__name__} has no labels in its train split.")
+        return max(len(self.class_names or ()), int(labels_of(self.labelled_split).max()) + 1)
+
     def probe_splits(self) -> tuple[Source, Source] | None:
-        """The labelled samples that the live probes learn from, and those that they are judged by; None without labels."""
+        """The labelled samples that the live probes, or a supervised method, learn from, and those that judge them while they
+        do; None without labels."""
         val = self.split("val")
-        train = self._sources.get("rest") or self.split("train")
-        if train is None or train.labels is None or val is None or val.labels is None:
+        train = self._sources.get("rest") or self.labelled_split
+        if train is None or val is None or val.labels is None:
             return None
         return train, val
 
@@ -160,6 +194,7 @@ class SSLDataModule(Recorded, LightningDataModule):
         self._base, self._base_batches = 0, None
         self._sources.clear()
         self._resident = None
+        self.supervised = False
         if stage == "fit":
             self.check_share(self._world_size)
             self.check_probe_sets()
@@ -169,10 +204,11 @@ class SSLDataModule(Recorded, LightningDataModule):
 
     def check_share(self, processes: int) -> None:
         """Raises ValueError where a batch cannot be shared out equally among processes."""
-        if self.batch_size % processes:
+        size = self._batch_size
+        if size % processes:
             raise ValueError(
-                f"batch_size={self.batch_size} counts the samples of all processes together and cannot be shared out equally among "
-                f"{processes}; use a multiple, such as --data.batch_size {-(-self.batch_size // processes) * processes}."
+                f"batch_size={size} counts the samples of all processes together and cannot be shared out equally among "
+                f"{processes}; use a multiple, such as --data.batch_size {-(-size // processes) * processes}."
             )
 
     def check_probe_sets(self) -> None:
@@ -187,9 +223,10 @@ class SSLDataModule(Recorded, LightningDataModule):
         """Builds the transforms for the views that a method asks for.
 
         Raises:
-            ValueError: this data has no such views, or fewer samples than a batch.
+            ValueError: this data has no such views, fewer samples than a batch, or no labels for a supervised method.
         """
         spec, name = method.views, type(method).__name__
+        self.supervised = bool(getattr(method, "supervised", False))
         if spec.local and not self.serves_local:
             raise ValueError(f"{name} asks for {spec.local} local views; {type(self).__name__} has none.")
         self.views = spec
@@ -307,12 +344,30 @@ class SSLDataModule(Recorded, LightningDataModule):
         return self._evaluation_loader(self.predict_split)
 
     @property
+    def batch_size(self) -> int:
+        """Samples in a step, over all processes: as many as were asked for; of fewer labels than that, all at once."""
+        if not self.supervised:
+            return self._batch_size
+        processes = self._world_size
+        return min(self._batch_size, max(processes, len(self.training_split) // processes * processes))
+
+    @batch_size.setter
+    def batch_size(self, size: int) -> None:
+        self._batch_size = size
+
+    @property
     def training_split(self) -> Source:
-        """The samples to pretrain on, labelled or not.
+        """The samples to train on: all of them, labelled or not; for a supervised method the labelled ones, without the
+        validation part.
 
         Raises:
             ValueError: there are none.
         """
+        if self.supervised:
+            splits = self.probe_splits()
+            if splits is None:
+                raise ValueError(f"{type(self).__name__} has no labels in its train and val splits, and this method learns from labels.")
+            return splits[0]
         if "pretraining" not in self._sources:
             self._sources["pretraining"] = self.pretraining_source() or self.split("train")
         found = self._sources["pretraining"]

@@ -153,7 +153,8 @@ def report_skipped(names: list[str], folder: Path | None) -> None:
 
 def skipped_in(source: Source | None) -> list[str]:
     """The names of the images that a source skipped."""
-    source = source.source if isinstance(source, Subset) else source
+    while isinstance(source, Subset):
+        source = source.source
     return [source.name(number) for number in source.skipped.nonzero()[:, 0].tolist()] if isinstance(source, PictureSource) else []
 
 

@@ -47,6 +47,9 @@ class SSLMethod(Recorded, LightningModule):
     """Why several small batches do not give the loss of a large one ("its negatives come from the same batch");
     empty where they do. Then `accumulate_grad_batches` is refused with this reason."""
 
+    supervised: ClassVar[bool] = False
+    """Whether `step` learns from the labels; the data then gives labelled samples alone."""
+
     def __init__(
         self,
         encoder: Encoder,

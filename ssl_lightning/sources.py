@@ -145,3 +145,15 @@ def holdout(labels: Tensor) -> tuple[Tensor, Tensor]:
     """The part of the labelled training samples that live probes learn from, and the part (a seventh, at most 5,000) that
     they are judged by, where a data set has no validation split of its own."""
     return stratified_split(labels, min(5000, max(1, len(labels) // 7)))
+
+
+def withhold_fifth(labels: Tensor, seed: int) -> tuple[Tensor, Tensor]:
+    """Indices of few labelled samples to learn from, and of those to be judged by: a fifth of each class, at least one of each
+    that has two; the draw is fixed by `seed`."""
+    generator = torch.Generator().manual_seed(seed)
+    withheld = torch.zeros(len(labels), dtype=torch.bool)
+    for label in labels.unique():
+        members = (labels == label).nonzero()[:, 0]
+        number = max(1, len(members) // 5) if len(members) > 1 else 0
+        withheld[members[torch.randperm(len(members), generator=generator)[:number]]] = True
+    return (~withheld).nonzero()[:, 0], withheld.nonzero()[:, 0]
