@@ -37,7 +37,6 @@ FILES = {
     "plots/loss.png", "plots/probes.png", "plots/collapse.png", "plots/views.png", "plots/embedding.png", "plots/closing.png",
 }  # fmt: skip
 METRICS = {"train/loss", "train/lr", "probe/linear/top1", "probe/knn/top1", "collapse/std", "collapse/rank"}
-TENSORBOARD = pytest.mark.skipif(find_spec("tensorboard") is None, reason="tensorboard is not installed")
 SPEED = {"speed/samples_per_s", "speed/data_wait"}
 
 
@@ -91,13 +90,17 @@ def test_the_folder_is_where_it_was_asked_for_and_holds_what_was_promised(run: R
     assert files(root) == {f"{run.folder.parent.name}/{run.folder.name}/{name}" for name in FILES}
 
 
-@pytest.mark.parametrize("logger", [CSVLogger, pytest.param(TensorBoardLogger, marks=TENSORBOARD), True])
-def test_it_holds_the_same_whatever_the_logger_is_and_the_logger_gets_every_metric(logger: Any, tmp_path: Path) -> None:
-    run = Run(tmp_path / "runs", logger=logger if logger is True else logger(tmp_path / "logs"))
-    assert files(run.folder) == FILES
-    if logger is CSVLogger:
-        logged = {name for row in table(next((tmp_path / "logs").rglob("metrics.csv"))) for name, value in row.items() if value}
-        assert logged >= METRICS | SPEED
+def test_it_holds_the_same_whatever_the_loggers_are_and_a_logger_gets_every_metric(tmp_path: Path) -> None:
+    loggers = [CSVLogger(tmp_path / "logs"), *([TensorBoardLogger(tmp_path / "events")] if find_spec("tensorboard") else [])]
+    assert files(Run(tmp_path / "runs", logger=loggers).folder) == FILES
+    logged = {name for row in table(next((tmp_path / "logs").rglob("metrics.csv"))) for name, value in row.items() if value}
+    assert logged >= METRICS | SPEED
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("logger", [True, False])
+def test_it_holds_the_same_with_the_trainers_own_logger_and_with_none(logger: bool, tmp_path: Path) -> None:
+    assert files(Run(tmp_path, logger=logger).folder) == FILES
 
 
 def test_metric_names_are_fixed(run: Run) -> None:
@@ -174,7 +177,7 @@ def test_the_config_alone_reproduces_the_run(run: Run, tmp_path: Path) -> None:
     assert config["data"]["init_args"] == {"samples": 80, "batch_size": 16}
     torch.manual_seed(0)
     method, data = rebuild(config["model"]), rebuild(config["data"])
-    trainer = ssl_lightning.Trainer(**{**config["trainer"], "default_root_dir": str(tmp_path)})
+    trainer = ssl_lightning.Trainer(**{**config["trainer"], "default_root_dir": str(tmp_path)}, callbacks=[Report(enabled=False)])
     trainer.fit(method, datamodule=data)
     assert trainer.global_step == 20
     for name, value in run.method.state_dict().items():
@@ -286,7 +289,7 @@ def test_data_with_a_second_labelled_set_gets_a_table_for_each(tmp_path: Path) -
         precision="32-true",
         default_root_dir=str(tmp_path),
         enable_progress_bar=False,
-        callbacks=[Report(draws=1)],
+        callbacks=[Report(draws=1, train_samples=24, test_samples=16)],
     )
     trainer.fit(SimCLR(TinyEncoder()), datamodule=TinyImages(probe_sets={"bright": TinyImages(samples=32)}))
     assert trainer.run_folder is not None
