@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any, ClassVar, Literal, get_args
 
 import torch
+from lightning_fabric.utilities.exceptions import MisconfigurationException
+from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor, nn
 
 from ssl_lightning import EMA, Batch, Encoder, OptimizerSpec, SSLMethod, Step, View, ViewSpec
@@ -59,10 +61,11 @@ class MoCo(SSLMethod):
         if batch_norm not in get_args(BatchNorm):
             raise ValueError(f"MoCo(batch_norm={batch_norm!r}) is unknown; choose from {', '.join(get_args(BatchNorm))}.")
         self.temperature, self.symmetric, self.batch_norm = temperature, symmetric, batch_norm
-        if batch_norm == "split":
-            split_batch_norm(encoder, parts)
         self.projector = mlp(encoder.dim, hidden_dim or encoder.dim, output_dim, norm=norm)
-        self.teacher = EMA(nn.Sequential(encoder, self.projector), momentum, final=momentum)  # f_k
+        network = nn.Sequential(encoder, self.projector)  # f_q
+        if batch_norm == "split":
+            split_batch_norm(network, parts)
+        self.teacher = EMA(network, momentum, final=momentum)  # f_k
         self.queue = FeatureQueue(queue_length, output_dim)
 
     def step(self, batch: Batch) -> Step:
@@ -74,8 +77,18 @@ class MoCo(SSLMethod):
         return {"loss": torch.stack(losses).mean(), "embeddings": queries[0], "state": torch.stack(keys, dim=1)}
 
     def after_update(self, states: list[Tensor]) -> None:
-        k = torch.cat(states)  # [S, 1 or 2, D]
-        self.queue.enqueue(nn.functional.normalize(gather(k, self.row_counts(k)).float().flatten(0, 1), dim=1))
+        k = torch.cat([gather(k, self.row_counts(k)) for k in states]).flatten(0, 1)  # in the order of one process
+        self.queue.enqueue(nn.functional.normalize(k.to(self.queue.features.dtype), dim=1))
+
+    def setup(self, stage: str) -> None:
+        super().setup(stage)
+        if stage == "fit" and self.batch_norm != "whole" and getattr(self.trainer.strategy, "_layer_sync", None):
+            raise MisconfigurationException(
+                f"sync_batchnorm gives all samples of a step the same statistics, which MoCo(batch_norm={self.batch_norm!r}) is there "
+                "to avoid: leave one of them out."
+            )
+        if stage == "fit" and self.batch_norm == "shuffle" and self.trainer.world_size == 1:
+            rank_zero_warn("MoCo(batch_norm='shuffle') hides nothing in a single process: --model.batch_norm split does.")
 
     @torch.no_grad()
     def keys(self, view: View, key: Tensor) -> Tensor:

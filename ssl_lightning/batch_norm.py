@@ -15,7 +15,7 @@ class Parts:
 
     parts: int
     training: bool
-    momentum: float
+    momentum: float | None
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, ...] -> the same shape; a part has at least two samples."""
@@ -24,7 +24,9 @@ class Parts:
         if not self.training or number < 2:
             whole: Tensor = inner.forward(x)
             return whole
-        momentum, self.momentum = self.momentum, 1 - (1 - self.momentum) ** (1 / number)  # together one step of the running mean
+        momentum = self.momentum
+        if momentum is not None:  # None averages over all calls
+            self.momentum = 1 - (1 - momentum) ** (1 / number)  # together one step of the running mean
         try:
             return torch.cat([inner.forward(part) for part in x.tensor_split(number)])
         finally:

@@ -54,7 +54,7 @@ def nt_xent(z1: Tensor, z2: Tensor, temperature: float, sizes: Sequence[int] | N
     start = sum(sizes[:rank])
     with torch.autocast(z1.device.type, enabled=False):
         z = torch.stack((z1, z2), dim=1).flatten(0, 1)  # [2G, D], the views of sample k at 2k and 2k + 1
-        z = F.normalize(z.to(torch.promote_types(z.dtype, torch.float32)), dim=1)
+        z = _direction(z)
         total: Tensor = _NTXentSum.apply(z, temperature, 2 * start, 2 * (start + sizes[rank]))
         return total * (len(sizes) / len(z))
 
@@ -63,18 +63,18 @@ def queue_nce(q: Tensor, k: Tensor, queue: Tensor, temperature: float) -> Tensor
     """InfoNCE: picks each query's key out of the key and a queue of others (He et al. 2019, arXiv 1911.05722, Equation 1).
 
     Args:
-        q: queries [B, D], of any length: they are l2-normalised here, in float32.
+        q: queries [B, D], of any length: they are l2-normalised here.
         k: their keys [B, D], which get no gradient.
         queue: K features [K, D] of length 1 from earlier batches.
         temperature: divides the cosine similarities (the paper's tau).
 
     Returns:
-        The mean over the queries, a scalar of float32.
+        The mean over the queries, a scalar of at least float32, under autocast too.
     """
     with torch.autocast(q.device.type, enabled=False):
-        q, k = F.normalize(q.float(), dim=1), F.normalize(k.detach().float(), dim=1)
+        q, k = _direction(q), _direction(k.detach())
         positive = (q * k).sum(dim=1, keepdim=True)  # [B, 1]
-        s = torch.cat([positive, q @ queue.detach().T], dim=1) / temperature  # [B, 1 + K]
+        s = torch.cat([positive, q @ queue.detach().to(q.dtype).T], dim=1) / temperature  # [B, 1 + K]
         return -s.log_softmax(dim=1)[:, 0].mean()
 
 
@@ -82,16 +82,16 @@ def batch_nce(q: Tensor, keys: Tensor, temperature: float, first: int = 0) -> Te
     """InfoNCE: picks each query's key out of the keys of the whole batch (Chen, Xie and He 2021, arXiv 2104.02057, Algorithm 1).
 
     Args:
-        q: queries [B, D] of this process, of any length: they are l2-normalised here, in float32.
+        q: queries [B, D] of this process, of any length: they are l2-normalised here.
         keys: [G, D] of all processes, in the order of ranks; they get no gradient.
         temperature: divides the cosine similarities (the paper's tau).
         first: place among the keys of the first query's own; the others follow.
 
     Returns:
-        The mean over the queries times 2 tau, as the paper has it, a scalar of float32.
+        The mean over the queries times 2 tau, as the paper has it, a scalar of at least float32, under autocast too.
     """
     with torch.autocast(q.device.type, enabled=False):
-        q, keys = F.normalize(q.float(), dim=1), F.normalize(keys.detach().float(), dim=1)
+        q, keys = _direction(q), _direction(keys.detach())
         s = q @ keys.T / temperature  # [B, G]
         own = torch.arange(first, first + len(q), device=q.device)
         return 2 * temperature * F.cross_entropy(s, own)
@@ -105,10 +105,10 @@ def regression(p: Tensor, z: Tensor) -> Tensor:
         z: targets [B, D], which get no gradient: else all would move to one point.
 
     Returns:
-        The mean over samples, a scalar of float32.
+        The mean over samples, a scalar of at least float32, under autocast too.
     """
     with torch.autocast(p.device.type, enabled=False):
-        return (2 - 2 * F.cosine_similarity(p.float(), z.detach().float(), dim=1)).mean()
+        return (2 - 2 * (_direction(p) * _direction(z.detach())).sum(dim=1)).mean()
 
 
 def swapped_prediction(scores: Sequence[Tensor], codes: Sequence[Tensor], temperature: float) -> Tensor:
@@ -126,6 +126,11 @@ def swapped_prediction(scores: Sequence[Tensor], codes: Sequence[Tensor], temper
         log_p = [(s.float() / temperature).log_softmax(dim=1) for s in scores]
         terms = [-(q * log_p[v]).sum(dim=1).mean() for i, q in enumerate(codes) for v in range(len(scores)) if v != i]
         return torch.stack(terms).mean()
+
+
+def _direction(x: Tensor) -> Tensor:
+    """Rows of length 1, in at least float32: half precision would round similarities, which a small temperature enlarges."""
+    return F.normalize(x.to(torch.promote_types(x.dtype, torch.float32)), dim=1)
 
 
 class _NTXentSum(torch.autograd.Function):
