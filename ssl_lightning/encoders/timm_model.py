@@ -1,0 +1,163 @@
+"""What every encoder made of a timm model does: its names, its sizes, and what its family says about itself."""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from fnmatch import fnmatchcase
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ssl_lightning.encoder import Encoder
+from ssl_lightning.types import View
+
+from .images import images_of, patch_for
+
+VIT = "vit_tiny_patch16_224"
+# The keyword of timm's constructors -> our argument, and a model that takes it, for the message.
+_OPTIONS = {
+    "img_size": ("image_size", VIT),
+    "patch_size": ("patch_size", VIT),
+    "dynamic_img_size": ("dynamic_image_size", VIT),
+    "drop_path_rate": ("drop_path_rate", "resnet18"),
+}
+
+
+class TimmModel(Encoder):
+    """The base of encoders that hold a model of timm: all that a model's family says about itself.
+
+    Args:
+        model: built without a classifier.
+        channels: C of the images.
+    """
+
+    def __init__(self, model: Any, channels: int) -> None:
+        super().__init__()
+        self.model, self.channels = model, channels
+        self.dim = int(model.head_hidden_size)  # `num_features` is the width before a head's own hidden layer
+        self.to(memory_format=torch.channels_last)
+
+    @classmethod
+    def offline_args(cls, init_args: dict[str, Any]) -> dict[str, Any]:
+        """The weights come from the checkpoint."""
+        return {**init_args, "pretrained": False}
+
+    @classmethod
+    def suited_args(cls, init_args: dict[str, Any]) -> dict[str, Any]:
+        """The arguments of a model for images of `image_size` pixels, which a model that takes any size goes without.
+
+        Where no `patch_size` is given, the model's own stays if it cuts the image into at least 7 patches a side; else it
+        becomes the largest, of at most 16 pixels, that cuts the image into 7 to 32 patches a side.
+        """
+        from timm import is_model
+
+        name, size = init_args.get("name", VIT), init_args.get("image_size")
+        if size is None:
+            return init_args
+        sizeless = {key: value for key, value in init_args.items() if key != "image_size"}
+        if not isinstance(name, str) or not is_model(name) or not _takes(name, img_size=size):
+            return sizeless
+        own = getattr(getattr(family(name), "patch_embed", None), "patch_size", None)
+        if init_args.get("patch_size") is None and own and (size % own[0] or size // own[0] < 7):
+            patch = patch_for(size)
+            return {**init_args, "patch_size": patch} if _takes(name, img_size=size, patch_size=patch) else init_args
+        return init_args
+
+    @property
+    def patch_embedding(self) -> nn.Module | None:
+        """The linear projection of patches; None where there is none."""
+        from timm.layers.patch_embed import PatchEmbed
+
+        patches = getattr(self.model, "patch_embed", None)
+        return patches if isinstance(patches, PatchEmbed) else None
+
+    def no_weight_decay(self) -> set[str]:
+        """The parameters that the model's authors keep free of weight decay, besides biases and norms."""
+        patterns = self.model.no_weight_decay() if hasattr(self.model, "no_weight_decay") else ()
+        names = [name for name, _ in self.model.named_parameters()]
+        return {f"model.{name}" for name in names if any(fnmatchcase(name, pattern) for pattern in patterns)}
+
+    def images(self, view: View) -> Tensor:
+        """The view's images [S, C, H, W], once they are known to fit the model."""
+        x = images_of(view, self.channels)
+        height, width = x.shape[2:]
+        patches = getattr(self.model, "patch_embed", None)
+        size = getattr(patches, "img_size", None) if getattr(patches, "strict_img_size", False) else None
+        if size is not None and (height, width) != tuple(size):
+            local = hasattr(self.model, "dynamic_img_size") and height < size[0]
+            raise ValueError(
+                f"The encoder takes images of {size[0]}x{size[1]} pixels, got {height}x{width}: set its image_size={height}, or the data's"
+                + ("; or, for local views beside the full ones, its dynamic_image_size=true." if local else ".")
+            )
+        if getattr(self.model, "dynamic_img_size", False) and patches is not None:
+            rows, columns = patches.patch_size
+            if height % rows or width % columns:
+                raise ValueError(
+                    f"The encoder cuts images into patches of {rows}x{columns} pixels, which {height}x{width} are no multiple of."
+                )
+        return x
+
+
+def build(owner: str, name: str, channels: int, pretrained: bool, options: dict[str, Any]) -> Any:
+    """A model of timm without its classifier.
+
+    Args:
+        owner: the class that is being built, for the messages.
+        options: keywords of timm's constructor; None leaves the model's own.
+
+    Raises:
+        ValueError: the model does not take an option, or its patches do not fill the image.
+    """
+    import timm  # here: 1 s that only those pay who build one
+
+    if channels < 1:
+        raise ValueError(f"{owner}(channels={channels}): must be at least 1.")
+    options = {option: value for option, value in options.items() if value is not None}
+    for option, value in options.items():
+        if not _takes(name, **{option: value}):
+            argument, example = _OPTIONS[option]
+            raise ValueError(f"{owner}({name!r}, {argument}={value}): {name} takes no {argument}; leave it out, or choose {example}.")
+    patches = getattr(family(name, **options), "patch_embed", None) if {"img_size", "patch_size"} & options.keys() else None
+    if patches is not None:
+        check_patches(owner, name, patches)
+    return timm.create_model(name, pretrained=pretrained, num_classes=0, in_chans=channels, **options)
+
+
+def check_patches(owner: str, name: str, patches: Any) -> None:
+    """Refuses an image size that is no multiple of the patch's: timm would cut the rest off."""
+    size, patch = (getattr(patches, key, None) for key in ("img_size", "patch_size"))
+    if size and patch and any(side % part for side, part in zip(size, patch, strict=True)):
+        below = size[0] // patch[0] * patch[0]
+        raise ValueError(
+            f"{owner}({name!r}, image_size={size[0]}, patch_size={patch[0]}): the image is no whole number of patches; "
+            f"choose image_size {below or patch[0]} or {below + patch[0] if below else 2 * patch[0]}, or a patch_size that divides {size[0]}."
+        )
+
+
+def check_name(name: str) -> None:
+    """Refuses a name that timm does not know."""
+    import timm
+
+    tagged = timm.list_pretrained() if timm.is_model(name) and "." in name else []
+    if timm.is_model(name) and ("." not in name or name in tagged):
+        return
+    near = get_close_matches(name, tagged or timm.list_models(), n=3, cutoff=0.5)
+    hint = f"Did you mean {' or '.join(near)}?" if near else "timm.list_models() shows all."
+    raise ValueError(f"timm has no model {name!r}. {hint}")
+
+
+def _takes(name: str, **options: Any) -> bool:
+    try:
+        family(name, **options)
+    except TypeError:  # timm's own refusal of an unknown keyword, or of one that the model's function has fixed
+        return False
+    return True
+
+
+def family(name: str, **options: Any) -> Any:
+    """A model, built without memory and without a download."""
+    import timm
+
+    with torch.device("meta"):
+        return timm.create_model(name, num_classes=0, **options)
