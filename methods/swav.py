@@ -74,12 +74,18 @@ class SwAV(SSLMethod):
             scores = torch.cat([scores, self.prototypes(earlier).detach()])
         return sinkhorn(scores, self.epsilon, self.iterations, reduce_sum)[:samples]
 
+    @property
+    def frozen(self) -> bool:
+        """Whether the prototypes do not move in this step."""
+        return self.epochs_done < self.freeze_epochs
+
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        if self.epochs_done < self.freeze_epochs:
+        if self.frozen:
             self.prototypes.weight.grad = None
 
     def after_update(self, states: list[Any]) -> None:
-        self.prototypes.normalise()
+        if not self.frozen:
+            self.prototypes.normalise()
         if self.queue is not None:
             (z,) = states  # [S, 2D]: nothing is accumulated
             self.queue.enqueue(gather(z, self.row_counts(z)))

@@ -30,10 +30,10 @@ def sinkhorn(scores: Tensor, epsilon: float, iterations: int, total: Callable[[T
     """
     if not epsilon > 0 or iterations < 1:
         raise ValueError(f"sinkhorn needs a positive epsilon and at least one iteration, got {epsilon} and {iterations}.")
-    scaled = (scores.float() - 1) / epsilon  # of at most 0: a constant that the first division takes out again
-    codes = scaled.exp()
-    least = torch.finfo(codes.dtype).tiny
-    for _ in range(iterations):
-        codes /= total(codes.sum(dim=0)).clamp_(min=least)  # each prototype the same weight
-        codes /= codes.sum(dim=1, keepdim=True).clamp_(min=least)  # each sample the same weight
+    scores = scores.float()
+    codes = (scores / epsilon).softmax(dim=1)  # a factor on a row does nothing here but keep it from vanishing
+    for iteration in range(iterations):
+        used = codes.sum(dim=0) if iteration else ((scores - 1) / epsilon).exp().sum(dim=0)  # less 1, which cancels: no overflow
+        codes /= total(used).clamp_(1e-30, 1e30)  # each prototype the same weight
+        codes /= codes.sum(dim=1, keepdim=True)  # each sample the same weight
     return codes

@@ -61,7 +61,7 @@ class Block(nn.Module):
 
 
 class GridPositions(nn.Module):
-    """`sincos_positions` of a grid on the device of the run, computed once.
+    """`sincos_positions` of a grid in the dtype and on the device of the run, computed once.
 
     Args:
         dim: D, numbers of a position.
@@ -78,7 +78,7 @@ class GridPositions(nn.Module):
     def forward(self, grid: tuple[int, ...]) -> Tensor:
         """[N, D], N the product of the grid."""
         if grid != self.grid:
-            self.table = sincos_positions(grid, self.dim).to(self.table.device)
+            self.table = sincos_positions(grid, self.dim).to(self.table)
             self.grid = grid
         return self.table
 
