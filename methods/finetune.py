@@ -1,0 +1,34 @@
+"""Fine-tuning."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from ssl_lightning.encoder import Encoder
+from ssl_lightning.optim import OptimizerSpec
+from ssl_lightning.supervised import Supervised
+
+
+class Finetune(Supervised):
+    """Fine-tuning: all of a pretrained encoder learns on from labels, its lower layers more slowly.
+
+    The recipe of Bao, Dong, Piao and Wei, BEiT: BERT Pre-Training of Image Transformers (2021), arXiv 2106.08254, as in He et al.,
+    Masked Autoencoders Are Scalable Vision Learners (2021), arXiv 2111.06377, Table 9, without mixup and its like.
+
+    Args:
+        encoder: a pretrained encoder, or, to learn from scratch, a new one.
+        layer_decay: factor on the learning rate from a layer to the one below it (0.75 in both papers); 1 is none, for an encoder that
+            has not been pretrained.
+    """
+
+    optimizer_specs: ClassVar = {
+        "adamw": OptimizerSpec("adamw", lr=1e-3, weight_decay=0.05, warmup_epochs=5),  # MAE, Table 9
+        "sgd": OptimizerSpec("sgd", lr=0.05, weight_decay=1e-4, warmup_epochs=5),
+    }
+
+    def __init__(self, encoder: Encoder, *, layer_decay: float = 0.75, **kwargs: Any) -> None:
+        super().__init__(encoder, **kwargs)
+        self.optimizer_spec = self.optimizer_spec.with_changes(layer_decay=layer_decay)
+        if not any(parameter.requires_grad for parameter in encoder.parameters()):
+            encoder.requires_grad_(True)  # a teacher's, or one that was probed
+        self.train()  # loaded encoders are in eval mode

@@ -1,0 +1,52 @@
+"""A pretrained encoder, from whatever a run left behind."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from .checkpoint import load, newest_of
+from .encoder import Encoder
+from .export import load_encoder
+from .record import config_of
+
+
+def pretrained_encoder(path: str | Path, trust: Iterable[str] = ()) -> Encoder:
+    """The encoder that a run learned, in eval mode on the CPU.
+
+    Args:
+        path: a run folder, whose `encoder.safetensors` is taken, or, of a run that has not ended, the newest checkpoint; a checkpoint
+            file (`.ckpt`); or an encoder's (`.safetensors`).
+        trust: further packages that the config inside may name; see `record.rebuild`.
+
+    Raises:
+        FileNotFoundError: there is none of these.
+        ValueError: the file is damaged, or names a class that is not to be trusted.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"There is no run, checkpoint or encoder {str(path)!r}.")
+    if path.suffix == ".safetensors" or (path / "encoder.safetensors").is_file():
+        return load_encoder(path, trust)
+    return load(newest_of(path), trust).backbone
+
+
+def load_pretrained(encoder: Encoder, path: str | Path) -> None:
+    """Gives an encoder the weights that a run learned.
+
+    Raises:
+        FileNotFoundError, ValueError: as `pretrained_encoder`; or the weights are another encoder's.
+    """
+    pretrained = pretrained_encoder(path, trust=[type(encoder).__module__.partition(".")[0]])
+    try:
+        encoder.load_state_dict(pretrained.state_dict())
+    except RuntimeError as error:
+        raise ValueError(
+            f"The weights in {str(path)!r} are those of {_described(pretrained)}, and do not fit {_described(encoder)}. "
+            "Leave the encoder out, and it is built as the checkpoint says."
+        ) from error
+
+
+def _described(encoder: Encoder) -> str:
+    arguments = ", ".join(f"{name}={value!r}" for name, value in config_of(encoder)["init_args"].items())
+    return f"{type(encoder).__name__}({arguments})"
