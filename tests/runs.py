@@ -11,16 +11,19 @@ from __future__ import annotations
 import io
 import json
 import os
+import runpy
 import signal
+import socket
 import sys
 import traceback
+from contextlib import suppress
 from typing import Any, NoReturn
 
+import pytest  # noqa: F401  by the scripts
 import pytorch_lightning as pl
 import sklearn.linear_model
 import sklearn.manifold  # noqa: F401  the closing table and its map: imported here, once
 import torch
-from ssl_lightning.methods.simclr import SimCLR
 from torch import nn
 
 import ssl_lightning
@@ -33,13 +36,15 @@ from ssl_lightning.probes.collapse import CollapseMonitor
 from ssl_lightning.probes.knn import KNNProbe
 from ssl_lightning.probes.linear import Head, LinearProbe
 from ssl_lightning.progress import Meter
+from ssl_lightning.registry import Registry
 from ssl_lightning.report import Report
 from ssl_lightning.run import find_resume, run_name
-from ssl_lightning.testing import TinyEncoder, TinyImages
+from ssl_lightning.testing import TinyEncoder, TinyImages, TinyTokenEncoder
+from ssl_lightning.testing.methods import needed_encoder
 
 DEFAULTS: dict[str, Any] = {  # besides root, out and log; `kill` is a place and a step, or the number of a call
-    "method": "simclr", "data": "tiny", "seed": 0, "samples": 64, "workers": 0, "augment_on": "auto", "trainer": {"max_epochs": 3}, "watch": True,
-    "closing": False, "checkpoint": {}, "save_at": [], "ckpt_path": None, "kill": None,
+    "method": "simclr", "init_args": {}, "data": "tiny", "seed": 0, "samples": 64, "workers": 0, "augment_on": "auto",
+    "trainer": {"max_epochs": 3}, "watch": True, "closing": False, "checkpoint": {}, "save_at": [], "ckpt_path": None, "kill": None,
 }  # fmt: skip
 
 
@@ -155,7 +160,9 @@ def train(spec: dict[str, Any]) -> None:
     spec = {**DEFAULTS, **spec}
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    method = {"simclr": SimCLR, "noisy": Noisy}[spec["method"]](TinyEncoder(), warmup_epochs=1)
+    cls: Any = Noisy if spec["method"] == "noisy" else Registry("ssl_lightning.methods")[spec["method"]]
+    encoder = TinyTokenEncoder() if needed_encoder(cls) == "TokenEncoder" else TinyEncoder()
+    method = cls(encoder, **{"warmup_epochs": 1, **spec["init_args"]})
     data = {"tiny": TinyImages, "others": OtherImages}[spec["data"]](
         samples=spec["samples"], seed=spec["seed"], workers=spec["workers"], augment_on=spec["augment_on"]
     )
@@ -206,6 +213,41 @@ def command_line(spec: dict[str, Any]) -> None:
         raise SystemExit(code)
 
 
+def script(spec: dict[str, Any]) -> None:
+    """A Python file with its arguments, in as many processes as `processes` says, each started as a cluster would start it."""
+    processes, children = spec.get("processes", 1), []
+    if processes > 1:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            os.environ |= {
+                "MASTER_ADDR": "127.0.0.1",
+                "MASTER_PORT": str(free.getsockname()[1]),
+                "WORLD_SIZE": str(processes),
+                "LOCAL_RANK": "0",
+            }
+        for rank in range(1, processes):
+            children.append(os.fork())
+            if not children[-1]:
+                os.environ["LOCAL_RANK"], children = str(rank), []
+                break
+    signal.alarm(300)
+    sys.argv = spec["script"]
+    runpy.run_path(sys.argv[0], run_name="__main__")
+    for child in children:
+        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        if code:
+            raise SystemExit(code)
+
+
+def settle(environment: dict[str, str | None], path: list[str], folder: str | None) -> None:
+    """Makes the process one that was started with other variables (None: without), further folders of packages, elsewhere."""
+    for name, value in environment.items():
+        os.environ.pop(name, None)
+        os.environ.update({} if value is None else {name: value})
+    sys.path[:0] = path
+    os.chdir(folder or os.getcwd())
+
+
 def serve() -> None:
     """Forks a child for each line of the input."""
     torch.set_num_threads(1)
@@ -219,7 +261,12 @@ def serve() -> None:
             os.dup2(log, 2)
             code = 1
             try:
-                command_line(spec) if "argv" in spec else train(spec)
+                settle(spec.get("environment", {}), spec.get("path", []), spec.get("cwd"))
+                if "script" in spec:
+                    os.setpgid(0, 0)
+                    script(spec)
+                else:
+                    command_line(spec) if "argv" in spec else train(spec)
                 code = 0
             except BaseException:
                 traceback.print_exc()
@@ -227,6 +274,9 @@ def serve() -> None:
             sys.stderr.flush()
             os._exit(code)
         _, status = os.waitpid(child, 0)
+        if "script" in spec:
+            with suppress(ProcessLookupError):
+                os.killpg(child, signal.SIGKILL)  # whatever it has started
         print(os.waitstatus_to_exitcode(status), flush=True)
 
 
