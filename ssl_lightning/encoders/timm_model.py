@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -77,6 +78,17 @@ class TimmModel(Encoder):
         patterns = self.model.no_weight_decay() if hasattr(self.model, "no_weight_decay") else ()
         names = [name for name, _ in self.model.named_parameters()]
         return {f"model.{name}" for name in names if any(fnmatchcase(name, pattern) for pattern in patterns)}
+
+    def layers(self) -> list[list[nn.Parameter]]:
+        """The model's layers as its family names them, without what the family counts to the head."""
+        from timm.models import group_parameters
+
+        if not hasattr(self.model, "group_matcher"):
+            return super().layers()
+        classifier = ("a classifier", None)  # no family knows this name: it comes where a head would
+        named: Any = SimpleNamespace(named_parameters=lambda: iter([*self.model.named_parameters(), classifier]))
+        groups = group_parameters(named, self.model.group_matcher(coarse=False), return_values=True)
+        return [groups[number] for number in sorted(groups) if groups[number][-1] is not None]
 
     def images(self, view: View) -> Tensor:
         """The view's images [S, C, H, W], once they are known to fit the model."""
