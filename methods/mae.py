@@ -40,7 +40,9 @@ class MAE(SSLMethod):
     ) -> None:  # fmt: skip
         super().__init__(encoder, **kwargs)
         if not isinstance(encoder, TokenEncoder):
-            raise TypeError(f"MAE needs an ssl_lightning.TokenEncoder, such as ViTEncoder, to hide its tokens; got a {type(encoder).__name__}.")
+            raise TypeError(
+                f"MAE needs an ssl_lightning.TokenEncoder, such as ViTEncoder, to hide its tokens; got a {type(encoder).__name__}."
+            )
         if not 0 < mask_ratio < 1:
             raise ValueError(f"MAE(mask_ratio={mask_ratio}) is the part of the patches to hide; give a number between 0 and 1.")
         if decoder_dim % 4:

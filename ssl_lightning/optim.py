@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal, get_args
 
+import torch
 from torch import Tensor, nn
 from torch.optim import SGD, AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
@@ -103,6 +104,9 @@ class OptimizerSpec:
             optimizer = AdamW(groups, lr=lr, betas=self.betas, fused=True)
         else:
             optimizer = SGD(groups, lr=lr, momentum=self.momentum, fused=True)
+            # Fused, it fails where some have a buffer and others have had no gradient yet. To start at zero changes nothing.
+            for weight in (weight for group in groups for weight in group["params"]):
+                optimizer.state[weight]["momentum_buffer"] = torch.zeros_like(weight)
         # Lightning refuses to clip gradients for an optimizer that says it unscales them itself, even where nothing scales.
         optimizer._step_supports_amp_scaling = False
         return optimizer
