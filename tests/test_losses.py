@@ -1,4 +1,4 @@
-"""NT-Xent equals the paper's formula and lightly's loss, however it is cut into chunks and over processes."""
+"""Losses equal their papers' formulas and lightly's losses; NT-Xent, however it is cut into chunks and over processes."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import math
 
 import pytest
 import torch
-from lightly.loss import NTXentLoss
+from lightly.loss import NegativeCosineSimilarity, NTXentLoss
 from torch import Tensor
+from torch.nn import functional as F
 from torch.testing import assert_close
 
 from ssl_lightning import losses
-from ssl_lightning.losses import nt_xent
+from ssl_lightning.losses import batch_nce, nt_xent, queue_nce, regression
 
 
 def views(samples: int, dim: int = 8, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
@@ -122,6 +123,81 @@ def test_value_needs_no_gradient() -> None:
     with torch.no_grad():
         loss = nt_xent(z1, z2, 0.5)
     assert not loss.requires_grad and loss == nt_xent(z1, z2, 0.5)
+
+
+# The losses with a slow encoder: queries of one network, keys or targets of the other, which get no gradient.
+
+
+def queue(length: int = 11, dtype: torch.dtype = torch.float64) -> Tensor:
+    return F.normalize(torch.randn(length, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64), dim=1).to(dtype)
+
+
+def info_nce(q: Tensor, k: Tensor, others: list[list[Tensor]], temperature: float) -> Tensor:
+    """arXiv 1911.05722, Equation 1: -log(exp(q k+ / tau) / sum over k+ and the others), one query at a time."""
+    loss = q.new_zeros(())
+    for i in range(len(q)):
+        s = [(q[i] @ key) / (q[i].norm() * key.norm()) / temperature for key in (k[i], *others[i])]
+        loss = loss - torch.log(s[0].exp() / torch.stack(s).exp().sum())
+    return loss / len(q)
+
+
+@pytest.mark.parametrize("temperature", [0.07, 0.2, 1.0])
+def test_queue_nce_is_equation_1_and_lightlys_loss_with_its_memory_bank(temperature: float) -> None:
+    (q, k), negatives = views(7), queue()
+    loss = queue_nce(q, k, negatives, temperature)
+    slow = info_nce(q, k.detach(), [list(negatives)] * 7, temperature)
+    theirs = NTXentLoss(temperature, memory_bank_size=(11, 8)).double()
+    theirs.memory_bank.bank = negatives.clone()
+    for other in (slow, theirs(q, k.detach())):
+        assert_close(loss, other, rtol=1e-12, atol=0)
+        assert_close(torch.autograd.grad(loss, q, retain_graph=True), torch.autograd.grad(other, q), rtol=1e-9, atol=1e-13)
+
+
+@pytest.mark.parametrize("temperature", [0.07, 0.2, 1.0])
+def test_batch_nce_is_the_papers_loss_of_each_process(temperature: float) -> None:
+    """arXiv 2104.02057, Algorithm 1: ctr, 2 tau times the InfoNCE over the keys of all processes."""
+    (q, k), first = views(9), 4
+    for own in (slice(0, first), slice(first, 9)):
+        loss = batch_nce(q[own], k, temperature, own.start)
+        others = [[key for j, key in enumerate(k.detach()) if j != i] for i in range(own.start, own.stop)]
+        slow = 2 * temperature * info_nce(q[own], k.detach()[own], others, temperature)
+        assert_close(loss, slow, rtol=1e-12, atol=0)
+        assert_close(torch.autograd.grad(loss, q), torch.autograd.grad(slow, q), rtol=1e-9, atol=1e-13)
+
+
+def test_regression_is_equation_2_and_lightlys_similarity() -> None:
+    """arXiv 2006.07733, Equation 2: the squared distance of the normalised vectors."""
+    p, z = views(6)
+    loss, target = regression(p, z), z.detach()
+    slow = torch.stack([(a / a.norm() - b / b.norm()).square().sum() for a, b in zip(p, target, strict=True)]).mean()
+    for other in (slow, 2 + 2 * NegativeCosineSimilarity()(p, target)):
+        assert_close(loss, other, rtol=1e-12, atol=0)
+        assert_close(torch.autograd.grad(loss, p, retain_graph=True), torch.autograd.grad(other, p), rtol=1e-9, atol=1e-13)
+
+
+ASYMMETRIC = {
+    "queue_nce": lambda q, k: queue_nce(q, k, queue(dtype=torch.float32), 0.1),
+    "batch_nce": lambda q, k: batch_nce(q, k, 0.1),
+    "regression": regression,
+}
+
+
+@pytest.mark.parametrize("name", ASYMMETRIC)
+def test_keys_and_targets_get_no_gradient(name: str) -> None:
+    q, k = views(6)
+    of_q, of_k = torch.autograd.grad(ASYMMETRIC[name](q, k), (q, k), allow_unused=True)
+    assert of_q.abs().sum() > 0 and of_k is None
+
+
+@pytest.mark.parametrize("autocast", [False, True])
+@pytest.mark.parametrize("name", ASYMMETRIC)
+def test_bf16_queries_and_keys_are_compared_in_float32(name: str, autocast: bool) -> None:
+    q, k = views(64, dtype=torch.bfloat16)
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        loss = ASYMMETRIC[name](q, k)
+    exact = ASYMMETRIC[name](q.double(), k.double())
+    assert (loss.dtype, exact.dtype) == (torch.float32, torch.float64)
+    assert_close(loss.double(), exact, rtol=1e-6, atol=0)
 
 
 @pytest.mark.parametrize(
