@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from sklearn.datasets import load_digits
@@ -27,7 +27,6 @@ class Digits(ImageDataModule):
         augmentation: changes to the recipe, by the names of the fields of `ImagePolicy`.
     """
 
-    default_encoders: ClassVar[dict[str, dict[str, Any]]] = {"Encoder": {"class_path": "conv", "init_args": {"channels": 1}}}
     default_epochs = 100
     class_names = tuple("0123456789")
     channels = 1
@@ -35,6 +34,13 @@ class Digits(ImageDataModule):
         crop_scale=(0.5, 1.0), flip=0.0, rotation=12.0, shear=10.0, jitter=(0.4, 0.4, 0.0, 0.0), grey_p=0.0, solarize_p=0.0,
         mean=(0.306,), std=(0.376,),
     )  # fmt: skip
+
+    @classmethod
+    def suited_encoders(cls, init_args: dict[str, Any]) -> dict[str, dict[str, Any]]:
+        """Small networks that learn in a minute or two on two cores."""
+        vit = super().suited_encoders(init_args)["TokenEncoder"]
+        vit["init_args"].update(dim=96, depth=4, heads=3)
+        return {"Encoder": {"class_path": "conv", "init_args": {"channels": 1}}, "TokenEncoder": vit}
 
     def __init__(self, *, image_size: int = 16, **kwargs: Any) -> None:
         super().__init__(image_size=image_size, **kwargs)

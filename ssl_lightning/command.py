@@ -16,7 +16,7 @@ from pytorch_lightning.utilities import rank_zero_only
 
 from .complaint import in_one_line
 from .datamodule import SSLDataModule
-from .defaults import lowest_layer
+from .defaults import kind_of_encoder, lowest_layer
 from .layers import Request, read_request
 from .method import SSLMethod
 from .names import CLASS_PATH, KINDS, Names, UsageError
@@ -162,6 +162,9 @@ def run(argv: list[str]) -> None:
     """
     names = Names(get_loader("yaml"))
     request = read_request(argv, names)
+    if names.taken_for_timm and kind_of_encoder(request, names) == "TokenEncoder":
+        names.encoder_of_timm = "vit"
+        request = read_request(argv, names)
     try:
         CLI(request, names, lowest_layer(request, names))
     except MISTAKES as error:

@@ -9,13 +9,14 @@ import importlib
 import inspect
 from typing import Any
 
+from .encoder import TokenEncoder
 from .layers import Request
-from .names import KINDS, Names, UsageError
+from .names import Names, UsageError
 
 LENGTH = {"trainer.max_epochs": (None,), "trainer.max_steps": (None, -1), "trainer.max_time": (None,)}
 """What says how long a run is, and the values that say nothing."""
-OF_THE_DATA = ("channels",)
-"""What an encoder that the user names still takes from the data's default one."""
+OF_THE_DATA = ("channels", "image_size")
+"""What an encoder that the user names still takes from the data's default one, or else from the data's own arguments."""
 
 
 def lowest_layer(request: Request, names: Names) -> dict[str, Any]:
@@ -38,7 +39,7 @@ def lowest_layer(request: Request, names: Names) -> dict[str, Any]:
         if request.command == "fit" and all(chosen.get(key) in silent for key, silent in LENGTH.items()):
             layer["trainer"] = {"max_epochs": data.default_epochs}
     if method is not None and data is not None:
-        encoder = _encoder(method, data, chosen, names)
+        encoder = _encoder(method, data, request, names)
         layer["model"] = {"class_path": chosen["model"], "init_args": {"encoder": encoder} if encoder else {}}
     return layer
 
@@ -72,7 +73,8 @@ def argument_defaults(cls: type) -> dict[str, Any]:
     return {name: parameter.default for name, parameter in parameters(cls).items() if parameter.default is not parameter.empty}
 
 
-def _encoder(method: type, data: Any, chosen: dict[str, Any], names: Names) -> dict[str, Any] | None:
+def _encoder(method: type, data: Any, request: Request, names: Names) -> dict[str, Any] | None:
+    chosen = request.chosen
     parameter = parameters(method).get("encoder")
     if parameter is None:
         return None
@@ -80,21 +82,43 @@ def _encoder(method: type, data: Any, chosen: dict[str, Any], names: Names) -> d
         raise UsageError(
             f"{chosen['model']} does not say what encoder it needs; annotate the argument: `encoder: Encoder` or `TokenEncoder`."
         )
-    kind = "TokenEncoder" if "TokenEncoder" in str(parameter.annotation) else "Encoder"
-    given = {key.removeprefix("data."): value for key, value in chosen.items() if key.startswith("data.")}
-    default = names.expand(data.suited_encoders(argument_defaults(data) | given).get(kind), ("model", "encoder"))
+    kind = kind_of_encoder(request, names)
+    data_args = argument_defaults(data) | _given("data", chosen)
+    default = names.expand(data.suited_encoders(data_args).get(kind), ("model", "encoder"))
     path = chosen.get("model.encoder")
+    model = names.registries["methods"].name_of(chosen["model"])
     if path is None and default is None:
-        model, dataset = (names.registries[k].name_of(chosen[key]) for key, k in KINDS.items())
+        dataset = names.registries["datamodules"].name_of(chosen["data"])
         raise UsageError(f"{model} needs a {kind}, and {dataset} has no default one; name one with --model.encoder.")
+    encoder = _load(path, "encoders", names)
+    if kind == "TokenEncoder" and isinstance(encoder, type) and not issubclass(encoder, TokenEncoder):
+        raise UsageError(
+            f"{model} needs a TokenEncoder, and {encoder.__name__} is none; take vit, with the name of a vision transformer of timm: "
+            "--model.encoder vit_tiny_patch16_224."
+        )
     if path is None or default is None:
         return default
-    keep = {key: value for key, value in default["init_args"].items() if key in OF_THE_DATA}
-    encoder = _load(path, "encoders", names)
-    init_args = {key: value for key, value in keep.items() if encoder and key in parameters(encoder)}
-    if "model.encoder.name" in chosen:
-        init_args["name"] = chosen["model.encoder.name"]
+    of_the_data = {key: value for key, value in (data_args | default["init_args"]).items() if key in OF_THE_DATA}
+    init_args = {key: value for key, value in of_the_data.items() if encoder and key in parameters(encoder)}
+    given = _given("model.encoder", chosen)
+    if hasattr(encoder, "suited_args"):
+        suited = encoder.suited_args(init_args | given)
+        init_args = {key: value for key, value in suited.items() if key not in given}
+    if "name" in given:
+        init_args["name"] = given["name"]
     return {"class_path": path, "init_args": init_args}
+
+
+def kind_of_encoder(request: Request, names: Names) -> str:
+    """The kind that the chosen method asks for by the annotation of its argument: `Encoder` or `TokenEncoder`."""
+    method = _load(request.chosen.get("model"), "methods", names)
+    parameter = parameters(method).get("encoder") if isinstance(method, type) else None
+    return "TokenEncoder" if parameter is not None and "TokenEncoder" in str(parameter.annotation) else "Encoder"
+
+
+def _given(key: str, chosen: dict[str, Any]) -> dict[str, Any]:
+    """The arguments that were given for what stands at a key."""
+    return {name.removeprefix(f"{key}."): value for name, value in chosen.items() if name.startswith(f"{key}.")}
 
 
 def _load(path: Any, kind: str, names: Names) -> Any:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from .augment.image import SMALL, ImagePolicy
 from .datamodule import Describes, SSLDataModule
+from .encoders.images import patch_for
 from .pictures.picture import Reading
 from .pictures.source import PictureSource
 from .registry import did_you_mean
@@ -56,11 +57,13 @@ class ImageDataModule(SSLDataModule):
 
     @classmethod
     def suited_encoders(cls, init_args: dict[str, Any]) -> dict[str, dict[str, Any]]:
-        """The class's own default, or a ResNet-18 for the images' channels, with the stem that suits their size."""
+        """The class's own defaults, or a ResNet-18 with the stem that suits the images' size, and a ViT-Tiny with the patch that does."""
         size, channels = init_args.get("image_size", RAW_SIZE), init_args.get("channels", cls.channels)
-        small = isinstance(size, int) and size <= SMALL
-        resnet = {"class_path": "timm", "init_args": {"name": "resnet18", "small_images": small, "channels": channels}}
-        return cls.default_encoders or {"Encoder": resnet}
+        size = size if isinstance(size, int) else RAW_SIZE  # anything else the parser refuses
+        resnet = {"name": "resnet18", "small_images": size <= SMALL, "channels": channels}
+        vit = {"name": "vit_tiny_patch16_224", "channels": channels, "image_size": size, "patch_size": patch_for(size)}
+        kinds = {"Encoder": ("timm", resnet), "TokenEncoder": ("vit", vit)}
+        return {kind: {"class_path": path, "init_args": args} for kind, (path, args) in kinds.items()} | cls.default_encoders
 
     def serve(self, method: Describes) -> None:
         """Builds the transforms for the views that a method asks for.
@@ -88,7 +91,9 @@ class ImageDataModule(SSLDataModule):
         return self.recipe.build(strength, local_size or self.image_size, local=local_size is not None, varying=self.varying)
 
     def local_size(self, spec: ViewSpec) -> int:
-        return spec.local_size or max(8, round(self.image_size * LOCAL))
+        """The size asked for, or about 3/7 of a full view: a whole number of the patches that suit it, so that transformers take both."""
+        patch = patch_for(self.image_size)
+        return spec.local_size or max(8, round(self.image_size * LOCAL / patch) * patch)
 
     def as_pictures(self, x: Tensor) -> Tensor:
         """Views [S, C, H, W] as one would look at them: in [0, 1], without the normalisation."""

@@ -60,6 +60,7 @@ class Names:
     def __init__(self, load: Callable[[str], Any]) -> None:
         self.load = load
         self.taken_for_timm: list[str] = []
+        self.encoder_of_timm = "timm"  # or "vit", for a method that masks tokens
         self.registries = {kind: Registry(f"ssl_lightning.{kind}") for kind in ("methods", "datamodules", "encoders")}
 
     def expand(self, value: Any, keys: Sequence[str] = (), folder: Path = Path()) -> Any:
@@ -95,7 +96,8 @@ class Names:
     def class_path(self, kind: str, name: str) -> tuple[str, dict[str, Any]]:
         """The class path of a short name, and the arguments that the name implies.
 
-        A name that is no registered encoder is one of timm's models: `resnet18` is `timm` with `name: resnet18`.
+        A name that is no registered encoder is one of timm's models: `resnet18` is `timm` with `name: resnet18`, and for a method
+        that needs a `TokenEncoder`, `vit_tiny_patch16_224` is `vit` with `name: vit_tiny_patch16_224`.
         """
         if CLASS_PATH.fullmatch(name) or name == "null":
             return name, {}
@@ -105,7 +107,7 @@ class Names:
         registry = self.registries[kind]
         if kind == "encoders" and name not in registry and ":" not in name:
             self.taken_for_timm.append(name)
-            return registry.path("timm"), {"name": name}
+            return registry.path(self.encoder_of_timm), {"name": name}
         return registry.path(name), {}
 
     def read(self, path: Path) -> Any:

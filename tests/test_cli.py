@@ -44,6 +44,12 @@ class Silent(SimCLR):
     def __init__(self, encoder) -> None:
         super().__init__(encoder)
 
+class Bare(Digits):
+    """Has no encoder of its own for tokens."""
+    @classmethod
+    def suited_encoders(cls, init_args: dict[str, Any]) -> dict[str, Any]:
+        return {"Encoder": super().suited_encoders(init_args)["Encoder"]}
+
 class Touchy(Digits):
     """Leaves a mark when it is built."""
     def __init__(self, *, mark: str = "", **kwargs: Any) -> None:
@@ -59,6 +65,7 @@ wrecked = acme_wreck:Wrecked
 twin = acme_cli:Quick
 [ssl_lightning.datamodules]
 touchy = acme_cli:Touchy
+bare = acme_cli:Bare
 """
 
 
@@ -263,6 +270,23 @@ def test_a_name_that_is_no_registered_encoder_is_a_timm_model(config, tmp_path):
     assert encoder("--model.encoder.drop_path_rate", 0.1)["init_args"]["small_images"] is True, "a changed default is still the default"
 
 
+def test_a_vision_transformer_takes_size_and_patch_of_the_data_and_masks_where_the_method_does(config):
+    def encoder(model: str, *argv: object) -> tuple[str, int | None, int | None, int]:
+        chosen = config("--model", model, *argv)["model"]["init_args"]["encoder"]
+        init_args = chosen["init_args"]
+        return chosen["class_path"].rpartition(".")[2], init_args["image_size"], init_args["patch_size"], init_args["channels"]
+
+    tiny = ("--model.encoder", "vit_tiny_patch16_224")
+    assert encoder("simclr", *tiny, "--data", "digits") == ("TimmEncoder", 16, 2, 1)
+    assert encoder("reads", *tiny, "--data", "digits") == ("ViTEncoder", 16, 2, 1)
+    assert encoder("reads", "--data", "cifar10") == ("ViTEncoder", 32, 4, 3), "the data's default"
+    assert encoder("reads", "--model.encoder", "vit", "--data", "cifar10", "--data.image_size", 64) == ("ViTEncoder", 64, 8, 3)
+    folder = ("--data", "image_folder", "--data.root", "photos")
+    assert encoder("simclr", "--model.encoder", "vit_base_patch32_224", *folder) == ("TimmEncoder", 224, None, 3), "the model's own patch"
+    assert encoder("simclr", *tiny, "--model.encoder.patch_size", 8, "--data", "cifar10") == ("TimmEncoder", 32, 8, 3)
+    assert encoder("simclr", "--model.encoder", "resnet18", "--data", "cifar10") == ("TimmEncoder", None, None, 3)
+
+
 def test_probe_sets_take_short_names(config, tmp_path):
     (tmp_path / "p.yaml").write_text("data: {class_path: digits, init_args: {probe_sets: {a: fashion_mnist, b: {class_path: digits}}}}")
     sets = config("--model", "simclr", "-c", tmp_path / "p.yaml")["data"]["init_args"]["probe_sets"]
@@ -333,7 +357,9 @@ def test_a_printed_config_reproduces_itself(config, tmp_path):
         ("fit {base} --data.batch_size 1", ["batch_size=1"]),
         ("fit {base} --data.probe_sets.fm fashion_mnit", ["'fashion_mnit'", "'fashion_mnist'"]),
         ("fit {base} --trainer.accelerator gp", ["'gp'"]),
-        ("fit --model reads --data digits", ["reads needs a TokenEncoder", "digits has no default"]),
+        ("fit --model reads --data bare", ["reads needs a TokenEncoder", "bare has no default"]),
+        ("fit --model reads --data digits --model.encoder conv", ["reads needs a TokenEncoder", "ConvEncoder", "vit_tiny_patch16_224"]),
+        ("fit --model reads --data digits --model.encoder resnet18", ["resnet18", "ResNet", "vit_tiny_patch16_224"]),
         ("fit --model silent --data digits", ["acme_cli.Silent", "annotate"]),
         ("fit {base} --ckpt_path nowhere.ckpt --trainer.fast_dev_run true", ["nowhere.ckpt"]),
         ("fit {base} --ckpt_path a --resume auto", ["--resume auto", "--ckpt_path a"]),

@@ -221,4 +221,4 @@ def test_raw_features_are_pixels_reduced_to_32_and_pictures_show_them(photos: Pa
     assert data.raw_features(raw).shape == (2, 3 * 32 * 32)
     assert torch.allclose(data.as_pictures(x), raw / 255, atol=1e-5)
     assert ImageFolder(str(photos), image_size=16).local_size(ViewSpec(full=2, local=2)) == 8
-    assert data.local_size(ViewSpec(full=2, local=2)) == 27 and data.local_size(ViewSpec(full=2, local=2, local_size=12)) == 12
+    assert data.local_size(ViewSpec(full=2, local=2)) == 24 and data.local_size(ViewSpec(full=2, local=2, local_size=12)) == 12

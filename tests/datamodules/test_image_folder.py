@@ -149,7 +149,7 @@ def test_each_view_is_the_box_that_its_crop_drew(tmp_path: Path) -> None:
     )
     fetched = next(data.train_dataloader())
     cuts = fetched["cuts"]
-    assert [tuple(cut.shape) for cut in cuts] == [(8, 3, 32, 32)] * 2 + [(8, 3, 14, 14), (8, 3, 32, 32)]
+    assert [tuple(cut.shape) for cut in cuts] == [(8, 3, 32, 32)] * 2 + [(8, 3, 12, 12), (8, 3, 32, 32)]
     assert all(cut.dtype == torch.uint8 for cut in cuts) and "raw" not in fetched
     key = sample_keys(0, fetched["pass"], fetched["index"])
     sizes = torch.tensor([[200, 250], [250, 120], [90, 255], [255, 255]] * 2)[fetched["index"]]
