@@ -71,13 +71,14 @@ class Supervised(SSLMethod):
         """The weights come from this method's own checkpoint."""
         return {**init_args, "checkpoint": None}
 
-    def size_head(self, num_classes: int) -> None:
-        """Makes the head: called where nobody gave `num_classes`, once the data is known or a checkpoint is loaded."""
+    def size_head(self, num_classes: int) -> nn.Linear:
+        """Makes the head, and returns it: called where nobody gave `num_classes`, once the data is known or a checkpoint is loaded."""
         if num_classes < 2:
             raise ValueError(f"num_classes={num_classes}: at least 2 are needed.")
-        self.head = nn.Linear(self.encoder.dim, num_classes)
-        nn.init.zeros_(self.head.weight)
-        nn.init.zeros_(self.head.bias)
+        head = self.head = nn.Linear(self.encoder.dim, num_classes)
+        nn.init.zeros_(head.weight)
+        nn.init.zeros_(head.bias)
+        return head
 
     def setup(self, stage: str) -> None:
         super().setup(stage)

@@ -12,16 +12,20 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.callbacks import Checkpoint
 from torch import Tensor, nn
 
 from ..checkpoint import AtomicIO, load
 from ..encoder import Encoder, TokenEncoder
 from ..method import STEP_KEYS, SSLMethod
 from ..record import config_of, rebuild
+from ..supervised import Supervised
 from ..types import Batch, ViewSpec
 from .runner import class_of, numpy_state, run_checks
 from .tiny import TinyEncoder, TinyImages, TinyTokenEncoder
 
+CLASSES = 4
+"""Of `TinyImages`."""
 KINDS = {"Encoder": Encoder, "TokenEncoder": TokenEncoder}
 
 
@@ -51,6 +55,8 @@ class MethodKit:
         torch.manual_seed(0)
         encoder = TinyTokenEncoder() if needed_encoder(self.cls) == "TokenEncoder" else TinyEncoder()
         method = self.cls(encoder, **self.init_args).train()
+        if isinstance(method, Supervised):
+            nn.init.normal_(method.size_head(CLASSES).weight)  # one that has learned something: a new one gives the same loss for all
         return method if dropout else _without_dropout(method)
 
     def batch(self, samples: int = 16) -> Batch:
@@ -124,9 +130,13 @@ def every_parameter_learns(kit: MethodKit) -> None:
 
 
 def labels_are_not_read(kit: MethodKit) -> None:
-    """The loss is the same without labels."""
+    """The loss is the same without labels; a supervised method's changes with them."""
     batch = kit.batch()
     without = copy.copy(batch)
+    if kit.cls.supervised:
+        without["label"] = batch["label"].roll(1)
+        assert not torch.equal(kit.loss(batch), kit.loss(without)), "the loss is the same with other labels: supervised is to be False."
+        return
     del without["label"]
     assert torch.equal(kit.loss(batch), kit.loss(without)), "the loss changes when the labels are deleted."
 
@@ -185,7 +195,9 @@ def resume_is_exact(kit: MethodKit) -> None:
         assert loaded(kit.batch()["views"][0]).shape == (16, loaded.backbone.dim), "load(checkpoint) gives no features [S, dim]."
 
 
-class _SaveAt(pl.Callback):
+class _SaveAt(Checkpoint):
+    """Saves after all that other callbacks do."""
+
     def __init__(self, step: int, path: Path) -> None:
         self.step, self.path = step, path
 
@@ -197,8 +209,8 @@ class _SaveAt(pl.Callback):
 def _train(method: SSLMethod, folder: str, callbacks: list[pl.Callback], ckpt_path: Path | None = None) -> None:
     """Two epochs of three steps by Lightning's bare Trainer."""
     trainer = pl.Trainer(
-        max_epochs=2, limit_train_batches=3, accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
-        enable_model_summary=False, default_root_dir=folder, callbacks=callbacks,
+        max_epochs=2, limit_train_batches=3, accelerator="cpu", logger=False, enable_checkpointing=bool(callbacks),
+        enable_progress_bar=False, enable_model_summary=False, default_root_dir=folder, callbacks=callbacks,
     )  # fmt: skip
     trainer.strategy.checkpoint_io = AtomicIO()
     trainer.fit(method, datamodule=TinyImages(), ckpt_path=ckpt_path)
