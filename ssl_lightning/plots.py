@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 import os
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -27,7 +28,7 @@ Points = NDArray[np.float64]
 # Ten colours that stay apart for colour-blind readers and in grey (Petroff 2021, arXiv 2107.02270).
 COLOURS = ("#3f90da", "#e76300", "#832db6", "#ffa90e", "#717581", "#bd1f01", "#92dadd", "#a96b59", "#b9ac70", "#94a4a2")
 MARKERS = "os^Dv"
-ROW_COLOURS = {"raw": "#b4b9c1", "untrained": "#ffa90e", "pretrained": "#3f90da"}
+ROW_COLOURS = {"raw": "#b4b9c1", "untrained": "#ffa90e", "labels_only": "#832db6", "pretrained": "#3f90da"}
 INK, FAINT = "#333842", "#dfe2e7"
 MAP_SAMPLES = 2_000
 
@@ -69,19 +70,36 @@ def plot_views(views: Sequence[Tensor], path: str | Path, clean: bool = False) -
     Raises:
         ValueError: there is no view, or one is no batch of images.
     """
-    if not views or any(view.ndim != 4 or len(view) == 0 for view in views):
-        raise ValueError(f"plot_views draws batches of images [S, C, H, W], got shapes {[tuple(view.shape) for view in views]}.")
-    samples = min(8, *(len(view) for view in views))
+    captions = [f"view {number}" for number in range(1, len(views) + 1 - clean)] + ["clean"] * clean
+    plot_pictures(dict(zip(captions, views, strict=True)), path)
+
+
+def plot_pictures(pictures: Mapping[str, Tensor], path: str | Path) -> None:
+    """A grid of images: one column a sample (the first 8), one row a caption.
+
+    Args:
+        pictures: by caption, images [S, C, H, W]; the sizes may differ. An image beyond [0, 1] is stretched to its own range.
+        path: the PNG to write.
+
+    Raises:
+        ValueError: there is nothing to draw, or something is no batch of images.
+    """
+    shapes = [tuple(images.shape) for images in pictures.values()]
+    if not shapes or any(len(shape) != 4 or shape[0] == 0 for shape in shapes):
+        raise ValueError(f"Pictures are batches of images [S, C, H, W], got shapes {shapes}.")
+    samples = min(8, *(shape[0] for shape in shapes))
     figure = Figure(
-        figsize=(1.2 * samples + 0.5, 1.2 * len(views)), dpi=120, layout=ConstrainedLayoutEngine(w_pad=0.03, h_pad=0.03, wspace=0, hspace=0)
+        figsize=(1.2 * samples + 0.5, 1.2 * len(shapes)),
+        dpi=120,
+        layout=ConstrainedLayoutEngine(w_pad=0.03, h_pad=0.03, wspace=0, hspace=0),
     )
-    grid = figure.subplots(len(views), samples, squeeze=False)
-    for row, view in enumerate(views):
+    grid = figure.subplots(len(shapes), samples, squeeze=False)
+    for row, (caption, images) in enumerate(pictures.items()):
         for column in range(samples):
-            grid[row, column].imshow(_image(view[column]), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+            grid[row, column].imshow(_image(images[column]), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
             grid[row, column].set(xticks=[], yticks=[])
             grid[row, column].spines[:].set_visible(False)
-        grid[row, 0].set_ylabel("clean" if clean and row == len(views) - 1 else f"view {row + 1}", fontsize=10, color=INK)
+        grid[row, 0].set_ylabel(textwrap.fill(caption, 15), fontsize=10, color=INK)
     _save(figure, path)
 
 
@@ -138,7 +156,7 @@ def plot_closing(final: dict[str, dict[str, Cell]], path: str | Path, split: str
     """The closing table as bars, with the deviation over the draws of labels.
 
     Args:
-        final: rows of `closing_row` under `raw`, `untrained` and `pretrained`; a row may be missing.
+        final: rows of `closing_row` under the keys of `ROWS`; a row or a cell may be missing.
         path: the PNG to write.
         split: that they were judged on.
     """
@@ -149,10 +167,10 @@ def plot_closing(final: dict[str, dict[str, Cell]], path: str | Path, split: str
     _dress(axes, f"What the features are worth: accuracy on the {split} split", y="accuracy (%)")
     width = 0.84 / len(rows)
     for number, row in enumerate(rows):
-        cells = [final[row][column] for column in columns]
-        place = np.arange(len(columns)) + (number - (len(rows) - 1) / 2) * width
-        height = 100 * np.array([cell["mean"] for cell in cells])
-        spread = 100 * np.array([cell["std"] for cell in cells])
+        cells = {group: final[row][column] for group, column in enumerate(columns) if column in final[row]}
+        place = np.array(list(cells)) + (number - (len(rows) - 1) / 2) * width
+        height = 100 * np.array([cell["mean"] for cell in cells.values()])
+        spread = 100 * np.array([cell["std"] for cell in cells.values()])
         axes.bar(place, height, 0.92 * width, color=ROW_COLOURS[row], label=ROWS[row])
         drawn = spread > 0
         axes.errorbar(place[drawn], height[drawn], spread[drawn], fmt="none", ecolor=INK, elinewidth=1.2, capsize=3)

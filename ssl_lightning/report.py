@@ -6,38 +6,50 @@ import json
 import shutil
 import sys
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from pytorch_lightning import Callback
 from torch import Tensor, nn
 
 from .datamodule import SSLDataModule
+from .encoder import Encoder
 from .evaluate import Cell, closing_row, format_table
 from .export import load_encoder, save_encoder, write_card
+from .labels_only import fits_of, labels_only_row, left_out, spared_line
 from .loggers import show
-from .plots import Curves, plot_closing, plot_curves, plot_embedding, plot_views
-from .probes.features import embed, sample
+from .plots import Curves, plot_closing, plot_curves, plot_embedding, plot_pictures, plot_views
+from .probes.features import embed, evaluating, sample
 from .progress import duration, rows_of, run_totals, speed_of
 from .run import folder_of, resolved, run_name
-from .sources import Source, labels_of
+from .sources import Source, Subset, labels_of
+from .views import Views
 
 UNTRAINED = "untrained.safetensors"
+PICTURES = 8
 CURVES: tuple[Curves, ...] = ("loss", "probes", "collapse")
 Table = dict[str, dict[str, Cell]]
 
 
 class Closing(NamedTuple):
-    """The closing table of a labelled set, the split it was judged on, and that split's features [N, D] with labels [N]."""
+    """The closing table of a labelled set, the split it was judged on, that split's features [N, D] with labels [N], and a line on
+    what is left out of the table."""
 
     table: Table
     split: str
     features: Tensor
     labels: Tensor
+    note: str = ""
+
+    @property
+    def printed(self) -> str:
+        """The table as text."""
+        return "\n".join(filter(None, (format_table(self.table, self.split), self.note)))
 
 
 class Report(Callback):
-    """Compares raw features, the untrained and the pretrained encoder when a run ends, and writes it all down.
+    """Compares raw features, the untrained encoder, the same encoder trained on labels alone, and the pretrained one when a run ends,
+    and writes it all down.
 
     Args:
         enabled: whether to run.
@@ -45,10 +57,18 @@ class Report(Callback):
         test_samples: at most this many test samples.
         labels_per_class: of the columns with few labels.
         draws: how often those labels are drawn.
+        labels_only: whether to train the untrained encoder on labels alone, for a row of the table of the data pretrained on (not of
+            further probe sets). `auto` makes each of its two cells where that costs less than a third of the pretraining.
     """
 
     def __init__(
-        self, enabled: bool = True, train_samples: int = 60_000, test_samples: int = 20_000, labels_per_class: int = 10, draws: int = 5
+        self,
+        enabled: bool = True,
+        train_samples: int = 60_000,
+        test_samples: int = 20_000,
+        labels_per_class: int = 10,
+        draws: int = 5,
+        labels_only: bool | Literal["auto"] = "auto",
     ) -> None:
         for name, value in (("train_samples", train_samples), ("test_samples", test_samples), ("labels_per_class", labels_per_class)):
             if value < 1:
@@ -57,7 +77,9 @@ class Report(Callback):
             raise ValueError(f"Report(draws={draws}) must be at least 1.")
         self.enabled = enabled
         self.train_samples, self.test_samples = train_samples, test_samples
-        self.labels_per_class, self.draws = labels_per_class, draws
+        if labels_only not in (True, False, "auto"):
+            raise ValueError(f"Report(labels_only={labels_only!r}) must be true, false or auto.")
+        self.labels_per_class, self.draws, self.labels_only = labels_per_class, draws, labels_only
         self.closed = False
 
     def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
@@ -98,8 +120,9 @@ class Report(Callback):
         data = trainer.datamodule
         if isinstance(data, SSLDataModule):
             closing = {prefix: self.compare(trainer, pl_module, labelled, folder) for prefix, labelled in data.probed().items()}
+        pictures = pictures_of(pl_module, trainer)
         if trainer.is_global_zero:
-            self.write(trainer, pl_module, folder, closing)
+            self.write(trainer, pl_module, folder, closing, pictures)
         trainer.strategy.barrier("report")
 
     def compare(self, trainer: Any, pl_module: Any, data: SSLDataModule, folder: Path) -> Closing:
@@ -119,9 +142,24 @@ class Report(Callback):
             )
             if trainer.is_global_zero:
                 table[row] = closing_row(learned, labels[0], features, labels[1], labels_per_class=self.labels_per_class, draws=self.draws)
-        return Closing(table, split, features, labels[1])
+        untrained, note = networks.get("untrained"), ""
+        if isinstance(untrained, Encoder) and data is trainer.datamodule and not getattr(pl_module, "supervised", False):
+            cells, note = self.labels_only_row(trainer, untrained, Subset(train, index[0]), Subset(judged, index[1]))
+            table.update({"labels_only": cells} if cells else {})
+        return Closing(table, split, features, labels[1], note)
 
-    def write(self, trainer: Any, pl_module: Any, folder: Path, closing: dict[str, Closing]) -> None:
+    def labels_only_row(self, trainer: Any, untrained: Encoder, learned: Source, judged: Source) -> tuple[dict[str, Cell], str]:
+        """The row "labels only" with the cells that are to be made, and a line on those that are spared."""
+        if not self.labels_only:
+            return {}, ""
+        data = trainer.datamodule
+        fits = fits_of(labels_of(learned), self.labels_per_class, self.draws)
+        spared = left_out(fits, len(judged), data.position * max(1, data.views.full)) if self.labels_only == "auto" else {}
+        made = {column: each for column, each in fits.items() if column not in spared}
+        row = labels_only_row(untrained, data, learned, judged, trainer, made, data.seed)
+        return row, spared_line(spared)
+
+    def write(self, trainer: Any, pl_module: Any, folder: Path, closing: dict[str, Closing], shown: dict[str, Tensor]) -> None:
         """Files, pictures, and the last lines on the terminal."""
         plots = folder / "plots"
         plots.mkdir(exist_ok=True)
@@ -135,6 +173,9 @@ class Report(Callback):
             class_names = trainer.datamodule.probed()[prefix].class_names
             plot_embedding(each.features, each.labels, plots / f"{of_set['embedding']}.png", class_names)
             plot_closing(each.table, plots / f"{of_set['closing']}.png", each.split)
+        if shown:
+            pictures["plots/pictures"] = plots / "pictures.png"
+            plot_pictures(shown, plots / "pictures.png")
         cells = {
             f"final/{prefix}{row}/{column}": cell
             for prefix, each in closing.items()
@@ -148,19 +189,19 @@ class Report(Callback):
         temporary.write_text(json.dumps(summary, indent=1))
         temporary.replace(folder / "summary.json")
         save_encoder(pl_module.backbone, folder / "encoder.safetensors", run=str(folder.name))
-        printed = "\n\n".join(
-            (f"{prefix.rstrip('/')}: " if prefix else "") + format_table(each.table, each.split) for prefix, each in closing.items()
-        )
+        printed = "\n\n".join((f"{prefix.rstrip('/')}: " if prefix else "") + each.printed for prefix, each in closing.items())
         lines = (
             "from ssl_lightning import View, load_encoder\n"
             f'encoder = load_encoder("{folder}")\n'
             f"features = encoder(View(images))  # [S, {pl_module.backbone.dim}]"
         )
+        pooling = getattr(pl_module.backbone, "pooling", None)
         facts = {
             "method": type(pl_module).__name__,
             "data": type(trainer.datamodule).__name__,
             "encoder": type(pl_module.backbone).__name__,
             "features": f"{pl_module.backbone.dim} numbers a sample: `forward` of the method, in eval mode",
+            **({"pooling": pooling} if isinstance(pooling, str) else {}),
             **{name: summary[name] for name in ("steps", "seconds", "precision", "hardware/device", "versions/torch")},
         }
         write_card(folder / "encoder.md", f"{run_name(pl_module, trainer.datamodule)}: encoder", facts, printed, lines)
@@ -197,6 +238,25 @@ def closing_splits(data: SSLDataModule) -> tuple[Source, Source, str]:
     if splits is None:
         raise ValueError(f"{type(data).__name__} has no labelled splits to learn from and to judge by.")
     return *splits, "val"
+
+
+def pictures_of(pl_module: Any, trainer: Any) -> dict[str, Tensor]:
+    """What the method has to show of 8 samples, held out where there are such, by caption: images on the CPU, as one would look at
+    them. Every process calls it, since a method may gather; nothing of the run changes."""
+    data = trainer.datamodule
+    if not isinstance(data, SSLDataModule) or data.views is None:
+        return {}
+    source = data.split("test") or data.split("val") or data.training_split
+    index = sample(len(source), PICTURES)
+    views = Views([data.transform("none")] * max(1, data.views.full), data.seed)
+    device = trainer.strategy.root_device
+    fetched = views.cut({"raw": source.fetch(index), "index": index, "pass": torch.zeros_like(index)})
+    batch = views.batch(data.transfer_batch_to_device(fetched, device, 0))
+    generators = torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
+    with evaluating(pl_module), generators, torch.no_grad(), trainer.precision_plugin.forward_context():
+        shown = pl_module.pictures(batch)
+    as_pictures = getattr(data, "as_pictures", torch.Tensor.float)
+    return {caption: as_pictures(images.detach().float().cpu()) for caption, images in shown.items() if images.ndim == 4}
 
 
 def features_of(network: nn.Module | None, data: SSLDataModule, source: Any, index: Tensor, trainer: Any, pl_module: Any) -> Tensor:

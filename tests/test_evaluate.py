@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from ssl_lightning import evaluate
-from ssl_lightning.evaluate import closing_row, format_table, knn_predict, labelled_draw, linear_accuracy
+from ssl_lightning.evaluate import MISSING, closing_row, format_table, knn_predict, labelled_draw, linear_accuracy
 
 
 def blobs(per_class, classes=3, dim=6, spread=0.3, seed=0):
@@ -191,9 +191,23 @@ def test_the_table_fits_80_columns_marks_the_best_and_states_the_gain():
     assert "100.0 ± 12.3" in lines[3]
     assert [line.endswith("*") for line in lines[2:5]] == [False, True, False]
     assert all(line.count("*") == 3 + (line is lines[3]) for line in lines[2:5])  # the first three columns are ties
-    assert lines[5] == "Pretraining, linear 10/class: +6.1 points over raw, -4.5 points over untrained"
+    assert lines[5] == "Pretraining, linear 10/class: +6.1 points over raw, -4.5 over untrained"
 
 
 def test_a_table_without_raw_features_or_without_a_pretrained_encoder_is_printed_too():
     assert "raw features" not in format_table(table(untrained=0.5, pretrained=0.6))
     assert "Pretraining" not in format_table(table(raw=0.5, untrained=0.6))
+
+
+def test_a_row_without_kNN_has_dashes_and_the_gain_over_it_stands_under_the_others():
+    rows = table(raw=0.8941, untrained=0.7, labels_only=0.852, pretrained=0.955)
+    rows["labels_only"] = {column: cell for column, cell in rows["labels_only"].items() if column.startswith("linear")}
+    lines = format_table(rows).splitlines()
+    assert all(len(line) <= 80 for line in lines)
+    assert lines[4].split() == ["labels", "only", MISSING.strip(), MISSING.strip(), "100.0*", "85.2", "±", "12.3"]
+    assert lines[4].index(MISSING[0]) == lines[3].index("*") - 1, "in place of the last digit"
+    gains = "Pretraining, linear 10/class: +6.1 points over raw, +25.5 over untrained,"
+    assert lines[6:] == [gains, " " * 30 + "+10.3 over labels only"]
+    del rows["labels_only"]["linear_10"]
+    lines = format_table(rows).splitlines()
+    assert lines[4].endswith(MISSING[0]) and lines[6:] == [gains.rstrip(",")]

@@ -14,7 +14,8 @@ from matplotlib.figure import Figure
 from matplotlib.image import imread
 
 from ssl_lightning import plots
-from ssl_lightning.plots import plot_closing, plot_curves, plot_embedding, plot_views
+from ssl_lightning.evaluate import ROWS
+from ssl_lightning.plots import plot_closing, plot_curves, plot_embedding, plot_pictures, plot_views
 
 
 def history(steps=40):
@@ -180,6 +181,30 @@ def test_the_closing_bars_carry_their_values_and_deviations(rows, tmp_path, draw
     assert [text.get_text() for text in axes.texts] == ["97.0", "90.0"] * 2 * len(rows)
     errors = [np.ptp(segment[:, 1]) for lines in axes.collections for segment in lines.get_segments()]
     assert errors == pytest.approx([4, 4] * len(rows))  # twice the deviation, with few labels only
+
+
+def test_a_cell_that_was_not_made_leaves_its_place_free(tmp_path, drawn):
+    rows = closing("raw", "untrained", "labels_only", "pretrained")
+    for column in ("knn", "knn_10", "linear"):
+        del rows["labels_only"][column]
+    plot_closing(rows, tmp_path / "a.png")
+    (axes,) = drawn[0].axes
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == list(ROWS.values())
+    centres = [bar.get_x() + bar.get_width() / 2 for bar in axes.patches]
+    raw, untrained, (labels_only,), pretrained = centres[:4], centres[4:8], centres[8:9], centres[9:]
+    assert raw[3] < untrained[3] < labels_only < pretrained[3]
+    assert pretrained[0] - untrained[0] == pytest.approx(2 * (untrained[0] - raw[0]))
+    assert len({bar.get_facecolor() for bar in axes.patches}) == 4
+
+
+def test_pictures_stand_in_rows_under_their_captions(tmp_path, drawn):
+    x = torch.rand(9, 3, 6, 6)
+    plot_pictures({"original": x, "reconstructed from a quarter": x[:5] / 2}, tmp_path / "a.png")
+    grid = drawn[0].axes
+    assert [axes.get_ylabel() for axes in grid[::5]] == ["original", "reconstructed\nfrom a quarter"]
+    assert len(grid) == 10 and np.allclose(grid[5].images[0].get_array(), grid[0].images[0].get_array() / 2)
+    with pytest.raises(ValueError, match="batches of images"):
+        plot_pictures({"wave": torch.rand(2, 100)}, tmp_path / "a.png")
 
 
 def test_an_interrupted_picture_leaves_the_old_one_whole_and_nothing_beside_it(tmp_path, monkeypatch):
