@@ -12,6 +12,7 @@ from typing import Any
 from .encoder import TokenEncoder
 from .layers import Request
 from .names import Names, UsageError
+from .record import config_of, offline
 
 LENGTH = {"trainer.max_epochs": (None,), "trainer.max_steps": (None, -1), "trainer.max_time": (None,)}
 """What says how long a run is, and the values that say nothing."""
@@ -39,20 +40,20 @@ def lowest_layer(request: Request, names: Names) -> dict[str, Any]:
         if request.command == "fit" and all(chosen.get(key) in silent for key, silent in LENGTH.items()):
             layer["trainer"] = {"max_epochs": data.default_epochs}
     if method is not None and data is not None:
-        encoder = _encoder(method, data, request, names)
+        encoder = _pretrained(method, chosen) or _encoder(method, data, request, names)
         layer["model"] = {"class_path": chosen["model"], "init_args": {"encoder": encoder} if encoder else {}}
     return layer
 
 
 def of_checkpoint(path: str) -> dict[str, Any]:
-    """Model and data of the run that wrote a checkpoint."""
+    """Model and data of the run that wrote a checkpoint, which holds the weights: none come from elsewhere."""
     from .checkpoint import config_in, read
 
     try:
         config = config_in(read(path), path)
     except (OSError, ValueError) as error:
         raise UsageError(str(error)) from error
-    return {key: config[key] for key in ("model", "data") if key in config}
+    return {key: offline(config[key]) for key in ("model", "data") if key in config}
 
 
 def parameters(cls: type) -> dict[str, inspect.Parameter]:
@@ -71,6 +72,20 @@ def parameters(cls: type) -> dict[str, inspect.Parameter]:
 def argument_defaults(cls: type) -> dict[str, Any]:
     """The defaults of the constructor's arguments."""
     return {name: parameter.default for name, parameter in parameters(cls).items() if parameter.default is not parameter.empty}
+
+
+def _pretrained(method: type, chosen: dict[str, Any]) -> dict[str, Any] | None:
+    """The encoder of the checkpoint that a method is to start from; None where there is none."""
+    path = chosen.get("model.checkpoint") if "checkpoint" in parameters(method) else None
+    if path is None:
+        return None
+    from .pretrained import pretrained_encoder
+
+    try:
+        encoder: dict[str, Any] = config_of(pretrained_encoder(str(path)))
+    except (OSError, ValueError) as error:
+        raise UsageError(f"--model.checkpoint: {error}") from error
+    return encoder
 
 
 def _encoder(method: type, data: Any, request: Request, names: Names) -> dict[str, Any] | None:

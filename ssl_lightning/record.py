@@ -121,6 +121,20 @@ def rebuild(config: Any, trust: Iterable[str] = (), offline: bool = True) -> Any
     return cls(**(cls.offline_args(init_args) if offline else init_args))
 
 
+def offline(config: Any) -> Any:
+    """What `config_of` described, with the arguments for weights that come from a checkpoint, for the classes that are importable."""
+    if isinstance(config, list):
+        return [offline(item) for item in config]
+    if not isinstance(config, dict):
+        return config
+    changed = {key: offline(value) for key, value in config.items()}
+    try:
+        cls = _trusted_class(str(config["class_path"]), ())
+    except (KeyError, ValueError):
+        return changed
+    return {**changed, "init_args": cls.offline_args(changed.get("init_args") or {})}
+
+
 def _trusted_class(path: str, trust: Iterable[str]) -> type[Recorded]:
     if "<locals>" in path:
         raise ValueError(
