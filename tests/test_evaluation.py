@@ -214,7 +214,7 @@ def command(name: str, folder: Path, *more: str) -> int:
     )
 
 
-@pytest.mark.parametrize("name, split", [("validate", "val"), ("test", "test")])
+@pytest.mark.parametrize("name, split", [("validate", "val"), pytest.param("test", "test", marks=pytest.mark.slow)])
 def test_the_command_line_prints_the_table_of_a_checkpoint(name: str, split: str, trained: tuple[SimCLR, Path], capsys: Any) -> None:
     from ssl_lightning.datamodules.digits import Digits
 

@@ -10,6 +10,7 @@ import signal
 import struct
 import zlib
 from collections.abc import Iterator
+from functools import partial
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import Any
@@ -136,20 +137,12 @@ def in_csv(path: Path) -> dict[tuple[int, str], float]:
 
 
 @pytest.fixture(scope="module")
-def fresh(run: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+def fresh(run: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """Runs on a machine where nobody ever logged in to W&B: an empty home, no variable of W&B's, no terminal."""
-    home, work = tmp_path_factory.mktemp("home"), tmp_path_factory.mktemp("work")
-    with pytest.MonkeyPatch.context() as patch:
-        for name in [name for name in os.environ if name.startswith("WANDB_") or name == "NETRC"]:
-            patch.delenv(name)
-        patch.setenv("HOME", str(home))
-        (pauses := tmp_path_factory.mktemp("pauses") / "pauses.py").write_text(PAUSES)
-        patch.setenv("PYTHONPATH", os.pathsep.join([str(pauses.parent), os.environ.get("PYTHONPATH", "")]))
-        patch.chdir(work)
-        runs = type(run)(tmp_path_factory.mktemp("loggers"))
-    runs.work = work
-    yield runs
-    runs.close()
+    without: dict[str, Any] = {name: None for name in os.environ if name.startswith("WANDB_") or name == "NETRC"}
+    home, pauses, work = (tmp_path_factory.mktemp(name) for name in ("home", "pauses", "work"))
+    (pauses / "pauses.py").write_text(PAUSES)
+    return partial(run, environment=without | {"HOME": str(home)}, path=[pauses], cwd=work)
 
 
 def fit(fresh: Any, root: Path, *argv: str, **spec: Any) -> dict[str, Any]:
@@ -218,7 +211,7 @@ def test_without_a_login_one_line_says_so_and_the_run_ends_well(trained: Any, ru
     lines = [line for line in end["log"].splitlines() if "W&B" in line or "wandb" in line.lower()]
     assert lines == [f"W&B: offline (not logged in). To upload: wandb sync {folder}/wandb/offline-run-*-{run_of_wandb.id}"]
     assert "exit" in run_of_wandb.kinds and run_of_wandb.project == "ssl"
-    assert list(fresh.work.iterdir()) == [], "nothing is written where the run was started"
+    assert list(fresh.keywords["cwd"].iterdir()) == [], "nothing is written where the run was started"
 
 
 def test_tensorboard_has_the_same_numbers_and_pictures(trained: Any) -> None:

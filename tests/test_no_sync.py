@@ -119,8 +119,11 @@ def test_the_pretended_accelerator_sees_what_would_wait(offend: Callable[[Tensor
     assert seen.offences
 
 
-@pytest.mark.parametrize("channels", [1, 3])
-@pytest.mark.parametrize(("source", "size"), [(32, 32), (100, 32), (100, 96), (32, 96)])
+@pytest.mark.parametrize(
+    ("channels", "source", "size"),
+    [(1, 32, 32), (3, 100, 32), (3, 32, 96), *(pytest.param(*each, marks=pytest.mark.slow) for each in
+     ((3, 32, 32), (1, 100, 32), (1, 100, 96), (3, 100, 96), (1, 32, 96)))],
+)  # fmt: skip
 def test_views_are_made_on_the_device_alone(channels: int, source: int, size: int) -> None:
     policy = ImagePolicy(rotation=10, shear=5, blur_p=0.5, solarize_p=0.2)
     data = TinyImages()

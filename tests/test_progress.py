@@ -86,7 +86,7 @@ class Terminal(io.StringIO):
         return super().write(text)
 
 
-@pytest.mark.parametrize("steps", [5, 100, 300])
+@pytest.mark.parametrize("steps", [5, 120])
 def test_into_a_file_a_run_of_any_length_prints_a_dozen_lines(steps: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     fit(tmp_path, KNNProbe(every_n_steps=50), max_steps=steps, enable_checkpointing=False)
     out = capsys.readouterr().out
@@ -111,12 +111,12 @@ def test_the_first_lines_say_what_is_trained_on_what_and_for_how_long(tmp_path: 
 
 
 def test_progress_lines_hold_the_newest_figures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    trainer = fit(tmp_path, KNNProbe(every_n_steps=10), LinearProbe(every_n_steps=5, eval_every_n_steps=10))
+    trainer = fit(tmp_path, KNNProbe(every_n_steps=10), LinearProbe(every_n_steps=5, eval_every_n_steps=10), max_steps=30)
     last = capsys.readouterr().out.splitlines()[-1]
     for name, text in (("train/loss", "loss {:.3f}"), ("probe/knn/top1", "kNN {:.1f} %"), ("probe/linear/top1", "linear {:.1f} %")):
         value = float(trainer.callback_metrics[name])
         assert text.format(value if name == "train/loss" else 100 * value) in last
-    assert "step 100/100" in last and "samples/s" in last and "waiting for data" in last and "0 s left" in last
+    assert "step 30/30" in last and "samples/s" in last and "waiting for data" in last and "0 s left" in last
 
 
 def test_a_terminal_is_drawn_on_twice_a_second_at_most(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -136,7 +136,7 @@ def test_a_terminal_is_drawn_on_twice_a_second_at_most(tmp_path: Path, monkeypat
 
 
 def test_without_progress_bar_a_run_is_silent(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    fit(tmp_path, enable_progress_bar=False)
+    fit(tmp_path, enable_progress_bar=False, max_steps=20)
     assert capsys.readouterr().out == ""
 
 
@@ -173,11 +173,11 @@ def test_a_progress_bar_of_your_own_takes_the_place_of_ours(tmp_path: Path) -> N
 
 
 def test_samples_a_second_are_those_of_the_clock(tmp_path: Path) -> None:
-    trainer = fit(tmp_path, data=SlowImages(), max_steps=30)
+    trainer = fit(tmp_path, data=SlowImages(), max_steps=20)
     rates = [row["speed/samples_per_s"] for row in speed_of(trainer)]
     seconds, samples = run_totals(trainer)
-    assert samples == 30 * 16 and all(0 < rate < 16 / 0.05 for rate in rates)
-    assert 3 / sum(1 / rate for rate in rates) == pytest.approx(samples / seconds, rel=0.05)
+    assert samples == 20 * 16 and all(0 < rate < 16 / 0.05 for rate in rates)
+    assert len(rates) == 2 and 2 / sum(1 / rate for rate in rates) == pytest.approx(samples / seconds, rel=0.05)
 
 
 def test_the_meter_is_switched_off_by_a_flag(tmp_path: Path) -> None:

@@ -91,37 +91,61 @@ def check(run: Run, straight: Run, root: Path, kills: list[tuple[str, int]], **s
 
 KILLS = {
     "in mid-epoch, before the step": [("start", 7)],
+    "on an epoch's last step, after its checkpoint": [("saved", 2)],
+    "on the run's last step, before its checkpoint": [("end", 12)],
+    "inside kNN": [("knn", 2)],
+    "while the linear probe learns": [("linear", 3)],
+    "in the middle of writing a checkpoint": [("torn write", 2)],
+    "between writing and renaming a checkpoint": [("fsync", 3)],
+    "in the middle of a row of metrics.csv": [("torn row", 8)],
+    "in every epoch": [("end", 5), ("end", 9), ("start", 12)],
+}
+SLOW_KILLS = {
     "in mid-epoch, between backward and update": [("backward", 6)],
     "in mid-epoch, after the update": [("end", 6)],
     "on an epoch's last step, before its checkpoint": [("end", 8)],
-    "on an epoch's last step, after its checkpoint": [("saved", 2)],
-    "on the run's last step, before its checkpoint": [("end", 12)],
     "on the run's last step, after its checkpoint": [("saved", 3)],
-    "inside kNN": [("knn", 2)],
-    "while the linear probe learns": [("linear", 3)],
     "while the linear probe is judged": [("linear scores", 2)],
-    "in the middle of writing a checkpoint": [("torn write", 2)],
-    "between writing and renaming a checkpoint": [("fsync", 3)],
     "between renaming a checkpoint and removing the older": [("fsync", 6)],
-    "in the middle of a row of metrics.csv": [("torn row", 8)],
     "twice in one epoch": [("end", 6), ("start", 8)],
     "twice at the same step": [("start", 7), ("start", 7)],
-    "in every epoch": [("end", 5), ("end", 9), ("start", 12)],
 }
 
 
-@pytest.mark.parametrize("kills", KILLS.values(), ids=KILLS.keys())
+def cases(default: dict[str, Any], slow: dict[str, Any]) -> list[Any]:
+    """Named values of a parameter."""
+    return [*(pytest.param(value, id=name) for name, value in default.items()),
+            *(pytest.param(value, id=name, marks=pytest.mark.slow) for name, value in slow.items())]  # fmt: skip
+
+
+@pytest.mark.parametrize("kills", cases(KILLS, SLOW_KILLS))
 def test_killed_and_resumed_ends_like_never_killed(run: Run, straight: Run, tmp_path: Path, kills: list[tuple[str, int]]) -> None:
     check(run, straight, tmp_path, kills, **BASE)
 
 
+SPECS = {"2 workers": WORKERS, "limit_train_batches": LIMITED, "dropout and after_update": NOISY}
+
+
+@pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS.keys())
+def test_so_it_does_with(run: Run, straight: Run, tmp_path: Path, spec: dict[str, Any]) -> None:
+    """In mid-epoch and, resumed, just after the next checkpoint."""
+    check(run, straight, tmp_path, [("end", 6), ("saved", 1)], **spec)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("kills", [[("end", 6)], [("saved", 2)], [("end", 6), ("start", 8)]], ids=["mid-epoch", "epoch's end", "twice"])
-@pytest.mark.parametrize("spec", [WORKERS, LIMITED, NOISY], ids=["2 workers", "limit_train_batches", "dropout and after_update"])
-def test_so_it_does_with(run: Run, straight: Run, tmp_path: Path, spec: dict[str, Any], kills: list[tuple[str, int]]) -> None:
+@pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS.keys())
+def test_so_it_does_at_other_places(run: Run, straight: Run, tmp_path: Path, spec: dict[str, Any], kills: list[tuple[str, int]]) -> None:
     check(run, straight, tmp_path, kills, **spec)
 
 
-@pytest.mark.parametrize("kills", [[("end", 4)], [("backward", 5)], [("end", 6)], [("saved", 2)], [("end", 8), ("start", 9)]])
+@pytest.mark.parametrize(
+    "kills",
+    cases(
+        {"before the update": [("backward", 5)], "twice": [("end", 8), ("start", 9)]},
+        {"first": [("end", 4)], "epoch's end": [("end", 6)], "saved": [("saved", 2)]},
+    ),
+)
 def test_so_it_does_with_accumulated_batches(run: Run, straight: Run, tmp_path: Path, kills: list[tuple[str, int]]) -> None:
     resumed = check(run, straight, tmp_path, kills, **ACCUMULATED)
     assert resumed["end"]["step"] == 12
@@ -131,7 +155,7 @@ def test_so_it_does_with_accumulated_batches(run: Run, straight: Run, tmp_path: 
     assert b"\n12," in metrics(resumed) and b"probe/knn/top1" in metrics(resumed)
 
 
-@pytest.mark.parametrize("spec", [NOISY, WORKERS, ACCUMULATED], ids=["alone", "2 workers", "accumulated"])
+@pytest.mark.parametrize("spec", cases({"2 workers": WORKERS, "accumulated": ACCUMULATED}, {"alone": NOISY}))
 def test_so_it_does_from_a_checkpoint_in_mid_epoch(run: Run, straight: Run, tmp_path: Path, spec: dict[str, Any]) -> None:
     """Timed checkpoints: after steps 5 and 7 here; the log of steps 4 to 6 has begun when the first is written."""
     kill(run, tmp_path, "start", 7, save_at=[5, 7], **spec)
@@ -186,7 +210,7 @@ def flip(path: Path, place: int) -> None:
     path.write_bytes(data)
 
 
-@pytest.mark.parametrize("damage", ["cut", "flipped", "empty"])
+@pytest.mark.parametrize("damage", ["cut", "flipped", pytest.param("empty", marks=pytest.mark.slow)])
 def test_a_damaged_newest_checkpoint_is_passed_over_and_named(run: Run, straight: Run, tmp_path: Path, damage: str) -> None:
     kill(run, tmp_path, "start", 10, **BASE)
     older, newest = sorted(tmp_path.glob("*/*/checkpoints/step-*.ckpt"))
@@ -235,36 +259,36 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
-@pytest.mark.parametrize("moved", [True, False], ids=["copied elsewhere", "older than the newest"])
-def test_another_checkpoint_than_the_newest_starts_a_folder_of_its_own(run: Run, straight: Run, tmp_path: Path, moved: bool) -> None:
+def test_another_checkpoint_than_the_newest_starts_a_folder_of_its_own(run: Run, straight: Run, tmp_path: Path) -> None:
+    """One that is older, and a copy elsewhere."""
     first = finished(run(tmp_path / "runs", **BASE))
     before = contents(Path(first["folder"]))
-    named = Path(first["folder"]) / "checkpoints" / "step-00000008.ckpt"
-    if moved:
-        named = shutil.move(shutil.copy(named, tmp_path), tmp_path / "mine.ckpt")
-    branch = finished(run(tmp_path / "runs", ckpt_path=named, **BASE))
-    assert branch["folder"] != first["folder"]
-    assert_same(branch, straight(**BASE))
-    assert contents(Path(first["folder"])) == before
+    older = Path(first["folder"]) / "checkpoints" / "step-00000008.ckpt"
+    folders = {first["folder"]}
+    for named in (older, shutil.copy(older, tmp_path / "mine.ckpt")):
+        branch = finished(run(tmp_path / "runs", ckpt_path=named, **BASE))
+        assert branch["folder"] not in folders
+        folders.add(branch["folder"])
+        assert_same(branch, straight(**BASE))
+        assert contents(Path(first["folder"])) == before
 
 
-@pytest.mark.parametrize(
-    ("change", "says"),
-    [
-        ({"seed": 1}, "The checkpoint was trained with seed=0, this run has seed=1"),
-        ({"samples": 90}, "The checkpoint was trained with samples=70, this run has samples=90"),
-        ({"method": "noisy"}, "The checkpoint was written by ssl_lightning.methods.simclr.SimCLR, this run's method is __main__.Noisy"),
-        ({"data": "others"}, "The checkpoint holds no position for OtherImages"),
-    ],
-    ids=["seed", "data size", "method", "datamodule"],
-)
-def test_a_run_that_would_not_go_on_exactly_is_refused(run: Run, tmp_path: Path, change: dict[str, Any], says: str) -> None:
+REFUSED: list[tuple[dict[str, Any], str]] = [
+    ({"seed": 1}, "The checkpoint was trained with seed=0, this run has seed=1"),
+    ({"samples": 90}, "The checkpoint was trained with samples=70, this run has samples=90"),
+    ({"method": "noisy"}, "The checkpoint was written by ssl_lightning.methods.simclr.SimCLR, this run's method is __main__.Noisy"),
+    ({"data": "others"}, "The checkpoint holds no position for OtherImages"),
+]
+
+
+def test_a_run_that_would_not_go_on_exactly_is_refused(run: Run, tmp_path: Path) -> None:
     folder = kill(run, tmp_path, "start", 6, **BASE)
     before = contents(tmp_path)
-    refused = run(tmp_path, ckpt_path=folder / "checkpoints" / "step-00000004.ckpt", **{**BASE, **change})
-    assert refused["code"] == 1
-    assert f"ValueError: {says}" in refused["log"]
-    assert contents(tmp_path) == before
+    for change, says in REFUSED:
+        refused = run(tmp_path, ckpt_path=folder / "checkpoints" / "step-00000004.ckpt", **{**BASE, **change})
+        assert refused["code"] == 1
+        assert f"ValueError: {says}" in refused["log"]
+        assert contents(tmp_path) == before
 
 
 def test_resume_auto_of_the_command_line(run: Run, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -104,24 +105,15 @@ check_datamodule("acme_bars", samples=64)
 
 
 @pytest.fixture(scope="module")
-def acme(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """The environment in which the stranger's package is installed, beside this one."""
+def acme(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder in which the stranger's package is installed."""
     root = tmp_path_factory.mktemp("acme")
     for name, text in FILES.items():
         (root / name).write_text(text)
     pip = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--no-build-isolation", "--no-index", "--target", str(root / "site")]
     done = subprocess.run([*pip, str(root)], capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 0, done.stderr
-    path = os.pathsep.join(filter(None, (str(root / "site"), os.environ.get("PYTHONPATH"))))
-    return {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
-
-
-def python(environment: dict[str, str], folder: Path, *arguments: str) -> str:
-    """Standard output of a Python that ends well, run in a folder of its own."""
-    command = [sys.executable, *arguments]
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=240)
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
-    return done.stdout
+    return root / "site"
 
 
 @pytest.mark.parametrize(
@@ -131,22 +123,36 @@ def python(environment: dict[str, str], folder: Path, *arguments: str) -> str:
         ("datamodules", "acme_bars", "Grey images of one bar, at one of four heights."),
     ],
 )
-def test_it_is_listed_with_package_version_and_summary(acme: dict[str, str], tmp_path: Path, kind: str, name: str, summary: str) -> None:
-    rows = json.loads(python(acme, tmp_path, "-m", "ssl_lightning.cli", kind, "--json"))
-    (row,) = [row for row in rows if row["name"] == name]
+def test_it_is_listed_with_package_version_and_summary(acme: Path, kind: str, name: str, summary: str) -> None:
+    command = [sys.executable, "-m", "ssl_lightning.cli", kind, "--json"]
+    path = os.pathsep.join(filter(None, (str(acme), os.environ.get("PYTHONPATH"))))
+    done = subprocess.run(command, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr
+    (row,) = [row for row in json.loads(done.stdout) if row["name"] == name]
     assert row == {"name": name, "summary": summary, "package": "acme-ssl", "version": "3.1.4"}
 
 
-def test_it_trains_by_short_name_and_its_encoder_loads(acme: dict[str, str], tmp_path: Path) -> None:
-    fit = ("-m", "ssl_lightning.cli", "fit", "--model", "acme_spread", "--data", "acme_bars", "--trainer.max_steps", "5")
-    python(acme, tmp_path, *fit, "--model.output_dim", "8", "--trainer.accelerator", "cpu", "--trainer.log_every_n_steps", "1")
-    (run,) = (tmp_path / "runs" / "acme_spread-acme_bars").iterdir()
-    summary = json.loads((run / "summary.json").read_text())
+def well(ended: dict[str, Any]) -> str:
+    """What a run printed that ended well."""
+    assert ended["code"] == 0, ended["log"][-3000:]
+    return str(ended["log"])
+
+
+def test_it_trains_by_short_name_and_its_encoder_loads(run: Any, acme: Path, tmp_path: Path) -> None:
+    fit = ["fit", "--model", "acme_spread", "--data", "acme_bars", "--trainer.max_steps", "5", "--trainer.log_every_n_steps", "1"]
+    fit += ["--model.output_dim", "8", "--trainer.accelerator", "cpu", "--report.draws", "1"]
+    well(run(tmp_path, argv=fit, path=[acme], cwd=tmp_path))
+    (folder,) = (tmp_path / "runs" / "acme_spread-acme_bars").iterdir()
+    summary = json.loads((folder / "summary.json").read_text())
     assert summary["steps"] == 5 and {"train/close", "train/spread", "final/pretrained/knn"} <= summary.keys()
-    assert "output_dim: 8" in (run / "config.yaml").read_text()
-    load = f"from ssl_lightning import load, load_encoder; print(type(load({str(run)!r})).__name__, load_encoder({str(run)!r}).dim)"
-    assert python(acme, tmp_path, "-c", load).split() == ["Spread", "16"]
+    assert "output_dim: 8" in (folder / "config.yaml").read_text()
+    load = tmp_path / "load.py"
+    load.write_text(
+        f"from ssl_lightning import load, load_encoder\nprint(type(load({str(folder)!r})).__name__, load_encoder({str(folder)!r}).dim)"
+    )
+    assert well(run(tmp_path, script=[load], path=[acme])).split() == ["Spread", "16"]
 
 
-def test_it_passes_the_conformance_kit(acme: dict[str, str], tmp_path: Path) -> None:
-    python(acme, tmp_path, "-c", CHECK)
+def test_it_passes_the_conformance_kit(run: Any, acme: Path, tmp_path: Path) -> None:
+    (tmp_path / "check.py").write_text(CHECK)
+    well(run(tmp_path, script=[tmp_path / "check.py"], path=[acme]))
