@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.testing import assert_close
 
 from ssl_lightning.checkpoint import AtomicIO
 from ssl_lightning.method import SSLMethod
@@ -28,7 +31,7 @@ def exact(cls: type[SSLMethod], samples: int = 7, **init_args: Any) -> tuple[Any
 def gradients(loss: Tensor, method: SSLMethod) -> dict[str, Tensor]:
     """Of every trainable parameter, by its name."""
     trained = {name: parameter for name, parameter in method.named_parameters() if parameter.requires_grad}
-    return dict(zip(trained, torch.autograd.grad(loss, list(trained.values())), strict=True))
+    return dict(zip(trained, torch.autograd.grad(loss, list(trained.values()), retain_graph=True), strict=True))
 
 
 def cosine(a: Tensor, b: Tensor) -> Tensor:
@@ -84,6 +87,44 @@ def remembered(
     trainer.fit(method, datamodule=DoubleImages(samples=16 * steps, batch_size=batch_size))
     loss = torch.stack(remember.losses).view(steps, -1).sum(dim=1)  # Lightning has divided by the number of accumulated batches
     return {"loss": loss, **{name: torch.stack(values) for name, values in remember.steps.items()}, "state": method.state_dict()}
+
+
+def plain_loop(method: Any, loss_of: Callable[[Any, Batch], Tensor], final: float, after: Callable[[], None], steps: int) -> dict[str, Any]:
+    """The same training as `remembered`, written down: optimizer step, slow encoder, and what follows.
+
+    Args:
+        method: gives its modules, its momentum and its optimizer, and nothing else.
+        loss_of: the paper's loss of a batch.
+        final: momentum of the slow encoder at the end of a half cosine.
+        after: what follows an update.
+    """
+    data, seen = DoubleImages(samples=16 * steps, batch_size=16), Remember()
+    data.serve(method.double().train())
+    stream = data.train_dataloader()
+    optimizer, schedule = method.optimizer_spec.build(method, 16, steps, steps)
+    network, slow, start = nn.Sequential(method.encoder, method.projector), method.teacher.module, method.teacher.decay
+    for k in range(steps):
+        loss = loss_of(method, data.make_batch(next(stream)))
+        optimizer.zero_grad()
+        loss.backward()
+        seen.on_before_optimizer_step(None, method, optimizer)
+        optimizer.step()
+        schedule.step()
+        tau = final - (final - start) * (math.cos(math.pi * k / steps) + 1) / 2
+        with torch.no_grad():
+            for old, new in zip(slow.parameters(), network.parameters(), strict=True):
+                old.copy_(tau * old + (1 - tau) * new)
+            for old, new in zip(slow.buffers(), network.buffers(), strict=True):
+                old.copy_(new)
+            after()
+        seen.on_train_batch_end(None, method, {"loss": loss})
+    return {"loss": torch.stack(seen.losses), **{name: torch.stack(values) for name, values in seen.steps.items()}}
+
+
+def assert_same_run(ours: dict[str, Any], theirs: dict[str, Any]) -> None:
+    """Loss, gradient, weights, teacher and queue of every step."""
+    for name in ("loss", "gradient", "weights", "teacher", "queue"):
+        assert_close(ours[name], theirs[name], rtol=1e-6, atol=1e-11, msg=lambda text, name=name: f"{name}: {text}")
 
 
 def tiny(cls: type[SSLMethod], **init_args: Any) -> Any:

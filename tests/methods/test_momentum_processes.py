@@ -111,7 +111,8 @@ def process(folder: Path) -> None:
 def two(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """What each of the processes found."""
     folder = tmp_path_factory.mktemp("processes")
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[1])}
+    path = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": path}
     started = subprocess.Popen(
         [sys.executable, __file__, str(folder)], stderr=subprocess.PIPE, text=True, env=environment, start_new_session=True
     )  # fmt: skip
