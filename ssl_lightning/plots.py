@@ -176,7 +176,16 @@ def plot_closing(final: dict[str, dict[str, Cell]], path: str | Path, split: str
         axes.errorbar(place[drawn], height[drawn], spread[drawn], fmt="none", ecolor=INK, elinewidth=1.2, capsize=3)
         for left, value, above in zip(place, height, spread, strict=True):
             point = (left, value + above)
-            axes.annotate(f"{value:.1f}", point, (0, 2), textcoords="offset points", ha="center", va="bottom", fontsize=8.5, color=INK)
+            axes.annotate(
+                f"{value:.1f}",
+                point,
+                (0, 2),
+                textcoords="offset points",
+                ha="center",
+                va="bottom",
+                fontsize=8.5 if len(rows) < 4 else 7.5,
+                color=INK,
+            )
     axes.set_xticks(range(len(columns)), [title.replace(" all", " all labels").replace(" ", "\n", 1) for title in columns.values()])
     axes.grid(False, axis="x")
     axes.set_ylim(0, 108)

@@ -227,17 +227,27 @@ def test_the_cost_is_counted_in_sample_passes_and_auto_spares_what_is_dear() -> 
 
 def test_auto_counts_the_samples_and_views_of_the_run(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """The run: 3 batches of 16, two views each. A fit on all 60: 4 steps of 60, judged on 60; with few labels 4 of 8, twice."""
-    for part, made in (((2 * 32 + 40) / 96, "linear_2"), ((240 + 20) / 96, "linear")):
-        monkeypatch.setattr(labels_only, "SHARE", part * 1.001)
-        closing = run.close(labels_only="auto")
-        assert made in closing.table["labels_only"] and len(closing.printed.splitlines()) < 11
-        monkeypatch.setattr(labels_only, "SHARE", part * 0.999)
-        assert made not in run.close(labels_only="auto").table.get("labels_only", {})
-    assert f"linear all ({part:.1f})" in closing.printed or closing.note == ""
-    monkeypatch.setattr(labels_only, "SHARE", 0.01)
-    closing = run.close(labels_only="auto")
-    assert "labels_only" not in closing.table and closing.note in closing.printed
-    assert "linear all (2.7) and linear 2/class (1.1)" in " ".join(closing.note.split())
+    learned, judged = run.data.split("train"), run.data.split("test")
+    assert learned is not None and judged is not None
+
+    def row(share: float, wanted: Any = "auto") -> tuple[set[str], str]:
+        monkeypatch.setattr(labels_only, "SHARE", share)
+        report = Report(draws=2, labels_per_class=2, labels_only=wanted)
+        cells, note = report.labels_only_row(run.trainer, TinyEncoder(), learned, judged)
+        return set(cells), " ".join(note.split())
+
+    few, every = (2 * 32 + 40) / 96, (240 + 20) / 96
+    assert row(every * 1.001) == (set(CELLS), "")
+    assert row(every * 0.999)[0] == row(few * 1.001)[0] == {"linear_2"}
+    assert "labels only, linear all (2.7). --report" in row(few * 1.001)[1]
+    assert row(few * 0.999)[0] == set() and "linear all (2.7) and linear 2/class (1.1). --report" in row(few * 0.999)[1]
+    assert row(0, True) == (set(CELLS), "") and row(9, False) == (set(), "")
+
+
+def test_what_is_left_out_is_said_under_the_table(run: Run) -> None:
+    closing = run.close(draws=1, labels_only="auto")
+    assert "labels_only" not in closing.table and closing.printed.endswith("\n" + closing.note) and "Left out" in closing.note
+    assert all(len(line) <= 80 for line in closing.printed.splitlines())
 
 
 def test_a_supervised_run_and_a_further_set_have_no_such_row(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,8 +20,10 @@ from torch.utils.data import DataLoader
 
 import ssl_lightning
 from ssl_lightning import load_encoder, report
+from ssl_lightning.augment.random import sample_keys
 from ssl_lightning.datamodule import Split
 from ssl_lightning.evaluate import closing_row
+from ssl_lightning.plots import plot_pictures
 from ssl_lightning.probes.features import embed
 from ssl_lightning.probes.knn import KNNProbe
 from ssl_lightning.probes.linear import LinearProbe
@@ -355,6 +357,72 @@ def test_the_table_learns_from_the_labelled_samples_whatever_is_pretrained_on(
         and torch.equal(labels, labels_of(train))
     )
     assert "on the test split" in capsys.readouterr().out
+
+
+class Bright(TinyImages):
+    """Its views are shown at half their values."""
+
+    def as_pictures(self, x: Tensor) -> Tensor:
+        return x / 2
+
+
+class Masking(SimCLR):
+    """Shows what it is given and what a mask leaves of it; draws from the default generator, and looks at its own mode."""
+
+    def pictures(self, batch: Any) -> dict[str, Tensor]:
+        self.shown, self.mode = batch, self.training
+        x = batch["views"][0].x
+        mask = (torch.rand_like(x[:, :, ::4, ::4]) < 0.5).repeat_interleave(4, 2).repeat_interleave(4, 3)
+        return {"original": x, "masked": x * mask, "not an image": torch.zeros(8, 3)}
+
+
+def test_what_a_method_has_to_show_is_drawn_of_held_out_samples_as_one_would_look_at_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[dict[str, Tensor]] = []
+
+    def draw(pictures: dict[str, Tensor], path: Path) -> None:
+        drawn.append(pictures)
+        plot_pictures(pictures, path)
+
+    monkeypatch.setattr(report, "plot_pictures", draw)
+    data, method = Bright(samples=20), Masking(TinyEncoder())
+    trainer = ssl_lightning.Trainer(
+        max_steps=1,
+        accelerator="cpu",
+        precision="32-true",
+        default_root_dir=str(tmp_path),
+        enable_progress_bar=False,
+        callbacks=[Report(draws=1, labels_per_class=2)],
+    )
+    trainer.fit(method, datamodule=data)
+    assert trainer.run_folder is not None and (trainer.run_folder / "plots" / "pictures.png").is_file()
+    ((original, masked),) = [list(pictures.values()) for pictures in drawn]
+    test = data.split("test")
+    assert test is not None and list(drawn[0]) == ["original", "masked"]
+    expected = data.transform("none")(test.fetch(method.shown["index"]), torch.zeros(8, dtype=torch.int64)) / 2
+    assert torch.equal(original, expected) and len(set(method.shown["index"].tolist())) == 8
+    assert torch.equal(masked[masked != 0], original[masked != 0]) and 0 < (masked == 0).float().mean() < 1
+    assert torch.equal(method.shown["key"], sample_keys(data.seed, 0, method.shown["index"])) and len(method.shown["views"]) == 2
+    assert "label" not in method.shown and not method.mode
+    state, modes = torch.get_rng_state(), [module.training for module in method.modules()]
+    again = report.pictures_of(method, trainer)
+    assert torch.equal(torch.get_rng_state(), state) and [module.training for module in method.modules()] == modes
+    assert torch.equal(again["original"], original)
+
+
+class Pooled(TinyEncoder):
+    """Says how it pools."""
+
+    pooling = "mean"
+
+
+def test_the_card_says_how_the_encoder_pools_where_it_says_so(run: Run, tmp_path: Path) -> None:
+    assert "pooling" not in (run.folder / "encoder.md").read_text()
+    pooled = SimCLR(Pooled())
+    (tmp_path / "plots").mkdir()
+    Report().write(run.trainer, pooled, tmp_path, {}, {})
+    assert "| pooling | mean |" in (tmp_path / "encoder.md").read_text()
 
 
 @pytest.mark.parametrize("argument", ["train_samples", "test_samples", "labels_per_class", "draws"])
