@@ -21,9 +21,11 @@ from typing import Any, NoReturn
 
 import pytest  # noqa: F401  by the scripts
 import pytorch_lightning as pl
+import sklearn.datasets
 import sklearn.linear_model
-import sklearn.manifold  # noqa: F401  the closing table and its map: imported here, once
+import sklearn.manifold  # noqa: F401  the digits, the closing table and its map: imported here, once
 import torch
+import wandb  # noqa: F401
 from torch import nn
 
 import ssl_lightning

@@ -172,15 +172,15 @@ def test_timed_checkpoints_change_nothing(run: Run, straight: Run, tmp_path: Pat
 
 
 @pytest.mark.parametrize(
-    ("spec", "place"),
-    [(BASE, ("closing table", 2)), (STEPS, ("summary", 1))],
+    ("spec", "place", "times"),
+    [(BASE, ("closing table", 2), 2), (STEPS, ("summary", 1), 1)],
     ids=["inside the closing table", "before the summary, max_steps"],
 )
-def test_killed_while_it_closes(run: Run, straight: Run, tmp_path: Path, spec: dict[str, Any], place: tuple[str, int]) -> None:
-    """What is left is to close; so it is for a run that has ended."""
+def test_killed_while_it_closes(run: Run, straight: Run, tmp_path: Path, spec: dict[str, Any], place: tuple[str, int], times: int) -> None:
+    """What is left is to close; so it is for a run that has ended (the second time)."""
     like, summaries = straight(**spec), []
     folder = kill(run, tmp_path, *place, closing=True, **spec)
-    for _ in range(2):
+    for _ in range(times):
         closed = finished(run(tmp_path, closing=True, ckpt_path="auto", kill=["start", like["end"]["step"] + 1], **spec))
         assert_same(closed, like)
         assert Path(closed["folder"]) == folder
