@@ -31,7 +31,7 @@ class Digits(ImageDataModule):
     class_names = tuple("0123456789")
     channels = 1
     policy = ImagePolicy(
-        crop_scale=(0.5, 1.0), flip=0.0, rotation=12.0, shear=10.0, jitter=(0.4, 0.4, 0.0, 0.0), grey_p=0.0, solarize_p=0.0,
+        crop_scale=(0.5, 1.0), local_crop_scale=(0.3, 0.7), flip=0.0, rotation=12.0, shear=10.0, jitter=(0.4, 0.4, 0.0, 0.0), grey_p=0.0, solarize_p=0.0,
         mean=(0.306,), std=(0.376,),
     )  # fmt: skip
 
