@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
+from functools import lru_cache
 from types import SimpleNamespace
 from typing import Any
 
@@ -33,6 +34,8 @@ class TimmModel(Encoder):
         channels: C of the images.
     """
 
+    model: Any
+
     def __init__(self, model: Any, channels: int) -> None:
         super().__init__()
         self.model, self.channels = model, channels
@@ -46,7 +49,7 @@ class TimmModel(Encoder):
 
     @classmethod
     def suited_args(cls, init_args: dict[str, Any]) -> dict[str, Any]:
-        """The arguments of a model for images of `image_size` pixels, which a model that takes any size goes without.
+        """The arguments of a model for images of `image_size` pixels, which a model that does not project patches goes without.
 
         Where no `patch_size` is given, the model's own stays if it cuts the image into at least 7 patches a side; else it
         becomes the largest, of at most 16 pixels, that cuts the image into 7 to 32 patches a side.
@@ -54,13 +57,13 @@ class TimmModel(Encoder):
         from timm import is_model
 
         name, size = init_args.get("name", VIT), init_args.get("image_size")
-        if size is None:
+        if not isinstance(size, int):
             return init_args
-        sizeless = {key: value for key, value in init_args.items() if key != "image_size"}
-        if not isinstance(name, str) or not is_model(name) or not _takes(name, img_size=size):
-            return sizeless
-        own = getattr(getattr(family(name), "patch_embed", None), "patch_size", None)
-        if init_args.get("patch_size") is None and own and (size % own[0] or size // own[0] < 7):
+        patches = patches_of(family(name)) if isinstance(name, str) and is_model(name) else None
+        if patches is None or not _takes(name, img_size=size):
+            return {key: value for key, value in init_args.items() if key != "image_size"}
+        own = patches.patch_size[0]
+        if init_args.get("patch_size") is None and (size % own or size // own < 7):
             patch = patch_for(size)
             return {**init_args, "patch_size": patch} if _takes(name, img_size=size, patch_size=patch) else init_args
         return init_args
@@ -68,10 +71,8 @@ class TimmModel(Encoder):
     @property
     def patch_embedding(self) -> nn.Module | None:
         """The linear projection of patches; None where there is none."""
-        from timm.layers.patch_embed import PatchEmbed
-
-        patches = getattr(self.model, "patch_embed", None)
-        return patches if isinstance(patches, PatchEmbed) else None
+        embedding: nn.Module | None = patches_of(self.model)
+        return embedding
 
     def no_weight_decay(self) -> set[str]:
         """The parameters that the model's authors keep free of weight decay, besides biases and norms."""
@@ -94,7 +95,7 @@ class TimmModel(Encoder):
         """The view's images [S, C, H, W], once they are known to fit the model."""
         x = images_of(view, self.channels)
         height, width = x.shape[2:]
-        patches = getattr(self.model, "patch_embed", None)
+        patches = getattr(self.model, "patch_embed", patches_of(self.model))
         size = getattr(patches, "img_size", None) if getattr(patches, "strict_img_size", False) else None
         if size is not None and (height, width) != tuple(size):
             local = hasattr(self.model, "dynamic_img_size") and height < size[0]
@@ -102,7 +103,7 @@ class TimmModel(Encoder):
                 f"The encoder takes images of {size[0]}x{size[1]} pixels, got {height}x{width}: set its image_size={height}, or the data's"
                 + ("; or, for local views beside the full ones, its dynamic_image_size=true." if local else ".")
             )
-        if getattr(self.model, "dynamic_img_size", False) and patches is not None:
+        if getattr(self.model, "dynamic_img_size", False) and (patches := patches_of(self.model)):
             rows, columns = patches.patch_size
             if height % rows or width % columns:
                 raise ValueError(
@@ -119,32 +120,47 @@ def build(owner: str, name: str, channels: int, pretrained: bool, options: dict[
         options: keywords of timm's constructor; None leaves the model's own.
 
     Raises:
-        ValueError: the model does not take an option, or its patches do not fill the image.
+        ValueError: the model does not take an option, its patches do not fill the image, or there are no weights that fit.
     """
     import timm  # here: 1 s that only those pay who build one
 
     if channels < 1:
         raise ValueError(f"{owner}(channels={channels}): must be at least 1.")
     options = {option: value for option, value in options.items() if value is not None}
-    for option, value in options.items():
-        if not _takes(name, **{option: value}):
-            argument, example = _OPTIONS[option]
-            raise ValueError(f"{owner}({name!r}, {argument}={value}): {name} takes no {argument}; leave it out, or choose {example}.")
-    patches = getattr(family(name, **options), "patch_embed", None) if {"img_size", "patch_size"} & options.keys() else None
-    if patches is not None:
-        check_patches(owner, name, patches)
-    return timm.create_model(name, pretrained=pretrained, num_classes=0, in_chans=channels, **options)
+    refused = [] if _takes(name, **options) else [option for option in options if not _takes(name, **{option: options[option]})]
+    if refused:
+        argument, example = _OPTIONS[refused[0]]
+        value = options[refused[0]]
+        raise ValueError(f"{owner}({name!r}, {argument}={value}): {name} takes no {argument}; leave it out, or choose {example}.")
+    if {"img_size", "patch_size"} & options.keys():
+        check_patches(owner, name, family(name, **options))
+    try:
+        return timm.create_model(name, pretrained=pretrained, num_classes=0, in_chans=channels, **options)
+    except (OSError, RuntimeError) as error:
+        if not pretrained:
+            raise
+        reason = str(error).partition("\n")[0]
+        raise ValueError(f"{owner}({name!r}, pretrained=True): timm's weights cannot be had, or do not fit: {reason}") from error
 
 
-def check_patches(owner: str, name: str, patches: Any) -> None:
+def check_patches(owner: str, name: str, model: Any) -> None:
     """Refuses an image size that is no multiple of the patch's: timm would cut the rest off."""
-    size, patch = (getattr(patches, key, None) for key in ("img_size", "patch_size"))
-    if size and patch and any(side % part for side, part in zip(size, patch, strict=True)):
-        below = size[0] // patch[0] * patch[0]
+    patches = patches_of(model)
+    size, patch = (patches.img_size[0], patches.patch_size[0]) if patches else (0, 1)
+    if size % patch:
+        below = max(size // patch, 1) * patch
         raise ValueError(
-            f"{owner}({name!r}, image_size={size[0]}, patch_size={patch[0]}): the image is no whole number of patches; "
-            f"choose image_size {below or patch[0]} or {below + patch[0] if below else 2 * patch[0]}, or a patch_size that divides {size[0]}."
+            f"{owner}({name!r}, image_size={size}, patch_size={patch}): the image is no whole number of patches; "
+            f"choose image_size {below} or {below + patch}, or a patch_size that divides {size}."
         )
+
+
+def patches_of(model: Any) -> Any:
+    """A model's linear projection of patches, for images of one size; None where it has none."""
+    from timm.layers.patch_embed import PatchEmbed
+
+    patches = getattr(model, "patch_embed", getattr(model, "stem", None))  # MLP-Mixer calls it stem
+    return patches if isinstance(patches, PatchEmbed) and patches.img_size is not None else None
 
 
 def check_name(name: str) -> None:
@@ -167,8 +183,9 @@ def _takes(name: str, **options: Any) -> bool:
     return True
 
 
+@lru_cache(maxsize=32)
 def family(name: str, **options: Any) -> Any:
-    """A model, built without memory and without a download."""
+    """A model, built without memory and without a download, to look at."""
     import timm
 
     with torch.device("meta"):

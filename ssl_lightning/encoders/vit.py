@@ -71,7 +71,7 @@ class ViTEncoder(TimmModel, TokenEncoder):
             "weight_init": "jax",
         }
         model = build("ViTEncoder", name, channels, pretrained, options)
-        check_patches("ViTEncoder", name, model.patch_embed)
+        check_patches("ViTEncoder", name, model)
         super().__init__(model, channels)
         self.pooling = pooling
         self.patch: tuple[int, int] = model.patch_embed.patch_size

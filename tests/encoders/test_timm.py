@@ -9,6 +9,7 @@ import pytest
 import timm
 import torch
 
+from ssl_lightning.encoders.images import patch_for
 from ssl_lightning.encoders.timm import TimmEncoder
 from ssl_lightning.record import config_of, rebuild
 from ssl_lightning.types import View
@@ -152,5 +153,64 @@ def test_activations_are_channels_last(channels: int) -> None:
 
 
 def test_timm_is_imported_only_by_who_builds_a_model() -> None:
-    code = "import sys, ssl_lightning.encoders.timm; sys.exit('timm' in sys.modules)"
+    code = "import sys, ssl_lightning.encoders.timm, ssl_lightning.encoders.vit; sys.exit('timm' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_vision_transformer_takes_local_views_where_asked() -> None:
+    still, encoder = (TimmEncoder(VIT, image_size=32, patch_size=8, dynamic_image_size=dynamic).eval() for dynamic in (False, True))
+    still.load_state_dict(encoder.state_dict())
+    with torch.no_grad():
+        assert torch.equal(encoder(full := images()), still(full)) and encoder(images(size=16)).shape == (2, 192)
+    with pytest.raises(ValueError, match=r"got 16x16: set its image_size=16, or the data's; or, for local views.*dynamic_image_size=true"):
+        still(images(size=16))
+    with pytest.raises(ValueError, match=r"got 40x40: set its image_size=40, or the data's\.$"):
+        still(images(size=40))
+    with pytest.raises(ValueError, match=r"patches of 8x8 pixels, which 12x12"):
+        encoder(images(size=12))
+    with pytest.raises(ValueError, match=r"resnet18.*dynamic_image_size=True.*leave it out"):
+        TimmEncoder("resnet18", dynamic_image_size=True)
+
+
+def test_a_size_that_patches_do_not_fill_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"image_size=30, patch_size=16.*choose image_size 16 or 32"):
+        TimmEncoder(VIT, image_size=30)
+
+
+@pytest.mark.parametrize(("name", "has"), [(VIT, True), ("resnet18", False), ("convnext_atto", False)])
+def test_the_patch_embedding_is_found_where_there_is_one(name: str, has: bool) -> None:
+    encoder = TimmEncoder(name)
+    assert encoder.patch_embedding is (encoder.model.patch_embed if has else None)
+
+
+SUITED = [
+    ({"name": "resnet18", "image_size": 32}, {}),  # takes any size
+    ({"name": VIT, "image_size": 32}, {"image_size": 32, "patch_size": 4}),
+    ({"name": VIT, "image_size": 224}, {"image_size": 224}),
+    ({"name": VIT, "image_size": 224, "patch_size": 32}, {"image_size": 224, "patch_size": 32}),
+    ({"name": "vit_small_patch8_224", "image_size": 64}, {"image_size": 64}),  # 8 patches a side
+    ({"name": "vit_small_patch8_224", "image_size": 100}, {"image_size": 100, "patch_size": 10}),  # 8 does not divide it
+    ({"name": "mixer_s16_224", "image_size": 32}, {"image_size": 32}),  # its patch is fixed
+    ({"name": "no_such_model", "image_size": 32}, {}),  # which the constructor says
+]
+
+
+@pytest.mark.parametrize(("given", "suited"), SUITED, ids=[f"{case[0]['name']}-{case[0]['image_size']}" for case in SUITED])
+def test_size_and_patch_suit_the_images(given: dict[str, object], suited: dict[str, object]) -> None:
+    assert TimmEncoder.suited_args({**given, "channels": 1}) == {"name": given["name"], "channels": 1, **suited}
+
+
+def test_patches_cut_an_image_into_7_to_32_a_side() -> None:
+    sizes = {16: 2, 28: 4, 30: 3, 32: 4, 64: 8, 96: 12, 128: 16, 224: 16, 384: 16, 97: 16}
+    assert {size: patch_for(size) for size in sizes} == sizes
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", timm.list_modules())
+def test_what_suits_small_images_builds_in_every_family(family: str) -> None:
+    for name in timm.list_models(module=family)[:1]:
+        arguments = TimmEncoder.suited_args({"name": name, "image_size": 64})
+        with torch.device("meta"):
+            encoder = TimmEncoder(**arguments).eval()
+            if "image_size" in arguments:
+                assert encoder(View(torch.empty(2, 3, 64, 64))).shape == (2, encoder.dim)
