@@ -250,11 +250,8 @@ def test_what_is_left_out_is_said_under_the_table(run: Run) -> None:
     assert all(len(line) <= 80 for line in closing.printed.splitlines())
 
 
-def test_a_supervised_run_and_a_further_set_have_no_such_row(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_further_set_has_no_such_row(run: Run) -> None:
     assert set(run.close(TinyImages(samples=32), labels_only=True).table) == {"raw", "untrained", "pretrained"}
-    monkeypatch.setattr(run.method, "supervised", True, raising=False)
-    closing = run.close(labels_only=True)
-    assert set(closing.table) == {"raw", "untrained", "pretrained"} and closing.note == ""
 
 
 def test_a_choice_that_makes_no_sense_is_refused() -> None:
