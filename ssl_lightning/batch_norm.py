@@ -32,6 +32,9 @@ class Parts:
         finally:
             self.momentum = momentum
 
+    def __reduce__(self) -> Any:  # pickle finds the class that was split, by its name, and not the one made of it
+        return _empty, (type(self).__bases__[1],), self.__dict__
+
 
 def split_batch_norm(network: nn.Module, parts: int) -> None:
     """Makes every BatchNorm in a network see `parts` parts of a batch one by one, as that many processes would.
@@ -45,12 +48,17 @@ def split_batch_norm(network: nn.Module, parts: int) -> None:
     if parts < 2:
         raise ValueError(f"Splitting BatchNorm takes at least two parts, got {parts}.")
     for module in network.modules():
-        if isinstance(module, _BatchNorm) and not isinstance(module, Parts):
+        if isinstance(module, _BatchNorm):
             cls: Any = type(module)
-            module.__class__ = _in_parts(cls)
+            module.__class__ = cls if isinstance(module, Parts) else _in_parts(cls)
             module.parts = parts  # type: ignore[assignment]  # an attribute of the class it now has
 
 
 @cache
 def _in_parts(cls: Any) -> Any:
     return type(f"{cls.__name__}InParts", (Parts, cls), {})
+
+
+def _empty(cls: Any) -> Any:
+    split = _in_parts(cls)
+    return split.__new__(split)

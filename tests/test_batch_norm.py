@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -79,12 +80,15 @@ def test_eval_mode_and_names_stay() -> None:
     plain.load_state_dict(split.state_dict())
 
 
-def test_a_copy_is_split_too_and_splitting_twice_is_splitting_once() -> None:
+def test_a_copy_is_split_too_and_the_last_split_counts() -> None:
     split, view = encoder(), images(12)
     split_batch_norm(split, 3)
-    for again in (copy.deepcopy(split), EMA(split).double().module):
+    expected = split(view)
+    for again in (copy.deepcopy(split), EMA(split).double().module, pickle.loads(pickle.dumps(split))):
+        assert torch.equal(again(view), expected)
+        split_batch_norm(again, 2)
         split_batch_norm(again, 3)
-        assert torch.equal(again(view), split(view))
+        assert torch.equal(again(view), expected)
         assert type(again.stages[0][1]) is type(split.stages[0][1])
 
 
