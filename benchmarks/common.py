@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import io
 import os
 import platform
@@ -14,7 +15,9 @@ from typing import Any
 
 import torch
 from ssl_lightning.datamodules.fashion_mnist import FashionMNIST
+from torch import nn
 
+from ssl_lightning import SSLMethod
 from ssl_lightning.datamodule import Split
 from ssl_lightning.run import device_name
 from ssl_lightning.sources import InMemory, Source
@@ -71,6 +74,15 @@ class Preceded:
     def __next__(self) -> Any:
         self.function()
         return next(self.stream)
+
+
+def settings_of(method: SSLMethod, given: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of a method's own, and their values: those given, else the defaults; the hidden width as it was built."""
+    own = inspect.signature(type(method).__init__).parameters.values()
+    settings = {each.name: given.get(each.name, each.default) for each in own if each.default is not each.empty}
+    if settings.get("hidden_dim", 0) is None:
+        settings["hidden_dim"] = next(layer.out_features for layer in method.projector.modules() if isinstance(layer, nn.Linear))
+    return settings
 
 
 @contextmanager

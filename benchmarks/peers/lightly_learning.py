@@ -1,11 +1,9 @@
-"""SimCLR by lightly in Lightning, from given initial weights and settings. Runs in lightly's environment; `against.py` calls it.
+"""A method by lightly in Lightning, from given initial weights and settings. Runs in lightly's environment; `against.py` calls it.
 
     python lightly_learning.py START.pt TRAINED.pt
 
-Follows lightly's examples/pytorch_lightning/simclr.py: LightlyDataset.from_torch_dataset, SimCLRTransform, MultiViewCollate,
-SimCLRProjectionHead, NTXentLoss, one forward for each view. The transform has the settings of its
-docs/source/getting_started/benchmarks/cifar10_benchmark.py, `input_size=32, gaussian_blur=0` and `cj_strength=0.5`, or SimCLRTransform's
-default of 1.0 for the last.
+The methods are those of `lightly_methods.py`, the data LightlyDataset.from_torch_dataset and MultiViewCollate, as in lightly's
+examples/pytorch_lightning.
 """
 
 from __future__ import annotations
@@ -19,9 +17,7 @@ import pytorch_lightning as pl
 import torch
 from lightly.data import LightlyDataset
 from lightly.data.multi_view_collate import MultiViewCollate
-from lightly.loss import NTXentLoss
-from lightly.models.modules import SimCLRProjectionHead
-from lightly.transforms.simclr_transform import SimCLRTransform
+from lightly_methods import METHODS, transform
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from torchvision.datasets import FashionMNIST
@@ -43,25 +39,14 @@ class Encoder(nn.Module):
         return self.stages(x).mean((2, 3))
 
 
-class SimCLR(pl.LightningModule):
+class Optimizer:
+    """The optimizer and the learning rate of every step as ssl_lightning has them."""
+
     def __init__(self, start: dict[str, Any]) -> None:
-        super().__init__()
         self.start = start
-        self.backbone = Encoder()
-        self.backbone.load_state_dict(start["encoder"])
-        self.projection_head = SimCLRProjectionHead(256, 256, 128)
-        self.criterion = NTXentLoss(temperature=start["temperature"])
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.projection_head(self.backbone(x))
-
-    def training_step(self, batch: Any, batch_index: int) -> Tensor:
-        (x0, x1), _, _ = batch
-        return self.criterion(self.forward(x0), self.forward(x1))
-
-    def configure_optimizers(self) -> Any:
-        """The optimizer and the learning rate of every step as ssl_lightning has them."""
-        parameters, lrs = list(self.parameters()), self.start["lrs"]
+    def __call__(self, parameters: list[nn.Parameter]) -> Any:
+        lrs = self.start["lrs"]
         groups = [
             {"params": [parameter for parameter in parameters if parameter.ndim > 1], "weight_decay": self.start["weight_decay"]},
             {"params": [parameter for parameter in parameters if parameter.ndim <= 1], "weight_decay": 0.0},
@@ -80,19 +65,19 @@ def main(start_path: str, trained_path: str) -> None:
     start = torch.load(start_path, weights_only=True)
     pl.seed_everything(start["seed"], workers=True, verbose=False)
     torch.set_num_threads(start["threads"])
-    mean, std = start["mean"], start["std"]
-    transform = SimCLRTransform(input_size=32, cj_strength=start["strength"], gaussian_blur=0, normalize={"mean": mean, "std": std})
+    backbone = Encoder()
+    backbone.load_state_dict(start["encoder"])
+    model = METHODS[start["method"]](backbone, 256, start["settings"], Optimizer(start))
     images = FashionMNIST(start["root"], train=True)
     images.data, images.targets = images.data[start["index"]], images.targets[start["index"]]
     loader = DataLoader(
-        LightlyDataset.from_torch_dataset(images, transform=transform),
+        LightlyDataset.from_torch_dataset(images, transform=transform(start["method"], start["policy"])),
         batch_size=start["batch_size"],
         collate_fn=MultiViewCollate(),
         shuffle=True,
         drop_last=True,
         num_workers=start["workers"],
     )
-    model = SimCLR(start)
     trainer = pl.Trainer(
         max_epochs=start["epochs"], accelerator="cpu", precision=start["precision"], logger=False,
         enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
