@@ -28,7 +28,7 @@ def random_masking(key: Tensor, tokens: int, ratio: float) -> tuple[Tensor, Tens
         raise ValueError(f"mask_ratio={ratio} is the part of the tokens to hide; give a number between 0 and 1.")
     if tokens < 2:
         raise ValueError(f"Masking needs at least 2 tokens a sample, got {tokens}: use a smaller patch, or a larger input.")
-    visible = min(max(1, int(tokens * (1 - ratio) + 1e-6)), tokens - 1)  # 0.7 of 10 tokens leaves 3, not int(2.9999999)
+    visible = min(max(1, int(tokens * (1 - ratio) + 1e-6)), tokens - 1)  # 0.9 of 100 tokens leaves 10, not int(9.9999999)
     order = uniform(fold(key, MASK), tokens).argsort(dim=1, stable=True)  # among equal numbers too, the batch decides nothing
     return order[:, :visible], order[:, visible:]
 

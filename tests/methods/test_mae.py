@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from copy import deepcopy
 from functools import cache
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from ssl_lightning.methods.mae import MAE
+from test_resume import Run, assert_same, finished, kill
 from torch import Tensor
 from torch.testing import assert_close
 from transformers import ViTMAEConfig, ViTMAEForPreTraining
@@ -178,23 +178,14 @@ def test_it_runs_in_other_dtypes(dtype: torch.dtype) -> None:
     assert_close(loss.float(), expected, rtol=0.05, atol=0.05)
 
 
-# Runs.
-
-
-Run = Callable[..., dict[str, Any]]
-
-
 @pytest.mark.slow
 def test_a_killed_run_goes_on_bit_for_bit(run: Run, tmp_path: Path) -> None:
     spec = {"method": "mae", "samples": 70, "watch": False, "init_args": {"decoder_dim": 16}, "trainer": {"max_epochs": 2}}
-    straight = run(tmp_path / "straight", **spec)
-    assert straight["code"] == 0, straight["log"][-3000:]
-    killed = run(tmp_path / "killed", kill=["backward", 7], save_at=[3, 5], **spec)
-    assert killed["code"] == -signal.SIGKILL, killed["log"][-3000:]
-    resumed = run(tmp_path / "killed", ckpt_path="auto", **spec)
-    assert resumed["code"] == 0, resumed["log"][-3000:]
+    straight = finished(run(tmp_path / "straight", **spec))
+    kill(run, tmp_path / "killed", "backward", 7, save_at=[3, 5], **spec)
+    resumed = finished(run(tmp_path / "killed", ckpt_path="auto", **spec))
     assert resumed["resumed from"].endswith("step-00000005.ckpt")
-    assert_close(resumed["end"]["weights"], straight["end"]["weights"], rtol=0, atol=0)
+    assert_same(resumed, straight)
 
 
 # Mistakes.

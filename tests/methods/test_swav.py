@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import torch
 from lightly.loss import SwaVLoss
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from ssl_lightning.methods.swav import SwAV
+from test_resume import Run, assert_same, finished, kill
 from torch import Tensor
 from torch.nn import functional as F
 from torch.testing import assert_close
@@ -168,9 +168,6 @@ def test_the_queue_is_used_from_its_epoch_on_each_view_with_its_own_half(queue_e
     assert torch.equal(model.queue.features.roll(-place, dims=0), latest[-24:]), "the latest samples, the oldest first"
 
 
-Run = Callable[..., dict[str, Any]]
-
-
 @pytest.mark.slow
 def test_a_killed_run_goes_on_bit_for_bit_with_its_queue(run: Run, tmp_path: Path) -> None:
     """Killed while the prototypes rest, and in mid-epoch while the queue is used; its ring is then at a place of its own."""
@@ -178,17 +175,13 @@ def test_a_killed_run_goes_on_bit_for_bit_with_its_queue(run: Run, tmp_path: Pat
         "method": "swav", "samples": 70, "watch": False,
         "init_args": {"prototypes": 10, "output_dim": 6, "local_views": 1, "queue_length": 21, "queue_epochs": 1.25, "freeze_epochs": 0.75},
     }  # fmt: skip
-    straight = run(tmp_path / "straight", **spec)
-    assert straight["code"] == 0, straight["log"][-3000:]
-    for kill, ckpt_path in ((["start", 4], None), (["start", 8], "auto")):
-        killed = run(tmp_path / "killed", kill=kill, save_at=[3, 7], ckpt_path=ckpt_path, **spec)
-        assert killed["code"] == -signal.SIGKILL, killed["log"][-3000:]
-    resumed = run(tmp_path / "killed", ckpt_path="auto", **spec)
-    assert resumed["code"] == 0, resumed["log"][-3000:]
+    straight = finished(run(tmp_path / "straight", **spec))
+    kill(run, tmp_path / "killed", "start", 4, save_at=[3, 7], **spec)
+    kill(run, tmp_path / "killed", "start", 8, save_at=[3, 7], ckpt_path="auto", **spec)
+    resumed = finished(run(tmp_path / "killed", ckpt_path="auto", **spec))
     assert resumed["resumed from"].endswith("step-00000007.ckpt")
     assert int(straight["end"]["weights"]["queue.place"]) == 12 * 16 % 21
-    assert_close(resumed["end"]["weights"], straight["end"]["weights"], rtol=0, atol=0)
-    assert_close(resumed["end"]["optimizer"]["state"], straight["end"]["optimizer"]["state"], rtol=0, atol=0)
+    assert_same(resumed, straight)
 
 
 # Views and encoders.
