@@ -57,6 +57,8 @@ def test_each_place_and_each_pair_of_places_is_hidden_equally_often() -> None:
     ("tokens", "ratio", "visible"),
     [
         (10, 0.7, 3),
+        (20, 0.9, 2),
+        (100, 0.9, 10),
         (64, 0.75, 16),
         (196, 0.75, 49),
         (2, 0.5, 1),
