@@ -6,13 +6,10 @@ from typing import Any, ClassVar
 
 import torch
 
+from ssl_lightning import Batch, Encoder, OptimizerSpec, SSLMethod, Step, ViewSpec
 from ssl_lightning.distributed import gather, rank
-from ssl_lightning.encoder import Encoder
 from ssl_lightning.heads import Norm, mlp
 from ssl_lightning.losses import nt_xent
-from ssl_lightning.method import SSLMethod
-from ssl_lightning.optim import OptimizerSpec
-from ssl_lightning.types import Batch, Step, ViewSpec
 
 
 class SimCLR(SSLMethod):
@@ -31,7 +28,7 @@ class SimCLR(SSLMethod):
     """
 
     views = ViewSpec(full=2, strength="strong")
-    couples_samples = "its negatives come from the same batch"
+    couples_samples = "the negatives of a sample are the others of its batch"
     optimizer_specs: ClassVar = {
         "adamw": OptimizerSpec("adamw", lr=1e-3, weight_decay=1e-4, warmup_epochs=10),
         "sgd": OptimizerSpec("sgd", lr=0.3, weight_decay=1e-4, momentum=0.9, warmup_epochs=10),  # Section 2.2, LARS aside

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -184,6 +185,29 @@ def test_traps_are_not_used(name: str, patterns: tuple[str, ...]) -> None:
     assert [str(path) for path in files(patterns) if name in names_used(path.read_text())] == []
 
 
-@pytest.mark.parametrize("path", [path for path in files(("methods/*.py",)) if path.name != "__init__.py"], ids=lambda path: path.stem)
+METHOD_FILES = [path for path in files(("methods/*.py",)) if path.name != "__init__.py"]
+
+
+@pytest.mark.parametrize("path", METHOD_FILES, ids=lambda path: path.stem)
 def test_a_method_stays_under_120_lines(path: Path) -> None:
     assert len(path.read_text().splitlines()) < 120
+
+
+FRAME = re.compile(
+    r"from |import |def |@|\"\"\"|Args:|optimizer_specs: ClassVar|super\(\)\.__init__\(encoder, \*\*kwargs\)|[\]\[(){},]*$|self,$|\*\*kwargs"
+)
+"""What every method has by the contract: imports, signatures, the heads of sections, brackets."""
+
+
+def own_lines(path: Path) -> list[str]:
+    lines = [line.strip() for line in path.read_text().splitlines()]
+    return [line for line in lines if line and not FRAME.match(line)]
+
+
+def test_methods_are_no_copies_of_each_other() -> None:
+    """Under a fifth of a method's lines, beyond the frame that the contract prescribes, stand in another method too."""
+    files = {path.name: own_lines(path) for path in METHOD_FILES}
+    for name, lines in files.items():
+        elsewhere = {line for other, those in files.items() if other != name for line in those}
+        copied = [line for line in lines if line in elsewhere]
+        assert len(copied) < 0.2 * len(lines), f"{name}: {len(copied)} of {len(lines)} lines stand in another method: {copied}"
