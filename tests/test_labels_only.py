@@ -244,7 +244,8 @@ def test_auto_counts_the_samples_and_views_of_the_run(run: Run, monkeypatch: pyt
     assert row(0, True) == (set(CELLS), "") and row(9, False) == (set(), "")
 
 
-def test_what_is_left_out_is_said_under_the_table(run: Run) -> None:
+def test_what_is_left_out_is_said_under_the_table(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(labels_only, "SHARE", 0.01)
     closing = run.close(draws=1, labels_only="auto")
     assert "labels_only" not in closing.table and closing.printed.endswith("\n" + closing.note) and "Left out" in closing.note
     assert all(len(line) <= 80 for line in closing.printed.splitlines())
