@@ -81,7 +81,8 @@ def settings_of(method: SSLMethod, given: dict[str, Any]) -> dict[str, Any]:
     own = inspect.signature(type(method).__init__).parameters.values()
     settings = {each.name: given.get(each.name, each.default) for each in own if each.default is not each.empty}
     if settings.get("hidden_dim", 0) is None:
-        settings["hidden_dim"] = next(layer.out_features for layer in method.projector.modules() if isinstance(layer, nn.Linear))
+        projector = method.get_submodule("projector")
+        settings["hidden_dim"] = next(layer.out_features for layer in projector.modules() if isinstance(layer, nn.Linear))
     return settings
 
 

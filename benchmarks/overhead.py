@@ -2,6 +2,7 @@
 
     python benchmarks/overhead.py            # all cases, about 6 minutes on 2 quiet cores
     python benchmarks/overhead.py conv toy   # some of them
+    python benchmarks/overhead.py --method moco moco_v3 byol swav mae   # ready batches, about 2 minutes each
 
 First `fit` and loop must end with bitwise equal weights. Then they alternate step by step: the loader that `fit` reads takes
 a step of the bare loop before it hands out each batch, so that both meet the same machine. A checkpoint is timed by itself and
@@ -10,7 +11,8 @@ the closing report are off.
 
 resnet18 and conv: in each round, the linear probe takes a step and looks at its validation samples once, both scaled down in
 size so that they keep their share of the training (1 % each); once each, too, come a look at the collapse monitor and a row of
-metrics. toy: everything at its default cadence, which is a row and a look every 10 steps, and a step of the probe every 17; the
+metrics. --method: the same with ResNet-18, MAE with a ViT-Tiny of patches of 4 pixels; the bare loop updates teachers, queues and prototypes by
+hand. toy: everything at its default cadence, which is a row and a look every 10 steps, and a step of the probe every 17; the
 bare loop takes the probe's step too.
 """
 
@@ -22,18 +24,18 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from common import NoiseImages, machine, quiet
-from ssl_lightning.methods.simclr import SimCLR
 from torch import nn
 
-from ssl_lightning import Encoder, Trainer
+from ssl_lightning import Encoder, SSLMethod, Trainer
 from ssl_lightning.encoders.conv import ConvEncoder
 from ssl_lightning.encoders.timm import TimmEncoder
+from ssl_lightning.encoders.vit import ViTEncoder
 from ssl_lightning.metrics import Metrics
 from ssl_lightning.probes.base import Labelled
 from ssl_lightning.probes.collapse import CollapseMonitor
@@ -41,15 +43,16 @@ from ssl_lightning.probes.features import embed
 from ssl_lightning.probes.knn import KNNProbe
 from ssl_lightning.probes.linear import Head, LinearProbe
 from ssl_lightning.progress import Meter
+from ssl_lightning.registry import Registry
 from ssl_lightning.report import Report
 from ssl_lightning.saving import Checkpoint
 from ssl_lightning.trainer import best_precision
 from ssl_lightning.types import Batch, View
 
+OPTIONS = {"swav": {"freeze_epochs": 0.0}}
+"""Prototypes that move from the first step on."""
 SAMPLES = 60_000
 WARM_UP = 2
-COST_OF_SAMPLE = 6.0
-"""Forward passes that a training step costs for each sample of SimCLR: two views, forward and backward."""
 
 
 class ToyEncoder(Encoder):
@@ -75,7 +78,7 @@ def autocast() -> torch.autocast:
 
 @dataclass(frozen=True)
 class Case:
-    """What is trained: an encoder, the side of its images, samples in a batch, steps in a round, and what comes every so many."""
+    """What is trained: an encoder, the side of its images, samples in a batch, steps in a round, what comes every so many, and how."""
 
     title: str
     build: Callable[[], Encoder]
@@ -85,40 +88,49 @@ class Case:
     log: int
     probe: int
     look: int
+    method: str = "simclr"
+    cost: float = 6.0
+    """Forward passes that a step costs for each sample: two views, forward and backward."""
 
     @property
     def steps_an_epoch(self) -> int:
         return SAMPLES // self.batch_size
 
-    def method(self) -> SimCLR:
+    def build_method(self) -> SSLMethod:
         torch.manual_seed(0)
-        return SimCLR(self.build())
+        cls: Any = Registry("ssl_lightning.methods")[self.method]
+        return cls(self.build(), **OPTIONS.get(self.method, {}))
 
     def data(self, ready: bool) -> NoiseImages:
         return NoiseImages(train_samples=SAMPLES, ready=ready, image_size=self.side, batch_size=self.batch_size)
 
     def linear_probe(self, enabled: bool = True) -> LinearProbe:
         """A probe with steps and looks of 1 % of the training each; a look that comes later than a round is never timed."""
-        size = int(self.probe * COST_OF_SAMPLE * self.batch_size / 100)
+        size = int(self.probe * self.cost * self.batch_size / 100)
         return LinearProbe(enabled, batch_size=size, queries=size, every_n_steps=self.probe, eval_every_n_steps=self.look)
 
 
 class BareLoop:
-    """A training step as one would write it by hand, with the method's own `step` and optimizer settings."""
+    """A training step as one would write it by hand, with the method's own `step`, optimizer settings, teachers and `after_update`."""
 
-    def __init__(self, case: Case, method: SimCLR, batches: Iterator[Batch], steps: int, probe: BareProbe | None = None) -> None:
+    def __init__(self, case: Case, method: SSLMethod, batches: Iterator[Batch], steps: int, probe: BareProbe | None = None) -> None:
         self.method, self.batches, self.probe, self.done = method.train(), batches, probe, 0
+        self.teachers, self.steps = method.teachers, steps
         self.optimizer, self.schedule = method.optimizer_spec.build(method, case.batch_size, steps, case.steps_an_epoch)
 
     def step(self) -> None:
         batch = next(self.batches)
         with autocast():
-            loss = self.method.step(batch)["loss"]
+            out = self.method.step(batch)
         self.optimizer.zero_grad()
-        loss.backward()
+        out["loss"].backward()
         self.optimizer.step()
         self.schedule.step()
         self.done += 1
+        for teacher in self.teachers:
+            teacher.update(self.done / self.steps)
+        with torch.no_grad():
+            self.method.after_update([out.get("state")])
         if self.probe is not None and self.done % self.probe.every == 0:
             self.probe.step(self.method)
 
@@ -131,7 +143,7 @@ class BareProbe:
         self.labelled = Labelled(data, None, self.probe.queries)
         self.head = Head(dim, self.labelled.num_classes, self.probe.lr, self.probe.weight_decay, torch.device("cpu"))
 
-    def step(self, method: SimCLR) -> None:
+    def step(self, method: SSLMethod) -> None:
         index, labelled = self.probe.draw(self.labelled), self.labelled
         features = embed(method, labelled.data, labelled.train, index, context=autocast)
         self.head.learn(features, labelled.train_labels[index])
@@ -195,7 +207,7 @@ def make_trainer(case: Case, root: str, steps: int, off: str = "", checkpoint: C
     return trainer
 
 
-def batches_of(data: NoiseImages, method: SimCLR) -> Iterator[Batch]:
+def batches_of(data: NoiseImages, method: SSLMethod) -> Iterator[Batch]:
     """The batches that `fit` would see, in its order."""
     data.serve(method)
     return (data.on_after_batch_transfer(batch, 0) for batch in data.train_dataloader())
@@ -203,7 +215,7 @@ def batches_of(data: NoiseImages, method: SimCLR) -> Iterator[Batch]:
 
 def check_equal(case: Case, ready: bool, steps: int = 3) -> None:
     """Stops the program unless `fit` and the bare loop end with bitwise equal weights."""
-    method = case.method()
+    method = case.build_method()
     twin = copy.deepcopy(method)
     bare = BareLoop(case, twin, batches_of(case.data(ready), twin), steps)
     for _ in range(steps):
@@ -217,7 +229,7 @@ def check_equal(case: Case, ready: bool, steps: int = 3) -> None:
 
 def alternate(case: Case, ready: bool, rounds: int, off: str = "", probe: bool = False) -> tuple[Alternation, float]:
     """Runs `fit` and a bare loop with one ready batch by turns; also the seconds a step that checkpoints cost."""
-    method, data = case.method(), case.data(ready)
+    method, data = case.build_method(), case.data(ready)
     steps = WARM_UP + rounds * case.round + 1  # nothing follows the last, so it is not timed
     twin, twin_data = copy.deepcopy(method), case.data(ready=True)
     batches = batches_of(twin_data, twin)
@@ -275,9 +287,14 @@ def toy(case: Case, rounds: int) -> None:
         )
 
 
+def tiny_vit() -> ViTEncoder:
+    return ViTEncoder("vit_tiny_patch16_224", channels=1, image_size=32, patch_size=4)
+
+
 CASES = {
     "resnet18": Case("ResNet-18", lambda: TimmEncoder("resnet18", small_images=True, channels=1), 32, 128, round=5, log=5, probe=5, look=5),
     "conv": Case("ConvEncoder", lambda: ConvEncoder(channels=1), 32, 128, round=10, log=10, probe=10, look=10),
+    "vit": Case("ViT-Tiny", tiny_vit, 32, 128, round=5, log=5, probe=5, look=5, cost=1.0),
     "toy": Case("Toy model", ToyEncoder, 8, 16, round=170, log=10, probe=17, look=651),
 }
 
@@ -287,16 +304,20 @@ def main() -> None:
     parser.add_argument("cases", nargs="*", default=[], help="resnet18, conv, toy; all of them if none is named")
     parser.add_argument("--rounds", type=int, default=6, help="timed rounds after the warm-up")
     parser.add_argument("--threads", type=int, help="of torch; by default as many as it takes")
+    parser.add_argument("--method", nargs="+", default=[], help="time these with ready batches, in place of SimCLR's cases")
     args = parser.parse_args()
-    cases = args.cases or list(CASES)
-    if unknown := set(cases) - set(CASES):
-        parser.error(f"unknown case {', '.join(unknown)}; choose from {', '.join(CASES)}.")
+    cases = args.cases or ([] if args.method else ["resnet18", "conv", "toy"])
+    if unknown := set(cases) - {"resnet18", "conv", "toy"}:
+        parser.error(f"unknown case {', '.join(unknown)}; choose from resnet18, conv, toy.")
     if args.threads:
         torch.set_num_threads(args.threads)
     print(f"{machine()}, precision {PRECISION}\n")
-    if {"resnet18", "conv"} & set(cases):
-        print("| SimCLR, batch 128, 32x32 | bar | rate of fit / bare loop | in CPU time | bare ms | fit ms | of it checkpoints |")
+    if args.method or {"resnet18", "conv"} & set(cases):
+        print("| batch 128, 32x32 | bar | rate of fit / bare loop | in CPU time | bare ms | fit ms | of it checkpoints |")
         print("| --- | --- | --- | --- | --- | --- | --- |")
+    for method in args.method:
+        case = replace(CASES["vit" if method == "mae" else "resnet18"], method=method)
+        rates(replace(case, title=f"{method}, {case.title}"), {True: 0.97}, args.rounds)
     if "resnet18" in cases:
         rates(CASES["resnet18"], {True: 0.97, False: 0.90}, args.rounds)
     if "conv" in cases:
