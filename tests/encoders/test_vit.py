@@ -133,24 +133,29 @@ def test_the_two_halves_are_timms_forward(name: str, prefix: int) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", timm.list_models())
-def test_every_name_works_or_is_refused(name: str) -> None:
-    with torch.device("meta"):
-        model = timm.create_model(name, num_classes=0)
-        patches = getattr(model, "patch_embed", None)
-        fits = type(model) is VisionTransformer and type(patches).__name__ == "PatchEmbed" and model.attn_pool is None
-        if not fits:
-            with pytest.raises(ValueError, match=rf"ViTEncoder\('{name}'.*{type(model).__name__}.*vit_tiny_patch16_224"):
-                ViTEncoder(name)
-            return
-        sizes = {"image_size": 4 * patches.patch_size[0], "depth": 2}
-        encoder = ViTEncoder(name, **sizes)
-        view = View(torch.empty(2, 3, sizes["image_size"], sizes["image_size"]))
-        tokens = encoder.tokenize(view).x
-        assert tokens.shape == (2, encoder.prefix + PATCHES, encoder.dim) and encoder(view).shape == (2, encoder.dim)
-        assert encoder.mix(Tokens(tokens[:, :-12])).shape == (2, encoder.prefix + 4, encoder.dim)
-        assert encoder.restore(encoder.content(view), view).shape == view.x.shape
-        assert ViTEncoder(name, **sizes, patch_size=sizes["image_size"] // 2).grid(view) == (2, 2)
+@pytest.mark.parametrize("family", timm.list_modules())
+def test_every_name_works_or_is_refused(family: str) -> None:
+    """All names of the families that have vision transformers, one of each other family."""
+    names = timm.list_models(module=family)
+    for name in names if "vision_transformer" in family or family in ("deit", "vitamin", "eva") else names[:1]:
+        with torch.device("meta"):
+            check(name)
+
+
+def check(name: str) -> None:
+    model = timm.create_model(name, num_classes=0)
+    patches = getattr(model, "patch_embed", None)
+    if type(model) is not VisionTransformer or type(patches).__name__ != "PatchEmbed" or model.attn_pool is not None:
+        with pytest.raises(ValueError, match=rf"ViTEncoder\('{name}'.*{type(model).__name__}.*vit_tiny_patch16_224"):
+            ViTEncoder(name)
+        return
+    size = 4 * patches.patch_size[0]
+    encoder, view = ViTEncoder(name, image_size=size, depth=2), View(torch.empty(2, 3, size, size))
+    tokens = encoder.tokenize(view).x
+    assert tokens.shape == (2, encoder.prefix + PATCHES, encoder.dim) and encoder(view).shape == (2, encoder.dim)
+    assert encoder.mix(Tokens(tokens[:, :-12])).shape == (2, encoder.prefix + 4, encoder.dim)
+    assert encoder.restore(encoder.content(view), view).shape == view.x.shape
+    assert ViTEncoder(name, image_size=size, patch_size=size // 2, depth=2).grid(view) == (2, 2)
 
 
 # What does not fit.
