@@ -154,7 +154,7 @@ def transform(method: str, policy: dict[str, Any]) -> Any:
     if method == "swav":
         (low, high), number = policy["local_crop_scale"], policy["local"]
         return SwaVTransform(
-            crop_sizes=(size, policy["local_size"]), crop_counts=(2, number), crop_min_scales=(smallest, low), crop_max_scales=(1.0, high), **colour
+            crop_sizes=(size, policy["local_size"] or size), crop_counts=(2, number), crop_min_scales=(smallest, low), crop_max_scales=(1.0, high), **colour
         )  # fmt: skip
     colour |= {"input_size": size, "min_scale": smallest}
     if method == "byol":
