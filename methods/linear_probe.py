@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
@@ -31,6 +32,10 @@ class LinearProbe(Supervised):
         encoder.requires_grad_(False)
         self.standardise = nn.BatchNorm1d(encoder.dim, eps=1e-6, affine=False)
         self.train()
+
+    def setup(self, stage: str) -> None:
+        super().setup(stage)
+        warnings.filterwarnings("ignore", ".*in eval mode at the start of training.*")  # on purpose
 
     def train(self, mode: bool = True) -> LinearProbe:
         super().train(mode)

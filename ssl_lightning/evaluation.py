@@ -20,7 +20,8 @@ from .sources import labels_of
 
 
 class Evaluation(Callback):
-    """Fits kNN and logistic regression on the labelled training samples and judges them on the split at hand.
+    """Fits kNN and logistic regression on the labelled training samples and judges them on the split at hand; a supervised method
+    is judged by its own head.
 
     For `validate` they learn from the training samples without the validation part, for `test` from all of them.
     `predict` writes `features` [N, dim] and `index` [N] of the split `predict_split` to a safetensors file.
@@ -52,7 +53,10 @@ class Evaluation(Callback):
         splits = data.probe_splits()
         if splits is None or "label" not in features:
             raise ValueError(f"{type(data).__name__} has no labels in its {split} split, so there is nothing to judge by.")
-        train = (data.split("train") if split == "test" else None) or splits[0]
+        if pl_module.supervised:
+            self.score(trainer, pl_module, split, features)
+            return
+        train = (data.labelled_split if split == "test" else None) or splits[0]
         labels = labels_of(train)
         index = sample(len(train), self.train_samples)
         learned = features_of(pl_module, data, train, index, trainer, pl_module)
@@ -69,6 +73,17 @@ class Evaluation(Callback):
         loop = trainer.validate_loop if split == "val" else trainer.test_loop
         loop.verbose = False  # the table above says it
         pl_module.log_dict({f"{split}/{column}": cell["mean"] for column, cell in row.items()}, sync_dist=True)
+
+    def score(self, trainer: Any, pl_module: Any, split: str, features: dict[str, Tensor]) -> None:
+        """How often a supervised method's own head is right."""
+        loss, top1 = pl_module.score(features["features"], features["label"])
+        if trainer.is_global_zero:
+            name, weights = run_name(pl_module, trainer.datamodule), trainer.ckpt_path or "weights as they are"
+            print(
+                f"{name}, split {split!r}, {weights}\nTop-1 accuracy: {100 * top1:.1f} % of {len(features['label']):,} samples", flush=True
+            )
+        (trainer.validate_loop if split == "val" else trainer.test_loop).verbose = False  # the line above says it
+        pl_module.log_dict({f"{split}/top1": top1, f"{split}/loss": loss}, sync_dist=True)
 
     def on_validation_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, *args: Any) -> None:
         if trainer.state.fn == "validate":  # not in a `fit` that was given validation loaders

@@ -144,7 +144,7 @@ class Progress(ProgressBar):
         values = trainer.callback_metrics
         if "train/loss" in values:
             parts.append(f"loss {float(values['train/loss']):.3f}")
-        for name, title in (("probe/linear/top1", "linear"), ("probe/knn/top1", "kNN")):
+        for name, title in (("probe/linear/top1", "linear"), ("probe/knn/top1", "kNN"), ("val/top1", "validation")):
             if name in values:
                 parts.append(f"{title} {100 * float(values[name]):.1f} %")
         if "speed/samples_per_s" in values:
@@ -164,6 +164,8 @@ class Progress(ProgressBar):
 def _samples(data: SSLDataModule) -> str:
     """How many samples there are to pretrain on, and what the probes have to go by."""
     splits = data.probe_splits()
+    if data.supervised and splits is not None:
+        return f"{len(splits[0]):,} labelled samples of {data.num_classes} classes, {len(splits[1]):,} more for validation"
     labels = "no labels" if splits is None or splits[0].labels is None else f"{len(splits[0].labels.unique())} classes for the probes"
     return f"{len(data.training_split):,} samples, {labels}"
 

@@ -23,6 +23,7 @@ from .probes.features import embed, evaluating, sample
 from .progress import duration, rows_of, run_totals, speed_of
 from .run import folder_of, resolved, run_name
 from .sources import Source, Subset, labels_of
+from .verdict import verdict
 from .views import Views
 
 UNTRAINED = "untrained.safetensors"
@@ -43,8 +44,8 @@ class Closing(NamedTuple):
 
     @property
     def printed(self) -> str:
-        """The table as text."""
-        return "\n".join(filter(None, (format_table(self.table, self.split), self.note)))
+        """The table as text; that of a supervised run is one number, and the note says it."""
+        return self.note if self.split in self.table else "\n".join(filter(None, (format_table(self.table, self.split), self.note)))
 
 
 class Report(Callback):
@@ -58,7 +59,7 @@ class Report(Callback):
         labels_per_class: of the columns with few labels.
         draws: how often those labels are drawn.
         labels_only: whether to train the untrained encoder on labels alone, for a row of the table of the data pretrained on (not of
-            further probe sets). `auto` makes each of its two cells where that costs less than a third of the pretraining.
+            further probe sets). `auto` makes each of its two cells where that costs less than two thirds of the pretraining.
     """
 
     def __init__(
@@ -86,6 +87,8 @@ class Report(Callback):
         self.closed = False
         folder = trainer.run_folder if self.enabled else None
         if folder is None or not trainer.is_global_zero:
+            return
+        if pl_module.supervised:
             return
         if not trainer.ckpt_path:
             save_encoder(pl_module.backbone, folder / UNTRAINED)
@@ -118,7 +121,9 @@ class Report(Callback):
             return
         closing: dict[str, Closing] = {}
         data = trainer.datamodule
-        if isinstance(data, SSLDataModule):
+        if isinstance(data, SSLDataModule) and pl_module.supervised:
+            closing = {"": Closing(*verdict(trainer, pl_module, data, self.test_samples))}
+        elif isinstance(data, SSLDataModule):
             closing = {prefix: self.compare(trainer, pl_module, labelled, folder) for prefix, labelled in data.probed().items()}
         pictures = pictures_of(pl_module, trainer)
         if trainer.is_global_zero:
@@ -143,7 +148,7 @@ class Report(Callback):
             if trainer.is_global_zero:
                 table[row] = closing_row(learned, labels[0], features, labels[1], labels_per_class=self.labels_per_class, draws=self.draws)
         untrained, note = networks.get("untrained"), ""
-        if isinstance(untrained, Encoder) and data is trainer.datamodule and not getattr(pl_module, "supervised", False):
+        if isinstance(untrained, Encoder) and data is trainer.datamodule:
             cells, note = self.labels_only_row(trainer, untrained, Subset(train, index[0]), Subset(judged, index[1]))
             table.update({"labels_only": cells} if cells else {})
         return Closing(table, split, features, labels[1], note)
@@ -172,6 +177,9 @@ class Report(Callback):
             pictures.update({f"plots/{name}": plots / f"{name}.png" for name in of_set.values()})
             class_names = trainer.datamodule.probed()[prefix].class_names
             plot_embedding(each.features, each.labels, plots / f"{of_set['embedding']}.png", class_names)
+            if pl_module.supervised:
+                del pictures[f"plots/{of_set['closing']}"]
+                continue
             plot_closing(each.table, plots / f"{of_set['closing']}.png", each.split)
         if shown:
             pictures["plots/pictures"] = plots / "pictures.png"
@@ -231,7 +239,7 @@ def closing_splits(data: SSLDataModule) -> tuple[Source, Source, str]:
     Raises:
         ValueError: there are no labels to learn from or to judge by.
     """
-    train, test = data.split("train"), data.split("test")
+    train, test = data.labelled_split, data.split("test")
     if train is not None and test is not None and test.labels is not None:
         return train, test, "test"
     splits = data.probe_splits()

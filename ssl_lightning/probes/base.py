@@ -79,7 +79,7 @@ class Probe(Callback):
 
     def find_sets(self, trainer: Any, most_train: int | None, most_val: int | None) -> None:
         data = trainer.datamodule
-        if self.enabled and isinstance(data, SSLDataModule):
+        if self.enabled and isinstance(data, SSLDataModule) and not trainer.lightning_module.supervised:
             self.sets = {prefix: Labelled(each, most_train, most_val) for prefix, each in data.probed().items()}
 
     def due(self, trainer: Any, batch_idx: int) -> bool:
