@@ -45,8 +45,10 @@ class MAE(SSLMethod):
             )
         if not 0 < mask_ratio < 1:
             raise ValueError(f"MAE(mask_ratio={mask_ratio}) is the part of the patches to hide; give a number between 0 and 1.")
-        if decoder_dim % 4:
-            raise ValueError(f"MAE(decoder_dim={decoder_dim}) must be a multiple of 4, for the positions of rows and columns.")
+        if decoder_dim % 4 or decoder_dim % max(1, decoder_heads):
+            raise ValueError(
+                f"MAE(decoder_dim={decoder_dim}) must be a multiple of decoder_heads={decoder_heads}, and of 4 for rows and columns."
+            )
         self.mask_ratio, self.normalise_target = mask_ratio, normalise_target
         self.embed = nn.Linear(encoder.dim, decoder_dim)
         self.mask_token = nn.Parameter(torch.randn(decoder_dim) * 0.02)
@@ -56,19 +58,19 @@ class MAE(SSLMethod):
 
     def step(self, batch: Batch) -> Step:
         (view,) = batch["views"]
-        painted, hidden, _ = self.reconstruct(view, batch["key"])  # [S, M, P], [S, M]
+        painted, hidden = self.reconstruct(view, batch["key"])  # [S, M, P], [S, M]
         target, _, _ = self.target(take(self.encoder.content(view), hidden))
         return {"loss": (painted.float() - target).square().mean(), "embeddings": painted.mean(dim=1)}
 
-    def reconstruct(self, view: View, key: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Contents of the hidden tokens [S, M, P] as the decoder paints them, their places [S, M], and the visible ones' [S, V]."""
+    def reconstruct(self, view: View, key: Tensor) -> tuple[Tensor, Tensor]:
+        """Contents of the hidden tokens [S, M, P] as the decoder paints them, and their places [S, M]."""
         x, first = self.encoder.tokenize(view).x, self.encoder.prefix  # [S, first + N, D]
         visible, hidden = random_masking(key, x.shape[1] - first, self.mask_ratio)
         seen = self.embed(self.encoder.mix(Tokens(torch.cat([x[:, :first], take(x[:, first:], visible)], dim=1))))  # [S, first + V, D']
         p = self.positions(self.encoder.grid(view))  # [N, D']
         # In any order, since the positions are added: the hidden ones last.
         decoded = self.decoder(torch.cat([seen[:, :first], seen[:, first:] + p[visible], self.mask_token + p[hidden]], dim=1))
-        return self.paint(decoded[:, first + visible.shape[1] :]), hidden, visible
+        return self.paint(decoded[:, first + visible.shape[1] :]), hidden
 
     def target(self, content: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """What is to be painted for contents [S, M, P], and the mean and deviation [S, M, 1] that were taken out of it."""
@@ -78,9 +80,10 @@ class MAE(SSLMethod):
         return ((content - mean) / deviation if self.normalise_target else content), mean, deviation
 
     def pictures(self, batch: Batch) -> dict[str, Tensor]:
-        """The view, what of it was visible, and the view with the hidden patches as they are painted."""
+        """The view, what of it was visible, and the view with the hidden patches as they are painted; with `normalise_target` they have
+        the mean and the deviation of the true patch, as in the paper's figures."""
         (view,) = batch["views"]
-        painted, hidden, _ = self.reconstruct(view, batch["key"])
+        painted, hidden = self.reconstruct(view, batch["key"])
         content = self.encoder.content(view).float()
         _, mean, deviation = self.target(take(content, hidden))
         painted = painted.float() * deviation + mean if self.normalise_target else painted.float()

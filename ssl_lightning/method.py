@@ -17,7 +17,7 @@ from .distributed import row_counts, world_size
 from .ema import EMA
 from .encoder import Encoder
 from .optim import OptimizerSpec
-from .probes.features import embed
+from .probes.features import embed, evaluating
 from .queue import FeatureQueue
 from .record import Recorded
 from .stream import batches_done
@@ -125,7 +125,13 @@ class SSLMethod(Recorded, LightningModule):
         """Refuses, before anything is written, what would fail at the first step or change the loss in silence."""
         data = getattr(self.trainer, "datamodule", None)
         if isinstance(data, SSLDataModule):
-            embed(self.backbone, data, data.training_split, torch.arange(2), self.device)  # the encoder takes what the data gives
+            index = torch.arange(2)
+            embed(self.backbone, data, data.training_split, index, self.device)  # the encoder takes what the data gives
+            if stage == "fit" and self.views.local:
+                fetched = {"raw": data.training_split.fetch(index), "index": index, "pass": torch.zeros_like(index)}
+                local = data.maker.batch(data.maker.cut(fetched))["views"][self.views.full]
+                with evaluating(self.backbone), torch.no_grad():
+                    self.backbone(local.each(lambda part: part.to(self.device)))
         queues = [name for name, module in self.named_modules() if isinstance(module, FeatureQueue)]
         self._ddp_params_and_buffers_to_ignore = [f"{name}.features" for name in queues]  # equal everywhere: megabytes a step saved
         if stage == "fit" and self.couples_samples and self.trainer.accumulate_grad_batches > 1:
