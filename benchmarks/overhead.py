@@ -37,7 +37,7 @@ from ssl_lightning.encoders.conv import ConvEncoder
 from ssl_lightning.encoders.timm import TimmEncoder
 from ssl_lightning.encoders.vit import ViTEncoder
 from ssl_lightning.metrics import Metrics
-from ssl_lightning.probes.base import Labelled
+from ssl_lightning.probes.base import COST_OF_STEP, Labelled
 from ssl_lightning.probes.collapse import CollapseMonitor
 from ssl_lightning.probes.features import embed
 from ssl_lightning.probes.knn import KNNProbe
@@ -89,8 +89,6 @@ class Case:
     probe: int
     look: int
     method: str = "simclr"
-    cost: float = 6.0
-    """Forward passes that a step costs for each sample: two views, forward and backward."""
 
     @property
     def steps_an_epoch(self) -> int:
@@ -103,6 +101,12 @@ class Case:
 
     def data(self, ready: bool) -> NoiseImages:
         return NoiseImages(train_samples=SAMPLES, ready=ready, image_size=self.side, batch_size=self.batch_size)
+
+    @property
+    def cost(self) -> float:
+        """Forward passes that a step costs for each sample, as the probes reckon."""
+        views = self.build_method().views
+        return COST_OF_STEP * (views.full + views.local / 4)
 
     def linear_probe(self, enabled: bool = True) -> LinearProbe:
         """A probe with steps and looks of 1 % of the training each; a look that comes later than a round is never timed."""
@@ -126,11 +130,11 @@ class BareLoop:
         out["loss"].backward()
         self.optimizer.step()
         self.schedule.step()
-        self.done += 1
         for teacher in self.teachers:
             teacher.update(self.done / self.steps)
         with torch.no_grad():
             self.method.after_update([out.get("state")])
+        self.done += 1
         if self.probe is not None and self.done % self.probe.every == 0:
             self.probe.step(self.method)
 
@@ -203,7 +207,7 @@ def make_trainer(case: Case, root: str, steps: int, off: str = "", checkpoint: C
         callbacks=callbacks, enable_progress_bar=off not in ("progress", "all"),
     )  # fmt: skip
     if off in ("metrics", "all"):  # the one without a switch
-        trainer.callbacks = [callback for callback in trainer.callbacks if not isinstance(callback, Metrics)]  # type: ignore[attr-defined]
+        trainer.callbacks = [callback for callback in trainer.callbacks if not isinstance(callback, Metrics)]
     return trainer
 
 
@@ -294,7 +298,7 @@ def tiny_vit() -> ViTEncoder:
 CASES = {
     "resnet18": Case("ResNet-18", lambda: TimmEncoder("resnet18", small_images=True, channels=1), 32, 128, round=5, log=5, probe=5, look=5),
     "conv": Case("ConvEncoder", lambda: ConvEncoder(channels=1), 32, 128, round=10, log=10, probe=10, look=10),
-    "vit": Case("ViT-Tiny", tiny_vit, 32, 128, round=5, log=5, probe=5, look=5, cost=1.0),
+    "vit": Case("ViT-Tiny", tiny_vit, 32, 128, round=5, log=5, probe=5, look=5),
     "toy": Case("Toy model", ToyEncoder, 8, 16, round=170, log=10, probe=17, look=651),
 }
 
