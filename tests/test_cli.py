@@ -279,6 +279,7 @@ def test_a_vision_transformer_takes_size_and_patch_of_the_data_and_masks_where_t
     tiny = ("--model.encoder", "vit_tiny_patch16_224")
     assert encoder("simclr", *tiny, "--data", "digits") == ("TimmEncoder", 16, 2, 1)
     assert encoder("reads", *tiny, "--data", "digits") == ("ViTEncoder", 16, 2, 1)
+    assert encoder("reads", "--data", "digits") == ("ViTEncoder", 16, 4, 1), "the data's default: small, and of 16 patches"
     assert encoder("reads", "--data", "cifar10") == ("ViTEncoder", 32, 4, 3), "the data's default"
     assert encoder("reads", "--model.encoder", "vit", "--data", "cifar10", "--data.image_size", 64) == ("ViTEncoder", 64, 8, 3)
     folder = ("--data", "image_folder", "--data.root", "photos")
