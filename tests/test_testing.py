@@ -321,6 +321,7 @@ class Stuck(TinyImages):
     """The same batch again and again."""
 
     def train_dataloader(self) -> Any:
+        self.workers = 0  # one that is left after its first batch takes 5 s to end
         return itertools.repeat(next(super().train_dataloader()))
 
 
