@@ -105,8 +105,7 @@ class Case:
     @property
     def cost(self) -> float:
         """Forward passes that a step costs for each sample, as the probes reckon."""
-        views = self.build_method().views
-        return COST_OF_STEP * (views.full + views.local / 4)
+        return COST_OF_STEP * self.build_method().views_a_step
 
     def linear_probe(self, enabled: bool = True) -> LinearProbe:
         """A probe with steps and looks of 1 % of the training each; a look that comes later than a round is never timed."""

@@ -56,6 +56,10 @@ class MAE(SSLMethod):
         self.decoder = Transformer(decoder_dim, decoder_depth, decoder_heads)
         self.paint = nn.Linear(decoder_dim, encoder.content_dim)
 
+    @property
+    def views_a_step(self) -> float:
+        return super().views_a_step * (1 - self.mask_ratio) + 0.1  # the visible tokens through the encoder, and a light decoder
+
     def step(self, batch: Batch) -> Step:
         (view,) = batch["views"]
         painted, hidden = self.reconstruct(view, batch["key"])  # [S, M, P], [S, M]

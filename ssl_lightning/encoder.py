@@ -23,7 +23,7 @@ class Encoder(Recorded, nn.Module, ABC):
     def forward(self, view: View) -> Tensor:
         """View of S samples -> features [S, dim]."""
 
-    def layers(self) -> list[list[nn.Parameter]]:
+    def layer_groups(self) -> list[list[nn.Parameter]]:
         """The parameters layer by layer, from the input to the output, for learning rates that fall with the depth.
 
         By default each child module is a layer, in the order in which they were assigned; of an `nn.Sequential` or `nn.ModuleList`

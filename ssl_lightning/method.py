@@ -74,6 +74,12 @@ class SSLMethod(Recorded, LightningModule):
 
     # What an author writes.
 
+    @property
+    def views_a_step(self) -> float:
+        """Full views of a sample that a training step takes forward and backward, as far as its cost goes: what probes may cost is
+        reckoned by it."""
+        return self.views.full + self.views.clean + self.views.local / 4
+
     def step(self, batch: Batch) -> Step:
         """Batch -> loss; the heart of a method."""
         raise NotImplementedError(f"{type(self).__name__} must define step(batch).")

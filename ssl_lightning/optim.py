@@ -36,7 +36,7 @@ class OptimizerSpec:
         schedule: after the warm-up, "cosine" falls to zero (arXiv 1608.03983), "constant" stays.
         warmup_epochs: length of the linear warm-up, in passes over the data.
         layer_decay: factor on the learning rate from a layer to the one below it (Clark et al. 2020, arXiv 2003.10555, Section 3.1;
-            BEiT, arXiv 2106.08254), for a module that names its layers (`layers`); 1: all learn at the same rate.
+            BEiT, arXiv 2106.08254), for a module that names its layers (`layer_groups`); 1: all learn at the same rate.
 
     Raises:
         ValueError: an unknown name or schedule, or a number out of range.
@@ -93,7 +93,7 @@ class OptimizerSpec:
         return optimizer, LambdaLR(optimizer, factor)
 
     def _optimizer(self, module: nn.Module, lr: float) -> Optimizer:
-        layers = module.layers() if self.layer_decay < 1 else []  # type: ignore[operator]  # what an encoder has, and a method that tunes one
+        layers = module.layer_groups() if self.layer_decay < 1 else []  # type: ignore[operator]  # what an encoder has, and a method that tunes one
         rates = {parameter: lr * self.layer_decay**depth for depth, layer in enumerate(reversed(layers), 1) for parameter in layer}
         if self.name == "lars":
             groups = parameter_groups(module, self.weight_decay, rates, adapt=False)

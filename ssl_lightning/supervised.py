@@ -104,9 +104,9 @@ class Supervised(SSLMethod):
     def configure_callbacks(self) -> list[Callback]:
         return [Validation(self.patience)]
 
-    def layers(self) -> list[list[nn.Parameter]]:
+    def layer_groups(self) -> list[list[nn.Parameter]]:
         """The encoder's, for `layer_decay`; the head learns at the full rate."""
-        return self.encoder.layers()
+        return self.encoder.layer_groups()
 
     def logits(self, features: Tensor) -> Tensor:
         """Features [S, dim] -> [S, K], of which the largest is the class.

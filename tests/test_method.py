@@ -247,7 +247,8 @@ def test_biases_norms_and_teachers_have_no_weight_decay() -> None:
 
 def test_accumulation_is_refused_where_samples_are_coupled_and_says_why() -> None:
     with pytest.raises(
-        Exception, match=r"accumulate_grad_batches=2 changes the loss of SimCLR: the negatives of a sample are the others of its batch\. Use a larger"
+        Exception,
+        match=r"accumulate_grad_batches=2 changes the loss of SimCLR: the negatives of a sample are the others of its batch\. Use a larger",
     ):
         bare(accumulate_grad_batches=2).fit(build(SimCLR), datamodule=TinyImages())
 

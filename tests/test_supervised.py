@@ -164,7 +164,7 @@ def test_layer_decay_is_timms(name: str, options: dict[str, Any]) -> None:
 
 def test_an_encoders_children_are_its_layers() -> None:
     encoder = ConvEncoder(depth=3)
-    assert [[id(p) for p in layer] for layer in encoder.layers()] == [[id(p) for p in stage.parameters()] for stage in encoder.stages]
+    assert [[id(p) for p in layer] for layer in encoder.layer_groups()] == [[id(p) for p in stage.parameters()] for stage in encoder.stages]
     groups = (
         OptimizerSpec("sgd", lr=1.0, reference_batch=None, layer_decay=0.5)
         .build(Finetune(encoder, num_classes=2), 8, 10, 10)[0]

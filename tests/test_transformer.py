@@ -9,10 +9,11 @@ import pytest
 import torch
 from timm.models.vision_transformer import Block
 from torch import nn
+from torch.nn import functional as F
 from torch.testing import assert_close
 from transformers.models.vit_mae.modeling_vit_mae import build_2d_sinusoidal_position_embedding
 
-from ssl_lightning.transformer import GridPositions, Transformer, sincos_positions
+from ssl_lightning.transformer import GridPositions, Transformer, attention, sincos_positions
 
 NAMES = {"attn.qkv": "qkv", "attn.proj": "projection", "mlp.fc1": "mlp.0", "mlp.fc2": "mlp.2", "norm1": "norm1", "norm2": "norm2"}
 
@@ -84,3 +85,12 @@ def test_positions_are_computed_once_a_grid_and_follow_the_module() -> None:
     assert_close(positions((2, 5)), sincos_positions((2, 5), 8))
     assert positions.double()((2, 5)).dtype == torch.float64
     assert positions((3, 4)).dtype == torch.float64
+
+
+@pytest.mark.parametrize("places", [5, 65, 300])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_attention_is_torchs_whichever_way_it_is_computed(places: int, dtype: torch.dtype) -> None:
+    q, k, v = torch.randn(3, 2, 3, places, 8).to(dtype)
+    assert_close(attention(q, k, v), F.scaled_dot_product_attention(q, k, v), rtol=2e-2, atol=2e-2)
+    if dtype == torch.float32:
+        assert_close(attention(q, k, v), F.scaled_dot_product_attention(q, k, v), rtol=1e-4, atol=1e-6)

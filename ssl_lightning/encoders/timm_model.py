@@ -80,12 +80,12 @@ class TimmModel(Encoder):
         names = [name for name, _ in self.model.named_parameters()]
         return {f"model.{name}" for name in names if any(fnmatchcase(name, pattern) for pattern in patterns)}
 
-    def layers(self) -> list[list[nn.Parameter]]:
+    def layer_groups(self) -> list[list[nn.Parameter]]:
         """The model's layers as its family names them, without what the family counts to the head."""
         from timm.models import group_parameters
 
         if not hasattr(self.model, "group_matcher"):
-            return super().layers()
+            return super().layer_groups()
         classifier = ("a classifier", None)  # no family knows this name: it comes where a head would
         named: Any = SimpleNamespace(named_parameters=lambda: iter([*self.model.named_parameters(), classifier]))
         groups = group_parameters(named, self.model.group_matcher(coarse=False), return_values=True)

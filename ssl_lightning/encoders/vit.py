@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ssl_lightning.encoder import TokenEncoder
-from ssl_lightning.transformer import sincos_positions
+from ssl_lightning.transformer import plain_is_faster, sincos_positions
 from ssl_lightning.types import Tokens, View
 
 from .timm_model import VIT, TimmModel, build, check_name, check_patches, family
@@ -77,6 +77,7 @@ class ViTEncoder(TimmModel, TokenEncoder):
         self.patch: tuple[int, int] = model.patch_embed.patch_size
         self.prefix = model.num_prefix_tokens
         self.content_dim = channels * self.patch[0] * self.patch[1]
+        self.attentions = [module for module in model.modules() if getattr(module, "fused_attn", False)]
         if position == "sincos":
             _fix_positions(model)
 
@@ -92,6 +93,8 @@ class ViTEncoder(TimmModel, TokenEncoder):
 
     def mix(self, tokens: Tokens) -> Tensor:
         """All tokens, or a subset of each row -> contextual tokens, normed, as many."""
+        for attention in self.attentions:
+            attention.fused_attn = not plain_is_faster(tokens.x)
         x = self.model.blocks(tokens.x)
         # Models that norm after pooling have `fc_norm` in place of `norm`.
         normed: Tensor = self.model.fc_norm(self.model.norm(x))

@@ -71,9 +71,9 @@ class Probe(Callback):
     def cadence(self, trainer: Any, passes: float, budget: float) -> int:
         """Steps after which `passes` forward passes cost `budget` of the training. A pure function of sizes, never of a
         clock, so that a resumed run looks at the same steps."""
-        views, data = trainer.lightning_module.views, trainer.datamodule
+        data = trainer.datamodule
         # Where samples are read from files, reading one costs a probe what it costs the training.
-        of_sample = COST_OF_STEP * (views.full + views.clean + views.local / 4) if data.training_split.in_memory else 1.0
+        of_sample = COST_OF_STEP * trainer.lightning_module.views_a_step if data.training_split.in_memory else 1.0
         of_step = data.batch_size * trainer.accumulate_grad_batches * of_sample
         return max(1, int(-(-passes // (budget * of_step))))
 

@@ -125,8 +125,10 @@ def test_the_two_halves_are_timms_forward(name: str, prefix: int) -> None:
     with torch.no_grad():
         tokens = encoder.tokenize(view)
         expected = encoder.model.fc_norm(encoder.model.forward_features(view.x))
-        assert torch.equal(encoder.mix(tokens), expected)
-        assert torch.equal(encoder(view), expected[:, prefix:].mean(1))
+        torch.testing.assert_close(
+            encoder.mix(tokens), expected, rtol=1e-5, atol=1e-5
+        )  # timm by its fused attention, ours by the plain one
+        torch.testing.assert_close(encoder(view), expected[:, prefix:].mean(1), rtol=1e-5, atol=1e-5)
     assert encoder.prefix == prefix and tokens.x.shape == (2, prefix + PATCHES, encoder.dim)
     fixed = ViTEncoder(name, image_size=32, patch_size=8, dim=24, depth=2, heads=3).model.pos_embed[0]
     assert torch.equal(fixed[-PATCHES:], ViTEncoder(**SMALL).model.pos_embed[0, 1:]) and not fixed[:-PATCHES].any()
@@ -242,5 +244,5 @@ def test_it_says_of_itself_what_methods_and_optimizers_ask() -> None:
     assert encoder.model.patch_embed.proj.weight.is_contiguous(memory_format=torch.channels_last)
     assert encoder.model.blocks[-1].drop_path1.drop_prob == pytest.approx(0.2)
     assert all(block.attn.fused_attn for block in encoder.model.blocks)
-    layered = {parameter for layer in encoder.layers() for parameter in layer}
-    assert len(encoder.layers()) >= 3 and layered == set(encoder.parameters())
+    layered = {parameter for layer in encoder.layer_groups() for parameter in layer}
+    assert len(encoder.layer_groups()) >= 3 and layered == set(encoder.parameters())
