@@ -220,7 +220,8 @@ def test_probes_are_reduced_over_processes(found: dict[str, Any]) -> None:
         assert_close(each["first feature"], one["features"][:1])  # one sample for two processes
 
 
-@pytest.mark.parametrize("failing_rank", [1, pytest.param(0, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("failing_rank", [0, 1])
 def test_a_process_that_fails_ends_the_others(run: Any, tmp_path: Path, failing_rank: int) -> None:
     """The second process is started by Lightning, from the first one's command line."""
     ended = run(tmp_path, script=[__file__, f"fail{failing_rank}", str(tmp_path)])

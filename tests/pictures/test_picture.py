@@ -261,6 +261,7 @@ def test_a_decompression_bomb_is_refused_by_its_header(size):
         Picture(png_of(*size), RGB)
 
 
+@pytest.mark.slow
 def test_what_pillow_would_warn_of_is_left_unsaid(tmp_path):
     (tmp_path / "bomb.png").write_bytes(png_of(15_000, 15_000))
     palette = photo(20, 30).quantize(8)
