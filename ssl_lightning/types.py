@@ -23,25 +23,29 @@ class View(NamedTuple):
 
     Args:
         x: images [B, C, H, W], waves [B, T], token ids [B, N], ...
-        segment: [B, N] numbers the sample that a place belongs to, from 1; 0 is padding. None: every place is real.
+        segment: [B, N] the sample of the batch that a place belongs to, counted from 1; 0 is padding. None: row b is sample b, and
+            every place is real.
         position: [B, N] place within its sample. None: counted from the start of the row.
+        samples: S, where samples share rows. None: B.
     """
 
     x: Tensor
     segment: Tensor | None = None
     position: Tensor | None = None
+    samples: int | None = None
 
     def each(self, change: Callable[[Tensor], Tensor]) -> View:
         """The view with every tensor in it changed alike: to take some rows, say."""
-        return View(*(part if part is None else change(part) for part in self))  # type: ignore[arg-type]  # x is never None
+        return View(*(change(part) if isinstance(part, Tensor) else part for part in self))  # type: ignore[arg-type]  # x is a tensor
 
 
 class Tokens(NamedTuple):
-    """What `TokenEncoder.tokenize` makes of a view: x [B, N, D], with `segment` and `position` as in `View`."""
+    """What `TokenEncoder.tokenize` makes of a view: x [B, N, D], the rest as in `View`."""
 
     x: Tensor
     segment: Tensor | None = None
     position: Tensor | None = None
+    samples: int | None = None
 
 
 class _Batch(TypedDict):

@@ -1,0 +1,81 @@
+"""Short samples packed into rows of equal length, without padding between them."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from .types import View
+
+
+class Ragged(NamedTuple):
+    """Samples of varying length: their tokens one after the other, x [T] int64, and how many each has, lengths [S] int64."""
+
+    x: Tensor
+    lengths: Tensor
+
+    @property
+    def sample(self) -> Tensor:
+        """[T] the number of the sample that each token belongs to, from 0."""
+        return torch.arange(len(self.lengths), device=self.x.device).repeat_interleave(self.lengths, output_size=len(self.x))
+
+    @property
+    def position(self) -> Tensor:
+        """[T] each token's place within its sample, from 0."""
+        starts = self.lengths.cumsum(0) - self.lengths
+        return torch.arange(len(self.x), device=self.x.device) - starts.repeat_interleave(self.lengths, output_size=len(self.x))
+
+
+def rows_of(lengths: list[int], row_length: int) -> list[list[int]]:
+    """Which samples share a row: best-fit decreasing, the longest first, each into the fullest row that has room for it (Johnson
+    1973, Near-optimal bin packing algorithms). A pure function of the lengths: there is no packer whose state a resume would need.
+
+    Args:
+        lengths: of the samples, at least 1 each.
+        row_length: N, places in a row.
+
+    Returns:
+        the numbers of the samples in each row.
+
+    Raises:
+        ValueError: a sample is empty, or longer than a row.
+    """
+    if lengths and not 1 <= min(lengths) <= max(lengths) <= row_length:
+        wrong = min(lengths) if min(lengths) < 1 else max(lengths)
+        raise ValueError(f"A sample of {wrong} tokens cannot be packed into a row of row_length={row_length}; cut it before.")
+    rows: list[list[int]] = []
+    room: list[tuple[int, int]] = []  # places left, row: ascending
+    for sample in sorted(range(len(lengths)), key=lambda each: -lengths[each]):
+        length = lengths[sample]
+        place = bisect_left(room, (length, -1))
+        if place < len(room):
+            left, row = room.pop(place)
+        else:
+            left, row = row_length, len(rows)
+            rows.append([])
+        rows[row].append(sample)
+        if left > length:
+            insort(room, (left - length, row))
+    return rows
+
+
+def pack(samples: Ragged, row_length: int) -> View:
+    """Samples -> token ids [B, N] in as few rows as `rows_of` needs, with segment and position; padding has the id 0."""
+    rows = rows_of(samples.lengths.tolist(), row_length)
+    order = torch.tensor([sample for row in rows for sample in row], dtype=torch.int64)
+    firsts = torch.zeros(len(samples.lengths), dtype=torch.int64)
+    lengths = samples.lengths.cpu()
+    ends = lengths[order].cumsum(0)
+    counts = torch.tensor([len(row) for row in rows])
+    row = torch.arange(len(rows)).repeat_interleave(counts)
+    before = torch.cat([ends.new_zeros(1), ends[counts.cumsum(0) - 1]])[:-1] if rows else ends  # tokens in earlier rows
+    firsts[order] = ends - lengths[order] - before[row] + row * row_length
+    sample, position = samples.sample, samples.position
+    place = firsts.to(sample.device)[sample] + position
+    shape = (len(rows), row_length)
+    x, segment, where = (samples.x.new_zeros(shape).flatten() for _ in range(3))
+    x[place], segment[place], where[place] = samples.x, sample + 1, position
+    return View(x.view(shape), segment.view(shape), where.view(shape), len(lengths))

@@ -1,0 +1,43 @@
+"""What a method needs to know of a tokenizer's tokens."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+"""The first tokens of every tokenizer that is trained here, in the order of their ids."""
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """V tokens by id.
+
+    Args:
+        special: [V] bool, tokens that stand for no text, `mask` and `unknown` among them.
+        continues: [V] bool, tokens that go on with the word of the token before.
+        pad, cls, sep, mask: ids of the padding, of the tokens that begin and end a sample, and of the one that hides a token.
+    """
+
+    special: Tensor
+    continues: Tensor
+    pad: int = 0
+    cls: int = 2
+    sep: int = 3
+    mask: int = 4
+
+    def __len__(self) -> int:
+        return len(self.special)
+
+    @classmethod
+    def plain(cls, size: int) -> Vocabulary:
+        """That of a tokenizer which was trained here, its every token a word.
+
+        Raises:
+            ValueError: there is no room for a token besides the special ones.
+        """
+        if size <= len(SPECIAL):
+            raise ValueError(f"A vocabulary of {size} tokens has none besides the special ones {', '.join(SPECIAL)}; give more.")
+        return cls(torch.arange(size) < len(SPECIAL), torch.zeros(size, dtype=torch.bool))
