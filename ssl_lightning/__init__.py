@@ -15,8 +15,10 @@ if TYPE_CHECKING:
     from .datamodule import SSLDataModule as SSLDataModule
     from .ema import EMA as EMA
     from .encoder import Encoder as Encoder
+    from .encoder import TextEncoder as TextEncoder
     from .encoder import TokenEncoder as TokenEncoder
     from .encoders.conv import ConvEncoder as ConvEncoder
+    from .encoders.text import TextTransformer as TextTransformer
     from .encoders.timm import TimmEncoder as TimmEncoder
     from .encoders.vit import ViTEncoder as ViTEncoder
     from .export import load_encoder as load_encoder
@@ -39,6 +41,8 @@ _PUBLIC = {
     "SSLDataModule": "datamodule",
     "SSLMethod": "method",
     "Step": "types",
+    "TextEncoder": "encoder",
+    "TextTransformer": "encoders.text",
     "TimmEncoder": "encoders.timm",
     "TokenEncoder": "encoder",
     "Trainer": "trainer",

@@ -153,6 +153,8 @@ def record_run(method: SSLMethod, checkpoint: dict[str, Any]) -> None:
     """Adds the config, and what was resolved, to a checkpoint that is being written."""
     checkpoint["config"] = run_config(method)
     checkpoint["method"] = class_path(type(method))
+    data: Any = getattr(method.trainer, "datamodule", None)
+    checkpoint["artifacts"] = data.artifacts() if hasattr(data, "artifacts") else {}
     checkpoint["resolved"] = {"precision": str(method.trainer.precision), "steps": method.trainer.estimated_stepping_batches}
 
 

@@ -18,6 +18,7 @@ from .splits import Splits
 from .stream import Draws, Fetch, Share, Stream, as_is, batches_done
 from .types import Batch, Strength, ViewSpec
 from .views import CleanViews, Fetched, Views
+from .vocabulary import Vocabulary
 
 FEW_CORES = 4
 """Cores of a CPU that a training keeps busy by itself: on 2 of them workers took 8 to 16 % of the rate of a ResNet-18 on JPEGs at 224
@@ -57,6 +58,8 @@ class SSLDataModule(Recorded, Splits, LightningDataModule):
     serves_local: ClassVar[bool] = False
     """Whether `transform` makes local crops."""
     class_names: Sequence[str] | None = None
+    vocabulary: Vocabulary | None = None
+    """Of a text's tokens."""
 
     def __init__(
         self,
@@ -122,6 +125,11 @@ class SSLDataModule(Recorded, Splits, LightningDataModule):
     def suited_encoders(cls, init_args: dict[str, Any]) -> dict[str, dict[str, Any]]:
         """The default encoders for data that is built with these arguments, defaults among them."""
         return cls.default_encoders
+
+    def artifacts(self) -> dict[str, str]:
+        """Files that a run's encoder cannot be used without, by name: a tokenizer. They are written into the run folder, and travel
+        inside its checkpoints."""
+        return {}
 
     def probed(self) -> dict[str, SSLDataModule]:
         """The labelled data sets to probe on, by the prefix of their metrics: this one's is ''."""

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
+import torch
 from torch import Tensor, nn
 
+from .masking import positions
 from .record import Recorded
 from .types import Tokens, View
 
@@ -63,3 +65,24 @@ class TokenEncoder(Encoder):
     def restore(self, content: Tensor, view: View) -> Tensor:
         """The inverse of `content`: [B, N, P] -> a tensor of the shape of `view.x`, to look at or to listen to."""
         raise NotImplementedError(f"{type(self).__name__} does not say how content becomes a view again.")
+
+
+class TextEncoder(TokenEncoder):
+    """An encoder of token ids [B, N]. `tokenize` embeds them, `content` gives the ids themselves, [B, N, 1]."""
+
+    @property
+    @abstractmethod
+    def embedding(self) -> nn.Embedding:
+        """The table of the vocabulary's tokens [V, dim], to which a projection back onto the vocabulary may be tied."""
+
+
+def pooled(tokens: Tensor, view: View, first: bool = False) -> Tensor:
+    """Contextual tokens [B, N, D] of a view -> one vector a sample [S, D]: the mean of its tokens, or its first one."""
+    if view.segment is None:
+        return tokens[:, 0] if first else tokens.mean(dim=1)
+    samples = len(tokens) if view.samples is None else view.samples
+    place = torch.where(positions(view) == 0, view.segment, 0) if first else view.segment
+    ones = torch.ones(place.numel(), 1, device=tokens.device)
+    summed = torch.cat([tokens.flatten(0, 1).float(), ones], dim=1)  # the last number counts
+    total = summed.new_zeros(samples + 1, summed.shape[1]).index_add_(0, place.flatten(), summed)[1:]
+    return total[:, :-1] / total[:, -1:].clamp(min=1)

@@ -13,17 +13,18 @@ from torch import Tensor
 from .augment.random import mix
 from .checkpoint import check_resume, record_run
 from .datamodule import SSLDataModule
-from .distributed import row_counts, world_size
+from .distributed import reduce_mean, row_counts, world_size
 from .ema import EMA
-from .encoder import Encoder
+from .encoder import Encoder, TextEncoder
 from .optim import OptimizerSpec
 from .probes.features import embed, evaluating
 from .queue import FeatureQueue
 from .record import Recorded
 from .stream import batches_done
 from .types import Batch, Step, View, ViewSpec
+from .vocabulary import Vocabulary
 
-STEP_KEYS = frozenset(("loss", "embeddings", "logs", "state"))
+STEP_KEYS = frozenset(("loss", "embeddings", "logs", "state", "weight"))
 
 
 class SSLMethod(Recorded, LightningModule):
@@ -70,6 +71,7 @@ class SSLMethod(Recorded, LightningModule):
             )
         self.optimizer_spec = self.optimizer_specs[name].with_changes(lr=lr, weight_decay=weight_decay, warmup_epochs=warmup_epochs)
         self._states: list[Any] = []
+        self._weights: list[Tensor] = []
         self._planned_steps: int | None = None
 
     # What an author writes.
@@ -92,9 +94,17 @@ class SSLMethod(Recorded, LightningModule):
                 or as many as are accumulated.
         """
 
+    def read_vocabulary(self, vocabulary: Vocabulary) -> None:
+        """Called before a run on text; a method that handles tokens itself takes over which are special."""
+
     def pictures(self, batch: Batch) -> dict[str, Tensor]:
         """What the network makes of a batch, to look at when a run ends: by caption, tensors like a view's `x` (MAE's
         reconstructions). Most methods have nothing to show."""
+        return {}
+
+    def scores(self, batch: Batch) -> dict[str, Tensor]:
+        """How good the method is at its own task, as scalars that runs with other settings can be compared by; called in eval mode
+        with held-out samples, and logged as `held_out/<name>`. Most methods have none."""
         return {}
 
     @property
@@ -131,6 +141,8 @@ class SSLMethod(Recorded, LightningModule):
         """Refuses, before anything is written, what would fail at the first step or change the loss in silence."""
         data = getattr(self.trainer, "datamodule", None)
         if isinstance(data, SSLDataModule):
+            if data.vocabulary is not None:
+                self.meet(data.vocabulary)
             index = torch.arange(2)
             embed(self.backbone, data, data.training_split, index, self.device)  # the encoder takes what the data gives
             if stage == "fit" and self.views.local:
@@ -145,6 +157,16 @@ class SSLMethod(Recorded, LightningModule):
                 f"accumulate_grad_batches={self.trainer.accumulate_grad_batches} changes the loss of {type(self).__name__}: "
                 f"{self.couples_samples}. Use a larger batch_size, or more processes: they share their negatives."
             )
+
+    def meet(self, vocabulary: Vocabulary) -> None:
+        """Refuses an encoder that does not know the data's tokens, and tells a method which has to know them."""
+        known = self.encoder.embedding.num_embeddings if isinstance(self.encoder, TextEncoder) else None
+        if known is not None and known < len(vocabulary):
+            raise ValueError(
+                f"{type(self.encoder).__name__} knows {known:,} tokens, the data's tokenizer has {len(vocabulary):,}: set "
+                f"--model.encoder.vocab_size {len(vocabulary)}, or give the tokenizer that belongs to the encoder, --data.tokenizer."
+            )
+        self.read_vocabulary(vocabulary)
 
     def on_fit_start(self) -> None:
         self._teachers = self.teachers
@@ -174,13 +196,27 @@ class SSLMethod(Recorded, LightningModule):
         if not out.keys() <= STEP_KEYS or "loss" not in out:
             raise ValueError(
                 f"{type(self).__name__}.step returned the keys {sorted(out)}; it must return 'loss', and may return "
-                "'embeddings', 'logs' (a dict of scalars) and 'state' (for after_update)."
+                "'embeddings', 'logs' (a dict of scalars), 'state' (for after_update) and 'weight'."
             )
         self._states.append(out.get("state"))
-        return {"loss": out["loss"], "embeddings": out.get("embeddings"), "logs": out.get("logs", {})}
+        weight = out["weight"].detach().float() if "weight" in out and self._weighs else None
+        if weight is not None:
+            self._weights.append(weight)
+            out["loss"] = out["loss"] * weight
+        return {"loss": out["loss"], "embeddings": out.get("embeddings"), "logs": out.get("logs", {}), "weight": weight}
 
-    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
-        super().optimizer_step(*args, **kwargs)
+    @property
+    def _weighs(self) -> bool:
+        """Whether an optimizer step sums over several batches, so that their weights matter."""
+        return self.trainer.world_size > 1 or self.trainer.accumulate_grad_batches > 1
+
+    def optimizer_step(self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Any = None) -> None:
+        def closure() -> Any:
+            result = optimizer_closure()
+            self._divide_gradients()
+            return result
+
+        super().optimizer_step(epoch, batch_idx, optimizer, closure)
         if not self._states:
             return
         if self._teachers:
@@ -190,6 +226,16 @@ class SSLMethod(Recorded, LightningModule):
         with torch.no_grad():
             self.after_update(self._states)
         self._states = []
+
+    def _divide_gradients(self) -> None:
+        """Turns the sum of the batches' gradients times their weights, which the backward passes and their mean over processes have
+        made, into the gradient of one large batch."""
+        if not self._weights:
+            return
+        mean = reduce_mean(torch.stack(self._weights).sum()) / self.trainer.accumulate_grad_batches
+        gradients = [parameter.grad for parameter in self.parameters() if parameter.grad is not None]
+        torch._foreach_div_(gradients, mean.clamp(min=1e-12))
+        self._weights = []
 
     def configure_optimizers(self) -> Any:
         self.trainer.fit_loop.setup_data()  # `max_steps` alone would leave the length of an epoch unknown

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from .masking import positions, segments
 from .types import View
 
 
@@ -79,3 +80,30 @@ def pack(samples: Ragged, row_length: int) -> View:
     x, segment, where = (samples.x.new_zeros(shape).flatten() for _ in range(3))
     x[place], segment[place], where[place] = samples.x, sample + 1, position
     return View(x.view(shape), segment.view(shape), where.view(shape), len(lengths))
+
+
+def unpacked(view: View) -> Tensor:
+    """Token ids of a packed view [B, N] -> a row for each sample, [S, longest], padded with 0."""
+    if view.segment is None:
+        return view.x
+    assert view.position is not None and view.samples is not None
+    real = view.segment > 0
+    rows = view.x.new_zeros(view.samples, int(view.position.max()) + 1)
+    rows[view.segment[real] - 1, view.position[real]] = view.x[real]
+    return rows
+
+
+def swap_halves(view: View, swapped: Tensor) -> View:
+    """The view with the two halves of some samples swapped, between their first and last tokens, which stay.
+
+    Args:
+        view: token ids [B, N].
+        swapped: [S] bool.
+    """
+    segment, position = segments(view), positions(view)
+    count = torch.zeros(len(swapped) + 1, dtype=torch.int64, device=view.x.device)
+    inner = count.index_add_(0, segment.flatten(), torch.ones_like(segment).flatten())[segment] - 2  # tokens between first and last
+    moves = torch.cat([swapped.new_zeros(1), swapped])[segment] & (position > 0) & (position <= inner)
+    source = torch.where(moves, 1 + (position - 1 + (inner + 1) // 2) % inner.clamp(min=1), position)  # the second half first
+    places = torch.arange(view.x.shape[1], device=view.x.device) - position + source
+    return view._replace(x=view.x.gather(1, places))

@@ -13,6 +13,7 @@ import yaml
 from pytorch_lightning import Callback
 
 from .checkpoint import find_newest, run_config
+from .datamodule import SSLDataModule
 from .distributed import world_size
 from .loggers import open_loggers, show
 from .metrics import Metrics
@@ -102,6 +103,8 @@ class RunFolder(Callback):
             for leftover in (self.path / "checkpoints").glob(".*.tmp"):  # of a process killed while it wrote
                 leftover.unlink(missing_ok=True)
             (self.path / "config.yaml").write_text(run_config(pl_module))
+            for name, text in (trainer.datamodule.artifacts() if isinstance(trainer.datamodule, SSLDataModule) else {}).items():
+                (self.path / name).write_text(text, encoding="utf-8")
         for callback in trainer.callbacks:
             if isinstance(callback, Metrics):
                 callback.open(self.path if trainer.is_global_zero else None)

@@ -78,11 +78,14 @@ class Step(_Step, total=False):
     `embeddings` [S, D]: what the loss compares, for the collapse monitor; detached by the core.
     `logs`: further scalars, logged as `train/<name>`.
     `state`: what `after_update` is to be given of this batch, detached: features for a queue, sums for a centre.
+    `weight`: a scalar that says how much goes into the loss, where that differs from batch to batch: the number of tokens that it
+    is a mean of, say. Batches that are accumulated, and processes, then count by it, as if they were one.
     """
 
     embeddings: Tensor
     logs: Mapping[str, Any]
     state: Any
+    weight: Tensor
 
 
 @dataclass(frozen=True)

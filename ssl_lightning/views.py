@@ -16,6 +16,11 @@ Fetched = dict[str, Any]
 """`raw` samples, or `cuts`, what each view takes of them; `index` [S], `pass` [S], and `label` [S] where there are labels."""
 
 
+def as_view(made: Tensor | View) -> View:
+    """What a transform made: a view, or the tensor of one."""
+    return made if isinstance(made, View) else View(made)
+
+
 class Views:
     """Makes the views of training batches, one for each transform; small enough to travel to workers.
 
@@ -44,7 +49,7 @@ class Views:
         for transform in self.transforms:
             transform.to(index.device)  # their constants; moves nothing after the first batch
         key = sample_keys(self.seed, fetched["pass"], index)
-        views = [View(transform(cuts[number], fold(key, number))) for number, transform in enumerate(self.transforms)]
+        views = [as_view(transform(cuts[number], fold(key, number))) for number, transform in enumerate(self.transforms)]
         batch: Batch = {"views": views, "index": index, "key": key}
         if "label" in fetched:
             batch["label"] = fetched["label"]
@@ -68,5 +73,5 @@ class CleanViews:
     def batch(self, fetched: Fetched) -> dict[str, Any]:
         """What `prepare` returned -> a batch of the clean view, where the fetched samples are."""
         key: Tensor = torch.zeros_like(fetched["index"])
-        clean = View(self.transform.to(key.device)(fetched["raw"], key))
+        clean = as_view(self.transform.to(key.device)(fetched["raw"], key))
         return {**{name: value for name, value in fetched.items() if name not in ("raw", "clean")}, "views": [clean], "key": key}

@@ -42,10 +42,11 @@ def sample_keys(seed: int, pass_: Tensor | int, index: Tensor) -> Tensor:
     return _scramble((index ^ _signed(mix(seed, pass_))) + _signed(_GAMMA))
 
 
-def fold(key: Tensor, *values: int) -> Tensor:
-    """A new key [S] from a key [S] and integers, such as the numbers of a view and of an operation."""
+def fold(key: Tensor, *values: int | Tensor) -> Tensor:
+    """A new key [S] from a key [S] and integers, such as the numbers of a view and of an operation; an int64 tensor gives each
+    key an integer of its own."""
     for value in values:
-        key = _scramble((key ^ _signed(value)) + _signed(_GAMMA))
+        key = _scramble((key ^ (value if isinstance(value, Tensor) else _signed(value))) + _signed(_GAMMA))
     return key
 
 

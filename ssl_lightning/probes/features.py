@@ -7,13 +7,14 @@ from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
+from lightning_fabric.utilities import move_data_to_device
 from torch import Tensor, nn
 
 from ..augment.random import permutation
 from ..datamodule import SSLDataModule
 from ..distributed import gather, rank, world_size
 from ..sources import Source
-from ..types import View
+from ..views import as_view
 
 BATCH = 256
 
@@ -57,10 +58,9 @@ def embed(
     with evaluating(network):
         for part in (mine if len(mine) else index[:1]).split(BATCH):  # a process without samples still needs a row's shape
             raw = data.fetch_clean(source, part)
-            raw = raw.to(device) if isinstance(raw, Tensor) else raw
-            x = transform(raw, torch.zeros(len(part), dtype=torch.int64, device=device))
+            view = as_view(transform(move_data_to_device(raw, device), torch.zeros(len(part), dtype=torch.int64, device=device)))
             with context() if context is not None else nullcontext():
-                features.append(network(View(x)).float())
+                features.append(network(view).float())
     gathered = gather(torch.cat(features)[: len(mine)])
     features_in_order = torch.empty_like(gathered)
     features_in_order[torch.cat(places).to(gathered.device)] = gathered

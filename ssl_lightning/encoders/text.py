@@ -1,0 +1,110 @@
+"""A transformer over token ids."""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+from torch import Tensor, nn
+
+from ssl_lightning.encoder import TextEncoder, pooled
+from ssl_lightning.masking import positions
+from ssl_lightning.transformer import Activation, NormPlace, Transformer
+from ssl_lightning.types import Tokens, View
+
+Size = Literal["tiny", "mini", "small", "medium", "base"]
+SIZES: dict[str, tuple[int, int, int]] = {
+    "tiny": (128, 2, 2),
+    "mini": (256, 4, 4),
+    "small": (512, 4, 8),
+    "medium": (512, 8, 8),
+    "base": (768, 12, 12),
+}
+"""Width, blocks and heads (Turc et al. 2019, arXiv 1908.08962, Table 1)."""
+
+
+class TextTransformer(TextEncoder):
+    """BERT's encoder (Devlin et al. 2018, arXiv 1810.04805), by default with pre-norm blocks.
+
+    Samples that share a row do not see each other: their attention and their positions are apart.
+
+    Args:
+        vocab_size: V, token ids that there may be.
+        size: "tiny" to "base": width, blocks and heads that are not given.
+        dim, depth, heads: width of a token, number of blocks, and heads of their attention.
+        max_length: places in a row that there may be.
+        position: "learned", a vector for each place, added to the token's; or "rotary", in the attention (arXiv 2104.09864).
+        norm: "pre" or "post", as `Transformer`; BERT is "post".
+        activation: "gelu" or "geglu".
+        dropout: of the embedded tokens, of attention weights, and of what attention and MLP add.
+        causal: whether a token sees those before it alone.
+        pooling: what stands for a sample: "mean" of its tokens, or "first", that of [CLS].
+
+    Raises:
+        ValueError: an argument is out of range; in `tokenize`, the rows are longer than `max_length`.
+    """
+
+    content_dim = 1
+
+    def __init__(
+        self, *, vocab_size: int = 8192, size: Size = "mini", dim: int | None = None, depth: int | None = None, heads: int | None = None,
+        max_length: int = 512, position: Literal["learned", "rotary"] = "learned", norm: NormPlace = "pre", activation: Activation = "gelu",
+        dropout: float = 0.1, causal: bool = False, pooling: Literal["mean", "first"] = "mean",
+    ) -> None:  # fmt: skip
+        super().__init__()
+        if size not in get_args(Size):
+            raise ValueError(f"TextTransformer(size={size!r}) is unknown; choose from {', '.join(SIZES)}.")
+        if position not in ("learned", "rotary") or pooling not in ("mean", "first"):
+            raise ValueError(f"TextTransformer(position={position!r}, pooling={pooling!r}): choose learned or rotary, and mean or first.")
+        if vocab_size < 1 or max_length < 1:
+            raise ValueError(f"TextTransformer(vocab_size={vocab_size}, max_length={max_length}): both must be at least 1.")
+        of_size = SIZES[size]
+        self.dim = of_size[0] if dim is None else dim
+        self.pooling, self.max_length = pooling, max_length
+        self.trunk = Transformer(
+            self.dim, of_size[1] if depth is None else depth, of_size[2] if heads is None else heads, norm=norm, activation=activation,
+            dropout=dropout, rotary=position == "rotary", causal=causal,
+        )  # fmt: skip
+        self.words = nn.Embedding(vocab_size, self.dim)
+        self.places = nn.Embedding(max_length, self.dim) if position == "learned" else None
+        self.norm, self.dropout = nn.LayerNorm(self.dim, eps=1e-6), nn.Dropout(dropout)
+        for module in self.modules():
+            if isinstance(module, nn.Embedding):  # BERT's code: 0.02 for all weights
+                nn.init.normal_(module.weight, std=0.02)
+
+    @property
+    def embedding(self) -> nn.Embedding:
+        return self.words
+
+    def forward(self, view: View) -> Tensor:
+        """Token ids [B, N] -> features [S, dim]."""
+        return pooled(self.mix(self.tokenize(view)), view, self.pooling == "first")
+
+    def tokenize(self, view: View) -> Tokens:
+        """Token ids [B, N] -> embedded tokens [B, N, dim]."""
+        if view.x.ndim != 2 or view.x.is_floating_point():
+            raise ValueError(f"TextTransformer takes token ids [B, N], got {view.x.dtype} of shape {tuple(view.x.shape)}.")
+        if view.x.shape[1] > self.max_length:
+            raise ValueError(
+                f"TextTransformer(max_length={self.max_length}) got rows of {view.x.shape[1]} places; set --model.encoder.max_length or a "
+                f"shorter --data.row_length."
+            )
+        x = self.words(view.x)
+        if self.places is not None:
+            x = x + self.places(positions(view))
+        return Tokens(self.dropout(self.norm(x)), *view[1:])
+
+    def mix(self, tokens: Tokens) -> Tensor:
+        """Embedded tokens [B, N, dim] -> contextual tokens [B, N, dim]."""
+        mixed: Tensor = self.trunk(*tokens[:3])
+        return mixed
+
+    def content(self, view: View) -> Tensor:
+        """The token ids [B, N, 1]."""
+        return view.x[:, :, None]
+
+    def layer_groups(self) -> list[list[nn.Parameter]]:
+        """Embeddings, the blocks one by one, the last norm."""
+        embeddings = [self.words, self.norm, *([self.places] if self.places is not None else [])]
+        groups = [[parameter for module in embeddings for parameter in module.parameters()]]
+        groups += [list(block.parameters()) for block in self.trunk.blocks]
+        return [*groups, last] if (last := list(self.trunk.norm.parameters())) else groups
