@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, ClassVar
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 
 from ssl_lightning import Batch, OptimizerSpec, SSLMethod, Step, TextEncoder, View, ViewSpec
 from ssl_lightning.augment.random import fold, uniform
+from ssl_lightning.distributed import reduce_sum
 from ssl_lightning.encoder import pooled
 from ssl_lightning.losses import vocabulary_nll
 from ssl_lightning.masking import masked_tokens, place_keys, segments, take
@@ -109,10 +111,12 @@ class BERT(SSLMethod):
         seen = torch.where(fate < 0.8, self.mask, torch.where(fate < 0.9, other, true))
         return view._replace(x=view.x.scatter(1, places, torch.where(chosen, seen, true)))
 
-    def scores(self, batch: Batch) -> dict[str, Tensor]:
+    def scores(self, batches: Iterable[Batch]) -> dict[str, Tensor]:
         """Loss, accuracy and perplexity at a ratio of 0.15, whatever is trained with, so that runs can be compared."""
-        (view,) = batch["views"]
-        nll, correct, count, _ = self.predict(view, batch["key"], STANDARD_RATIO)
+        sums = torch.zeros(3, device=self.bias.device)
+        for batch in batches:
+            sums += torch.stack(self.predict(batch["views"][0], batch["key"], STANDARD_RATIO)[:3])
+        nll, correct, count = reduce_sum(sums)
         return {"mlm": nll / count, "accuracy": correct / count, "perplexity": (nll / count).exp()}
 
     def pictures(self, batch: Batch) -> dict[str, Tensor]:

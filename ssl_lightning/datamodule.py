@@ -58,8 +58,6 @@ class SSLDataModule(Recorded, Splits, LightningDataModule):
     serves_local: ClassVar[bool] = False
     """Whether `transform` makes local crops."""
     class_names: Sequence[str] | None = None
-    vocabulary: Vocabulary | None = None
-    """Of a text's tokens."""
 
     def __init__(
         self,
@@ -125,6 +123,11 @@ class SSLDataModule(Recorded, Splits, LightningDataModule):
     def suited_encoders(cls, init_args: dict[str, Any]) -> dict[str, dict[str, Any]]:
         """The default encoders for data that is built with these arguments, defaults among them."""
         return cls.default_encoders
+
+    @property
+    def vocabulary(self) -> Vocabulary | None:
+        """The tokens of a text; None for other data."""
+        return None
 
     def artifacts(self) -> dict[str, str]:
         """Files that a run's encoder cannot be used without, by name: a tokenizer. They are written into the run folder, and travel

@@ -9,14 +9,20 @@ import importlib
 import inspect
 from typing import Any
 
-from .encoder import TokenEncoder
+from .encoder import Encoder, TextEncoder, TokenEncoder
 from .layers import Request
 from .names import Names, UsageError
 from .record import config_of, offline
 
 LENGTH = {"trainer.max_epochs": (None,), "trainer.max_steps": (None, -1), "trainer.max_time": (None,)}
 """What says how long a run is, and the values that say nothing."""
-OF_THE_DATA = ("channels", "image_size")
+KINDS: dict[str, type[Any]] = {"Encoder": Encoder, "TokenEncoder": TokenEncoder, "TextEncoder": TextEncoder}
+"""Of encoders, as a method's annotation names them."""
+REMEDIES = {
+    "TokenEncoder": "vit, with the name of a vision transformer of timm: --model.encoder vit_tiny_patch16_224",
+    "TextEncoder": "text: --model.encoder text",
+}
+OF_THE_DATA = ("channels", "image_size", "vocab_size", "max_length")
 """What an encoder that the user names still takes from the data's default one, or else from the data's own arguments."""
 
 
@@ -106,11 +112,8 @@ def _encoder(method: type, data: Any, request: Request, names: Names) -> dict[st
         dataset = names.registries["datamodules"].name_of(chosen["data"])
         raise UsageError(f"{model} needs a {kind}, and {dataset} has no default one; name one with --model.encoder.")
     encoder = _load(path, "encoders", names)
-    if kind == "TokenEncoder" and isinstance(encoder, type) and not issubclass(encoder, TokenEncoder):
-        raise UsageError(
-            f"{model} needs a TokenEncoder, and {encoder.__name__} is none; take vit, with the name of a vision transformer of timm: "
-            "--model.encoder vit_tiny_patch16_224."
-        )
+    if isinstance(encoder, type) and kind != "Encoder" and not issubclass(encoder, KINDS[kind]):
+        raise UsageError(f"{model} needs a {kind}, and {encoder.__name__} is none; take {REMEDIES[kind]}.")
     if path is None or default is None:
         return default
     of_the_data = {key: value for key, value in (data_args | default["init_args"]).items() if key in OF_THE_DATA}
@@ -125,10 +128,15 @@ def _encoder(method: type, data: Any, request: Request, names: Names) -> dict[st
 
 
 def kind_of_encoder(request: Request, names: Names) -> str:
-    """The kind that the chosen method asks for by the annotation of its argument: `Encoder` or `TokenEncoder`."""
+    """The kind that the chosen method asks for by the annotation of its argument: a name of `KINDS`."""
     method = _load(request.chosen.get("model"), "methods", names)
-    parameter = parameters(method).get("encoder") if isinstance(method, type) else None
-    return "TokenEncoder" if parameter is not None and "TokenEncoder" in str(parameter.annotation) else "Encoder"
+    return needed_encoder(method) if isinstance(method, type) else "Encoder"
+
+
+def needed_encoder(method: type) -> str:
+    """The kind of encoder that a method class asks for: a name of `KINDS`."""
+    parameter = parameters(method).get("encoder")
+    return next((kind for kind in ("TextEncoder", "TokenEncoder") if parameter and kind in str(parameter.annotation)), "Encoder")
 
 
 def _given(key: str, chosen: dict[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, ClassVar
 
 import torch
@@ -102,9 +103,10 @@ class SSLMethod(Recorded, LightningModule):
         reconstructions). Most methods have nothing to show."""
         return {}
 
-    def scores(self, batch: Batch) -> dict[str, Tensor]:
-        """How good the method is at its own task, as scalars that runs with other settings can be compared by; called in eval mode
-        with held-out samples, and logged as `held_out/<name>`. Most methods have none."""
+    def scores(self, batches: Iterable[Batch]) -> dict[str, Tensor]:
+        """How good the method is at its own task, as scalars by which runs with other settings can be compared. Called in eval mode with
+        the batches of samples that are withheld from training, of which each process has a share; logged as `held_out/<name>`.
+        Most methods have none."""
         return {}
 
     @property
@@ -131,6 +133,11 @@ class SSLMethod(Recorded, LightningModule):
             return 0.0
         steps_an_epoch = self._trainer.num_training_batches / self._trainer.accumulate_grad_batches
         return float(self._trainer.global_step / steps_an_epoch) if steps_an_epoch else 0.0
+
+    @property
+    def has_scores(self) -> bool:
+        """Whether the method defines `scores`."""
+        return type(self).scores is not SSLMethod.scores
 
     @property
     def teachers(self) -> list[EMA]:

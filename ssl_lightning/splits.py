@@ -45,6 +45,13 @@ class Splits:
         return self._sources[split]
 
     @property
+    def held_out(self) -> Source | None:
+        """Samples that no training sees and no closing table reads: the validation split, where the data has one of its own."""
+        if "held_out" not in self._sources:
+            self._sources["held_out"] = self.source("val")
+        return self._sources["held_out"]
+
+    @property
     def labelled_split(self) -> Source | None:
         """The training samples whose labels a run may use: all, or `labels_per_class` of each class; None without labels."""
         if "labelled" not in self._sources:

@@ -24,6 +24,7 @@ from .evaluation import Evaluation
 from .loggers import InRunFolder, as_loggers
 from .metrics import Metrics
 from .probes.collapse import CollapseMonitor
+from .probes.held_out import HeldOut
 from .probes.knn import KNNProbe
 from .probes.linear import LinearProbe
 from .progress import Meter, Progress
@@ -42,6 +43,7 @@ Precision = Literal[
 STANDING: dict[str, type[Callback]] = {
     "linear_probe": LinearProbe,
     "knn_probe": KNNProbe,
+    "held_out": HeldOut,
     "collapse": CollapseMonitor,
     "meter": Meter,
     "report": Report,

@@ -77,7 +77,7 @@ class Block(nn.Module):
 
     def __init__(self, dim: int, heads: int, mlp_ratio: float, norm: NormPlace, activation: Activation, dropout: float) -> None:
         super().__init__()
-        self.heads, self.pre, self.rate = heads, norm == "pre", dropout
+        self.heads, self.pre = heads, norm == "pre"
         self.norm1, self.norm2 = nn.LayerNorm(dim, eps=1e-6), nn.LayerNorm(dim, eps=1e-6)
         self.qkv, self.projection = nn.Linear(dim, 3 * dim), nn.Linear(dim, dim)
         hidden = int(dim * mlp_ratio * (2 / 3 if activation == "geglu" else 1))
@@ -96,7 +96,9 @@ class Block(nn.Module):
         q, k, v = self.qkv(x).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # [B, heads, N, D / heads] each
         if turn is not None:
             q, k = _turned(q, turn), _turned(k, turn)
-        mixed: Tensor = self.projection(attention(q, k, v, mask, self.rate if self.training else 0.0).transpose(1, 2).flatten(2))
+        mixed: Tensor = self.projection(
+            attention(q, k, v, mask, self.dropout.p if self.dropout.training else 0.0).transpose(1, 2).flatten(2)
+        )
         return mixed
 
 

@@ -17,6 +17,7 @@ import socket
 import sys
 import traceback
 from contextlib import suppress
+from functools import partial
 from typing import Any, NoReturn
 
 import pytest  # noqa: F401  by the scripts
@@ -41,8 +42,8 @@ from ssl_lightning.progress import Meter
 from ssl_lightning.registry import Registry
 from ssl_lightning.report import Report
 from ssl_lightning.run import find_resume, run_name
-from ssl_lightning.testing import TinyEncoder, TinyImages, TinyTokenEncoder
-from ssl_lightning.testing.methods import needed_encoder
+from ssl_lightning.testing import TinyEncoder, TinyImages
+from ssl_lightning.testing.methods import tiny_data, tiny_encoder
 
 DEFAULTS: dict[str, Any] = {  # besides root, out and log; `kill` is a place and a step, or the number of a call
     "method": "simclr", "init_args": {}, "data": "tiny", "seed": 0, "samples": 64, "workers": 0, "augment_on": "auto",
@@ -163,9 +164,8 @@ def train(spec: dict[str, Any]) -> None:
     torch.set_num_threads(1)
     torch.manual_seed(0)
     cls: Any = Noisy if spec["method"] == "noisy" else Registry("ssl_lightning.methods")[spec["method"]]
-    encoder = TinyTokenEncoder() if needed_encoder(cls) == "TokenEncoder" else TinyEncoder()
-    method = cls(encoder, **{"warmup_epochs": 1, **spec["init_args"]})
-    data = {"tiny": TinyImages, "others": OtherImages}[spec["data"]](
+    method = cls(tiny_encoder(cls), **{"warmup_epochs": 1, **spec["init_args"]})
+    data = {"tiny": partial(tiny_data, cls), "others": OtherImages}[spec["data"]](
         samples=spec["samples"], seed=spec["seed"], workers=spec["workers"], augment_on=spec["augment_on"]
     )
     callbacks: list[pl.Callback] = [

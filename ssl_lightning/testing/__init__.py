@@ -10,7 +10,7 @@ run them one by one.
 
 from .datamodules import DATAMODULE_CHECKS, DataKit, check_datamodule
 from .methods import METHOD_CHECKS, MethodKit, check_method
-from .tiny import TinyEncoder, TinyImages, TinyTokenEncoder
+from .tiny import TinyEncoder, TinyImages, TinyText, TinyTokenEncoder
 
 __all__ = [
     "DATAMODULE_CHECKS",
@@ -19,6 +19,7 @@ __all__ = [
     "MethodKit",
     "TinyEncoder",
     "TinyImages",
+    "TinyText",
     "TinyTokenEncoder",
     "check_datamodule",
     "check_method",

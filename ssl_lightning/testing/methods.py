@@ -16,23 +16,32 @@ from pytorch_lightning.callbacks import Checkpoint
 from torch import Tensor, nn
 
 from ..checkpoint import AtomicIO, load
-from ..encoder import Encoder, TokenEncoder
+from ..datamodule import SSLDataModule
+from ..defaults import KINDS, needed_encoder
+from ..encoder import Encoder
+from ..encoders.text import TextTransformer
 from ..method import STEP_KEYS, SSLMethod
 from ..record import config_of, rebuild
 from ..supervised import Supervised
 from ..types import Batch, ViewSpec
 from .runner import class_of, numpy_state, run_checks
-from .tiny import TinyEncoder, TinyImages, TinyTokenEncoder
+from .tiny import ROW_LENGTH, VOCAB_SIZE, TinyEncoder, TinyImages, TinyText, TinyTokenEncoder
 
 CLASSES = 4
-"""Of `TinyImages`."""
-KINDS = {"Encoder": Encoder, "TokenEncoder": TokenEncoder}
+"""Of `TinyImages` and `TinyText`."""
 
 
-def needed_encoder(method: type[SSLMethod]) -> str:
-    """The kind of encoder that a method class asks for: `Encoder` or `TokenEncoder`."""
-    annotation = inspect.signature(method).parameters["encoder"].annotation
-    return "TokenEncoder" if "TokenEncoder" in str(annotation) else "Encoder"
+def tiny_encoder(method: type[SSLMethod]) -> Encoder:
+    """A small encoder of the kind that a method class asks for."""
+    kind = needed_encoder(method)
+    if kind == "TextEncoder":
+        return TextTransformer(vocab_size=VOCAB_SIZE, dim=8, depth=1, heads=2, max_length=ROW_LENGTH)
+    return TinyTokenEncoder() if kind == "TokenEncoder" else TinyEncoder()
+
+
+def tiny_data(method: type[SSLMethod], **init_args: Any) -> SSLDataModule:
+    """Data that suits `tiny_encoder`."""
+    return TinyText(**init_args) if needed_encoder(method) == "TextEncoder" else TinyImages(**init_args)
 
 
 def _without_dropout(method: SSLMethod) -> SSLMethod:
@@ -53,19 +62,18 @@ class MethodKit:
     def method(self, dropout: bool = False) -> SSLMethod:
         """A method in training mode; without dropout, the one thing that may draw from torch's default generator."""
         torch.manual_seed(0)
-        encoder = TinyTokenEncoder() if needed_encoder(self.cls) == "TokenEncoder" else TinyEncoder()
-        method = self.cls(encoder, **self.init_args).train()
+        method = self.cls(tiny_encoder(self.cls), **self.init_args).train()
         if isinstance(method, Supervised):
             nn.init.normal_(method.size_head(CLASSES).weight)  # one that has learned something: a new one gives the same loss for all
         return method if dropout else _without_dropout(method)
 
-    def batch(self, samples: int = 16) -> Batch:
-        data = TinyImages(samples=max(samples, 32))
+    def batch(self, samples: int = 16, order: Tensor | None = None) -> Batch:
+        data = tiny_data(self.cls, samples=max(samples, 32))
         data.batch_size = samples
         data.serve(self.method())
         source = data.split("train")
         assert source is not None and source.labels is not None
-        index = torch.arange(samples)
+        index = torch.arange(samples) if order is None else order
         return data.make_batch({"raw": source.fetch(index), "index": index, "pass": torch.zeros_like(index), "label": source.labels[index]})
 
     def loss(self, batch: Batch, method: SSLMethod | None = None, seed: int = 1) -> Tensor:
@@ -85,11 +93,11 @@ def arguments_have_defaults(kit: MethodKit) -> None:
 
 
 def says_what_encoder_it_needs(kit: MethodKit) -> None:
-    """The first argument is `encoder`, annotated as `Encoder` or `TokenEncoder`: the command line chooses a default by it."""
+    """The first argument is `encoder`, annotated as `Encoder`, `TokenEncoder` or `TextEncoder`: the command line chooses a default by it."""
     first = next(iter(inspect.signature(kit.cls).parameters.values()), None)
     assert first is not None and first.name == "encoder", f"the first argument of {kit.cls.__name__}.__init__ must be encoder."
     stated = getattr(first.annotation, "__name__", str(first.annotation)).rpartition(".")[2]
-    assert stated in KINDS, f"{kit.cls.__name__}.__init__ must annotate encoder as Encoder or TokenEncoder."
+    assert stated in KINDS, f"{kit.cls.__name__}.__init__ must annotate encoder as {', '.join(KINDS)}."
 
 
 def asks_for_views(kit: MethodKit) -> None:
@@ -153,15 +161,8 @@ def loss_is_reproducible(kit: MethodKit) -> None:
 
 def order_of_samples_does_not_matter(kit: MethodKit) -> None:
     """The samples in another order give the same loss."""
-    batch = kit.batch()
-    order = torch.randperm(16, generator=torch.Generator().manual_seed(0))
-    shuffled: Batch = {
-        "views": [view.each(lambda part: part[order]) for view in batch["views"]],
-        "index": batch["index"][order],
-        "key": batch["key"][order],
-        "label": batch["label"][order],
-    }
-    torch.testing.assert_close(kit.loss(shuffled), kit.loss(batch), rtol=1e-4, atol=1e-5)
+    shuffled = kit.batch(order=torch.randperm(16, generator=torch.Generator().manual_seed(0)))
+    torch.testing.assert_close(kit.loss(shuffled), kit.loss(kit.batch()), rtol=1e-4, atol=1e-5)
 
 
 def bf16_is_close(kit: MethodKit) -> None:
@@ -213,7 +214,7 @@ def _train(method: SSLMethod, folder: str, callbacks: list[pl.Callback], ckpt_pa
         enable_progress_bar=False, enable_model_summary=False, default_root_dir=folder, callbacks=callbacks,
     )  # fmt: skip
     trainer.strategy.checkpoint_io = AtomicIO()
-    trainer.fit(method, datamodule=TinyImages(), ckpt_path=ckpt_path)
+    trainer.fit(method, datamodule=tiny_data(type(method)), ckpt_path=ckpt_path)
 
 
 METHOD_CHECKS: tuple[Callable[[MethodKit], None], ...] = (
@@ -234,7 +235,7 @@ METHOD_CHECKS: tuple[Callable[[MethodKit], None], ...] = (
 
 
 def check_method(name_or_class: str | type[SSLMethod], **init_args: Any) -> None:
-    """Runs every check of `METHOD_CHECKS` on a method, on tiny images.
+    """Runs every check of `METHOD_CHECKS` on a method, on tiny images, or tiny texts where it asks for a `TextEncoder`.
 
     Args:
         name_or_class: an entry-point name, or the class.

@@ -8,10 +8,16 @@ import torch
 from torch import Tensor, nn
 
 from ..augment.image import ImagePolicy
+from ..augment.text import TextAugmentation
 from ..datamodule import Split, SSLDataModule
 from ..encoder import Encoder, TokenEncoder
+from ..packing import Ragged
 from ..sources import InMemory, Source
 from ..types import Strength, Tokens, View, ViewSpec
+from ..vocabulary import SPECIAL, Vocabulary
+
+VOCAB_SIZE, ROW_LENGTH = 40, 16
+"""Of `TinyText`."""
 
 
 class TinyEncoder(Encoder):
@@ -91,3 +97,58 @@ class TinyImages(SSLDataModule):
 
     def local_size(self, spec: ViewSpec) -> int | None:
         return spec.local_size or 8
+
+
+class TinyText(SSLDataModule):
+    """Random token ids, 3 to 12 a sample, in 4 classes that have their own: for tests.
+
+    Args:
+        samples: how many there are.
+    """
+
+    default_encoders: ClassVar[dict[str, dict[str, Any]]] = {
+        kind: {"class_path": "text", "init_args": {"vocab_size": VOCAB_SIZE, "size": "tiny", "max_length": ROW_LENGTH}}
+        for kind in ("Encoder", "TextEncoder")
+    }
+    default_epochs = 2
+
+    def __init__(self, *, samples: int = 64, batch_size: int = 16, **kwargs: Any) -> None:
+        super().__init__(batch_size=batch_size, **kwargs)
+        self.samples = samples
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        return Vocabulary.plain(VOCAB_SIZE)
+
+    @property
+    def in_workers(self) -> bool:
+        return True
+
+    def source(self, split: Split) -> Source | None:
+        generator = torch.Generator().manual_seed(("train", "val", "test").index(split))
+        labels = torch.arange(self.samples) % 4
+        lengths = torch.randint(3, 13, (self.samples,), generator=generator)
+        first = len(SPECIAL) + 8 * labels
+        texts = [place + torch.randint(0, 8, (count,), generator=generator) for place, count in zip(first, lengths.tolist(), strict=True)]
+        return _Texts(texts, self.vocabulary, labels)
+
+    def transform(self, strength: Strength, local_size: int | None = None) -> nn.Module:
+        return TextAugmentation(ROW_LENGTH, self.vocabulary, 0.2 if strength.startswith("strong") else 0.0)
+
+    def raw_features(self, raw: Ragged) -> Tensor:
+        return torch.zeros(len(raw.lengths), VOCAB_SIZE).index_put_((raw.sample, raw.x), torch.ones(len(raw.x)), accumulate=True)
+
+
+class _Texts(Source):
+    in_memory = True
+
+    def __init__(self, texts: list[Tensor], vocabulary: Vocabulary, labels: Tensor) -> None:
+        ends = torch.tensor([vocabulary.cls]), torch.tensor([vocabulary.sep])
+        self.texts, self.labels = [torch.cat([ends[0], text, ends[1]]) for text in texts], labels
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def fetch(self, index: Tensor) -> Ragged:
+        texts = [self.texts[place] for place in index.tolist()]
+        return Ragged(torch.cat(texts), torch.tensor([len(text) for text in texts]))

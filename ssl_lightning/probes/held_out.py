@@ -1,0 +1,63 @@
+"""How good a method is at its own task, on samples that it does not train on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Literal
+
+import torch
+
+from ..datamodule import SSLDataModule
+from ..distributed import rank, world_size
+from ..metrics import log_metrics
+from ..types import Batch
+from .base import Probe
+from .features import evaluating, sample
+
+
+class HeldOut(Probe):
+    """Scores of the method's own task (`SSLMethod.scores`) on samples that are withheld from training, in eval mode: BERT's loss,
+    accuracy and perplexity at 15 % of the tokens. Logged as `held_out/<name>`.
+
+    What is drawn for them, such as masks, is the same at every look. There are none for data that withholds nothing
+    (`Splits.held_out`), and for methods without scores.
+
+    Args:
+        enabled: whether to run.
+        samples: at most this many are scored.
+        every_n_steps: optimizer steps between two looks; "auto" makes them cost about `budget` of the training.
+        budget: the share of the training's forward and backward passes that "auto" may cost.
+    """
+
+    def __init__(
+        self, enabled: bool = True, samples: int = 1_000, every_n_steps: int | Literal["auto"] = "auto", budget: float = 0.02
+    ) -> None:
+        super().__init__(enabled, every_n_steps, budget)
+        if samples < 1:
+            raise ValueError(f"HeldOut(samples={samples}) must be at least 1.")
+        self.samples = samples
+
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        data = trainer.datamodule
+        self.period = 0
+        if not self.enabled or not pl_module.has_scores or not isinstance(data, SSLDataModule) or data.held_out is None:
+            return
+        self.index = sample(len(data.held_out), self.samples)
+        auto = self.cadence(trainer, len(self.index) * pl_module.views_a_step, self.budget)
+        self.period = auto if self.every_n_steps == "auto" else self.every_n_steps
+
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        if not self.due(trainer, batch_idx):
+            return
+        with evaluating(pl_module), torch.no_grad(), trainer.precision_plugin.forward_context():
+            scores = pl_module.scores(self.batches(trainer.datamodule, pl_module.device))
+        log_metrics(trainer, {f"held_out/{name}": float(value) for name, value in scores.items()})
+
+    def batches(self, data: SSLDataModule, device: torch.device) -> Iterator[Batch]:
+        """This process's share of the held-out samples, in the views of the first pass."""
+        assert data.held_out is not None
+        for index in self.index[rank() :: world_size()].split(max(1, data.batch_size // world_size())):
+            fetched = {"raw": data.held_out.fetch(index), "index": index, "pass": torch.zeros_like(index)}
+            made = data.maker.batch(fetched) if data.in_workers else data.maker.cut(fetched)
+            moved = data.transfer_batch_to_device(made, device, 0)
+            yield moved if data.in_workers else data.maker.batch(moved)
