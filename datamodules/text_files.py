@@ -1,0 +1,59 @@
+"""Any text files."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from ssl_lightning.registry import did_you_mean
+from ssl_lightning.text.datamodule import Part, TextDataModule
+from ssl_lightning.text.documents import Corpus
+from ssl_lightning.text.files import Files, find_files, find_splits
+from ssl_lightning.text.formats import Columns
+
+
+class TextFiles(TextDataModule):
+    """Any text files: txt, jsonl, csv or parquet.
+
+    Where a folder holds files or folders called train, and val or test (`train.csv`, `test.csv`; `train/`, `valid/`), these are the
+    splits, and what is called unlabelled, if it is there, is pretrained on instead of train; else everything is train. Bytes that are no UTF-8 become U+FFFD and empty documents are skipped; a warning says how
+    many. Labels serve the probes and supervised methods alone.
+
+    Args:
+        path: a file, a folder with all below it, or a pattern such as `texts/**/*.txt`.
+        val_path: the documents that watch a run.
+        test_path: the documents that judge it.
+        text_column: the column of the text, in jsonl, csv and parquet.
+        label_column: the column of the class; None is none.
+        document: what a document is in txt: `paragraph`, parted from the next by blank lines; `line`; `file`.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        *,
+        val_path: str | None = None,
+        test_path: str | None = None,
+        text_column: str = "text",
+        label_column: str | None = None,
+        document: Literal["paragraph", "line", "file"] = "paragraph",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        if document not in ("paragraph", "line", "file"):
+            near = did_you_mean(document, ("paragraph", "line", "file"))
+            raise ValueError(f"document={document!r} is unknown.{near} Choose paragraph, line or file.")
+        if not path:
+            raise ValueError("path is empty; give the file or folder of the texts, such as --data.path texts.")
+        self.path, self.columns, self.document = path, Columns(text_column, label_column), document
+        self.files = find_splits(path)
+        for split, own in (("val", val_path), ("test", test_path)):
+            if own is not None:
+                self.files[split] = find_files(own)
+
+    def corpus(self, split: Part) -> Corpus | None:
+        files = self.files.get(split)
+        if files is None:
+            return None
+        name = str(files[0]) if len(files) == 1 else f"The {split} split ({len(files):,} files at {self.path})"
+        columns = self.columns._replace(label=None) if split == "pretrain" else self.columns
+        return Files(name, files, columns, self.document)
