@@ -64,34 +64,3 @@ def segments(view: View) -> Tensor:
 def positions(view: View) -> Tensor:
     """[B, N] the place within its sample."""
     return torch.arange(view.x.shape[1], device=view.x.device).expand(view.x.shape[:2]) if view.position is None else view.position
-
-
-def masked_tokens(number: Tensor, maskable: Tensor, ratio: float, continues: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """Chooses tokens to hide: of each row `ratio` of those that may be hidden, at least one (Devlin et al. 2018, arXiv 1810.04805,
-    Section 3.1). As many places are given for every row, so that shapes do not change from batch to batch.
-
-    Args:
-        number: [B, N] random, from [0, 1): the smallest are chosen.
-        maskable: [B, N] bool.
-        ratio: part of the tokens.
-        continues: [B, N] bool, tokens that go on with the word of the one before: words are then hidden whole or not at all, and a
-            row's last word is left out where it would be more than `ratio`.
-
-    Returns:
-        places [B, K], K = round(N * ratio), at least 1, and whether each is hidden [B, K]: false beyond the row's own number.
-    """
-    rows, length = number.shape
-    most = max(1, round(length * ratio))
-    wanted = (maskable.sum(dim=1) * ratio).round().clamp(1, most)  # of a row without any, none is maskable below
-    word = torch.arange(length, device=number.device).expand(rows, length)
-    if continues is not None:
-        word = torch.where(continues & maskable, 0, word).cummax(dim=1).values  # the place where its word begins
-        number = number.gather(1, word)
-    number = number.masked_fill(~maskable, 2.0)
-    order = number.argsort(dim=1, stable=True)  # [B, N]
-    places = order[:, :most]
-    hidden = (torch.arange(most, device=number.device) < wanted[:, None]) & maskable.gather(1, places)
-    if continues is not None:
-        next_place = order.gather(1, wanted.long().clamp(max=length - 1)[:, None])  # the first that is too many
-        hidden &= word.gather(1, places) != torch.where(maskable.gather(1, next_place), word.gather(1, next_place), -1)
-    return places, hidden
