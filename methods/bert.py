@@ -56,9 +56,9 @@ class BERT(SSLMethod):
         self.mask_ratio = mask_ratio
         tokens, dim = encoder.embedding.weight.shape
         self.masks = TokenMasks(tokens, whole_words)
-        self.head = nn.Sequential(nn.Linear(dim, dim), nn.GELU(), nn.LayerNorm(dim, eps=1e-6))
+        self.head = nn.Sequential(nn.Linear(encoder.dim, dim), nn.GELU(), nn.LayerNorm(dim, eps=encoder.norm_eps))
         self.bias = nn.Parameter(torch.zeros(tokens))  # the projection itself is the encoder's table of tokens
-        self.order = nn.Linear(dim, 1) if sentence_order else None
+        self.order = nn.Linear(encoder.dim, 1) if sentence_order else None
 
     def read_vocabulary(self, vocabulary: Vocabulary) -> None:
         self.masks.read(vocabulary)

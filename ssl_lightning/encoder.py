@@ -70,10 +70,13 @@ class TokenEncoder(Encoder):
 class TextEncoder(TokenEncoder):
     """An encoder of token ids [B, N]. `tokenize` embeds them, `content` gives the ids themselves, [B, N, 1]."""
 
+    norm_eps: float = 1e-6
+    """What its norms add to the variance; the norm of a head on top does the same."""
+
     @property
     @abstractmethod
     def embedding(self) -> nn.Embedding:
-        """The table of the vocabulary's tokens [V, dim], to which a projection back onto the vocabulary may be tied."""
+        """The table of the vocabulary's tokens [V, D], D often `dim`, to which a projection back onto the vocabulary may be tied."""
 
 
 def pooled(tokens: Tensor, view: View, first: bool = False) -> Tensor:

@@ -38,6 +38,7 @@ class TextTransformer(TextEncoder):
         dropout: of the embedded tokens, of attention weights, and of what attention and MLP add.
         causal: whether a token sees those before it alone.
         pooling: what stands for a sample: "mean" of its tokens, or "first", that of [CLS].
+        norm_eps: what norms add to the variance; 1e-12 in BERT's own weights.
 
     Raises:
         ValueError: an argument is out of range; in `tokenize`, the rows are longer than `max_length`.
@@ -48,7 +49,7 @@ class TextTransformer(TextEncoder):
     def __init__(
         self, *, vocab_size: int = 8192, size: Size = "mini", dim: int | None = None, depth: int | None = None, heads: int | None = None,
         max_length: int = 512, position: Literal["learned", "rotary"] = "learned", norm: NormPlace = "pre", activation: Activation = "gelu",
-        dropout: float = 0.1, causal: bool = False, pooling: Literal["mean", "first"] = "mean",
+        dropout: float = 0.1, causal: bool = False, pooling: Literal["mean", "first"] = "mean", norm_eps: float = 1e-6,
     ) -> None:  # fmt: skip
         super().__init__()
         if size not in get_args(Size):
@@ -59,7 +60,7 @@ class TextTransformer(TextEncoder):
             raise ValueError(f"TextTransformer(vocab_size={vocab_size}, max_length={max_length}): both must be at least 1.")
         of_size = SIZES[size]
         self.dim = of_size[0] if dim is None else dim
-        self.pooling, self.max_length = pooling, max_length
+        self.pooling, self.max_length, self.norm_eps = pooling, max_length, norm_eps
         self.trunk = Transformer(
             self.dim, of_size[1] if depth is None else depth, of_size[2] if heads is None else heads, norm=norm, activation=activation,
             dropout=dropout, rotary=position == "rotary", causal=causal,
@@ -70,6 +71,8 @@ class TextTransformer(TextEncoder):
         for module in self.modules():
             if isinstance(module, nn.Embedding):  # BERT's code: 0.02 for all weights
                 nn.init.normal_(module.weight, std=0.02)
+            elif isinstance(module, nn.LayerNorm):
+                module.eps = norm_eps
 
     @property
     def embedding(self) -> nn.Embedding:
