@@ -1,0 +1,87 @@
+"""Which tensor of our BERT is which in Hugging Face transformers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from .transformer import NormPlace
+
+Names = dict[str, tuple[str, ...]]
+"""Our tensor -> theirs, of which ours is made one below the other. `#` is the number of a block, `*` is `weight` and `bias`."""
+
+ENCODER: Names = {
+    "encoder.words.weight": ("embeddings.word_embeddings.weight",),
+    "encoder.places.weight": ("embeddings.position_embeddings.weight",),
+    "encoder.norm.*": ("embeddings.LayerNorm.*",),
+    "encoder.trunk.blocks.#.qkv.*": tuple(f"encoder.layer.#.attention.self.{part}.*" for part in ("query", "key", "value")),
+    "encoder.trunk.blocks.#.projection.*": ("encoder.layer.#.attention.output.dense.*",),
+    "encoder.trunk.blocks.#.mlp.0.*": ("encoder.layer.#.intermediate.dense.*",),
+    "encoder.trunk.blocks.#.mlp.2.*": ("encoder.layer.#.output.dense.*",),
+}
+TOKEN_TYPES = "embeddings.token_type_embeddings.weight"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How transformers writes a BERT down.
+
+    Args:
+        norm: of our encoder.
+        model_type: transformers' name for it.
+        base: what the names of the encoder's tensors begin with.
+        norms: those of the encoder, beside `ENCODER`.
+        head: the prediction head's tensors.
+        decoder: the projection onto the vocabulary, tied to the table of tokens and to the bias.
+        after_padding: whether positions are counted from the id of the padding token on.
+    """
+
+    norm: NormPlace
+    model_type: str
+    base: str
+    norms: Names
+    head: Names
+    decoder: str
+    after_padding: bool
+
+    def pairs(self, depth: int) -> Iterator[tuple[str, tuple[str, ...]]]:
+        """Our names and theirs, of every tensor of a model of so many blocks."""
+        encoder = {ours: tuple(f"{self.base}.{name}" for name in theirs) for ours, theirs in (ENCODER | self.norms).items()}
+        for ours, theirs in (encoder | self.head).items():
+            for block in range(depth) if "#" in ours else range(1):
+                for kind in ("weight", "bias") if "*" in ours else ("",):
+                    name, *others = (each.replace("#", str(block)).replace("*", kind) for each in (ours, *theirs))
+                    yield name, tuple(others)
+
+
+LAYOUTS: dict[NormPlace, Layout] = {
+    "post": Layout(
+        norm="post",
+        model_type="bert",
+        base="bert",
+        norms={
+            "encoder.trunk.blocks.#.norm1.*": ("encoder.layer.#.attention.output.LayerNorm.*",),
+            "encoder.trunk.blocks.#.norm2.*": ("encoder.layer.#.output.LayerNorm.*",),
+        },
+        head={
+            "head.0.*": ("cls.predictions.transform.dense.*",),
+            "head.2.*": ("cls.predictions.transform.LayerNorm.*",),
+            "bias": ("cls.predictions.bias",),
+        },
+        decoder="cls.predictions.decoder",
+        after_padding=False,
+    ),
+    "pre": Layout(
+        norm="pre",
+        model_type="roberta-prelayernorm",
+        base="roberta_prelayernorm",
+        norms={
+            "encoder.trunk.blocks.#.norm1.*": ("encoder.layer.#.attention.LayerNorm.*",),
+            "encoder.trunk.blocks.#.norm2.*": ("encoder.layer.#.intermediate.LayerNorm.*",),
+            "encoder.trunk.norm.*": ("LayerNorm.*",),
+        },
+        head={"head.0.*": ("lm_head.dense.*",), "head.2.*": ("lm_head.layer_norm.*",), "bias": ("lm_head.bias",)},
+        decoder="lm_head.decoder",
+        after_padding=True,
+    ),
+}

@@ -1,0 +1,263 @@
+"""BERT to and from Hugging Face transformers, and what else is asked of that library."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer, processors
+from torch import Tensor
+from torch.nn import functional as F
+
+from .bert_layouts import LAYOUTS, TOKEN_TYPES, Layout
+from .checkpoint import load, newest_of, read
+from .encoders.text import TextTransformer
+from .registry import Registry
+from .text.tokenizer import FILE, UNKNOWN, load_tokenizer, vocabulary_of
+from .vocabulary import Vocabulary
+
+
+def export_bert(source: Any, folder: str | Path, tokenizer: str | None = None) -> None:
+    """Writes a folder that `transformers.AutoModelForMaskedLM` and `AutoTokenizer` load: a BERT whose encoder is `norm="post"` as
+    `BertForMaskedLM`, one that is "pre" as `RobertaPreLayerNormForMaskedLM`. The folder is there whole or not at all.
+
+    The prediction of the order of sentences, which transformers' models have not, is left out. Texts are encoded as in the run, but
+    for names of special tokens in them, such as [MASK]: they stand for those tokens here.
+
+    Args:
+        source: a run folder, whose newest checkpoint is taken; a checkpoint file; or a method in memory.
+        folder: where to; it is not there yet, or empty.
+        tokenizer: what its `tokenizer.json` holds. None: the run's own.
+
+    Raises:
+        FileNotFoundError, FileExistsError: there is no such run or tokenizer; or the folder holds something.
+        ValueError: transformers is not installed, the run is another method's, transformers has no model like its encoder, or the
+            tokenizer does not fit.
+    """
+    target = Path(folder)
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise FileExistsError(f"{str(target)!r} is there already; give the name of a folder that is not.")
+    library("export")
+    method = _bert(source)
+    tokens = _tokenizer(source) if tokenizer is None else Tokenizer.from_str(tokenizer)
+    vocabulary = vocabulary_of(tokens)
+    if len(vocabulary) > len(method.bias):
+        raise ValueError(f"The tokenizer has {len(vocabulary):,} tokens, the model {len(method.bias):,}; it was trained with another one.")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    try:
+        with quiet():
+            to_transformers(method, vocabulary).save_pretrained(temporary)
+            _reader(tokens, vocabulary, method.encoder.max_length).save_pretrained(temporary)
+        temporary.replace(target)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def from_huggingface(source: Any, tokenizer: str | None = None, **options: Any) -> Any:
+    """A `BERT` with the weights of a `BertForMaskedLM` or a `RobertaPreLayerNormForMaskedLM`, so that pretraining goes on from them.
+
+    The vector of the first token type is added to every position's. A model without a prediction head gives the encoder alone.
+
+    Args:
+        source: a folder, a name on the hub, or a model in memory.
+        tokenizer: what its `tokenizer.json` holds. None: the one in the folder; without any, that of `Vocabulary.plain`.
+        options: further arguments of `BERT`.
+
+    Raises:
+        ValueError: transformers is not installed, there is no such model, or `TextTransformer` cannot be like it.
+    """
+    transformers = library("from_huggingface")
+    state, config = _weights(source, transformers)
+    layout = next((each for each in LAYOUTS.values() if each.model_type == config.model_type), None)
+    wrong = _unlike_ours(config) if layout else f"is of the kind {config.model_type!r}"
+    if layout is None or wrong:
+        raise ValueError(
+            f"The model {wrong}, which TextTransformer cannot be; wrap it: ssl_lightning.encoders.huggingface.HuggingFaceText."
+        )
+    offset = config.pad_token_id + 1 if layout.after_padding else 0
+    encoder = TextTransformer(
+        vocab_size=config.vocab_size, dim=config.hidden_size, depth=config.num_hidden_layers, heads=config.num_attention_heads,
+        max_length=config.max_position_embeddings - offset, norm=layout.norm, dropout=config.hidden_dropout_prob,
+        norm_eps=config.layer_norm_eps,
+    )  # fmt: skip
+    method = Registry("ssl_lightning.methods")["bert"](encoder, **options)
+    ours = method.state_dict()
+    for name, theirs in layout.pairs(config.num_hidden_layers):
+        if all(each in state for each in theirs):
+            ours[name] = torch.cat([state[each] for each in theirs])
+        elif name.startswith("encoder."):
+            raise ValueError(f"The model has no tensor {theirs[0]!r}; its weights are not whole.")
+    ours["encoder.places.weight"] = ours["encoder.places.weight"][offset:] + state[f"{layout.base}.{TOKEN_TYPES}"][0]
+    method.load_state_dict(ours)
+    if tokenizer is None and isinstance(source, (str, Path)) and (Path(source) / FILE).is_file():
+        tokenizer = load_tokenizer(str(source)).to_str()
+    if tokenizer is not None:
+        method.read_vocabulary(vocabulary_of(Tokenizer.from_str(tokenizer)))
+    return method
+
+
+def to_transformers(method: Any, vocabulary: Vocabulary) -> Any:
+    """The model of transformers that is a BERT of ours, in eval mode.
+
+    Raises:
+        ValueError: transformers is not installed, or has no model like its encoder.
+    """
+    transformers = library("export")
+    layout = _layout(method.encoder)
+    encoder: TextTransformer = method.encoder
+    rows, dim = encoder.words.weight.shape
+    offset = vocabulary.pad + 1 if layout.after_padding else 0
+    config = transformers.AutoConfig.for_model(
+        layout.model_type, vocab_size=rows, hidden_size=dim, num_hidden_layers=len(encoder.trunk.blocks),
+        num_attention_heads=encoder.trunk.blocks[0].heads, intermediate_size=encoder.trunk.blocks[0].mlp[0].out_features,
+        max_position_embeddings=encoder.max_length + offset, hidden_act="gelu", layer_norm_eps=encoder.norm_eps,
+        hidden_dropout_prob=encoder.dropout.p, attention_probs_dropout_prob=encoder.dropout.p,
+        pad_token_id=vocabulary.pad, bos_token_id=vocabulary.cls, eos_token_id=vocabulary.sep,
+    )  # fmt: skip
+    ours = {name: tensor.detach().float().cpu() for name, tensor in method.state_dict().items()}
+    ours["encoder.places.weight"] = F.pad(ours["encoder.places.weight"], (0, 0, offset, 0))
+    theirs = {
+        f"{layout.base}.{TOKEN_TYPES}": torch.zeros(config.type_vocab_size, dim),
+        f"{layout.decoder}.weight": ours["encoder.words.weight"],
+        f"{layout.decoder}.bias": ours["bias"],
+    }
+    for name, parts in layout.pairs(len(encoder.trunk.blocks)):
+        theirs |= dict(zip(parts, ours[name].chunk(len(parts)), strict=True))
+    model = transformers.AutoModelForMaskedLM.from_config(config)
+    model.load_state_dict(theirs)
+    return model.eval()
+
+
+def library(user: str) -> Any:
+    """transformers.
+
+    Raises:
+        ValueError: it is not installed.
+    """
+    try:
+        import transformers
+    except ImportError as error:
+        raise ValueError(f"{user} needs Hugging Face transformers: pip install 'ssl-lightning[hf]'.") from error
+    return transformers
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """transformers without bars and reports: what it finds missing is told by an error."""
+    from transformers.utils import logging
+
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def fetched(load: Callable[..., Any], name: str | Path, **options: Any) -> Any:
+    """What a `from_pretrained` of transformers gives for a folder, or for a name on the hub.
+
+    Raises:
+        ValueError: there is none, or it cannot be downloaded.
+    """
+    try:
+        with quiet():
+            return load(str(name), **options)
+    except (OSError, ValueError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ValueError(f"transformers cannot load {str(name)!r}, neither as a folder nor from the hub: {reason}") from error
+
+
+def _bert(source: Any) -> Any:
+    method = load(source) if isinstance(source, (str, Path)) else source
+    if isinstance(method, Registry("ssl_lightning.methods")["bert"]):
+        return method
+    raise ValueError(
+        f"{str(source)!r} is a run of {type(method).__name__}; those of BERT alone can be exported to transformers. "
+        "The encoder of any run is loaded from its folder, which holds encoder.safetensors: ssl_lightning.load_encoder(folder)."
+    )
+
+
+def _layout(encoder: Any) -> Layout:
+    """What transformers calls our encoder."""
+    if not isinstance(encoder, TextTransformer):
+        raise ValueError(
+            f"The encoder of the run is a {type(encoder).__name__}, and a TextTransformer alone can be exported; a model of transformers "
+            "saves itself: ssl_lightning.load_encoder(run).model.save_pretrained(folder)."
+        )
+    settings = encoder.init_args
+    for name, needed in (("position", "learned"), ("activation", "gelu"), ("causal", False)):
+        if settings[name] != needed:
+            raise ValueError(
+                f"transformers has no BERT like TextTransformer({name}={settings[name]!r}); train with --model.encoder.{name} "
+                f"{str(needed).lower()} to export, or load the encoder with ssl_lightning.load_encoder."
+            )
+    return LAYOUTS[settings["norm"]]
+
+
+def _tokenizer(source: Any) -> Tokenizer:
+    """The tokenizer of a run folder or of a checkpoint."""
+    if not isinstance(source, (str, Path)):
+        raise ValueError(
+            "A method in memory has no tokenizer with it; give what its tokenizer.json holds: export_bert(..., tokenizer=text)."
+        )
+    if (Path(source) / FILE).is_file():
+        return load_tokenizer(str(source))
+    path = newest_of(source)
+    text = read(path).get("artifacts", {}).get(FILE)
+    if text is None:
+        raise FileNotFoundError(f"Neither {str(source)!r} nor the checkpoint {str(path)!r} holds a {FILE}; the data was no text.")
+    return Tokenizer.from_str(text)
+
+
+def _reader(tokenizer: Tokenizer, vocabulary: Vocabulary, max_length: int) -> Any:
+    """transformers' tokenizer, which begins and ends a text as the token store does."""
+    tokenizer = Tokenizer.from_str(tokenizer.to_str())
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    cls, sep = (str(tokenizer.id_to_token(number)) for number in (vocabulary.cls, vocabulary.sep))
+    ids = tokenizer.encode("a").ids
+    if ids[:1] != [vocabulary.cls] or ids[-1:] != [vocabulary.sep]:
+        ends = [(cls, vocabulary.cls), (sep, vocabulary.sep)]
+        tokenizer.post_processor = processors.TemplateProcessing(f"{cls} $A {sep}", f"{cls} $A {sep} $B:1 {sep}:1", ends)
+    return library("export").PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, model_max_length=max_length, cls_token=cls, sep_token=sep,
+        pad_token=tokenizer.id_to_token(vocabulary.pad), mask_token=tokenizer.id_to_token(vocabulary.mask),
+        unk_token=next((name for name in UNKNOWN if tokenizer.token_to_id(name) is not None), None),
+    )  # fmt: skip
+
+
+def _weights(source: Any, transformers: Any) -> tuple[dict[str, Tensor], Any]:
+    """A model's tensors, those of the encoder under the name that the model with a head gives them, and its config."""
+    missing: set[str] = set()
+    if isinstance(source, (str, Path)):
+        config = fetched(transformers.AutoConfig.from_pretrained, source)
+        if config.model_type not in {layout.model_type for layout in LAYOUTS.values()}:
+            return {}, config
+        source, found = fetched(
+            transformers.AutoModelForMaskedLM.from_pretrained, source, config=config, dtype=torch.float32, output_loading_info=True
+        )
+        missing = set(found["missing_keys"])
+    base = source.base_model_prefix
+    prefix = "" if hasattr(source, base) else f"{base}."
+    return {f"{prefix}{name}": tensor.float() for name, tensor in source.state_dict().items() if name not in missing}, source.config
+
+
+def _unlike_ours(config: Any) -> str:
+    """What `TextTransformer` and `BERT` have not, in words; empty where the model can be built."""
+    if config.is_decoder or config.add_cross_attention:
+        return "is a decoder"
+    if config.hidden_act != "gelu":
+        return f"has the activation {config.hidden_act!r}"
+    if config.intermediate_size != 4 * config.hidden_size:
+        return f"has an MLP of {config.intermediate_size} for a width of {config.hidden_size}"
+    return "" if config.tie_word_embeddings else "has a projection onto the vocabulary of its own"
