@@ -55,7 +55,7 @@ def plot_curves(rows: Sequence[Row], path: str | Path, kind: Curves) -> bool:
         return False
     figure = Figure(figsize=(8, 4.5), dpi=120, layout="constrained")
     draw(figure, rows)
-    _save(figure, path)
+    save_figure(figure, path)
     return True
 
 
@@ -100,7 +100,7 @@ def plot_pictures(pictures: Mapping[str, Tensor], path: str | Path) -> None:
             grid[row, column].set(xticks=[], yticks=[])
             grid[row, column].spines[:].set_visible(False)
         grid[row, 0].set_ylabel(textwrap.fill(caption, 15), fontsize=10, color=INK)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def plot_embedding(
@@ -149,7 +149,7 @@ def plot_embedding(
             axes.legend(
                 title="class", loc="center left", bbox_to_anchor=(1, 0.5), frameon=False, fontsize=9, markerscale=1.8, ncols=columns
             )
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def plot_closing(final: dict[str, dict[str, Cell]], path: str | Path, split: str = "test") -> None:
@@ -191,7 +191,7 @@ def plot_closing(final: dict[str, dict[str, Cell]], path: str | Path, split: str
     axes.set_ylim(0, 108)
     axes.set_yticks(range(0, 101, 20))
     axes.legend(loc="lower center", bbox_to_anchor=(0.5, -0.28), ncols=len(rows), frameon=False, fontsize=9.5)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def _draw_loss(figure: Figure, rows: Sequence[Row]) -> None:
@@ -316,7 +316,7 @@ def _dress(axes: Axes, title: str, x: str = "", y: str = "") -> None:
         spine.set_visible(False)
 
 
-def _save(figure: Figure, path: str | Path) -> None:
+def save_figure(figure: Figure, path: str | Path) -> None:
     """Draws into memory, then swaps the file in: a reader sees the old picture or the new one."""
     path = Path(path)
     picture = io.BytesIO()

@@ -18,11 +18,13 @@ from .evaluate import Cell, closing_row, format_table
 from .export import load_encoder, save_encoder, write_card
 from .labels_only import fits_of, labels_only_row, left_out, spared_line
 from .loggers import show
+from .packing import unpacked
 from .plots import Curves, plot_closing, plot_curves, plot_embedding, plot_pictures, plot_views
 from .probes.features import embed, evaluating, sample
 from .progress import duration, rows_of, run_totals, speed_of
 from .run import folder_of, resolved, run_name
 from .sources import Source, Subset, labels_of
+from .text_pictures import plot_texts
 from .verdict import verdict
 from .views import Views
 
@@ -99,11 +101,16 @@ class Report(Callback):
         if batch_idx or not self.enabled or not trainer.is_global_zero or not trainer.run_folder or not isinstance(batch, dict):
             return
         path = trainer.run_folder / "plots" / "views.png"
-        shown = getattr(trainer.datamodule, "as_pictures", torch.Tensor.float)
-        images = [shown(view.x[:8].cpu()) for view in batch.get("views", []) if view.x.ndim == 4]
-        if images and not path.exists():
-            path.parent.mkdir(exist_ok=True)
-            plot_views(images, path, pl_module.views.clean)
+        data, views = trainer.datamodule, batch.get("views", [])
+        if not views or path.exists():
+            return
+        path.parent.mkdir(exist_ok=True)
+        if hasattr(data, "as_words"):
+            plot_texts({f"view {number}": data.as_words(unpacked(view)[:8]) for number, view in enumerate(views, 1)}, path, compare=False)
+        elif views[0].x.ndim == 4:
+            shown = getattr(data, "as_pictures", torch.Tensor.float)
+            plot_views([shown(view.x[:8].cpu()) for view in views], path, pl_module.views.clean)
+        if path.exists():
             show(trainer, {"plots/views": path})
 
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
@@ -183,7 +190,10 @@ class Report(Callback):
             plot_closing(each.table, plots / f"{of_set['closing']}.png", each.split)
         if shown:
             pictures["plots/pictures"] = plots / "pictures.png"
-            plot_pictures(shown, plots / "pictures.png")
+            if hasattr(trainer.datamodule, "as_words"):
+                plot_texts({caption: trainer.datamodule.as_words(ids) for caption, ids in shown.items()}, plots / "pictures.png")
+            else:
+                plot_pictures(shown, plots / "pictures.png")
         cells = {
             f"final/{prefix}{row}/{column}": cell
             for prefix, each in closing.items()
@@ -263,6 +273,8 @@ def pictures_of(pl_module: Any, trainer: Any) -> dict[str, Tensor]:
     generators = torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
     with evaluating(pl_module), generators, torch.no_grad(), trainer.precision_plugin.forward_context():
         shown = pl_module.pictures(batch)
+    if hasattr(data, "as_words"):
+        return {caption: ids.cpu() for caption, ids in shown.items()}
     as_pictures = getattr(data, "as_pictures", torch.Tensor.float)
     return {caption: as_pictures(images.detach().float().cpu()) for caption, images in shown.items() if images.ndim == 4}
 

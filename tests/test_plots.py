@@ -44,7 +44,7 @@ def is_drawn(path, size):
 def drawn(monkeypatch):
     """The figures behind the files, to ask what they show."""
     figures: list[Figure] = []
-    save = plots._save
+    save = plots.save_figure
     monkeypatch.setattr(plots, "_save", lambda figure, path: (figures.append(figure), save(figure, path))[1])
     return figures
 

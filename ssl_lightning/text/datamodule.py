@@ -11,12 +11,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..augment.operation import check_probability
+from ..augment.random import permutation
 from ..augment.text import TextAugmentation
 from ..datamodule import SSLDataModule
 from ..names import UsageError
 from ..packing import Ragged
 from ..registry import did_you_mean
-from ..sources import Source
+from ..sources import Source, Subset
 from ..splits import Split
 from ..types import Strength
 from ..vocabulary import Vocabulary
@@ -26,6 +27,8 @@ from .source import TextSource
 from .store import Store, open_store
 from .tokenizer import Kind, digest_of, load_tokenizer, vocabulary_of
 
+WITHHELD_ONE_IN, WITHHELD_MOST = 50, 1_000
+"""The part of the samples to pretrain on that is withheld, where there is no validation split."""
 RAW_TOKENS = 2048
 """Raw features are the TF-IDF of this many tokens."""
 ROW_LENGTH, VOCAB_SIZE = 128, 8192
@@ -108,7 +111,7 @@ class TextDataModule(SSLDataModule):
         except (OSError, ValueError) as error:
             raise UsageError(f"--data.tokenizer: {error}") from error
         args = {"vocab_size": size, "max_length": init_args.get("row_length", ROW_LENGTH)}
-        return {kind: {"class_path": "text", "init_args": dict(args)} for kind in ("Encoder", "TokenEncoder", "TextEncoder")}
+        return {kind: {"class_path": "text", "init_args": dict(args)} for kind in ("Encoder", "TextEncoder")}
 
     def prepare_data(self) -> None:
         """Trains the tokenizer and makes the stores, for every process to find."""
@@ -128,11 +131,31 @@ class TextDataModule(SSLDataModule):
         return None if store is None else TextSource(store, self.row_length, self.vocabulary, labels=self._labels(split, store))
 
     def pretraining_source(self) -> Source | None:
-        """The documents to pretrain on, in pieces where one is longer than a row; None where those are the training samples."""
-        own = self.store("pretrain")
-        store = own or self._store("train")
+        """The documents to pretrain on, in pieces where one is longer than a row, without those that are withheld."""
+        samples, (kept, _) = self._pretraining
+        return samples if kept is None else Subset(samples, kept)
+
+    @property
+    def held_out(self) -> Source | None:
+        """The validation split, where there is one; else a part of the samples to pretrain on, which are then withheld: one in 50, at most
+        1,000; None of fewer than 50."""
+        samples, (kept, withheld) = self._pretraining
+        if "held_out" not in self._sources:
+            self._sources["held_out"] = self.source("val") if kept is None else Subset(samples, withheld)
+        return self._sources["held_out"]
+
+    @property
+    def _pretraining(self) -> tuple[Source, tuple[Tensor | None, Tensor]]:
+        """All samples to pretrain on, and of which those are kept (None: all) and which withheld."""
+        store = self.store("pretrain") or self._store("train")
+        labels = self._labels("train", store) if store is self.store("train") else None
         long = store.longest > self.row_length - 2
-        return TextSource(store, self.row_length, self.vocabulary, pieces=long) if own or long else None
+        samples = TextSource(store, self.row_length, self.vocabulary, pieces=long, labels=labels)
+        few = min(WITHHELD_MOST, len(samples) // WITHHELD_ONE_IN)
+        if self.store("val") is not None or not few:
+            return samples, (None, torch.empty(0, dtype=torch.int64))
+        order = permutation(0, 0, len(samples))
+        return samples, (order[few:].sort().values, order[:few].sort().values)
 
     def transform(self, strength: Strength, local_size: int | None = None) -> nn.Module:
         return TextAugmentation(self.row_length, self.vocabulary, self.deletion if strength.startswith("strong") else 0.0)
@@ -144,6 +167,10 @@ class TextDataModule(SSLDataModule):
         place = (raw.sample * len(idf) + found)[found >= 0]
         counts = torch.bincount(place, minlength=len(raw.lengths) * len(idf)).view(len(raw.lengths), len(idf))
         return F.normalize(counts * idf.to(counts.device), dim=1)
+
+    def as_words(self, ids: Tensor) -> list[list[str]]:
+        """Token ids [S, N] as one would read them, without padding."""
+        return [[self.tokenizer.id_to_token(id) or "?" for id in row if id != self.vocabulary.pad] for row in ids.tolist()]
 
     def artifacts(self) -> dict[str, str]:
         """The tokenizer, for the run folder and for checkpoints."""

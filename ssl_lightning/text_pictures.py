@@ -1,0 +1,76 @@
+"""Texts as pictures: token by token, what differs from the first line in colour."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from .plots import INK, save_figure
+
+COLUMNS, MOST_LINES = 110, 4
+"""Characters in a line, and lines of each text; what is longer is cut off."""
+SIZE = 9.0
+"""Of the letters, in points; one is 0.6 as wide, a line 1.5 as high."""
+RIGHT, WRONG, QUIET = "#1a7f37", "#cf222e", "#8b949e"
+
+Texts = Mapping[str, Sequence[Sequence[str]]]
+"""By caption, the words of each sample."""
+
+
+def plot_texts(texts: Texts, path: str | Path, compare: bool = True) -> None:
+    """Samples one below the other, each with a text for each caption.
+
+    Args:
+        texts: by caption, for each sample its words.
+        path: the PNG to write.
+        compare: whether later captions have as many words as the first, which is the truth: where one of them differs from it, words
+            are coloured, green where they are right and red where they are wrong.
+
+    Raises:
+        ValueError: there is nothing to draw.
+    """
+    if not texts or not all(texts.values()):
+        raise ValueError(f"There are no texts to draw; got the captions {list(texts)}.")
+    captions, samples = list(texts), min(map(len, texts.values()))
+    margin = max(map(len, captions)) + 2
+    drawn: list[tuple[int, int, str, str]] = []  # line, column, word, colour
+    line = 0
+    for sample in range(samples):
+        rows = [list(texts[caption][sample]) for caption in captions]
+        changed = [compare and len(set(words)) > 1 for words in zip(*rows, strict=False)]
+        for number, (caption, words) in enumerate(zip(captions, rows, strict=True)):
+            drawn.append((line, 0, caption, QUIET))
+            colours = [
+                INK if not (number and compare and changed[place]) else RIGHT if word == rows[0][place] else WRONG
+                for place, word in enumerate(words)
+            ]
+            placed, used = _wrapped(words, colours, margin)
+            drawn += [(line + down, column, word, colour) for down, column, word, colour in placed]
+            line += used
+        line += 1
+    width, height = 0.6 * SIZE * (margin + COLUMNS) / 72, 1.5 * SIZE * (line + 1) / 72
+    figure = Figure(figsize=(width, height), dpi=120)
+    for down, column, word, colour in drawn:
+        figure.text(
+            (column + 1) / (margin + COLUMNS + 2), 1 - (down + 1) / (line + 1), word, family="monospace", fontsize=SIZE, color=colour,
+            parse_math=False,
+        )  # fmt: skip
+    save_figure(figure, path)
+
+
+def _wrapped(words: Sequence[str], colours: Sequence[str], margin: int) -> tuple[list[tuple[int, int, str, str]], int]:
+    """The words with line and column, and the lines that they take; those beyond `MOST_LINES` are left out."""
+    placed = []
+    line = column = 0
+    for word, colour in zip(words, colours, strict=True):
+        word = word[: COLUMNS - 1]
+        if column + len(word) > COLUMNS:
+            line, column = line + 1, 0
+        if line == MOST_LINES:
+            placed.append((line - 1, margin + COLUMNS - 1, "\N{HORIZONTAL ELLIPSIS}", QUIET))
+            break
+        placed.append((line, margin + column, word, colour))
+        column += len(word) + 1
+    return placed, min(line + 1, MOST_LINES)
