@@ -12,12 +12,14 @@ from .names import UsageError
 from .registry import RegistryError, did_you_mean
 from .version import __version__
 
+EXPORT = "export"
 HELP = """\
 usage: ssl-lightning COMMAND [options]
 
   fit                                pretrain:  ssl-lightning fit --model simclr --data digits
   validate, test                     the probes' accuracies on that split
   predict                            index and vector of each sample
+  export RUN --to FOLDER             a run of bert as a folder that Hugging Face transformers loads
   methods, datamodules, encoders     what is installed; --json for programs, --check imports each
 
   ssl-lightning fit --help           the options of a run
@@ -40,8 +42,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     if first in LISTS:
         return _list(first, argv[1:])
+    if first == EXPORT:
+        return _export(argv[1:])
     if not first.startswith("-") and first not in COMMANDS:
-        return _complain("", f"There is no command {first!r}.{did_you_mean(first, (*COMMANDS, *LISTS))}")
+        return _complain("", f"There is no command {first!r}.{did_you_mean(first, (*COMMANDS, *LISTS, EXPORT))}")
     return _run(argv)
 
 
@@ -54,6 +58,27 @@ def _list(kind: str, options: Sequence[str]) -> int:
     if unknown:
         return _complain(kind, f"There is no option {unknown[0]}.{did_you_mean(unknown[0], known)}")
     return show(kind, as_json="--json" in options, check="--check" in options)
+
+
+def _export(options: list[str]) -> int:
+    if {"-h", "--help"} & set(options):
+        print(HELP, end="")
+        return 0
+    match options:
+        case [run, "--to", folder] | ["--to", folder, run] if not run.startswith("-"):
+            pass
+        case _:
+            return _complain(EXPORT, "Give a run folder or a checkpoint, and where to: ssl-lightning export RUN --to FOLDER.")
+    from .huggingface import export_bert
+
+    try:
+        export_bert(run, folder)
+    except (ValueError, OSError, RegistryError) as error:
+        if os.environ.get("SSL_LIGHTNING_TRACEBACK"):
+            raise
+        return _complain(EXPORT, str(error))
+    print(f"{folder}: AutoModelForMaskedLM.from_pretrained({folder!r}) and AutoTokenizer.from_pretrained({folder!r}) load it.")
+    return 0
 
 
 def _run(argv: list[str]) -> int:

@@ -112,10 +112,11 @@ def to_transformers(method: Any, vocabulary: Vocabulary) -> Any:
     layout = _layout(method.encoder)
     encoder: TextTransformer = method.encoder
     rows, dim = encoder.words.weight.shape
+    blocks: Any = encoder.trunk.blocks
     offset = vocabulary.pad + 1 if layout.after_padding else 0
     config = transformers.AutoConfig.for_model(
-        layout.model_type, vocab_size=rows, hidden_size=dim, num_hidden_layers=len(encoder.trunk.blocks),
-        num_attention_heads=encoder.trunk.blocks[0].heads, intermediate_size=encoder.trunk.blocks[0].mlp[0].out_features,
+        layout.model_type, vocab_size=rows, hidden_size=dim, num_hidden_layers=len(blocks), num_attention_heads=blocks[0].heads,
+        intermediate_size=blocks[0].mlp[0].out_features,
         max_position_embeddings=encoder.max_length + offset, hidden_act="gelu", layer_norm_eps=encoder.norm_eps,
         hidden_dropout_prob=encoder.dropout.p, attention_probs_dropout_prob=encoder.dropout.p,
         pad_token_id=vocabulary.pad, bos_token_id=vocabulary.cls, eos_token_id=vocabulary.sep,
@@ -127,7 +128,7 @@ def to_transformers(method: Any, vocabulary: Vocabulary) -> Any:
         f"{layout.decoder}.weight": ours["encoder.words.weight"],
         f"{layout.decoder}.bias": ours["bias"],
     }
-    for name, parts in layout.pairs(len(encoder.trunk.blocks)):
+    for name, parts in layout.pairs(len(blocks)):
         theirs |= dict(zip(parts, ours[name].chunk(len(parts)), strict=True))
     model = transformers.AutoModelForMaskedLM.from_config(config)
     model.load_state_dict(theirs)

@@ -1,0 +1,149 @@
+"""Any text encoder of Hugging Face transformers, so that pretraining goes on from published weights."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from ssl_lightning.encoder import TextEncoder, pooled
+from ssl_lightning.huggingface import fetched, library
+from ssl_lightning.masking import positions
+from ssl_lightning.types import Tokens, View
+
+
+class HuggingFaceText(TextEncoder):
+    """A text encoder of transformers (Wolf et al. 2019, arXiv 1910.03771): BERT, RoBERTa, DistilBERT, ModernBERT, ELECTRA, ...
+
+    Its families differ in how they count positions, whether these are in the embeddings or in the attention, and which masks they
+    take. So `mix` gives each sample a row of its own, which all of them understand; positions are added there. The data needs the
+    model's tokenizer: `--data.tokenizer` and the folder that holds its `tokenizer.json`.
+
+    Args:
+        name: of a model on the hub (`google-bert/bert-base-uncased`), or the folder of one.
+        pretrained: whether to start from its weights, downloaded once. Off when a checkpoint rebuilds the encoder.
+        pooling: what stands for a sample: "mean" of its tokens, or "first", that of [CLS].
+        config: what the model's `config.json` holds; None reads the one of `name`. A checkpoint has it, and so needs no folder.
+
+    Raises:
+        ValueError: transformers is not installed; there is no such model, it is no text encoder, or it cannot be downloaded; in
+            `tokenize`, the samples are longer than the model takes.
+    """
+
+    content_dim = 1
+
+    def __init__(
+        self, name: str, *, pretrained: bool = True, pooling: Literal["mean", "first"] = "mean", config: dict[str, Any] | None = None
+    ) -> None:
+        super().__init__()
+        if pooling not in ("mean", "first"):
+            raise ValueError(f"HuggingFaceText(pooling={pooling!r}): choose mean or first.")
+        auto = library("HuggingFaceText")
+        config = config_of_model(name) if config is None else config
+        settings = auto.AutoConfig.for_model(**config)
+        if settings.is_encoder_decoder:
+            raise ValueError(f"HuggingFaceText({name!r}): a {settings.model_type} has a decoder besides; choose an encoder such as BERT.")
+        if pretrained:
+            self.model, found = fetched(
+                auto.AutoModel.from_pretrained, name, config=settings, dtype=torch.float32, output_loading_info=True
+            )
+            missing = sorted(key for key in found["missing_keys"] if not key.startswith("pooler."))
+            if missing:
+                raise ValueError(f"HuggingFaceText({name!r}): its weights lack {len(missing)} tensors, among them {missing[0]}.")
+        else:
+            self.model = auto.AutoModel.from_config(settings)
+        if not isinstance(self.model.get_input_embeddings(), nn.Embedding):
+            raise ValueError(f"HuggingFaceText({name!r}): a {settings.model_type} does not read token ids; choose a text encoder.")
+        if getattr(self.model, "pooler", None) is not None:
+            self.model.pooler = None  # would stay without a gradient
+        self.model.train()  # `from_pretrained` leaves it in eval mode
+        self.init_args["config"] = config
+        self.pooling, self.dim = pooling, int(settings.hidden_size)
+        self.norm_eps = next((module.eps for module in self.model.modules() if isinstance(module, nn.LayerNorm)), self.norm_eps)
+        self.max_length = _max_length(self.model)
+
+    @classmethod
+    def offline_args(cls, init_args: dict[str, Any]) -> dict[str, Any]:
+        """The weights come from the checkpoint."""
+        return {**init_args, "pretrained": False}
+
+    @classmethod
+    def suited_args(cls, init_args: dict[str, Any]) -> dict[str, Any]:
+        """The arguments with the model's config, so that a run's own config and its checkpoints hold it."""
+        if init_args.get("config") is not None or not isinstance(init_args.get("name"), str):
+            return init_args
+        return {**init_args, "config": config_of_model(init_args["name"])}
+
+    @property
+    def embedding(self) -> nn.Embedding:
+        table: nn.Embedding = self.model.get_input_embeddings()
+        return table
+
+    def forward(self, view: View) -> Tensor:
+        """Token ids [B, N] -> features [S, dim]."""
+        return pooled(self.mix(self.tokenize(view)), view, self.pooling == "first")
+
+    def tokenize(self, view: View) -> Tokens:
+        """Token ids [B, N] -> the vectors of the tokens [B, N, D], without positions."""
+        if view.x.ndim != 2 or view.x.is_floating_point():
+            raise ValueError(f"HuggingFaceText takes token ids [B, N], got {view.x.dtype} of shape {tuple(view.x.shape)}.")
+        if self.max_length is not None and view.x.shape[1] > self.max_length:
+            raise ValueError(
+                f"HuggingFaceText: the model takes {self.max_length} tokens, got rows of {view.x.shape[1]} places; set a shorter "
+                "--data.row_length."
+            )
+        return Tokens(self.embedding(view.x), *view[1:])
+
+    def mix(self, tokens: Tokens) -> Tensor:
+        """Vectors of tokens [B, N, D] -> contextual tokens [B, N, dim]; padding gives zeros."""
+        if tokens.segment is None:
+            return self._read(tokens.x, None)
+        real = tokens.segment > 0
+        sample, place = tokens.segment[real] - 1, positions(View(*tokens))[real]
+        samples = len(tokens.x) if tokens.samples is None else tokens.samples
+        shape = (samples, int(place.max()) + 1)
+        rows = tokens.x.new_zeros(*shape, tokens.x.shape[2]).index_put((sample, place), tokens.x[real])
+        there = torch.zeros(shape, dtype=torch.bool, device=rows.device)
+        there[sample, place] = True
+        h = self._read(rows, there)[sample, place]
+        return h.new_zeros(*real.shape, h.shape[1]).masked_scatter(real[:, :, None], h)
+
+    def _read(self, x: Tensor, there: Tensor | None) -> Tensor:
+        """Rows of one sample each [S, N, D], and which of their places are real -> [S, N, dim]."""
+        mask = torch.ones(x.shape[:2], dtype=torch.bool, device=x.device) if there is None else there
+        h: Tensor = self.model(inputs_embeds=x, attention_mask=mask).last_hidden_state
+        return h
+
+    def content(self, view: View) -> Tensor:
+        """The token ids [B, N, 1]."""
+        return view.x[:, :, None]
+
+    def layer_groups(self) -> list[list[nn.Parameter]]:
+        """What comes before the model's layers, the layers one by one, what comes after."""
+        depth = self.model.config.num_hidden_layers
+        lists = (module for module in self.model.modules() if isinstance(module, nn.ModuleList) and len(module) == depth)
+        layers = [list(layer.parameters()) for layer in next(lists, [])]
+        number = {id(parameter): place for place, layer in enumerate(layers, 1) for parameter in layer}
+        groups: list[list[nn.Parameter]] = [[] for _ in range(len(layers) + 2)]
+        passed = False
+        for parameter in self.model.parameters():
+            passed |= id(parameter) in number
+            groups[number.get(id(parameter), len(layers) + 1 if passed else 0)].append(parameter)
+        return [group for group in groups if group]
+
+
+def _max_length(model: Any) -> int | None:
+    """Tokens that a sample may have; None where the model does not say."""
+    for name, module in model.named_modules():
+        if name.endswith("position_embeddings") and isinstance(module, nn.Embedding):
+            unused = 0 if module.padding_idx is None else module.padding_idx + 1  # RoBERTa counts from there on
+            return int(module.num_embeddings) - unused
+    return getattr(model.config, "max_position_embeddings", None)
+
+
+def config_of_model(name: str) -> dict[str, Any]:
+    """What the `config.json` of a folder or of a model on the hub holds, with the kind of the model."""
+    config = fetched(library("HuggingFaceText").AutoConfig.from_pretrained, name)
+    return {**json.loads(config.to_json_string()), "model_type": config.model_type}
