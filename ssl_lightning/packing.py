@@ -70,7 +70,7 @@ def pack(samples: Ragged, row_length: int) -> View:
     firsts = torch.zeros(len(samples.lengths), dtype=torch.int64)
     lengths = samples.lengths.cpu()
     ends = lengths[order].cumsum(0)
-    counts = torch.tensor([len(row) for row in rows])
+    counts = torch.tensor([len(row) for row in rows], dtype=torch.int64)
     row = torch.arange(len(rows)).repeat_interleave(counts)
     before = torch.cat([ends.new_zeros(1), ends[counts.cumsum(0) - 1]])[:-1] if rows else ends  # tokens in earlier rows
     firsts[order] = ends - lengths[order] - before[row] + row * row_length
