@@ -132,30 +132,30 @@ class TextDataModule(SSLDataModule):
 
     def pretraining_source(self) -> Source | None:
         """The documents to pretrain on, in pieces where one is longer than a row, without those that are withheld."""
-        samples, (kept, _) = self._pretraining
-        return samples if kept is None else Subset(samples, kept)
+        self._divide()
+        return self._sources["kept"]
 
     @property
     def held_out(self) -> Source | None:
         """The validation split, where there is one; else a part of the samples to pretrain on, which are then withheld: one in 50, at most
         1,000; None of fewer than 50."""
-        samples, (kept, withheld) = self._pretraining
-        if "held_out" not in self._sources:
-            self._sources["held_out"] = self.source("val") if kept is None else Subset(samples, withheld)
+        self._divide()
         return self._sources["held_out"]
 
-    @property
-    def _pretraining(self) -> tuple[Source, tuple[Tensor | None, Tensor]]:
-        """All samples to pretrain on, and of which those are kept (None: all) and which withheld."""
+    def _divide(self) -> None:
+        """Parts the samples to pretrain on from those that are withheld, once."""
+        if "kept" in self._sources:
+            return
         store = self.store("pretrain") or self._store("train")
         labels = self._labels("train", store) if store is self.store("train") else None
         long = store.longest > self.row_length - 2
-        samples = TextSource(store, self.row_length, self.vocabulary, pieces=long, labels=labels)
+        samples: Source = TextSource(store, self.row_length, self.vocabulary, pieces=long, labels=labels)
         few = min(WITHHELD_MOST, len(samples) // WITHHELD_ONE_IN)
-        if self.store("val") is not None or not few:
-            return samples, (None, torch.empty(0, dtype=torch.int64))
-        order = permutation(0, 0, len(samples))
-        return samples, (order[few:].sort().values, order[:few].sort().values)
+        withheld = self.source("val")
+        if withheld is None and few:
+            order = permutation(0, 0, len(samples))
+            samples, withheld = Subset(samples, order[few:].sort().values), Subset(samples, order[:few].sort().values)
+        self._sources["kept"], self._sources["held_out"] = samples, withheld
 
     def transform(self, strength: Strength, local_size: int | None = None) -> nn.Module:
         return TextAugmentation(self.row_length, self.vocabulary, self.deletion if strength.startswith("strong") else 0.0)

@@ -28,7 +28,7 @@ from .documents import Corpus, Counts, Piece
 from .tokenizer import ready, vocabulary_of, without_special
 
 VERSION = 1
-AT_ONCE = 1 << 21
+AT_ONCE = 1 << 20
 """Characters that are tokenized at a time."""
 MOST_CLASSES = 10_000
 CHECKED = 1 << 30
