@@ -45,9 +45,7 @@ def export_bert(source: Any, folder: str | Path, tokenizer: str | None = None) -
     library("export")
     method = _bert(source)
     tokens = _tokenizer(source) if tokenizer is None else Tokenizer.from_str(tokenizer)
-    vocabulary = vocabulary_of(tokens)
-    if len(vocabulary) > len(method.bias):
-        raise ValueError(f"The tokenizer has {len(vocabulary):,} tokens, the model {len(method.bias):,}; it was trained with another one.")
+    vocabulary = _vocabulary(tokens, method)
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
@@ -98,7 +96,7 @@ def from_huggingface(source: Any, tokenizer: str | None = None, **options: Any) 
     if tokenizer is None and isinstance(source, (str, Path)) and (Path(source) / FILE).is_file():
         tokenizer = load_tokenizer(str(source)).to_str()
     if tokenizer is not None:
-        method.read_vocabulary(vocabulary_of(Tokenizer.from_str(tokenizer)))
+        method.read_vocabulary(_vocabulary(Tokenizer.from_str(tokenizer), method))
     return method
 
 
@@ -218,6 +216,14 @@ def _tokenizer(source: Any) -> Tokenizer:
     if text is None:
         raise FileNotFoundError(f"Neither {str(source)!r} nor the checkpoint {str(path)!r} holds a {FILE}; the data was no text.")
     return Tokenizer.from_str(text)
+
+
+def _vocabulary(tokenizer: Tokenizer, method: Any) -> Vocabulary:
+    """What the method needs to know of the tokenizer's tokens, once they are known to fit."""
+    vocabulary = vocabulary_of(tokenizer)
+    if len(vocabulary) > len(method.bias):
+        raise ValueError(f"The tokenizer has {len(vocabulary):,} tokens, the model {len(method.bias):,}; it was trained with another one.")
+    return vocabulary
 
 
 def _reader(tokenizer: Tokenizer, vocabulary: Vocabulary, max_length: int) -> Any:
