@@ -42,7 +42,7 @@ def test_a_sample_lies_in_one_row_without_a_gap() -> None:
 def test_the_plan_depends_on_the_lengths_alone_and_fills_rows() -> None:
     lengths = realistic()
     rows = rows_of(lengths, 128)
-    assert rows == rows_of(lengths, 128) and sorted(sum(rows, [])) == list(range(512))
+    assert rows == rows_of(lengths, 128) and sorted(sample for row in rows for sample in row) == list(range(512))
     assert all(sum(lengths[sample] for sample in row) <= 128 for row in rows)
     assert sum(lengths) / (128 * len(rows)) >= 0.95
     assert rows_of([100, 28, 60, 68, 128], 128) == [[4], [0, 1], [3, 2]]  # exact fits are found

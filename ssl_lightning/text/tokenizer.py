@@ -56,7 +56,7 @@ def train_tokenizer(corpus: Corpus, kind: Kind = "wordpiece", vocab_size: int = 
     tokenizer = {"wordpiece": _word_piece, "bpe": _byte_pairs, "unigram": _unigram}[kind](corpus, vocab_size)
     ends = [(SPECIAL[2], 2), (SPECIAL[3], 3)]
     tokenizer.post_processor = processors.TemplateProcessing("[CLS] $A [SEP]", "[CLS] $A [SEP] $B:1 [SEP]:1", ends)
-    return tokenizer
+    return settled(tokenizer)
 
 
 def load_tokenizer(path: str) -> Tokenizer:
@@ -71,9 +71,20 @@ def load_tokenizer(path: str) -> Tokenizer:
         known = [entry.name for entry in file.parent.iterdir()] if file.parent.is_dir() else []
         raise FileNotFoundError(f"tokenizer={path!r}: there is no {file}.{did_you_mean(file.name, known)} Give a {FILE} or its folder.")
     try:
-        return Tokenizer.from_str(file.read_text(encoding="utf-8"))
+        return settled(Tokenizer.from_str(file.read_text(encoding="utf-8")))
     except Exception as error:  # the library raises no narrower kind
         raise ValueError(f"{file} is no tokenizer of the library tokenizers: {' '.join(str(error).split())[:200]}") from error
+
+
+def settled(tokenizer: Tokenizer) -> Tokenizer:
+    """The tokenizer as it is read again after it was written: the library rounds Unigram's scores anew, once or twice."""
+    text = tokenizer.to_str()
+    for _ in range(5):
+        tokenizer = Tokenizer.from_str(text)
+        if (again := tokenizer.to_str()) == text:
+            break
+        text = again
+    return tokenizer
 
 
 def ready(tokenizer: Tokenizer) -> Tokenizer:

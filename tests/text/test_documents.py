@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 
-from ssl_lightning.text.documents import PIECE, Counts, Corpus, Texts
+from ssl_lightning.text.documents import PIECE, Corpus, Counts, Texts
 from ssl_lightning.text.files import Files, find_files, find_splits
 from ssl_lightning.text.formats import Columns, Division
 
-TEXTS = ["one line", "two\nlines, and \"quotes\"", "naïve – 日本語 🙂", "a,b\tc"]
+TEXTS = ["one line", 'two\nlines, and "quotes"', "naïve \u2013 日本語 🙂", "a,b\tc"]
 LABELS = ["x", "y", "x", "z"]
 
 
@@ -121,7 +121,11 @@ def test_bytes_that_are_no_utf8_are_replaced_and_counted(tmp_path: Path, suffix:
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("a.csv", "label,txet\na,b\n", r"a\.csv has no column 'text'\. Did you mean 'txet'\? It has label, txet; name one with --data\.text_column"),
+        (
+            "a.csv",
+            "label,txet\na,b\n",
+            r"a\.csv has no column 'text'\. Did you mean 'txet'\? It has label, txet; name one with --data\.text_column",
+        ),
         ("a.csv", "text,lable\na,b\n", r"a\.csv has no column 'label'\. Did you mean 'lable'\?.* --data\.label_column"),
         ("a.csv", "label,text\na,b\nc\n", r"a\.csv, line 3: 1 of the 2 columns label, text"),
         ("a.csv", "label,text\n,b\n", r"a\.csv, line 2: the label 'label' is str ''; give text or an integer"),
