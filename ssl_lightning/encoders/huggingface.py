@@ -121,7 +121,7 @@ class HuggingFaceText(TextEncoder):
         return view.x[:, :, None]
 
     def layer_groups(self) -> list[list[nn.Parameter]]:
-        """What comes before the model's layers, the layers one by one, what comes after."""
+        """What comes before the model's layers, the layers one by one, what comes after; one group where layers share weights."""
         depth = self.model.config.num_hidden_layers
         lists = (module for module in self.model.modules() if isinstance(module, nn.ModuleList) and len(module) == depth)
         layers = [list(layer.parameters()) for layer in next(lists, [])]
