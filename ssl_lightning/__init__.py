@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from .images import ImageDataModule as ImageDataModule
     from .method import SSLMethod as SSLMethod
     from .optim import OptimizerSpec as OptimizerSpec
+    from .text.reader import Reader as Reader
     from .trainer import Trainer as Trainer
     from .types import Batch as Batch
     from .types import Step as Step
@@ -38,6 +39,7 @@ _PUBLIC = {
     "Encoder": "encoder",
     "ImageDataModule": "images",
     "OptimizerSpec": "optim",
+    "Reader": "text.reader",
     "SSLDataModule": "datamodule",
     "SSLMethod": "method",
     "Step": "types",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+from pathlib import Path
 from typing import Any
 
 from .encoder import Encoder, TextEncoder, TokenEncoder
@@ -42,7 +43,10 @@ def lowest_layer(request: Request, names: Names) -> dict[str, Any]:
     if data is not None:
         seed = chosen.get("seed_everything", 0)
         takes_it = "seed" in parameters(data) and isinstance(seed, int)  # anything else the parser refuses
-        layer["data"] = {"class_path": chosen["data"], "init_args": {"seed": seed} if takes_it else {}}
+        own = {"seed": seed} if takes_it else {}
+        if method is not None and "tokenizer" in parameters(data) and "checkpoint" in parameters(method):
+            own |= _tokenizer(chosen.get("model.checkpoint"))
+        layer["data"] = {"class_path": chosen["data"], "init_args": own}
         if request.command == "fit" and all(chosen.get(key) in silent for key, silent in LENGTH.items()):
             layer["trainer"] = {"max_epochs": data.default_epochs}
     if method is not None and data is not None:
@@ -59,7 +63,22 @@ def of_checkpoint(path: str) -> dict[str, Any]:
         config = config_in(read(path), path)
     except (OSError, ValueError) as error:
         raise UsageError(str(error)) from error
-    return {key: offline(config[key]) for key in ("model", "data") if key in config}
+    layer: dict[str, Any] = {key: offline(config[key]) for key in ("model", "data") if key in config}
+    if "data" in layer and (own := _tokenizer(path)):
+        layer["data"].setdefault("init_args", {}).update(own)
+    return layer
+
+
+def _tokenizer(path: Any) -> dict[str, str]:
+    """The datamodule's argument that takes the tokenizer of a run or checkpoint, where there is one there."""
+    from .pretrained import artifacts_of
+
+    try:
+        if not isinstance(path, str) or not artifacts_of(path):
+            return {}
+        return {"tokenizer": str(Path(path).parent) if path.endswith(".safetensors") else path}
+    except (OSError, ValueError):
+        return {}  # said where it is loaded
 
 
 def parameters(cls: type) -> dict[str, inspect.Parameter]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from .checkpoint import load, newest_of
+from .checkpoint import load, newest_of, read
 from .encoder import Encoder
 from .export import load_encoder
 from .record import config_of
+from .vocabulary import TOKENIZER
 
 
 def pretrained_encoder(path: str | Path, trust: Iterable[str] = ()) -> Encoder:
@@ -29,6 +30,19 @@ def pretrained_encoder(path: str | Path, trust: Iterable[str] = ()) -> Encoder:
     if path.suffix == ".safetensors" or (path / "encoder.safetensors").is_file():
         return load_encoder(path, trust)
     return load(newest_of(path), trust).backbone
+
+
+def artifacts_of(path: str | Path) -> dict[str, str]:
+    """The files that the encoder of a run cannot be used without, by name: its tokenizer. Empty where there are none.
+
+    Args:
+        path: as `pretrained_encoder`.
+    """
+    path = Path(path)
+    if path.suffix == ".ckpt":
+        return dict(read(path).get("artifacts", {}))
+    folder = path if path.is_dir() else path.parent
+    return {TOKENIZER: (folder / TOKENIZER).read_text(encoding="utf-8")} if (folder / TOKENIZER).is_file() else {}
 
 
 def load_pretrained(encoder: Encoder, path: str | Path) -> None:

@@ -208,11 +208,7 @@ class Report(Callback):
         temporary.replace(folder / "summary.json")
         save_encoder(pl_module.backbone, folder / "encoder.safetensors", run=str(folder.name))
         printed = "\n\n".join((f"{prefix.rstrip('/')}: " if prefix else "") + each.printed for prefix, each in closing.items())
-        lines = (
-            "from ssl_lightning import View, load_encoder\n"
-            f'encoder = load_encoder("{folder}")\n'
-            f"features = encoder(View(images))  # [S, {pl_module.backbone.dim}]"
-        )
+        lines = loading_lines(folder, pl_module.backbone.dim, trainer.datamodule)
         pooling = getattr(pl_module.backbone, "pooling", None)
         facts = {
             "method": type(pl_module).__name__,
@@ -256,6 +252,19 @@ def closing_splits(data: SSLDataModule) -> tuple[Source, Source, str]:
     if splits is None:
         raise ValueError(f"{type(data).__name__} has no labelled splits to learn from and to judge by.")
     return *splits, "val"
+
+
+def loading_lines(folder: Path, dim: int, data: Any) -> str:
+    """How the encoder of a run is loaded and called."""
+    if getattr(data, "vocabulary", None) is not None:
+        return (
+            "from ssl_lightning import Reader, load_encoder\n"
+            f'encoder, read = load_encoder("{folder}"), Reader("{folder}")\n'
+            f'features = encoder(read(["a text", "another"]))  # [2, {dim}]'
+        )
+    return (
+        f'from ssl_lightning import View, load_encoder\nencoder = load_encoder("{folder}")\nfeatures = encoder(View(images))  # [S, {dim}]'
+    )
 
 
 def pictures_of(pl_module: Any, trainer: Any) -> dict[str, Tensor]:

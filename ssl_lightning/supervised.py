@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from .datamodule import SSLDataModule
 from .encoder import Encoder
 from .method import SSLMethod
-from .pretrained import load_pretrained
+from .pretrained import artifacts_of, load_pretrained
 from .probes.features import embed, evaluating
 from .sources import Source, labels_of
 from .types import Batch, Step, Strength, View, ViewSpec
@@ -58,6 +58,7 @@ class Supervised(SSLMethod):
             raise ValueError(f"label_smoothing={label_smoothing} is a share; give a number from 0 to below 1.")
         if patience < 0:
             raise ValueError(f"patience={patience} counts passes over the labels; give 0 or more.")
+        self.artifacts = {} if checkpoint is None else artifacts_of(checkpoint)
         if checkpoint is not None:
             load_pretrained(encoder, checkpoint)
         self.label_smoothing, self.patience = label_smoothing, patience
@@ -84,6 +85,12 @@ class Supervised(SSLMethod):
         super().setup(stage)
         data = getattr(self.trainer, "datamodule", None)
         if isinstance(data, SSLDataModule):
+            own = data.artifacts()
+            for name in (name for name, text in self.artifacts.items() if own.get(name, text) != text):
+                raise MisconfigurationException(
+                    f"The data has another {name} than the run that the encoder comes from: its ids stand for other words. Give the run's: "
+                    "--data.tokenizer and its folder."
+                )
             if self.head is None:
                 self.size_head(data.num_classes)
             elif self.head.out_features != data.num_classes:

@@ -12,8 +12,10 @@ from typing import Literal
 import torch
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
+from ..checkpoint import read
 from ..registry import did_you_mean
 from ..vocabulary import SPECIAL, Vocabulary
+from ..vocabulary import TOKENIZER as FILE
 from .documents import Corpus, Counts
 
 Kind = Literal["wordpiece", "bpe", "unigram"]
@@ -28,7 +30,6 @@ NAMES = {
     "mask": ("[MASK]", "<mask>"),
 }
 UNKNOWN = ("[UNK]", "<unk>")
-FILE = "tokenizer.json"
 
 
 def train_tokenizer(corpus: Corpus, kind: Kind = "wordpiece", vocab_size: int = 8192) -> Tokenizer:
@@ -60,7 +61,8 @@ def train_tokenizer(corpus: Corpus, kind: Kind = "wordpiece", vocab_size: int = 
 
 
 def load_tokenizer(path: str) -> Tokenizer:
-    """The tokenizer of a `tokenizer.json`: the file, or a folder with it, such as that of a run or of a Hugging Face model.
+    """The tokenizer of a `tokenizer.json`: the file, a folder with it, such as that of a run or of a Hugging Face model, or a checkpoint
+    of a run, which holds it.
 
     Raises:
         FileNotFoundError, ValueError: there is none, or it is no tokenizer.
@@ -71,7 +73,8 @@ def load_tokenizer(path: str) -> Tokenizer:
         known = [entry.name for entry in file.parent.iterdir()] if file.parent.is_dir() else []
         raise FileNotFoundError(f"tokenizer={path!r}: there is no {file}.{did_you_mean(file.name, known)} Give a {FILE} or its folder.")
     try:
-        return settled(Tokenizer.from_str(file.read_text(encoding="utf-8")))
+        text = read(file).get("artifacts", {})[FILE] if file.suffix == ".ckpt" else file.read_text(encoding="utf-8")
+        return settled(Tokenizer.from_str(text))
     except Exception as error:  # the library raises no narrower kind
         raise ValueError(f"{file} is no tokenizer of the library tokenizers: {' '.join(str(error).split())[:200]}") from error
 
