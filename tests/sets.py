@@ -97,12 +97,22 @@ def write_parquet(path: Path) -> Path:
     return path
 
 
+def write_csv(path: Path) -> Path:
+    """Labelled lines of a few words."""
+    words, random = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"], np.random.default_rng(0)
+    lines = [f"{'abc'[number % 3]},{' '.join(random.choice(words, 4 + number % 9))}" for number in range(60)]
+    path.write_text("label,text\n" + "\n".join(lines) + "\n")
+    return path
+
+
 def init_args_of(name: str, root: Path) -> dict[str, Any]:
     """What builds a datamodule on files that are written below `root`; nothing where it needs none."""
     if name == "image_folder":
         return {"root": str(write_folder(root / "folder")), "image_size": 32}
     if name == "hf_images":
         return {"path": str(write_parquet(root / "rows.parquet")), "image_size": 32}
-    if name == "digits":
+    if name == "text_files":
+        return {"path": str(write_csv(root / "lines.csv")), "label_column": "label", "row_length": 32, "vocab_size": 100}
+    if name in ("digits", "python_docs"):
         return {}
     return {"root": str(write_public(root)), "download": False, "image_size": 32}
