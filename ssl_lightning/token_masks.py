@@ -83,8 +83,10 @@ class TokenMasks(nn.Module):
         wanted = (ratio * words + F.pad(uniform(fold(key, ROUNDING), 1)[:, 0], (1, 0))).floor()
         chosen = (first & (rank < wanted[flat])).view_as(segment).gather(1, start) & maskable
         most = math.ceil(ratio * segment.numel() * (ROOM if self.whole_words else 1.0))
-        place = torch.where(chosen.flatten(), number, 2.0).argsort(stable=True)[:most]  # where there is no room for all, by number
-        return Hidden(place, chosen.flatten()[place])
+        word = number.view_as(segment).gather(1, start)
+        drawn, place = torch.where(chosen, word, 2.0).flatten().sort(stable=True)  # where there is no room for all, by number
+        bound = drawn[most : most + 1] if most < len(drawn) else 2.0  # of the first word without room for its every token
+        return Hidden(place[:most], drawn[:most] < bound)
 
     def corrupt(self, view: View, key: Tensor, hidden: Hidden) -> View:
         """The view with the chosen tokens hidden (80 %), replaced by any other of the vocabulary (10 %) or left (10 %)."""
