@@ -251,9 +251,7 @@ def _weights(source: Any, transformers: Any) -> tuple[dict[str, Tensor], Any]:
         config = fetched(transformers.AutoConfig.from_pretrained, source)
         if config.model_type not in {layout.model_type for layout in LAYOUTS.values()}:
             return {}, config
-        source, found = fetched(
-            transformers.AutoModelForMaskedLM.from_pretrained, source, config=config, dtype=torch.float32, output_loading_info=True
-        )
+        source, found = fetched(transformers.AutoModelForMaskedLM.from_pretrained, source, config=config, output_loading_info=True)
         missing = set(found["missing_keys"])
     base = source.base_model_prefix
     prefix = "" if hasattr(source, base) else f"{base}."

@@ -97,6 +97,7 @@ def test_an_exported_bert_is_the_same_in_transformers_and_back(tmp_path: Path, n
     read, plain = AutoTokenizer.from_pretrained(folder), Tokenizer.from_str(tokenizer())
     plain.no_truncation()
     assert read(TEXTS)["input_ids"] == [[2, *plain.encode(text, add_special_tokens=False).ids, 3] for text in TEXTS]
+    assert Tokenizer.from_file(str(folder / "tokenizer.json")).truncation is None
     assert (read.pad_token_id, read.unk_token_id, read.mask_token_id, read.model_max_length) == (0, 1, 4, 16)
     assert read("the [MASK]", text_pair="dog", return_tensors="pt")["input_ids"].tolist() == [[2, 5, 4, 3, 12, 3]]
     assert model(**read(TEXTS, text_pair=TEXTS, padding=True, truncation=True, return_tensors="pt")).logits.isfinite().all()
@@ -190,6 +191,9 @@ def test_the_command_exports_runs_of_bert_alone(tmp_path: Path, capsys: Any) -> 
         error = capsys.readouterr().err
         assert said in error and error.count("\n") == 1
     assert sorted(tmp_path.rglob("*")) == before
+    (tmp_path / "link").symlink_to("nowhere")  # found out only when all is written
+    assert main(["export", str(run), "--to", str(tmp_path / "link")]) == 2
+    assert sorted(tmp_path.rglob("*")) == sorted([*before, tmp_path / "link"])
     (without / "tokenizer.json").write_text(tokenizer())
     (tmp_path / "empty").mkdir()
     assert main(["export", str(without), "--to", str(tmp_path / "empty")]) == 0
