@@ -69,8 +69,9 @@ class BERT(SSLMethod):
         view = view if self.order is None else swap_halves(view, swapped)
         hidden = self.masks.choose(view, batch["key"], self.mask_ratio)
         nll, correct, count, h = self.predict(view, self.masks.corrupt(view, batch["key"], hidden), hidden)
-        loss = nll / count
-        logs = {"mlm": loss.detach(), "accuracy": correct / count, "perplexity": loss.detach().exp()}
+        some = count.clamp(min=1)  # a batch may have nothing to predict
+        loss = nll / some
+        logs = {"mlm": loss.detach(), "accuracy": correct / some, "perplexity": loss.detach().exp()}
         if self.order is not None:
             logit = self.order(pooled(h, view, first=True))[:, 0].float()
             logs["order"] = nn.functional.binary_cross_entropy_with_logits(logit, swapped.float())
@@ -83,7 +84,7 @@ class BERT(SSLMethod):
         h = self.encoder.mix(self.encoder.tokenize(seen))
         table, weight = self.encoder.embedding.weight, hidden.chosen.float()
         nll, correct = vocabulary_nll(self.head(hidden.take(h)), table, self.bias, hidden.take(view.x), weight)
-        return nll, correct, weight.sum().clamp(min=1), h
+        return nll, correct, weight.sum(), h
 
     def scores(self, batches: Iterable[Batch]) -> dict[str, Tensor]:
         """Loss, accuracy and perplexity at a ratio of 0.15, whatever is trained with, so that runs can be compared."""
@@ -93,6 +94,7 @@ class BERT(SSLMethod):
             hidden = self.masks.choose(view, key, STANDARD_RATIO)
             sums += torch.stack(self.predict(view, self.masks.corrupt(view, key, hidden), hidden)[:3])
         nll, correct, count = reduce_sum(sums)
+        count = count.clamp(min=1)
         return {"mlm": nll / count, "accuracy": correct / count, "perplexity": (nll / count).exp()}
 
     def pictures(self, batch: Batch) -> dict[str, Tensor]:

@@ -85,7 +85,7 @@ def pooled(tokens: Tensor, view: View, first: bool = False) -> Tensor:
         return tokens[:, 0] if first else tokens.mean(dim=1)
     samples = len(tokens) if view.samples is None else view.samples
     place = torch.where(positions(view) == 0, view.segment, 0) if first else view.segment
-    ones = torch.ones(place.numel(), 1, device=tokens.device)
-    summed = torch.cat([tokens.flatten(0, 1).float(), ones], dim=1)  # the last number counts
+    flat = tokens.flatten(0, 1).to(torch.promote_types(tokens.dtype, torch.float32))
+    summed = torch.cat([flat, torch.ones_like(flat[:, :1])], dim=1)  # the last number counts
     total = summed.new_zeros(samples + 1, summed.shape[1]).index_add_(0, place.flatten(), summed)[1:]
-    return total[:, :-1] / total[:, -1:].clamp(min=1)
+    return (total[:, :-1] / total[:, -1:].clamp(min=1)).to(tokens.dtype)

@@ -121,7 +121,7 @@ class Metrics(Callback):
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         # Lightning divides the loss by the number of accumulated batches.
         weight = outputs.get("weight")
-        self.pending.setdefault("loss", []).append(outputs["loss"] if weight is None else outputs["loss"] / weight)
+        self.pending.setdefault("loss", []).append(outputs["loss"] if weight is None else outputs["loss"] / weight.clamp(min=1e-12))
         for name, value in outputs["logs"].items():
             self.pending.setdefault(name, []).append(value)
         if trainer.global_step % trainer.log_every_n_steps == 0 and updated(trainer):

@@ -167,7 +167,7 @@ def _rotation(position: Tensor, dim: int) -> Tensor:
 def _turned(x: Tensor, angles: Tensor) -> Tensor:
     """x [B, heads, N, d], number i and number i + d / 2 turned as a pair."""
     sine, cosine = angles.sin(), angles.cos()
-    first, second = x.float().chunk(2, dim=-1)
+    first, second = x.to(torch.promote_types(x.dtype, torch.float32)).chunk(2, dim=-1)
     return torch.cat([first * cosine - second * sine, second * cosine + first * sine], dim=-1).to(x.dtype)
 
 

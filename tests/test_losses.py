@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -10,9 +11,10 @@ from lightly.loss import NegativeCosineSimilarity, NTXentLoss
 from torch import Tensor
 from torch.nn import functional as F
 from torch.testing import assert_close
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from ssl_lightning import losses
-from ssl_lightning.losses import batch_nce, nt_xent, queue_nce, regression
+from ssl_lightning.losses import batch_nce, nt_xent, queue_nce, regression, vocabulary_nll
 
 
 def views(samples: int, dim: int = 8, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
@@ -212,3 +214,83 @@ def test_bf16_queries_and_keys_are_compared_in_float32(name: str, autocast: bool
 def test_mistakes_are_named(arguments: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         nt_xent(**{"z1": torch.ones(4, 8), "z2": torch.ones(4, 8), "temperature": 0.5} | arguments)  # type: ignore[arg-type]
+
+
+# The loss of a language model.
+
+
+def words(dtype: torch.dtype = torch.float64, tokens: int = 13, vocabulary: int = 29) -> tuple[Any, Tensor, Tensor]:
+    """What is projected, the table and the bias, all with gradient; the true tokens, and their weights, some of them 0."""
+    generator = torch.Generator().manual_seed(tokens)
+    inputs = [torch.randn(*shape, generator=generator, dtype=torch.float64) for shape in ((tokens, 8), (vocabulary, 8), (vocabulary,))]
+    weight = torch.rand(tokens, generator=generator, dtype=torch.float64) * (torch.arange(tokens) % 3 > 0)
+    target = torch.randint(0, vocabulary, (tokens,), generator=generator)
+    return [each.to(dtype).requires_grad_() for each in inputs], target, weight
+
+
+@pytest.mark.parametrize("rows", [1, 5, 13, 100])
+def test_vocabulary_nll_is_torchs_cross_entropy_however_it_is_cut(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Value, gradient and correct guesses; places without weight count for nothing."""
+    inputs, target, weight = words()
+    target[:6] = (inputs[0] @ inputs[1].T + inputs[2]).argmax(dim=1)[:6]
+    scores = F.linear(*inputs)
+    expected = (weight * F.cross_entropy(scores, target, reduction="none")).sum()
+    monkeypatch.setattr(losses, "CHUNK", rows * 29 + 5)
+    nll, correct = vocabulary_nll(*inputs, target, weight)
+    assert_close(nll, expected, rtol=1e-13, atol=0)
+    assert_close(torch.autograd.grad(3 * nll, inputs), torch.autograd.grad(3 * expected, inputs), rtol=1e-11, atol=1e-13)
+    assert_close(correct, (weight * (scores.argmax(dim=1) == target)).sum())
+    assert float(weight[:6].sum()) <= correct < weight.sum() and not correct.requires_grad
+
+
+def test_vocabulary_nll_has_the_gradient_of_finite_differences() -> None:
+    inputs, target, weight = words(tokens=4, vocabulary=6)
+    assert torch.autograd.gradcheck(lambda *each: vocabulary_nll(*each, target, weight)[0], inputs)
+
+
+def test_vocabulary_nll_of_no_token_is_zero() -> None:
+    (h, table, bias), target, weight = words()
+    for several in (slice(0, 0), slice(0, 1)):  # none, and one without weight
+        nll, correct = vocabulary_nll(h[several], table, bias, target[several], weight[several])
+        assert nll == correct == 0
+        assert all(not grad.any() for grad in torch.autograd.grad(nll, (h, table, bias)))
+    with torch.no_grad():
+        assert not vocabulary_nll(h, table, bias, target, weight)[0].requires_grad
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_vocabulary_nll_sums_in_float32_under_autocast(dtype: torch.dtype) -> None:
+    """The products are in bfloat16; gradients come in the dtype of what they belong to."""
+    exact, target, weight = words(tokens=300)
+    inputs: Any = [each.detach().to(dtype).requires_grad_() for each in exact]
+    with torch.autocast("cpu", torch.bfloat16):
+        nll, _ = vocabulary_nll(*inputs, target, weight)
+    expected, _ = vocabulary_nll(*exact, target, weight)
+    assert nll.dtype == torch.float32
+    assert_close(nll.double(), expected, rtol=2e-3, atol=0)
+    found, wanted = torch.autograd.grad(nll, inputs), torch.autograd.grad(expected, exact)
+    for one, other in zip(found, wanted, strict=True):
+        assert one.dtype == dtype and (one.double() - other).norm() < 0.02 * other.norm()
+
+
+class Largest(TorchDispatchMode):
+    """Remembers the most numbers that any tensor has held."""
+
+    numel = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        tensors = [each for each in (out if isinstance(out, (tuple, list)) else [out]) if isinstance(each, Tensor)]
+        self.numel = max(self.numel, *(each.numel() for each in tensors), 0)
+        return out
+
+
+def test_vocabulary_nll_never_holds_the_scores_of_all_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither on the way forward nor back; cross-entropy does, so that it would be seen."""
+    inputs, target, weight = words(tokens=600, vocabulary=50)
+    monkeypatch.setattr(losses, "CHUNK", 1000)
+    with Largest() as ours:
+        vocabulary_nll(*inputs, target, weight)[0].backward()
+    with Largest() as torchs:
+        (weight * F.cross_entropy(F.linear(*inputs), target, reduction="none")).sum().backward()
+    assert ours.numel == 600 * 8 and torchs.numel == 600 * 50
