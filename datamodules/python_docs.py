@@ -27,7 +27,7 @@ class PythonDocs(TextDataModule):
     `pydoc_data.topics`, made from docs.python.org/3/reference.
     """
 
-    default_epochs = 60
+    default_epochs = 20
 
     def __init__(self, *, vocab_size: int = 2048, **kwargs: Any) -> None:
         super().__init__(vocab_size=vocab_size, **kwargs)

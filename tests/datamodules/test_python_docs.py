@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from pydoc_data.topics import topics
 
 import pytest
 import torch
@@ -19,6 +20,8 @@ def test_no_paragraph_of_the_test_split_is_trained_on_and_all_others_are() -> No
     assert set(train.texts) < set(pretrain.texts) and pretrain.labels is None and data.corpus("val") is None
     assert len({*train.texts, *test.texts}) == len(train.texts) + len(test.texts)
     topic = paragraphs()
+    whole = {name: " ".join(text.split()) for name, text in topics.items()}
+    assert all(text in whole[name] for text, name in topic.items())
     assert all(topic[text] == label for part in (train, test) for text, label in zip(part.texts, part.labels or (), strict=True))
 
 
