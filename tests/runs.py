@@ -36,6 +36,7 @@ from ssl_lightning.method import SSLMethod
 from ssl_lightning.metrics import Metrics, Table
 from ssl_lightning.probes import knn
 from ssl_lightning.probes.collapse import CollapseMonitor
+from ssl_lightning.probes.held_out import HeldOut
 from ssl_lightning.probes.knn import KNNProbe
 from ssl_lightning.probes.linear import Head, LinearProbe
 from ssl_lightning.progress import Meter
@@ -171,6 +172,7 @@ def train(spec: dict[str, Any]) -> None:
     callbacks: list[pl.Callback] = [
         KNNProbe(enabled=spec["watch"], every_n_steps=3, bank=32, queries=16),
         LinearProbe(enabled=spec["watch"], every_n_steps=2, eval_every_n_steps=5, batch_size=16, queries=16),
+        HeldOut(enabled=spec["watch"], every_n_steps=3, samples=16),
         CollapseMonitor(enabled=spec["watch"], every_n_steps=2),
         Meter(enabled=spec["watch"]),
         Report(enabled=spec["closing"], draws=1),
