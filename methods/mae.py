@@ -73,8 +73,8 @@ class MAE(SSLMethod):
         seen = self.embed(self.encoder.mix(Tokens(torch.cat([x[:, :first], take(x[:, first:], visible)], dim=1))))  # [S, first + V, D']
         p = self.positions(self.encoder.grid(view))  # [N, D']
         # In any order, since the positions are added: the hidden ones last.
-        decoded = self.decoder(torch.cat([seen[:, :first], seen[:, first:] + p[visible], self.mask_token + p[hidden]], dim=1))
-        return self.paint(decoded[:, first + visible.shape[1] :]), hidden
+        tokens = torch.cat([seen[:, :first], seen[:, first:] + p[visible], self.mask_token + p[hidden]], dim=1)
+        return self.paint(self.decoder(tokens, first=seen.shape[1])), hidden
 
     def target(self, content: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """What is to be painted for contents [S, M, P], and the mean and deviation [S, M, 1] that were taken out of it."""

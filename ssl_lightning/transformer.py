@@ -54,20 +54,21 @@ class Transformer(nn.Module):
                 nn.init.xavier_uniform_(module.weight)
                 nn.init.zeros_(module.bias)
 
-    def forward(self, x: Tensor, segment: Tensor | None = None, position: Tensor | None = None) -> Tensor:
-        """[B, N, D] -> [B, N, D].
+    def forward(self, x: Tensor, segment: Tensor | None = None, position: Tensor | None = None, first: int = 0) -> Tensor:
+        """[B, N, D] -> [B, N - first, D].
 
         Args:
             x: tokens.
             segment: [B, N] which sample a token belongs to: it sees the tokens of that sample alone. None: a row is one sample.
             position: [B, N] place within the sample, for rotary positions. None: counted from the start of the row.
+            first: the tokens before this place are not asked for: the last block only reads them.
         """
         mask = attention_mask(segment, x, self.causal)
         turn = (
             _rotation(torch.arange(x.shape[1], device=x.device) if position is None else position, self.head_dim) if self.rotary else None
         )
-        for block in self.blocks:
-            x = block(x, mask, turn)
+        for number, block in enumerate(self.blocks, 1):
+            x = block(x, mask, turn, first if number == len(self.blocks) else 0)
         normed: Tensor = self.norm(x)
         return normed
 
@@ -85,17 +86,19 @@ class Block(nn.Module):
         self.mlp = nn.Sequential(nn.Linear(dim, gated * hidden), GEGLU() if gated == 2 else nn.GELU(), nn.Linear(hidden, dim))
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, x: Tensor, mask: Tensor | None, turn: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, mask: Tensor | None, turn: Tensor | None, first: int = 0) -> Tensor:
+        mixed = self.dropout(self.attend(self.norm1(x) if self.pre else x, mask, turn, first))
+        x = x[:, first:] + mixed
         if self.pre:
-            x = x + self.dropout(self.attend(self.norm1(x), mask, turn))
             return x + self.dropout(self.mlp(self.norm2(x)))
-        x = self.norm1(x + self.dropout(self.attend(x, mask, turn)))
+        x = self.norm1(x)
         return self.norm2(x + self.dropout(self.mlp(x)))
 
-    def attend(self, x: Tensor, mask: Tensor | None, turn: Tensor | None) -> Tensor:
+    def attend(self, x: Tensor, mask: Tensor | None, turn: Tensor | None, first: int) -> Tensor:
         q, k, v = self.qkv(x).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # [B, heads, N, D / heads] each
         if turn is not None:
             q, k = _turned(q, turn), _turned(k, turn)
+        q, mask = q[:, :, first:], None if mask is None else mask[:, :, first:]
         mixed: Tensor = self.projection(
             attention(q, k, v, mask, self.dropout.p if self.dropout.training else 0.0).transpose(1, 2).flatten(2)
         )
