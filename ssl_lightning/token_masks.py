@@ -57,7 +57,15 @@ class TokenMasks(nn.Module):
         self.read(Vocabulary.plain(tokens))
 
     def read(self, vocabulary: Vocabulary) -> None:
-        """Takes over which tokens are special, which go on with a word, and which one hides the others."""
+        """Takes over which tokens are special, which go on with a word, and which one hides the others.
+
+        Raises:
+            ValueError: there are more tokens than the encoder's table has rows.
+        """
+        if len(vocabulary) > self.tokens:
+            raise ValueError(
+                f"The tokenizer has {len(vocabulary):,} tokens, the encoder's table {self.tokens:,} rows; take its own tokenizer."
+            )
         device, beyond = getattr(self, "mask", torch.empty(0)).device, self.tokens - len(vocabulary)  # rows that no token has
         self.register_buffer("special", F.pad(vocabulary.special, (0, beyond), value=True).to(device))
         self.register_buffer("continues", F.pad(vocabulary.continues, (0, beyond)).to(device))
