@@ -19,6 +19,7 @@ from ssl_lightning.packing import Ragged, swap_halves
 from ssl_lightning.packing import pack as pack_rows
 from ssl_lightning.testing import MethodKit, TinyEncoder
 from ssl_lightning.testing.tiny import VOCAB_SIZE
+from ssl_lightning.vocabulary import Vocabulary
 
 LENGTHS = [5, 14, 3, 9, 16, 4, 2, 12, 7, 5]
 """Of samples that share rows of 16 places, with [CLS] and [SEP]; the seventh holds nothing else."""
