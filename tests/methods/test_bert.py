@@ -7,18 +7,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import pytorch_lightning as pl
 import torch
 from ssl_lightning.methods.bert import BERT, ORDER
 from test_resume import Run, assert_same, finished, kill
 from torch import Tensor
 from torch.testing import assert_close
 
-from ssl_lightning import Batch, View
+from ssl_lightning import Batch, TextTransformer, View
 from ssl_lightning.augment.random import fold, sample_keys, uniform
 from ssl_lightning.packing import Ragged, swap_halves
 from ssl_lightning.packing import pack as pack_rows
-from ssl_lightning.testing import MethodKit, TinyEncoder
-from ssl_lightning.testing.tiny import VOCAB_SIZE
+from ssl_lightning.probes.features import evaluating
+from ssl_lightning.probes.held_out import HeldOut
+from ssl_lightning.testing import MethodKit, TinyEncoder, TinyText
+from ssl_lightning.testing.tiny import ROW_LENGTH, VOCAB_SIZE
 from ssl_lightning.vocabulary import Vocabulary
 
 LENGTHS = [5, 14, 3, 9, 16, 4, 2, 12, 7, 5]
@@ -241,6 +244,34 @@ def test_a_killed_run_goes_on_bit_for_bit(run: Run, tmp_path: Path) -> None:
 @pytest.mark.parametrize("place", ["start", "backward", "end"])
 def test_so_it_does_with(run: Run, tmp_path: Path, changes: dict[str, Any], place: str) -> None:
     killed_like_straight(run, tmp_path, place, 6, **{**BERT_RUN, **changes})
+
+
+# Learning.
+
+
+def topical(seed: int, steps: int) -> dict[str, float]:
+    """Scores on samples that were withheld, of a run on texts of one of 4 topics, each with 8 words of its own."""
+    torch.manual_seed(seed)
+    data = TinyText(samples=1024, batch_size=64, seed=seed)
+    encoder = TextTransformer(vocab_size=VOCAB_SIZE, dim=32, depth=1, heads=2, max_length=ROW_LENGTH, dropout=0.0)
+    method = BERT(encoder, lr=0.01, warmup_epochs=0, mask_ratio=0.3)
+    trainer = pl.Trainer(
+        max_steps=steps, max_epochs=-1, accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
+        enable_model_summary=False,
+    )  # fmt: skip
+    trainer.fit(method, datamodule=data)
+    probe = HeldOut(samples=512)
+    probe.index = torch.arange(512)
+    with evaluating(method), torch.no_grad():
+        return {name: float(value) for name, value in method.scores(probe.batches(data, torch.device("cpu"))).items()}
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_it_learns_the_topic_from_the_words_around(seed: int) -> None:
+    """All words are equally frequent: who knows no more than that has a loss of log 32; who knows the topic, log 8, and a
+    little less, for what is neither hidden nor replaced."""
+    scores = topical(seed, 50)
+    assert 0.8 * math.log(8) < scores["mlm"] < math.log(8) + 0.3 and scores["accuracy"] > 1 / 12
 
 
 # Mistakes.
