@@ -219,13 +219,16 @@ def test_mistakes_are_named(arguments: dict[str, object], message: str) -> None:
 # The loss of a language model.
 
 
-def words(dtype: torch.dtype = torch.float64, tokens: int = 13, vocabulary: int = 29) -> tuple[Any, Tensor, Tensor]:
+def words(
+    dtype: torch.dtype = torch.float64, tokens: int = 13, vocabulary: int = 29
+) -> tuple[tuple[Tensor, Tensor, Tensor], Tensor, Tensor]:
     """What is projected, the table and the bias, all with gradient; the true tokens, and their weights, some of them 0."""
     generator = torch.Generator().manual_seed(tokens)
     inputs = [torch.randn(*shape, generator=generator, dtype=torch.float64) for shape in ((tokens, 8), (vocabulary, 8), (vocabulary,))]
     weight = torch.rand(tokens, generator=generator, dtype=torch.float64) * (torch.arange(tokens) % 3 > 0)
     target = torch.randint(0, vocabulary, (tokens,), generator=generator)
-    return [each.to(dtype).requires_grad_() for each in inputs], target, weight
+    h, table, bias = (each.to(dtype).requires_grad_() for each in inputs)
+    return (h, table, bias), target, weight
 
 
 @pytest.mark.parametrize("rows", [1, 5, 13, 100])
@@ -262,9 +265,9 @@ def test_vocabulary_nll_of_no_token_is_zero() -> None:
 def test_vocabulary_nll_sums_in_float32_under_autocast(dtype: torch.dtype) -> None:
     """The products are in bfloat16; gradients come in the dtype of what they belong to."""
     exact, target, weight = words(tokens=300)
-    inputs: Any = [each.detach().to(dtype).requires_grad_() for each in exact]
+    h, table, bias = inputs = [each.detach().to(dtype).requires_grad_() for each in exact]
     with torch.autocast("cpu", torch.bfloat16):
-        nll, _ = vocabulary_nll(*inputs, target, weight)
+        nll, _ = vocabulary_nll(h, table, bias, target, weight)
     expected, _ = vocabulary_nll(*exact, target, weight)
     assert nll.dtype == torch.float32
     assert_close(nll.double(), expected, rtol=2e-3, atol=0)

@@ -87,7 +87,7 @@ def written_down(method: BERT, groups: list[list[int]], batch_size: int, samples
         total = torch.stack([step["weight"].double() for step in steps]).sum()
         loss = torch.stack([step["loss"] * step["weight"].double() for step in steps]).sum() / total.clamp(min=1e-12)
         optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         gradients.append(torch.cat([parameter.grad.flatten() for parameter in method.parameters() if parameter.grad is not None]))
         if clip is not None:
             torch.nn.utils.clip_grad_norm_(method.parameters(), clip)

@@ -62,7 +62,8 @@ def written_out(method: BERT, text: Tensor, key: Tensor) -> tuple[list[Tensor], 
     hidden = method.masks.choose(view, key, method.mask_ratio)
     seen = method.masks.corrupt(view, key, hidden)
     h = method.encoder.mix(method.encoder.tokenize(seen))[0]
-    linear, norm = method.head[0], method.head[2]
+    head: Any = method.head
+    linear, norm = head[0], head[2]
     terms = []
     for place in hidden.place[hidden.chosen].tolist():
         z = linear.weight @ h[place] + linear.bias

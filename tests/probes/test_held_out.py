@@ -63,7 +63,8 @@ class Unlabelled(TinyText):
 def trained(root: Path, probe: HeldOut, cls: type[BERT] = Watched, data: TinyText | None = None) -> tuple[Any, Any]:
     """A method after 7 steps, with dropout, and its rows of metrics."""
     torch.manual_seed(0)
-    method = cls(tiny_encoder(BERT), warmup_epochs=0)
+    encoder: Any = tiny_encoder(BERT)
+    method = cls(encoder, warmup_epochs=0)
     trainer = ssl_lightning.Trainer(
         max_steps=7, max_epochs=-1, accelerator="cpu", precision="32-true", default_root_dir=str(root), enable_checkpointing=False,
         enable_progress_bar=False, callbacks=[probe, KNNProbe(enabled=False), LinearProbe(enabled=False), Report(enabled=False)],
