@@ -27,14 +27,14 @@ class PythonDocs(TextDataModule):
     `pydoc_data.topics`, made from docs.python.org/3/reference.
     """
 
-    default_epochs = 20
+    default_epochs = 40
 
-    def __init__(self, *, vocab_size: int = 2048, **kwargs: Any) -> None:
-        super().__init__(vocab_size=vocab_size, **kwargs)
+    def __init__(self, *, vocab_size: int = 2048, batch_size: int = 32, **kwargs: Any) -> None:
+        super().__init__(vocab_size=vocab_size, batch_size=batch_size, **kwargs)
 
     @classmethod
     def suited_encoders(cls, init_args: dict[str, Any]) -> dict[str, dict[str, Any]]:
-        """A small transformer, that learns in a minute or two on two cores."""
+        """A small transformer, that learns in some minutes on two cores."""
         encoders = super().suited_encoders({"vocab_size": 2048, **init_args})
         for encoder in encoders.values():
             encoder["init_args"].update(dim=128, depth=3, heads=4)

@@ -103,5 +103,6 @@ class BERT(SSLMethod):
         hidden = self.masks.choose(view, batch["key"], STANDARD_RATIO)
         seen = self.masks.hide(view, hidden)
         h = self.head(hidden.take(self.encoder.mix(self.encoder.tokenize(seen)))).float()
-        guess = (h @ self.encoder.embedding.weight.float().T + self.bias).argmax(dim=1)
+        scores = h @ self.encoder.embedding.weight.float().T + self.bias
+        guess = scores.masked_fill(self.masks.special, -torch.inf).argmax(dim=1)  # padding would not be shown
         return {caption: unpacked(each) for caption, each in (("text", view), ("seen", seen), ("guessed", hidden.put(view, guess)))}

@@ -129,6 +129,8 @@ def _encoder(method: type, data: Any, request: Request, names: Names) -> dict[st
     model = names.registries["methods"].name_of(chosen["model"])
     if path is None and default is None:
         dataset = names.registries["datamodules"].name_of(chosen["data"])
+        if kind == "TextEncoder":
+            raise UsageError(f"{model} reads texts, and {dataset} has none; take data of text, such as --data python_docs.")
         raise UsageError(f"{model} needs a {kind}, and {dataset} has no default one; name one with --model.encoder.")
     encoder = _load(path, "encoders", names)
     if isinstance(encoder, type) and kind != "Encoder" and not issubclass(encoder, KINDS[kind]):

@@ -6,11 +6,14 @@ import sys
 import time
 from typing import Any
 
+import torch
 from pytorch_lightning import Callback
 from pytorch_lightning.callbacks import ProgressBar
 from pytorch_lightning.utilities import rank_zero_only
+from torch import Tensor
 
 from .datamodule import SSLDataModule
+from .distributed import reduce_sum
 from .metrics import Metrics, log_metrics, updated
 from .run import run_name
 
@@ -21,7 +24,8 @@ MEASURED_STEPS = 10
 class Meter(Callback):
     """Samples a second, and the share of the time that the training waited for data, views included, since the last row.
 
-    Logged as `speed/samples_per_s` and `speed/data_wait`; written to `speed.csv`, for no two runs share a clock.
+    Logged as `speed/samples_per_s` and `speed/data_wait`, for views with padding also `speed/tokens_per_s`, places that are real, in the
+    first view; written to `speed.csv`, for no two runs share a clock.
 
     Args:
         enabled: whether to run.
@@ -31,12 +35,13 @@ class Meter(Callback):
         self.enabled = enabled
         self.waited = 0.0
         self.samples = 0  # since the last row
+        self.tokens: list[Tensor] = []  # of each batch since then
         self.seconds, self.all_samples = 0.0, 0  # of the run, over all resumptions
         self.samples_per_s = self.data_wait = 0.0
         self._ended = self._since = time.perf_counter()
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
-        self.waited, self.samples = 0.0, 0
+        self.waited, self.samples, self.tokens = 0.0, 0, []
         self._ended = self._since = time.perf_counter()
 
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
@@ -46,6 +51,9 @@ class Meter(Callback):
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         size = getattr(trainer.datamodule, "batch_size", None)
         self.samples += size if size is not None else len(batch["views"][0].x) * trainer.world_size
+        segment = batch["views"][0].segment if self.enabled and isinstance(batch, dict) and batch.get("views") else None
+        if segment is not None:
+            self.tokens.append((segment > 0).sum())
         if self.enabled and trainer.global_step % trainer.log_every_n_steps == 0 and updated(trainer):
             self.record(trainer)
         self._ended = time.perf_counter()
@@ -55,14 +63,17 @@ class Meter(Callback):
         elapsed = time.perf_counter() - self._since
         self.samples_per_s = self.samples / elapsed
         self.data_wait = self.waited / elapsed
+        values = {"speed/samples_per_s": self.samples_per_s, "speed/data_wait": self.data_wait}
+        if self.tokens:
+            values["speed/tokens_per_s"] = float(reduce_sum(torch.stack(self.tokens).sum())) / elapsed
         self.add_up()
-        log_metrics(trainer, {"speed/samples_per_s": self.samples_per_s, "speed/data_wait": self.data_wait}, timing=True)
+        log_metrics(trainer, values, timing=True)
 
     def add_up(self) -> None:
         """Adds what was measured since the last row to the run's totals."""
         now = time.perf_counter()
         self.seconds, self.all_samples = self.seconds + now - self._since, self.all_samples + self.samples
-        self.waited, self.samples, self._since = 0.0, 0, now
+        self.waited, self.samples, self.tokens, self._since = 0.0, 0, [], now
 
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
         self.add_up()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -29,7 +30,7 @@ def plot_texts(texts: Texts, path: str | Path, compare: bool = True) -> None:
             are coloured, green where they are right and red where they are wrong.
 
     Raises:
-        ValueError: there is nothing to draw.
+        ValueError: there is nothing to draw, or there is nothing to compare with a word.
     """
     if not texts or not all(texts.values()):
         raise ValueError(f"There are no texts to draw; got the captions {list(texts)}.")
@@ -39,7 +40,7 @@ def plot_texts(texts: Texts, path: str | Path, compare: bool = True) -> None:
     line = 0
     for sample in range(samples):
         rows = [list(texts[caption][sample]) for caption in captions]
-        changed = [compare and len(set(words)) > 1 for words in zip(*rows, strict=False)]
+        changed = [compare and len(set(words)) > 1 for words in zip(*rows, strict=compare)]
         for number, (caption, words) in enumerate(zip(captions, rows, strict=True)):
             drawn.append((line, 0, caption, QUIET))
             colours = [
@@ -57,7 +58,9 @@ def plot_texts(texts: Texts, path: str | Path, compare: bool = True) -> None:
             (column + 1) / (margin + COLUMNS + 2), 1 - (down + 1) / (line + 1), word, family="monospace", fontsize=SIZE, color=colour,
             parse_math=False,
         )  # fmt: skip
-    save_figure(figure, path)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing", UserWarning)  # drawn as a box
+        save_figure(figure, path)
 
 
 def _wrapped(words: Sequence[str], colours: Sequence[str], margin: int) -> tuple[list[tuple[int, int, str, str]], int]:

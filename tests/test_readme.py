@@ -25,6 +25,9 @@ PYTHON = [code for kind, code in BLOCKS if kind == "python" and code not in FILE
 LINES = [line.partition("  #")[0].strip() for kind, code in BLOCKS if kind == "bash" for line in code.splitlines()]
 COMMANDS = [command.strip() for line in LINES for command in line.split("&&")]
 MAIN = "ssl-lightning fit --config configs/simclr/digits.yaml"
+TEXT = "ssl-lightning fit --config configs/bert/python_docs.yaml"
+RUNS = {"run": "simclr-digits", "text": "bert-python_docs"}
+WORDS = [f"word{number}" for number in range(144)]
 LISTS = ("methods", "datamodules", "encoders")
 PARSED_ONLY = ("fashion_mnist", "devices", "wandb")
 """In a command: what needs a download, starts processes, or may talk to a server."""
@@ -52,30 +55,43 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         for number in range(6 if "animals" in folder else 16):
             pixels = np.random.default_rng(number).integers(0, np.iinfo(dtype).max, shape, dtype)
             Image.fromarray(pixels).save(home / folder / f"{number}.png")
+    (home / "texts").mkdir()
+    for number in range(3):
+        (home / "texts" / f"{number}.txt").write_text("\n\n".join(f"{word} says {number} and more" for word in WORDS))
+    (home / "labelled.csv").write_text(
+        "label,text\n" + "".join(f"{word},a {word} is no {word} {n}\n" for word in WORDS[:4] for n in range(40))
+    )
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(home)
         patch.setenv("SSL_LIGHTNING_CACHE", str(home / "cache"))
         patch.syspath_prepend(home / "site")
         few = ["--report.draws", "1", "--report.train_samples", "300", "--report.test_samples", "100"]
-        assert main([*shortened(MAIN, home), "--report.enabled", "true", *few]) == 0
+        for command in (MAIN, TEXT):
+            assert main([*shortened(command, home), "--report.enabled", "true", *few]) == 0
         yield home
 
 
 def shortened(command: str, home: Path) -> list[str]:
     """The arguments of a command of the README, with its variables filled in and two steps, without a report."""
-    run = max((home / "runs" / "simclr-digits").glob("*")) if "$" in command else Path()
-    arguments = shlex.split(command.replace("$run", str(run)).replace("root: animals", "root: animals, image_size: 32"))[1:]
-    if arguments[0] in LISTS or "--print_config" in command or ".help" in command:
+    runs = {name: max(home.glob(f"runs/{folder}/*"), default=Path()) for name, folder in RUNS.items()}
+    arguments = shlex.split(
+        command.replace("$run", str(runs["run"]))
+        .replace("$text", str(runs["text"]))
+        .replace("root: animals", "root: animals, image_size: 32")
+    )[1:]
+    if arguments[0] in (*LISTS, "export") or "--print_config" in command or ".help" in command:
         return arguments
     if any(word in command for word in PARSED_ONLY):
         return [*arguments, "--print_config"]
     few = ["--trainer.max_steps", "2", "--report.enabled", "false"] if arguments[0] == "fit" else []
-    small = ["--data.batch_size", "16"] if "my_data" in command or "image_folder" in command else []
+    small = ["--data.batch_size", "16"] if any(name in command for name in ("my_data", "image_folder", "text_files")) else []
     small += ["--data.image_size", "32", "--data.workers", "0"] if "image_folder" in command else []
     return [*arguments, *few, *small, "--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false"]
 
 
-@pytest.mark.parametrize("command", [command for command in COMMANDS if command.startswith("ssl-lightning") and command != MAIN])
+@pytest.mark.parametrize(
+    "command", [command for command in COMMANDS if command.startswith("ssl-lightning") and command not in (MAIN, TEXT)]
+)
 def test_a_command_runs(command: str, home: Path) -> None:
     try:
         assert main(shortened(command, home)) == 0
@@ -89,7 +105,7 @@ def test_every_other_command_is_known() -> None:
         "pip install -e .",
         "pip install -e '.[test]'",
         "pytest",
-        "run=$(ls -td runs/simclr-digits/* | head -n 1)",
+        *(f"{name}=$(ls -td runs/{folder}/* | head -n 1)" for name, folder in RUNS.items()),
         "pip install -e my_ssl",
     }
 
