@@ -18,13 +18,14 @@ from ssl_lightning.methods.simclr import SimCLR
 
 import ssl_lightning
 from ssl_lightning.datamodule import Split
+from ssl_lightning.encoders.text import TextTransformer
 from ssl_lightning.probes.collapse import CollapseMonitor
 from ssl_lightning.probes.knn import KNNProbe
 from ssl_lightning.probes.linear import LinearProbe
 from ssl_lightning.progress import Meter, Progress, duration, run_totals, speed_of
 from ssl_lightning.report import Report
 from ssl_lightning.sources import InMemory, Source
-from ssl_lightning.testing import TinyEncoder, TinyImages
+from ssl_lightning.testing import TinyEncoder, TinyImages, TinyText
 
 
 class Slow(InMemory):
@@ -178,6 +179,15 @@ def test_samples_a_second_are_those_of_the_clock(tmp_path: Path) -> None:
     seconds, samples = run_totals(trainer)
     assert samples == 20 * 16 and all(0 < rate < 16 / 0.05 for rate in rates)
     assert len(rates) == 2 and 2 / sum(1 / rate for rate in rates) == pytest.approx(samples / seconds, rel=0.05)
+
+
+def test_tokens_a_second_count_real_places_alone(tmp_path: Path) -> None:
+    encoder = TextTransformer(vocab_size=40, dim=8, depth=1, heads=2, max_length=16)
+    data = TinyText(samples=16)
+    (row,) = speed_of(fit(tmp_path, method=SimCLR(encoder), data=data, max_steps=10))  # type: ignore[arg-type]  # any data will do
+    lengths = data.training_split.fetch(torch.arange(16)).lengths  # each batch holds all samples; a fifth of the inner tokens is deleted
+    real = float((lengths - 2).sum() * 0.8 + 32)
+    assert row["speed/tokens_per_s"] / row["speed/samples_per_s"] == pytest.approx(real / 16, rel=0.05)
 
 
 def test_the_meter_is_switched_off_by_a_flag(tmp_path: Path) -> None:
