@@ -30,7 +30,7 @@ class HeldOut(Probe):
     """
 
     def __init__(
-        self, enabled: bool = True, samples: int = 1_000, every_n_steps: int | Literal["auto"] = "auto", budget: float = 0.02
+        self, enabled: bool = True, samples: int = 1_000, every_n_steps: int | Literal["auto"] = "auto", budget: float = 0.01
     ) -> None:
         super().__init__(enabled, every_n_steps, budget)
         if samples < 1:
