@@ -50,11 +50,13 @@ class SpokenDigits(SoundDataModule):
     ) -> None:
         if labels not in ("digit", "speaker"):
             raise ValueError(f"labels={labels!r} is unknown; choose digit or speaker.")
-        own = {"sample_rate": sample_rate, "mels": mels, "window": window, "seconds": seconds, **kwargs}
         if probe_sets is None:
-            other: Literal["digit", "speaker"] = "speaker" if labels == "digit" else "digit"
-            probe_sets = {other: SpokenDigits(root, labels=other, probe_sets={}, **own)}
-        super().__init__(probe_sets=probe_sets, **own)
+            other = SpokenDigits(
+                root, labels="speaker" if labels == "digit" else "digit", sample_rate=sample_rate, mels=mels, window=window, seconds=seconds,
+                probe_sets={}, **kwargs,
+            )  # fmt: skip
+            probe_sets = {other.labels: other}
+        super().__init__(sample_rate=sample_rate, mels=mels, window=window, seconds=seconds, probe_sets=probe_sets, **kwargs)
         self.labels = labels
         self.folder = Path(root).expanduser()
         list_files(self.folder, [".wav"])  # says what is wrong, before an encoder is built

@@ -73,7 +73,7 @@ def statistics_of(source: Source, mel: LogMel, samples: int) -> Statistics:
 def _identity(source: Source, index: Tensor) -> tuple[int, list[str]]:
     """The sampling rate, and what tells whether one of these recordings has changed."""
     while isinstance(source, Subset):
-        source, index = source.source, source.indices[index]
+        index, source = source.indices[index], source.source
     if not isinstance(source, SoundSource):
         raise TypeError(f"A datamodule for sound needs a SoundSource, got a {type(source).__name__}.")
     return source.sample_rate, [source.stamp(number) for number in index.tolist()]
