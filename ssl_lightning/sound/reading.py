@@ -23,6 +23,8 @@ LOSSY = ("MP3", "OGG")
 """Formats whose headers may promise some frames more than there are: the decoder's delay."""
 DELAY = 2 * 1152
 """Frames that a lossy file may be short of; they are zeros then."""
+OGG_END = 10
+"""Seconds."""
 
 
 class UnreadableSound(Unreadable):
@@ -96,9 +98,12 @@ class SoundFile(Sound):
 
     def _decode(self, low: int, high: int) -> NDArray[np.float32]:
         try:
-            if self.file.tell() != self.first + low:
-                self.file.seek(self.first + low)
-            samples = self.file.read(high - low, dtype="float32", always_2d=True)
+            place = self.first + low
+            # Where libsndfile goes near the end of an ogg is not always where it was sent (its issue 885): go there by decoding.
+            ahead = max(0, place - max(0, self.file.frames - OGG_END * self.rate)) if self.file.format == "OGG" else 0
+            if self.file.tell() != place - ahead:
+                self.file.seek(place - ahead)
+            samples = self.file.read(ahead + high - low, dtype="float32", always_2d=True)[ahead:]
             samples = samples[:, 0] if samples.shape[1] == 1 else samples.mean(1)
         except MemoryError:
             raise
