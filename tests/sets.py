@@ -130,7 +130,12 @@ def init_args_of(name: str, root: Path) -> dict[str, Any]:
     if name == "text_files":
         return {"path": str(write_csv(root / "lines.csv")), "label_column": "label", "row_length": 32, "vocab_size": 100}
     if name == "audio_folder":
-        return {"root": str(write_sounds(root / "sounds", [f"{'abc'[n % 3]}/{n}.wav" for n in range(24)])), "sample_rate": 8000, "mels": 32, "seconds": 0.4}
+        return {
+            "root": str(write_sounds(root / "sounds", [f"{'abc'[n % 3]}/{n}.wav" for n in range(24)])),
+            "sample_rate": 8000,
+            "mels": 32,
+            "seconds": 0.4,
+        }
     if name == "spoken_digits":
         return {"root": str(write_spoken_digits(root / "spoken"))}
     if name in ("digits", "python_docs", "tones"):

@@ -25,18 +25,18 @@ class SoundAugmentation(nn.Module):
         window: what the view takes of a recording.
         waves: what is done to waves.
         mel: what makes log-mels of them; None leaves them waves, with their padding marked.
-        spectrograms: what is done to log-mels.
+        log_mels: what is done to log-mels.
     """
 
-    def __init__(self, window: Window, waves: Augmentation, mel: LogMel | None, spectrograms: Augmentation) -> None:
+    def __init__(self, window: Window, waves: Augmentation, mel: LogMel | None, log_mels: Augmentation) -> None:
         super().__init__()
-        self.window, self.waves, self.mel, self.spectrograms = window, waves, mel, spectrograms
+        self.window, self.waves, self.mel, self.log_mels = window, waves, mel, log_mels
 
     def forward(self, raw: Waves, key: Tensor) -> View:
         """Windows and their keys [S] -> the view."""
         x = self.waves(raw.x[:, None, None], key)[:, 0, 0]  # [S, T]
         if self.mel is not None:
-            return View(self.spectrograms(self.mel(x)[:, None], key))
+            return View(self.log_mels(self.mel(x)[:, None], key))
         if raw.lengths is None:
             return View(x)
         real = within(raw.lengths, x.shape[1])
@@ -99,21 +99,21 @@ class SoundPolicy:
         """
         strong = strength not in ("none", "weak")
         waves: list[Operation] = []
-        spectrograms: list[Operation] = []
         if strength != "none":
             waves += [Gain(self.gain)] if any(self.gain) else []
             waves += [TimeShift(self.shift)] if mel is not None and any(self.shift) else []
         if strong:
             waves += [Polarity(self.polarity_p)] if self.polarity_p else []
             waves += [Noise(self.noise, self.noise_p)] if self.noise_p else []
-            spectrograms += [Mixup(bank, self.mix)] if bank is not None and self.mix else []
+        log_mels: list[Operation] = []
         if mel is not None:
-            spectrograms.append(Normalize(*((value,) for value in normalisation)))
-        if strong:
-            spectrograms += self._on_spectrograms()
-        return SoundAugmentation(Window(samples, strength != "none"), Augmentation(*waves), mel, Augmentation(*spectrograms))
+            mean, deviation = normalisation
+            log_mels += [Mixup(bank, self.mix)] if strong and bank is not None and self.mix else []
+            log_mels.append(Normalize((mean,), (deviation,)))
+            log_mels += self._after_normalisation() if strong else []
+        return SoundAugmentation(Window(samples, strength != "none"), Augmentation(*waves), mel, Augmentation(*log_mels))
 
-    def _on_spectrograms(self) -> list[Operation]:
+    def _after_normalisation(self) -> list[Operation]:
         operations: list[Operation] = []
         if self.crop_frequency != (1.0, 1.0) or self.crop_time != (1.0, 1.0):
             operations.append(RandomResizeCrop(self.crop_frequency, self.crop_time, self.crop_canvas))

@@ -16,7 +16,9 @@ def waves(count: int = 400, samples: int = 1_000) -> torch.Tensor:
     return torch.randn(count, 1, 1, samples, generator=torch.Generator().manual_seed(0))
 
 
-@pytest.mark.parametrize("operation", [Gain((-6, 6)), Polarity(0.5), TimeShift((-0.2, 0.3)), Noise((0, 30))], ids=lambda op: type(op).__name__)
+@pytest.mark.parametrize(
+    "operation", [Gain((-6, 6)), Polarity(0.5), TimeShift((-0.2, 0.3)), Noise((0, 30))], ids=lambda op: type(op).__name__
+)
 def test_a_wave_changes_by_its_own_key_alone(operation: Operation) -> None:
     x = waves()
     before = x.clone()

@@ -29,7 +29,9 @@ def by_librosa(wave: Floats, window: int, hop: int, size: int, mels: int, low: f
     )  # fmt: skip
 
 
-@pytest.mark.parametrize(("window", "hop", "size", "mels", "low"), [(0.025, 0.01, 512, 64, 0.0), (0.064, 0.01, 1024, 64, 60.0), (0.032, 0.016, 512, 40, 0.0)])
+@pytest.mark.parametrize(
+    ("window", "hop", "size", "mels", "low"), [(0.025, 0.01, 512, 64, 0.0), (0.064, 0.01, 1024, 64, 60.0), (0.032, 0.016, 512, 40, 0.0)]
+)
 def test_the_power_of_mel_bands_is_librosas(window: float, hop: float, size: int, mels: int, low: float) -> None:
     x = waves()
     mel = LogMel(RATE, mels=mels, window=window, hop=hop, low=low)

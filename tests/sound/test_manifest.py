@@ -58,7 +58,10 @@ def test_labels_must_be_known_and_complete(tmp_path: Path) -> None:
     path = tmp_path / "list.csv"
     path.write_text("path,word,split\na.wav,cat,train\nb.wav,cats,test\nc.wav,,val\n")
     manifest = Manifest(path, Columns(label="word"))
-    for split, reason in (("test", r"b.wav has the class 'cats', .* Did you mean 'cat'\?"), ("val", "c.wav has no 'word', and others have one")):
+    for split, reason in (
+        ("test", r"b.wav has the class 'cats', .* Did you mean 'cat'\?"),
+        ("val", "c.wav has no 'word', and others have one"),
+    ):
         part = manifest.of_split(split)
         assert part is not None
         with pytest.raises(ValueError, match=reason):

@@ -93,7 +93,11 @@ def test_what_is_no_sound_is_told_by_name(tmp_path: Path, data: bytes | None, re
 
 def test_samples_must_be_there_finite_and_not_all_silent(tmp_path: Path) -> None:
     path = tmp_path / "a.wav"
-    for x, reason in ((np.zeros(0), "it has no samples"), (np.zeros(900), "it is silent"), (np.full(900, np.nan), "it holds NaN or infinity")):
+    for x, reason in (
+        (np.zeros(0), "it has no samples"),
+        (np.zeros(900), "it is silent"),
+        (np.full(900, np.nan), "it holds NaN or infinity"),
+    ):
         soundfile.write(path, x, RATE, subtype="FLOAT")
         with pytest.raises(UnreadableSound, match=f"a.wav: {reason}"):
             SoundFile(path).read(0, 900)
