@@ -51,11 +51,9 @@ class SpokenDigits(SoundDataModule):
         if labels not in ("digit", "speaker"):
             raise ValueError(f"labels={labels!r} is unknown; choose digit or speaker.")
         if probe_sets is None:
-            other = SpokenDigits(
-                root, labels="speaker" if labels == "digit" else "digit", sample_rate=sample_rate, mels=mels, window=window, seconds=seconds,
-                probe_sets={}, **kwargs,
-            )  # fmt: skip
-            probe_sets = {other.labels: other}
+            other: Literal["digit", "speaker"] = "speaker" if labels == "digit" else "digit"
+            same: dict[str, Any] = {"sample_rate": sample_rate, "mels": mels, "window": window, "seconds": seconds}
+            probe_sets = {other: SpokenDigits(root, labels=other, probe_sets={}, **same, **kwargs)}
         super().__init__(sample_rate=sample_rate, mels=mels, window=window, seconds=seconds, probe_sets=probe_sets, **kwargs)
         self.labels = labels
         self.folder = Path(root).expanduser()

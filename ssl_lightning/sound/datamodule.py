@@ -221,8 +221,9 @@ def changed(policy: SoundPolicy, changes: dict[str, Any]) -> SoundPolicy:
         many = isinstance(now, tuple)
         numbers = tuple(value) if isinstance(value, (list, tuple)) else (value,)
         fits = isinstance(value, (list, tuple)) == many and len(numbers) == (len(now) if many else 1)
-        if not (fits and all(type(number) in (int, float) for number in numbers)):
-            kind = f"{len(now)} numbers" if many else "a number"
+        whole = many and type(now[0]) is int
+        if not (fits and all(type(number) in ((int,) if whole else (int, float)) for number in numbers)):
+            kind = f"{len(now)} {'whole ' * whole}numbers" if many else "a number"
             raise ValueError(f"augmentation.{name}={value!r} does not fit; give {kind}, such as {list(now) if many else now}.")
         fields[name] = numbers if many else value
     return SoundPolicy(**fields)

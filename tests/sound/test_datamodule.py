@@ -131,6 +131,7 @@ def test_no_view_of_a_recording_is_drawn_twice(folder: Path, features: str) -> N
         ({"seconds": 0.001}, "seconds=0.001 is shorter than hop=0.01"),
         ({"statistics": (0.0, 0.0)}, "a mean and a positive deviation"),
         ({"augmentation": {"nois_p": 1}}, r"augmentation has no field 'nois_p'. Did you mean 'noise_p'\?"),
+        ({"augmentation": {"masks": [1.5, 1]}}, "does not fit; give 2 whole numbers"),
         ({"augmentation": {"gain": 3}}, "augmentation.gain=3 does not fit; give 2 numbers"),
         ({"augmentation": {"noise_p": 3}}, r"augmentation=\{'noise_p': 3\} does not fit: Noise needs a probability"),
         ({"cache": "device"}, "cache=device keeps samples of one size"),
