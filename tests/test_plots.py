@@ -45,7 +45,7 @@ def drawn(monkeypatch):
     """The figures behind the files, to ask what they show."""
     figures: list[Figure] = []
     save = plots.save_figure
-    monkeypatch.setattr(plots, "_save", lambda figure, path: (figures.append(figure), save(figure, path))[1])
+    monkeypatch.setattr(plots, "save_figure", lambda figure, path: (figures.append(figure), save(figure, path))[1])
     return figures
 
 
