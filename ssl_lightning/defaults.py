@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import json
 from pathlib import Path
 from typing import Any
 
@@ -44,8 +45,8 @@ def lowest_layer(request: Request, names: Names) -> dict[str, Any]:
         seed = chosen.get("seed_everything", 0)
         takes_it = "seed" in parameters(data) and isinstance(seed, int)  # anything else the parser refuses
         own = {"seed": seed} if takes_it else {}
-        if method is not None and "tokenizer" in parameters(data) and "checkpoint" in parameters(method):
-            own |= _tokenizer(chosen.get("model.checkpoint"))
+        if method is not None and "checkpoint" in parameters(method):
+            own |= {name: value for name, value in _of_run(chosen.get("model.checkpoint")).items() if name in parameters(data)}
         layer["data"] = {"class_path": chosen["data"], "init_args": own}
         if request.command == "fit" and all(chosen.get(key) in silent for key, silent in LENGTH.items()):
             layer["trainer"] = {"max_epochs": data.default_epochs}
@@ -64,21 +65,23 @@ def of_checkpoint(path: str) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise UsageError(str(error)) from error
     layer: dict[str, Any] = {key: offline(config[key]) for key in ("model", "data") if key in config}
-    if "data" in layer and (own := _tokenizer(path)):
+    if "data" in layer and (own := _of_run(path)):
         layer["data"].setdefault("init_args", {}).update(own)
     return layer
 
 
-def _tokenizer(path: Any) -> dict[str, str]:
-    """The datamodule's argument that takes the tokenizer of a run or checkpoint, where there is one there."""
-    from .pretrained import artifacts_of
+def _of_run(path: Any) -> dict[str, Any]:
+    """The arguments of datamodules that take what a run or checkpoint cannot be used without, where there is such a thing there."""
+    from .pretrained import STATISTICS, TOKENIZER, artifacts_of
 
     try:
-        if not isinstance(path, str) or not artifacts_of(path):
-            return {}
-        return {"tokenizer": str(Path(path).parent) if path.endswith(".safetensors") else path}
+        found = artifacts_of(path) if isinstance(path, str) else {}
+        own: dict[str, Any] = {"statistics": json.loads(found[STATISTICS])} if STATISTICS in found else {}
+        if TOKENIZER in found:
+            own["tokenizer"] = str(Path(path).parent) if path.endswith(".safetensors") else path
     except (OSError, ValueError):
         return {}  # said where it is loaded
+    return own
 
 
 def parameters(cls: type) -> dict[str, inspect.Parameter]:
@@ -124,7 +127,8 @@ def _encoder(method: type, data: Any, request: Request, names: Names) -> dict[st
         )
     kind = kind_of_encoder(request, names)
     data_args = argument_defaults(data) | _given("data", chosen)
-    default = names.expand(data.suited_encoders(data_args).get(kind), ("model", "encoder"))
+    suited_encoders = data.suited_encoders(data_args)
+    default = names.expand(suited_encoders.get(kind), ("model", "encoder"))
     path = chosen.get("model.encoder")
     model = names.registries["methods"].name_of(chosen["model"])
     if path is None and default is None:
@@ -137,7 +141,8 @@ def _encoder(method: type, data: Any, request: Request, names: Names) -> dict[st
         raise UsageError(f"{model} needs a {kind}, and {encoder.__name__} is none; take {REMEDIES[kind]}.")
     if path is None or default is None:
         return default
-    of_the_data = {key: value for key, value in (data_args | default["init_args"]).items() if key in OF_THE_DATA}
+    known = [suited.get("init_args", {}) for suited in (*suited_encoders.values(), default)]
+    of_the_data = {key: value for args in (data_args, *known) for key, value in args.items() if key in OF_THE_DATA}
     init_args = {key: value for key, value in of_the_data.items() if encoder and key in parameters(encoder)}
     given = _given("model.encoder", chosen)
     if hasattr(encoder, "suited_args"):

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import fields as dataclass_fields
-from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
-from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor, nn
 
 from .augment.image import SMALL, ImagePolicy
 from .datamodule import Describes, SSLDataModule
 from .encoders.images import patch_for
+from .files.reading import check_unreadable, report_skipped
 from .pictures.picture import Reading
-from .pictures.source import PictureSource
 from .registry import did_you_mean
-from .sources import Source, Subset
 from .types import Strength, ViewSpec
 
 RAW_SIZE = 32
@@ -83,9 +80,7 @@ class ImageDataModule(SSLDataModule):
         """Says which images were skipped, those of probe sets among them, and lists them in the run folder."""
         super().teardown(stage)
         sources = [source for data in (self, *self.probe_sets.values()) for source in data._sources.values()]
-        names = sorted({name for source in sources for name in skipped_in(source)})
-        if names:
-            report_skipped(names, getattr(self.trainer, "run_folder", None))
+        report_skipped(sources, "images", getattr(self.trainer, "run_folder", None))
 
     def transform(self, strength: Strength, local_size: int | None = None) -> nn.Module:
         return self.recipe.build(strength, local_size or self.image_size, local=local_size is not None, varying=self.varying)
@@ -138,29 +133,9 @@ class PictureDataModule(ImageDataModule):
         if channels != 3:
             kwargs["augmentation"] = {"mean": [0.5], "std": [0.25], **(kwargs.get("augmentation") or {})}
         super().__init__(image_size=image_size, **kwargs)
-        if unreadable not in ("raise", "skip"):
-            raise ValueError(f"unreadable={unreadable!r} is unknown; choose raise or skip.")
-        if not 0 <= max_unreadable <= 1:
-            raise ValueError(f"max_unreadable={max_unreadable} is a part of the images; give a number from 0 to 1.")
+        check_unreadable(unreadable, max_unreadable, "images")
         self.reading = Reading(channels, _pair(window), _pair(percentiles), max_pixels)
         self.channels, self.unreadable, self.max_unreadable = channels, unreadable, max_unreadable
-
-
-@rank_zero_only
-def report_skipped(names: list[str], folder: Path | None) -> None:
-    """Says which images were skipped, the first of them by name, and all in a file of the run folder."""
-    where = ""
-    if folder is not None:
-        (folder / "unreadable.txt").write_text("\n".join(names) + "\n")
-        where = f" All are listed in {folder / 'unreadable.txt'}."
-    print(f"Unreadable images, in whose place others were taken: {len(names)} ({', '.join(names[:3])}{', ...' * (len(names) > 3)}).{where}")
-
-
-def skipped_in(source: Source | None) -> list[str]:
-    """The names of the images that a source skipped."""
-    while isinstance(source, Subset):
-        source = source.source
-    return [source.name(number) for number in source.skipped.nonzero()[:, 0].tolist()] if isinstance(source, PictureSource) else []
 
 
 def changed(policy: ImagePolicy, changes: dict[str, Any]) -> ImagePolicy:

@@ -9,7 +9,10 @@ from .checkpoint import load, newest_of, read
 from .encoder import Encoder
 from .export import load_encoder
 from .record import config_of
-from .vocabulary import TOKENIZER
+from .vocabulary import TOKENIZER as TOKENIZER
+
+STATISTICS = "statistics.json"
+"""Mean and deviation of what an encoder was trained on, among a run's files."""
 
 
 def pretrained_encoder(path: str | Path, trust: Iterable[str] = ()) -> Encoder:
@@ -33,7 +36,8 @@ def pretrained_encoder(path: str | Path, trust: Iterable[str] = ()) -> Encoder:
 
 
 def artifacts_of(path: str | Path) -> dict[str, str]:
-    """The files that the encoder of a run cannot be used without, by name: its tokenizer. Empty where there are none.
+    """The files that the encoder of a run cannot be used without, by name: its tokenizer, or the statistics of its data. Empty where
+    there are none.
 
     Args:
         path: as `pretrained_encoder`.
@@ -42,7 +46,7 @@ def artifacts_of(path: str | Path) -> dict[str, str]:
     if path.suffix == ".ckpt":
         return dict(read(path).get("artifacts", {}))
     folder = path if path.is_dir() else path.parent
-    return {TOKENIZER: (folder / TOKENIZER).read_text(encoding="utf-8")} if (folder / TOKENIZER).is_file() else {}
+    return {name: (folder / name).read_text(encoding="utf-8") for name in (TOKENIZER, STATISTICS) if (folder / name).is_file()}
 
 
 def load_pretrained(encoder: Encoder, path: str | Path) -> None:

@@ -13,11 +13,14 @@ from torch.nn import functional as F
 from .datamodule import SSLDataModule
 from .encoder import Encoder
 from .method import SSLMethod
-from .pretrained import artifacts_of, load_pretrained
+from .pretrained import STATISTICS, TOKENIZER, artifacts_of, load_pretrained
 from .probes.features import embed, evaluating
 from .sources import Source, labels_of
 from .types import Batch, Step, Strength, View, ViewSpec
 from .validation import Validation
+
+TAKES = {TOKENIZER: "--data.tokenizer and its folder", STATISTICS: "--data.statistics and the two numbers of that file"}
+"""The argument of the data that takes a file of a run."""
 
 
 class Supervised(SSLMethod):
@@ -88,8 +91,8 @@ class Supervised(SSLMethod):
             own = data.artifacts()
             for name in (name for name, text in self.artifacts.items() if own.get(name, text) != text):
                 raise MisconfigurationException(
-                    f"The data has another {name} than the run that the encoder comes from: its ids stand for other words. Give the run's: "
-                    "--data.tokenizer and its folder."
+                    f"The data has another {name} than the run that the encoder comes from: the same numbers stand for something else. "
+                    f"Give the run's: {TAKES.get(name, 'see the arguments of --data')}."
                 )
             if self.head is None:
                 self.size_head(data.num_classes)

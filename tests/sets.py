@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import soundfile
 from numpy.typing import NDArray
 from PIL import Image
 from ssl_lightning.datamodules.public import CIFAR10, CIFAR100, STL10
@@ -105,6 +106,21 @@ def write_csv(path: Path) -> Path:
     return path
 
 
+def write_sounds(root: Path, names: list[str], rate: int = 8000) -> Path:
+    """Sounds of 0.3 to 0.6 s, one a name: a tone whose pitch the name's place gives, with some noise."""
+    random = np.random.default_rng(0)
+    for number, name in enumerate(names):
+        time = np.arange(int(rate * (0.3 + 0.3 * random.random()))) / rate
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(path, 0.3 * np.sin(2 * np.pi * (200 + 40 * number) * time) + 0.01 * random.standard_normal(len(time)), rate)
+    return root
+
+
+def write_spoken_digits(root: Path) -> Path:
+    return write_sounds(root, [f"{digit}_{who}_{index}.wav" for digit in range(3) for who in ("ann", "bob") for index in range(9)])
+
+
 def init_args_of(name: str, root: Path) -> dict[str, Any]:
     """What builds a datamodule on files that are written below `root`; nothing where it needs none."""
     if name == "image_folder":
@@ -113,6 +129,15 @@ def init_args_of(name: str, root: Path) -> dict[str, Any]:
         return {"path": str(write_parquet(root / "rows.parquet")), "image_size": 32}
     if name == "text_files":
         return {"path": str(write_csv(root / "lines.csv")), "label_column": "label", "row_length": 32, "vocab_size": 100}
-    if name in ("digits", "python_docs"):
+    if name == "audio_folder":
+        return {
+            "root": str(write_sounds(root / "sounds", [f"{'abc'[n % 3]}/{n}.wav" for n in range(24)])),
+            "sample_rate": 8000,
+            "mels": 32,
+            "seconds": 0.4,
+        }
+    if name == "spoken_digits":
+        return {"root": str(write_spoken_digits(root / "spoken"))}
+    if name in ("digits", "python_docs", "tones"):
         return {}
     return {"root": str(write_public(root)), "download": False, "image_size": 32}

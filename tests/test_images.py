@@ -15,7 +15,7 @@ from ssl_lightning.methods.simclr import SimCLR
 
 from ssl_lightning import ConvEncoder, Trainer, View, ViewSpec
 from ssl_lightning.augment.image import ImagePolicy
-from ssl_lightning.images import skipped_in
+from ssl_lightning.files.reading import skipped_in
 from ssl_lightning.pictures.picture import UnreadablePicture
 from ssl_lightning.report import Report
 from ssl_lightning.sources import Subset

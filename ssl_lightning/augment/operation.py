@@ -34,7 +34,11 @@ class Operation(nn.Module, ABC):
 
     def draw(self, key: Tensor, n: int) -> Tensor:
         """This operation's own numbers for each sample: [S, n], uniform in [0, 1)."""
-        return uniform(fold(key, zlib.crc32(type(self).__name__.encode())), n)
+        return uniform(self.own(key), n)
+
+    def own(self, key: Tensor) -> Tensor:
+        """The keys [S] of this operation."""
+        return fold(key, zlib.crc32(type(self).__name__.encode()))
 
 
 def as_float(x: Tensor) -> Tensor:

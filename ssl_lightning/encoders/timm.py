@@ -19,8 +19,8 @@ class TimmEncoder(TimmModel):
         small_images: the ResNet for CIFAR of SimCLR (Chen et al. 2020, arXiv 2002.05709, Appendix B.9): the first
             convolution is 3x3 with stride 1 and starts anew even if `pretrained`, and there is no max-pooling.
         channels: C of the images; timm folds pretrained first layers to fit.
-        image_size: side of the images in pixels, for the families that must know it (vision transformers, Swin, MLP-Mixer).
-        patch_size: side of a patch in pixels, for the families that cut images into patches.
+        image_size: side of the images in pixels, or height and width, for the families that must know it (vision transformers, Swin, MLP-Mixer).
+        patch_size: side of a patch in pixels, or height and width, for the families that cut images into patches.
         dynamic_image_size: whether a vision transformer also takes images of other sizes, such as local views: its positions
             are interpolated to them.
         pretrained: whether to start from timm's weights, downloaded once. Off when a checkpoint rebuilds the encoder.
@@ -37,8 +37,8 @@ class TimmEncoder(TimmModel):
         *,
         small_images: bool = False,
         channels: int = 3,
-        image_size: int | None = None,
-        patch_size: int | None = None,
+        image_size: int | tuple[int, int] | None = None,
+        patch_size: int | tuple[int, int] | None = None,
         dynamic_image_size: bool = False,
         pretrained: bool = False,
         drop_path_rate: float = 0.0,

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ssl_lightning.encoder import Encoder
 from ssl_lightning.types import View
 
-from .images import images_of, patch_for
+from .images import images_of, largest_patch, patch_for
 
 VIT = "vit_tiny_patch16_224"
 # The keyword of timm's constructors -> our argument, and a model that takes it, for the message.
@@ -57,6 +57,8 @@ class TimmModel(Encoder):
         from timm import is_model
 
         name, size = init_args.get("name", VIT), init_args.get("image_size")
+        if isinstance(size, list | tuple):
+            return _suited_to_rectangles(init_args, name)
         if not isinstance(size, int):
             return init_args
         patches = patches_of(family(name)) if isinstance(name, str) and is_model(name) else None
@@ -112,6 +114,19 @@ class TimmModel(Encoder):
         return x
 
 
+def _suited_to_rectangles(init_args: dict[str, Any], name: Any) -> dict[str, Any]:
+    """Without the images' height and width where the model does not project patches; with the patches that suit them where it does, and
+    none are given."""
+    from timm import is_model
+
+    rectangle = tuple(init_args["image_size"])
+    if not (isinstance(name, str) and is_model(name) and patches_of(family(name)) is not None and _takes(name, img_size=rectangle)):
+        return {key: value for key, value in init_args.items() if key != "image_size"}
+    if init_args.get("patch_size") is None:
+        return {**init_args, "patch_size": [largest_patch(side) for side in rectangle]}
+    return init_args
+
+
 def build(owner: str, name: str, channels: int, pretrained: bool, options: dict[str, Any]) -> Any:
     """A model of timm without its classifier.
 
@@ -126,7 +141,7 @@ def build(owner: str, name: str, channels: int, pretrained: bool, options: dict[
 
     if channels < 1:
         raise ValueError(f"{owner}(channels={channels}): must be at least 1.")
-    options = {option: value for option, value in options.items() if value is not None}
+    options = {option: tuple(value) if isinstance(value, list) else value for option, value in options.items() if value is not None}
     refused = [] if _takes(name, **options) else [option for option in options if not _takes(name, **{option: options[option]})]
     if refused:
         argument, example = _OPTIONS[refused[0]]
@@ -146,13 +161,13 @@ def build(owner: str, name: str, channels: int, pretrained: bool, options: dict[
 def check_patches(owner: str, name: str, model: Any) -> None:
     """Refuses an image size that is no multiple of the patch's: timm would cut the rest off."""
     patches = patches_of(model)
-    size, patch = (patches.img_size[0], patches.patch_size[0]) if patches else (0, 1)
-    if size % patch:
-        below = max(size // patch, 1) * patch
-        raise ValueError(
-            f"{owner}({name!r}, image_size={size}, patch_size={patch}): the image is no whole number of patches; "
-            f"choose image_size {below} or {below + patch}, or a patch_size that divides {size}."
-        )
+    for size, patch in zip(patches.img_size, patches.patch_size, strict=True) if patches else ():
+        if size % patch:
+            below = max(size // patch, 1) * patch
+            raise ValueError(
+                f"{owner}({name!r}, image_size={size}, patch_size={patch}): the image is no whole number of patches; "
+                f"choose image_size {below} or {below + patch}, or a patch_size that divides {size}."
+            )
 
 
 def patches_of(model: Any) -> Any:

@@ -24,8 +24,8 @@ class ViTEncoder(TimmModel, TokenEncoder):
     Args:
         name: of timm's class VisionTransformer (`vit_*`, `deit_*`, `deit3_*`, ...), with or without a tag.
         channels: C of the images.
-        image_size: side of the images in pixels; None: what the name says.
-        patch_size: side P of a patch in pixels, which divides the image; None: what the name says.
+        image_size: side of the images in pixels, or height and width; None: what the name says.
+        patch_size: side P of a patch in pixels, or height and width, which divides the image; None: what the name says.
         dim, depth, heads: width of a token, blocks, and heads of their attention, where they shall differ from the name's.
         pooling: what stands for the image: "mean" of the patch tokens, or "token", the class token.
         position: "sincos", fixed sines and cosines of row and column (MAE), zero for the class token; or "learned".
@@ -43,8 +43,8 @@ class ViTEncoder(TimmModel, TokenEncoder):
         name: str = VIT,
         *,
         channels: int = 3,
-        image_size: int | None = None,
-        patch_size: int | None = None,
+        image_size: int | tuple[int, int] | None = None,
+        patch_size: int | tuple[int, int] | None = None,
         dim: int | None = None,
         depth: int | None = None,
         heads: int | None = None,

@@ -1,4 +1,5 @@
-"""Tables of names kept between runs: one file for each folder listed, mapped into memory, valid while no folder below changes."""
+"""What is kept between runs, and where; among it tables of names: one file for each folder listed, mapped into memory, valid while no
+folder below changes."""
 
 from __future__ import annotations
 
@@ -7,8 +8,11 @@ import json
 import os
 import tempfile
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -87,3 +91,20 @@ def unchanged(root: Path, table: Table) -> bool:
         )
     except OSError:
         return False
+
+
+@contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Says which folder cannot be written, and how to name another."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise type(error)(
+            f"The cache folder {folder} cannot be written: {reason}. Name another one by the environment variable SSL_LIGHTNING_CACHE."
+        ) from error
+
+
+def key_of(*values: Any) -> str:
+    """A hash of plain values, for the name of a file."""
+    return hashlib.sha256(json.dumps(values).encode()).hexdigest()[:32]

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
+from ..files.reading import Unreadable
 from ..files.scan import printable
 from .planes import NUMPY, from_image, from_numpy, from_png
 from .stored import AVIF, DEEP, Box, EightBits, Stored, open_image
@@ -23,11 +24,8 @@ TURNS = {1: (0, 0, 0), 2: (0, 0, 1), 3: (0, 1, 1), 4: (0, 1, 0), 5: (1, 0, 0), 6
 """EXIF orientation -> what makes the stored picture the displayed one, in this order: transpose, reverse rows, reverse columns."""
 
 
-class UnreadablePicture(ValueError):
-    """A file gives no picture; the message names it and says why, without the traceback that a worker's would hold."""
-
-    def __init__(self, message: str) -> None:
-        super().__init__(message.rpartition(f"{__name__}.{type(self).__name__}: ")[2].strip())
+class UnreadablePicture(Unreadable):
+    """A file gives no picture."""
 
 
 @dataclass(frozen=True)

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import math
-import os
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,11 +11,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import get_worker_info
 
 from ..augment.geometry import Crop
 from ..augment.operation import as_float
-from ..sources import Source, Uncut
+from ..files.reading import FileSource, in_threads
+from ..sources import Uncut
 from .picture import Picture, Reading, UnreadablePicture
 
 OPEN = 32
@@ -27,7 +24,7 @@ OPEN = 32
 Cuts = list[NDArray[Any]]
 
 
-class PictureSource(Source):
+class PictureSource(FileSource):
     """Images in files, or in encoded bytes, of any size.
 
     Args:
@@ -38,6 +35,8 @@ class PictureSource(Source):
         max_unreadable: the part of the images that may be skipped, rounded up; more stop the run.
     """
 
+    samples, error = "images", UnreadablePicture
+
     def __init__(
         self,
         count: int,
@@ -46,48 +45,18 @@ class PictureSource(Source):
         unreadable: Literal["raise", "skip"] = "raise",
         max_unreadable: float = 0.01,
     ) -> None:
-        self.count, self.reading, self.labels = count, reading, labels
-        self.unreadable, self.allowed = unreadable, math.ceil(max_unreadable * count)
-        self.skipped = torch.zeros(count, dtype=torch.bool).share_memory_()  # what any worker could not read
-
-    def __len__(self) -> int:
-        return self.count
+        super().__init__(count, labels, unreadable, max_unreadable)
+        self.reading = reading
 
     @abstractmethod
     def file(self, number: int) -> str | Path | bytes:
         """An image's file, or its bytes."""
-
-    @abstractmethod
-    def name(self, number: int) -> str:
-        """What an error calls an image."""
 
     def fetch(self, index: Tensor) -> Pictures:
         return Pictures(self, index.tolist())
 
     def open(self, number: int) -> Picture:
         return Picture(self.file(number), self.reading, self.name(number))
-
-    def substitutes(self, number: int) -> Iterator[int]:
-        """The images that may stand for one that cannot be read: those after it, of its label where there are labels."""
-        after = (torch.arange(1, self.count) + number) % self.count
-        if self.labels is not None:
-            after = after[self.labels[after] == self.labels[number]]
-        yield from after.tolist()
-
-    def skip(self, number: int, error: UnreadablePicture) -> None:
-        """Notes that an image cannot be read.
-
-        Raises:
-            UnreadablePicture: none may be skipped, or too many were.
-        """
-        if self.unreadable == "raise":
-            raise UnreadablePicture(f"{error} Remove it, or leave such images out with --data.unreadable skip.") from error
-        self.skipped[number] = True
-        count = int(self.skipped.sum())
-        if count > self.allowed:
-            raise UnreadablePicture(
-                f"{count} of {self.count:,} images cannot be read, more than --data.max_unreadable allows ({self.allowed:,}). The last: {error}"
-            ) from error
 
 
 class Pictures(Uncut):
@@ -119,7 +88,7 @@ class Pictures(Uncut):
         return [_stack([views[number] for views in images]) for number in range(len(crops))]
 
     def _cut(self, numbers: Sequence[int], crops: Sequence[Crop], keys: Sequence[Tensor]) -> list[Cuts]:
-        pictures = _each(self._open, numbers)
+        pictures = in_threads(self._open, numbers)
         heights = torch.tensor([picture.height if picture else 1 for picture in pictures])
         widths = torch.tensor([picture.width if picture else 1 for picture in pictures])
         boxes = [crop.boxes(key, heights, widths).tolist() for crop, key in zip(crops, keys, strict=True)]
@@ -134,7 +103,7 @@ class Pictures(Uncut):
                 self.source.skip(number, error)
             return self._substitute(number, crops, [key[place : place + 1] for key in keys])
 
-        return _each(read, range(len(numbers)))
+        return in_threads(read, range(len(numbers)))
 
     def _open(self, number: int) -> Picture | None:
         try:
@@ -144,22 +113,12 @@ class Pictures(Uncut):
             return None
 
     def _substitute(self, number: int, crops: Sequence[Crop], keys: Sequence[Tensor]) -> Cuts:
-        for other in self.source.substitutes(number):
-            try:
-                picture = self.source.open(other)
-                boxes = [crop.boxes(key, picture.height, picture.width)[0].tolist() for crop, key in zip(crops, keys, strict=True)]
-                return picture.cut(boxes, [crop.size for crop in crops])
-            except UnreadablePicture as error:
-                self.source.skip(other, error)
-        raise UnreadablePicture(f"No image can stand for {self.source.name(number)}, which cannot be read: there is no other of its label.")
+        def read(other: int) -> Cuts:
+            picture = self.source.open(other)
+            boxes = [crop.boxes(key, picture.height, picture.width)[0].tolist() for crop, key in zip(crops, keys, strict=True)]
+            return picture.cut(boxes, [crop.size for crop in crops])
 
-
-def _each(function: Callable[[int], Any], items: Iterable[int]) -> list[Any]:
-    """The function of each item; outside of workers by as many threads as there are cores, since decoding needs no interpreter."""
-    if get_worker_info() is not None:
-        return [function(item) for item in items]
-    with ThreadPoolExecutor(os.cpu_count()) as threads:
-        return list(threads.map(function, items))
+        return self.source.substitute(number, read)
 
 
 def _stack(images: Cuts) -> Tensor:

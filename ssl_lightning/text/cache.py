@@ -1,19 +1,13 @@
-"""What is kept between runs: where, and trained tokenizers."""
+"""Trained tokenizers, kept between runs."""
 
 from __future__ import annotations
 
-import json
 import os
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
-from hashlib import sha256
-from pathlib import Path
-from typing import Any
 
 from tokenizers import Tokenizer
 
-from ..files.cache import default_folder
+from ..files.cache import default_folder, key_of, writing
 from .documents import Corpus
 from .tokenizer import Kind, train_tokenizer
 
@@ -36,20 +30,3 @@ def trained_tokenizer(corpus: Corpus, kind: Kind, vocab_size: int) -> Tokenizer:
             file.write(tokenizer.to_str())
         os.replace(file.name, place)
     return Tokenizer.from_file(str(place))  # of several processes that trained one, the last one's
-
-
-@contextmanager
-def writing(folder: Path) -> Iterator[None]:
-    """Says which folder cannot be written, and how to name another."""
-    try:
-        yield
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise type(error)(
-            f"The cache folder {folder} cannot be written: {reason}. Name another one by the environment variable SSL_LIGHTNING_CACHE."
-        ) from error
-
-
-def key_of(*values: Any) -> str:
-    """A hash of plain values, for the name of a file."""
-    return sha256(json.dumps(values).encode()).hexdigest()[:32]

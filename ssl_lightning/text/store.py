@@ -22,8 +22,7 @@ from pytorch_lightning.utilities import rank_zero_warn
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from ..files.cache import default_folder
-from .cache import key_of, writing
+from ..files.cache import default_folder, key_of, writing
 from .documents import Corpus, Counts, Piece
 from .tokenizer import ready, vocabulary_of, without_special
 

@@ -246,3 +246,14 @@ def test_it_says_of_itself_what_methods_and_optimizers_ask() -> None:
     assert all(block.attn.fused_attn for block in encoder.model.blocks)
     layered = {parameter for layer in encoder.layer_groups() for parameter in layer}
     assert len(encoder.layer_groups()) >= 3 and layered == set(encoder.parameters())
+
+
+def test_rectangles_are_cut_into_rectangular_patches() -> None:
+    encoder = ViTEncoder("vit_tiny_patch16_224", channels=1, image_size=(64, 100), patch_size=(16, 10), dim=32, depth=1, heads=2).eval()
+    view = View(torch.randn(2, 1, 64, 100))
+    content = encoder.content(view)
+    assert encoder.grid(view) == (4, 10) and content.shape == (2, 40, 160) and encoder.tokenize(view).x.shape == (2, 41, 32)
+    assert torch.equal(content[1, 13], view.x[1, 0, 16:32, 30:40].flatten())
+    assert torch.equal(encoder.restore(content, view), view.x) and encoder(view).shape == (2, 32)
+    with pytest.raises(ValueError, match=r"image_size=100, patch_size=16\): the image is no whole number of patches"):
+        ViTEncoder(image_size=(64, 100), channels=1)

@@ -1,0 +1,81 @@
+"""The Free Spoken Digit Dataset."""
+
+from __future__ import annotations
+
+import re
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from ssl_lightning.augment.sound import SoundPolicy
+from ssl_lightning.datamodule import Split, SSLDataModule
+from ssl_lightning.files.file_list import list_files
+from ssl_lightning.files.scan import printable
+from ssl_lightning.sound.datamodule import SoundDataModule
+from ssl_lightning.sound.files import SoundFiles
+from ssl_lightning.sound.manifest import Columns, Manifest, Recording
+from ssl_lightning.sources import Source
+
+NAME = re.compile(r"(\d)_([^_]+)_(\d+)\.wav", re.IGNORECASE)
+TEST = 5
+"""Recordings of each speaker and digit whose index is below are the test split."""
+
+
+class SpokenDigits(SoundDataModule):
+    """Spoken digits (FSDD): 3,000 recordings of half a second at 8 kHz, 10 digits, 6 speakers, two label sets.
+
+    A folder of `{digit}_{speaker}_{index}.wav`; the indices 0 to 4 are the test split, as its authors say: 2,700 train, 300 test. The labels
+    that are not chosen are a probe set besides. Source: Jackson et al., github.com/Jakobovski/free-spoken-digit-dataset, CC BY-SA 4.0.
+
+    Args:
+        root: the folder of the recordings.
+        labels: `digit` or `speaker`.
+        probe_sets: further labelled data sets to probe on; None is the other labels, by their name; `{}` is none.
+    """
+
+    default_epochs = 100
+    policy = SoundPolicy(shift=(0.0, 0.2))
+
+    def __init__(
+        self,
+        root: str,
+        *,
+        labels: Literal["digit", "speaker"] = "digit",
+        sample_rate: int = 8000,
+        mels: int = 48,
+        window: float = 0.032,
+        seconds: float = 0.8,
+        probe_sets: dict[str, SSLDataModule] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        if labels not in ("digit", "speaker"):
+            raise ValueError(f"labels={labels!r} is unknown; choose digit or speaker.")
+        if probe_sets is None:
+            other: Literal["digit", "speaker"] = "speaker" if labels == "digit" else "digit"
+            same: dict[str, Any] = {"sample_rate": sample_rate, "mels": mels, "window": window, "seconds": seconds}
+            probe_sets = {other: SpokenDigits(root, labels=other, probe_sets={}, **same, **kwargs)}
+        super().__init__(sample_rate=sample_rate, mels=mels, window=window, seconds=seconds, probe_sets=probe_sets, **kwargs)
+        self.labels = labels
+        self.folder = Path(root).expanduser()
+        list_files(self.folder, [".wav"])  # says what is wrong, before an encoder is built
+
+    def source(self, split: Split) -> Source | None:
+        found = self.recordings.of_split(split)
+        if found is None:
+            return None
+        self.class_names = found.class_names
+        return SoundFiles(found, self.sample_rate, found.labels, self.unreadable, self.max_unreadable)
+
+    @cached_property
+    def recordings(self) -> Manifest:
+        """All of them, with what their names say."""
+        files = list_files(self.folder, [".wav"])
+        recordings = []
+        for number in range(len(files)):
+            name = NAME.fullmatch(Path(files.relative(number)).name)
+            if name is None:
+                odd = printable(files[number])
+                raise ValueError(f"{odd} is not called {{digit}}_{{speaker}}_{{index}}.wav. Take it away, or use --data audio_folder.")
+            label = name[1] if self.labels == "digit" else name[2]
+            recordings.append(Recording(files.relative(number), label, "test" if int(name[3]) < TEST else "train", 0.0, None))
+        return Manifest(files.root / "names", Columns(label=self.labels), recordings)

@@ -1,0 +1,124 @@
+"""The recipe of augmentation for sound: of waves, and of the log-mels made of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ssl_lightning.sound.features import LogMel
+from ssl_lightning.sound.source import Waves, Window, within
+from ssl_lightning.types import Strength, View
+
+from .colour import Normalize
+from .image import Augmentation
+from .operation import Operation
+from .spectrograms import LinearFader, Mixup, RandomResizeCrop, SpecAugment
+from .waves import Gain, Noise, Polarity, TimeShift
+
+
+class SoundAugmentation(nn.Module):
+    """Windows of recordings -> a view: waves [S, T], or log-mels [S, 1, M, F].
+
+    Args:
+        window: what the view takes of a recording.
+        waves: what is done to waves.
+        mel: what makes log-mels of them; None leaves them waves, with their padding marked.
+        log_mels: what is done to log-mels.
+    """
+
+    def __init__(self, window: Window, waves: Augmentation, mel: LogMel | None, log_mels: Augmentation) -> None:
+        super().__init__()
+        self.window, self.waves, self.mel, self.log_mels = window, waves, mel, log_mels
+
+    def forward(self, raw: Waves, key: Tensor) -> View:
+        """Windows and their keys [S] -> the view."""
+        x = self.waves(raw.x[:, None, None], key)[:, 0, 0]  # [S, T]
+        if self.mel is not None:
+            return View(self.log_mels(self.mel(x)[:, None], key))
+        if raw.lengths is None:
+            return View(x)
+        real = within(raw.lengths, x.shape[1])
+        sample = torch.arange(1, len(x) + 1, device=x.device)[:, None]
+        return View(x * real, real * sample, torch.arange(x.shape[1], device=x.device).expand(x.shape), len(x))
+
+
+@dataclass(frozen=True)
+class SoundPolicy:
+    """How hard sound is augmented: BYOL-A's recipe for log-mels by default, with noise.
+
+    Niizumi, Takeuchi, Ohishi, Harada and Kashino 2021, arXiv 2103.06695, Table 1, and 2022, arXiv 2204.07402, Table II. Log-mels that are cropped,
+    faded and masked are normalised by then: 0 is the mean of the data. Waves that stay waves get gain, polarity and noise alone.
+
+    Args:
+        gain: range of the gain, in decibels.
+        shift: range of the shift in time, as a part of the window; what leaves it is lost.
+        polarity_p: probability of being turned upside down.
+        noise_p: probability of white noise.
+        noise: range of the ratio of signal to noise, in decibels.
+        mix: the most energy that another recording may have, as a part of the mixture's.
+        crop_frequency: height of a crop, as a part of the spectrogram's.
+        crop_time: width of a crop, as a part of the spectrogram's.
+        crop_canvas: height and width of what the crop is cut from, as parts of the spectrogram's, which is in its middle.
+        fade: the largest number that is added to an end, in deviations of the data.
+        masks: how many bands, and how many stretches of time, are masked.
+        mask_size: the largest height of a band, and width of a stretch, as parts of the spectrogram's.
+    """
+
+    gain: tuple[float, float] = (-6.0, 6.0)
+    shift: tuple[float, float] = (-0.1, 0.1)
+    polarity_p: float = 0.5
+    noise_p: float = 0.5
+    noise: tuple[float, float] = (10.0, 40.0)
+    mix: float = 0.4
+    crop_frequency: tuple[float, float] = (0.6, 1.5)
+    crop_time: tuple[float, float] = (0.6, 1.5)
+    crop_canvas: tuple[float, float] = (1.0, 1.5)
+    fade: float = 1.0
+    masks: tuple[int, int] = (0, 0)
+    mask_size: tuple[float, float] = (0.2, 0.2)
+
+    def build(
+        self,
+        strength: Strength,
+        samples: int,
+        mel: LogMel | None = None,
+        normalisation: tuple[float, float] = (0.0, 1.0),
+        bank: Tensor | None = None,
+    ) -> SoundAugmentation:
+        """The augmentation of one view.
+
+        Args:
+            strength: `none` takes the middle of a recording; `weak` a window anywhere in it, shifted and of any loudness; all others are the
+                whole recipe.
+            samples: T, of a window.
+            mel: what makes log-mels; None for waves.
+            normalisation: mean and deviation of the log-mels.
+            bank: [N, M, F] log-mels to mix with; None for no mixture.
+        """
+        strong = strength not in ("none", "weak")
+        waves: list[Operation] = []
+        if strength != "none":
+            waves += [Gain(self.gain)] if any(self.gain) else []
+            waves += [TimeShift(self.shift)] if mel is not None and any(self.shift) else []
+        if strong:
+            waves += [Polarity(self.polarity_p)] if self.polarity_p else []
+            waves += [Noise(self.noise, self.noise_p)] if self.noise_p else []
+        log_mels: list[Operation] = []
+        if mel is not None:
+            mean, deviation = normalisation
+            log_mels += [Mixup(bank, self.mix)] if strong and bank is not None and self.mix else []
+            log_mels.append(Normalize((mean,), (deviation,)))
+            log_mels += self._after_normalisation() if strong else []
+        return SoundAugmentation(Window(samples, strength != "none"), Augmentation(*waves), mel, Augmentation(*log_mels))
+
+    def _after_normalisation(self) -> list[Operation]:
+        operations: list[Operation] = []
+        if self.crop_frequency != (1.0, 1.0) or self.crop_time != (1.0, 1.0):
+            operations.append(RandomResizeCrop(self.crop_frequency, self.crop_time, self.crop_canvas))
+        if self.fade:
+            operations.append(LinearFader(self.fade))
+        if any(self.masks):
+            operations.append(SpecAugment(self.masks, self.mask_size))
+        return operations

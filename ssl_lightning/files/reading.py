@@ -1,0 +1,132 @@
+"""Samples that are read from files when they are asked for: by threads, and what happens where one cannot be read."""
+
+from __future__ import annotations
+
+import math
+import os
+from abc import abstractmethod
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import ClassVar, Literal, TypeVar
+
+import torch
+from pytorch_lightning.utilities import rank_zero_only
+from torch import Tensor
+from torch.utils.data import get_worker_info
+
+from ..sources import Source, Subset
+
+Read = TypeVar("Read")
+
+
+class Unreadable(ValueError):
+    """A file gives no sample; the message names it and says why, without the traceback that a worker's would hold."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message.rpartition(f"{type(self).__module__}.{type(self).__name__}: ")[2].strip())
+
+
+class FileSource(Source):
+    """Samples in files, of which some may be unreadable.
+
+    Args:
+        count: how many there are.
+        labels: [N], or None.
+        unreadable: `raise` stops at a sample that cannot be read; `skip` takes the next one of the same label in its place.
+        max_unreadable: the part of the samples that may be skipped, rounded up; more stop the run.
+    """
+
+    samples: ClassVar[str] = "files"
+    """What messages call the samples."""
+    error: ClassVar[type[Unreadable]] = Unreadable
+    """What a sample that cannot be read raises."""
+
+    def __init__(
+        self, count: int, labels: Tensor | None = None, unreadable: Literal["raise", "skip"] = "raise", max_unreadable: float = 0.01
+    ) -> None:
+        self.count, self.labels = count, labels
+        self.unreadable, self.allowed = unreadable, math.ceil(max_unreadable * count)
+        self.skipped = torch.zeros(count, dtype=torch.bool).share_memory_()  # what any worker could not read
+
+    def __len__(self) -> int:
+        return self.count
+
+    @abstractmethod
+    def name(self, number: int) -> str:
+        """What an error calls a sample."""
+
+    def substitutes(self, number: int) -> Iterator[int]:
+        """The samples that may stand for one that cannot be read: those after it, of its label where there are labels."""
+        after = (torch.arange(1, self.count) + number) % self.count
+        if self.labels is not None:
+            after = after[self.labels[after] == self.labels[number]]
+        yield from after.tolist()
+
+    def skip(self, number: int, error: Unreadable) -> None:
+        """Notes that a sample cannot be read.
+
+        Raises:
+            Unreadable: none may be skipped, or too many were.
+        """
+        if self.unreadable == "raise":
+            raise self.error(f"{error} Remove it, or leave such {self.samples} out with --data.unreadable skip.") from error
+        self.skipped[number] = True
+        count = int(self.skipped.sum())
+        if count > self.allowed:
+            raise self.error(
+                f"{count} of {self.count:,} {self.samples} cannot be read, more than --data.max_unreadable allows ({self.allowed:,}). "
+                f"The last: {error}"
+            ) from error
+
+    def substitute(self, number: int, read: Callable[[int], Read]) -> Read:
+        """What `read` gives for the first sample that can stand for one that was skipped.
+
+        Raises:
+            Unreadable: there is none, or too many were skipped.
+        """
+        for other in self.substitutes(number):
+            try:
+                return read(other)
+            except Unreadable as error:
+                self.skip(other, error)
+        one = self.samples.removesuffix("s")
+        raise self.error(f"No {one} can stand for {self.name(number)}, which cannot be read: there is no other of its label.")
+
+
+def check_unreadable(unreadable: str, max_unreadable: float, samples: str) -> None:
+    """Raises ValueError where the two are no arguments of a `FileSource`."""
+    if unreadable not in ("raise", "skip"):
+        raise ValueError(f"unreadable={unreadable!r} is unknown; choose raise or skip.")
+    if not 0 <= max_unreadable <= 1:
+        raise ValueError(f"max_unreadable={max_unreadable} is a part of the {samples}; give a number from 0 to 1.")
+
+
+def skipped_in(source: Source | None) -> list[str]:
+    """The names of the samples that a source skipped."""
+    while isinstance(source, Subset):
+        source = source.source
+    return [source.name(number) for number in source.skipped.nonzero()[:, 0].tolist()] if isinstance(source, FileSource) else []
+
+
+@rank_zero_only
+def report_skipped(sources: Iterable[Source | None], samples: str, folder: Path | None) -> None:
+    """Says which samples were skipped, the first of them by name, and all in a file of the run folder; nothing where none was."""
+    names = sorted({name for source in sources for name in skipped_in(source)})
+    if not names:
+        return
+    where = ""
+    if folder is not None:
+        (folder / "unreadable.txt").write_text("\n".join(names) + "\n")
+        where = f" All are listed in {folder / 'unreadable.txt'}."
+    print(
+        f"Unreadable {samples}, in whose place others were taken: {len(names)} ({', '.join(names[:3])}{', ...' * (len(names) > 3)}).{where}"
+    )
+
+
+def in_threads(function: Callable[[int], Read], items: Iterable[int]) -> list[Read]:
+    """The function of each item; outside of workers by as many threads as there are cores, since decoding needs no interpreter."""
+    if get_worker_info() is not None:
+        return [function(item) for item in items]
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        return list(threads.map(function, items))

@@ -1,0 +1,185 @@
+"""Spectrograms of waves: log-mels and MFCC, for a whole batch on its device.
+
+Notation for shapes: S samples in a batch; T samples of a wave; F frames; W samples of a window; M mel bands; K bins of the spectrum.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+EPSILON = 1.1920928955078125e-07
+"""Kaldi's floor, the spacing of float32 at 1."""
+
+CHUNK_BYTES = 3 << 19
+"""A CPU takes the spectra of this much at a time, so that they stay in its cache: 2.4 times as fast as a batch of 64 s at once."""
+
+
+class LogMel(nn.Module):
+    """Logarithms of the energy in frequency bands as wide as the ear's (Davis and Mermelstein 1980, doi 10.1109/TASSP.1980.1163420).
+
+    The mel scale is HTK's, 2595 log10(1 + f / 700). A spectrum is that of a window, padded to a power of two; its power is summed in
+    triangles, without normalisation by their width.
+
+    Args:
+        sample_rate: of the waves, in Hz.
+        mels: M, bands.
+        window: length of a window, in seconds.
+        hop: from one window to the next, in seconds.
+        low: where the lowest band begins, in Hz.
+        high: where the highest band ends, in Hz; None is half the sampling rate.
+        shape: of the window: `hann`; or `povey`, Kaldi's, a Hann window to the power of 0.85 that ends in zeros.
+        pre_emphasis: how much of the sample before is subtracted from each, within a window.
+        centre: whether the mean of each window is subtracted from it.
+        triangles: whether the bands are triangles over the frequency in `hz`, as librosa's, or over the `mel` scale, as Kaldi's.
+        floor: the energy that takes the place of any smaller one.
+        edges: `pad`: zeros on both sides, for one frame a hop, T // hop in all; `snip`: whole windows alone.
+
+    Raises:
+        ValueError: an argument is out of its range, or there are more bands than the window can tell apart.
+    """
+
+    taper: Tensor
+    bank: Tensor
+
+    def __init__(
+        self,
+        sample_rate: int,
+        *,
+        mels: int = 64,
+        window: float = 0.025,
+        hop: float = 0.01,
+        low: float = 0.0,
+        high: float | None = None,
+        shape: Literal["hann", "povey"] = "hann",
+        pre_emphasis: float = 0.0,
+        centre: bool = False,
+        triangles: Literal["hz", "mel"] = "hz",
+        floor: float = 1e-6,
+        edges: Literal["pad", "snip"] = "pad",
+    ) -> None:
+        super().__init__()
+        self.window, self.hop = round(window * sample_rate), round(hop * sample_rate)
+        high = sample_rate / 2 if high is None else high
+        if not 1 <= self.hop <= self.window or mels < 1 or floor <= 0 or not 0 <= pre_emphasis < 1:
+            raise ValueError(
+                f"LogMel(window={window}, hop={hop}, mels={mels}, floor={floor}, pre_emphasis={pre_emphasis}): a hop is at least a sample "
+                f"(1 / {sample_rate} s) and at most the window, there is at least a band, the floor is positive, and 0 <= pre_emphasis < 1."
+            )
+        if not 0 <= low < high <= sample_rate / 2:
+            raise ValueError(f"LogMel(low={low}, high={high}): needs 0 <= low < high <= {sample_rate / 2:g} Hz, half the sampling rate.")
+        if shape not in ("hann", "povey") or triangles not in ("hz", "mel") or edges not in ("pad", "snip"):
+            raise ValueError(
+                f"LogMel(shape={shape!r}, triangles={triangles!r}, edges={edges!r}): choose hann or povey, hz or mel, pad or snip."
+            )
+        self.mels, self.floor, self.edges = mels, floor, edges
+        self.pre_emphasis, self.centre = pre_emphasis, centre
+        self.size = 2 ** math.ceil(math.log2(self.window))
+        bank = mel_bank(sample_rate, self.size, mels, low, high, triangles)
+        if bool((bank.sum(1) == 0).any()):
+            raise ValueError(
+                f"LogMel(mels={mels}): the lowest bands are narrower than a bin of the spectrum, {sample_rate / self.size:g} Hz, and would "
+                f"be empty. Take fewer, or a longer window than {window} s."
+            )
+        self.register_buffer("taper", taper(self.window, shape), persistent=False)
+        self.register_buffer("bank", bank.float().T.contiguous(), persistent=False)  # [K, M]
+
+    @classmethod
+    def kaldi(cls, sample_rate: int, *, mels: int = 80, edges: Literal["pad", "snip"] = "snip", **changes: float) -> LogMel:
+        """As Kaldi's `compute-fbank-feats` without dither (Povey et al. 2011, The Kaldi speech recognition toolkit): for waves in [-1, 1]
+        its numbers are those of 16-bit integers less log(2^30), down to the floor."""
+        return cls(
+            sample_rate, mels=mels, low=20.0, shape="povey", pre_emphasis=0.97, centre=True, triangles="mel", floor=EPSILON, edges=edges, **changes
+        )  # fmt: skip
+
+    def frames(self, samples: int) -> int:
+        """F for waves of T samples."""
+        return samples // self.hop if self.edges == "pad" else max(0, 1 + (samples - self.window) // self.hop)
+
+    def forward(self, wave: Tensor) -> Tensor:
+        """Waves [S, T] -> logarithms [S, M, F]."""
+        return self.power(wave).clamp(min=self.floor).log()
+
+    def power(self, wave: Tensor) -> Tensor:
+        """Waves [S, T] -> the energies in the bands, [S, M, F]."""
+        chunk = max(1, CHUNK_BYTES // (4 * self.size * max(1, self.frames(wave.shape[1])))) if wave.device.type == "cpu" else len(wave)
+        with torch.autocast(wave.device.type, enabled=False):
+            return torch.cat([self._spectrum(part) @ self.bank for part in wave.float().split(max(1, chunk))]).mT
+
+    def _spectrum(self, wave: Tensor) -> Tensor:
+        """Power of each bin but the highest, which no band reaches: [S, F, K]."""
+        count = self.frames(wave.shape[1])
+        if self.edges == "pad":
+            before = (self.window - self.hop) // 2
+            wave = F.pad(wave, (before, self.window - self.hop - before))
+        frames = wave.unfold(1, self.window, self.hop)[:, :count]  # [S, F, W]
+        if self.centre:
+            frames = frames - frames.mean(-1, keepdim=True)
+        if self.pre_emphasis:
+            frames = frames - self.pre_emphasis * torch.cat([frames[..., :1], frames[..., :-1]], -1)
+        # Padded here, and not by `rfft`, which takes seven times as long then; of real and imaginary part, five times as fast as `abs`.
+        spectrum = torch.fft.rfft(F.pad(frames * self.taper, (0, self.size - self.window)))[..., :-1]
+        return spectrum.real.square().addcmul_(spectrum.imag, spectrum.imag)
+
+
+class MFCC(nn.Module):
+    """The cepstrum of log-mels: their cosine transform, whose first numbers are the spectrum's envelope (Davis and Mermelstein 1980).
+
+    Args:
+        mel: what makes the log-mels.
+        coefficients: C, how many are kept.
+        lifter: L, by which coefficient n is multiplied with 1 + L / 2 sin(pi n / L), as Kaldi does; 0 for not at all.
+
+    Raises:
+        ValueError: there are more coefficients than bands.
+    """
+
+    matrix: Tensor
+
+    def __init__(self, mel: LogMel, *, coefficients: int = 13, lifter: float = 22.0) -> None:
+        super().__init__()
+        if not 1 <= coefficients <= mel.mels:
+            raise ValueError(f"MFCC(coefficients={coefficients}): needs 1 to {mel.mels}, the number of bands.")
+        self.mel = mel
+        n, m = torch.arange(coefficients, dtype=torch.float64)[:, None], torch.arange(mel.mels, dtype=torch.float64)
+        matrix = (torch.pi / mel.mels * (m + 0.5) * n).cos() * math.sqrt(2 / mel.mels)  # [C, M], orthonormal
+        matrix[0] /= math.sqrt(2)
+        if lifter:
+            matrix *= 1 + lifter / 2 * (torch.pi * n / lifter).sin()
+        self.register_buffer("matrix", matrix.float(), persistent=False)
+
+    def forward(self, wave: Tensor) -> Tensor:
+        """Waves [S, T] -> coefficients [S, C, F]."""
+        mels: Tensor = self.mel(wave)
+        return self.matrix @ mels
+
+
+def taper(length: int, shape: str) -> Tensor:
+    """A window [W]: periodic, as for a Fourier transform of its length; Kaldi's is symmetric."""
+    if shape == "povey":
+        return torch.hann_window(length, periodic=False, dtype=torch.float64).pow(0.85).float()
+    return torch.hann_window(length, dtype=torch.float64).float()
+
+
+def mel_of(frequency: Tensor) -> Tensor:
+    """Hz to HTK's mel."""
+    return 2595 * (1 + frequency / 700).log10()
+
+
+def mel_bank(sample_rate: int, size: int, mels: int, low: float, high: float, triangles: str) -> Tensor:
+    """Triangles [M, K], float64, over the bins of a spectrum of `size` samples but the highest. A triangle rises from the middle of the
+    one before it to 1 in its own middle, and falls to the middle of the next; the middles are equally far apart in mel."""
+    edges = torch.tensor([low, high], dtype=torch.float64)
+    first, last = mel_of(edges).tolist()
+    corners = torch.linspace(first, last, mels + 2, dtype=torch.float64)
+    bins = torch.arange(size // 2, dtype=torch.float64) * sample_rate / size
+    if triangles == "mel":
+        bins = mel_of(bins)
+    else:
+        corners = 700 * (10 ** (corners / 2595) - 1)
+    left, middle, right = corners[:-2, None], corners[1:-1, None], corners[2:, None]
+    return torch.minimum((bins - left) / (middle - left), (right - bins) / (right - middle)).clamp(min=0)

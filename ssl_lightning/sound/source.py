@@ -1,0 +1,144 @@
+"""Recordings of any length as a source: of each, the windows are read that the views take, at one sampling rate."""
+
+from __future__ import annotations
+
+import zlib
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from ..augment.random import fold, uniform
+from ..files.reading import FileSource, in_threads
+from ..sources import Uncut
+from .reading import Sound, UnreadableSound
+from .resampling import Resampler
+
+
+class Waves(NamedTuple):
+    """Windows of a batch of recordings.
+
+    Args:
+        x: [S, T] float32, with zeros behind a recording that is shorter.
+        lengths: [S] int64, the samples of each that are its own; None where all T are.
+    """
+
+    x: Tensor
+    lengths: Tensor | None = None
+
+
+def within(lengths: Tensor, count: int) -> Tensor:
+    """Which of `count` places lie within lengths [S]: [S, count] bool."""
+    return torch.arange(count, device=lengths.device) < lengths[:, None]
+
+
+@dataclass(frozen=True)
+class Window:
+    """What a view takes of a recording.
+
+    Args:
+        samples: T, at the rate of the views.
+        random: whether it lies anywhere, which its key says; else it lies in the middle. A shorter recording is taken whole.
+    """
+
+    samples: int
+    random: bool
+
+    def start(self, key: Tensor, length: int) -> int:
+        """Where it begins in a recording of so many samples, for a key [1]."""
+        spare = max(0, length - self.samples)
+        if not self.random:
+            return spare // 2
+        high, low = uniform(fold(key, zlib.crc32(b"Window")), 2)[0].tolist()  # 24 bits each: a long recording has more places
+        return min(int((high + low * 2.0**-24) * (spare + 1)), spare)
+
+
+class SoundSource(FileSource):
+    """Recordings of any length and sampling rate.
+
+    Args:
+        count: how many there are.
+        sample_rate: of what is read, in Hz.
+        others: of a `FileSource`.
+    """
+
+    samples, error = "recordings", UnreadableSound
+
+    def __init__(self, count: int, sample_rate: int, *others: Any) -> None:
+        super().__init__(count, *others)
+        self.sample_rate = sample_rate
+
+    @abstractmethod
+    def open(self, number: int) -> Sound:
+        """A recording, of which nothing but its length is known yet."""
+
+    def stamp(self, number: int) -> str:
+        """What tells whether a recording has changed since it was last read."""
+        return self.name(number)
+
+    def fetch(self, index: Tensor) -> Recordings:
+        return Recordings(self, index.tolist())
+
+
+Parts = list[tuple[int, int, int, Tensor]]
+"""For each view of a recording: its rate, the window's start and length at the rate of the views, and the samples as recorded."""
+
+
+class Recordings(Uncut):
+    """Recordings of a source that were asked for; nothing is read before they are cut.
+
+    Args:
+        source: of which they are.
+        numbers: [S] which.
+    """
+
+    def __init__(self, source: SoundSource, numbers: Sequence[int]) -> None:
+        self.source, self.numbers = source, numbers
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def cut(self, transforms: Sequence[Any], keys: Sequence[Tensor]) -> list[Waves]:
+        """For each view the windows [S, T] of its transform's `window`.
+
+        Raises:
+            UnreadableSound: a recording cannot be read, and the source does not skip it.
+        """
+        windows: list[Window] = [transform.window for transform in transforms]
+
+        def read(place: int) -> Parts:
+            number, key = self.numbers[place], [key[place : place + 1] for key in keys]
+            try:
+                return self._read(number, windows, key)
+            except UnreadableSound as error:
+                self.source.skip(number, error)
+            return self.source.substitute(number, lambda other: self._read(other, windows, key))
+
+        places = range(len(self.numbers))
+        parts = [read(place) for place in places] if self.source.in_memory else in_threads(read, places)
+        return [self._resampled([views[view] for views in parts], window.samples) for view, window in enumerate(windows)]
+
+    def _read(self, number: int, windows: Sequence[Window], keys: Sequence[Tensor]) -> Parts:
+        sound = self.source.open(number)
+        resampler = Resampler(sound.rate, self.source.sample_rate)
+        length = resampler.length(sound.frames)
+        starts = [window.start(key, length) for window, key in zip(windows, keys, strict=True)]
+        return [
+            (sound.rate, start, min(length - start, window.samples), sound.read(*resampler.needs(start, window.samples)))
+            for start, window in zip(starts, windows, strict=True)
+        ]
+
+    def _resampled(self, parts: Parts, samples: int) -> Waves:
+        """Windows at one rate: all that were recorded at the same rate at once."""
+        rates, starts, lengths, waves = (list(column) for column in zip(*parts, strict=True))
+        x, start = torch.empty(len(parts), samples), torch.tensor(starts)
+        for rate in set(rates):
+            same = torch.tensor([place for place, other in enumerate(rates) if other == rate])
+            x[same] = Resampler(rate, self.source.sample_rate)(torch.stack([waves[place] for place in same.tolist()]), start[same], samples)
+        if min(lengths) == samples:
+            return Waves(x)
+        length = torch.tensor(lengths)
+        return Waves(x.masked_fill_(~within(length, samples), 0.0), length)  # resampling sounds on behind the end

@@ -1,0 +1,100 @@
+"""What is learned of a data set before the training: mean and deviation of its log-mels, and some of them to mix others with."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ..augment.random import permutation
+from ..files.cache import default_folder, key_of, writing
+from ..sources import Source, Subset
+from .features import LogMel
+from .source import SoundSource, Window, within
+
+RECORDINGS = 512
+"""Recordings that the statistics are made of, drawn by a fixed permutation."""
+BANK_BYTES = 16 << 20
+"""Of the recordings kept to mix with: all of them, or as many as fit."""
+BATCH = 64
+
+
+class Statistics(NamedTuple):
+    """Of a data set's log-mels.
+
+    Args:
+        mean: over the bands and frames of recordings, padding apart; rounded to 3 places, so that every machine finds the same.
+        deviation: likewise.
+        bank: [N, M, F] float16, the log-mels of some recordings.
+    """
+
+    mean: float
+    deviation: float
+    bank: Tensor
+
+
+class _Clean(NamedTuple):
+    window: Window
+
+
+def statistics_of(source: Source, mel: LogMel, samples: int) -> Statistics:
+    """The statistics of a source's recordings, of each the middle `samples`; made once and kept in the cache folder.
+
+    Raises:
+        Unreadable: a recording cannot be read, and the source does not skip it.
+        OSError: the cache folder cannot be written.
+    """
+    index = permutation(0, 0, len(source))[:RECORDINGS]
+    settings = [
+        mel.mels,
+        mel.window,
+        mel.hop,
+        mel.floor,
+        mel.edges,
+        mel.pre_emphasis,
+        mel.centre,
+        mel.taper.tolist(),
+        mel.bank.sum(0).tolist(),
+    ]
+    place = default_folder() / f"sound-{key_of(settings, samples, *_identity(source, index))}.pt"
+    try:
+        return Statistics(**torch.load(place, weights_only=True))
+    except Exception:  # none, or a damaged one: torch raises many kinds
+        found = _compute(source, index, mel, samples)
+    with writing(place.parent):
+        _save(place, found)
+    return found
+
+
+def _identity(source: Source, index: Tensor) -> tuple[int, list[str]]:
+    """The sampling rate, and what tells whether one of these recordings has changed."""
+    while isinstance(source, Subset):
+        index, source = source.indices[index], source.source
+    if not isinstance(source, SoundSource):
+        raise TypeError(f"A datamodule for sound needs a SoundSource, got a {type(source).__name__}.")
+    return source.sample_rate, [source.stamp(number) for number in index.tolist()]
+
+
+def _compute(source: Source, index: Tensor, mel: LogMel, samples: int) -> Statistics:
+    log_mels, real = [], []
+    for part in index.split(BATCH):
+        (waves,) = source.fetch(part).cut([_Clean(Window(samples, random=False))], [torch.zeros(len(part), dtype=torch.int64)])
+        made = mel(waves.x)  # [S, M, F]
+        lengths = torch.full((len(part),), samples) if waves.lengths is None else waves.lengths
+        real.append(made.mT[within((lengths // mel.hop).clamp(min=1), made.shape[2])])  # [frames, M]
+        log_mels.append(made)
+    numbers = torch.cat(real).double()
+    bank = torch.cat(log_mels)
+    fit = max(1, BANK_BYTES // (2 * bank[0].numel()))
+    return Statistics(round(float(numbers.mean()), 3), max(round(float(numbers.std()), 3), 0.001), bank[:fit].half())
+
+
+def _save(place: Path, found: Statistics) -> None:
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=place.parent, prefix=place.stem, suffix=".tmp", delete=False) as file:
+        torch.save(found._asdict(), file)
+    os.replace(file.name, place)
