@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from filelock import FileLock
 from numpy.typing import NDArray
 from pytorch_lightning.utilities import rank_zero_warn
 from tokenizers import Tokenizer
@@ -34,6 +35,8 @@ CHECKED = 1 << 30
 """Bytes up to which a file is read to see whether it is whole; of a larger one the size tells."""
 ABANDONED = 3600.0
 """Seconds without a change after which the beginnings of a store are nobody's."""
+LOCK = "text.lock"
+"""Held while a finished store takes its place, so that no process takes away what another has just put there."""
 META, PARTS = "meta.json", ("tokens", "offsets", "labels")
 
 
@@ -114,7 +117,7 @@ def open_store(corpus: Corpus, tokenizer: Tokenizer) -> Store:
         _make(making, corpus, tokenizer, counts)
         if corpus.identity() != identity:
             raise ValueError(f"{corpus.name} changed while it was read. Start again.")
-        with writing(place.parent):
+        with writing(place.parent), FileLock(place.parent / LOCK):
             _put(making, place)
     finally:
         shutil.rmtree(making, ignore_errors=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import shutil
 import signal
 import time
 from collections.abc import Callable
@@ -92,7 +93,7 @@ class Once(Texts):
 def test_it_is_made_once_for_one_corpus_and_tokenizer(tokenizer: Tokenizer, cache: Path) -> None:
     first = open_store(Once("docs", DOCS, ["a"] * 200), tokenizer)
     again = open_store(Once("docs", DOCS, ["a"] * 200), tokenizer)
-    assert Once.reads == 1 and again.fingerprint == first.fingerprint and len(list(cache.iterdir())) == 1
+    assert Once.reads == 1 and again.fingerprint == first.fingerprint and folders(cache) == [first.folder]
     others = [open_store(Once("docs", DOCS, ["b"] * 200), tokenizer), open_store(Once("docs", DOCS[::-1], ["a"] * 200), tokenizer)]
     others.append(open_store(Once("docs", DOCS, ["a"] * 200), train_tokenizer(CORPUS, "bpe", 300)))
     assert Once.reads == 4 and len({first.fingerprint, *(store.fingerprint for store in others)}) == 4
@@ -110,7 +111,12 @@ def test_a_damaged_store_is_made_anew(tokenizer: Tokenizer, name: str, harm: str
         path.write_bytes(content[:-8] if harm == "cut" else content[:-9] + b"\xfe" + content[-8:])
     found = open_store(CORPUS, tokenizer)
     assert documents(found) == expected and path.read_bytes() == content
-    assert [entry.name for entry in store.folder.parent.iterdir()] == [store.folder.name]
+    assert folders(store.folder.parent) == [store.folder]
+
+
+def folders(cache: Path) -> list[Path]:
+    """Stores and the beginnings of them."""
+    return [path for path in cache.iterdir() if path.is_dir()]
 
 
 def forked(make: Callable[[], None]) -> int:
@@ -140,19 +146,53 @@ def test_two_processes_that_make_it_at_once_both_end_well_and_a_killed_one_leave
         children = [forked(lambda: documents(open_store(CORPUS, tokenizer)) and None) for _ in range(3)]
     for _ in children:
         os.read(opened[0], 1)
-    assert len(list(cache.iterdir())) == 3 and module._found(cache) is None
+    assert len(folders(cache)) == 3 and module._found(cache) is None
     os.kill(children[0], signal.SIGKILL)
     os.waitpid(children[0], 0)
     os.write(gate[1], b"..")
     assert [os.waitpid(child, 0)[1] for child in children[1:]] == [0, 0]
     store = open_store(CORPUS, tokenizer)
-    left = [folder for folder in cache.iterdir() if folder != store.folder]
+    left = [folder for folder in folders(cache) if folder != store.folder]
     assert len(left) == 1  # of the killed one; an hour later it goes
     for path in (*left[0].iterdir(), left[0]):
         os.utime(path, (time.time() - 7200,) * 2)
     (store.folder / "tokens").unlink()
     assert len(documents(open_store(CORPUS, tokenizer))) == 200
-    assert list(cache.iterdir()) == [store.folder]
+    assert folders(cache) == [store.folder]
+
+
+def test_of_processes_that_finish_in_the_same_moment_none_takes_away_the_store_of_another(
+    tokenizer: Tokenizer, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make, found, rename, ready, go = module._make, module._found, os.rename, os.pipe(), os.pipe()
+    place = open_store(CORPUS, tokenizer).folder
+    shutil.rmtree(place)
+
+    def make_and_wait(folder: Path, *args: Any) -> None:
+        make(folder, *args)
+        os.write(ready[1], b".")
+        os.read(go[0], 1)
+
+    def found_and_slow(place: Path) -> Any:
+        store = found(place)
+        time.sleep(0.1)  # processes that look at once all see nothing
+        return store
+
+    def rename_and_tell(source: Path, target: Path) -> None:
+        rename(source, target)
+        if source == place:
+            (tmp_path / "taken").touch()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "_make", make_and_wait)
+        patch.setattr(module, "_found", found_and_slow)
+        patch.setattr(os, "rename", rename_and_tell)
+        children = [forked(lambda: documents(open_store(CORPUS, tokenizer)) and None) for _ in range(3)]
+    for _ in children:
+        os.read(ready[0], 1)
+    os.write(go[1], b"...")
+    assert [os.waitpid(child, 0)[1] for child in children] == [0, 0, 0]
+    assert folders(cache) == [place] and not (tmp_path / "taken").exists()
 
 
 class Growing(Texts):
@@ -166,7 +206,7 @@ class Growing(Texts):
 def test_files_that_change_while_they_are_read_are_refused(tokenizer: Tokenizer, cache: Path) -> None:
     with pytest.raises(ValueError, match=r"growing changed while it was read. Start again"):
         open_store(Growing("growing", ["a"]), tokenizer)
-    assert list(cache.iterdir()) == []
+    assert folders(cache) == []
 
 
 def test_a_cache_that_cannot_be_written_is_named_with_the_remedy(
