@@ -43,6 +43,8 @@ class TokenEncoder(Encoder):
 
     prefix: int = 0
     """Leading tokens of `tokenize` that stand for no place of the input (a class token, registers); a method keeps them visible."""
+    causal: bool = False
+    """Whether a contextual token follows from the tokens up to it alone, in the order of `tokenize`, so that later ones can be predicted."""
     content_dim: int
     """P, the numbers that `content` gives for a token."""
 
