@@ -76,7 +76,8 @@ class TokenEncoder(Encoder):
 
 
 class SequenceEncoder(TokenEncoder):
-    """A token encoder whose tokens follow each other in time, one row a sample."""
+    """A token encoder whose tokens follow each other in time, one row a sample: time is the first axis of `grid`. Where the view marks
+    padding, `tokenize` does so too, in `segment`."""
 
 
 class WaveEncoder(SequenceEncoder):
