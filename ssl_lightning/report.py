@@ -166,7 +166,7 @@ class Report(Callback):
             return {}, ""
         data = trainer.datamodule
         fits = fits_of(labels_of(learned), self.labels_per_class, self.draws)
-        spared = left_out(fits, len(judged), data.position * max(1, data.views.full)) if self.labels_only == "auto" else {}
+        spared = left_out(fits, len(judged), data.samples_done * max(1, data.views.full)) if self.labels_only == "auto" else {}
         made = {column: each for column, each in fits.items() if column not in spared}
         row = labels_only_row(untrained, data, learned, judged, trainer, made, data.seed)
         return row, spared_line(spared)
