@@ -116,7 +116,7 @@ class TextEncoder(TokenEncoder):
         """The table of the vocabulary's tokens [V, D], D often `dim`, to which a projection back onto the vocabulary may be tied."""
 
 
-def pooled(tokens: Tensor, view: View, first: bool = False) -> Tensor:
+def pooled(tokens: Tensor, view: View | Tokens, first: bool = False) -> Tensor:
     """Contextual tokens [B, N, D] of a view -> one vector a sample [S, D]: the mean of its tokens, or its first one."""
     if view.segment is None:
         return tokens[:, 0] if first else tokens.mean(dim=1)

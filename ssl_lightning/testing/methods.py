@@ -19,6 +19,7 @@ from ..checkpoint import AtomicIO, load
 from ..datamodule import SSLDataModule
 from ..defaults import KINDS, needed_encoder
 from ..encoder import Encoder
+from ..encoders.frames import FrameTransformer
 from ..encoders.text import TextTransformer
 from ..method import STEP_KEYS, SSLMethod
 from ..record import config_of, rebuild
@@ -36,6 +37,8 @@ def tiny_encoder(method: type[SSLMethod]) -> Encoder:
     kind = needed_encoder(method)
     if kind == "TextEncoder":
         return TextTransformer(vocab_size=VOCAB_SIZE, dim=8, depth=1, heads=2, max_length=ROW_LENGTH)
+    if kind == "SequenceEncoder":
+        return FrameTransformer(mels=16, dim=8, depth=1, heads=2, **method.suited_encoder_args)
     return TinyTokenEncoder() if kind == "TokenEncoder" else TinyEncoder()
 
 
@@ -93,7 +96,7 @@ def arguments_have_defaults(kit: MethodKit) -> None:
 
 
 def says_what_encoder_it_needs(kit: MethodKit) -> None:
-    """The first argument is `encoder`, annotated as `Encoder`, `TokenEncoder` or `TextEncoder`: the command line chooses a default by it."""
+    """The first argument is `encoder`, annotated as `Encoder` or a kind of it: the command line chooses a default by it."""
     first = next(iter(inspect.signature(kit.cls).parameters.values()), None)
     assert first is not None and first.name == "encoder", f"the first argument of {kit.cls.__name__}.__init__ must be encoder."
     stated = getattr(first.annotation, "__name__", str(first.annotation)).rpartition(".")[2]
