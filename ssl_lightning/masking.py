@@ -72,3 +72,8 @@ def lengths(view: View | Tokens) -> Tensor:
     if view.segment is None:
         return torch.full((rows,), places, device=view.x.device)
     return (view.segment > 0).sum(1)
+
+
+def mean_square(tokens: Tokens) -> Tensor:
+    """[S] mean over each sample's own tokens, which are 0 in padding."""
+    return tokens.x.float().square().mean(2).sum(1) / lengths(tokens).clamp(min=1)
