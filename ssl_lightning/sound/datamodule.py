@@ -21,6 +21,7 @@ from ..registry import did_you_mean
 from ..sources import Source, Subset
 from ..types import Strength
 from .features import LogMel
+from .inversion import Inversion
 from .kept import recordings_of
 from .lengths import lengths_of
 from .source import Waves, row_lengths, within
@@ -262,6 +263,13 @@ class SoundDataModule(SSLDataModule):
     def as_pictures(self, x: Tensor) -> Tensor:
         """Log-mels [S, 1, M, F] as one would look at them: low bands at the bottom, three deviations around the mean in [0, 1]."""
         return (x.float().flip(2) / 6 + 0.5).clamp(0, 1)
+
+    def as_sounds(self, x: Tensor) -> tuple[Tensor, int]:
+        """Views as one would listen to them, waves [S, T] and their rate in Hz: of log-mels [S, 1, M, F], waves that have nearly these."""
+        if x.ndim == 2:
+            return x.float(), self.sample_rate
+        mean, deviation = self._normalisation
+        return Inversion(self.mel)(x[:, 0].float() * deviation + mean), self.sample_rate
 
     def artifacts(self) -> dict[str, str]:
         """Mean and deviation of the log-mels that the encoder was trained on."""
