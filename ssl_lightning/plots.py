@@ -1,4 +1,4 @@
-"""The pictures of a run folder. Each function draws one PNG and writes it whole or not at all; none touches pyplot."""
+"""The pictures of a run folder, and its sounds. Each file is written whole or not at all; nothing touches pyplot."""
 
 from __future__ import annotations
 
@@ -318,13 +318,35 @@ def _dress(axes: Axes, title: str, x: str = "", y: str = "") -> None:
 
 def save_figure(figure: Figure, path: str | Path) -> None:
     """Draws into memory, then swaps the file in: a reader sees the old picture or the new one."""
-    path = Path(path)
     picture = io.BytesIO()
     FigureCanvasAgg(figure).print_png(picture)
+    _swap_in(Path(path), picture.getvalue())
+
+
+def save_sounds(sounds: Mapping[str, Tensor], rate: int, folder: str | Path) -> None:
+    """One WAV file for each caption, `<caption>.wav`: its samples one after the other, half a second apart, each as loud under all
+    captions.
+
+    Args:
+        sounds: by caption, waves [S, T] of the same samples.
+        rate: of the waves, in Hz.
+        folder: to write to.
+    """
+    import soundfile
+
+    waves = torch.stack([wave.detach().float().cpu().nan_to_num() for wave in sounds.values()])  # [captions, S, T]
+    waves = torch.nn.functional.pad(0.9 * waves / waves.abs().amax(dim=(0, 2), keepdim=True).clamp(min=1e-5), (0, rate // 2))
+    for caption, wave in zip(sounds, waves, strict=True):
+        file = io.BytesIO()
+        soundfile.write(file, wave.flatten().numpy(), rate, format="WAV")
+        _swap_in(Path(folder) / f"{caption}.wav", file.getvalue())
+
+
+def _swap_in(path: Path, content: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        temporary.write_bytes(picture.getvalue())
+        temporary.write_bytes(content)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)

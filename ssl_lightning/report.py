@@ -19,7 +19,7 @@ from .export import load_encoder, save_encoder, write_card
 from .labels_only import fits_of, labels_only_row, left_out, spared_line
 from .loggers import show
 from .packing import unpacked
-from .plots import Curves, plot_closing, plot_curves, plot_embedding, plot_pictures, plot_views
+from .plots import Curves, plot_closing, plot_curves, plot_embedding, plot_pictures, plot_views, save_sounds
 from .probes.features import embed, evaluating, sample
 from .progress import duration, rows_of, run_totals, speed_of
 from .run import folder_of, resolved, run_name
@@ -30,6 +30,8 @@ from .views import Views
 
 UNTRAINED = "untrained.safetensors"
 PICTURES = 8
+SOUNDS = 4
+"""Samples in a WAV file."""
 CURVES: tuple[Curves, ...] = ("loss", "probes", "collapse")
 Table = dict[str, dict[str, Cell]]
 
@@ -132,9 +134,9 @@ class Report(Callback):
             closing = {"": Closing(*verdict(trainer, pl_module, data, self.test_samples))}
         elif isinstance(data, SSLDataModule):
             closing = {prefix: self.compare(trainer, pl_module, labelled, folder) for prefix, labelled in data.probed().items()}
-        pictures = pictures_of(pl_module, trainer)
+        shown = pictures_of(pl_module, trainer)
         if trainer.is_global_zero:
-            self.write(trainer, pl_module, folder, closing, pictures)
+            self.write(trainer, pl_module, folder, closing, shown)
         trainer.strategy.barrier("report")
 
     def compare(self, trainer: Any, pl_module: Any, data: SSLDataModule, folder: Path) -> Closing:
@@ -189,11 +191,7 @@ class Report(Callback):
                 continue
             plot_closing(each.table, plots / f"{of_set['closing']}.png", each.split)
         if shown:
-            pictures["plots/pictures"] = plots / "pictures.png"
-            if hasattr(trainer.datamodule, "as_words"):
-                plot_texts({caption: trainer.datamodule.as_words(ids) for caption, ids in shown.items()}, plots / "pictures.png")
-            else:
-                plot_pictures(shown, plots / "pictures.png")
+            pictures.update(draw(trainer.datamodule, shown, plots))
         cells = {
             f"final/{prefix}{row}/{column}": cell
             for prefix, each in closing.items()
@@ -268,8 +266,8 @@ def loading_lines(folder: Path, dim: int, data: Any) -> str:
 
 
 def pictures_of(pl_module: Any, trainer: Any) -> dict[str, Tensor]:
-    """What the method has to show of 8 samples, held out where there are such, by caption: images on the CPU, as one would look at
-    them. Every process calls it, since a method may gather; nothing of the run changes."""
+    """What the method has to show of 8 samples, held out where there are such, by caption, on the CPU. Every process calls it, since a
+    method may gather; nothing of the run changes."""
     data = trainer.datamodule
     if not isinstance(data, SSLDataModule) or data.views is None:
         return {}
@@ -282,10 +280,24 @@ def pictures_of(pl_module: Any, trainer: Any) -> dict[str, Tensor]:
     generators = torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
     with evaluating(pl_module), generators, torch.no_grad(), trainer.precision_plugin.forward_context():
         shown = pl_module.pictures(batch)
+    return {caption: x.detach().cpu() for caption, x in shown.items()}
+
+
+def draw(data: Any, shown: dict[str, Tensor], plots: Path) -> dict[str, Path]:
+    """Draws `pictures.png` of what a method has to show, texts or images, and gives the pictures by name; of sounds it writes
+    `<caption>.wav` besides, 4 samples each."""
+    picture = {"plots/pictures": plots / "pictures.png"}
     if hasattr(data, "as_words"):
-        return {caption: ids.cpu() for caption, ids in shown.items()}
+        plot_texts({caption: data.as_words(ids) for caption, ids in shown.items()}, plots / "pictures.png")
+        return picture
     as_pictures = getattr(data, "as_pictures", torch.Tensor.float)
-    return {caption: as_pictures(images.detach().float().cpu()) for caption, images in shown.items() if images.ndim == 4}
+    images = {caption: as_pictures(x.float()) for caption, x in shown.items() if x.ndim == 4}
+    if images:
+        plot_pictures(images, plots / "pictures.png")
+    if hasattr(data, "as_sounds"):
+        sounds = {caption: data.as_sounds(x[:SOUNDS].float()) for caption, x in shown.items()}
+        save_sounds({caption: waves for caption, (waves, _) in sounds.items()}, next(iter(sounds.values()))[1], plots)
+    return picture if images else {}
 
 
 def features_of(network: nn.Module | None, data: SSLDataModule, source: Any, index: Tensor, trainer: Any, pl_module: Any) -> Tensor:

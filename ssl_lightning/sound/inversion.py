@@ -69,7 +69,7 @@ class Inversion:
 
     def wave(self, spectra: Tensor) -> Tensor:
         """Spectra [S, F, K + 1] -> the waves [S, T] whose spectra come nearest to them."""
-        mel, taper = self.mel, mel.taper.to(spectra.device)
+        mel, taper = self.mel, self.mel.taper.to(spectra.device)
         frames = torch.fft.irfft(spectra, mel.size)[:, :, : mel.window] * taper
         count = frames.shape[1]
         length = (count - 1) * mel.hop + mel.window
