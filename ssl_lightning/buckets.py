@@ -14,6 +14,10 @@ from .augment.random import permutation
 
 SIMILAR = 0.85
 """The shortest sample of a bucket is at least about this part of its longest."""
+FEWEST = 2
+"""Batches of a bucket, so that no batch is the same in every pass."""
+WORTH = 0.05
+"""The part of all samples that is worth a batch of less than half the size."""
 BATCHES = 0x62617463
 """Keeps the order of the batches apart from that of the samples."""
 
@@ -100,9 +104,9 @@ def _layout(lengths: Tensor, budget: int, processes: int) -> Iterator[Bucket]:
         longest = int(falling[start])
         size = budget // max(1, longest) // processes * processes
         similar = int(torch.searchsorted(rising, -int(SIMILAR * longest), right=True)) - start
-        batches = max(1, min(similar, left) // size)
+        batches = max(similar // size, min(FEWEST, left // size))
         if left < size:  # the shortest: one batch more, where it is worth one
-            if start and 2 * left < size:
+            if 2 * left < size and left < WORTH * len(falling):
                 return
             size, batches = left // processes * processes, 1
         yield Bucket(size, batches)

@@ -111,13 +111,17 @@ class SoundDataModule(SSLDataModule):
 
     @classmethod
     def suited_encoders(cls, init_args: dict[str, Any]) -> dict[str, dict[str, Any]]:
-        """For log-mels a small stack of convolutions, or a ResNet-18 for large ones, and a small ViT with patches of up to 16 bands and 16
-        frames; for waves wav2vec's encoder with a token for each 20 ms."""
+        """For log-mels a small stack of convolutions, or a ResNet-18 for large ones, a small ViT with patches of up to 16 bands and 16
+        frames, and a transformer over frames, which is the one for lengths that vary; for waves wav2vec's encoder with a token for each
+        20 ms."""
         try:
             if init_args.get("features", "log_mel") == "wave":
                 kernels, strides = stem_for(int(init_args["sample_rate"]))
                 wav = {"class_path": "wav", "init_args": {"kernels": kernels, "strides": strides}}
                 return dict.fromkeys(("Encoder", "TokenEncoder", "SequenceEncoder", "WaveEncoder"), wav) | cls.default_encoders
+            frames = {"class_path": "frames", "init_args": {"mels": int(init_args["mels"])}}
+            if init_args["seconds"] is None or init_args.get("batch_seconds") is not None:
+                return dict.fromkeys(("Encoder", "TokenEncoder", "SequenceEncoder"), frames) | cls.default_encoders
             size = (int(init_args["mels"]), _frames(init_args))
             patch = [largest_patch(side) for side in size]
         except (KeyError, TypeError, ValueError):  # the parser, or the constructor, says what is wrong
@@ -125,8 +129,8 @@ class SoundDataModule(SSLDataModule):
         resnet = {"class_path": "timm", "init_args": {"name": "resnet18", "channels": 1}}
         conv = {"class_path": "conv", "init_args": {"channels": 1}}
         vit = {"name": "vit_tiny_patch16_224", "channels": 1, "image_size": list(size), "patch_size": patch}
-        kinds = {"Encoder": conv if size[0] * size[1] <= SMALL else resnet, "TokenEncoder": {"class_path": "vit", "init_args": vit}}
-        kinds["SequenceEncoder"] = {"class_path": "frames", "init_args": {"mels": size[0]}}
+        small = size[0] * size[1] <= SMALL
+        kinds = {"Encoder": conv if small else resnet, "TokenEncoder": {"class_path": "vit", "init_args": vit}, "SequenceEncoder": frames}
         return kinds | cls.default_encoders
 
     @classmethod
@@ -184,7 +188,7 @@ class SoundDataModule(SSLDataModule):
         if encoder is not None and not encoder.reads_padding:
             raise ValueError(
                 f"{type(encoder).__name__} would take the padding of recordings of varying length for sound: set {remedy}, or take an encoder "
-                "that heeds padding, such as --model.encoder wav for --data.features wave."
+                f"that heeds padding, --model.encoder {'frames' if self.features == 'log_mel' else 'wav'}."
             )
 
     @property
