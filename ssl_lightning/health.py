@@ -50,7 +50,7 @@ class Health(Callback):
         stop: whether an alarm ends the run, after a checkpoint.
     """
 
-    def __init__(self, enabled: bool = True, every_n_steps: int = 10, patience: int = 5, stop: bool = False) -> None:
+    def __init__(self, enabled: bool = True, every_n_steps: int = 10, patience: int = 3, stop: bool = False) -> None:
         if every_n_steps < 1 or patience < 1:
             raise ValueError(f"Health needs every_n_steps and patience of at least 1, got {every_n_steps} and {patience}.")
         self.enabled, self.every_n_steps, self.patience, self.stop = enabled, every_n_steps, patience, stop
