@@ -12,7 +12,7 @@ from ssl_lightning import Batch, OptimizerSpec, SSLMethod, Step, TextEncoder, To
 from ssl_lightning.augment.random import fold, normal, uniform
 from ssl_lightning.distributed import reduce_sum
 from ssl_lightning.encoder import pooled
-from ssl_lightning.skill import skill
+from ssl_lightning.skill import skill, wide
 
 NOISE = 0x6E6F697365
 """Keeps the noise's numbers apart from those of augmentations."""
@@ -71,9 +71,9 @@ class Denoise(SSLMethod):
         contextual token [S, dim]."""
         tokens, first = self.encoder.tokenize(noisy), self.encoder.prefix
         h = self.encoder.mix(tokens)
-        clean, seen = (self.encoder.content(each).float() for each in (view, noisy))
-        real = torch.ones_like(clean[:, :, :1]) if tokens.segment is None else (tokens.segment[:, first:, None] > 0).float()
-        return clean, seen, self.decoder(h[:, first:]).float(), real, pooled(h.detach(), tokens)
+        clean, seen = (wide(self.encoder.content(each)) for each in (view, noisy))
+        real = torch.ones_like(clean[:, :, :1]) if tokens.segment is None else (tokens.segment[:, first:, None] > 0).to(clean.dtype)
+        return clean, seen, wide(self.decoder(h[:, first:])), real, pooled(h.detach(), tokens)
 
     def scores(self, batches: Iterable[Batch]) -> dict[str, Tensor]:
         """At a deviation of 0.5, whatever is trained with, so that runs can be compared: `skill` against the noisy view, in squared error,
@@ -90,8 +90,8 @@ class Denoise(SSLMethod):
         """The view, with noise of a deviation of 0.5, and as it is given back."""
         (view,) = batch["views"]
         noisy = self.corrupt(view, batch["key"], STANDARD)
-        denoised = self.denoise(view, noisy)[2]
-        return {"original": view.x, "noisy": noisy.x, "denoised": self.encoder.restore(denoised, view)}
+        clean, _, denoised, real, _ = self.denoise(view, noisy)
+        return {"original": view.x, "noisy": noisy.x, "denoised": self.encoder.restore(torch.where(real > 0, denoised, clean), view)}
 
 
 def _squares(error: Tensor, real: Tensor) -> Tensor:

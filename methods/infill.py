@@ -12,7 +12,7 @@ from ssl_lightning import Batch, OptimizerSpec, SequenceEncoder, SSLMethod, Step
 from ssl_lightning.distributed import reduce_sum
 from ssl_lightning.encoder import pooled
 from ssl_lightning.gaps import interpolated, random_gaps
-from ssl_lightning.skill import skill
+from ssl_lightning.skill import skill, wide
 
 STANDARD = (0.3, 1)
 """Span and number of gaps where runs with others are compared."""
@@ -75,13 +75,14 @@ class Infill(SSLMethod):
         """Takes gaps out of a view and fills them in."""
         content, first = self.encoder.content(view), self.encoder.prefix
         hidden = random_gaps(key, self.lengths(view, content.shape[1]), content.shape[1], span, gaps)[:, :, None]
-        tokens = self.encoder.tokenize(view._replace(x=self.encoder.restore(content.masked_fill(hidden, 0.0), view)))
+        nothing = view._replace(x=torch.zeros_like(view.x))
+        gone = self.encoder.restore(hidden.expand_as(content).to(view.x.dtype), nothing) > 0  # of the shape of the view
+        tokens = self.encoder.tokenize(view._replace(x=view.x.masked_fill(gone, 0.0)))
         marked = tokens.x[:, first:] + hidden * self.mask_token
         h = self.encoder.mix(tokens._replace(x=torch.cat([tokens.x[:, :first], marked], dim=1)))
-        content = content.float()
-        return Filled(
-            content, interpolated(content, hidden), self.head(h[:, first:]).float(), hidden.float(), pooled(h.detach(), tokens)
-        )  # fmt: skip
+        line = self.encoder.content(view._replace(x=interpolated(view.x, gone)))
+        content, line, filled = (wide(each) for each in (content, line, self.head(h[:, first:])))
+        return Filled(content, line, filled, hidden.to(content.dtype), pooled(h.detach(), tokens))
 
     @torch.no_grad()
     def lengths(self, view: View, tokens: int) -> Tensor:

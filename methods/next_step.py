@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ssl_lightning import Batch, OptimizerSpec, SequenceEncoder, SSLMethod, Step, View, ViewSpec
 from ssl_lightning.distributed import reduce_sum
 from ssl_lightning.encoder import pooled
-from ssl_lightning.skill import skill
+from ssl_lightning.skill import skill, wide
 
 
 class Ahead(NamedTuple):
@@ -74,18 +74,18 @@ class NextStep(SSLMethod):
         """What is said of each token that has a future in its sample, and the mean contextual token of each sample [S, dim]."""
         tokens, first = self.encoder.tokenize(view), self.encoder.prefix
         h = self.encoder.mix(tokens)
-        content = self.encoder.content(view).float()  # [S, N, P]
+        content = wide(self.encoder.content(view))  # [S, N, P]
         times, places = self.encoder.grid(view)[0], content.shape[1]
         if self.steps >= times:
             raise ValueError(
                 f"NextStep(steps={self.steps}) looks beyond the end of views of {times} steps of time; give less, or longer ones."
             )
         n = self.steps * (places // times)
-        predicted = self.head(h[:, first : first + places - n]).float()
+        predicted = wide(self.head(h[:, first : first + places - n]))
         real = torch.ones_like(content[:, n:, :1])
         if tokens.segment is not None:
             sample = tokens.segment[:, first:, None]
-            real = ((sample[:, n:] == sample[:, :-n]) & (sample[:, n:] > 0)).float()
+            real = ((sample[:, n:] == sample[:, :-n]) & (sample[:, n:] > 0)).to(content.dtype)
         return Ahead(predicted, content[:, n:], content[:, :-n], real), pooled(h.detach(), tokens)
 
     def scores(self, batches: Iterable[Batch]) -> dict[str, Tensor]:

@@ -32,12 +32,16 @@ def random_gaps(key: Tensor, lengths: Tensor, tokens: int, span: float, gaps: in
     return ((place >= start[:, None]) & (place < (start + length)[:, None])).any(dim=2)
 
 
-def interpolated(content: Tensor, hidden: Tensor) -> Tensor:
-    """Contents [S, N, P] whose hidden tokens [S, N, 1] lie on straight lines between the nearest ones before and behind."""
-    last = content.shape[1] - 1
-    place = torch.arange(last + 1, device=content.device)[:, None].expand_as(hidden)
-    before = place.masked_fill(hidden, 0).cummax(dim=1).values
-    behind = last - (last - place).masked_fill(hidden, 0).flip(1).cummax(dim=1).values.flip(1)
-    share = ((place - before) / (behind - before).clamp(min=1)).to(content.dtype)
-    left, right = (content.gather(1, each.expand_as(content)) for each in (before, behind))
-    return torch.lerp(left, right, share)
+def interpolated(x: Tensor, hidden: Tensor) -> Tensor:
+    """Views [S, ..., T] whose hidden places lie on straight lines in time between the nearest ones before and behind.
+
+    Args:
+        x: waves or log-mels, time last.
+        hidden: of the same shape, bool.
+    """
+    last = x.shape[-1] - 1
+    place = torch.arange(last + 1, device=x.device).expand(x.shape)
+    before = place.masked_fill(hidden, 0).cummax(dim=-1).values
+    behind = last - (last - place).masked_fill(hidden, 0).flip(-1).cummax(dim=-1).values.flip(-1)
+    share = ((place - before) / (behind - before).clamp(min=1)).to(x.dtype)
+    return torch.lerp(x.gather(-1, before), x.gather(-1, behind), share)

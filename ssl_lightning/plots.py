@@ -28,7 +28,14 @@ Points = NDArray[np.float64]
 # Ten colours that stay apart for colour-blind readers and in grey (Petroff 2021, arXiv 2107.02270).
 COLOURS = ("#3f90da", "#e76300", "#832db6", "#ffa90e", "#717581", "#bd1f01", "#92dadd", "#a96b59", "#b9ac70", "#94a4a2")
 MARKERS = "os^Dv"
-ROW_COLOURS = {"raw": "#b4b9c1", "untrained": "#ffa90e", "labels_only": "#832db6", "pretrained": "#3f90da"}
+ROW_COLOURS = {
+    "raw": "#b4b9c1",
+    "untrained": "#ffa90e",
+    "untrained_layers": "#ffd28a",
+    "labels_only": "#832db6",
+    "pretrained": "#3f90da",
+    "pretrained_layers": "#1b4f86",
+}
 INK, FAINT = "#333842", "#dfe2e7"
 MAP_SAMPLES = 2_000
 
@@ -88,12 +95,13 @@ def plot_pictures(pictures: Mapping[str, Tensor], path: str | Path) -> None:
     if not shapes or any(len(shape) != 4 or shape[0] == 0 for shape in shapes):
         raise ValueError(f"Pictures are batches of images [S, C, H, W], got shapes {shapes}.")
     samples = min(8, *(shape[0] for shape in shapes))
+    heights = [min(1.2, max(0.4, 1.2 * shape[2] / shape[3])) + 0.06 for shape in shapes]  # inches; a spectrogram is wider than high
     figure = Figure(
-        figsize=(1.2 * samples + 0.5, 1.2 * len(shapes)),
+        figsize=(1.2 * samples + 0.5, sum(heights)),
         dpi=120,
         layout=ConstrainedLayoutEngine(w_pad=0.03, h_pad=0.03, wspace=0, hspace=0),
     )
-    grid = figure.subplots(len(shapes), samples, squeeze=False)
+    grid = figure.subplots(len(shapes), samples, squeeze=False, height_ratios=heights)
     for row, (caption, images) in enumerate(pictures.items()):
         for column in range(samples):
             grid[row, column].imshow(_image(images[column]), cmap="gray", vmin=0, vmax=1, interpolation="nearest")

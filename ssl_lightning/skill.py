@@ -1,4 +1,4 @@
-"""Skill: how much better a prediction is than what needs no learning."""
+"""How good a prediction is, and how much better than what needs no learning."""
 
 from __future__ import annotations
 
@@ -16,3 +16,8 @@ def skill(error: Tensor, reference: Tensor) -> Tensor:
             and no skill.
     """
     return torch.where(reference > 0, 1 - error / reference.clamp(min=1e-12), 0.0)
+
+
+def wide(x: Tensor) -> Tensor:
+    """In float32, or in float64 where it is that already: errors are added up there."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))

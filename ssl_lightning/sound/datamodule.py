@@ -269,11 +269,13 @@ class SoundDataModule(SSLDataModule):
         return (x.float().flip(2) / 6 + 0.5).clamp(0, 1)
 
     def as_sounds(self, x: Tensor) -> tuple[Tensor, int]:
-        """Views as one would listen to them, waves [S, T] and their rate in Hz: of log-mels [S, 1, M, F], waves that have nearly these."""
+        """Views as one would listen to them, waves [S, T] and their rate in Hz: of log-mels [S, 1, M, F], waves that have nearly these.
+        Frames of nothing but zeros, which are padding or a gap, are silent."""
         if x.ndim == 2:
             return x.float(), self.sample_rate
         mean, deviation = self._normalisation
-        return Inversion(self.mel)(x[:, 0].float() * deviation + mean), self.sample_rate
+        log_mels = (x[:, 0].float() * deviation + mean).masked_fill((x[:, 0] == 0).all(1, keepdim=True), math.log(self.mel.floor))
+        return Inversion(self.mel)(log_mels), self.sample_rate
 
     def artifacts(self) -> dict[str, str]:
         """Mean and deviation of the log-mels that the encoder was trained on."""
