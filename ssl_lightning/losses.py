@@ -226,8 +226,8 @@ class _VocabularyNLL(torch.autograd.Function):
 
 
 def _direction(x: Tensor) -> Tensor:
-    """Rows of length 1, in at least float32: half precision would round similarities, which a small temperature enlarges."""
-    return F.normalize(x.to(torch.promote_types(x.dtype, torch.float32)), dim=1)
+    """Vectors [..., D] of length 1, in at least float32: half precision would round similarities, which a small temperature enlarges."""
+    return F.normalize(x.to(torch.promote_types(x.dtype, torch.float32)), dim=-1)
 
 
 class _NTXentSum(torch.autograd.Function):
