@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from pytorch_lightning import Callback
 from pytorch_lightning.utilities import rank_zero_warn
 
+from .distributed import reduce_mean
 from .metrics import updated
 
 
@@ -60,10 +62,12 @@ class Health(Callback):
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         if not self.enabled or trainer.global_step % self.every_n_steps or not updated(trainer):
             return
-        for alarm in pl_module.alarms:
-            if alarm.name not in outputs["logs"]:
-                continue
-            value = float(outputs["logs"][alarm.name])
+        alarms = [alarm for alarm in pl_module.alarms if alarm.name in outputs["logs"]]
+        if not alarms:
+            return
+        logged = [torch.as_tensor(outputs["logs"][alarm.name], dtype=torch.float32, device=pl_module.device) for alarm in alarms]
+        values = reduce_mean(torch.stack(logged)).tolist()  # all processes then stop, or none
+        for alarm, value in zip(alarms, values, strict=True):
             looks = self.outside.get(alarm.name, 0)
             if looks < self.patience:
                 looks = self.outside[alarm.name] = 0 if alarm.healthy(value) else looks + 1

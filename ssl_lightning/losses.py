@@ -74,7 +74,8 @@ def quantized_nce(c: Tensor, q: Tensor, code: Tensor, other: Tensor, real: Tenso
         temperature: divides the cosine similarities (the paper's kappa, 0.1).
 
     Returns:
-        The sum over the real places, and the number of them whose own target is the most similar: scalars of at least float32.
+        The sum over the real places, a scalar of at least float32, and the number of them that have something to be told from and whose
+        own target is the most similar.
     """
     with torch.autocast(c.device.type, enabled=False):
         s = _direction(c) @ _direction(q).mT / temperature  # [S, M, M]
@@ -82,7 +83,8 @@ def quantized_nce(c: Tensor, q: Tensor, code: Tensor, other: Tensor, real: Tenso
         own = s.diagonal(dim1=1, dim2=2)[:, :, None]  # [S, M, 1]
         rest = s.masked_fill(same, -torch.inf).gather(2, other)
         nll = torch.cat([own, rest], dim=2).logsumexp(2) - own[:, :, 0]  # [S, M]
-        return torch.where(real, nll, 0.0).sum(), (real & (own[:, :, 0] > rest.detach().amax(2))).sum()
+        best = rest.detach().amax(2)
+        return torch.where(real, nll, 0.0).sum(), (real & (own[:, :, 0] > best) & best.isfinite()).sum()
 
 
 def queue_nce(q: Tensor, k: Tensor, queue: Tensor, temperature: float) -> Tensor:

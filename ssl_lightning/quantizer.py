@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from .augment.random import uniform
-from .distributed import gather, reduce_sum
+from .distributed import gather, reduce_sum, world_size
 
 
 class Quantized(NamedTuple):
@@ -99,7 +99,8 @@ def usage(quantized: Quantized, real: Tensor) -> Usage:
     """Of the vectors that are real, [M] bool. Every process must call it."""
     weight = real[:, None, None].to(quantized.probability.dtype)
     chosen = torch.zeros_like(quantized.probability).scatter_(2, quantized.code[:, :, None], 1.0)
-    probable, counts = gather((quantized.probability * weight).sum(0)[None]).sum(0), reduce_sum((chosen * weight).sum(0))  # [G, V]
+    own = (quantized.probability * weight).sum(0)[None]
+    probable, counts = gather(own, [1] * world_size()).sum(0), reduce_sum((chosen * weight).sum(0))  # [G, V]
     perplexities = perplexity(probable / probable.sum(1, keepdim=True)).sum()
     return Usage(
         1 - perplexities / probable.numel(),

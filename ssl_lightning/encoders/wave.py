@@ -57,8 +57,11 @@ class WaveTransformer(WaveEncoder):
         super().__init__()
         if size not in get_args(Size) or stem not in ("layer", "group"):
             raise ValueError(f"WaveTransformer(size={size!r}, stem={stem!r}): choose a size of {', '.join(SIZES)}, and layer or group.")
-        if len(kernels) != len(strides) or not kernels or min(*kernels, *strides) < 1:
-            raise ValueError(f"WaveTransformer(kernels={list(kernels)}, strides={list(strides)}): as many of each, all at least 1.")
+        pairs = list(zip(kernels, strides, strict=False))
+        if len(kernels) != len(strides) or not pairs or any(not 1 <= stride <= kernel for kernel, stride in pairs):
+            raise ValueError(
+                f"WaveTransformer(kernels={list(kernels)}, strides={list(strides)}): as many of each, every stride at least 1 and at most its kernel."
+            )
         of_size = SIZES[size]
         self.features_dim = of_size[0] if maps is None else maps
         self.dim = of_size[1] if dim is None else dim
