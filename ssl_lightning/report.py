@@ -17,6 +17,7 @@ from .encoder import Encoder
 from .evaluate import Cell, closing_row, format_table
 from .export import load_encoder, save_encoder, write_card
 from .labels_only import fits_of, labels_only_row, left_out, spared_line
+from .layer_probe import Layers, has_layers, layered_row
 from .loggers import show
 from .packing import unpacked
 from .plots import Curves, plot_closing, plot_curves, plot_embedding, plot_pictures, plot_views, save_sounds
@@ -64,6 +65,7 @@ class Report(Callback):
         draws: how often those labels are drawn.
         labels_only: whether to train the untrained encoder on labels alone, for a row of the table of the data pretrained on (not of
             further probe sets). `auto` makes each of its two cells where that costs less than two thirds of the pretraining.
+        layers: whether to judge a learned weighted sum of the layers besides (SUPERB's protocol), of encoders that give them one by one.
     """
 
     def __init__(
@@ -74,6 +76,7 @@ class Report(Callback):
         labels_per_class: int = 10,
         draws: int = 5,
         labels_only: bool | Literal["auto"] = "auto",
+        layers: bool = True,
     ) -> None:
         for name, value in (("train_samples", train_samples), ("test_samples", test_samples), ("labels_per_class", labels_per_class)):
             if value < 1:
@@ -85,6 +88,7 @@ class Report(Callback):
         if labels_only not in (True, False, "auto"):
             raise ValueError(f"Report(labels_only={labels_only!r}) must be true, false or auto.")
         self.labels_per_class, self.draws, self.labels_only = labels_per_class, draws, labels_only
+        self.layers = layers
         self.closed = False
 
     def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
@@ -149,18 +153,28 @@ class Report(Callback):
         index = sample(len(train), self.train_samples), sample(len(judged), self.test_samples)
         labels = labels_of(train)[index[0]], labels_of(judged)[index[1]]
         table: Table = {}
+
+        def features(network: nn.Module | None) -> tuple[Tensor, Tensor]:
+            sources = zip((train, judged), index, strict=True)
+            learned, asked = (features_of(network, data, source, chosen, trainer, pl_module) for source, chosen in sources)
+            return learned, asked
+
         for row, network in networks.items():
-            learned, features = (
-                features_of(network, data, source, chosen, trainer, pl_module)
-                for source, chosen in zip((train, judged), index, strict=True)
-            )
+            learned, asked = features(network)
             if trainer.is_global_zero:
-                table[row] = closing_row(learned, labels[0], features, labels[1], labels_per_class=self.labels_per_class, draws=self.draws)
+                table[row] = closing_row(learned, labels[0], asked, labels[1], labels_per_class=self.labels_per_class, draws=self.draws)
+            encoder = getattr(network, "backbone", network)
+            if self.layers and has_layers(encoder):
+                layers = features(Layers(encoder))
+                if trainer.is_global_zero:
+                    table[f"{row}_layers"] = layered_row(
+                        layers[0], labels[0], layers[1], labels[1], labels_per_class=self.labels_per_class, draws=self.draws
+                    )
         untrained, note = networks.get("untrained"), ""
         if isinstance(untrained, Encoder) and data is trainer.datamodule:
             cells, note = self.labels_only_row(trainer, untrained, Subset(train, index[0]), Subset(judged, index[1]))
             table.update({"labels_only": cells} if cells else {})
-        return Closing(table, split, features, labels[1], note)
+        return Closing(table, split, asked, labels[1], note)
 
     def labels_only_row(self, trainer: Any, untrained: Encoder, learned: Source, judged: Source) -> tuple[dict[str, Cell], str]:
         """The row "labels only" with the cells that are to be made, and a line on those that are spared."""
