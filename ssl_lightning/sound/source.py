@@ -149,12 +149,8 @@ class Recordings(Uncut):
         sound = self.source.open(number)
         resampler = Resampler(sound.rate, self.source.sample_rate)
         length = resampler.length(sound.frames)
-        starts = [window.start(key, length) for window, key in zip(windows, keys, strict=True)]
-        taken = [window.taken(length) for window in windows]
-        return [
-            (sound.rate, start, count, sound.read(*resampler.needs(start, count if window.step else window.row(count))))
-            for start, count, window in zip(starts, taken, windows, strict=True)
-        ]
+        stretches = [(window.start(key, length), window.taken(length)) for window, key in zip(windows, keys, strict=True)]
+        return [(sound.rate, start, count, sound.read(*resampler.needs(start, count))) for start, count in stretches]
 
     def _resampled(self, parts: Parts, window: Window) -> Waves:
         """Windows at one rate: all that were recorded at the same rate at once."""
@@ -164,7 +160,7 @@ class Recordings(Uncut):
         for rate in set(rates):
             same = torch.tensor([place for place, other in enumerate(rates) if other == rate])
             resampler = Resampler(rate, self.source.sample_rate)
-            _, frames = resampler.needs(0, samples)
+            _, frames = resampler.needs(0, samples)  # as many, wherever they start
             rows = torch.stack([F.pad(waves[place], (0, frames - len(waves[place]))) for place in same.tolist()])
             x[same] = resampler(rows, start[same], samples)
         if min(lengths) == samples:
