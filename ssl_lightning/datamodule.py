@@ -125,11 +125,6 @@ class SSLDataModule(Recorded, Splits, LightningDataModule):
         """The default encoders for data that is built with these arguments, defaults among them."""
         return cls.default_encoders
 
-    @classmethod
-    def suited_arguments(cls, kind: str) -> dict[str, Any]:
-        """Arguments that a run takes where nobody says otherwise, for a method that needs this kind of encoder."""
-        return {}
-
     @property
     def vocabulary(self) -> Vocabulary | None:
         """The tokens of a text; None for other data."""

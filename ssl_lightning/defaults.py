@@ -33,7 +33,7 @@ REMEDIES = {
     "SequenceEncoder": "frames: --model.encoder frames",
     "WaveEncoder": "wav: --model.encoder wav",
 }
-OF_THE_DATA = ("channels", "image_size", "vocab_size", "max_length", "mels")
+OF_THE_DATA = ("kernels", "strides", "channels", "image_size", "vocab_size", "max_length", "mels")
 """What an encoder that the user names still takes from the data's default one, or else from the data's own arguments."""
 
 
@@ -55,7 +55,7 @@ def lowest_layer(request: Request, names: Names) -> dict[str, Any]:
         takes_it = "seed" in parameters(data) and isinstance(seed, int)  # anything else the parser refuses
         own: dict[str, Any] = {"seed": seed} if takes_it else {}
         if method is not None:
-            own |= data.suited_arguments(needed_encoder(method))
+            own |= _suited_data(method, data, chosen, names)
         if method is not None and "checkpoint" in parameters(method):
             own |= {name: value for name, value in _of_run(chosen.get("model.checkpoint")).items() if name in parameters(data)}
         layer["data"] = {"class_path": chosen["data"], "init_args": own}
@@ -137,7 +137,7 @@ def _encoder(method: type, data: Any, request: Request, names: Names) -> dict[st
             f"{chosen['model']} does not say what encoder it needs; annotate the argument: `encoder: Encoder` or `TokenEncoder`."
         )
     kind = kind_of_encoder(request, names)
-    data_args = argument_defaults(data) | data.suited_arguments(kind) | _given("data", chosen)
+    data_args = argument_defaults(data) | _suited_data(method, data, chosen, names) | _given("data", chosen)
     suited_encoders = data.suited_encoders(data_args)
     default = names.expand(suited_encoders.get(kind), ("model", "encoder"))
     path = chosen.get("model.encoder")
@@ -171,6 +171,15 @@ def _encoder(method: type, data: Any, request: Request, names: Names) -> dict[st
     if "name" in given:
         init_args["name"] = given["name"]
     return {"class_path": path, "init_args": init_args}
+
+
+def _suited_data(method: type, data: Any, chosen: dict[str, Any], names: Names) -> dict[str, Any]:
+    """The arguments of the datamodule that the encoder needs: the one that is named, the one of a checkpoint, or the kind that the method
+    needs."""
+    pretrained = _pretrained(method, chosen)
+    path = chosen.get("model.encoder") if pretrained is None else pretrained["class_path"]
+    encoder = _load(path, "encoders", names) or KINDS[needed_encoder(method)]
+    return {name: value for name, value in getattr(encoder, "suited_data", {}).items() if name in parameters(data)}
 
 
 def kind_of_encoder(request: Request, names: Names) -> str:

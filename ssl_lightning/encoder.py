@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +23,8 @@ class Encoder(Recorded, nn.Module, ABC):
     dim: int
     reads_padding: bool = False
     """Whether `View.segment` is heeded: padding then changes no feature."""
+    suited_data: ClassVar[dict[str, Any]] = {}
+    """Arguments that a datamodule is given where it knows them and nobody says otherwise: those that make views which this encoder reads."""
 
     @abstractmethod
     def forward(self, view: View) -> Tensor:
@@ -84,6 +87,7 @@ class WaveEncoder(SequenceEncoder):
     """An encoder of waves [S, T], in three parts: what `stem` finds in each place by itself is normed, then embedded (`tokenize`), and
     put into context (`mix`). A method may hide tokens before they are embedded, and predict what the stem found there."""
 
+    suited_data: ClassVar = {"features": "wave"}
     features_dim: int
     """P, the numbers that the stem gives for a token."""
 

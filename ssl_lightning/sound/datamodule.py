@@ -133,10 +133,6 @@ class SoundDataModule(SSLDataModule):
         kinds = {"Encoder": conv if small else resnet, "TokenEncoder": {"class_path": "vit", "init_args": vit}, "SequenceEncoder": frames}
         return kinds | cls.default_encoders
 
-    @classmethod
-    def suited_arguments(cls, kind: str) -> dict[str, Any]:
-        return {"features": "wave"} if kind == "WaveEncoder" else {}
-
     def prepare_data(self) -> None:
         """Finds statistics and lengths, for every process to find in the cache."""
         super().prepare_data()
