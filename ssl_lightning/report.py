@@ -317,6 +317,6 @@ def draw(data: Any, shown: dict[str, Tensor], plots: Path) -> dict[str, Path]:
 def features_of(network: nn.Module | None, data: SSLDataModule, source: Any, index: Tensor, trainer: Any, pl_module: Any) -> Tensor:
     """Features [M, D] on the CPU: by a network, or without learning where it is None."""
     if network is None:
-        return torch.cat([data.raw_features(data.fetch_clean(source, part)).float() for part in index.split(1024)])
+        return torch.cat([data.raw_features(data.fetch_clean(source, part)).float() for part in data.parts(source, index, 1024)])
     device = trainer.strategy.root_device
     return embed(network.to(device), data, source, index, device, trainer.precision_plugin.forward_context).cpu()
