@@ -17,8 +17,8 @@ from .features import LogMel
 PHASE = 0x7068617365
 """Keeps the first phases' numbers apart from those of augmentations."""
 
-BAND_STEPS = 100
-"""Multiplicative steps from energies in bands to a spectrum; after 100 the energies are met to 0.5 % for speech."""
+BAND_STEPS = 300
+"""Multiplicative steps from energies in bands to a spectrum, which then has them to about 1 %."""
 
 
 class Inversion:
@@ -53,7 +53,7 @@ class Inversion:
     def spectrum(self, energy: Tensor) -> Tensor:
         """Energies in the bands [S, F, M] -> power of each bin [S, F, K + 1], the highest of them 0, as it was before any pre-emphasis."""
         bank = self.mel.bank.to(energy.device)  # [K, M]
-        power = (energy @ torch.linalg.pinv(bank)).clamp(min=1e-10)
+        power = (energy @ bank.T).clamp(min=1e-10)
         for _ in range(BAND_STEPS):
             power = power * (energy @ bank.T) / (power @ bank @ bank.T).clamp(min=1e-20)
         frequency = torch.arange(len(bank), device=energy.device) * (math.pi / len(bank))
@@ -73,7 +73,8 @@ class Inversion:
         frames = torch.fft.irfft(spectra, mel.size)[:, :, : mel.window] * taper
         count = frames.shape[1]
         length = (count - 1) * mel.hop + mel.window
-        added = self.added(frames, length) / self.added(taper.square().expand(1, count, -1), length).clamp(min=1e-6)
+        weight = self.added(taper.square().expand(1, count, -1), length)
+        added = self.added(frames, length) / weight.clamp(min=0.1 * float(weight.max()))  # at the ends there is next to none
         samples = count * mel.hop if mel.edges == "pad" else length
         return added[:, self.before : self.before + samples]
 

@@ -128,7 +128,7 @@ def test_what_follows_time_takes_it_with_the_bands_of_the_data(capsys: pytest.Ca
         assert not stop.value.code
         chosen: dict[str, Any] = yaml.safe_load(capsys.readouterr().out)["model"]["init_args"]["encoder"]
         assert chosen["class_path"] == "ssl_lightning.encoders.frames.FrameTransformer"
-        return chosen["init_args"]  # type: ignore[no-any-return]
+        return chosen["init_args"]
 
     tones = ("--data", "tones")
     ahead, infill = config("--model", "next_step", *tones), config("--model", "infill", *tones, "--data.mels", "24")

@@ -51,10 +51,10 @@ class Recordings(TinyImages):
         return {**made, "views": [view._replace(x=x, segment=real * torch.arange(1, len(x) + 1)[:, None])]}
 
 
-def method_of(name: str, **sizes: int) -> Any:
+def method_of(name: str, lr: float = 0.003, **sizes: int) -> Any:
     torch.manual_seed(rank())  # DistributedDataParallel must make them equal
     encoder = FrameTransformer(**{"mels": 16, "frames_per_token": 1, "dim": 8, "depth": 1, "heads": 2, **sizes}, causal=name == "next_step")
-    return METHODS[name](encoder, warmup_epochs=0, lr=0.003)
+    return METHODS[name](encoder, warmup_epochs=0, lr=lr)
 
 
 def trained(name: str, processes: int = 1, accumulate: int = 1) -> dict[str, Any]:
@@ -101,12 +101,15 @@ def test_accumulated_batches_equal_a_large_one(one: dict[str, Any], name: str) -
     assert_equal_runs(trained(name, accumulate=2), one[name])
 
 
-@pytest.mark.parametrize("name", list(METHODS))
-def test_it_learns_what_needs_learning(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """On sounds that it has not seen: an untrained network is worse than what needs no learning, a trained one better."""
+@pytest.mark.parametrize(
+    ("name", "steps", "worth"),
+    [("denoise", 60, 0.2), pytest.param("next_step", 100, 0.07, marks=pytest.mark.slow), pytest.param("infill", 100, 0.04, marks=pytest.mark.slow)],
+)  # fmt: skip
+def test_it_learns_what_needs_learning(name: str, steps: int, worth: float, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """On sounds that it has not seen, an untrained network is worse than what needs no learning, and a trained one better."""
     monkeypatch.setenv("SSL_LIGHTNING_CACHE", str(tmp_path))
     data = Tones(batch_size=64, hop=0.02)
-    method = method_of(name, mels=32, dim=48, heads=4)
+    method = method_of(name, lr=0.01, mels=32, frames_per_token=1 if name == "next_step" else 2, dim=48, heads=4)
 
     def skill() -> float:
         source, index = data.split("test"), torch.arange(100)
@@ -118,10 +121,10 @@ def test_it_learns_what_needs_learning(name: str, monkeypatch: pytest.MonkeyPatc
     data.serve(method)
     untrained = skill()
     pl.Trainer(
-        accelerator="cpu", max_epochs=-1, max_steps=60, logger=False, enable_checkpointing=False, enable_progress_bar=False,
+        accelerator="cpu", max_epochs=-1, max_steps=steps, logger=False, enable_checkpointing=False, enable_progress_bar=False,
         enable_model_summary=False,
     ).fit(method, datamodule=data)  # fmt: skip
-    assert untrained < 0.05 and skill() > max(0.1, untrained + 0.15), (untrained, skill())
+    assert untrained < -0.5 and skill() > worth, (untrained, skill())
 
 
 if __name__ == "__main__":
