@@ -76,4 +76,5 @@ def lengths(view: View | Tokens) -> Tensor:
 
 def mean_square(tokens: Tokens) -> Tensor:
     """[S] mean over each sample's own tokens, which are 0 in padding."""
-    return tokens.x.float().square().mean(2).sum(1) / lengths(tokens).clamp(min=1)
+    x = tokens.x.to(torch.promote_types(tokens.x.dtype, torch.float32))
+    return x.square().mean(2).sum(1) / lengths(tokens).clamp(min=1)

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from .augment.random import uniform
 from .distributed import gather, reduce_sum, world_size
@@ -67,14 +68,17 @@ class ProductQuantizer(nn.Module):
             key: [M] int64, from which the noise is drawn. None: no noise, the most probable entries.
         """
         with torch.autocast(x.device.type, enabled=False):
-            score = self.score(x.float()).unflatten(1, self.codebooks.shape[:2])  # [M, G, V]
+            dtype = torch.promote_types(self.codebooks.dtype, torch.float32)
+            score = F.linear(x.to(dtype), self.score.weight.to(dtype), self.score.bias.to(dtype)).unflatten(
+                1, self.codebooks.shape[:2]
+            )  # [M, G, V]
             noisy = score if key is None else (score + gumbel(key, score[0].numel()).view_as(score)) / self.temperature_at(progress)
             index = noisy.argmax(2)
             chosen = torch.zeros_like(score).scatter_(2, index[:, :, None], 1.0)
             if key is not None:
                 soft = noisy.softmax(2)
                 chosen = chosen + (soft - soft.detach())
-            vector = torch.einsum("mgv,gvd->mgd", chosen, self.codebooks.float()).flatten(1)
+            vector = torch.einsum("mgv,gvd->mgd", chosen, self.codebooks.to(dtype)).flatten(1)
             return Quantized(vector, index, score.softmax(2))
 
 

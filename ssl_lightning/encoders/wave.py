@@ -201,11 +201,11 @@ class _OverTime(nn.Module):
         self.weight, self.bias = nn.Parameter(torch.ones(maps)), nn.Parameter(torch.zeros(maps))
 
     def forward(self, x: Tensor, lengths: Tensor | None) -> Tensor:
-        long = x.float()  # [S, N, P]
+        long = x.to(torch.promote_types(x.dtype, torch.float32))  # [S, N, P]
         if lengths is None:
             variance, mean = torch.var_mean(long, dim=1, keepdim=True, correction=0)
         else:
-            real = (torch.arange(x.shape[1], device=x.device) < lengths[:, None].clamp(min=1))[:, :, None].float()
+            real = (torch.arange(x.shape[1], device=x.device) < lengths[:, None].clamp(min=1))[:, :, None].to(long.dtype)
             count = real.sum(1, keepdim=True)
             mean = (long * real).sum(1, keepdim=True) / count
             variance = ((long - mean).square() * real).sum(1, keepdim=True) / count
