@@ -261,8 +261,9 @@ class SoundDataModule(SSLDataModule):
         return torch.cat([mean, variance.sqrt()], 1)
 
     def as_pictures(self, x: Tensor) -> Tensor:
-        """Log-mels [S, 1, M, F] as one would look at them: low bands at the bottom, three deviations around the mean in [0, 1]."""
-        return (x.float().flip(2) / 6 + 0.5).clamp(0, 1)
+        """Log-mels [S, 1, M, F] as one would look at them: low bands at the bottom, three deviations around the mean in [0, 1]. Frames of
+        nothing but zeros, which are padding or a gap, are white."""
+        return (x.float().flip(2) / 6 + 0.5).clamp(0, 1).masked_fill((x == 0).all(2, keepdim=True), 1.0)
 
     def as_sounds(self, x: Tensor) -> tuple[Tensor, int]:
         """Views as one would listen to them, waves [S, T] and their rate in Hz: of log-mels [S, 1, M, F], waves that have nearly these.
