@@ -277,7 +277,7 @@ class SSLDataModule(Recorded, Splits, LightningDataModule):
             draws = PlannedDraws(self.buckets, self._base, rank)
         return self._loader(Fetch(train, self.maker.batch if self.in_workers else self.maker.cut), draws)
 
-    def _loader(self, dataset: Fetch, draws: Iterable[list[int]]) -> DataLoader[Any]:
+    def _loader(self, dataset: Fetch, draws: Iterable[Any]) -> DataLoader[Any]:
         workers = self.workers
         if workers is None:
             workers = 0 if dataset.source.in_memory or (self._on_cpu and _cores() <= FEW_CORES) else min(8, _cores())
@@ -299,8 +299,7 @@ class SSLDataModule(Recorded, Splits, LightningDataModule):
         self._clean = CleanViews(self.transform("none"))
         rank = self.trainer.global_rank if self.trainer is not None else 0
         mine = torch.arange(rank, len(source), self._world_size)
-        batches = [part.tolist() for part in self.parts(source, mine, self.batch_size)]
-        return [Share(self._loader(Fetch(source, self._clean.prepare), batches))]
+        return [Share(self._loader(Fetch(source, self._clean.prepare), self.parts(source, mine, self.batch_size)))]
 
     def val_dataloader(self) -> list[Share]:
         """The validation split for `validate`. In `fit` there is none: probes watch the run, at their own pace."""
