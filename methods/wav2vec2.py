@@ -92,7 +92,8 @@ class Wav2Vec2(SSLMethod):
         logs = {
             "contrastive": made.nll.detach() / count, "accuracy": made.correct / count, "feature_penalty": penalty.detach(),
             "prob_perplexity": used.probable, "code_perplexity": used.chosen, "codes_used": used.share, "masked": count / lengths(made.found).sum(),
-            "target_deviation": spread(made.targets.detach().flatten(0, 1)), "gumbel_temperature": self.quantizer.temperature_at(self.progress),
+            "target_deviation": spread(made.targets.detach().flatten(0, 1), made.spans.real.flatten()),
+            "gumbel_temperature": self.quantizer.temperature_at(self.progress),
         }  # fmt: skip
         return {"loss": loss, "embeddings": made.embeddings, "logs": logs, "weight": count}
 
