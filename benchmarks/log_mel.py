@@ -11,10 +11,6 @@ from __future__ import annotations
 
 import argparse
 import os
-
-for _threads in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-    os.environ[_threads] = "1"  # read when numpy is imported
-
 import statistics
 import time
 from collections.abc import Callable
@@ -24,6 +20,7 @@ import numpy as np
 import torch
 from common import machine
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from ssl_lightning.sound.features import LogMel
 
@@ -76,6 +73,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=30)
     args = parser.parse_args()
+    threadpool_limits(1)
     torch.set_num_threads(1)
     print(f"{machine()}, librosa {librosa.__version__}\n{CLIPS} clips of {SECONDS:g} s at {RATE} Hz\n")
     waves, mel = clips(), LogMel(RATE)

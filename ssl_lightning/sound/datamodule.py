@@ -92,7 +92,7 @@ class SoundDataModule(SSLDataModule):
 
     @classmethod
     def suited_encoders(cls, init_args: dict[str, Any]) -> dict[str, dict[str, Any]]:
-        """For log-mels a small stack of convolutions, or a ResNet-18 for large ones, and a small ViT with patches of up to 16 bands and 16
+        """For log-mels a small stack of convolutions that keeps bands apart, or a ResNet-18 for large ones, and a small ViT with patches of up to 16 bands and 16
         frames; none for waves."""
         if init_args.get("features", "log_mel") != "log_mel":
             return {}
@@ -102,7 +102,7 @@ class SoundDataModule(SSLDataModule):
         except (KeyError, TypeError, ValueError):  # the parser, or the constructor, says what is wrong
             return {}
         resnet = {"class_path": "timm", "init_args": {"name": "resnet18", "channels": 1}}
-        conv = {"class_path": "conv", "init_args": {"channels": 1}}
+        conv = {"class_path": "audio_conv", "init_args": {"bands": size[0]}}
         vit = {"name": "vit_tiny_patch16_224", "channels": 1, "image_size": list(size), "patch_size": patch}
         kinds = {"Encoder": conv if size[0] * size[1] <= SMALL else resnet, "TokenEncoder": {"class_path": "vit", "init_args": vit}}
         return kinds | cls.default_encoders
