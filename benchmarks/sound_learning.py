@@ -6,7 +6,7 @@
 Runs `ssl-lightning fit --config configs/METHOD/spoken_digits.yaml` and reads `summary.json`: the official split, logistic regression on all
 labels and on 10 labels a class (the mean of 5 draws, the same for every row), for digits and for speakers
 (`ssl_lightning.evaluate.closing_row`). Raw: mean and deviation over time of each band's log-mels. Each run leaves a file in `--folder`, and one
-whose file is there, for the same config, is not run again: an interrupted table goes on.
+whose file is there, for the same settings, is not run again: an interrupted table goes on.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import yaml
 from common import machine
 
 CONFIGS = Path(__file__).parent.parent / "configs"
@@ -40,9 +41,10 @@ Run = dict[str, Any]
 def done(method: str, seed: int, args: argparse.Namespace) -> Run:
     """One run: what its file says, or a new one."""
     config, file = CONFIGS / method / DATA, args.folder / f"{method}-{seed}.json"
+    settings = yaml.safe_load(config.read_text())
     if file.is_file():
         run: Run = json.loads(file.read_text())
-        if run["config"] == config.read_text():
+        if run["config"] == settings:
             return run
     with tempfile.TemporaryDirectory() as root:
         command = ["fit", "--config", str(config), "--data.root", args.root, "--seed_everything", str(seed)]
@@ -53,7 +55,7 @@ def done(method: str, seed: int, args: argparse.Namespace) -> Run:
         (path,) = Path(root).glob("*/*/summary.json")
         summary = json.loads(path.read_text())
     spent = after.children_user - before.children_user + after.children_system - before.children_system
-    run = {"config": config.read_text(), "machine": machine(), "processor": round(spent, 1), "summary": summary}
+    run = {"config": settings, "machine": machine(), "processor": round(spent, 1), "summary": summary}
     args.folder.mkdir(parents=True, exist_ok=True)
     temporary = file.with_suffix(".tmp")
     temporary.write_text(json.dumps(run, indent=1))
