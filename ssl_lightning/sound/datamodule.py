@@ -110,9 +110,9 @@ class SoundDataModule(SSLDataModule):
 
     @classmethod
     def suited_encoders(cls, init_args: dict[str, Any]) -> dict[str, dict[str, Any]]:
-        """For log-mels a small stack of convolutions, or a ResNet-18 for large ones, a small ViT with patches of up to 16 bands and 16
-        frames, and a transformer over frames, which is the one for lengths that vary; for waves wav2vec's encoder with a token for each
-        20 ms."""
+        """For log-mels a small stack of convolutions that keeps bands apart, or a ResNet-18 for large ones, a small ViT with patches of up to
+        16 bands and 16 frames, and a transformer over frames, which is the one for lengths that vary; for waves wav2vec's encoder with a
+        token for each 20 ms."""
         try:
             if init_args.get("features", "log_mel") == "wave":
                 kernels, strides = stem_for(int(init_args["sample_rate"]))
@@ -126,7 +126,7 @@ class SoundDataModule(SSLDataModule):
         except (KeyError, TypeError, ValueError):  # the parser, or the constructor, says what is wrong
             return {}
         resnet = {"class_path": "timm", "init_args": {"name": "resnet18", "channels": 1}}
-        conv = {"class_path": "conv", "init_args": {"channels": 1}}
+        conv = {"class_path": "audio_conv", "init_args": {"mels": size[0]}}
         vit = {"name": "vit_tiny_patch16_224", "channels": 1, "image_size": list(size), "patch_size": patch}
         small = size[0] * size[1] <= SMALL
         kinds = {"Encoder": conv if small else resnet, "TokenEncoder": {"class_path": "vit", "init_args": vit}, "SequenceEncoder": frames}
