@@ -209,7 +209,7 @@ def trained(
 ) -> dict[str, Any]:
     """A run by Lightning's bare Trainer: loss and gradient of every optimizer step, and the temperatures."""
     seen = Seen()
-    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
+    quiet: dict[str, Any] = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
     trainer = pl.Trainer(
         accelerator="cpu", precision="64-true", max_epochs=-1, max_steps=steps, accumulate_grad_batches=accumulate, callbacks=[seen], **quiet,
         **(settings or {}),
