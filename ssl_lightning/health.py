@@ -73,7 +73,7 @@ class Health(Callback):
                 looks = self.outside[alarm.name] = 0 if alarm.healthy(value) else looks + 1
                 if looks == self.patience:
                     rank_zero_warn(f"{type(pl_module).__name__}, step {trainer.global_step}: {alarm.sentence(value)}")
-            if looks == self.patience and self.stop:
+            if looks >= self.patience and self.stop:
                 trainer.should_stop = True
 
     def state_dict(self) -> dict[str, Any]:
