@@ -140,7 +140,7 @@ def plot_embedding(
     place, how = _map(torch.nn.functional.normalize(x[kept], dim=1).numpy())
     figure = Figure(figsize=(7.5, 6), dpi=120, layout="constrained")
     axes = figure.subplots()
-    _dress(axes, f"{len(kept):,} features on a plane: {how}")
+    dress(axes, f"{len(kept):,} features on a plane: {how}")
     axes.set(xticks=[], yticks=[], aspect="equal", adjustable="datalim")
     axes.grid(False)
     style: dict[str, Any] = {"s": 14, "alpha": 0.85, "linewidths": 0}
@@ -172,7 +172,7 @@ def plot_closing(final: dict[str, dict[str, Cell]], path: str | Path, split: str
     rows = [row for row in ROWS if row in final]
     figure = Figure(figsize=(8, 4.5), dpi=120, layout="constrained")
     axes = figure.subplots()
-    _dress(axes, f"What the features are worth: accuracy on the {split} split", y="accuracy (%)")
+    dress(axes, f"What the features are worth: accuracy on the {split} split", y="accuracy (%)")
     width = 0.84 / len(rows)
     for number, row in enumerate(rows):
         cells = {group: final[row][column] for group, column in enumerate(columns) if column in final[row]}
@@ -204,8 +204,8 @@ def plot_closing(final: dict[str, dict[str, Cell]], path: str | Path, split: str
 
 def _draw_loss(figure: Figure, rows: Sequence[Row]) -> None:
     axes = figure.subplots()
-    _dress(axes, "Training loss", "step", "loss")
-    steps, loss = _series(rows, "train/loss")
+    dress(axes, "Training loss", "step", "loss")
+    steps, loss = series(rows, "train/loss")
     reach = len(loss) // 30
     if reach:
         axes.plot(steps, loss, color=COLOURS[0], alpha=0.3, linewidth=1)
@@ -214,11 +214,11 @@ def _draw_loss(figure: Figure, rows: Sequence[Row]) -> None:
     broken = int((~np.isfinite(loss)).sum())
     if broken:
         axes.text(0.5, 0.95, f"{broken} values are not finite", transform=axes.transAxes, ha="center", va="top", color=COLOURS[5])
-    steps, rate = _series(rows, "train/lr")
+    steps, rate = series(rows, "train/lr")
     if np.isfinite(rate).any():
         other = axes.twinx()
         lines += other.plot(steps, rate, color=COLOURS[4], linewidth=1.2, linestyle=(0, (4, 2)), label="learning rate")
-        _dress(other, "", y="learning rate")
+        dress(other, "", y="learning rate")
         other.grid(False)
         other.set_ylim(bottom=0)
     axes.legend(handles=lines, loc="upper right", frameon=False, fontsize=9)
@@ -226,11 +226,11 @@ def _draw_loss(figure: Figure, rows: Sequence[Row]) -> None:
 
 def _draw_probes(figure: Figure, rows: Sequence[Row]) -> None:
     axes = figure.subplots()
-    _dress(axes, "Probes of the frozen features during the run", "step", "accuracy (%)")
+    dress(axes, "Probes of the frozen features during the run", "step", "accuracy (%)")
     ends: list[tuple[float, float, str, str]] = []
     names = {name for row in rows for name in row if name.startswith("probe/") and name.rpartition("/")[2].startswith("top")}
     for number, name in enumerate(sorted(names)):
-        steps, accuracy = _series(rows, name)
+        steps, accuracy = series(rows, name)
         colour = COLOURS[number % len(COLOURS)]
         axes.plot(steps, 100 * accuracy, color=colour, linewidth=2, marker="o", markersize=3.5)
         finite = np.flatnonzero(np.isfinite(accuracy))
@@ -249,10 +249,10 @@ def _draw_probes(figure: Figure, rows: Sequence[Row]) -> None:
 
 def _draw_collapse(figure: Figure, rows: Sequence[Row]) -> None:
     std, rank = figure.subplots(2, 1, sharex=True)
-    _dress(std, "Are the embeddings collapsing?", "", "deviation · √d")
-    _dress(rank, "", "step", "effective rank")
+    dress(std, "Are the embeddings collapsing?", "", "deviation · √d")
+    dress(rank, "", "step", "effective rank")
     for axes, name, colour in ((std, "collapse/std", COLOURS[0]), (rank, "collapse/rank", COLOURS[1])):
-        axes.plot(*_series(rows, name), color=colour, linewidth=2)
+        axes.plot(*series(rows, name), color=colour, linewidth=2)
     for value, text, colour in ((1.0, "spread evenly over the sphere", COLOURS[4]), (0.0, "collapsed to one point", COLOURS[5])):
         std.axhline(value, color=colour, linewidth=1.2, linestyle=(0, (4, 2)))
         std.annotate(
@@ -269,7 +269,7 @@ def _draw_collapse(figure: Figure, rows: Sequence[Row]) -> None:
     rank.set_ylim(bottom=0)
 
 
-def _series(rows: Sequence[Row], name: str) -> tuple[Points, Points]:
+def series(rows: Sequence[Row], name: str) -> tuple[Points, Points]:
     """Steps [n] and values [n] of one metric, NaN kept: a gap in the line."""
     pairs = [(row["step"], row[name]) for row in rows if isinstance(row.get(name), (int, float))]
     steps, values = np.array(pairs, dtype=np.float64).reshape(-1, 2).T
@@ -313,7 +313,7 @@ def _map(x: Points) -> tuple[Points, str]:
     return place, f"t-SNE (cosine, perplexity {perplexity})"
 
 
-def _dress(axes: Axes, title: str, x: str = "", y: str = "") -> None:
+def dress(axes: Axes, title: str, x: str = "", y: str = "") -> None:
     axes.set_title(title, loc="left", fontsize=12, color=INK, pad=10)
     axes.set_xlabel(x, fontsize=10, color=INK)
     axes.set_ylabel(y, fontsize=10, color=INK)

@@ -16,6 +16,7 @@ from .datamodule import SSLDataModule
 from .encoder import Encoder
 from .evaluate import Cell, closing_row, format_table
 from .export import load_encoder, save_encoder, write_card
+from .health_plot import plot_health
 from .labels_only import fits_of, labels_only_row, left_out, spared_line
 from .layer_probe import Layers, has_layers, layered_row
 from .loggers import show
@@ -194,6 +195,7 @@ class Report(Callback):
         rows = rows_of(trainer)
         for kind in CURVES:
             plot_curves(rows, plots / f"{kind}.png", kind)
+        plot_health(rows, pl_module.alarms, plots / "health.png")
         pictures: dict[str, Path] = {}
         for prefix, each in closing.items():
             of_set = {kind: f"{prefix.replace('/', '-')}{kind}" for kind in ("embedding", "closing")}

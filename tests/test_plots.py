@@ -100,7 +100,7 @@ def test_a_loss_that_is_not_finite_is_said_in_words(tmp_path, drawn):
 def test_views_of_any_range_and_size_fill_their_grid(channels, tmp_path, drawn):
     views = [torch.randn(20, channels, 8, 8) * 50, torch.full((20, channels, 5, 5), 0.3), torch.full((20, channels, 8, 8), -2.0)]
     plot_views(views, tmp_path / "a.png", clean=True)
-    assert is_drawn(tmp_path / "a.png", (1212, 432))
+    assert is_drawn(tmp_path / "a.png", (1212, 453))
     assert [axes.get_ylabel() for axes in drawn[0].axes[::8]] == ["view 1", "view 2", "clean"]
     images = [axes.images[0].get_array() for axes in drawn[0].axes]
     assert len(images) == 8 * 3
