@@ -29,6 +29,7 @@ class MAE(SSLMethod):
 
     encoder: TokenEncoder
     views = ViewSpec(full=1, strength="weak")
+    reads_padding = False
     optimizer_specs: ClassVar = {
         "adamw": OptimizerSpec("adamw", lr=1e-3, weight_decay=0.05, betas=(0.9, 0.95), warmup_epochs=10),
         "paper": OptimizerSpec("adamw", lr=1.5e-4, weight_decay=0.05, betas=(0.9, 0.95), warmup_epochs=40),  # Table 8, batches of 4,096
@@ -43,6 +44,8 @@ class MAE(SSLMethod):
             raise TypeError(
                 f"MAE needs an ssl_lightning.TokenEncoder, such as ViTEncoder, to hide its tokens; got a {type(encoder).__name__}."
             )
+        if not encoder.takes_subsets:
+            raise TypeError(f"MAE gives the visible tokens alone, and {type(encoder).__name__} needs all of a row; take ViTEncoder.")
         if not 0 < mask_ratio < 1:
             raise ValueError(f"MAE(mask_ratio={mask_ratio}) is the part of the patches to hide; give a number between 0 and 1.")
         if decoder_dim % 4 or decoder_dim % max(1, decoder_heads):

@@ -52,6 +52,8 @@ class TokenEncoder(Encoder):
 
     prefix: int = 0
     """Leading tokens of `tokenize` that stand for no place of the input (a class token, registers); a method keeps them visible."""
+    takes_subsets: bool = True
+    """Whether `mix` takes some of the tokens of a row, in any order, as it takes all of them."""
     causal: bool = False
     """Whether a contextual token follows from the tokens up to it alone, in the order of `tokenize`, so that later ones can be predicted."""
     content_dim: int

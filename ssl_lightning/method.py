@@ -55,6 +55,8 @@ class SSLMethod(Recorded, LightningModule):
 
     alarms: tuple[Alarm, ...] = ()
     """What `logs` hold in a healthy run, and what to do where they do not."""
+    reads_padding: ClassVar[bool] = True
+    """Whether padding in views (`View.segment`) changes nothing of the loss; data that would pad is refused otherwise."""
     supervised: ClassVar[bool] = False
     """Whether `step` learns from the labels; the data then gives labelled samples alone."""
 

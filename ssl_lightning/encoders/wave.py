@@ -48,6 +48,7 @@ class WaveTransformer(WaveEncoder):
     """
 
     reads_padding = True
+    takes_subsets = False
 
     def __init__(
         self, *, size: Size = "small", maps: int | None = None, dim: int | None = None, depth: int | None = None, heads: int | None = None,

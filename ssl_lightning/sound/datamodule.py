@@ -179,6 +179,8 @@ class SoundDataModule(SSLDataModule):
                 f"{type(method).__name__} asks for strong views, and log-mels are shifted, cropped and mixed in windows of one length alone: set "
                 f"{remedy}."
             )
+        if not getattr(method, "reads_padding", True):
+            raise ValueError(f"{type(method).__name__} would take the padding of recordings of varying length for sound: set {remedy}.")
         encoder = getattr(method, "encoder", None)
         if encoder is not None and not encoder.reads_padding:
             raise ValueError(

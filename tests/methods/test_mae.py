@@ -217,3 +217,21 @@ def test_images_of_another_size_and_of_one_patch_are_refused() -> None:
         method().step(batch_of(size=2))
     with pytest.raises(ValueError, match="at least 2 tokens a sample, got 1"):
         method(size=4).step(batch_of(size=4))
+
+
+def test_an_encoder_that_needs_all_tokens_is_refused() -> None:
+    from ssl_lightning import WaveTransformer
+
+    with pytest.raises(TypeError, match="gives the visible tokens alone, and WaveTransformer needs all of a row; take ViTEncoder"):
+        MAE(WaveTransformer(size="tiny"))
+
+
+def test_padded_recordings_are_refused() -> None:
+    from ssl_lightning.datamodules.tones import Tones
+
+    from ssl_lightning.encoders.frames import FrameTransformer
+
+    data = Tones(seconds=None)
+    data.prepare_data()
+    with pytest.raises(ValueError, match=r"MAE would take the padding of recordings of varying length for sound: set --data\.seconds 1\.0"):
+        data.serve(MAE(FrameTransformer(mels=32, dim=32, depth=1)))
