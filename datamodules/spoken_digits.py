@@ -45,7 +45,7 @@ class SpokenDigits(SoundDataModule):
         sample_rate: int = 8000,
         mels: int = 48,
         window: float = 0.032,
-        seconds: float = 0.8,
+        seconds: float | None = 0.8,
         probe_sets: dict[str, SSLDataModule] | None = None,
         **kwargs: Any,
     ) -> None:

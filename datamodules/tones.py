@@ -34,7 +34,9 @@ class Tones(SoundDataModule):
     class_names = CLASSES
     policy = SoundPolicy(noise_p=0.3, crop_frequency=(0.8, 1.2), crop_time=(0.8, 1.2), crop_canvas=(1.0, 1.2), mix=0.2)
 
-    def __init__(self, *, sample_rate: int = RATE, mels: int = 32, window: float = 0.032, seconds: float = 0.96, **kwargs: Any) -> None:
+    def __init__(
+        self, *, sample_rate: int = RATE, mels: int = 32, window: float = 0.032, seconds: float | None = 0.96, **kwargs: Any
+    ) -> None:
         super().__init__(sample_rate=sample_rate, mels=mels, window=window, seconds=seconds, **kwargs)
 
     def source(self, split: Split) -> Source | None:

@@ -15,12 +15,15 @@ if TYPE_CHECKING:
     from .datamodule import SSLDataModule as SSLDataModule
     from .ema import EMA as EMA
     from .encoder import Encoder as Encoder
+    from .encoder import SequenceEncoder as SequenceEncoder
     from .encoder import TextEncoder as TextEncoder
     from .encoder import TokenEncoder as TokenEncoder
+    from .encoder import WaveEncoder as WaveEncoder
     from .encoders.conv import ConvEncoder as ConvEncoder
     from .encoders.text import TextTransformer as TextTransformer
     from .encoders.timm import TimmEncoder as TimmEncoder
     from .encoders.vit import ViTEncoder as ViTEncoder
+    from .encoders.wave import WaveTransformer as WaveTransformer
     from .export import load_encoder as load_encoder
     from .images import ImageDataModule as ImageDataModule
     from .method import SSLMethod as SSLMethod
@@ -42,6 +45,7 @@ _PUBLIC = {
     "Reader": "text.reader",
     "SSLDataModule": "datamodule",
     "SSLMethod": "method",
+    "SequenceEncoder": "encoder",
     "Step": "types",
     "TextEncoder": "encoder",
     "TextTransformer": "encoders.text",
@@ -51,6 +55,8 @@ _PUBLIC = {
     "ViTEncoder": "encoders.vit",
     "View": "types",
     "ViewSpec": "types",
+    "WaveEncoder": "encoder",
+    "WaveTransformer": "encoders.wave",
     "load": "checkpoint",
     "load_encoder": "export",
 }

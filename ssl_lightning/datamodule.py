@@ -11,6 +11,7 @@ from pytorch_lightning import LightningDataModule
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from .buckets import Buckets, PlannedDraws
 from .record import Recorded
 from .sources import Numbers, Source
 from .splits import Split as Split
@@ -244,8 +245,18 @@ class SSLDataModule(Recorded, Splits, LightningDataModule):
 
     # Loaders.
 
+    @property
+    def buckets(self) -> Buckets | None:
+        """The plan of batches of samples of similar length; None: each batch has `batch_size` samples, in any order."""
+        return None
+
+    def parts(self, source: Source, index: Tensor, most: int) -> list[Tensor]:
+        """The samples `index` [M] of a source, one after the other in batches that are looked at without training, of at most so many
+        samples each."""
+        return list(index.split(most))
+
     def train_dataloader(self) -> Stream:
-        return Stream(self._make_loader, len(self.training_split) // self.batch_size)
+        return Stream(self._make_loader, len(self.training_split) // self.batch_size if self.buckets is None else len(self.buckets))
 
     def teardown(self, stage: str) -> None:
         loader = self.trainer.train_dataloader if self.trainer is not None else None
@@ -259,10 +270,14 @@ class SSLDataModule(Recorded, Splits, LightningDataModule):
             train = Numbers(train)
         self._base, self._base_batches = self.position, batches_done(self.trainer)
         rank = self.trainer.global_rank if self.trainer is not None else 0
-        draws = Draws(len(train), self.seed, self._base, self.batch_size, rank, self._world_size)
+        draws: Iterable[list[int]]
+        if self.buckets is None:
+            draws = Draws(len(train), self.seed, self._base, self.batch_size, rank, self._world_size)
+        else:
+            draws = PlannedDraws(self.buckets, self._base, rank)
         return self._loader(Fetch(train, self.maker.batch if self.in_workers else self.maker.cut), draws)
 
-    def _loader(self, dataset: Fetch, draws: Iterable[list[int]]) -> DataLoader[Any]:
+    def _loader(self, dataset: Fetch, draws: Iterable[Any]) -> DataLoader[Any]:
         workers = self.workers
         if workers is None:
             workers = 0 if dataset.source.in_memory or (self._on_cpu and _cores() <= FEW_CORES) else min(8, _cores())
@@ -283,9 +298,8 @@ class SSLDataModule(Recorded, Splits, LightningDataModule):
             raise ValueError(f"The {split} split has {len(source)} samples, fewer than the {self._world_size} processes.")
         self._clean = CleanViews(self.transform("none"))
         rank = self.trainer.global_rank if self.trainer is not None else 0
-        mine = range(rank, len(source), self._world_size)
-        batches = [list(mine[start : start + self.batch_size]) for start in range(0, len(mine), self.batch_size)]
-        return [Share(self._loader(Fetch(source, self._clean.prepare), batches))]
+        mine = torch.arange(rank, len(source), self._world_size)
+        return [Share(self._loader(Fetch(source, self._clean.prepare), self.parts(source, mine, self.batch_size)))]
 
     def val_dataloader(self) -> list[Share]:
         """The validation split for `validate`. In `fit` there is none: probes watch the run, at their own pace."""
@@ -300,7 +314,10 @@ class SSLDataModule(Recorded, Splits, LightningDataModule):
 
     @property
     def batch_size(self) -> int:
-        """Samples in a step, over all processes: as many as were asked for; of fewer labels than that, all at once."""
+        """Samples in a step, over all processes: as many as were asked for; of fewer labels than that, all at once; their mean number
+        where batches are planned."""
+        if self.buckets is not None:
+            return self.buckets.mean_size
         if not self.supervised:
             return self._batch_size
         processes = self._world_size
@@ -318,10 +335,15 @@ class SSLDataModule(Recorded, Splits, LightningDataModule):
 
     @property
     def position(self) -> int:
-        """How many samples of the endless order the training has consumed (not: prefetched)."""
+        """How many samples of the endless order the training has consumed (not: prefetched); batches where they are planned."""
         if self._base_batches is None:
             return self._base
-        return self._base + (batches_done(self.trainer) - self._base_batches) * self.batch_size
+        return self._base + (batches_done(self.trainer) - self._base_batches) * (self.batch_size if self.buckets is None else 1)
+
+    @property
+    def samples_done(self) -> int:
+        """How many samples the training has consumed."""
+        return self.position if self.buckets is None else self.position * self.batch_size
 
     def state_dict(self) -> dict[str, Any]:
         return {"position": self.position, **self._order()}
@@ -333,14 +355,15 @@ class SSLDataModule(Recorded, Splits, LightningDataModule):
             if state_dict.get(name, value) != value:
                 raise ValueError(
                     f"The checkpoint was trained with {name}={state_dict[name]}, this run has {name}={value}: the order of the "
-                    f"samples would change. Resume with the data and seed of the run, or start from its weights with ssl_lightning.load."
+                    f"samples would change. Resume with the settings of the run, or start from its weights with ssl_lightning.load."
                 )
         self._base, self._base_batches = int(state_dict["position"]), None
 
     def _order(self) -> dict[str, Any]:
         """What the order of the samples depends on."""
         train = self.training_split
-        return {"samples": len(train), "seed": self.seed, "fingerprint": train.fingerprint}
+        order = {"samples": len(train), "seed": self.seed, "fingerprint": train.fingerprint}
+        return order if self.buckets is None else {**order, "processes": self._world_size, "lengths": self.buckets.fingerprint}
 
 
 def _cores() -> int:

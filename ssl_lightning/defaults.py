@@ -8,23 +8,32 @@ from __future__ import annotations
 import importlib
 import inspect
 import json
+import re
 from pathlib import Path
 from typing import Any
 
-from .encoder import Encoder, TextEncoder, TokenEncoder
+from .encoder import Encoder, SequenceEncoder, TextEncoder, TokenEncoder, WaveEncoder
 from .layers import Request
 from .names import Names, UsageError
 from .record import config_of, offline
 
 LENGTH = {"trainer.max_epochs": (None,), "trainer.max_steps": (None, -1), "trainer.max_time": (None,)}
 """What says how long a run is, and the values that say nothing."""
-KINDS: dict[str, type[Any]] = {"Encoder": Encoder, "TokenEncoder": TokenEncoder, "TextEncoder": TextEncoder}
+KINDS: dict[str, type[Any]] = {
+    "TextEncoder": TextEncoder,
+    "WaveEncoder": WaveEncoder,
+    "SequenceEncoder": SequenceEncoder,
+    "TokenEncoder": TokenEncoder,
+    "Encoder": Encoder,
+}
 """Of encoders, as a method's annotation names them."""
 REMEDIES = {
     "TokenEncoder": "vit, with the name of a vision transformer of timm: --model.encoder vit_tiny_patch16_224",
     "TextEncoder": "text: --model.encoder text",
+    "SequenceEncoder": "frames: --model.encoder frames",
+    "WaveEncoder": "wav: --model.encoder wav",
 }
-OF_THE_DATA = ("channels", "image_size", "vocab_size", "max_length")
+OF_THE_DATA = ("kernels", "strides", "channels", "image_size", "vocab_size", "max_length", "mels")
 """What an encoder that the user names still takes from the data's default one, or else from the data's own arguments."""
 
 
@@ -44,7 +53,9 @@ def lowest_layer(request: Request, names: Names) -> dict[str, Any]:
     if data is not None:
         seed = chosen.get("seed_everything", 0)
         takes_it = "seed" in parameters(data) and isinstance(seed, int)  # anything else the parser refuses
-        own = {"seed": seed} if takes_it else {}
+        own: dict[str, Any] = {"seed": seed} if takes_it else {}
+        if method is not None:
+            own |= _suited_data(method, data, chosen, names)
         if method is not None and "checkpoint" in parameters(method):
             own |= {name: value for name, value in _of_run(chosen.get("model.checkpoint")).items() if name in parameters(data)}
         layer["data"] = {"class_path": chosen["data"], "init_args": own}
@@ -126,7 +137,7 @@ def _encoder(method: type, data: Any, request: Request, names: Names) -> dict[st
             f"{chosen['model']} does not say what encoder it needs; annotate the argument: `encoder: Encoder` or `TokenEncoder`."
         )
     kind = kind_of_encoder(request, names)
-    data_args = argument_defaults(data) | _given("data", chosen)
+    data_args = argument_defaults(data) | _suited_data(method, data, chosen, names) | _given("data", chosen)
     suited_encoders = data.suited_encoders(data_args)
     default = names.expand(suited_encoders.get(kind), ("model", "encoder"))
     path = chosen.get("model.encoder")
@@ -135,15 +146,24 @@ def _encoder(method: type, data: Any, request: Request, names: Names) -> dict[st
         dataset = names.registries["datamodules"].name_of(chosen["data"])
         if kind == "TextEncoder":
             raise UsageError(f"{model} reads texts, and {dataset} has none; take data of text, such as --data python_docs.")
+        if kind == "WaveEncoder":
+            raise UsageError(
+                f"{model} reads waves, and {dataset} gives none; take data of sound, such as --data tones, with features wave."
+            )
+        if kind == "SequenceEncoder":
+            raise UsageError(f"{model} follows time, and {dataset} has none; take sound as log-mels, such as --data tones.")
         raise UsageError(f"{model} needs a {kind}, and {dataset} has no default one; name one with --model.encoder.")
     encoder = _load(path, "encoders", names)
     if isinstance(encoder, type) and kind != "Encoder" and not issubclass(encoder, KINDS[kind]):
         raise UsageError(f"{model} needs a {kind}, and {encoder.__name__} is none; take {REMEDIES[kind]}.")
-    if path is None or default is None:
-        return default
+    wanted = dict(getattr(method, "suited_encoder_args", {}))
+    if path is None and default is not None:
+        return {**default, "init_args": default.get("init_args", {}) | wanted}
+    if default is None:
+        return {"class_path": path, "init_args": wanted} if wanted else None
     known = [suited.get("init_args", {}) for suited in (*suited_encoders.values(), default)]
     of_the_data = {key: value for args in (data_args, *known) for key, value in args.items() if key in OF_THE_DATA}
-    init_args = {key: value for key, value in of_the_data.items() if encoder and key in parameters(encoder)}
+    init_args = {key: value for key, value in (of_the_data | wanted).items() if encoder and key in parameters(encoder)}
     given = _given("model.encoder", chosen)
     if hasattr(encoder, "suited_args"):
         suited = encoder.suited_args(init_args | given)
@@ -151,6 +171,15 @@ def _encoder(method: type, data: Any, request: Request, names: Names) -> dict[st
     if "name" in given:
         init_args["name"] = given["name"]
     return {"class_path": path, "init_args": init_args}
+
+
+def _suited_data(method: type, data: Any, chosen: dict[str, Any], names: Names) -> dict[str, Any]:
+    """The arguments of the datamodule that the encoder needs: the one that is named, the one of a checkpoint, or the kind that the method
+    needs."""
+    pretrained = _pretrained(method, chosen)
+    path = chosen.get("model.encoder") if pretrained is None else pretrained["class_path"]
+    encoder = _load(path, "encoders", names) or KINDS[needed_encoder(method)]
+    return {name: value for name, value in getattr(encoder, "suited_data", {}).items() if name in parameters(data)}
 
 
 def kind_of_encoder(request: Request, names: Names) -> str:
@@ -162,7 +191,8 @@ def kind_of_encoder(request: Request, names: Names) -> str:
 def needed_encoder(method: type) -> str:
     """The kind of encoder that a method class asks for: a name of `KINDS`."""
     parameter = parameters(method).get("encoder")
-    return next((kind for kind in ("TextEncoder", "TokenEncoder") if parameter and kind in str(parameter.annotation)), "Encoder")
+    named = re.findall(r"\w+", str(parameter.annotation)) if parameter else []
+    return next((kind for kind in KINDS if kind in named), "Encoder")
 
 
 def _given(key: str, chosen: dict[str, Any]) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -63,6 +63,14 @@ def reduce_sum(x: Tensor) -> Tensor:
     if world_size() > 1:
         dist.all_reduce(total)
     return total
+
+
+def total(parts: Iterable[Tensor], count: int, device: Any) -> Tensor:
+    """Sum of vectors [count], over what is iterated and over processes, without gradient; a process may have none."""
+    own = torch.zeros(count, device=device)
+    for part in parts:
+        own += part.detach()
+    return reduce_sum(own)
 
 
 def reduce_mean(x: Tensor) -> Tensor:

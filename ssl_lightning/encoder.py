@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -20,10 +21,18 @@ class Encoder(Recorded, nn.Module, ABC):
     """
 
     dim: int
+    reads_padding: bool = False
+    """Whether `View.segment` is heeded: padding then changes no feature."""
+    suited_data: ClassVar[dict[str, Any]] = {}
+    """Arguments that a datamodule is given where it knows them and nobody says otherwise: those that make views which this encoder reads."""
 
     @abstractmethod
     def forward(self, view: View) -> Tensor:
         """View of S samples -> features [S, dim]."""
+
+    def layers(self, view: View) -> Tensor:
+        """View of S samples -> one vector for each layer, from the input to the output, [S, L, dim]: for a probe that weighs them."""
+        raise NotImplementedError(f"{type(self).__name__} does not give its layers one by one.")
 
     def layer_groups(self) -> list[list[nn.Parameter]]:
         """The parameters layer by layer, from the input to the output, for learning rates that fall with the depth.
@@ -69,9 +78,39 @@ class TokenEncoder(Encoder):
         raise NotImplementedError(f"{type(self).__name__} does not say how content becomes a view again.")
 
 
+class SequenceEncoder(TokenEncoder):
+    """A token encoder whose tokens follow each other in time, one row a sample: time is the first axis of `grid`. Where the view marks
+    padding, `tokenize` does so too, in `segment`."""
+
+
+class WaveEncoder(SequenceEncoder):
+    """An encoder of waves [S, T], in three parts: what `stem` finds in each place by itself is normed, then embedded (`tokenize`), and
+    put into context (`mix`). A method may hide tokens before they are embedded, and predict what the stem found there."""
+
+    suited_data: ClassVar = {"features": "wave"}
+    features_dim: int
+    """P, the numbers that the stem gives for a token."""
+
+    @abstractmethod
+    def stem(self, view: View) -> Tokens:
+        """Waves [S, T] -> what is found in each place by itself, [S, N, P], without a norm."""
+
+    @abstractmethod
+    def normed(self, features: Tokens) -> Tokens:
+        """[S, N, P] -> [S, N, P]."""
+
+    @abstractmethod
+    def embed(self, features: Tokens) -> Tokens:
+        """Normed features [S, N, P] -> embedded tokens [S, N, D]; positions may come in `mix`."""
+
+    def tokenize(self, view: View) -> Tokens:
+        return self.embed(self.normed(self.stem(view)))
+
+
 class TextEncoder(TokenEncoder):
     """An encoder of token ids [B, N]. `tokenize` embeds them, `content` gives the ids themselves, [B, N, 1]."""
 
+    reads_padding = True
     norm_eps: float = 1e-6
     """What its norms add to the variance; the norm of a head on top does the same."""
 
@@ -81,7 +120,7 @@ class TextEncoder(TokenEncoder):
         """The table of the vocabulary's tokens [V, D], D often `dim`, to which a projection back onto the vocabulary may be tied."""
 
 
-def pooled(tokens: Tensor, view: View, first: bool = False) -> Tensor:
+def pooled(tokens: Tensor, view: View | Tokens, first: bool = False) -> Tensor:
     """Contextual tokens [B, N, D] of a view -> one vector a sample [S, D]: the mean of its tokens, or its first one."""
     if view.segment is None:
         return tokens[:, 0] if first else tokens.mean(dim=1)

@@ -27,7 +27,14 @@ FOLD_SAMPLES, HOLD_OUT_SAMPLES = 2_000, 5_000
 ONE_THREAD = 2**24
 """Below this many numbers the fits run on one thread: on a busy machine, threads that wait for each other take 20 times as long."""
 
-ROWS = {"raw": "raw features", "untrained": "untrained encoder", "labels_only": "labels only", "pretrained": "pretrained encoder"}
+ROWS = {
+    "raw": "raw features",
+    "untrained": "untrained encoder",
+    "untrained_layers": "untrained, layers",
+    "labels_only": "labels only",
+    "pretrained": "pretrained encoder",
+    "pretrained_layers": "pretrained, layers",
+}
 """Of the closing table: their keys, and what they are called."""
 
 MISSING = "\u2013 "
@@ -203,7 +210,7 @@ def format_table(final: dict[str, dict[str, Cell]], split: str = "test") -> str:
         cells = [_percent(final[row][column], best[column]) if column in final[row] else MISSING for column in columns]
         lines.append(f"{ROWS[row]:18}" + "".join(f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=True)))
     few = next((column for column in columns if column.startswith("linear_")), None)
-    others = [row for row in rows if row != "pretrained" and few in final[row]]
+    others = [row for row in rows if row in ("raw", "untrained", "labels_only") and few in final[row]]
     if few and "pretrained" in rows and others:
         lines.append(
             _gains(f"Pretraining, {columns[few]}: ", {row: final["pretrained"][few]["mean"] - final[row][few]["mean"] for row in others})

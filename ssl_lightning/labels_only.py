@@ -167,7 +167,7 @@ def accuracy(network: nn.Module, data: SSLDataModule, source: Source, trainer: A
     views = CleanViews(data.transform("none"))
     right = torch.zeros((), dtype=torch.int64, device=trainer.strategy.root_device)
     with evaluating(network):
-        for fetched in data._loader(Fetch(source, views.prepare), torch.arange(len(source)).split(BATCH)):
+        for fetched in data._loader(Fetch(source, views.prepare), data.parts(source, torch.arange(len(source)), BATCH)):
             batch = views.batch(data.transfer_batch_to_device(fetched, right.device, 0))
             with trainer.precision_plugin.forward_context():
                 logits = network(batch["views"][0])

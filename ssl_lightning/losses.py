@@ -59,6 +59,34 @@ def nt_xent(z1: Tensor, z2: Tensor, temperature: float, sizes: Sequence[int] | N
         return total * (len(sizes) / len(z))
 
 
+def quantized_nce(c: Tensor, q: Tensor, code: Tensor, other: Tensor, real: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+    """wav2vec 2.0's contrastive loss: picks a hidden place's own quantized target out of those of other hidden places of its sample
+    (Baevski et al. 2020, arXiv 2006.11477, Equation 3). Others with the same code are none to be told from: they do not count.
+
+    All similarities within a sample are computed at once, and the asked ones picked: M squared numbers in place of M K D.
+
+    Args:
+        c: contextual tokens at S samples' hidden places, [S, M, D], of any length.
+        q: their targets [S, M, D]. Both have a gradient.
+        code: [S, M, G] what each target is made of.
+        other: [S, M, K] places among the M of the sample.
+        real: [S, M] bool, which places are hidden ones.
+        temperature: divides the cosine similarities (the paper's kappa, 0.1).
+
+    Returns:
+        The sum over the real places, a scalar of at least float32, and the number of them that have something to be told from and whose
+        own target is the most similar.
+    """
+    with torch.autocast(c.device.type, enabled=False):
+        s = _direction(c) @ _direction(q).mT / temperature  # [S, M, M]
+        same = (code[:, :, None] == code[:, None]).all(3)  # [S, M, M]
+        own = s.diagonal(dim1=1, dim2=2)[:, :, None]  # [S, M, 1]
+        rest = s.masked_fill(same, -torch.inf).gather(2, other)
+        nll = torch.cat([own, rest], dim=2).logsumexp(2) - own[:, :, 0]  # [S, M]
+        best = rest.detach().amax(2)
+        return torch.where(real, nll, 0.0).sum(), (real & (own[:, :, 0] > best) & best.isfinite()).sum()
+
+
 def queue_nce(q: Tensor, k: Tensor, queue: Tensor, temperature: float) -> Tensor:
     """InfoNCE: picks each query's key out of the key and a queue of others (He et al. 2019, arXiv 1911.05722, Equation 1).
 
@@ -200,8 +228,8 @@ class _VocabularyNLL(torch.autograd.Function):
 
 
 def _direction(x: Tensor) -> Tensor:
-    """Rows of length 1, in at least float32: half precision would round similarities, which a small temperature enlarges."""
-    return F.normalize(x.to(torch.promote_types(x.dtype, torch.float32)), dim=1)
+    """Vectors [..., D] of length 1, in at least float32: half precision would round similarities, which a small temperature enlarges."""
+    return F.normalize(x.to(torch.promote_types(x.dtype, torch.float32)), dim=-1)
 
 
 class _NTXentSum(torch.autograd.Function):

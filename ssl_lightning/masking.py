@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from .augment.random import fold, uniform
-from .types import View
+from .types import Tokens, View
 
 MASK = 0x6D61736B
 """Keeps a mask's numbers apart from those of augmentations."""
@@ -45,7 +45,7 @@ def put(x: Tensor, places: Tensor, tokens: Tensor) -> Tensor:
     return x.scatter(1, places[:, :, None].expand(-1, -1, x.shape[2]), tokens.to(x.dtype))
 
 
-def place_keys(view: View, key: Tensor, purpose: int) -> Tensor:
+def place_keys(view: View | Tokens, key: Tensor, purpose: int) -> Tensor:
     """A key for each place of a view [B, N], from the key [S] of its sample and its place in it: the samples around it, and where
     they share a row, change nothing."""
     segment, position = segments(view), positions(view)
@@ -53,7 +53,7 @@ def place_keys(view: View, key: Tensor, purpose: int) -> Tensor:
     return fold(of_sample.flatten(), position.flatten()).view_as(segment)
 
 
-def segments(view: View) -> Tensor:
+def segments(view: View | Tokens) -> Tensor:
     """[B, N] the sample that each place belongs to, from 1; 0 is padding."""
     if view.segment is not None:
         return view.segment
@@ -61,6 +61,20 @@ def segments(view: View) -> Tensor:
     return torch.arange(1, rows + 1, device=view.x.device)[:, None].expand(rows, places)
 
 
-def positions(view: View) -> Tensor:
+def positions(view: View | Tokens) -> Tensor:
     """[B, N] the place within its sample."""
     return torch.arange(view.x.shape[1], device=view.x.device).expand(view.x.shape[:2]) if view.position is None else view.position
+
+
+def lengths(view: View | Tokens) -> Tensor:
+    """[B] real places of each row that holds one sample, followed by padding."""
+    rows, places = view.x.shape[:2]
+    if view.segment is None:
+        return torch.full((rows,), places, device=view.x.device)
+    return (view.segment > 0).sum(1)
+
+
+def mean_square(tokens: Tokens) -> Tensor:
+    """[S] mean over each sample's own tokens, which are 0 in padding."""
+    x = tokens.x.to(torch.promote_types(tokens.x.dtype, torch.float32))
+    return x.square().mean(2).sum(1) / lengths(tokens).clamp(min=1)

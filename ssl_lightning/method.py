@@ -17,6 +17,7 @@ from .datamodule import SSLDataModule
 from .distributed import reduce_mean, row_counts, world_size
 from .ema import EMA
 from .encoder import Encoder, TextEncoder
+from .health import Alarm
 from .optim import OptimizerSpec
 from .probes.features import embed, evaluating
 from .queue import FeatureQueue
@@ -45,10 +46,15 @@ class SSLMethod(Recorded, LightningModule):
     views: ViewSpec = ViewSpec()
     optimizer_specs: ClassVar[dict[str, OptimizerSpec]] = {"adamw": OptimizerSpec("adamw", lr=1e-3, weight_decay=1e-4)}
     """The paper's optimizer settings, as data; the first is the default."""
-    couples_samples: ClassVar[str] = ""
+    couples_samples: str = ""
     """Why several small batches do not give the loss of a large one ("its negatives come from the same batch");
     empty where they do. Then `accumulate_grad_batches` is refused with this reason."""
 
+    suited_encoder_args: ClassVar[dict[str, Any]] = {}
+    """What the command line builds the encoder with where nobody says otherwise: `{"causal": True}`."""
+
+    alarms: tuple[Alarm, ...] = ()
+    """What `logs` hold in a healthy run, and what to do where they do not."""
     supervised: ClassVar[bool] = False
     """Whether `step` learns from the labels; the data then gives labelled samples alone."""
 
@@ -133,6 +139,13 @@ class SSLMethod(Recorded, LightningModule):
             return 0.0
         steps_an_epoch = self._trainer.num_training_batches / self._trainer.accumulate_grad_batches
         return float(self._trainer.global_step / steps_an_epoch) if steps_an_epoch else 0.0
+
+    @property
+    def progress(self) -> float:
+        """Part of the run that is done, counted in optimizer steps, so that a resumed run agrees; 0 outside of one."""
+        if self._trainer is None:
+            return 0.0
+        return float(min(1.0, self._trainer.global_step / max(1, self._trainer.estimated_stepping_batches)))
 
     @property
     def has_scores(self) -> bool:
@@ -227,9 +240,8 @@ class SSLMethod(Recorded, LightningModule):
         if not self._states:
             return
         if self._teachers:
-            progress = min(1.0, self.trainer.global_step / max(1, self.trainer.estimated_stepping_batches))
             for teacher in self._teachers:
-                teacher.update(progress)
+                teacher.update(self.progress)
         with torch.no_grad():
             self.after_update(self._states)
         self._states = []

@@ -1,4 +1,4 @@
-"""The pictures of a run folder. Each function draws one PNG and writes it whole or not at all; none touches pyplot."""
+"""The pictures of a run folder, and its sounds. Each file is written whole or not at all; nothing touches pyplot."""
 
 from __future__ import annotations
 
@@ -28,7 +28,14 @@ Points = NDArray[np.float64]
 # Ten colours that stay apart for colour-blind readers and in grey (Petroff 2021, arXiv 2107.02270).
 COLOURS = ("#3f90da", "#e76300", "#832db6", "#ffa90e", "#717581", "#bd1f01", "#92dadd", "#a96b59", "#b9ac70", "#94a4a2")
 MARKERS = "os^Dv"
-ROW_COLOURS = {"raw": "#b4b9c1", "untrained": "#ffa90e", "labels_only": "#832db6", "pretrained": "#3f90da"}
+ROW_COLOURS = {
+    "raw": "#b4b9c1",
+    "untrained": "#ffa90e",
+    "untrained_layers": "#ffd28a",
+    "labels_only": "#832db6",
+    "pretrained": "#3f90da",
+    "pretrained_layers": "#1b4f86",
+}
 INK, FAINT = "#333842", "#dfe2e7"
 MAP_SAMPLES = 2_000
 
@@ -88,12 +95,13 @@ def plot_pictures(pictures: Mapping[str, Tensor], path: str | Path) -> None:
     if not shapes or any(len(shape) != 4 or shape[0] == 0 for shape in shapes):
         raise ValueError(f"Pictures are batches of images [S, C, H, W], got shapes {shapes}.")
     samples = min(8, *(shape[0] for shape in shapes))
+    heights = [min(1.2, max(0.4, 1.2 * shape[2] / shape[3])) + 0.06 for shape in shapes]  # inches; a spectrogram is wider than high
     figure = Figure(
-        figsize=(1.2 * samples + 0.5, 1.2 * len(shapes)),
+        figsize=(1.2 * samples + 0.5, sum(heights)),
         dpi=120,
         layout=ConstrainedLayoutEngine(w_pad=0.03, h_pad=0.03, wspace=0, hspace=0),
     )
-    grid = figure.subplots(len(shapes), samples, squeeze=False)
+    grid = figure.subplots(len(shapes), samples, squeeze=False, height_ratios=heights)
     for row, (caption, images) in enumerate(pictures.items()):
         for column in range(samples):
             grid[row, column].imshow(_image(images[column]), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
@@ -318,13 +326,35 @@ def _dress(axes: Axes, title: str, x: str = "", y: str = "") -> None:
 
 def save_figure(figure: Figure, path: str | Path) -> None:
     """Draws into memory, then swaps the file in: a reader sees the old picture or the new one."""
-    path = Path(path)
     picture = io.BytesIO()
     FigureCanvasAgg(figure).print_png(picture)
+    _swap_in(Path(path), picture.getvalue())
+
+
+def save_sounds(sounds: Mapping[str, Tensor], rate: int, folder: str | Path) -> None:
+    """One WAV file for each caption, `<caption>.wav`: its samples one after the other, half a second apart, each as loud under all
+    captions.
+
+    Args:
+        sounds: by caption, waves [S, T] of the same samples.
+        rate: of the waves, in Hz.
+        folder: to write to.
+    """
+    import soundfile
+
+    waves = torch.stack([wave.detach().float().cpu().nan_to_num() for wave in sounds.values()])  # [captions, S, T]
+    waves = torch.nn.functional.pad(0.9 * waves / waves.abs().amax(dim=(0, 2), keepdim=True).clamp(min=1e-5), (0, rate // 2))
+    for caption, wave in zip(sounds, waves, strict=True):
+        file = io.BytesIO()
+        soundfile.write(file, wave.flatten().numpy(), rate, format="WAV")
+        _swap_in(Path(folder) / f"{caption}.wav", file.getvalue())
+
+
+def _swap_in(path: Path, content: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        temporary.write_bytes(picture.getvalue())
+        temporary.write_bytes(content)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)

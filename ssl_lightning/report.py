@@ -17,9 +17,10 @@ from .encoder import Encoder
 from .evaluate import Cell, closing_row, format_table
 from .export import load_encoder, save_encoder, write_card
 from .labels_only import fits_of, labels_only_row, left_out, spared_line
+from .layer_probe import Layers, has_layers, layered_row
 from .loggers import show
 from .packing import unpacked
-from .plots import Curves, plot_closing, plot_curves, plot_embedding, plot_pictures, plot_views
+from .plots import Curves, plot_closing, plot_curves, plot_embedding, plot_pictures, plot_views, save_sounds
 from .probes.features import embed, evaluating, sample
 from .progress import duration, rows_of, run_totals, speed_of
 from .run import folder_of, resolved, run_name
@@ -30,6 +31,8 @@ from .views import Views
 
 UNTRAINED = "untrained.safetensors"
 PICTURES = 8
+SOUNDS = 4
+"""Samples in a WAV file."""
 CURVES: tuple[Curves, ...] = ("loss", "probes", "collapse")
 Table = dict[str, dict[str, Cell]]
 
@@ -62,6 +65,7 @@ class Report(Callback):
         draws: how often those labels are drawn.
         labels_only: whether to train the untrained encoder on labels alone, for a row of the table of the data pretrained on (not of
             further probe sets). `auto` makes each of its two cells where that costs less than two thirds of the pretraining.
+        layers: whether to judge a learned weighted sum of the layers besides (SUPERB's protocol), of encoders that give them one by one.
     """
 
     def __init__(
@@ -72,6 +76,7 @@ class Report(Callback):
         labels_per_class: int = 10,
         draws: int = 5,
         labels_only: bool | Literal["auto"] = "auto",
+        layers: bool = True,
     ) -> None:
         for name, value in (("train_samples", train_samples), ("test_samples", test_samples), ("labels_per_class", labels_per_class)):
             if value < 1:
@@ -83,6 +88,7 @@ class Report(Callback):
         if labels_only not in (True, False, "auto"):
             raise ValueError(f"Report(labels_only={labels_only!r}) must be true, false or auto.")
         self.labels_per_class, self.draws, self.labels_only = labels_per_class, draws, labels_only
+        self.layers = layers
         self.closed = False
 
     def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
@@ -132,9 +138,9 @@ class Report(Callback):
             closing = {"": Closing(*verdict(trainer, pl_module, data, self.test_samples))}
         elif isinstance(data, SSLDataModule):
             closing = {prefix: self.compare(trainer, pl_module, labelled, folder) for prefix, labelled in data.probed().items()}
-        pictures = pictures_of(pl_module, trainer)
+        shown = pictures_of(pl_module, trainer)
         if trainer.is_global_zero:
-            self.write(trainer, pl_module, folder, closing, pictures)
+            self.write(trainer, pl_module, folder, closing, shown)
         trainer.strategy.barrier("report")
 
     def compare(self, trainer: Any, pl_module: Any, data: SSLDataModule, folder: Path) -> Closing:
@@ -147,18 +153,28 @@ class Report(Callback):
         index = sample(len(train), self.train_samples), sample(len(judged), self.test_samples)
         labels = labels_of(train)[index[0]], labels_of(judged)[index[1]]
         table: Table = {}
+
+        def features(network: nn.Module | None) -> tuple[Tensor, Tensor]:
+            sources = zip((train, judged), index, strict=True)
+            learned, asked = (features_of(network, data, source, chosen, trainer, pl_module) for source, chosen in sources)
+            return learned, asked
+
         for row, network in networks.items():
-            learned, features = (
-                features_of(network, data, source, chosen, trainer, pl_module)
-                for source, chosen in zip((train, judged), index, strict=True)
-            )
+            learned, asked = features(network)
             if trainer.is_global_zero:
-                table[row] = closing_row(learned, labels[0], features, labels[1], labels_per_class=self.labels_per_class, draws=self.draws)
+                table[row] = closing_row(learned, labels[0], asked, labels[1], labels_per_class=self.labels_per_class, draws=self.draws)
+            encoder = getattr(network, "backbone", network)
+            if self.layers and has_layers(encoder):
+                layers = features(Layers(encoder))
+                if trainer.is_global_zero:
+                    table[f"{row}_layers"] = layered_row(
+                        layers[0], labels[0], layers[1], labels[1], labels_per_class=self.labels_per_class, draws=self.draws
+                    )
         untrained, note = networks.get("untrained"), ""
         if isinstance(untrained, Encoder) and data is trainer.datamodule:
             cells, note = self.labels_only_row(trainer, untrained, Subset(train, index[0]), Subset(judged, index[1]))
             table.update({"labels_only": cells} if cells else {})
-        return Closing(table, split, features, labels[1], note)
+        return Closing(table, split, asked, labels[1], note)
 
     def labels_only_row(self, trainer: Any, untrained: Encoder, learned: Source, judged: Source) -> tuple[dict[str, Cell], str]:
         """The row "labels only" with the cells that are to be made, and a line on those that are spared."""
@@ -166,7 +182,7 @@ class Report(Callback):
             return {}, ""
         data = trainer.datamodule
         fits = fits_of(labels_of(learned), self.labels_per_class, self.draws)
-        spared = left_out(fits, len(judged), data.position * max(1, data.views.full)) if self.labels_only == "auto" else {}
+        spared = left_out(fits, len(judged), data.samples_done * max(1, data.views.full)) if self.labels_only == "auto" else {}
         made = {column: each for column, each in fits.items() if column not in spared}
         row = labels_only_row(untrained, data, learned, judged, trainer, made, data.seed)
         return row, spared_line(spared)
@@ -189,11 +205,7 @@ class Report(Callback):
                 continue
             plot_closing(each.table, plots / f"{of_set['closing']}.png", each.split)
         if shown:
-            pictures["plots/pictures"] = plots / "pictures.png"
-            if hasattr(trainer.datamodule, "as_words"):
-                plot_texts({caption: trainer.datamodule.as_words(ids) for caption, ids in shown.items()}, plots / "pictures.png")
-            else:
-                plot_pictures(shown, plots / "pictures.png")
+            pictures.update(draw(trainer.datamodule, shown, plots))
         cells = {
             f"final/{prefix}{row}/{column}": cell
             for prefix, each in closing.items()
@@ -268,8 +280,8 @@ def loading_lines(folder: Path, dim: int, data: Any) -> str:
 
 
 def pictures_of(pl_module: Any, trainer: Any) -> dict[str, Tensor]:
-    """What the method has to show of 8 samples, held out where there are such, by caption: images on the CPU, as one would look at
-    them. Every process calls it, since a method may gather; nothing of the run changes."""
+    """What the method has to show of 8 samples, held out where there are such, by caption, on the CPU. Every process calls it, since a
+    method may gather; nothing of the run changes."""
     data = trainer.datamodule
     if not isinstance(data, SSLDataModule) or data.views is None:
         return {}
@@ -282,15 +294,29 @@ def pictures_of(pl_module: Any, trainer: Any) -> dict[str, Tensor]:
     generators = torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
     with evaluating(pl_module), generators, torch.no_grad(), trainer.precision_plugin.forward_context():
         shown = pl_module.pictures(batch)
+    return {caption: x.detach().cpu() for caption, x in shown.items()}
+
+
+def draw(data: Any, shown: dict[str, Tensor], plots: Path) -> dict[str, Path]:
+    """Draws `pictures.png` of what a method has to show, texts or images, and gives the pictures by name; of sounds it writes
+    `<caption>.wav` besides, 4 samples each."""
+    picture = {"plots/pictures": plots / "pictures.png"}
     if hasattr(data, "as_words"):
-        return {caption: ids.cpu() for caption, ids in shown.items()}
+        plot_texts({caption: data.as_words(ids) for caption, ids in shown.items()}, plots / "pictures.png")
+        return picture
     as_pictures = getattr(data, "as_pictures", torch.Tensor.float)
-    return {caption: as_pictures(images.detach().float().cpu()) for caption, images in shown.items() if images.ndim == 4}
+    images = {caption: as_pictures(x.float()) for caption, x in shown.items() if x.ndim == 4}
+    if images:
+        plot_pictures(images, plots / "pictures.png")
+    if hasattr(data, "as_sounds"):
+        sounds = {caption: data.as_sounds(x[:SOUNDS].float()) for caption, x in shown.items()}
+        save_sounds({caption: waves for caption, (waves, _) in sounds.items()}, next(iter(sounds.values()))[1], plots)
+    return picture if images else {}
 
 
 def features_of(network: nn.Module | None, data: SSLDataModule, source: Any, index: Tensor, trainer: Any, pl_module: Any) -> Tensor:
     """Features [M, D] on the CPU: by a network, or without learning where it is None."""
     if network is None:
-        return torch.cat([data.raw_features(data.fetch_clean(source, part)).float() for part in index.split(1024)])
+        return torch.cat([data.raw_features(data.fetch_clean(source, part)).float() for part in data.parts(source, index, 1024)])
     device = trainer.strategy.root_device
     return embed(network.to(device), data, source, index, device, trainer.precision_plugin.forward_context).cpu()

@@ -21,6 +21,7 @@ from .checkpoint import AtomicIO
 from .datamodule import SSLDataModule
 from .distributed import leave
 from .evaluation import Evaluation
+from .health import Health
 from .loggers import InRunFolder, as_loggers
 from .metrics import Metrics
 from .probes.collapse import CollapseMonitor
@@ -45,6 +46,7 @@ STANDING: dict[str, type[Callback]] = {
     "knn_probe": KNNProbe,
     "held_out": HeldOut,
     "collapse": CollapseMonitor,
+    "health": Health,
     "meter": Meter,
     "report": Report,
     "checkpoint": Checkpoint,

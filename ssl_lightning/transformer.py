@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
 from typing import Literal, get_args
 
 import torch
@@ -63,14 +64,20 @@ class Transformer(nn.Module):
             position: [B, N] place within the sample, for rotary positions. None: counted from the start of the row.
             first: the tokens before this place are not asked for: the last block only reads them.
         """
+        return deque(self.states(x, segment, position, first), maxlen=1).pop()
+
+    def states(self, x: Tensor, segment: Tensor | None = None, position: Tensor | None = None, first: int = 0) -> Iterator[Tensor]:
+        """The tokens as they come in and as each block gives them, the last ones normed: depth + 1 times [B, N, D]. Arguments as of
+        `forward`; `first` counts for the last block alone."""
+        yield x
         mask = attention_mask(segment, x, self.causal)
         turn = (
             _rotation(torch.arange(x.shape[1], device=x.device) if position is None else position, self.head_dim) if self.rotary else None
         )
-        for number, block in enumerate(self.blocks, 1):
-            x = block(x, mask, turn, first if number == len(self.blocks) else 0)
-        normed: Tensor = self.norm(x)
-        return normed
+        for block in self.blocks[:-1]:
+            x = block(x, mask, turn)
+            yield x
+        yield self.norm(self.blocks[-1](x, mask, turn, first))
 
 
 class Block(nn.Module):

@@ -189,7 +189,7 @@ def test_a_cell_that_was_not_made_leaves_its_place_free(tmp_path, drawn):
         del rows["labels_only"][column]
     plot_closing(rows, tmp_path / "a.png")
     (axes,) = drawn[0].axes
-    assert [text.get_text() for text in axes.get_legend().get_texts()] == list(ROWS.values())
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == [ROWS[row] for row in rows]
     centres = [bar.get_x() + bar.get_width() / 2 for bar in axes.patches]
     raw, untrained, (labels_only,), pretrained = centres[:4], centres[4:8], centres[8:9], centres[9:]
     assert raw[3] < untrained[3] < labels_only < pretrained[3]

@@ -25,23 +25,43 @@ class SoundAugmentation(nn.Module):
         window: what the view takes of a recording.
         waves: what is done to waves.
         mel: what makes log-mels of them; None leaves them waves, with their padding marked.
-        log_mels: what is done to log-mels.
+        log_mels: what is done to log-mels. Where rows are as long as a batch needs, their padding is marked too, frame by frame: a frame is
+            real while its own samples are.
+        normalise: whether waves that stay waves are brought to mean 0 and variance 1.
     """
 
-    def __init__(self, window: Window, waves: Augmentation, mel: LogMel | None, log_mels: Augmentation) -> None:
+    def __init__(self, window: Window, waves: Augmentation, mel: LogMel | None, log_mels: Augmentation, normalise: bool = False) -> None:
         super().__init__()
-        self.window, self.waves, self.mel, self.log_mels = window, waves, mel, log_mels
+        self.window, self.waves, self.mel, self.log_mels, self.normalise = window, waves, mel, log_mels, normalise
 
     def forward(self, raw: Waves, key: Tensor) -> View:
         """Windows and their keys [S] -> the view."""
         x = self.waves(raw.x[:, None, None], key)[:, 0, 0]  # [S, T]
-        if self.mel is not None:
+        if self.mel is not None and not self.window.step:
             return View(self.log_mels(self.mel(x)[:, None], key))
+        lengths = torch.full((len(x),), x.shape[1], device=x.device) if raw.lengths is None else raw.lengths
+        real = within(lengths, x.shape[1])  # [S, T]
+        x = normalised(x, real) if self.normalise and self.mel is None else x * real
+        if self.mel is not None:
+            real = within((lengths // self.mel.hop).clamp(min=1), x.shape[1] // self.mel.hop)  # [S, F]
+            x = self.log_mels(self.mel(x)[:, None], key) * real[:, None, None]  # [S, 1, M, F]
         if raw.lengths is None:
             return View(x)
-        real = within(raw.lengths, x.shape[1])
         sample = torch.arange(1, len(x) + 1, device=x.device)[:, None]
-        return View(x * real, real * sample, torch.arange(x.shape[1], device=x.device).expand(x.shape), len(x))
+        return View(x, real * sample, torch.arange(real.shape[1], device=x.device).expand(real.shape), len(x))
+
+
+def normalised(x: Tensor, real: Tensor) -> Tensor:
+    """Waves [S, T] brought to mean 0 and variance 1, each by itself, padding apart, which is 0 (Baevski et al. 2020, wav2vec 2.0, arXiv
+    2006.11477, Section 2).
+
+    Args:
+        x: the waves.
+        real: [S, T] bool, what is no padding.
+    """
+    count = real.sum(1, keepdim=True)
+    centred = (x - (x * real).sum(1, keepdim=True) / count) * real
+    return centred / (centred.square().sum(1, keepdim=True) / count + 1e-7).sqrt()
 
 
 @dataclass(frozen=True)
@@ -82,26 +102,31 @@ class SoundPolicy:
     def build(
         self,
         strength: Strength,
-        samples: int,
+        samples: int | None,
         mel: LogMel | None = None,
         normalisation: tuple[float, float] = (0.0, 1.0),
         bank: Tensor | None = None,
+        *,
+        step: int = 0,
+        normalise: bool = False,
     ) -> SoundAugmentation:
         """The augmentation of one view.
 
         Args:
             strength: `none` takes the middle of a recording; `weak` a window anywhere in it, shifted and of any loudness; all others are the
                 whole recipe.
-            samples: T, of a window.
+            samples: T, of a window; None takes whole recordings.
             mel: what makes log-mels; None for waves.
             normalisation: mean and deviation of the log-mels.
             bank: [N, M, F] log-mels to mix with; None for no mixture.
+            step: as in `Window`. Where it is not 0, nothing is shifted in time, and there is no strong augmentation of log-mels.
+            normalise: whether waves are brought to mean 0 and variance 1.
         """
         strong = strength not in ("none", "weak")
         waves: list[Operation] = []
         if strength != "none":
             waves += [Gain(self.gain)] if any(self.gain) else []
-            waves += [TimeShift(self.shift)] if mel is not None and any(self.shift) else []
+            waves += [TimeShift(self.shift)] if mel is not None and not step and any(self.shift) else []
         if strong:
             waves += [Polarity(self.polarity_p)] if self.polarity_p else []
             waves += [Noise(self.noise, self.noise_p)] if self.noise_p else []
@@ -111,7 +136,8 @@ class SoundPolicy:
             log_mels += [Mixup(bank, self.mix)] if strong and bank is not None and self.mix else []
             log_mels.append(Normalize((mean,), (deviation,)))
             log_mels += self._after_normalisation() if strong else []
-        return SoundAugmentation(Window(samples, strength != "none"), Augmentation(*waves), mel, Augmentation(*log_mels))
+        window = Window(samples, strength != "none", step)
+        return SoundAugmentation(window, Augmentation(*waves), mel, Augmentation(*log_mels), normalise)
 
     def _after_normalisation(self) -> list[Operation]:
         operations: list[Operation] = []

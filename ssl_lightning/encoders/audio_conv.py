@@ -17,10 +17,10 @@ class AudioConvEncoder(Encoder):
     Niizumi, Takeuchi, Ohishi, Harada and Kashino 2022, BYOL for Audio (BYOL-A), arXiv 2204.07402, Section IV: what the convolutions say of each
     band of a frame, and what a layer makes of all bands, side by side; of each number its mean and its maximum over time, here side by side
     too, there added. An average over bands would forget where in frequency a sound is, which tells most vowels and voices apart. Strides take
-    the place of the paper's pooling, which costs twice as much here. Of the defaults, 48 bands and 80 frames take 6 million multiply-adds.
+    the place of the paper's pooling, which costs twice as much here. Of the defaults, 48 bands and 80 frames take 8 million multiply-adds.
 
     Args:
-        bands: M of the log-mels.
+        mels: M, bands of the log-mels.
         width: feature maps of the first stage; later ones have twice as many.
         depth: stages, each of which halves bands and frames: convolution, norm, ReLU.
         frame_dim: D, numbers that the layer makes of a frame.
@@ -29,12 +29,12 @@ class AudioConvEncoder(Encoder):
         ValueError: an argument is out of range; in `forward`, the log-mels have another number of bands.
     """
 
-    def __init__(self, *, bands: int = 64, width: int = 32, depth: int = 3, frame_dim: int = 256) -> None:
+    def __init__(self, *, mels: int = 64, width: int = 32, depth: int = 3, frame_dim: int = 256) -> None:
         super().__init__()
-        for name, value in (("bands", bands), ("width", width), ("depth", depth), ("frame_dim", frame_dim)):
+        for name, value in (("mels", mels), ("width", width), ("depth", depth), ("frame_dim", frame_dim)):
             if value < 1:
                 raise ValueError(f"AudioConvEncoder({name}={value}): must be at least 1.")
-        self.bands = bands
+        self.mels = mels
         widths = [1, width, *[2 * width] * (depth - 1)]
         stages = []
         for k in range(depth):
@@ -44,7 +44,7 @@ class AudioConvEncoder(Encoder):
                 nn.ReLU(inplace=True),
             ]
         self.stages = nn.Sequential(*stages)
-        local = widths[-1] * -(-bands // 2**depth)  # a stage rounds up
+        local = widths[-1] * -(-mels // 2**depth)  # a stage rounds up
         self.frame = nn.Sequential(nn.Linear(local, frame_dim, bias=False), nn.BatchNorm1d(frame_dim), nn.ReLU(inplace=True))
         self.dim = 2 * (local + frame_dim)
         self.to(memory_format=torch.channels_last)
@@ -52,8 +52,8 @@ class AudioConvEncoder(Encoder):
     def forward(self, view: View) -> Tensor:
         """Log-mels [S, 1, M, F] -> features [S, dim]."""
         x = images_of(view, 1)
-        if x.shape[2] != self.bands:
-            raise ValueError(f"The encoder takes {self.bands} bands, got {x.shape[2]}: set bands={x.shape[2]}.")
+        if x.shape[2] != self.mels:
+            raise ValueError(f"The encoder takes {self.mels} bands, got {x.shape[2]}: set mels={x.shape[2]}.")
         local = self.stages(x).permute(0, 3, 2, 1).flatten(2)  # [S, F', M' C]
         whole = self.frame(local.flatten(0, 1)).unflatten(0, local.shape[:2])  # [S, F', D]
         frames = torch.cat([local, whole], dim=2)

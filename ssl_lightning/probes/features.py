@@ -56,7 +56,7 @@ def embed(
     transform = data.transform("none").to(device)
     features = []
     with evaluating(network):
-        for part in (mine if len(mine) else index[:1]).split(BATCH):  # a process without samples still needs a row's shape
+        for part in data.parts(source, mine if len(mine) else index[:1], BATCH):  # a process without samples still needs a row's shape
             raw = data.fetch_clean(source, part)
             view = as_view(transform(move_data_to_device(raw, device), torch.zeros(len(part), dtype=torch.int64, device=device)))
             with context() if context is not None else nullcontext():

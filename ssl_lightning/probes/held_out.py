@@ -56,7 +56,7 @@ class HeldOut(Probe):
     def batches(self, data: SSLDataModule, device: torch.device) -> Iterator[Batch]:
         """This process's share of the held-out samples, in the views of the first pass."""
         assert data.held_out is not None
-        for index in self.index[rank() :: world_size()].split(max(1, data.batch_size // world_size())):
+        for index in data.parts(data.held_out, self.index[rank() :: world_size()], max(1, data.batch_size // world_size())):
             fetched = {"raw": data.held_out.fetch(index), "index": index, "pass": torch.zeros_like(index)}
             made = data.maker.batch(fetched) if data.in_workers else data.maker.cut(fetched)
             moved = data.transfer_batch_to_device(made, device, 0)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ..augment.random import fold, uniform
@@ -35,22 +36,43 @@ def within(lengths: Tensor, count: int) -> Tensor:
     return torch.arange(count, device=lengths.device) < lengths[:, None]
 
 
+def row_lengths(longest: Tensor, step: int, most: int | None = None) -> Tensor:
+    """Samples of a row for recordings of at most `longest` samples: multiples of `step`, few of them, each at most an eighth longer than
+    the next shorter one; `most` at most."""
+    units = (longest + step - 1) // step
+    coarse = 2 ** (torch.frexp(units.double()).exponent - 4).clamp(min=0)  # 8 lengths an octave
+    rows = (units + coarse - 1) // coarse * coarse * step
+    return rows if most is None else rows.clamp(max=most)
+
+
 @dataclass(frozen=True)
 class Window:
     """What a view takes of a recording.
 
     Args:
-        samples: T, at the rate of the views.
+        samples: T, at the rate of the views; None takes whole recordings, and needs a step.
         random: whether it lies anywhere, which its key says; else it lies in the middle. A shorter recording is taken whole.
+        step: 0: every row has T samples. Else a batch's rows are as long as its longest recording needs, as `row_lengths` rounds it.
     """
 
-    samples: int
+    samples: int | None
     random: bool
+    step: int = 0
+
+    def taken(self, length: int) -> int:
+        """What it takes of a recording of so many samples."""
+        return length if self.samples is None else min(length, self.samples)
+
+    def row(self, longest: int) -> int:
+        """T for a batch of whose recordings at most so many samples are taken."""
+        if not self.step and self.samples is not None:
+            return self.samples
+        return int(row_lengths(torch.tensor(longest), self.step, self.samples))
 
     def start(self, key: Tensor, length: int) -> int:
         """Where it begins in a recording of so many samples, for a key [1]."""
-        spare = max(0, length - self.samples)
-        if not self.random:
+        spare = length - self.taken(length)
+        if not self.random or not spare:
             return spare // 2
         high, low = uniform(fold(key, zlib.crc32(b"Window")), 2)[0].tolist()  # 24 bits each: a long recording has more places
         return min(int((high + low * 2.0**-24) * (spare + 1)), spare)
@@ -66,6 +88,8 @@ class SoundSource(FileSource):
     """
 
     samples, error = "recordings", UnreadableSound
+    lengths: Tensor | None = None
+    """[N] int64, once somebody has asked for them (`lengths_of`)."""
 
     def __init__(self, count: int, sample_rate: int, *others: Any) -> None:
         super().__init__(count, *others)
@@ -119,25 +143,26 @@ class Recordings(Uncut):
 
         places = range(len(self.numbers))
         parts = [read(place) for place in places] if self.source.in_memory else in_threads(read, places)
-        return [self._resampled([views[view] for views in parts], window.samples) for view, window in enumerate(windows)]
+        return [self._resampled([views[view] for views in parts], window) for view, window in enumerate(windows)]
 
     def _read(self, number: int, windows: Sequence[Window], keys: Sequence[Tensor]) -> Parts:
         sound = self.source.open(number)
         resampler = Resampler(sound.rate, self.source.sample_rate)
         length = resampler.length(sound.frames)
-        starts = [window.start(key, length) for window, key in zip(windows, keys, strict=True)]
-        return [
-            (sound.rate, start, min(length - start, window.samples), sound.read(*resampler.needs(start, window.samples)))
-            for start, window in zip(starts, windows, strict=True)
-        ]
+        stretches = [(window.start(key, length), window.taken(length)) for window, key in zip(windows, keys, strict=True)]
+        return [(sound.rate, start, count, sound.read(*resampler.needs(start, count))) for start, count in stretches]
 
-    def _resampled(self, parts: Parts, samples: int) -> Waves:
+    def _resampled(self, parts: Parts, window: Window) -> Waves:
         """Windows at one rate: all that were recorded at the same rate at once."""
         rates, starts, lengths, waves = (list(column) for column in zip(*parts, strict=True))
+        samples = window.row(max(lengths))
         x, start = torch.empty(len(parts), samples), torch.tensor(starts)
         for rate in set(rates):
             same = torch.tensor([place for place, other in enumerate(rates) if other == rate])
-            x[same] = Resampler(rate, self.source.sample_rate)(torch.stack([waves[place] for place in same.tolist()]), start[same], samples)
+            resampler = Resampler(rate, self.source.sample_rate)
+            _, frames = resampler.needs(0, samples)  # as many, wherever they start
+            rows = torch.stack([F.pad(waves[place], (0, frames - len(waves[place]))) for place in same.tolist()])
+            x[same] = resampler(rows, start[same], samples)
         if min(lengths) == samples:
             return Waves(x)
         length = torch.tensor(lengths)

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
-from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from ..augment.random import permutation
-from ..files.cache import default_folder, key_of, writing
+from ..files.cache import key_of
 from ..sources import Source, Subset
 from .features import LogMel
-from .source import SoundSource, Window, within
+from .kept import kept, recordings_of
+from .source import Window, within
 
 RECORDINGS = 512
 """Recordings that the statistics are made of, drawn by a fixed permutation."""
@@ -60,23 +58,16 @@ def statistics_of(source: Source, mel: LogMel, samples: int) -> Statistics:
         mel.taper.tolist(),
         mel.bank.sum(0).tolist(),
     ]
-    place = default_folder() / f"sound-{key_of(settings, samples, *_identity(source, index))}.pt"
-    try:
-        return Statistics(**torch.load(place, weights_only=True))
-    except Exception:  # none, or a damaged one: torch raises many kinds
-        found = _compute(source, index, mel, samples)
-    with writing(place.parent):
-        _save(place, found)
-    return found
+    name = f"sound-{key_of(settings, samples, *_identity(source, index))}"
+    return Statistics(**kept(name, lambda: _compute(source, index, mel, samples)._asdict()))
 
 
 def _identity(source: Source, index: Tensor) -> tuple[int, list[str]]:
     """The sampling rate, and what tells whether one of these recordings has changed."""
+    recordings = recordings_of(source)
     while isinstance(source, Subset):
         index, source = source.indices[index], source.source
-    if not isinstance(source, SoundSource):
-        raise TypeError(f"A datamodule for sound needs a SoundSource, got a {type(source).__name__}.")
-    return source.sample_rate, [source.stamp(number) for number in index.tolist()]
+    return recordings.sample_rate, [recordings.stamp(number) for number in index.tolist()]
 
 
 def _compute(source: Source, index: Tensor, mel: LogMel, samples: int) -> Statistics:
@@ -91,10 +82,3 @@ def _compute(source: Source, index: Tensor, mel: LogMel, samples: int) -> Statis
     bank = torch.cat(log_mels)
     fit = max(1, BANK_BYTES // (2 * bank[0].numel()))
     return Statistics(round(float(numbers.mean()), 3), max(round(float(numbers.std()), 3), 0.001), bank[:fit].half())
-
-
-def _save(place: Path, found: Statistics) -> None:
-    place.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=place.parent, prefix=place.stem, suffix=".tmp", delete=False) as file:
-        torch.save(found._asdict(), file)
-    os.replace(file.name, place)

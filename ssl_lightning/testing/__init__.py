@@ -10,7 +10,7 @@ run them one by one.
 
 from .datamodules import DATAMODULE_CHECKS, DataKit, check_datamodule
 from .methods import METHOD_CHECKS, MethodKit, check_method
-from .tiny import TinyEncoder, TinyImages, TinyText, TinyTokenEncoder
+from .tiny import TinyEncoder, TinyImages, TinyText, TinyTokenEncoder, TinyWaves
 
 __all__ = [
     "DATAMODULE_CHECKS",
@@ -21,6 +21,7 @@ __all__ = [
     "TinyImages",
     "TinyText",
     "TinyTokenEncoder",
+    "TinyWaves",
     "check_datamodule",
     "check_method",
 ]

@@ -19,16 +19,18 @@ from ..checkpoint import AtomicIO, load
 from ..datamodule import SSLDataModule
 from ..defaults import KINDS, needed_encoder
 from ..encoder import Encoder
+from ..encoders.frames import FrameTransformer
 from ..encoders.text import TextTransformer
+from ..encoders.wave import WaveTransformer
 from ..method import STEP_KEYS, SSLMethod
 from ..record import config_of, rebuild
 from ..supervised import Supervised
 from ..types import Batch, ViewSpec
 from .runner import class_of, numpy_state, run_checks
-from .tiny import ROW_LENGTH, VOCAB_SIZE, TinyEncoder, TinyImages, TinyText, TinyTokenEncoder
+from .tiny import ROW_LENGTH, VOCAB_SIZE, WAVE_STEM, TinyEncoder, TinyImages, TinyText, TinyTokenEncoder, TinyWaves
 
 CLASSES = 4
-"""Of `TinyImages` and `TinyText`."""
+"""Of `TinyImages`, `TinyText` and `TinyWaves`."""
 
 
 def tiny_encoder(method: type[SSLMethod]) -> Encoder:
@@ -36,12 +38,17 @@ def tiny_encoder(method: type[SSLMethod]) -> Encoder:
     kind = needed_encoder(method)
     if kind == "TextEncoder":
         return TextTransformer(vocab_size=VOCAB_SIZE, dim=8, depth=1, heads=2, max_length=ROW_LENGTH)
+    if kind == "WaveEncoder":
+        return WaveTransformer(maps=8, dim=16, depth=1, heads=2, **WAVE_STEM)
+    if kind == "SequenceEncoder":
+        return FrameTransformer(mels=16, dim=8, depth=1, heads=2, **method.suited_encoder_args)
     return TinyTokenEncoder() if kind == "TokenEncoder" else TinyEncoder()
 
 
 def tiny_data(method: type[SSLMethod], **init_args: Any) -> SSLDataModule:
     """Data that suits `tiny_encoder`."""
-    return TinyText(**init_args) if needed_encoder(method) == "TextEncoder" else TinyImages(**init_args)
+    of_kind: dict[str, type[SSLDataModule]] = {"TextEncoder": TinyText, "WaveEncoder": TinyWaves}
+    return of_kind.get(needed_encoder(method), TinyImages)(**init_args)
 
 
 def _without_dropout(method: SSLMethod) -> SSLMethod:
@@ -93,7 +100,7 @@ def arguments_have_defaults(kit: MethodKit) -> None:
 
 
 def says_what_encoder_it_needs(kit: MethodKit) -> None:
-    """The first argument is `encoder`, annotated as `Encoder`, `TokenEncoder` or `TextEncoder`: the command line chooses a default by it."""
+    """The first argument is `encoder`, annotated as `Encoder` or a kind of it: the command line chooses a default by it."""
     first = next(iter(inspect.signature(kit.cls).parameters.values()), None)
     assert first is not None and first.name == "encoder", f"the first argument of {kit.cls.__name__}.__init__ must be encoder."
     stated = getattr(first.annotation, "__name__", str(first.annotation)).rpartition(".")[2]
@@ -235,7 +242,7 @@ METHOD_CHECKS: tuple[Callable[[MethodKit], None], ...] = (
 
 
 def check_method(name_or_class: str | type[SSLMethod], **init_args: Any) -> None:
-    """Runs every check of `METHOD_CHECKS` on a method, on tiny images, or tiny texts where it asks for a `TextEncoder`.
+    """Runs every check of `METHOD_CHECKS` on a method, on tiny images; on tiny texts where it asks for a `TextEncoder`, on tiny waves where for a `WaveEncoder`.
 
     Args:
         name_or_class: an entry-point name, or the class.

@@ -12,12 +12,17 @@ from ..augment.text import TextAugmentation
 from ..datamodule import Split, SSLDataModule
 from ..encoder import Encoder, TokenEncoder
 from ..packing import Ragged
+from ..sound.datamodule import SoundDataModule
+from ..sound.reading import Sound
+from ..sound.source import SoundSource
 from ..sources import InMemory, Source
 from ..types import Strength, Tokens, View, ViewSpec
 from ..vocabulary import SPECIAL, Vocabulary
 
 VOCAB_SIZE, ROW_LENGTH = 40, 16
 """Of `TinyText`."""
+WAVE_STEM: dict[str, Any] = {"kernels": [10, 3, 3, 2], "strides": [5, 2, 2, 2]}
+"""A token for each 5 ms of `TinyWaves`, of which a recording has 6 to 30."""
 
 
 class TinyEncoder(Encoder):
@@ -152,3 +157,53 @@ class _Texts(Source):
     def fetch(self, index: Tensor) -> Ragged:
         texts = [self.texts[place] for place in index.tolist()]
         return Ragged(torch.cat(texts), torch.tensor([len(text) for text in texts]))
+
+
+class TinyWaves(SoundDataModule):
+    """Random waves, 32 to 152 ms each at 8 kHz, in 4 classes of pitch, padded to about the longest of a batch: for tests.
+
+    Args:
+        samples: how many there are.
+    """
+
+    default_encoders: ClassVar[dict[str, dict[str, Any]]] = {
+        kind: {"class_path": "wav", "init_args": {**WAVE_STEM, "maps": 8, "dim": 16, "depth": 1, "heads": 2}}
+        for kind in ("Encoder", "TokenEncoder", "SequenceEncoder", "WaveEncoder")
+    }
+    default_epochs = 2
+
+    def __init__(self, *, samples: int = 64, batch_size: int = 16, **kwargs: Any) -> None:
+        super().__init__(**{"features": "wave", "sample_rate": 8000, "seconds": None, "batch_size": batch_size, **kwargs})
+        self.count = samples
+
+    def source(self, split: Split) -> Source | None:
+        return _Waves(self.count, self.sample_rate, ("train", "val", "test").index(split))
+
+
+class _Waves(SoundSource):
+    in_memory = True
+
+    def __init__(self, count: int, rate: int, seed: int) -> None:
+        super().__init__(count, rate, torch.arange(count) % 4)
+        generator = torch.Generator().manual_seed(seed)
+        frames = torch.randint(256, 1217, (count,), generator=generator).tolist()
+        noise = [torch.randn(each, generator=generator) for each in frames]
+        pitch = [torch.arange(each) * (0.1 * 2 ** (number % 4)) for number, each in enumerate(frames)]
+        self.waves = [0.1 * each.sin() + 0.02 * more for each, more in zip(pitch, noise, strict=True)]
+        self.fingerprint = f"tiny waves {seed}"
+
+    def open(self, number: int) -> Sound:
+        return _Wave(self.name(number), self.waves[number], self.sample_rate)
+
+    def name(self, number: int) -> str:
+        return f"wave {number}"
+
+
+class _Wave(Sound):
+    def __init__(self, name: str, wave: Tensor, rate: int) -> None:
+        self.name, self.wave, self.frames, self.rate = name, wave, len(wave), rate
+
+    def read(self, start: int, count: int) -> Tensor:
+        before = max(0, min(count, -start))
+        found = self.wave[max(start, 0) : max(start + count, 0)]
+        return nn.functional.pad(found, (before, count - before - len(found)))

@@ -143,11 +143,11 @@ def test_what_makes_no_sense_is_refused(folder: Path, changes: dict[str, Any], r
         AudioFolder(str(folder), **{**ARGS, **changes})
 
 
-def test_waves_have_no_default_encoder_and_spectrograms_have_rectangular_patches() -> None:
+def test_waves_suit_wav2vecs_encoder_and_spectrograms_have_rectangular_patches() -> None:
     args = {"sample_rate": 16_000, "seconds": 1.0, "hop": 0.01, "mels": 64}
-    assert AudioFolder.suited_encoders({**args, "features": "wave"}) == {}
+    assert AudioFolder.suited_encoders({**args, "features": "wave"})["Encoder"]["class_path"] == "wav"
     suited = AudioFolder.suited_encoders(args)
-    assert suited["Encoder"] == {"class_path": "audio_conv", "init_args": {"bands": 64}}
+    assert suited["Encoder"] == {"class_path": "audio_conv", "init_args": {"mels": 64}}
     assert suited["TokenEncoder"]["init_args"] | {"image_size": [64, 100], "patch_size": [16, 10]} == suited["TokenEncoder"]["init_args"]
     assert AudioFolder.suited_encoders({**args, "seconds": 5})["Encoder"]["init_args"]["name"] == "resnet18"
     assert AudioFolder.suited_encoders({**args, "mels": "many"}) == {}

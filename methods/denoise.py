@@ -1,0 +1,99 @@
+"""Denoising autoencoder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from ssl_lightning import Batch, OptimizerSpec, SSLMethod, Step, TextEncoder, TokenEncoder, View, ViewSpec
+from ssl_lightning.augment.random import fold, normal, uniform
+from ssl_lightning.distributed import reduce_sum
+from ssl_lightning.encoder import pooled
+from ssl_lightning.skill import skill, wide
+
+NOISE = 0x6E6F697365
+"""Keeps the noise's numbers apart from those of augmentations."""
+STANDARD = (0.5, 0.5)
+"""Where runs with different noise are compared."""
+
+
+class Denoise(SSLMethod):
+    """Denoising autoencoder: sees an image or a sound through noise and gives it back clean.
+
+    Vincent, Larochelle, Bengio and Manzagol, Extracting and Composing Robust Features with Denoising Autoencoders (2008), Section 2.3;
+    with Gaussian noise: Vincent et al., Stacked Denoising Autoencoders (2010), Section 3.3.
+
+    Args:
+        encoder: sees the noisy view.
+        noise: range of the noise's deviation, of which each sample draws its own; 1 is about the deviation of normalised data.
+    """
+
+    encoder: TokenEncoder
+    views = ViewSpec(full=1, strength="weak")
+    optimizer_specs: ClassVar = {
+        "adamw": OptimizerSpec("adamw", lr=1e-3, weight_decay=0.05, betas=(0.9, 0.95), reference_batch=None, warmup_epochs=5)
+    }
+
+    def __init__(self, encoder: TokenEncoder, *, noise: tuple[float, float] = (0.2, 1.0), **kwargs: Any) -> None:
+        super().__init__(encoder, **kwargs)
+        if not isinstance(encoder, TokenEncoder) or isinstance(encoder, TextEncoder):
+            raise TypeError(
+                f"Denoise needs an ssl_lightning.TokenEncoder of images or sound, such as ViTEncoder, got a {type(encoder).__name__}."
+            )
+        if len(noise) != 2 or not 0 <= noise[0] <= noise[1] or noise[1] == 0:
+            raise ValueError(f"Denoise(noise={list(noise)}) is a range of deviations, the lower one first, such as [0.2, 1.0].")
+        self.noise = (float(noise[0]), float(noise[1]))
+        self.decoder = nn.Linear(encoder.dim, encoder.content_dim)
+
+    def step(self, batch: Batch) -> Step:
+        (view,) = batch["views"]
+        clean, noisy, denoised, real, h = self.denoise(view, self.corrupt(view, batch["key"], self.noise))
+        error, before, count = _squares(denoised - clean, real), _squares(noisy - clean, real), real.sum()
+        logs = {"skill": skill(error.detach(), before)}
+        return {"loss": error / count.clamp(min=1), "embeddings": h, "logs": logs, "weight": count}
+
+    def corrupt(self, view: View, key: Tensor, noise: tuple[float, float]) -> View:
+        """The view with Gaussian noise, whose deviation each sample draws from a range; padding stays what it is."""
+        x, key = view.x, fold(key, NOISE)
+        deviation = uniform(key, 1, *noise)
+        # Place by place along the last axis, so that a longer row has the same noise where a shorter one has any.
+        drawn = normal(fold(key, 1), x[0].numel()).view(len(x), x.shape[-1], *x.shape[1:-1]).movedim(1, -1)
+        drawn = drawn * deviation.view(-1, *(1,) * (x.ndim - 1))
+        if view.segment is not None:
+            drawn = drawn * (view.segment > 0).view(len(x), *(1,) * (x.ndim - 2), -1)
+        return view._replace(x=x + drawn.to(x.dtype))
+
+    def denoise(self, view: View, noisy: View) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """Contents [S, N, P] of the view, of the noisy view, and as they are given back; which tokens are real [S, N, 1]; the mean
+        contextual token [S, dim]."""
+        tokens, first = self.encoder.tokenize(noisy), self.encoder.prefix
+        h = self.encoder.mix(tokens)
+        clean, seen = (wide(self.encoder.content(each)) for each in (view, noisy))
+        real = torch.ones_like(clean[:, :, :1]) if tokens.segment is None else (tokens.segment[:, first:, None] > 0).to(clean.dtype)
+        return clean, seen, wide(self.decoder(h[:, first:])), real, pooled(h.detach(), tokens)
+
+    def scores(self, batches: Iterable[Batch]) -> dict[str, Tensor]:
+        """At a deviation of 0.5, whatever is trained with, so that runs can be compared: `skill` against the noisy view, in squared error,
+        and `gain`, by how many decibels there is less noise."""
+        sums = torch.zeros(2, device=self.device)
+        for batch in batches:
+            (view,) = batch["views"]
+            clean, noisy, denoised, real, _ = self.denoise(view, self.corrupt(view, batch["key"], STANDARD))
+            sums += torch.stack([_squares(each - clean, real) for each in (denoised, noisy)])
+        error, before = reduce_sum(sums)
+        return {"skill": skill(error, before), "gain": 10 * (before.clamp(min=1e-12) / error.clamp(min=1e-12)).log10()}
+
+    def pictures(self, batch: Batch) -> dict[str, Tensor]:
+        """The view, with noise of a deviation of 0.5, and as it is given back."""
+        (view,) = batch["views"]
+        noisy = self.corrupt(view, batch["key"], STANDARD)
+        clean, _, denoised, real, _ = self.denoise(view, noisy)
+        return {"original": view.x, "noisy": noisy.x, "denoised": self.encoder.restore(torch.where(real > 0, denoised, clean), view)}
+
+
+def _squares(error: Tensor, real: Tensor) -> Tensor:
+    """Errors [S, N, P] -> the sum over real tokens [S, N, 1] of their mean square."""
+    return (error.square() * real).sum() / error.shape[2]

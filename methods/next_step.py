@@ -1,0 +1,103 @@
+"""Next-step prediction."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from ssl_lightning import Batch, OptimizerSpec, SequenceEncoder, SSLMethod, Step, View, ViewSpec
+from ssl_lightning.distributed import reduce_sum
+from ssl_lightning.encoder import pooled
+from ssl_lightning.skill import skill, wide
+
+
+class Ahead(NamedTuple):
+    """What is said of the future, [S, N - n, P] each; `real` [S, N - n, 1] is 0 where there is none."""
+
+    predicted: Tensor
+    future: Tensor
+    now: Tensor
+    real: Tensor
+
+    def total(self, error: Tensor) -> Tensor:
+        """Errors [S, N - n, P] -> the sum over tokens of their mean over P."""
+        return (error * self.real).sum() / error.shape[2]
+
+
+class NextStep(SSLMethod):
+    """Autoregressive predictive coding: says from what was heard so far what comes a little later.
+
+    Chung, Hsu, Tang and Glass, An Unsupervised Autoregressive Model for Speech Representation Learning (2019), arXiv 1904.03240,
+    Section 2.2. Sound changes slowly, so that a prediction is worth what it is better than repeating what is there now.
+
+    Args:
+        encoder: a causal one, whose tokens follow each other in time; it is what the paper keeps.
+        steps: n, how many steps of time ahead (Table 1: 3 frames suit phones best).
+    """
+
+    encoder: SequenceEncoder
+    views = ViewSpec(full=1, strength="weak")
+    suited_encoder_args: ClassVar = {"causal": True}
+    optimizer_specs: ClassVar = {
+        "adamw": OptimizerSpec("adamw", lr=1e-3, weight_decay=0.01, betas=(0.9, 0.98), reference_batch=None, warmup_epochs=5)
+    }
+
+    def __init__(self, encoder: SequenceEncoder, *, steps: int = 3, **kwargs: Any) -> None:
+        super().__init__(encoder, **kwargs)
+        if not isinstance(encoder, SequenceEncoder):
+            raise TypeError(
+                f"NextStep needs an ssl_lightning.SequenceEncoder, such as FrameTransformer, whose tokens follow each other in time; got a "
+                f"{type(encoder).__name__}."
+            )
+        if not encoder.causal:
+            raise ValueError(
+                f"NextStep predicts from the past, and this {type(encoder).__name__} sees the future: set --model.encoder.causal true, or "
+                "take an encoder that has it: --model.encoder frames."
+            )
+        if steps < 1:
+            raise ValueError(f"NextStep(steps={steps}) is how far ahead to predict; give at least 1.")
+        self.steps = steps
+        self.head = nn.Linear(encoder.dim, encoder.content_dim)
+
+    def step(self, batch: Batch) -> Step:
+        (view,) = batch["views"]
+        ahead, embeddings = self.predict(view)
+        count = ahead.real.sum()
+        error, repeated = (ahead.total((each - ahead.future).abs()) for each in (ahead.predicted, ahead.now))
+        logs = {"skill": skill(error.detach(), repeated)}
+        return {"loss": error / count.clamp(min=1), "embeddings": embeddings, "logs": logs, "weight": count}
+
+    def predict(self, view: View) -> tuple[Ahead, Tensor]:
+        """What is said of each token that has a future in its sample, and the mean contextual token of each sample [S, dim]."""
+        tokens, first = self.encoder.tokenize(view), self.encoder.prefix
+        h = self.encoder.mix(tokens)
+        content = wide(self.encoder.content(view))  # [S, N, P]
+        times, places = self.encoder.grid(view)[0], content.shape[1]
+        if self.steps >= times:
+            raise ValueError(
+                f"NextStep(steps={self.steps}) looks beyond the end of views of {times} steps of time; give less, or longer ones."
+            )
+        n = self.steps * (places // times)
+        predicted = wide(self.head(h[:, first : first + places - n]))
+        real = torch.ones_like(content[:, n:, :1])
+        if tokens.segment is not None:
+            sample = tokens.segment[:, first:, None]
+            real = ((sample[:, n:] == sample[:, :-n]) & (sample[:, n:] > 0)).to(content.dtype)
+        return Ahead(predicted, content[:, n:], content[:, :-n], real), pooled(h.detach(), tokens)
+
+    def scores(self, batches: Iterable[Batch]) -> dict[str, Tensor]:
+        """`skill` against repeating what is there now, in absolute error, and `explained`: the part of the variance around each number's
+        mean that the prediction explains."""
+        sums = torch.zeros(6, self.encoder.content_dim, device=self.device, dtype=torch.float64)
+        for batch in batches:
+            (view,) = batch["views"]
+            (predicted, future, now, real), _ = self.predict(view)
+            error, repeated = predicted - future, now - future
+            parts = (error.abs(), repeated.abs(), error.square(), future, future.square(), torch.ones_like(future))
+            sums += torch.stack([(part * real).sum((0, 1), dtype=torch.float64) for part in parts])
+        error, repeated, squares, total, power, count = reduce_sum(sums)
+        variance = power - total.square() / count.clamp(min=1)  # around the mean
+        return {"skill": skill(error.sum(), repeated.sum()).float(), "explained": skill(squares.sum(), variance.sum()).float()}

@@ -1,0 +1,105 @@
+"""A probe on a learned weighted sum of an encoder's layers: what it knows anywhere, and not in its last layer alone.
+
+Notation for shapes: M labelled samples, Q queries, L layers, D features, K classes.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeGuard
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .encoder import Encoder
+from .evaluate import Cell, Integers, cell_of, labelled_draw, linear_accuracy
+from .types import View
+
+DECAY = 1e-3
+"""L2 penalty of the linear classifier with which the weights are learned."""
+UPDATES = 100
+AT_ONCE = 5_000
+"""Samples at most that the weights are learned from: there are few of them."""
+
+
+class Layers(nn.Module):
+    """An encoder as a network that gives all of its layers: View -> [S, L, D]."""
+
+    def __init__(self, encoder: Encoder) -> None:
+        super().__init__()
+        self.encoder = encoder
+
+    def forward(self, view: View) -> Tensor:
+        return self.encoder.layers(view)
+
+
+def has_layers(network: Any) -> TypeGuard[Encoder]:
+    """Whether an encoder gives its layers one by one."""
+    return isinstance(network, Encoder) and type(network).layers is not Encoder.layers
+
+
+def layer_weights(x: Tensor, y: Tensor) -> Tensor:
+    """Learns how much each layer counts: a softmax over layers, together with a linear classifier on the weighted sum (Yang et al. 2021,
+    SUPERB, arXiv 2105.01051, Section 3).
+
+    Args:
+        x: [M, L, D] standardised features of each layer.
+        y: [M] classes, from 0.
+
+    Returns:
+        [L] weights, which sum to 1.
+    """
+    score = torch.zeros(x.shape[1], requires_grad=True)
+    matrix = torch.zeros(x.shape[2], int(y.max()) + 1, requires_grad=True)
+    bias = torch.zeros(int(y.max()) + 1, requires_grad=True)
+    optimizer = torch.optim.LBFGS([score, matrix, bias], max_iter=UPDATES, line_search_fn="strong_wolfe")
+
+    def loss() -> Tensor:
+        optimizer.zero_grad()
+        mixed = torch.einsum("mld,l->md", x, score.softmax(0))
+        value = F.cross_entropy(mixed @ matrix + bias, y) + DECAY * matrix.square().sum() / 2
+        value.backward()
+        return value
+
+    with torch.enable_grad():
+        optimizer.step(loss)
+    return score.detach().softmax(0)
+
+
+def layered_row(
+    train_x: Tensor, train_y: Tensor, test_x: Tensor, test_y: Tensor, *, labels_per_class: int = 10, draws: int = 5, seed: int = 0
+) -> dict[str, Cell]:
+    """The linear cells of a closing row, on weighted sums of layers. The weights are learned from the labels of each cell alone; then
+    all is as in `closing_row`, with the same draws of labels.
+
+    Args:
+        train_x: [M, L, D], as `Layers` gives them.
+        train_y: [M] classes, from 0.
+        test_x: [Q, L, D].
+        test_y: [Q].
+        labels_per_class: labels a class in `linear_10`.
+        draws: how many samples of labels.
+        seed: fixes the draws.
+    """
+    x, test = _standardised(train_x.float(), test_x.float())
+    y, answers = train_y.numpy(), test_y.numpy()
+
+    def accuracy(labelled: Integers) -> float:
+        chosen = labelled if len(labelled) <= AT_ONCE else labelled_draw(y, AT_ONCE // len(np.unique(y)), seed, 0)
+        weights = layer_weights(x[chosen], train_y[chosen])
+        mixed, asked = _standardised(*(torch.einsum("mld,l->md", part, weights) for part in (x, test)))
+        return linear_accuracy(mixed.numpy()[labelled], y[labelled], asked.numpy(), answers)
+
+    few = [labelled_draw(y, labels_per_class, seed, draw) for draw in range(draws)]
+    return {
+        "linear": cell_of([accuracy(np.arange(len(y)))]),
+        f"linear_{labels_per_class}": cell_of([accuracy(labelled) for labelled in few]),
+    }
+
+
+def _standardised(x: Tensor, test: Tensor) -> tuple[Tensor, Tensor]:
+    """Both by mean and deviation of the first, over its samples; numbers that do not vary become 0."""
+    deviation, mean = torch.std_mean(x, dim=0, correction=0)
+    scale = torch.where(deviation > 0, deviation, 1.0)
+    return (x - mean) / scale, (test - mean) / scale
