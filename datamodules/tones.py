@@ -13,7 +13,7 @@ from ssl_lightning.augment.random import fold, normal, sample_keys, uniform
 from ssl_lightning.augment.sound import SoundPolicy
 from ssl_lightning.datamodule import Split
 from ssl_lightning.sound.datamodule import SoundDataModule
-from ssl_lightning.sound.reading import Sound
+from ssl_lightning.sound.reading import Sound, Stored
 from ssl_lightning.sound.source import SoundSource
 from ssl_lightning.sources import Source
 
@@ -57,24 +57,10 @@ class Generated(SoundSource):
         self.fingerprint = "tones-1"
 
     def open(self, number: int) -> Sound:
-        return _Stored(self.name(number), self.waves[number])
+        return Stored(self.name(number), self.waves[number], RATE)
 
     def name(self, number: int) -> str:
         return f"tone {number}"
-
-
-class _Stored(Sound):
-    rate = RATE
-
-    def __init__(self, name: str, wave: Tensor) -> None:
-        self.name, self.frames, self.wave = name, len(wave), wave
-
-    def read(self, start: int, count: int) -> Tensor:
-        found = torch.zeros(count)
-        low, high = max(start, 0), min(start + count, self.frames)
-        if low < high:
-            found[low - start : high - start] = self.wave[low:high]
-        return found
 
 
 @lru_cache(maxsize=2)

@@ -47,7 +47,7 @@ class Wav2Vec2(SSLMethod):
         codebooks, entries: of the quantizer, and of each of its codebooks.
         target_dim: numbers of a target.
         gumbel_temperature: of the quantizer's softmax, at the beginning and from 70 % of the run on.
-        diversity: weight of the loss that keeps all entries in use (Equation 4).
+        diversity: weight of the loss that keeps all entries in use (Equation 4; the paper's 0.1 let short runs collapse).
         feature_penalty: weight of the mean square of what the encoder's stem finds.
         stem_gradient: what the stem's gradient is multiplied by.
     """
@@ -62,7 +62,7 @@ class Wav2Vec2(SSLMethod):
     def __init__(
         self, encoder: WaveEncoder, *, mask_ratio: float = 0.65, mask_length: int = 10, negatives: int = 100, temperature: float = 0.1,
         codebooks: int = 2, entries: int = 320, target_dim: int = 256, gumbel_temperature: tuple[float, float] = (2.0, 0.5),
-        diversity: float = 0.1, feature_penalty: float = 10.0, stem_gradient: float = 0.1, **kwargs: Any,
+        diversity: float = 0.5, feature_penalty: float = 10.0, stem_gradient: float = 0.1, **kwargs: Any,
     ) -> None:  # fmt: skip
         super().__init__(encoder, **kwargs)
         if not isinstance(encoder, WaveEncoder):
@@ -92,7 +92,8 @@ class Wav2Vec2(SSLMethod):
         logs = {
             "contrastive": made.nll.detach() / count, "accuracy": made.correct / count, "feature_penalty": penalty.detach(),
             "prob_perplexity": used.probable, "code_perplexity": used.chosen, "codes_used": used.share, "masked": count / lengths(made.found).sum(),
-            "target_deviation": spread(made.targets.detach().flatten(0, 1)), "gumbel_temperature": self.quantizer.temperature_at(self.progress),
+            "target_deviation": spread(made.targets.detach().flatten(0, 1), made.spans.real.flatten()),
+            "gumbel_temperature": self.quantizer.temperature_at(self.progress),
         }  # fmt: skip
         return {"loss": loss, "embeddings": made.embeddings, "logs": logs, "weight": count}
 

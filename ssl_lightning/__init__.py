@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from .images import ImageDataModule as ImageDataModule
     from .method import SSLMethod as SSLMethod
     from .optim import OptimizerSpec as OptimizerSpec
+    from .sound.reader import SoundReader as SoundReader
     from .text.reader import Reader as Reader
     from .trainer import Trainer as Trainer
     from .types import Batch as Batch
@@ -46,6 +47,7 @@ _PUBLIC = {
     "SSLDataModule": "datamodule",
     "SSLMethod": "method",
     "SequenceEncoder": "encoder",
+    "SoundReader": "sound.reader",
     "Step": "types",
     "TextEncoder": "encoder",
     "TextTransformer": "encoders.text",

@@ -83,11 +83,12 @@ def of_checkpoint(path: str) -> dict[str, Any]:
 
 def _of_run(path: Any) -> dict[str, Any]:
     """The arguments of datamodules that take what a run or checkpoint cannot be used without, where there is such a thing there."""
-    from .pretrained import STATISTICS, TOKENIZER, artifacts_of
+    from .pretrained import SOUND, TOKENIZER, artifacts_of
 
     try:
         found = artifacts_of(path) if isinstance(path, str) else {}
-        own: dict[str, Any] = {"statistics": json.loads(found[STATISTICS])} if STATISTICS in found else {}
+        own: dict[str, Any] = json.loads(found[SOUND]) if SOUND in found else {}
+        own.pop("varies", None)  # follows from the arguments
         if TOKENIZER in found:
             own["tokenizer"] = str(Path(path).parent) if path.endswith(".safetensors") else path
     except (OSError, ValueError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -11,8 +12,10 @@ from .export import load_encoder
 from .record import config_of
 from .vocabulary import TOKENIZER as TOKENIZER
 
-STATISTICS = "statistics.json"
-"""Mean and deviation of what an encoder was trained on, among a run's files."""
+SOUND = "sound.json"
+"""How a run on sound made views of recordings, among its files: arguments of the datamodule, and whether rows `varies` in length."""
+LENGTH = ("seconds", "varies")
+"""What may differ between data for one encoder."""
 
 
 def pretrained_encoder(path: str | Path, trust: Iterable[str] = ()) -> Encoder:
@@ -36,7 +39,8 @@ def pretrained_encoder(path: str | Path, trust: Iterable[str] = ()) -> Encoder:
 
 
 def artifacts_of(path: str | Path) -> dict[str, str]:
-    """The files that the encoder of a run cannot be used without, by name: its tokenizer, or the statistics of its data. Empty where
+    """The files that the encoder of a run cannot be used without, by name: its tokenizer, or how
+    its data made views of recordings. Empty where
     there are none.
 
     Args:
@@ -46,7 +50,18 @@ def artifacts_of(path: str | Path) -> dict[str, str]:
     if path.suffix == ".ckpt":
         return dict(read(path).get("artifacts", {}))
     folder = path if path.is_dir() else path.parent
-    return {name: (folder / name).read_text(encoding="utf-8") for name in (TOKENIZER, STATISTICS) if (folder / name).is_file()}
+    return {name: (folder / name).read_text(encoding="utf-8") for name in (TOKENIZER, SOUND) if (folder / name).is_file()}
+
+
+def difference(name: str, own: str | None, theirs: str) -> str:
+    """In what the data's file of this name is another than a run's: "another tokenizer.json", "mels=64, not 48"; empty where both make the
+    same views. Recordings may be cut at another length."""
+    if name != SOUND or own is None:
+        return f"another {name}" if own not in (theirs, None) else ""
+    given, expected = json.loads(own), json.loads(theirs)
+    return ", ".join(
+        f"{key}={given.get(key)}, not {value}" for key, value in expected.items() if key not in LENGTH and given.get(key) != value
+    )
 
 
 def load_pretrained(encoder: Encoder, path: str | Path) -> None:

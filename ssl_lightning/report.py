@@ -274,6 +274,12 @@ def loading_lines(folder: Path, dim: int, data: Any) -> str:
             f'encoder, read = load_encoder("{folder}"), Reader("{folder}")\n'
             f'features = encoder(read(["a text", "another"]))  # [2, {dim}]'
         )
+    if hasattr(data, "as_sounds"):
+        return (
+            "from ssl_lightning import SoundReader, load_encoder\n"
+            f'encoder, read = load_encoder("{folder}"), SoundReader("{folder}")\n'
+            f'features = encoder(read(["a.wav", "b.flac"]))  # [2, {dim}]'
+        )
     return (
         f'from ssl_lightning import View, load_encoder\nencoder = load_encoder("{folder}")\nfeatures = encoder(View(images))  # [S, {dim}]'
     )

@@ -75,11 +75,11 @@ def others(key: Tensor, real: Tensor, count: int) -> Tensor:
         count: K, how many for each.
 
     Returns:
-        [S, M, K] places in 0 ... M - 1. Those of a sample with a single hidden token mean nothing.
+        [S, M, K] places in 0 ... M - 1; those of a sample with a single hidden token are its own, which tells nothing apart.
     """
     samples, most = real.shape
     own = torch.arange(most, device=key.device).expand(samples, most)
     keys = fold(fold(key, OTHERS)[:, None].expand_as(own).flatten(), own.flatten())
-    there = (real.sum(1) - 1).clamp(min=1)[:, None, None]  # [S, 1, 1]
-    drawn = torch.minimum((uniform(keys, count).view(samples, most, count) * there).long(), there - 1)
-    return (drawn + (drawn >= own[:, :, None])).clamp(max=most - 1)
+    last = (real.sum(1) - 1).clamp(min=0)[:, None, None]  # [S, 1, 1]
+    drawn = torch.minimum((uniform(keys, count).view(samples, most, count) * last).long(), (last - 1).clamp(min=0))
+    return torch.minimum(drawn + (drawn >= own[:, :, None]), last)

@@ -13,13 +13,13 @@ from torch.nn import functional as F
 from .datamodule import SSLDataModule
 from .encoder import Encoder
 from .method import SSLMethod
-from .pretrained import STATISTICS, TOKENIZER, artifacts_of, load_pretrained
+from .pretrained import SOUND, TOKENIZER, artifacts_of, difference, load_pretrained
 from .probes.features import embed, evaluating
 from .sources import Source, labels_of
 from .types import Batch, Step, Strength, View, ViewSpec
 from .validation import Validation
 
-TAKES = {TOKENIZER: "--data.tokenizer and its folder", STATISTICS: "--data.statistics and the two numbers of that file"}
+TAKES = {TOKENIZER: "--data.tokenizer and its folder", SOUND: "its numbers, or leave these arguments of --data out"}
 """The argument of the data that takes a file of a run."""
 
 
@@ -89,11 +89,12 @@ class Supervised(SSLMethod):
         data = getattr(self.trainer, "datamodule", None)
         if isinstance(data, SSLDataModule):
             own = data.artifacts()
-            for name in (name for name, text in self.artifacts.items() if own.get(name, text) != text):
-                raise MisconfigurationException(
-                    f"The data has another {name} than the run that the encoder comes from: the same numbers stand for something else. "
-                    f"Give the run's: {TAKES.get(name, 'see the arguments of --data')}."
-                )
+            for name, text in self.artifacts.items():
+                if differs := difference(name, own.get(name), text):
+                    raise MisconfigurationException(
+                        f"The data has {differs}, as in the run that the encoder comes from: the same numbers would stand for something "
+                        f"else. Give the run's {TAKES.get(name, 'own')}."
+                    )
             if self.head is None:
                 self.size_head(data.num_classes)
             elif self.head.out_features != data.num_classes:

@@ -25,7 +25,7 @@ def config_like(encoder: WaveTransformer, **settings: Any) -> Any:
         feat_extract_norm="layer" if layer else "group", conv_bias=layer, do_stable_layer_norm=blocks[0].pre, layer_norm_eps=1e-6,
         num_conv_pos_embeddings=POSITIONS, num_conv_pos_embedding_groups=GROUPS, feat_extract_activation="gelu",
         hidden_dropout=0.0, activation_dropout=0.0, attention_dropout=0.0, feat_proj_dropout=0.0, feat_quantizer_dropout=0.0, final_dropout=0.0,
-        layerdrop=0.0, apply_spec_augment=False, **settings,
+        layerdrop=0.0, mask_time_prob=0.1, **settings,
     )  # fmt: skip
 
 
@@ -81,3 +81,25 @@ def recordings(lengths: list[int], row: int, loud: float = 30.0) -> tuple[Tensor
     x = torch.randn(len(lengths), row, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     real = torch.arange(row) < torch.tensor(lengths)[:, None]
     return torch.where(real, x, loud), real
+
+
+def pretraining_twin(method: Any) -> tuple[Any, dict[str, list[str]]]:
+    """transformers' model for pretraining with the weights of a method, in training mode, and its names of our parameters."""
+    from transformers import Wav2Vec2ForPreTraining
+
+    quantizer = method.quantizer
+    groups, entries, part = quantizer.codebooks.shape
+    settings = {
+        "num_codevector_groups": groups, "num_codevectors_per_group": entries, "codevector_dim": groups * part, "proj_codevector_dim": groups * part,
+        "contrastive_logits_temperature": method.temperature, "diversity_loss_weight": method.diversity, "num_negatives": method.negatives,
+    }  # fmt: skip
+    model: Any = Wav2Vec2ForPreTraining(config_like(method.encoder, **settings))
+    model = model.to(method.mask_token.dtype).train()
+    names = {f"encoder.{ours}": [f"wav2vec2.{each}" for each in theirs] for ours, theirs in names_of(method.encoder).items()}
+    names |= {"mask_token": ["wav2vec2.masked_spec_embed"], "quantizer.codebooks": ["quantizer.codevectors"]}
+    for ours, theirs in {"quantizer.score": "quantizer.weight_proj", "target": "project_q", "predict": "project_hid"}.items():
+        names |= {f"{ours}.{kind}": [f"{theirs}.{kind}"] for kind in ("weight", "bias")}
+    state = translated(method.state_dict(), names)
+    state["quantizer.codevectors"] = quantizer.codebooks.flatten(0, 1)[None]
+    model.load_state_dict(state)
+    return model, names

@@ -14,13 +14,19 @@ from ..distributed import gather
 from ..metrics import log_metrics, updated
 
 
-def spread(embeddings: Tensor) -> Tensor:
-    """Standard deviation of l2-normalised embeddings [S, D], averaged over dimensions, in units of 1/sqrt(D).
+def spread(embeddings: Tensor, real: Tensor | None = None) -> Tensor:
+    """Standard deviation of l2-normalised embeddings [S, D], averaged over dimensions, in units of 1/sqrt(D); of those that are real,
+    [S] bool.
 
     1 where they are spread evenly over the sphere, 0 where all are equal (Chen and He 2021, arXiv 2011.10566, Section 4.1).
     """
     z = F.normalize(embeddings.float(), dim=1)
-    return z.std(dim=0).mean() * z.shape[1] ** 0.5
+    if real is None:
+        return z.std(dim=0).mean() * z.shape[1] ** 0.5
+    weight, count = real[:, None].to(z.dtype), real.sum()
+    mean = (z * weight).sum(dim=0) / count.clamp(min=1)
+    variance = ((z - mean).square() * weight).sum(dim=0) / (count - 1).clamp(min=1)
+    return variance.sqrt().mean() * z.shape[1] ** 0.5
 
 
 def effective_rank(embeddings: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from ..buckets import Buckets
 from ..datamodule import Describes, SSLDataModule
 from ..encoders.images import largest_patch
 from ..files.reading import check_unreadable, report_skipped
-from ..pretrained import STATISTICS
+from ..pretrained import SOUND
 from ..registry import did_you_mean
 from ..sources import Source, Subset
 from ..types import Strength
@@ -54,7 +54,7 @@ class SoundDataModule(SSLDataModule):
         hop: from one spectrum to the next, in seconds.
         spectrogram: `plain`, or `kaldi`: with pre-emphasis, Povey's window, and triangles over the mel scale.
         statistics: mean and deviation of the log-mels, where they shall not be the data's own: those of a pretrained encoder, which are
-            in `statistics.json` of its run.
+            in `sound.json` of its run.
         augmentation: changes to the data set's recipe, by the names of the fields of `SoundPolicy`.
         unreadable: `raise` stops at a recording that cannot be read; `skip` takes another one in its place, always the same.
         max_unreadable: the part of the recordings that may be skipped; more stop the run.
@@ -92,10 +92,9 @@ class SoundDataModule(SSLDataModule):
         check_unreadable(unreadable, max_unreadable, "recordings")
         self.sample_rate, self.features, self.given_statistics = sample_rate, features, statistics
         self.unreadable, self.max_unreadable = unreadable, max_unreadable
-        if spectrogram == "kaldi":
-            self.mel = LogMel.kaldi(sample_rate, mels=mels, window=window, hop=hop, edges="pad")
-        else:
-            self.mel = LogMel(sample_rate, mels=mels, window=window, hop=hop)
+        self.of_log_mels = {"mels": mels, "window": window, "hop": hop, "spectrogram": spectrogram}
+        self.mel = log_mel(sample_rate, mels, window, hop, spectrogram)
+        self.seconds = seconds
         self.samples = None if seconds is None else samples_of(sample_rate, seconds)
         if self.samples is not None and self.mel.frames(self.samples) < 1:
             raise ValueError(f"seconds={seconds} is shorter than hop={hop}; give more.")
@@ -275,8 +274,11 @@ class SoundDataModule(SSLDataModule):
         return Inversion(self.mel)(log_mels), self.sample_rate
 
     def artifacts(self) -> dict[str, str]:
-        """Mean and deviation of the log-mels that the encoder was trained on."""
-        return {STATISTICS: json.dumps(self._normalisation)} if self.features == "log_mel" else {}
+        """How views are made: what `SoundReader` and a second step on other recordings need."""
+        given = {"varies": self.varies, "features": self.features, "sample_rate": self.sample_rate, "seconds": self.seconds}
+        if self.features == "wave":
+            return {SOUND: json.dumps({**given, "normalise": self.normalise})}
+        return {SOUND: json.dumps({**given, **self.of_log_mels, "statistics": self._normalisation})}
 
     def teardown(self, stage: str) -> None:
         """Says which recordings were skipped, those of probe sets among them, and lists them in the run folder."""
@@ -306,6 +308,13 @@ class SoundDataModule(SSLDataModule):
     @property
     def _normalisation(self) -> list[float]:
         return [float(value) for value in self.statistics[:2]]
+
+
+def log_mel(sample_rate: int, mels: int, window: float, hop: float, spectrogram: str) -> LogMel:
+    """What makes log-mels, for these arguments of a `SoundDataModule`."""
+    if spectrogram == "kaldi":
+        return LogMel.kaldi(sample_rate, mels=mels, window=window, hop=hop, edges="pad")
+    return LogMel(sample_rate, mels=mels, window=window, hop=hop)
 
 
 def stem_for(sample_rate: int) -> tuple[list[int], list[int]]:

@@ -53,6 +53,26 @@ class Sound(ABC):
         """
 
 
+class Stored(Sound):
+    """A recording in memory.
+
+    Args:
+        name: what messages call it.
+        samples: [T] in [-1, 1].
+        rate: in Hz.
+    """
+
+    def __init__(self, name: str, samples: Tensor, rate: int) -> None:
+        self.name, self.samples, self.rate, self.frames = name, samples, rate, len(samples)
+
+    def read(self, start: int, count: int) -> Tensor:
+        found = torch.zeros(count)
+        low, high = max(start, 0), min(start + count, self.frames)
+        if low < high:
+            found[low - start : high - start] = self.samples[low:high]
+        return found
+
+
 class SoundFile(Sound):
     """A sound file, or a stretch of one, whose header is read at once, and its samples when they are asked for.
 

@@ -10,19 +10,19 @@ from ssl_lightning.record import config_of, rebuild
 from ssl_lightning.types import View
 
 
-def sound(bands: int = 48, frames: int = 80, low: int = 8, start: int = 8) -> torch.Tensor:
+def sound(mels: int = 48, frames: int = 80, low: int = 8, start: int = 8) -> torch.Tensor:
     """A log-mel [1, 1, M, F] of silence with one short tone."""
-    x = torch.zeros(1, 1, bands, frames)
+    x = torch.zeros(1, 1, mels, frames)
     x[:, :, low : low + 8, start : start + 16] = 3.0
     return x
 
 
-@pytest.mark.parametrize(("bands", "width", "depth", "frame_dim", "dim"), [(48, 32, 3, 256, 1280), (50, 4, 3, 6, 124), (7, 5, 1, 3, 46)])
-def test_features_have_the_length_that_dim_says(bands: int, width: int, depth: int, frame_dim: int, dim: int) -> None:
-    encoder = AudioConvEncoder(mels=bands, width=width, depth=depth, frame_dim=frame_dim).eval()
+@pytest.mark.parametrize(("mels", "width", "depth", "frame_dim", "dim"), [(48, 32, 3, 256, 1280), (50, 4, 3, 6, 124), (7, 5, 1, 3, 46)])
+def test_features_have_the_length_that_dim_says(mels: int, width: int, depth: int, frame_dim: int, dim: int) -> None:
+    encoder = AudioConvEncoder(mels=mels, width=width, depth=depth, frame_dim=frame_dim).eval()
     assert encoder.dim == dim
     for frames in (1, 20, 33):  # of any length
-        assert encoder(View(torch.randn(2, 1, bands, frames))).shape == (2, dim)
+        assert encoder(View(torch.randn(2, 1, mels, frames))).shape == (2, dim)
 
 
 def test_it_knows_how_high_a_sound_is_and_not_when() -> None:

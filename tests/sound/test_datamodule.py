@@ -95,7 +95,7 @@ def test_a_run_keeps_its_statistics_and_refuses_others(folder: Path, tmp_path: P
     )
     trainer.fit(SimCLR(ConvEncoder(channels=1, width=4)), datamodule=sounds)
     assert trainer.run_folder is not None
-    assert json.loads((trainer.run_folder / "statistics.json").read_text()) == list(sounds.statistics[:2])
+    assert json.loads((trainer.run_folder / "sound.json").read_text())["statistics"] == list(sounds.statistics[:2])
     state = sounds.state_dict()
     other = data(folder, statistics=(-1.0, 2.0))
     assert other.statistics[:2] == (-1.0, 2.0)
