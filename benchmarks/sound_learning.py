@@ -95,9 +95,10 @@ def verdicts(runs: dict[str, list[Run]]) -> None:
     }  # fmt: skip
     print()
     for method, each in runs.items():
-        below = [name for column, name in COLUMNS.items() if means["pretrained"][method][column] <= means["untrained"][method][column]]
+        pairs = {name: (means["pretrained"][method][column], means["untrained"][method][column]) for column, name in COLUMNS.items()}
+        below = [name for name, (after, before) in pairs.items() if after <= before and after < 100]
         minutes = max(run["summary"]["seconds"] for run in each) / 60
-        print(f"{method}: {'not above untrained: ' + '; '.join(below) if below else 'above untrained everywhere'}", end="; ")
+        print(f"{method}: {'not above untrained: ' + '; '.join(below) if below else 'above untrained everywhere, or at 100 %'}", end="; ")
         print(f"at most {minutes:.1f} of {MINUTES} minutes")
     best = max(runs, key=lambda method: means["pretrained"][method][FIRST])
     above = means["pretrained"][best][FIRST] - means["raw"][best][FIRST]

@@ -17,7 +17,7 @@ class AudioConvEncoder(Encoder):
     Niizumi, Takeuchi, Ohishi, Harada and Kashino 2022, BYOL for Audio (BYOL-A), arXiv 2204.07402, Section IV: what the convolutions say of each
     band of a frame, and what a layer makes of all bands, side by side; of each number its mean and its maximum over time, here side by side
     too, there added. An average over bands would forget where in frequency a sound is, which tells most vowels and voices apart. Strides take
-    the place of the paper's pooling, which costs twice as much here. Of the defaults, 48 bands and 80 frames take 6 million multiply-adds.
+    the place of the paper's pooling, which costs twice as much here. Of the defaults, 48 bands and 80 frames take 8 million multiply-adds.
 
     Args:
         mels: M, bands of the log-mels.
