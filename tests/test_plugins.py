@@ -8,8 +8,9 @@ from functools import cache
 import pytest
 from sets import init_args_of, without_checksums
 
+from ssl_lightning.datamodule import SSLDataModule
 from ssl_lightning.registry import Registry
-from ssl_lightning.testing import DATAMODULE_CHECKS, METHOD_CHECKS, DataKit, MethodKit, TinyImages
+from ssl_lightning.testing import DATAMODULE_CHECKS, METHOD_CHECKS, DataKit, MethodKit, TinyImages, TinyWaves
 
 
 @pytest.mark.parametrize("check", METHOD_CHECKS, ids=lambda check: check.__name__)
@@ -40,5 +41,6 @@ def test_datamodule(name: str, check: Callable[[DataKit], None], kit: Callable[[
 
 
 @pytest.mark.parametrize("check", DATAMODULE_CHECKS, ids=lambda check: check.__name__)
-def test_datamodule_of_the_kit_itself(check: Callable[[DataKit], None]) -> None:
-    check(DataKit(TinyImages))
+@pytest.mark.parametrize("cls", [TinyImages, TinyWaves], ids=lambda cls: cls.__name__)
+def test_datamodule_of_the_kit_itself(cls: type[SSLDataModule], check: Callable[[DataKit], None]) -> None:
+    check(DataKit(cls))
