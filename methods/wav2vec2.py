@@ -80,7 +80,7 @@ class Wav2Vec2(SSLMethod):
             Alarm("masked", "too few or too many tokens are hidden", "Change --model.mask_ratio or --model.mask_length", low=0.1, high=0.9),
             Alarm("target_deviation", "the targets hardly differ", "Lower --model.feature_penalty or --model.lr", low=0.05),
         )
-        self.couples_samples = "its codes are to be in use over a whole batch" if diversity else ""
+        self.couples_samples = "its codes are to be in use over a whole batch (but with --model.diversity 0)" if diversity else ""
 
     def step(self, batch: Batch) -> Step:
         made = self.compare(batch["views"][0], batch["key"], noise=True)

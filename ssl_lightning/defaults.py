@@ -147,10 +147,10 @@ def _encoder(method: type, data: Any, request: Request, names: Names) -> dict[st
         dataset = names.registries["datamodules"].name_of(chosen["data"])
         if kind == "TextEncoder":
             raise UsageError(f"{model} reads texts, and {dataset} has none; take data of text, such as --data python_docs.")
+        if kind == "WaveEncoder" and "features" in data_args:
+            raise UsageError(f"{model} reads waves: set --data.features wave, or leave it out.")
         if kind == "WaveEncoder":
-            raise UsageError(
-                f"{model} reads waves, and {dataset} gives none; take data of sound, such as --data tones, with features wave."
-            )
+            raise UsageError(f"{model} reads waves, and {dataset} gives none; take data of sound, such as --data tones.")
         if kind == "SequenceEncoder":
             raise UsageError(f"{model} follows time, and {dataset} has none; take sound as log-mels, such as --data tones.")
         raise UsageError(f"{model} needs a {kind}, and {dataset} has no default one; name one with --model.encoder.")
