@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 from PIL import Image
 
@@ -26,10 +27,11 @@ LINES = [line.partition("  #")[0].strip() for kind, code in BLOCKS if kind == "b
 COMMANDS = [command.strip() for line in LINES for command in line.split("&&")]
 MAIN = "ssl-lightning fit --config configs/simclr/digits.yaml"
 TEXT = "ssl-lightning fit --config configs/bert/python_docs.yaml"
+SOUND = "ssl-lightning fit --model wav2vec2 --data audio_folder --data.root recordings"
 RUNS = {"run": "simclr-digits", "text": "bert-python_docs"}
 WORDS = [f"word{number}" for number in range(144)]
 LISTS = ("methods", "datamodules", "encoders")
-PARSED_ONLY = ("fashion_mnist", "devices", "wandb")
+PARSED_ONLY = ("fashion_mnist", "devices", "wandb", "spoken_digits")
 """In a command: what needs a download, starts processes, or may talk to a server."""
 
 
@@ -55,6 +57,10 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         for number in range(6 if "animals" in folder else 16):
             pixels = np.random.default_rng(number).integers(0, np.iinfo(dtype).max, shape, dtype)
             Image.fromarray(pixels).save(home / folder / f"{number}.png")
+    for number in range(40):
+        wave = np.random.default_rng(number).normal(0, 0.1, 8000 + 400 * number)
+        (home / "recordings" / "ab"[number % 2]).mkdir(parents=True, exist_ok=True)
+        soundfile.write(home / "recordings" / "ab"[number % 2] / f"{number // 2}.wav", wave, 16_000)
     (home / "texts").mkdir()
     for number in range(3):
         (home / "texts" / f"{number}.txt").write_text("\n\n".join(f"{word} says {number} and more" for word in WORDS))
@@ -66,7 +72,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setenv("SSL_LIGHTNING_CACHE", str(home / "cache"))
         patch.syspath_prepend(home / "site")
         few = ["--report.draws", "1", "--report.train_samples", "300", "--report.test_samples", "100"]
-        for command in (MAIN, TEXT):
+        for command in (MAIN, TEXT, SOUND):
             assert main([*shortened(command, home), "--report.enabled", "true", *few]) == 0
         yield home
 
@@ -83,14 +89,18 @@ def shortened(command: str, home: Path) -> list[str]:
         return arguments
     if any(word in command for word in PARSED_ONLY):
         return [*arguments, "--print_config"]
+    if "wav2vec2" in command:
+        arguments += ["--model.encoder.size", "tiny"]
     few = ["--trainer.max_steps", "2", "--report.enabled", "false"] if arguments[0] == "fit" else []
-    small = ["--data.batch_size", "16"] if any(name in command for name in ("my_data", "image_folder", "text_files")) else []
+    small = (
+        ["--data.batch_size", "16"] if any(name in command for name in ("my_data", "image_folder", "text_files", "audio_folder")) else []
+    )
     small += ["--data.image_size", "32", "--data.workers", "0"] if "image_folder" in command else []
     return [*arguments, *few, *small, "--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false"]
 
 
 @pytest.mark.parametrize(
-    "command", [command for command in COMMANDS if command.startswith("ssl-lightning") and command not in (MAIN, TEXT)]
+    "command", [command for command in COMMANDS if command.startswith("ssl-lightning") and command not in (MAIN, TEXT, SOUND)]
 )
 def test_a_command_runs(command: str, home: Path) -> None:
     try:
