@@ -30,7 +30,7 @@ class Encoder(Recorded, nn.Module, ABC):
     def forward(self, view: View) -> Tensor:
         """View of S samples -> features [S, dim]."""
 
-    def layers(self, view: View) -> Tensor:
+    def layer_features(self, view: View) -> Tensor:
         """View of S samples -> one vector for each layer, from the input to the output, [S, L, dim]: for a probe that weighs them."""
         raise NotImplementedError(f"{type(self).__name__} does not give its layers one by one.")
 

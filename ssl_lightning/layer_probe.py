@@ -31,12 +31,12 @@ class Layers(nn.Module):
         self.encoder = encoder
 
     def forward(self, view: View) -> Tensor:
-        return self.encoder.layers(view)
+        return self.encoder.layer_features(view)
 
 
 def has_layers(network: Any) -> TypeGuard[Encoder]:
     """Whether an encoder gives its layers one by one."""
-    return isinstance(network, Encoder) and type(network).layers is not Encoder.layers
+    return isinstance(network, Encoder) and type(network).layer_features is not Encoder.layer_features
 
 
 def layer_weights(x: Tensor, y: Tensor) -> Tensor:

@@ -58,8 +58,8 @@ def test_an_encoder_without_layers_is_left_out() -> None:
 
 def test_the_network_of_layers_is_the_encoders_own() -> None:
     class Three(ConvEncoder):
-        def layers(self, view: View) -> Tensor:
+        def layer_features(self, view: View) -> Tensor:
             return torch.stack([self(view), 2 * self(view), 3 * self(view)], 1)
 
     encoder, view = Three(channels=1).eval(), View(torch.randn(2, 1, 16, 16))
-    assert has_layers(encoder) and torch.equal(Layers(encoder)(view), encoder.layers(view))
+    assert has_layers(encoder) and torch.equal(Layers(encoder)(view), encoder.layer_features(view))

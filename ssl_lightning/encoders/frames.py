@@ -51,7 +51,7 @@ class FrameTransformer(SequenceEncoder):
         tokens = self.tokenize(view)
         return pooled(self.mix(tokens), tokens)
 
-    def layers(self, view: View) -> Tensor:
+    def layer_features(self, view: View) -> Tensor:
         tokens = self.tokenize(view)
         return torch.stack([pooled(state, tokens) for state in self.trunk.states(*tokens[:3])], dim=1)
 

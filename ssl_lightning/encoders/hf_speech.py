@@ -84,7 +84,7 @@ class HuggingFaceSpeech(Encoder):
         """Waves [S, T] -> features [S, dim]."""
         return self._pooled(view, every=False)[:, 0]
 
-    def layers(self, view: View) -> Tensor:
+    def layer_features(self, view: View) -> Tensor:
         """The embedded frames, and those that each layer gives, the last ones normed as in `forward`: means [S, L, dim]."""
         return self._pooled(view, every=True)
 

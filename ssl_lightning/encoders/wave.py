@@ -89,7 +89,7 @@ class WaveTransformer(WaveEncoder):
         tokens = self.tokenize(view)
         return pooled(self.mix(tokens), tokens)
 
-    def layers(self, view: View) -> Tensor:
+    def layer_features(self, view: View) -> Tensor:
         tokens = self.tokenize(view)
         states = self.trunk.states(self._placed(tokens), tokens.segment)
         return torch.stack([pooled(state, tokens) for state in states], dim=1)

@@ -55,14 +55,14 @@ def test_padding_changes_no_feature_and_no_token(k: int, causal: bool) -> None:
     network, lengths = encoder(frames_per_token=k, causal=causal), [16, 7, 2]
     view = padded(log_mels(), lengths)
     features, tokens = network(view), network.tokenize(view)
-    mixed, layers = network.mix(tokens), network.layers(view)
+    mixed, layers = network.mix(tokens), network.layer_features(view)
     assert tokens.segment is not None and (tokens.segment > 0).sum(1).tolist() == [length // k for length in lengths]
     assert_close(layers[:, -1], features)
     assert layers.shape == (3, 3, 16)
     for row, length in enumerate(lengths):
         alone = View(view.x[row : row + 1, ..., :length])
         assert_close(network(alone)[0], features[row])
-        assert_close(network.layers(alone)[0], layers[row])
+        assert_close(network.layer_features(alone)[0], layers[row])
         assert_close(network.mix(network.tokenize(alone))[0], mixed[row, : length // k])
     assert torch.isfinite(network(padded(log_mels(), [16, 1, 0]))).all()
 

@@ -81,7 +81,7 @@ def test_features_are_those_of_the_model_for_each_recording_alone(tmp_path: Path
     encoder.eval()
     if model.config.model_type == "wav2vec2":
         model.adapter = None
-    features, layers = encoder(view), encoder.layers(view)
+    features, layers = encoder(view), encoder.layer_features(view)
     assert features.shape == (5, encoder.dim)
     for row, n in enumerate(LENGTHS):
         alone = view.x[row : row + 1, :n]

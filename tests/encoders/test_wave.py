@@ -60,8 +60,8 @@ def test_it_is_transformers_wav2vec2(stem: str, norm: str) -> None:
     for number, (one, other) in enumerate(zip(states, expected, strict=True)):
         assert_close(one, other, rtol=0, atol=1e-9, msg=partial("layer {}: {}".format, number))
     assert_close(encoder.mix(tokens), theirs.last_hidden_state, rtol=0, atol=1e-9)
-    assert_close(encoder.layers(view), torch.stack(expected, dim=1).mean(2), rtol=0, atol=1e-9)
-    assert_close(encoder(view), encoder.layers(view)[:, -1])
+    assert_close(encoder.layer_features(view), torch.stack(expected, dim=1).mean(2), rtol=0, atol=1e-9)
+    assert_close(encoder(view), encoder.layer_features(view)[:, -1])
 
 
 def test_it_is_so_with_padding() -> None:
@@ -80,12 +80,12 @@ def test_it_is_so_with_padding() -> None:
 def test_padding_and_the_batch_change_nothing(stem: str, norm: str) -> None:
     """The features of a recording alone are those in a batch, in a longer row, and whatever is behind it; so is their gradient."""
     encoder, view = encoder_of(stem, norm), view_of(LENGTHS)
-    features, layers = encoder(view), encoder.layers(view)
+    features, layers = encoder(view), encoder.layer_features(view)
     assert encoder.reads_padding and layers.shape == (5, 4, 32)
     for row, n in enumerate(LENGTHS):
         alone = View(view.x[row : row + 1, :n])
         assert_close(encoder(alone), features[row : row + 1], rtol=0, atol=1e-9)
-        assert_close(encoder.layers(alone), layers[row : row + 1], rtol=0, atol=1e-9)
+        assert_close(encoder.layer_features(alone), layers[row : row + 1], rtol=0, atol=1e-9)
     quiet = view_of(LENGTHS, loud=-2.0)
     assert_close(encoder(quiet), features, rtol=0, atol=1e-12)
     wider = view_of(LENGTHS, 1100)._replace(x=torch.nn.functional.pad(view.x, (0, 400), value=7.0))
