@@ -123,7 +123,13 @@ class LogMel(nn.Module):
             frames = frames - self.pre_emphasis * torch.cat([frames[..., :1], frames[..., :-1]], -1)
         # Padded here, and not by `rfft`, which takes seven times as long then; squared before real and imaginary part are added, ten times as
         # fast as `abs`.
-        spectrum = torch.fft.rfft(F.pad(frames * self.taper, (0, self.size - self.window)))
+        if frames.requires_grad:
+            padded = F.pad(frames * self.taper, (0, self.size - self.window))
+        else:  # without a copy: a sixth of the time
+            padded = frames.new_empty(*frames.shape[:-1], self.size)
+            padded[..., self.window :] = 0
+            torch.mul(frames, self.taper, out=padded[..., : self.window])
+        spectrum = torch.fft.rfft(padded)
         squares = torch.view_as_real(spectrum).square()[..., :-1, :]  # [S, F, K, 2]
         return squares[..., 0] + squares[..., 1]
 
