@@ -224,6 +224,7 @@ def test_tensorboard_has_the_same_numbers_and_pictures(trained: Any) -> None:
     assert set(events.Tags()["images"]) == PICTURES
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_under_its_id_and_nothing_that_was_logged_is_lost(fresh: Any, tmp_path: Path) -> None:
     argv = [*WANDB, "--trainer.max_epochs", "2", "--trainer.limit_train_batches", "4", "--trainer.log_every_n_steps", "1"]
     argv += ["--report.enabled", "false", "--linear_probe.enabled", "false", "--knn_probe.every_n_steps", "3", "--resume", "auto"]

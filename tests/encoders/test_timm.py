@@ -157,6 +157,7 @@ def test_timm_is_imported_only_by_who_builds_a_model() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
+@pytest.mark.slow
 def test_a_vision_transformer_takes_local_views_where_asked() -> None:
     still, encoder = (TimmEncoder(VIT, image_size=32, patch_size=8, dynamic_image_size=dynamic).eval() for dynamic in (False, True))
     still.load_state_dict(encoder.state_dict())

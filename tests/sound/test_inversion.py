@@ -32,7 +32,8 @@ def convergence(true: Any, found: Any) -> float:
     return float(np.mean([np.linalg.norm(a - b) / np.linalg.norm(a) for a, b in zip(np.asarray(true), np.asarray(found), strict=True)]))
 
 
-@pytest.mark.parametrize("momentum", [pytest.param(0.0, marks=pytest.mark.slow), 0.99], ids=["plain", "fast"])
+@pytest.mark.slow
+@pytest.mark.parametrize("momentum", [0.0, 0.99], ids=["plain", "fast"])
 def test_it_comes_as_near_as_librosa_in_as_many_steps(momentum: float) -> None:
     """To the energies in the bands, and to the spectrum that was made of them."""
     x, mel, steps = waves()[:4], LogMel(RATE, mels=32, window=0.032), 16
