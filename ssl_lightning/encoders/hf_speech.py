@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -27,7 +27,7 @@ class HuggingFaceSpeech(Encoder):
     Features are the mean of the model's frames that are real. Most models would take padding for sound, those with norms over time in their
     stem (`feat_extract_norm` "group") among them, so recordings of each length go through by themselves; the others' go together, with a mask.
 
-    Give the data `--data.features wave` and the model's rate, mostly 16 kHz; whether it takes waves of mean 0 and variance 1, as
+    Give the data the model's rate, mostly 16 kHz, `--data.sample_rate`; whether it takes waves of mean 0 and variance 1, as
     `--data.normalise` makes them, is `do_normalize` of its `preprocessor_config.json`.
 
     Args:
@@ -41,6 +41,7 @@ class HuggingFaceSpeech(Encoder):
     """
 
     reads_padding = True
+    suited_data: ClassVar = {"features": "wave"}
 
     def __init__(self, name: str, *, pretrained: bool = True, config: dict[str, Any] | None = None) -> None:
         super().__init__()

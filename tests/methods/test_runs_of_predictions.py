@@ -91,6 +91,7 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("name", list(METHODS))
+@pytest.mark.slow
 def test_two_processes_have_the_gradients_and_weights_of_one(one: dict[str, Any], two: list[dict[str, Any]], name: str) -> None:
     for each in two:
         assert_equal_runs(each[name], one[name])
