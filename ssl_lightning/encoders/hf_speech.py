@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ssl_lightning.encoder import Encoder
-from ssl_lightning.encoders.huggingface import config_of_model
-from ssl_lightning.huggingface import fetched, library
+from ssl_lightning.encoders.of_transformers import OfTransformers, config_of_model, model_of
+from ssl_lightning.huggingface import library
 from ssl_lightning.masking import lengths
 from ssl_lightning.types import View
 
@@ -21,7 +21,7 @@ MASKING = ("wav2vec2", "hubert", "wavlm", "unispeech", "unispeech-sat")
 """Families that hear no padding behind a mask where their stem's norms are "layer"; data2vec's convolutions for positions do."""
 
 
-class HuggingFaceSpeech(Encoder):
+class HuggingFaceSpeech(OfTransformers, Encoder):
     """A speech encoder of transformers (Wolf et al. 2019, arXiv 1910.03771): wav2vec 2.0, HuBERT, WavLM, data2vec, SEW, UniSpeech, ...
 
     Features are the mean of the model's frames that are real. Most models would take padding for sound, those with norms over time in their
@@ -52,34 +52,13 @@ class HuggingFaceSpeech(Encoder):
             raise ValueError(
                 f"HuggingFaceSpeech({name!r}): a {settings.model_type} is no encoder of waves; choose one such as HuBERT or WavLM."
             )
-        if pretrained:
-            self.model, found = fetched(
-                auto.AutoModel.from_pretrained, name, config=settings, dtype=torch.float32, output_loading_info=True
-            )
-            missing = sorted(key for key in found["missing_keys"] if "masked_spec_embed" not in key)
-            if missing:
-                raise ValueError(f"HuggingFaceSpeech({name!r}): its weights lack {len(missing)} tensors, among them {missing[0]}.")
-        else:
-            self.model = auto.AutoModel.from_config(settings)
+        self.model = model_of("HuggingFaceSpeech", name, settings, pretrained, spare="masked_spec_embed")
         if getattr(self.model, "masked_spec_embed", None) is not None:
             self.model.masked_spec_embed = None  # would stay without a gradient
-        self.model.train()  # `from_pretrained` leaves it in eval mode
         self.init_args["config"] = config
         self.dim = int(settings.hidden_size)
         self.squeeze = int(getattr(settings, "squeeze_factor", 1))  # SEW's layers have so many times fewer frames
         self.by_length = settings.model_type not in MASKING or settings.feat_extract_norm == "group"
-
-    @classmethod
-    def offline_args(cls, init_args: dict[str, Any]) -> dict[str, Any]:
-        """The weights come from the checkpoint."""
-        return {**init_args, "pretrained": False}
-
-    @classmethod
-    def suited_args(cls, init_args: dict[str, Any]) -> dict[str, Any]:
-        """The arguments with the model's config, so that a run's own config and its checkpoints hold it."""
-        if init_args.get("config") is not None or not isinstance(init_args.get("name"), str):
-            return init_args
-        return {**init_args, "config": config_of_model(init_args["name"])}
 
     def forward(self, view: View) -> Tensor:
         """Waves [S, T] -> features [S, dim]."""

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from ssl_lightning.encoder import TextEncoder, pooled
-from ssl_lightning.huggingface import fetched, library
+from ssl_lightning.encoders.of_transformers import OfTransformers, config_of_model, model_of
+from ssl_lightning.huggingface import library
 from ssl_lightning.masking import positions
 from ssl_lightning.types import Tokens, View
 
 
-class HuggingFaceText(TextEncoder):
+class HuggingFaceText(OfTransformers, TextEncoder):
     """A text encoder of transformers (Wolf et al. 2019, arXiv 1910.03771): BERT, RoBERTa, DistilBERT, ModernBERT, ELECTRA, ...
 
     Its families differ in how they count positions, whether these are in the embeddings or in the attention, and which masks they
@@ -45,36 +45,15 @@ class HuggingFaceText(TextEncoder):
         settings = auto.AutoConfig.for_model(**config)
         if settings.is_encoder_decoder:
             raise ValueError(f"HuggingFaceText({name!r}): a {settings.model_type} has a decoder besides; choose an encoder such as BERT.")
-        if pretrained:
-            self.model, found = fetched(
-                auto.AutoModel.from_pretrained, name, config=settings, dtype=torch.float32, output_loading_info=True
-            )
-            missing = sorted(key for key in found["missing_keys"] if not key.startswith("pooler."))
-            if missing:
-                raise ValueError(f"HuggingFaceText({name!r}): its weights lack {len(missing)} tensors, among them {missing[0]}.")
-        else:
-            self.model = auto.AutoModel.from_config(settings)
+        self.model = model_of("HuggingFaceText", name, settings, pretrained, spare="pooler.")
         if not isinstance(self.model.get_input_embeddings(), nn.Embedding):
             raise ValueError(f"HuggingFaceText({name!r}): a {settings.model_type} does not read token ids; choose a text encoder.")
         if getattr(self.model, "pooler", None) is not None:
             self.model.pooler = None  # would stay without a gradient
-        self.model.train()  # `from_pretrained` leaves it in eval mode
         self.init_args["config"] = config
         self.pooling, self.dim = pooling, int(settings.hidden_size)
         self.norm_eps = next((module.eps for module in self.model.modules() if isinstance(module, nn.LayerNorm)), self.norm_eps)
         self.max_length = _max_length(self.model)
-
-    @classmethod
-    def offline_args(cls, init_args: dict[str, Any]) -> dict[str, Any]:
-        """The weights come from the checkpoint."""
-        return {**init_args, "pretrained": False}
-
-    @classmethod
-    def suited_args(cls, init_args: dict[str, Any]) -> dict[str, Any]:
-        """The arguments with the model's config, so that a run's own config and its checkpoints hold it."""
-        if init_args.get("config") is not None or not isinstance(init_args.get("name"), str):
-            return init_args
-        return {**init_args, "config": config_of_model(init_args["name"])}
 
     @property
     def embedding(self) -> nn.Embedding:
@@ -141,9 +120,3 @@ def _max_length(model: Any) -> int | None:
             unused = 0 if module.padding_idx is None else module.padding_idx + 1  # RoBERTa counts from there on
             return int(module.num_embeddings) - unused
     return getattr(model.config, "max_position_embeddings", None)
-
-
-def config_of_model(name: str) -> dict[str, Any]:
-    """What the `config.json` of a folder or of a model on the hub holds, with the kind of the model."""
-    config = fetched(library("HuggingFaceText").AutoConfig.from_pretrained, name)
-    return {**json.loads(config.to_json_string()), "model_type": config.model_type}

@@ -1,0 +1,55 @@
+"""What encoders of Hugging Face transformers share: their config, their weights, and a checkpoint that needs neither."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import torch
+
+from ssl_lightning.huggingface import fetched, library
+
+
+class OfTransformers:
+    """An encoder around a model of transformers, built by `name`, `pretrained` and `config`."""
+
+    @classmethod
+    def offline_args(cls, init_args: dict[str, Any]) -> dict[str, Any]:
+        """The weights come from the checkpoint."""
+        return {**init_args, "pretrained": False}
+
+    @classmethod
+    def suited_args(cls, init_args: dict[str, Any]) -> dict[str, Any]:
+        """The arguments with the model's config, so that a run's own config and its checkpoints hold it."""
+        if init_args.get("config") is not None or not isinstance(init_args.get("name"), str):
+            return init_args
+        return {**init_args, "config": config_of_model(init_args["name"])}
+
+
+def model_of(encoder: str, name: str, settings: Any, pretrained: bool, spare: str) -> Any:
+    """The model of a config, in training mode.
+
+    Args:
+        encoder: the class that asks, for messages.
+        name: on the hub, or a folder.
+        settings: transformers' config of it.
+        pretrained: whether it has the weights of `name`, or new ones.
+        spare: in the names of tensors that the weights may lack, since the encoder drops them.
+
+    Raises:
+        ValueError: there are no such weights, or they lack tensors.
+    """
+    auto = library(encoder)
+    if not pretrained:
+        return auto.AutoModel.from_config(settings).train()
+    model, found = fetched(auto.AutoModel.from_pretrained, name, config=settings, dtype=torch.float32, output_loading_info=True)
+    missing = sorted(key for key in found["missing_keys"] if spare not in key)
+    if missing:
+        raise ValueError(f"{encoder}({name!r}): its weights lack {len(missing)} tensors, among them {missing[0]}.")
+    return model.train()
+
+
+def config_of_model(name: str) -> dict[str, Any]:
+    """What the `config.json` of a folder or of a model on the hub holds, with the kind of the model."""
+    config = fetched(library("HuggingFaceText").AutoConfig.from_pretrained, name)
+    return {**json.loads(config.to_json_string()), "model_type": config.model_type}
