@@ -51,5 +51,5 @@ def model_of(encoder: str, name: str, settings: Any, pretrained: bool, spare: st
 
 def config_of_model(name: str) -> dict[str, Any]:
     """What the `config.json` of a folder or of a model on the hub holds, with the kind of the model."""
-    config = fetched(library("HuggingFaceText").AutoConfig.from_pretrained, name)
+    config = fetched(library(f"The encoder {name!r}").AutoConfig.from_pretrained, name)
     return {**json.loads(config.to_json_string()), "model_type": config.model_type}
