@@ -11,7 +11,7 @@ from ssl_lightning.datamodule import Split
 from ssl_lightning.images import PictureDataModule
 from ssl_lightning.pictures.picture import UnreadablePicture
 from ssl_lightning.pictures.source import PictureSource
-from ssl_lightning.registry import did_you_mean
+from ssl_lightning.plugins.messages import did_you_mean
 from ssl_lightning.sources import Source
 
 ALIASES = {"val": ("val", "validation", "valid"), "test": ("test",)}

@@ -9,10 +9,10 @@ from torch import Tensor
 from ssl_lightning.datamodule import Split
 from ssl_lightning.files.file_list import FileList
 from ssl_lightning.files.folders import Folders
-from ssl_lightning.files.scan import printable
 from ssl_lightning.images import PictureDataModule
 from ssl_lightning.pictures.picture import SUFFIXES
 from ssl_lightning.pictures.source import PictureSource
+from ssl_lightning.plugins.messages import printable
 from ssl_lightning.sources import Source
 
 

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from ssl_lightning.augment.sound import SoundPolicy
 from ssl_lightning.datamodule import Split, SSLDataModule
 from ssl_lightning.files.file_list import list_files
-from ssl_lightning.files.scan import printable
+from ssl_lightning.plugins.messages import printable
 from ssl_lightning.sound.datamodule import SoundDataModule
 from ssl_lightning.sound.files import SoundFiles
 from ssl_lightning.sound.manifest import Columns, Manifest, Recording

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from ssl_lightning.registry import did_you_mean
+from ssl_lightning.plugins.messages import did_you_mean
 from ssl_lightning.text.datamodule import Part, TextDataModule
 from ssl_lightning.text.documents import Corpus
 from ssl_lightning.text.files import Files, find_files, find_splits

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from .layers import COMMANDS
 from .listing import LISTS, show
 from .names import UsageError
-from .registry import RegistryError, did_you_mean
+from .plugins.messages import did_you_mean
+from .plugins.registry import RegistryError
 from .version import __version__
 
 EXPORT = "export"

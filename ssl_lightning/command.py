@@ -21,8 +21,8 @@ from .layers import Request, read_request
 from .method import SSLMethod
 from .names import CLASS_PATH, KINDS, Names, UsageError
 from .pictures.picture import UnreadablePicture
-from .record import GROUPS
-from .registry import did_you_mean
+from .plugins.messages import did_you_mean
+from .plugins.record import GROUPS
 from .run import find_resume
 from .trainer import STANDING, Trainer
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from .buckets import Buckets, PlannedDraws
-from .record import Recorded
+from .plugins.record import Recorded
 from .sources import Numbers, Source
 from .splits import Split as Split
 from .splits import Splits

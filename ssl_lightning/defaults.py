@@ -6,7 +6,6 @@ It goes into the config below everything else, so that `--print_config`, config.
 from __future__ import annotations
 
 import importlib
-import inspect
 import json
 import re
 from pathlib import Path
@@ -15,7 +14,8 @@ from typing import Any
 from .encoder import Encoder, SequenceEncoder, TextEncoder, TokenEncoder, WaveEncoder
 from .layers import Request
 from .names import Names, UsageError
-from .record import config_of, offline
+from .plugins.arguments import argument_defaults, parameters
+from .plugins.record import config_of, offline
 
 LENGTH = {"trainer.max_epochs": (None,), "trainer.max_steps": (None, -1), "trainer.max_time": (None,)}
 """What says how long a run is, and the values that say nothing."""
@@ -69,7 +69,8 @@ def lowest_layer(request: Request, names: Names) -> dict[str, Any]:
 
 def of_checkpoint(path: str) -> dict[str, Any]:
     """Model and data of the run that wrote a checkpoint, which holds the weights: none come from elsewhere."""
-    from .checkpoint import config_in, read
+    from .checkpoint import read
+    from .plugins.run_record import config_in
 
     try:
         config = config_in(read(path), path)
@@ -94,24 +95,6 @@ def _of_run(path: Any) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}  # said where it is loaded
     return own
-
-
-def parameters(cls: type) -> dict[str, inspect.Parameter]:
-    """The constructor's arguments by name, those that `**kwargs` passes on to the bases among them."""
-    found: dict[str, inspect.Parameter] = {}
-    for base in cls.__mro__:
-        if "__init__" not in vars(base):
-            continue
-        own = list(inspect.signature(vars(base)["__init__"]).parameters.values())[1:]
-        found = {parameter.name: parameter for parameter in own if parameter.kind != parameter.VAR_KEYWORD} | found
-        if not any(parameter.kind == parameter.VAR_KEYWORD for parameter in own):
-            break
-    return found
-
-
-def argument_defaults(cls: type) -> dict[str, Any]:
-    """The defaults of the constructor's arguments."""
-    return {name: parameter.default for name, parameter in parameters(cls).items() if parameter.default is not parameter.empty}
 
 
 def _pretrained(method: type, chosen: dict[str, Any]) -> dict[str, Any] | None:

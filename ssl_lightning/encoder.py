@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from .masking import positions
-from .record import Recorded
+from .plugins.record import Recorded
 from .types import Tokens, View
 
 

@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
 from .encoder import Encoder
-from .record import config_of, rebuild
+from .plugins.record import config_of, rebuild
 
 
 def save_encoder(encoder: Encoder, path: str | Path, **facts: str) -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from .health import Alarm
 from .plots import COLOURS, Row, dress, save_figure, series
+from .types import Alarm
 
 
 def plot_health(rows: Sequence[Row], alarms: Sequence[Alarm], path: str | Path) -> bool:

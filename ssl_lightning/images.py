@@ -14,7 +14,7 @@ from .datamodule import Describes, SSLDataModule
 from .encoders.images import patch_for
 from .files.reading import check_unreadable, report_skipped
 from .pictures.picture import Reading
-from .registry import did_you_mean
+from .plugins.messages import did_you_mean
 from .types import Strength, ViewSpec
 
 RAW_SIZE = 32

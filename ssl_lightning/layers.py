@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from .names import IMPLIED, Names, UsageError, kind_of
-from .registry import did_you_mean
+from .plugins.messages import did_you_mean
 
 COMMANDS = ("fit", "validate", "test", "predict")
 

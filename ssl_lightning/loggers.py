@@ -16,7 +16,7 @@ from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger, WandbLogger
 from pytorch_lightning.utilities import rank_zero_only
 
 from .metrics import SECONDS_BETWEEN_WRITES
-from .names import logger_path
+from .plugins.registry import logger_path
 
 ID_FILE = "wandb.json"
 

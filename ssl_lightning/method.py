@@ -12,18 +12,17 @@ from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor
 
 from .augment.random import mix
-from .checkpoint import check_resume, record_run
 from .datamodule import SSLDataModule
 from .distributed import reduce_mean, row_counts, world_size
 from .ema import EMA
 from .encoder import Encoder, TextEncoder
-from .health import Alarm
 from .optim import OptimizerSpec
+from .plugins.record import Recorded
+from .plugins.run_record import check_resume, record_run
 from .probes.features import embed, evaluating
 from .queue import FeatureQueue
-from .record import Recorded
 from .stream import batches_done
-from .types import Batch, Step, View, ViewSpec
+from .types import Alarm, Batch, Step, View, ViewSpec
 from .vocabulary import Vocabulary
 
 STEP_KEYS = frozenset(("loss", "embeddings", "logs", "state", "weight"))

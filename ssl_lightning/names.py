@@ -7,16 +7,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from .registry import Registry, UnknownName, did_you_mean
+from .plugins.registry import Registry, logger_path
 
 CLASS_PATH = re.compile(r"[A-Za-z_]\w*(\.\w+)*\.[A-Z_]\w*")
 FILE = re.compile(r".*\.(ya?ml|json)")
 KINDS = {"model": "methods", "data": "datamodules"}
-LOGGERS = {
-    "csv": "ssl_lightning.loggers.CSV",
-    "tensorboard": "ssl_lightning.loggers.TensorBoard",
-    "wandb": "ssl_lightning.loggers.Wandb",
-}
 IMPLIED = ("init_args", "class_path", "dict_kwargs")
 """Keys that jsonargparse lets a user leave out."""
 
@@ -37,17 +32,6 @@ def kind_of(keys: Sequence[str]) -> str | None:
         case ["trainer", "logger"]:
             return "loggers"
     return None
-
-
-def logger_path(name: str) -> str:
-    """The class path of a logger's short name.
-
-    Raises:
-        UnknownName: there is none of this name.
-    """
-    if name not in LOGGERS:
-        raise UnknownName(f"There is no logger {name!r}.{did_you_mean(name, LOGGERS)} Short names: {', '.join(LOGGERS)}.")
-    return LOGGERS[name]
 
 
 class Names:

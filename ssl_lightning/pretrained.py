@@ -9,7 +9,7 @@ from pathlib import Path
 from .checkpoint import load, newest_of, read
 from .encoder import Encoder
 from .export import load_encoder
-from .record import config_of
+from .plugins.record import config_of
 from .vocabulary import TOKENIZER as TOKENIZER
 
 SOUND = "sound.json"

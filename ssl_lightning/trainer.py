@@ -24,12 +24,12 @@ from .evaluation import Evaluation
 from .health import Health
 from .loggers import InRunFolder, as_loggers
 from .metrics import Metrics
+from .plugins.record import PLAIN
 from .probes.collapse import CollapseMonitor
 from .probes.held_out import HeldOut
 from .probes.knn import KNNProbe
 from .probes.linear import LinearProbe
 from .progress import Meter, Progress
-from .record import PLAIN
 from .report import Report
 from .run import RunFolder
 from .saving import Checkpoint

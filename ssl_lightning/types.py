@@ -122,3 +122,32 @@ class ViewSpec:
     def strengths(self) -> tuple[Strength, ...]:
         """One strength for each full view."""
         return self.strength if isinstance(self.strength, tuple) else (self.strength,) * self.full
+
+
+@dataclass(frozen=True)
+class Alarm:
+    """Bounds of a value that a method logs.
+
+    Args:
+        name: of the value among the method's `logs`.
+        cause: what is wrong outside of the bounds, as the middle of a sentence.
+        remedy: what to do, as the beginning of one.
+        low: the least healthy value; None is none.
+        high: the largest healthy value; None is none.
+    """
+
+    name: str
+    cause: str
+    remedy: str
+    low: float | None = None
+    high: float | None = None
+
+    def healthy(self, value: float) -> bool:
+        """Whether a value lies within the bounds; NaN does not."""
+        return (value == value) and (self.low is None or value >= self.low) and (self.high is None or value <= self.high)
+
+    def sentence(self, value: float) -> str:
+        """The value and what is expected of it, the cause, the remedy."""
+        bounds = [f"at least {self.low:.3g}" if self.low is not None else "", f"at most {self.high:.3g}" if self.high is not None else ""]
+        expected = " and ".join(bound for bound in bounds if bound)
+        return f"{self.cause} (train/{self.name} {value:.3g}, healthy is {expected}). {self.remedy}."

@@ -34,13 +34,13 @@ from ssl_lightning import command, report, saving  # noqa: F401  command: import
 from ssl_lightning.cli import main
 from ssl_lightning.method import SSLMethod
 from ssl_lightning.metrics import Metrics, Table
+from ssl_lightning.plugins.registry import Registry
 from ssl_lightning.probes import knn
 from ssl_lightning.probes.collapse import CollapseMonitor
 from ssl_lightning.probes.held_out import HeldOut
 from ssl_lightning.probes.knn import KNNProbe
 from ssl_lightning.probes.linear import Head, LinearProbe
 from ssl_lightning.progress import Meter
-from ssl_lightning.registry import Registry
 from ssl_lightning.report import Report
 from ssl_lightning.run import find_resume, run_name
 from ssl_lightning.testing import TinyEncoder, TinyImages

@@ -36,7 +36,12 @@ RULES = [
     Rule("methods know no other method", ("methods/*.py",), ("ssl_lightning.methods", "methods")),
     Rule("methods know no modality", ("methods/*.py",), ("torchvision", "timm", "transformers")),
     Rule("datamodules know no method", ("datamodules/*.py",), ("ssl_lightning.methods", "methods")),
-    Rule("listing needs no torch", ("ssl_lightning/registry.py", "ssl_lightning/cli.py"), ("torch", "torchvision", *LIGHTNING), top=True),
+    Rule(
+        "listing needs no torch",
+        ("ssl_lightning/plugins/registry.py", "ssl_lightning/cli.py"),
+        ("torch", "torchvision", *LIGHTNING),
+        top=True,
+    ),
     Rule("losses gather nothing", ("ssl_lightning/losses.py",), (*LIGHTNING, "torch.distributed", "ssl_lightning.distributed")),
     Rule("one Lightning", EVERYWHERE, ("lightning",)),
     Rule("no such dependency", EVERYWHERE, ("torchaudio", "kornia", "hydra", "lightly")),
@@ -114,7 +119,7 @@ PLANTED = [
     ("methods know no modality", "methods/byol.py", "def step():\n    from torchvision.transforms import v2"),
     ("methods know no modality", "methods/byol.py", "import timm.models as models"),
     ("datamodules know no method", "datamodules/digits.py", "from ssl_lightning.methods import simclr"),
-    ("listing needs no torch", "ssl_lightning/registry.py", "from torch import nn"),
+    ("listing needs no torch", "ssl_lightning/plugins/registry.py", "from torch import nn"),
     (
         "listing needs no torch",
         "ssl_lightning/cli.py",
@@ -142,7 +147,7 @@ def test_every_rule_has_a_planted_violation() -> None:
 
 ALLOWED = [
     ("core knows no method", "ssl_lightning/trainer.py", "from .method import SSLMethod\nGROUP = 'ssl_lightning.methods'"),
-    ("core knows no method", "ssl_lightning/registry.py", "methods = {}\nmethods.items()"),
+    ("core knows no method", "ssl_lightning/plugins/registry.py", "methods = {}\nmethods.items()"),
     ("methods know no other method", "methods/byol.py", "from ..method import SSLMethod\nfrom ssl_lightning.heads import MLP"),
     ("listing needs no torch", "ssl_lightning/cli.py", "if TYPE_CHECKING:\n    import torch\ndef main():\n    import torch"),
     ("losses gather nothing", "ssl_lightning/losses.py", "import torch\nfrom torch import nn"),
@@ -159,7 +164,7 @@ def test_what_is_allowed_is_not_found(name: str, path: str, source: str) -> None
 
 def test_importing_the_listing_imports_no_torch() -> None:
     """The same as the rule, for what registry and cli import in their turn."""
-    code = "import sys, ssl_lightning.registry, ssl_lightning.cli; sys.exit('torch' in sys.modules)"
+    code = "import sys, ssl_lightning.plugins.registry, ssl_lightning.cli; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

@@ -8,8 +8,8 @@ import pytest
 from matplotlib.figure import Figure
 
 from ssl_lightning import health_plot
-from ssl_lightning.health import Alarm
 from ssl_lightning.health_plot import plot_health
+from ssl_lightning.types import Alarm
 
 ALARMS = (
     Alarm("codes", "few codes", "Do this", low=4.0),

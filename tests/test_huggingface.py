@@ -29,7 +29,7 @@ from ssl_lightning.checkpoint import AtomicIO
 from ssl_lightning.cli import main
 from ssl_lightning.huggingface import export_bert, from_huggingface, to_transformers
 from ssl_lightning.packing import Ragged, pack, unpacked
-from ssl_lightning.record import config_of
+from ssl_lightning.plugins.record import config_of
 from ssl_lightning.testing import TinyEncoder
 from ssl_lightning.vocabulary import SPECIAL, Vocabulary
 

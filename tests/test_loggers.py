@@ -27,7 +27,7 @@ import ssl_lightning
 from ssl_lightning import loggers
 from ssl_lightning.cli import main
 from ssl_lightning.loggers import CSV, TensorBoard, Wandb
-from ssl_lightning.registry import UnknownName
+from ssl_lightning.plugins.registry import UnknownName
 from ssl_lightning.report import Report
 from ssl_lightning.testing import TinyEncoder, TinyImages
 

@@ -16,7 +16,7 @@ from torch import nn
 
 from ssl_lightning.encoder import Encoder
 from ssl_lightning.encoders.timm import TimmEncoder
-from ssl_lightning.record import Recorded, config_of, rebuild
+from ssl_lightning.plugins.record import Recorded, config_of, rebuild
 from ssl_lightning.testing import TinyEncoder, TinyImages
 
 
@@ -139,7 +139,7 @@ def canary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     sing = f"open({str(sang)!r}, 'w').close()\n"
     (package / "__init__.py").write_text(sing)
     (package / "deep.py").write_text(
-        f"from ssl_lightning.record import Recorded\n{sing}class Evil(Recorded):\n    def __init__(self, a=1):\n        {sing}"
+        f"from ssl_lightning.plugins.record import Recorded\n{sing}class Evil(Recorded):\n    def __init__(self, a=1):\n        {sing}"
     )
     monkeypatch.syspath_prepend(tmp_path)
     yield sang
@@ -150,7 +150,7 @@ def canary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 @pytest.mark.parametrize(
     "path",
     ["evil_canary.deep.Evil", "evil_canary.Evil", "evil_canary.deep", "evil_canary", "Evil", "", "os.system", "builtins.eval", "subprocess.Popen",
-     "torch.nn.Linear", "ssl_lightning.record.importlib.import_module", "ssl_lightning.record.rebuild", "ssl_lightning.export.Path",
+     "torch.nn.Linear", "ssl_lightning.plugins.record.importlib.import_module", "ssl_lightning.plugins.record.rebuild", "ssl_lightning.export.Path",
      "ssl_lightning.no_such_module.Thing", "ssl_lightning.testing.NoSuchEncoder", "ssl_lightning", "..Evil", ".Evil"],
 )  # fmt: skip
 def test_only_what_belongs_here_is_built(canary: Path, path: str) -> None:

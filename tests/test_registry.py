@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ssl_lightning.registry import BrokenPlugin, ContestedName, Registry, UnknownName
+from ssl_lightning.plugins.registry import BrokenPlugin, ContestedName, Registry, UnknownName
 
 GROUP = "ssl_lightning.methods"
 

@@ -24,10 +24,10 @@ from ssl_lightning.augment.random import sample_keys
 from ssl_lightning.datamodule import Split
 from ssl_lightning.evaluate import closing_row
 from ssl_lightning.plots import plot_pictures
+from ssl_lightning.plugins.record import rebuild
 from ssl_lightning.probes.features import embed
 from ssl_lightning.probes.knn import KNNProbe
 from ssl_lightning.probes.linear import LinearProbe
-from ssl_lightning.record import rebuild
 from ssl_lightning.report import Report
 from ssl_lightning.sources import InMemory, Source, labels_of
 from ssl_lightning.testing import TinyEncoder, TinyImages

@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..registry import did_you_mean
+from ..plugins.messages import did_you_mean, printable
 from . import cache as file_cache
-from .scan import Table, fingerprint_of, printable, scan
+from .scan import Table, fingerprint_of, scan
 
 RECENT = 2_000_000_000
 """Nanoseconds: the coarsest clock by which a file system dates a folder's last change."""

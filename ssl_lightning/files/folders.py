@@ -11,9 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..registry import did_you_mean
+from ..plugins.messages import did_you_mean, printable
 from .file_list import FileList, FirstFolders, list_files
-from .scan import printable
 
 NAMES: dict[str, tuple[str, ...]] = {
     "train": ("train", "training"),

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from ..plugins.messages import printable
+
 SKIPPED = frozenset((b"__MACOSX", b"@eaDir", b"lost+found", b"$RECYCLE.BIN", b"System Volume Information"))
 """Folders that file systems and archives make for themselves; hidden files and folders are skipped too."""
 RUN_FOLDER = frozenset((b"config.yaml", b"checkpoints"))
 """What a run writes first of all into its folder, whose plots are nobody's samples."""
-CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 @dataclass(frozen=True)
@@ -114,12 +114,6 @@ def fingerprint_of(table: Table) -> str:
         digest.update(table.folder(index) + b"\0" + np.diff(offsets).astype("<i8").tobytes())
         digest.update(table.names[offsets[0] : offsets[-1]].tobytes())
     return digest.hexdigest()
-
-
-def printable(path: str | bytes | Path) -> str:
-    """A path for a message: in one line, with control characters and bytes that are no UTF-8 escaped."""
-    text = os.fsencode(path).decode("utf-8", "backslashreplace")
-    return CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def _nothing_found(root: Path, suffixes: frozenset[bytes], others: Counter[bytes]) -> ValueError:

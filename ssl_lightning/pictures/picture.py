@@ -12,7 +12,7 @@ import numpy as np
 from torch import Tensor
 
 from ..files.reading import Unreadable
-from ..files.scan import printable
+from ..plugins.messages import printable
 from .planes import NUMPY, from_image, from_numpy, from_png
 from .stored import AVIF, DEEP, Box, EightBits, Stored, open_image
 from .tiff import TIFF, from_tiff

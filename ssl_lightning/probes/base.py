@@ -11,7 +11,7 @@ from torchmetrics.classification import MulticlassAccuracy
 from ..datamodule import SSLDataModule
 from ..distributed import rank, world_size
 from ..metrics import updated
-from ..record import class_path
+from ..plugins.record import class_path
 from ..sources import Source, labels_of
 from .features import embed, sample
 

@@ -16,8 +16,8 @@ from ..buckets import Buckets
 from ..datamodule import Describes, SSLDataModule
 from ..encoders.images import largest_patch
 from ..files.reading import check_unreadable, report_skipped
+from ..plugins.messages import did_you_mean
 from ..pretrained import SOUND
-from ..registry import did_you_mean
 from ..sources import Source, Subset
 from ..types import Strength
 from .features import LogMel

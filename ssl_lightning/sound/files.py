@@ -6,7 +6,7 @@ import os
 from typing import Any
 
 from ..files.file_list import FileList
-from ..files.scan import printable
+from ..plugins.messages import printable
 from .manifest import Manifest
 from .reading import SoundFile
 from .source import SoundSource

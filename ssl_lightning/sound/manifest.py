@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ..files.folders import NAMES
-from ..registry import did_you_mean
+from ..plugins.messages import did_you_mean
 
 SUFFIXES = (".csv", ".tsv", ".jsonl")
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..files.reading import Unreadable
-from ..files.scan import printable
+from ..plugins.messages import printable
 
 SUFFIXES = frozenset(
     "." + kind for kind in ["wav", "wave", "flac", "ogg", "oga", "opus", "mp3", "aif", "aiff", "aifc", "au", "snd", "caf", "w64", "rf64"]

@@ -11,10 +11,11 @@ import torch
 import yaml
 
 from ..datamodule import SSLDataModule
-from ..defaults import KINDS, argument_defaults
+from ..defaults import KINDS
 from ..names import Names
 from ..packing import unpacked
-from ..record import config_of, rebuild
+from ..plugins.arguments import argument_defaults
+from ..plugins.record import config_of, rebuild
 from ..types import Batch, View, ViewSpec
 from .runner import class_of, numpy_state, run_checks
 

@@ -23,7 +23,7 @@ from ..encoders.frames import FrameTransformer
 from ..encoders.text import TextTransformer
 from ..encoders.wave import WaveTransformer
 from ..method import STEP_KEYS, SSLMethod
-from ..record import config_of, rebuild
+from ..plugins.record import config_of, rebuild
 from ..supervised import Supervised
 from ..types import Batch, ViewSpec
 from .runner import class_of, numpy_state, run_checks

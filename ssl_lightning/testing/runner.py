@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..registry import Registry
+from ..plugins.registry import Registry
 
 
 def class_of(group: str, name_or_class: str | type[Any]) -> type[Any]:

@@ -16,7 +16,7 @@ from ..augment.text import TextAugmentation
 from ..datamodule import SSLDataModule
 from ..names import UsageError
 from ..packing import Ragged
-from ..registry import did_you_mean
+from ..plugins.messages import did_you_mean
 from ..sources import Source, Subset
 from ..splits import Split
 from ..types import Strength

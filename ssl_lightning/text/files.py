@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..files.file_list import list_files
-from ..registry import did_you_mean
+from ..plugins.messages import did_you_mean
 from .documents import Corpus, Counts, Piece
 from .formats import SUFFIXES, Columns, Division, read_file
 

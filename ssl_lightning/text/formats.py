@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TextIO
 
-from ..registry import did_you_mean
+from ..plugins.messages import did_you_mean
 from .documents import PIECE, Counts, Piece, cut, pieces, valid
 
 SUFFIXES = (".txt", ".jsonl", ".csv", ".parquet")

@@ -13,7 +13,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 from ..checkpoint import read
-from ..registry import did_you_mean
+from ..plugins.messages import did_you_mean
 from ..vocabulary import SPECIAL, Vocabulary
 from ..vocabulary import TOKENIZER as FILE
 from .documents import Corpus, Counts

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from ssl_lightning.encoders.conv import ConvEncoder
-from ssl_lightning.record import config_of, rebuild
+from ssl_lightning.plugins.record import config_of, rebuild
 from ssl_lightning.types import View
 
 

@@ -30,7 +30,7 @@ from ssl_lightning import View
 from ssl_lightning.encoders.huggingface import HuggingFaceText
 from ssl_lightning.export import load_encoder, save_encoder
 from ssl_lightning.packing import Ragged, pack, unpacked
-from ssl_lightning.record import config_of, rebuild
+from ssl_lightning.plugins.record import config_of, rebuild
 
 SIZES: dict[str, Any] = {
     "vocab_size": 40, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24, "max_position_embeddings": 32

@@ -15,7 +15,7 @@ from ssl_lightning import TextTransformer, View, transformer
 from ssl_lightning.encoder import pooled
 from ssl_lightning.method import SSLMethod
 from ssl_lightning.packing import Ragged, pack
-from ssl_lightning.registry import Registry
+from ssl_lightning.plugins.registry import Registry
 from ssl_lightning.testing import TinyText
 from ssl_lightning.testing.tiny import ROW_LENGTH, VOCAB_SIZE
 from ssl_lightning.types import Tokens

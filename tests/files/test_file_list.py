@@ -16,7 +16,7 @@ import pytest
 from ssl_lightning.files import cache as file_cache
 from ssl_lightning.files import file_list as files
 from ssl_lightning.files.file_list import list_files
-from ssl_lightning.files.scan import printable
+from ssl_lightning.plugins.messages import printable
 
 SUFFIXES = [".jpg", ".png"]
 

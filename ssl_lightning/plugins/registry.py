@@ -5,12 +5,18 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from difflib import get_close_matches
 from functools import cached_property
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, NamedTuple
 
 from .docstring import first_line
+from .messages import did_you_mean
+
+LOGGERS = {
+    "csv": "ssl_lightning.loggers.CSV",
+    "tensorboard": "ssl_lightning.loggers.TensorBoard",
+    "wandb": "ssl_lightning.loggers.Wandb",
+}
 
 
 class RegistryError(Exception):
@@ -128,12 +134,16 @@ class Registry(Mapping[str, type[Any]]):
         return len(self.plugins)
 
 
-def did_you_mean(name: str, known: Any, prefix: str = "") -> str:
-    """` Did you mean 'x'?` for the nearest known name, or nothing."""
-    lower = {str(item).lower(): str(item) for item in known}
-    near = get_close_matches(name.lower(), lower, n=1)
-    return f" Did you mean {prefix + lower[near[0]]!r}?" if near else ""
-
-
 def _normal(package: str) -> str:
     return re.sub(r"[-_.]+", "-", package).lower()
+
+
+def logger_path(name: str) -> str:
+    """The class path of a logger's short name.
+
+    Raises:
+        UnknownName: there is none of this name.
+    """
+    if name not in LOGGERS:
+        raise UnknownName(f"There is no logger {name!r}.{did_you_mean(name, LOGGERS)} Short names: {', '.join(LOGGERS)}.")
+    return LOGGERS[name]

@@ -1,0 +1,1 @@
+"""Plug-ins by name, and objects that remember how they were built."""

@@ -1,0 +1,68 @@
+"""What a checkpoint records of its run, and whether a later run may go on from it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from .record import class_path, config_of
+
+
+def config_in(checkpoint: dict[str, Any], path: str | Path = "The checkpoint") -> dict[str, Any]:
+    """The run's config that travels inside a checkpoint.
+
+    Raises:
+        ValueError: it has none, so it was not written by this package.
+    """
+    try:
+        config = yaml.safe_load(str(checkpoint.get("config", "")))
+    except yaml.YAMLError:
+        config = None
+    if not isinstance(config, dict) or "model" not in config:
+        raise ValueError(f"{str(path)!r} holds no config; it was not written by ssl_lightning.")
+    return config
+
+
+def run_config(method: Any) -> str:
+    """The run's config as YAML: what the command line parsed, else what the objects recorded."""
+    trainer = method._trainer
+    if trainer is not None and getattr(trainer, "config", None):
+        return str(trainer.config)
+    config = {"model": config_of(method)}
+    datamodule = getattr(trainer, "datamodule", None)
+    if datamodule is not None:
+        config["data"] = config_of(datamodule) if hasattr(datamodule, "init_args") else class_path(type(datamodule))
+    if hasattr(trainer, "plain_args"):
+        config["trainer"] = trainer.plain_args
+    return yaml.safe_dump(config, sort_keys=False)
+
+
+def record_run(method: Any, checkpoint: dict[str, Any]) -> None:
+    """Adds the config, and what was resolved, to a checkpoint that is being written."""
+    checkpoint["config"] = run_config(method)
+    checkpoint["method"] = class_path(type(method))
+    data: Any = getattr(method.trainer, "datamodule", None)
+    checkpoint["artifacts"] = data.artifacts() if hasattr(data, "artifacts") else {}
+    checkpoint["resolved"] = {"precision": str(method.trainer.precision), "steps": method.trainer.estimated_stepping_batches}
+
+
+def check_resume(method: Any, checkpoint: dict[str, Any]) -> None:
+    """Refuses a checkpoint that this run could load but not go on from.
+
+    Raises:
+        ValueError: it is another method's, or (in `fit`) the position in the data would be lost.
+    """
+    theirs, ours = checkpoint.get("method"), class_path(type(method))
+    if theirs is not None and theirs != ours:
+        raise ValueError(f"The checkpoint was written by {theirs}, this run's method is {ours}.")
+    datamodule = getattr(method.trainer, "datamodule", None)
+    if method.trainer.state.fn != "fit" or "loops" not in checkpoint:
+        return
+    if datamodule is None or type(datamodule).__qualname__ not in checkpoint:
+        name = "plain loaders" if datamodule is None else type(datamodule).__qualname__
+        raise ValueError(
+            f"The checkpoint holds no position for {name}: going on would start its data anew in silence. "
+            "Resume with the datamodule of the run, or use ssl_lightning.load(path) to start from its weights."
+        )
