@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ssl_lightning.losses import nt_xent
+from ssl_lightning.nn.losses.contrastive import nt_xent
 
 
 def dense(z1: Tensor, z2: Tensor, temperature: float) -> Tensor:

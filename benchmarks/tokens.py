@@ -43,7 +43,7 @@ def measure(path: str, tokenizer: str) -> None:
     import torch
     from ssl_lightning.datamodules.text_files import TextFiles
 
-    from ssl_lightning.packing import pack
+    from ssl_lightning.nn.packing import pack
 
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     began = time.perf_counter()

@@ -12,10 +12,10 @@ from ssl_lightning import Batch, OptimizerSpec, SSLMethod, Step, TextEncoder, Vi
 from ssl_lightning.augment.random import fold, uniform
 from ssl_lightning.distributed import reduce_sum
 from ssl_lightning.encoder import pooled
-from ssl_lightning.losses import vocabulary_nll
-from ssl_lightning.packing import swap_halves, unpacked
-from ssl_lightning.token_masks import Hidden, TokenMasks
-from ssl_lightning.vocabulary import Vocabulary
+from ssl_lightning.nn.losses.vocabulary import vocabulary_nll
+from ssl_lightning.nn.masks.words import Hidden, TokenMasks
+from ssl_lightning.nn.packing import swap_halves, unpacked
+from ssl_lightning.nn.vocabulary import Vocabulary
 
 STANDARD_RATIO = 0.15
 """Where runs with different ratios are compared."""

@@ -7,8 +7,8 @@ from typing import Any, ClassVar
 from torch import nn
 
 from ssl_lightning import EMA, Batch, Encoder, OptimizerSpec, SSLMethod, Step, ViewSpec
-from ssl_lightning.heads import Norm, mlp
-from ssl_lightning.losses import regression
+from ssl_lightning.nn.heads import Norm, mlp
+from ssl_lightning.nn.losses.prediction import regression
 
 
 class BYOL(SSLMethod):

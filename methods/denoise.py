@@ -12,7 +12,7 @@ from ssl_lightning import Batch, OptimizerSpec, SSLMethod, Step, TextEncoder, To
 from ssl_lightning.augment.random import fold, normal, uniform
 from ssl_lightning.distributed import reduce_sum
 from ssl_lightning.encoder import pooled
-from ssl_lightning.skill import skill, wide
+from ssl_lightning.nn.skill import skill, wide
 
 NOISE = 0x6E6F697365
 """Keeps the noise's numbers apart from those of augmentations."""

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from ssl_lightning import Batch, OptimizerSpec, SequenceEncoder, SSLMethod, Step, View, ViewSpec
 from ssl_lightning.distributed import reduce_sum
 from ssl_lightning.encoder import pooled
-from ssl_lightning.gaps import interpolated, random_gaps
-from ssl_lightning.skill import skill, wide
+from ssl_lightning.nn.masks.gaps import interpolated, random_gaps
+from ssl_lightning.nn.skill import skill, wide
 
 STANDARD = (0.3, 1)
 """Span and number of gaps where runs with others are compared."""

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from ssl_lightning import Batch, OptimizerSpec, SSLMethod, Step, TokenEncoder, View, ViewSpec
-from ssl_lightning.masking import put, random_masking, take
-from ssl_lightning.transformer import GridPositions, Transformer
+from ssl_lightning.nn.masks.tokens import put, random_masking, take
+from ssl_lightning.nn.transformer import GridPositions, Transformer
 from ssl_lightning.types import Tokens
 
 

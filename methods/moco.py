@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 from ssl_lightning import EMA, Batch, Encoder, OptimizerSpec, SSLMethod, Step, View, ViewSpec
 from ssl_lightning.augment.random import fold
-from ssl_lightning.batch_norm import split_batch_norm
 from ssl_lightning.distributed import gather, rank
-from ssl_lightning.heads import Norm, mlp
-from ssl_lightning.losses import queue_nce
-from ssl_lightning.queue import FeatureQueue
+from ssl_lightning.nn.batch_norm import split_batch_norm
+from ssl_lightning.nn.heads import Norm, mlp
+from ssl_lightning.nn.losses.contrastive import queue_nce
+from ssl_lightning.nn.queue import FeatureQueue
 
 BatchNorm = Literal["whole", "shuffle", "split"]
 SHUFFLE = 1

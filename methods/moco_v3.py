@@ -8,8 +8,8 @@ from torch import nn
 
 from ssl_lightning import EMA, Batch, Encoder, OptimizerSpec, SSLMethod, Step, ViewSpec
 from ssl_lightning.distributed import gather, rank
-from ssl_lightning.heads import Norm, mlp
-from ssl_lightning.losses import batch_nce
+from ssl_lightning.nn.heads import Norm, mlp
+from ssl_lightning.nn.losses.contrastive import batch_nce
 
 
 class MoCoV3(SSLMethod):

@@ -8,8 +8,8 @@ import torch
 
 from ssl_lightning import Batch, Encoder, OptimizerSpec, SSLMethod, Step, ViewSpec
 from ssl_lightning.distributed import gather, rank
-from ssl_lightning.heads import Norm, mlp
-from ssl_lightning.losses import nt_xent
+from ssl_lightning.nn.heads import Norm, mlp
+from ssl_lightning.nn.losses.contrastive import nt_xent
 
 
 class SimCLR(SSLMethod):

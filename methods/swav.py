@@ -9,10 +9,10 @@ from torch import Tensor
 
 from ssl_lightning import Batch, Encoder, OptimizerSpec, SSLMethod, Step, ViewSpec
 from ssl_lightning.distributed import gather, rank, reduce_sum, world_size
-from ssl_lightning.heads import Norm, Prototypes, mlp
-from ssl_lightning.losses import swapped_prediction
-from ssl_lightning.queue import FeatureQueue
-from ssl_lightning.sinkhorn import sinkhorn
+from ssl_lightning.nn.heads import Norm, Prototypes, mlp
+from ssl_lightning.nn.losses.clustering import swapped_prediction
+from ssl_lightning.nn.queue import FeatureQueue
+from ssl_lightning.nn.sinkhorn import sinkhorn
 
 
 class SwAV(SSLMethod):

@@ -12,11 +12,11 @@ from ssl_lightning import Batch, OptimizerSpec, SSLMethod, Step, View, ViewSpec,
 from ssl_lightning.augment.random import fold
 from ssl_lightning.distributed import total
 from ssl_lightning.encoder import pooled
-from ssl_lightning.losses import quantized_nce
-from ssl_lightning.masking import lengths, mean_square
-from ssl_lightning.probes.collapse import spread
-from ssl_lightning.quantizer import ProductQuantizer, Quantized, usage
-from ssl_lightning.span_masks import Spans, others, span_masks
+from ssl_lightning.nn.losses.contrastive import quantized_nce
+from ssl_lightning.nn.masks.spans import Spans, others, span_masks
+from ssl_lightning.nn.masks.tokens import lengths, mean_square
+from ssl_lightning.nn.quantizer import ProductQuantizer, Quantized, usage
+from ssl_lightning.nn.spread import spread
 from ssl_lightning.types import Alarm, Tokens
 
 NOISE = 0x6E6F697365  # keeps the quantizer's noise apart from masks and negatives

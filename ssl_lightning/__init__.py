@@ -13,7 +13,6 @@ from .version import __version__
 if TYPE_CHECKING:
     from .checkpoint import load as load
     from .datamodule import SSLDataModule as SSLDataModule
-    from .ema import EMA as EMA
     from .encoder import Encoder as Encoder
     from .encoder import SequenceEncoder as SequenceEncoder
     from .encoder import TextEncoder as TextEncoder
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
     from .export import load_encoder as load_encoder
     from .images import ImageDataModule as ImageDataModule
     from .method import SSLMethod as SSLMethod
+    from .nn.ema import EMA as EMA
     from .optim import OptimizerSpec as OptimizerSpec
     from .sound.reader import SoundReader as SoundReader
     from .text.reader import Reader as Reader
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 _PUBLIC = {
     "Batch": "types",
     "ConvEncoder": "encoders.conv",
-    "EMA": "ema",
+    "EMA": "nn.ema",
     "Encoder": "encoder",
     "ImageDataModule": "images",
     "OptimizerSpec": "optim",

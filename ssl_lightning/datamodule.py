@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from .buckets import Buckets, PlannedDraws
+from .nn.vocabulary import Vocabulary
 from .plugins.record import Recorded
 from .sources import Numbers, Source
 from .splits import Split as Split
@@ -19,7 +20,6 @@ from .splits import Splits
 from .stream import Draws, Fetch, Share, Stream, as_is, batches_done
 from .types import Batch, Strength, ViewSpec
 from .views import CleanViews, Fetched, Views
-from .vocabulary import Vocabulary
 
 FEW_CORES = 4
 """Cores of a CPU that a training keeps busy by itself: on 2 of them workers took 8 to 16 % of the rate of a ResNet-18 on JPEGs at 224

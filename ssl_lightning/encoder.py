@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from .masking import positions
+from .nn.masks.tokens import positions
 from .plugins.record import Recorded
 from .types import Tokens, View
 

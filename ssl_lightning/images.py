@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from .augment.image import SMALL, ImagePolicy
 from .datamodule import Describes, SSLDataModule
-from .encoders.images import patch_for
 from .files.reading import check_unreadable, report_skipped
+from .nn.patches import patch_for
 from .pictures.picture import Reading
 from .plugins.messages import did_you_mean
 from .types import Strength, ViewSpec

@@ -14,16 +14,16 @@ from torch import Tensor
 from .augment.random import mix
 from .datamodule import SSLDataModule
 from .distributed import reduce_mean, row_counts, world_size
-from .ema import EMA
 from .encoder import Encoder, TextEncoder
+from .nn.ema import EMA
+from .nn.queue import FeatureQueue
+from .nn.vocabulary import Vocabulary
 from .optim import OptimizerSpec
 from .plugins.record import Recorded
 from .plugins.run_record import check_resume, record_run
 from .probes.features import embed, evaluating
-from .queue import FeatureQueue
 from .stream import batches_done
 from .types import Alarm, Batch, Step, View, ViewSpec
-from .vocabulary import Vocabulary
 
 STEP_KEYS = frozenset(("loss", "embeddings", "logs", "state", "weight"))
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from .checkpoint import load, newest_of, read
 from .encoder import Encoder
 from .export import load_encoder
+from .nn.vocabulary import TOKENIZER as TOKENIZER
 from .plugins.record import config_of
-from .vocabulary import TOKENIZER as TOKENIZER
 
 SOUND = "sound.json"
 """How a run on sound made views of recordings, among its files: arguments of the datamodule, and whether rows `varies` in length."""

@@ -20,7 +20,7 @@ from .health_plot import plot_health
 from .labels_only import fits_of, labels_only_row, left_out, spared_line
 from .layer_probe import Layers, has_layers, layered_row
 from .loggers import show
-from .packing import unpacked
+from .nn.packing import unpacked
 from .plots import Curves, plot_closing, plot_curves, plot_embedding, plot_pictures, plot_views, save_sounds
 from .probes.features import embed, evaluating, sample
 from .progress import duration, rows_of, run_totals, speed_of

@@ -42,7 +42,9 @@ RULES = [
         ("torch", "torchvision", *LIGHTNING),
         top=True,
     ),
-    Rule("losses gather nothing", ("ssl_lightning/losses.py",), (*LIGHTNING, "torch.distributed", "ssl_lightning.distributed")),
+    Rule(
+        "losses gather nothing", ("ssl_lightning/nn/losses/contrastive.py",), (*LIGHTNING, "torch.distributed", "ssl_lightning.distributed")
+    ),
     Rule("one Lightning", EVERYWHERE, ("lightning",)),
     Rule("no such dependency", EVERYWHERE, ("torchaudio", "kornia", "hydra", "lightly")),
     Rule("wandb only when used", EVERYWHERE, ("wandb",), top=True),
@@ -125,10 +127,10 @@ PLANTED = [
         "ssl_lightning/cli.py",
         "try:\n    from pytorch_lightning.cli import LightningCLI\nexcept ImportError:\n    pass",
     ),
-    ("losses gather nothing", "ssl_lightning/losses.py", "from torch import distributed"),
-    ("losses gather nothing", "ssl_lightning/losses.py", "import torch\ndef f(x):\n    torch.distributed.all_reduce(x)"),
-    ("losses gather nothing", "ssl_lightning/losses.py", "from .distributed import gather"),
-    ("losses gather nothing", "ssl_lightning/losses.py", "import pytorch_lightning as pl"),
+    ("losses gather nothing", "ssl_lightning/nn/losses/contrastive.py", "from torch import distributed"),
+    ("losses gather nothing", "ssl_lightning/nn/losses/contrastive.py", "import torch\ndef f(x):\n    torch.distributed.all_reduce(x)"),
+    ("losses gather nothing", "ssl_lightning/nn/losses/contrastive.py", "from .distributed import gather"),
+    ("losses gather nothing", "ssl_lightning/nn/losses/contrastive.py", "import pytorch_lightning as pl"),
     ("one Lightning", "datamodules/digits.py", "from lightning.pytorch import Trainer"),
     ("no such dependency", "ssl_lightning/augment/audio.py", "import torchaudio"),
     ("wandb only when used", "ssl_lightning/trainer.py", "import wandb"),
@@ -148,9 +150,9 @@ def test_every_rule_has_a_planted_violation() -> None:
 ALLOWED = [
     ("core knows no method", "ssl_lightning/trainer.py", "from .method import SSLMethod\nGROUP = 'ssl_lightning.methods'"),
     ("core knows no method", "ssl_lightning/plugins/registry.py", "methods = {}\nmethods.items()"),
-    ("methods know no other method", "methods/byol.py", "from ..method import SSLMethod\nfrom ssl_lightning.heads import MLP"),
+    ("methods know no other method", "methods/byol.py", "from ..method import SSLMethod\nfrom ssl_lightning.nn.heads import MLP"),
     ("listing needs no torch", "ssl_lightning/cli.py", "if TYPE_CHECKING:\n    import torch\ndef main():\n    import torch"),
-    ("losses gather nothing", "ssl_lightning/losses.py", "import torch\nfrom torch import nn"),
+    ("losses gather nothing", "ssl_lightning/nn/losses/contrastive.py", "import torch\nfrom torch import nn"),
     ("one Lightning", "ssl_lightning/method.py", "import pytorch_lightning"),
     ("wandb only when used", "ssl_lightning/trainer.py", "def logger():\n    import wandb"),
 ]

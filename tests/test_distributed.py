@@ -19,7 +19,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.testing import assert_close
 
 from ssl_lightning.distributed import gather, rank, reduce_mean, row_counts, world_size
-from ssl_lightning.losses import nt_xent
+from ssl_lightning.nn.losses.contrastive import nt_xent
 
 CASES = {"equal": (6, 6), "unequal": (3, 8), "lopsided": (1, 9)}
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 from ssl_lightning import Encoder
-from ssl_lightning.ema import EMA
+from ssl_lightning.nn.ema import EMA
 from ssl_lightning.types import View
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from ssl_lightning.heads import Norm, mlp
+from ssl_lightning.nn.heads import Norm, mlp
 
 
 def layers(head: nn.Sequential) -> list[str]:

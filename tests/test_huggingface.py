@@ -28,10 +28,10 @@ from ssl_lightning.bert_layouts import LAYOUTS
 from ssl_lightning.checkpoint import AtomicIO
 from ssl_lightning.cli import main
 from ssl_lightning.huggingface import export_bert, from_huggingface, to_transformers
-from ssl_lightning.packing import Ragged, pack, unpacked
+from ssl_lightning.nn.packing import Ragged, pack, unpacked
+from ssl_lightning.nn.vocabulary import SPECIAL, Vocabulary
 from ssl_lightning.plugins.record import config_of
 from ssl_lightning.testing import TinyEncoder
-from ssl_lightning.vocabulary import SPECIAL, Vocabulary
 
 WORDS = [*SPECIAL, "the", "cat", "##s", "sat", "on", "a", "mat", "dog", ".", "[", "]", "mask"]
 LENGTHS = [7, 3, 9, 4, 2]

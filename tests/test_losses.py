@@ -13,8 +13,10 @@ from torch.nn import functional as F
 from torch.testing import assert_close
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ssl_lightning import losses
-from ssl_lightning.losses import batch_nce, nt_xent, queue_nce, regression, vocabulary_nll
+from ssl_lightning.nn.losses import contrastive as losses
+from ssl_lightning.nn.losses.contrastive import batch_nce, nt_xent, queue_nce
+from ssl_lightning.nn.losses.prediction import regression
+from ssl_lightning.nn.losses.vocabulary import vocabulary_nll
 
 
 def views(samples: int, dim: int = 8, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:

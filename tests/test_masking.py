@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ssl_lightning.augment.random import sample_keys
-from ssl_lightning.masking import put, random_masking, take
+from ssl_lightning.nn.masks.tokens import put, random_masking, take
 
 
 def keys(samples: int, pass_: int = 0) -> Tensor:

@@ -14,9 +14,9 @@ from ssl_lightning.methods.simclr import SimCLR
 from torch import Tensor, nn
 
 import ssl_lightning
-from ssl_lightning.ema import EMA
 from ssl_lightning.encoder import Encoder
 from ssl_lightning.method import SSLMethod
+from ssl_lightning.nn.ema import EMA
 from ssl_lightning.optim import OptimizerSpec
 from ssl_lightning.probes.knn import KNNProbe
 from ssl_lightning.probes.linear import LinearProbe

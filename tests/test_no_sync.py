@@ -23,11 +23,11 @@ from torch.utils._pytree import tree_leaves
 from ssl_lightning import Trainer
 from ssl_lightning.augment.image import ImagePolicy
 from ssl_lightning.datamodule import SSLDataModule
-from ssl_lightning.ema import EMA
 from ssl_lightning.encoder import Encoder
 from ssl_lightning.encoders.conv import ConvEncoder
 from ssl_lightning.encoders.timm import TimmEncoder
 from ssl_lightning.method import SSLMethod
+from ssl_lightning.nn.ema import EMA
 from ssl_lightning.optim import OptimizerName, OptimizerSpec
 from ssl_lightning.probes.collapse import CollapseMonitor
 from ssl_lightning.probes.knn import KNNProbe

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from ssl_lightning.packing import Ragged, pack, rows_of
+from ssl_lightning.nn.packing import Ragged, pack, rows_of
 
 
 def ragged(lengths: list[int]) -> Ragged:

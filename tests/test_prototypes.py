@@ -8,9 +8,9 @@ from lightly.loss import SwaVLoss
 from torch import Tensor
 from torch.testing import assert_close
 
-from ssl_lightning.heads import Prototypes
-from ssl_lightning.losses import swapped_prediction
-from ssl_lightning.sinkhorn import sinkhorn
+from ssl_lightning.nn.heads import Prototypes
+from ssl_lightning.nn.losses.clustering import swapped_prediction
+from ssl_lightning.nn.sinkhorn import sinkhorn
 
 
 def test_scores_are_cosines_with_directions_of_length_1() -> None:

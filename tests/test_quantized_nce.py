@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
-from ssl_lightning.losses import quantized_nce
+from ssl_lightning.nn.losses.contrastive import quantized_nce
 
 S, M, K, D, V = 3, 7, 5, 6, 3
 HIDDEN = [7, 4, 2]

@@ -20,7 +20,7 @@ from torch.testing import assert_close
 
 from ssl_lightning.augment.random import sample_keys
 from ssl_lightning.distributed import rank
-from ssl_lightning.quantizer import ProductQuantizer, Quantized, gumbel, perplexity, usage
+from ssl_lightning.nn.quantizer import ProductQuantizer, Quantized, gumbel, perplexity, usage
 
 FEATURES, GROUPS, ENTRIES, DIM = 12, 3, 7, 9
 

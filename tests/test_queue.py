@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
-from ssl_lightning.queue import FeatureQueue
+from ssl_lightning.nn.queue import FeatureQueue
 
 
 def rows(first: int, count: int, dim: int = 3) -> Tensor:

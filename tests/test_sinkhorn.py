@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.testing import assert_close
 
-from ssl_lightning.sinkhorn import sinkhorn
+from ssl_lightning.nn.sinkhorn import sinkhorn
 
 
 def similarities(samples: int, prototypes: int, dim: int = 8) -> Tensor:

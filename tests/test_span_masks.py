@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ssl_lightning.augment.random import sample_keys
-from ssl_lightning.span_masks import Spans, others, span_masks
+from ssl_lightning.nn.masks.spans import Spans, others, span_masks
 
 RATIO, LENGTH = 0.65, 10
 

@@ -13,10 +13,10 @@ from torch import Tensor
 from transformers import DataCollatorForLanguageModeling, PreTrainedTokenizerFast
 
 from ssl_lightning.augment.random import sample_keys
-from ssl_lightning.packing import Ragged, pack
-from ssl_lightning.token_masks import Hidden, TokenMasks
+from ssl_lightning.nn.masks.words import Hidden, TokenMasks
+from ssl_lightning.nn.packing import Ragged, pack
+from ssl_lightning.nn.vocabulary import SPECIAL, Vocabulary
 from ssl_lightning.types import View
-from ssl_lightning.vocabulary import SPECIAL, Vocabulary
 
 SIZE, FIRST = 100, len(SPECIAL)
 """Tokens, and the first one that is text."""

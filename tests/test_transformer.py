@@ -17,8 +17,8 @@ from transformers import LlamaConfig
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding, apply_rotary_pos_emb
 from transformers.models.vit_mae.modeling_vit_mae import build_2d_sinusoidal_position_embedding
 
-from ssl_lightning import transformer
-from ssl_lightning.transformer import GridPositions, Transformer, _rotation, _turned, attention, attention_mask, sincos_positions
+from ssl_lightning.nn import transformer
+from ssl_lightning.nn.transformer import GridPositions, Transformer, _rotation, _turned, attention, attention_mask, sincos_positions
 
 NAMES = {"attn.qkv": "qkv", "attn.proj": "projection", "mlp.fc1": "mlp.0", "mlp.fc2": "mlp.2", "norm1": "norm1", "norm2": "norm2"}
 

@@ -7,9 +7,9 @@ import zlib
 import torch
 from torch import Tensor, nn
 
-from ssl_lightning.packing import Ragged, pack
+from ssl_lightning.nn.packing import Ragged, pack
+from ssl_lightning.nn.vocabulary import Vocabulary
 from ssl_lightning.types import View
-from ssl_lightning.vocabulary import Vocabulary
 
 from .operation import check_probability
 from .random import fold, uniform

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from ssl_lightning.encoder import Encoder
 from ssl_lightning.encoders.of_transformers import OfTransformers, config_of_model, model_of
 from ssl_lightning.huggingface import library
-from ssl_lightning.masking import lengths
+from ssl_lightning.nn.masks.tokens import lengths
 from ssl_lightning.types import View
 
 NEVER = {"apply_spec_augment": False, "mask_time_prob": 0.0, "mask_feature_prob": 0.0, "layerdrop": 0.0, "add_adapter": False}

@@ -7,8 +7,8 @@ from typing import Literal, get_args
 from torch import Tensor, nn
 
 from ssl_lightning.encoder import TextEncoder, pooled
-from ssl_lightning.masking import positions
-from ssl_lightning.transformer import Activation, NormPlace, Transformer
+from ssl_lightning.nn.masks.tokens import positions
+from ssl_lightning.nn.transformer import Activation, NormPlace, Transformer
 from ssl_lightning.types import Tokens, View
 
 Size = Literal["tiny", "mini", "small", "medium", "base"]

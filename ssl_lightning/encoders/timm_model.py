@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from ssl_lightning.encoder import Encoder
 from ssl_lightning.types import View
 
-from .images import images_of, largest_patch, patch_for
+from ..nn.patches import largest_patch, patch_for
+from .images import images_of
 
 VIT = "vit_tiny_patch16_224"
 # The keyword of timm's constructors -> our argument, and a model that takes it, for the message.

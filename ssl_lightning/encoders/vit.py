@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ssl_lightning.encoder import TokenEncoder
-from ssl_lightning.transformer import plain_is_faster, sincos_positions
+from ssl_lightning.nn.transformer import plain_is_faster, sincos_positions
 from ssl_lightning.types import Tokens, View
 
 from .timm_model import VIT, TimmModel, build, check_name, check_patches, family

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ssl_lightning.encoder import WaveEncoder, pooled
-from ssl_lightning.masking import lengths
-from ssl_lightning.transformer import NormPlace, Transformer
+from ssl_lightning.nn.masks.tokens import lengths
+from ssl_lightning.nn.transformer import NormPlace, Transformer
 from ssl_lightning.types import Tokens, View
 
 Size = Literal["tiny", "small", "base", "large"]

@@ -7,39 +7,10 @@ from typing import Any
 import torch
 from pytorch_lightning import Callback
 from pytorch_lightning.utilities import rank_zero_warn
-from torch import Tensor
-from torch.nn import functional as F
 
 from ..distributed import gather
 from ..metrics import log_metrics, updated
-
-
-def spread(embeddings: Tensor, real: Tensor | None = None) -> Tensor:
-    """Standard deviation of l2-normalised embeddings [S, D], averaged over dimensions, in units of 1/sqrt(D); of those that are real,
-    [S] bool.
-
-    1 where they are spread evenly over the sphere, 0 where all are equal (Chen and He 2021, arXiv 2011.10566, Section 4.1).
-    """
-    z = F.normalize(embeddings.float(), dim=1)
-    if real is None:
-        return z.std(dim=0).mean() * z.shape[1] ** 0.5
-    weight, count = real[:, None].to(z.dtype), real.sum()
-    mean = (z * weight).sum(dim=0) / count.clamp(min=1)
-    variance = ((z - mean).square() * weight).sum(dim=0) / (count - 1).clamp(min=1)
-    return variance.sqrt().mean() * z.shape[1] ** 0.5
-
-
-def effective_rank(embeddings: Tensor) -> Tensor:
-    """exp(entropy of the singular values) of l2-normalised, centred embeddings [S, D] (RankMe, arXiv 2210.02885, Equation 1,
-    on centred embeddings, so that those on a line count as rank 1); NaN where one is not finite."""
-    z = F.normalize(embeddings.double(), dim=1)  # the root of a gram matrix's rounding in float32 would add up over dimensions
-    z = z - z.mean(dim=0)
-    gram = z @ z.T if z.shape[0] < z.shape[1] else z.T @ z
-    if not gram.isfinite().all():
-        return gram.new_tensor(float("nan"))  # the solver would raise; the loss has its own check
-    singular = torch.linalg.eigvalsh(gram).clamp_min(0).sqrt()
-    p = singular / singular.sum().clamp_min(1e-12)
-    return torch.exp(-(p * torch.log(p.clamp_min(1e-12))).sum())
+from ..nn.spread import effective_rank, spread
 
 
 class CollapseMonitor(Callback):

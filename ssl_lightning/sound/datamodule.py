@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from ..augment.sound import SoundPolicy
 from ..buckets import Buckets
 from ..datamodule import Describes, SSLDataModule
-from ..encoders.images import largest_patch
 from ..files.reading import check_unreadable, report_skipped
+from ..nn.patches import largest_patch
 from ..plugins.messages import did_you_mean
 from ..pretrained import SOUND
 from ..sources import Source, Subset

@@ -13,7 +13,7 @@ import yaml
 from ..datamodule import SSLDataModule
 from ..defaults import KINDS
 from ..names import Names
-from ..packing import unpacked
+from ..nn.packing import unpacked
 from ..plugins.arguments import argument_defaults
 from ..plugins.record import config_of, rebuild
 from ..types import Batch, View, ViewSpec

@@ -11,13 +11,13 @@ from ..augment.image import ImagePolicy
 from ..augment.text import TextAugmentation
 from ..datamodule import Split, SSLDataModule
 from ..encoder import Encoder, TokenEncoder
-from ..packing import Ragged
+from ..nn.packing import Ragged
+from ..nn.vocabulary import SPECIAL, Vocabulary
 from ..sound.datamodule import SoundDataModule
 from ..sound.reading import Sound
 from ..sound.source import SoundSource
 from ..sources import InMemory, Source
 from ..types import Strength, Tokens, View, ViewSpec
-from ..vocabulary import SPECIAL, Vocabulary
 
 VOCAB_SIZE, ROW_LENGTH = 40, 16
 """Of `TinyText`."""

@@ -15,12 +15,12 @@ from ..augment.random import permutation
 from ..augment.text import TextAugmentation
 from ..datamodule import SSLDataModule
 from ..names import UsageError
-from ..packing import Ragged
+from ..nn.packing import Ragged
+from ..nn.vocabulary import Vocabulary
 from ..plugins.messages import did_you_mean
 from ..sources import Source, Subset
 from ..splits import Split
 from ..types import Strength
-from ..vocabulary import Vocabulary
 from .cache import trained_tokenizer
 from .documents import Corpus
 from .source import TextSource

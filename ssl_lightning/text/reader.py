@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from ..packing import Ragged, pack
+from ..nn.packing import Ragged, pack
 from ..types import View
 from .tokenizer import load_tokenizer, ready, vocabulary_of
 

@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..packing import Ragged
+from ..nn.packing import Ragged
+from ..nn.vocabulary import Vocabulary
 from ..sources import Source
-from ..vocabulary import Vocabulary
 from .store import Store
 
 

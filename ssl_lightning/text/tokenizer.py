@@ -13,9 +13,9 @@ import torch
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 from ..checkpoint import read
+from ..nn.vocabulary import SPECIAL, Vocabulary
+from ..nn.vocabulary import TOKENIZER as FILE
 from ..plugins.messages import did_you_mean
-from ..vocabulary import SPECIAL, Vocabulary
-from ..vocabulary import TOKENIZER as FILE
 from .documents import Corpus, Counts
 
 Kind = Literal["wordpiece", "bpe", "unigram"]

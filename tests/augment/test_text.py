@@ -10,8 +10,8 @@ from torch import Tensor
 
 from ssl_lightning.augment.random import sample_keys
 from ssl_lightning.augment.text import TextAugmentation
-from ssl_lightning.packing import Ragged, pack
-from ssl_lightning.vocabulary import Vocabulary
+from ssl_lightning.nn.packing import Ragged, pack
+from ssl_lightning.nn.vocabulary import Vocabulary
 
 VOCABULARY = Vocabulary.plain(1000)
 

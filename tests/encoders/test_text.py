@@ -11,10 +11,11 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
-from ssl_lightning import TextTransformer, View, transformer
+from ssl_lightning import TextTransformer, View
 from ssl_lightning.encoder import pooled
 from ssl_lightning.method import SSLMethod
-from ssl_lightning.packing import Ragged, pack
+from ssl_lightning.nn import transformer
+from ssl_lightning.nn.packing import Ragged, pack
 from ssl_lightning.plugins.registry import Registry
 from ssl_lightning.testing import TinyText
 from ssl_lightning.testing.tiny import ROW_LENGTH, VOCAB_SIZE

@@ -9,8 +9,8 @@ import pytest
 import timm
 import torch
 
-from ssl_lightning.encoders.images import patch_for
 from ssl_lightning.encoders.timm import TimmEncoder
+from ssl_lightning.nn.patches import patch_for
 from ssl_lightning.plugins.record import config_of, rebuild
 from ssl_lightning.types import View
 

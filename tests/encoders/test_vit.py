@@ -13,7 +13,7 @@ from torch import Tensor
 from transformers import ViTMAEConfig, ViTMAEForPreTraining
 
 from ssl_lightning.encoders.vit import ViTEncoder
-from ssl_lightning.masking import take
+from ssl_lightning.nn.masks.tokens import take
 from ssl_lightning.plugins.record import config_of, rebuild
 from ssl_lightning.types import Tokens, View
 

@@ -16,13 +16,13 @@ from torch.testing import assert_close
 
 from ssl_lightning import Batch, TextTransformer, View
 from ssl_lightning.augment.random import fold, sample_keys, uniform
-from ssl_lightning.packing import Ragged, swap_halves
-from ssl_lightning.packing import pack as pack_rows
+from ssl_lightning.nn.packing import Ragged, swap_halves
+from ssl_lightning.nn.packing import pack as pack_rows
+from ssl_lightning.nn.vocabulary import Vocabulary
 from ssl_lightning.probes.features import evaluating
 from ssl_lightning.probes.held_out import HeldOut
 from ssl_lightning.testing import MethodKit, TinyEncoder, TinyText
 from ssl_lightning.testing.tiny import ROW_LENGTH, VOCAB_SIZE
-from ssl_lightning.vocabulary import Vocabulary
 
 LENGTHS = [5, 14, 3, 9, 16, 4, 2, 12, 7, 5]
 """Of samples that share rows of 16 places, with [CLS] and [SEP]; the seventh holds nothing else."""

@@ -16,7 +16,7 @@ from ssl_lightning.augment.random import sample_keys
 from ssl_lightning.encoder import SequenceEncoder
 from ssl_lightning.encoders.frames import FrameTransformer
 from ssl_lightning.encoders.wave import WaveTransformer
-from ssl_lightning.gaps import interpolated, random_gaps
+from ssl_lightning.nn.masks.gaps import interpolated, random_gaps
 from ssl_lightning.testing import TinyTokenEncoder
 
 

@@ -19,7 +19,7 @@ from transformers import ViTMAEConfig, ViTMAEForPreTraining
 from ssl_lightning.augment.random import sample_keys
 from ssl_lightning.encoders.conv import ConvEncoder
 from ssl_lightning.encoders.vit import ViTEncoder
-from ssl_lightning.masking import random_masking, take
+from ssl_lightning.nn.masks.tokens import random_masking, take
 from ssl_lightning.types import Batch, View
 
 

@@ -15,8 +15,8 @@ from torch.testing import assert_close
 
 from ssl_lightning import Batch, Encoder, View
 from ssl_lightning.augment.random import fold
-from ssl_lightning.batch_norm import Parts
 from ssl_lightning.encoders.conv import ConvEncoder
+from ssl_lightning.nn.batch_norm import Parts
 from ssl_lightning.testing import TinyEncoder
 
 TAU = 0.2

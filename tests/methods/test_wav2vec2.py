@@ -24,9 +24,9 @@ from ssl_lightning.augment.random import fold, sample_keys
 from ssl_lightning.checkpoint import AtomicIO
 from ssl_lightning.distributed import rank
 from ssl_lightning.encoders.wave import WaveTransformer
-from ssl_lightning.probes.collapse import spread
-from ssl_lightning.quantizer import gumbel
-from ssl_lightning.span_masks import others
+from ssl_lightning.nn.masks.spans import others
+from ssl_lightning.nn.quantizer import gumbel
+from ssl_lightning.nn.spread import spread
 from ssl_lightning.testing import TinyEncoder, TinyWaves
 from ssl_lightning.testing.tiny import WAVE_STEM
 

@@ -19,7 +19,8 @@ from ssl_lightning.encoder import Encoder
 from ssl_lightning.encoders.conv import ConvEncoder
 from ssl_lightning.encoders.timm import TimmEncoder
 from ssl_lightning.metrics import Metrics
-from ssl_lightning.probes.collapse import CollapseMonitor, effective_rank, spread
+from ssl_lightning.nn.spread import effective_rank, spread
+from ssl_lightning.probes.collapse import CollapseMonitor
 from ssl_lightning.probes.knn import KNNProbe
 from ssl_lightning.probes.linear import LinearProbe
 from ssl_lightning.report import Report

@@ -230,7 +230,7 @@ def test_a_column_with_a_label_for_each_document_is_refused(tokenizer: Tokenizer
 def test_a_large_vocabulary_has_wider_numbers(tmp_path: Path) -> None:
     from tokenizers import models, pre_tokenizers
 
-    from ssl_lightning.vocabulary import SPECIAL
+    from ssl_lightning.nn.vocabulary import SPECIAL
 
     names = {name: number for number, name in enumerate((*SPECIAL, *map(str, range(70_000))))}
     wide = Tokenizer(models.WordLevel(names, unk_token="[UNK]"))

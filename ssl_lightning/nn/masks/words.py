@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .augment.random import fold, uniform
-from .masking import place_keys, segments
-from .types import View
-from .vocabulary import Vocabulary
+from ...augment.random import fold, uniform
+from ...types import View
+from ..vocabulary import Vocabulary
+from .tokens import place_keys, segments
 
 CHOICE, ROUNDING, REPLACEMENT = (int.from_bytes(name, "big") for name in (b"choice", b"rounds", b"replac"))
 """What random numbers are for."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .augment.random import fold, uniform
-from .types import Tokens, View
+from ...augment.random import fold, uniform
+from ...types import Tokens, View
 
 MASK = 0x6D61736B
 """Keeps a mask's numbers apart from those of augmentations."""

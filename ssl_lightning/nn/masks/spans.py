@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .augment.random import fold, uniform
+from ...augment.random import fold, uniform
 
 START, ROUNDING, OTHERS = (int.from_bytes(name, "big") for name in (b"spans", b"rounds", b"others"))
 """What random numbers are for."""

@@ -8,8 +8,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .masking import positions, segments
-from .types import View
+from ..types import View
+from .masks.tokens import positions, segments
 
 
 class Ragged(NamedTuple):

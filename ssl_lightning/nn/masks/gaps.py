@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .augment.random import fold, uniform
+from ...augment.random import fold, uniform
 
 GAP = 0x676170
 """Keeps the gaps' numbers apart from those of augmentations."""

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .augment.random import uniform
-from .distributed import gather, reduce_sum, world_size
+from ..augment.random import uniform
+from ..distributed import gather, reduce_sum, world_size
 
 
 class Quantized(NamedTuple):
