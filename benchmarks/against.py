@@ -34,7 +34,7 @@ from torch import nn
 from ssl_lightning import SSLDataModule, SSLMethod, Trainer
 from ssl_lightning.encoders.conv import ConvEncoder
 from ssl_lightning.evaluate import closing_row
-from ssl_lightning.optim import warmup_cosine
+from ssl_lightning.optim.recipes import warmup_cosine
 from ssl_lightning.plugins.registry import Registry
 from ssl_lightning.probes.features import embed
 from ssl_lightning.probes.knn import KNNProbe

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from .images import ImageDataModule as ImageDataModule
     from .method import SSLMethod as SSLMethod
     from .nn.ema import EMA as EMA
-    from .optim import OptimizerSpec as OptimizerSpec
+    from .optim.recipes import OptimizerSpec as OptimizerSpec
     from .sound.reader import SoundReader as SoundReader
     from .text.reader import Reader as Reader
     from .trainer import Trainer as Trainer
@@ -42,7 +42,7 @@ _PUBLIC = {
     "EMA": "nn.ema",
     "Encoder": "encoder",
     "ImageDataModule": "images",
-    "OptimizerSpec": "optim",
+    "OptimizerSpec": "optim.recipes",
     "Reader": "text.reader",
     "SSLDataModule": "datamodule",
     "SSLMethod": "method",

@@ -19,7 +19,7 @@ from .datamodule import SSLDataModule
 from .distributed import gather, rank, world_size
 from .encoder import Encoder
 from .evaluate import Cell, cell_of, column_title, labelled_draw
-from .optim import OptimizerSpec
+from .optim.recipes import OptimizerSpec
 from .probes.base import COST_OF_STEP
 from .probes.features import BATCH, evaluating
 from .sources import Source, Subset, labels_of

@@ -18,7 +18,7 @@ from .encoder import Encoder, TextEncoder
 from .nn.ema import EMA
 from .nn.queue import FeatureQueue
 from .nn.vocabulary import Vocabulary
-from .optim import OptimizerSpec
+from .optim.recipes import OptimizerSpec
 from .plugins.record import Recorded
 from .plugins.run_record import check_resume, record_run
 from .probes.features import embed, evaluating

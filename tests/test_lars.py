@@ -13,8 +13,8 @@ from ssl_lightning.methods.simclr import SimCLR
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from ssl_lightning.lars import LARS
-from ssl_lightning.optim import warmup_cosine
+from ssl_lightning.optim.lars import LARS
+from ssl_lightning.optim.recipes import warmup_cosine
 from ssl_lightning.testing import TinyEncoder, TinyImages
 
 SHAPES = [(4, 3, 3, 3), (5, 7), (5,), (1, 1, 6), (2, 2)]

@@ -17,7 +17,7 @@ import ssl_lightning
 from ssl_lightning.encoder import Encoder
 from ssl_lightning.method import SSLMethod
 from ssl_lightning.nn.ema import EMA
-from ssl_lightning.optim import OptimizerSpec
+from ssl_lightning.optim.recipes import OptimizerSpec
 from ssl_lightning.probes.knn import KNNProbe
 from ssl_lightning.probes.linear import LinearProbe
 from ssl_lightning.report import Report

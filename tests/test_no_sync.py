@@ -28,7 +28,7 @@ from ssl_lightning.encoders.conv import ConvEncoder
 from ssl_lightning.encoders.timm import TimmEncoder
 from ssl_lightning.method import SSLMethod
 from ssl_lightning.nn.ema import EMA
-from ssl_lightning.optim import OptimizerName, OptimizerSpec
+from ssl_lightning.optim.recipes import OptimizerName, OptimizerSpec
 from ssl_lightning.probes.collapse import CollapseMonitor
 from ssl_lightning.probes.knn import KNNProbe
 from ssl_lightning.probes.linear import LinearProbe

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 from torch.utils.data import DataLoader
 
-from ssl_lightning.optim import OptimizerName, OptimizerSpec, parameter_groups, warmup_cosine
+from ssl_lightning.optim.recipes import OptimizerName, OptimizerSpec, parameter_groups, warmup_cosine
 
 NAMES: tuple[OptimizerName, ...] = ("adamw", "sgd", "lars")
 

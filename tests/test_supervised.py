@@ -31,7 +31,7 @@ from ssl_lightning.export import save_encoder
 from ssl_lightning.method import SSLMethod
 from ssl_lightning.metrics import updated
 from ssl_lightning.names import UsageError
-from ssl_lightning.optim import OptimizerSpec
+from ssl_lightning.optim.recipes import OptimizerSpec
 from ssl_lightning.pretrained import pretrained_encoder
 from ssl_lightning.probes.features import embed
 from ssl_lightning.sources import InMemory, Source, labels_of

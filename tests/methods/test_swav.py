@@ -20,7 +20,7 @@ from torch.testing import assert_close
 from ssl_lightning.encoder import Encoder
 from ssl_lightning.encoders.conv import ConvEncoder
 from ssl_lightning.encoders.timm import TimmEncoder
-from ssl_lightning.optim import parameter_groups
+from ssl_lightning.optim.recipes import parameter_groups
 from ssl_lightning.testing import TinyEncoder, TinyImages, check_method
 from ssl_lightning.types import Batch, View
 
