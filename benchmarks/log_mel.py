@@ -22,7 +22,7 @@ from common import machine
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from ssl_lightning.sound.features import LogMel
+from ssl_lightning.augment.log_mel import LogMel
 
 CLIPS, SECONDS, RATE, BAR = 64, 1.0, 16_000, 5.0
 TOLERANCE = 5e-3

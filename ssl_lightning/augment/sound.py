@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ssl_lightning.sound.features import LogMel
-from ssl_lightning.sound.source import Waves, Window, within
+from ssl_lightning.augment.log_mel import LogMel
+from ssl_lightning.augment.window import Waves, Window, within
 from ssl_lightning.types import Strength, View
 
 from .colour import Normalize

@@ -11,7 +11,10 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
+from ..augment.inversion import Inversion
+from ..augment.log_mel import LogMel
 from ..augment.sound import SoundPolicy
+from ..augment.window import Waves, row_lengths, within
 from ..buckets import Buckets
 from ..datamodule import Describes, SSLDataModule
 from ..files.reading import check_unreadable, report_skipped
@@ -20,11 +23,8 @@ from ..plugins.messages import did_you_mean
 from ..pretrained import SOUND
 from ..sources import Source, Subset
 from ..types import Strength
-from .features import LogMel
-from .inversion import Inversion
 from .kept import recordings_of
 from .lengths import lengths_of
-from .source import Waves, row_lengths, within
 from .statistics import Statistics, statistics_of
 
 SMALL = 64 * 128

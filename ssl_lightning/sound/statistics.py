@@ -7,12 +7,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ..augment.log_mel import LogMel
 from ..augment.random import permutation
+from ..augment.window import Window, within
 from ..files.cache import key_of
 from ..sources import Source, Subset
-from .features import LogMel
 from .kept import kept, recordings_of
-from .source import Window, within
 
 RECORDINGS = 512
 """Recordings that the statistics are made of, drawn by a fixed permutation."""

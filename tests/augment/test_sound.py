@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import torch
 
+from ssl_lightning.augment.log_mel import LogMel
 from ssl_lightning.augment.random import sample_keys
 from ssl_lightning.augment.sound import SoundPolicy
-from ssl_lightning.sound.features import LogMel
-from ssl_lightning.sound.source import Waves
+from ssl_lightning.augment.window import Waves
 from ssl_lightning.types import Strength
 
 KEY = sample_keys(0, 0, torch.arange(4))

@@ -9,7 +9,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from ssl_lightning.sound.features import EPSILON, MFCC, LogMel
+from ssl_lightning.augment.log_mel import EPSILON, MFCC, LogMel
 
 librosa = pytest.importorskip("librosa")
 RATE = 16_000

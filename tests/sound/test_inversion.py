@@ -14,10 +14,10 @@ from ssl_lightning.datamodules.tones import RATE, Tones, generated
 from torch import Tensor
 from torch.testing import assert_close
 
+from ssl_lightning.augment.inversion import Inversion
+from ssl_lightning.augment.log_mel import LogMel
 from ssl_lightning.plots import save_sounds
 from ssl_lightning.report import draw
-from ssl_lightning.sound.features import LogMel
-from ssl_lightning.sound.inversion import Inversion
 
 SAMPLES = 6400
 

@@ -20,13 +20,13 @@ from ssl_lightning.methods.simclr import SimCLR
 from torch import Tensor, nn
 
 from ssl_lightning import ConvEncoder, Encoder, Trainer, View, ViewSpec
+from ssl_lightning.augment.window import row_lengths
 from ssl_lightning.encoders.frames import FrameTransformer
 from ssl_lightning.encoders.wave import WaveTransformer
 from ssl_lightning.probes.features import embed
 from ssl_lightning.report import Report
 from ssl_lightning.sound.lengths import lengths_of
 from ssl_lightning.sound.reading import UnreadableSound
-from ssl_lightning.sound.source import row_lengths
 from ssl_lightning.testing import TinyTokenEncoder
 
 ARGS: dict[str, Any] = {"sample_rate": 8000, "mels": 16, "seconds": None, "window": 0.032, "batch_size": 4}

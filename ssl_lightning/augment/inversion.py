@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..augment.random import fold, uniform
-from .features import LogMel
+from .log_mel import LogMel
+from .random import fold, uniform
 
 PHASE = 0x7068617365
 """Keeps the first phases' numbers apart from those of augmentations."""
