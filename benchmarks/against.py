@@ -32,15 +32,15 @@ from ssl_lightning.datamodules.fashion_mnist import FashionMNIST
 from torch import nn
 
 from ssl_lightning import SSLDataModule, SSLMethod, Trainer
+from ssl_lightning.data.peek import embed
+from ssl_lightning.data.sources import Subset
 from ssl_lightning.encoders.conv import ConvEncoder
 from ssl_lightning.evaluate import closing_row
 from ssl_lightning.optim.recipes import warmup_cosine
 from ssl_lightning.plugins.registry import Registry
-from ssl_lightning.probes.features import embed
 from ssl_lightning.probes.knn import KNNProbe
 from ssl_lightning.probes.linear import LinearProbe
 from ssl_lightning.report import Report
-from ssl_lightning.sources import Subset
 from ssl_lightning.trainer import best_precision
 
 CONFIGS = Path(__file__).parent.parent / "configs"

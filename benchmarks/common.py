@@ -18,10 +18,10 @@ from ssl_lightning.datamodules.fashion_mnist import FashionMNIST
 from torch import nn
 
 from ssl_lightning import SSLMethod
-from ssl_lightning.datamodule import Split
+from ssl_lightning.data.datamodule import Split
+from ssl_lightning.data.order import Stream
+from ssl_lightning.data.sources import InMemory, Source
 from ssl_lightning.run import device_name
-from ssl_lightning.sources import InMemory, Source
-from ssl_lightning.stream import Stream
 
 
 @cache

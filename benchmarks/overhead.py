@@ -33,6 +33,7 @@ from common import NoiseImages, machine, quiet
 from torch import nn
 
 from ssl_lightning import Encoder, SSLMethod, Trainer
+from ssl_lightning.data.peek import embed
 from ssl_lightning.encoders.conv import ConvEncoder
 from ssl_lightning.encoders.timm import TimmEncoder
 from ssl_lightning.encoders.vit import ViTEncoder
@@ -40,7 +41,6 @@ from ssl_lightning.metrics import Metrics
 from ssl_lightning.plugins.registry import Registry
 from ssl_lightning.probes.base import COST_OF_STEP, Labelled
 from ssl_lightning.probes.collapse import CollapseMonitor
-from ssl_lightning.probes.features import embed
 from ssl_lightning.probes.knn import KNNProbe
 from ssl_lightning.probes.linear import Head, LinearProbe
 from ssl_lightning.progress import Meter

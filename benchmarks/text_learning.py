@@ -26,13 +26,13 @@ from ssl_lightning.datamodules.text_files import TextFiles
 from ssl_lightning.methods.bert import BERT
 
 from ssl_lightning import Trainer
+from ssl_lightning.data.peek import embed
+from ssl_lightning.data.sources import Subset, labelled_draw, labels_of
 from ssl_lightning.encoders.text import TextTransformer
-from ssl_lightning.evaluate import closing_row, labelled_draw
-from ssl_lightning.probes.features import embed
+from ssl_lightning.evaluate import closing_row
 from ssl_lightning.probes.knn import KNNProbe
 from ssl_lightning.probes.linear import LinearProbe
 from ssl_lightning.report import Report
-from ssl_lightning.sources import Subset, labels_of
 
 CLASSES, LABELS, DRAWS = 10, 20, 5
 COLUMNS = {

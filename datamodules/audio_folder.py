@@ -7,15 +7,15 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from ssl_lightning.datamodule import Split
-from ssl_lightning.files.file_list import FileList
-from ssl_lightning.files.folders import Folders
-from ssl_lightning.sound.datamodule import SoundDataModule
-from ssl_lightning.sound.files import SoundFiles
-from ssl_lightning.sound.manifest import SUFFIXES as LISTS
-from ssl_lightning.sound.manifest import Columns, Manifest
-from ssl_lightning.sound.reading import SUFFIXES
-from ssl_lightning.sources import Source
+from ssl_lightning.data.datamodule import Split
+from ssl_lightning.data.files.file_list import FileList
+from ssl_lightning.data.files.folders import Folders
+from ssl_lightning.data.sound.datamodule import SoundDataModule
+from ssl_lightning.data.sound.files import SoundFiles
+from ssl_lightning.data.sound.manifest import SUFFIXES as LISTS
+from ssl_lightning.data.sound.manifest import Columns, Manifest
+from ssl_lightning.data.sound.recording import SUFFIXES
+from ssl_lightning.data.sources import Source
 
 
 class AudioFolder(SoundDataModule):

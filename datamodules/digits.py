@@ -8,9 +8,9 @@ import torch
 from sklearn.datasets import load_digits
 
 from ssl_lightning.augment.image import ImagePolicy
-from ssl_lightning.datamodule import Split
-from ssl_lightning.images import ImageDataModule
-from ssl_lightning.sources import InMemory, Source, Subset, stratified_split
+from ssl_lightning.data.datamodule import Split
+from ssl_lightning.data.images.datamodule import ImageDataModule
+from ssl_lightning.data.sources import InMemory, Source, Subset, stratified_split
 
 TEST_SAMPLES = 397
 

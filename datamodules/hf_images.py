@@ -7,12 +7,12 @@ from typing import Any
 
 import torch
 
-from ssl_lightning.datamodule import Split
-from ssl_lightning.images import PictureDataModule
-from ssl_lightning.pictures.picture import UnreadablePicture
-from ssl_lightning.pictures.source import PictureSource
+from ssl_lightning.data.datamodule import Split
+from ssl_lightning.data.images.datamodule import PictureDataModule
+from ssl_lightning.data.images.picture import UnreadablePicture
+from ssl_lightning.data.images.source import PictureSource
+from ssl_lightning.data.sources import Source
 from ssl_lightning.plugins.messages import did_you_mean
-from ssl_lightning.sources import Source
 
 ALIASES = {"val": ("val", "validation", "valid"), "test": ("test",)}
 """What data sets call the splits."""

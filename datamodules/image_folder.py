@@ -6,14 +6,14 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from ssl_lightning.datamodule import Split
-from ssl_lightning.files.file_list import FileList
-from ssl_lightning.files.folders import Folders
-from ssl_lightning.images import PictureDataModule
-from ssl_lightning.pictures.picture import SUFFIXES
-from ssl_lightning.pictures.source import PictureSource
+from ssl_lightning.data.datamodule import Split
+from ssl_lightning.data.files.file_list import FileList
+from ssl_lightning.data.files.folders import Folders
+from ssl_lightning.data.images.datamodule import PictureDataModule
+from ssl_lightning.data.images.picture import SUFFIXES
+from ssl_lightning.data.images.source import PictureSource
+from ssl_lightning.data.sources import Source
 from ssl_lightning.plugins.messages import printable
-from ssl_lightning.sources import Source
 
 
 class ImageFolder(PictureDataModule):

@@ -13,9 +13,9 @@ from torchvision.datasets import MNIST as MNISTReader
 from torchvision.datasets import STL10 as STL10Reader
 
 from ssl_lightning.augment.image import ImagePolicy
-from ssl_lightning.datamodule import Split
-from ssl_lightning.images import ImageDataModule
-from ssl_lightning.sources import InMemory, Source, Subset, stratified_split
+from ssl_lightning.data.datamodule import Split
+from ssl_lightning.data.images.datamodule import ImageDataModule
+from ssl_lightning.data.sources import InMemory, Source, Subset, stratified_split
 
 
 class PublicImages(ImageDataModule):

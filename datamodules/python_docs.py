@@ -9,9 +9,9 @@ from typing import Any
 
 import torch
 
-from ssl_lightning.sources import stratified_split
-from ssl_lightning.text.datamodule import Part, TextDataModule
-from ssl_lightning.text.documents import Corpus, Texts
+from ssl_lightning.data.sources import stratified_split
+from ssl_lightning.data.text.datamodule import Part, TextDataModule
+from ssl_lightning.data.text.documents import Corpus, Texts
 
 CLASSES = 12
 WORDS = 8

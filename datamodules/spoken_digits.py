@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ssl_lightning.augment.sound import SoundPolicy
-from ssl_lightning.datamodule import Split, SSLDataModule
-from ssl_lightning.files.file_list import list_files
+from ssl_lightning.data.datamodule import Split, SSLDataModule
+from ssl_lightning.data.files.file_list import list_files
+from ssl_lightning.data.sound.datamodule import SoundDataModule
+from ssl_lightning.data.sound.files import SoundFiles
+from ssl_lightning.data.sound.manifest import Columns, Manifest, Recording
+from ssl_lightning.data.sources import Source
 from ssl_lightning.plugins.messages import printable
-from ssl_lightning.sound.datamodule import SoundDataModule
-from ssl_lightning.sound.files import SoundFiles
-from ssl_lightning.sound.manifest import Columns, Manifest, Recording
-from ssl_lightning.sources import Source
 
 NAME = re.compile(r"(\d)_([^_]+)_(\d+)\.wav", re.IGNORECASE)
 TEST = 5

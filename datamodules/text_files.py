@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+from ssl_lightning.data.text.datamodule import Part, TextDataModule
+from ssl_lightning.data.text.documents import Corpus
+from ssl_lightning.data.text.files import Files, find_files, find_splits
+from ssl_lightning.data.text.formats import Columns
 from ssl_lightning.plugins.messages import did_you_mean
-from ssl_lightning.text.datamodule import Part, TextDataModule
-from ssl_lightning.text.documents import Corpus
-from ssl_lightning.text.files import Files, find_files, find_splits
-from ssl_lightning.text.formats import Columns
 
 
 class TextFiles(TextDataModule):

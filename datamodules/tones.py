@@ -11,11 +11,11 @@ from torch import Tensor
 
 from ssl_lightning.augment.random import fold, normal, sample_keys, uniform
 from ssl_lightning.augment.sound import SoundPolicy
-from ssl_lightning.datamodule import Split
-from ssl_lightning.sound.datamodule import SoundDataModule
-from ssl_lightning.sound.reading import Sound, Stored
-from ssl_lightning.sound.source import SoundSource
-from ssl_lightning.sources import Source
+from ssl_lightning.data.datamodule import Split
+from ssl_lightning.data.sound.datamodule import SoundDataModule
+from ssl_lightning.data.sound.recording import Sound, Stored
+from ssl_lightning.data.sound.source import SoundSource
+from ssl_lightning.data.sources import Source
 
 CLASSES = ("tone", "chord", "rising", "falling", "tremolo", "vibrato", "beeps", "clicks", "bell", "noise")
 RATE, SECONDS = 8000, 1.2

@@ -12,7 +12,10 @@ from .version import __version__
 
 if TYPE_CHECKING:
     from .checkpoint import load as load
-    from .datamodule import SSLDataModule as SSLDataModule
+    from .data.datamodule import SSLDataModule as SSLDataModule
+    from .data.images.datamodule import ImageDataModule as ImageDataModule
+    from .data.sound.reader import SoundReader as SoundReader
+    from .data.text.reader import Reader as Reader
     from .encoder import Encoder as Encoder
     from .encoder import SequenceEncoder as SequenceEncoder
     from .encoder import TextEncoder as TextEncoder
@@ -24,12 +27,9 @@ if TYPE_CHECKING:
     from .encoders.vit import ViTEncoder as ViTEncoder
     from .encoders.wave import WaveTransformer as WaveTransformer
     from .export import load_encoder as load_encoder
-    from .images import ImageDataModule as ImageDataModule
     from .method import SSLMethod as SSLMethod
     from .nn.ema import EMA as EMA
     from .optim.recipes import OptimizerSpec as OptimizerSpec
-    from .sound.reader import SoundReader as SoundReader
-    from .text.reader import Reader as Reader
     from .trainer import Trainer as Trainer
     from .types import Batch as Batch
     from .types import Step as Step
@@ -41,13 +41,13 @@ _PUBLIC = {
     "ConvEncoder": "encoders.conv",
     "EMA": "nn.ema",
     "Encoder": "encoder",
-    "ImageDataModule": "images",
+    "ImageDataModule": "data.images.datamodule",
     "OptimizerSpec": "optim.recipes",
-    "Reader": "text.reader",
-    "SSLDataModule": "datamodule",
+    "Reader": "data.text.reader",
+    "SSLDataModule": "data.datamodule",
     "SSLMethod": "method",
     "SequenceEncoder": "encoder",
-    "SoundReader": "sound.reader",
+    "SoundReader": "data.sound.reader",
     "Step": "types",
     "TextEncoder": "encoder",
     "TextTransformer": "encoders.text",

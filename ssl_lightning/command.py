@@ -15,12 +15,12 @@ from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.utilities import rank_zero_only
 
 from .complaint import in_one_line
-from .datamodule import SSLDataModule
+from .data.datamodule import SSLDataModule
+from .data.images.picture import UnreadablePicture
 from .defaults import kind_of_encoder, lowest_layer
 from .layers import Request, read_request
 from .method import SSLMethod
 from .names import CLASS_PATH, KINDS, Names, UsageError
-from .pictures.picture import UnreadablePicture
 from .plugins.messages import did_you_mean
 from .plugins.record import GROUPS
 from .run import find_resume

@@ -84,7 +84,8 @@ def of_checkpoint(path: str) -> dict[str, Any]:
 
 def _of_run(path: Any) -> dict[str, Any]:
     """The arguments of datamodules that take what a run or checkpoint cannot be used without, where there is such a thing there."""
-    from .pretrained import SOUND, TOKENIZER, artifacts_of
+    from .data.sound.datamodule import SOUND
+    from .pretrained import TOKENIZER, artifacts_of
 
     try:
         found = artifacts_of(path) if isinstance(path, str) else {}

@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from .data.sources import Integers, labelled_draw
+
 SIMILARITIES_AT_ONCE = 2**22
 """Bound on the similarities that `knn_predict` holds at a time (16 MiB in float32)."""
 
@@ -41,7 +43,6 @@ MISSING = "\u2013 "
 """A cell that was not made: a dash."""
 
 Floats = NDArray[np.floating[Any]]
-Integers = NDArray[np.int64]
 Cell = dict[str, float]
 
 
@@ -79,15 +80,6 @@ def knn_predict(bank: Tensor, labels: Tensor, queries: Tensor, num_classes: int,
         weight = (nearest / temperature).softmax(dim=1)  # exp(s / T) over their sum: no overflow at a small temperature
         scores[start : start + rows].scatter_add_(1, labels[place], weight)
     return scores
-
-
-def labelled_draw(labels: Integers, per_class: int, seed: int, draw: int) -> Integers:
-    """Positions of `per_class` samples of each class (all of a smaller class), a function of the labels, seed and draw alone.
-
-    So every row of a table, whatever its features, is given the same labels.
-    """
-    random = np.random.default_rng([seed, draw])
-    return np.concatenate([random.permutation(np.flatnonzero(labels == label))[:per_class] for label in np.unique(labels)])
 
 
 def linear_accuracy(train_x: Floats, train_y: Integers, test_x: Floats, test_y: Integers) -> float:

@@ -10,13 +10,13 @@ from pytorch_lightning import Callback
 from safetensors.torch import save_file
 from torch import Tensor
 
-from .datamodule import SSLDataModule
+from .data.datamodule import SSLDataModule
+from .data.peek import sample
+from .data.sources import labels_of
 from .distributed import gather
 from .evaluate import Cell, closing_row, format_table
-from .probes.features import sample
 from .report import Table, features_of
 from .run import folder_of, run_name
-from .sources import labels_of
 
 
 class Evaluation(Callback):

@@ -16,11 +16,11 @@ from torch.nn import functional as F
 
 from .bert_layouts import LAYOUTS, TOKEN_TYPES, Layout
 from .checkpoint import load, newest_of, read
+from .data.text.tokenizer import UNKNOWN, load_tokenizer, vocabulary_of
 from .encoders.text import TextTransformer
 from .nn.vocabulary import TOKENIZER as FILE
 from .nn.vocabulary import Vocabulary
 from .plugins.registry import Registry
-from .text.tokenizer import UNKNOWN, load_tokenizer, vocabulary_of
 
 
 def export_bert(source: Any, folder: str | Path, tokenizer: str | None = None) -> None:

@@ -15,17 +15,17 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .augment.random import mix
-from .datamodule import SSLDataModule
+from .data.datamodule import SSLDataModule
+from .data.order import Draws, Fetch
+from .data.peek import BATCH, evaluating
+from .data.sources import Source, Subset, labelled_draw, labels_of
+from .data.views import CleanViews, Views
 from .distributed import gather, rank, world_size
 from .encoder import Encoder
-from .evaluate import Cell, cell_of, column_title, labelled_draw
+from .evaluate import Cell, cell_of, column_title
 from .optim.recipes import OptimizerSpec
 from .probes.base import COST_OF_STEP
-from .probes.features import BATCH, evaluating
-from .sources import Source, Subset, labels_of
-from .stream import Draws, Fetch
 from .types import Strength, View
-from .views import CleanViews, Views
 
 Fits = dict[str, list[Tensor]]
 """By column of the closing table, the labelled samples of each fit: places [M] in the training part."""

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .data.sources import Integers, labelled_draw
 from .encoder import Encoder
-from .evaluate import Cell, Integers, cell_of, labelled_draw, linear_accuracy
+from .evaluate import Cell, cell_of, linear_accuracy
 from .types import View
 
 DECAY = 1e-3

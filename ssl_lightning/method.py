@@ -12,7 +12,9 @@ from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor
 
 from .augment.random import mix
-from .datamodule import SSLDataModule
+from .data.datamodule import SSLDataModule
+from .data.order import batches_done
+from .data.peek import embed, evaluating
 from .distributed import reduce_mean, row_counts, world_size
 from .encoder import Encoder, TextEncoder
 from .nn.ema import EMA
@@ -21,8 +23,6 @@ from .nn.vocabulary import Vocabulary
 from .optim.recipes import OptimizerSpec
 from .plugins.record import Recorded
 from .plugins.run_record import check_resume, record_run
-from .probes.features import embed, evaluating
-from .stream import batches_done
 from .types import Alarm, Batch, Step, View, ViewSpec
 
 STEP_KEYS = frozenset(("loss", "embeddings", "logs", "state", "weight"))

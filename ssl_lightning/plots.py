@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import math
-import os
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from numpy.typing import NDArray
 from torch import Tensor
 
+from .data.files.atomic import _swap_in
 from .evaluate import ROWS, Cell, column_titles
 
 Curves = Literal["loss", "probes", "collapse"]
@@ -348,13 +348,3 @@ def save_sounds(sounds: Mapping[str, Tensor], rate: int, folder: str | Path) -> 
         file = io.BytesIO()
         soundfile.write(file, wave.flatten().numpy(), rate, format="WAV")
         _swap_in(Path(folder) / f"{caption}.wav", file.getvalue())
-
-
-def _swap_in(path: Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(content)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

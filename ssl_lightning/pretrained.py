@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 
 from .checkpoint import load, newest_of, read
+from .data.sound.datamodule import SOUND
 from .encoder import Encoder
 from .export import load_encoder
 from .nn.vocabulary import TOKENIZER as TOKENIZER
 from .plugins.record import config_of
-
-SOUND = "sound.json"
-"""How a run on sound made views of recordings, among its files: arguments of the datamodule, and whether rows `varies` in length."""
-LENGTH = ("seconds", "varies")
-"""What may differ between data for one encoder."""
 
 
 def pretrained_encoder(path: str | Path, trust: Iterable[str] = ()) -> Encoder:
@@ -51,17 +46,6 @@ def artifacts_of(path: str | Path) -> dict[str, str]:
         return dict(read(path).get("artifacts", {}))
     folder = path if path.is_dir() else path.parent
     return {name: (folder / name).read_text(encoding="utf-8") for name in (TOKENIZER, SOUND) if (folder / name).is_file()}
-
-
-def difference(name: str, own: str | None, theirs: str) -> str:
-    """In what the data's file of this name is another than a run's: "another tokenizer.json", "mels=64, not 48"; empty where both make the
-    same views. Recordings may be cut at another length."""
-    if name != SOUND or own is None:
-        return f"another {name}" if own not in (theirs, None) else ""
-    given, expected = json.loads(own), json.loads(theirs)
-    return ", ".join(
-        f"{key}={given.get(key)}, not {value}" for key, value in expected.items() if key not in LENGTH and given.get(key) != value
-    )
 
 
 def load_pretrained(encoder: Encoder, path: str | Path) -> None:

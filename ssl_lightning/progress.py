@@ -12,7 +12,7 @@ from pytorch_lightning.callbacks import ProgressBar
 from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor
 
-from .datamodule import SSLDataModule
+from .data.datamodule import SSLDataModule
 from .distributed import reduce_sum
 from .metrics import Metrics, log_metrics, updated
 from .run import run_name

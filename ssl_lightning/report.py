@@ -12,7 +12,10 @@ import torch
 from pytorch_lightning import Callback
 from torch import Tensor, nn
 
-from .datamodule import SSLDataModule
+from .data.datamodule import SSLDataModule
+from .data.peek import embed, evaluating, sample
+from .data.sources import Source, Subset, labels_of
+from .data.views import Views
 from .encoder import Encoder
 from .evaluate import Cell, closing_row, format_table
 from .export import load_encoder, save_encoder, write_card
@@ -22,13 +25,10 @@ from .layer_probe import Layers, has_layers, layered_row
 from .loggers import show
 from .nn.packing import unpacked
 from .plots import Curves, plot_closing, plot_curves, plot_embedding, plot_pictures, plot_views, save_sounds
-from .probes.features import embed, evaluating, sample
 from .progress import duration, rows_of, run_totals, speed_of
 from .run import folder_of, resolved, run_name
-from .sources import Source, Subset, labels_of
 from .text_pictures import plot_texts
 from .verdict import verdict
-from .views import Views
 
 UNTRAINED = "untrained.safetensors"
 PICTURES = 8

@@ -13,7 +13,7 @@ import yaml
 from pytorch_lightning import Callback
 
 from .checkpoint import find_newest
-from .datamodule import SSLDataModule
+from .data.datamodule import SSLDataModule
 from .distributed import world_size
 from .loggers import open_loggers, show
 from .metrics import Metrics

@@ -10,12 +10,13 @@ from pytorch_lightning import Callback
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .datamodule import SSLDataModule
+from .data.datamodule import SSLDataModule
+from .data.peek import embed, evaluating
+from .data.sound.datamodule import SOUND, difference
+from .data.sources import Source, labels_of
 from .encoder import Encoder
 from .method import SSLMethod
-from .pretrained import SOUND, TOKENIZER, artifacts_of, difference, load_pretrained
-from .probes.features import embed, evaluating
-from .sources import Source, labels_of
+from .pretrained import TOKENIZER, artifacts_of, load_pretrained
 from .types import Batch, Step, Strength, View, ViewSpec
 from .validation import Validation
 

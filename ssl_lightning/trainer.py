@@ -18,7 +18,7 @@ from pytorch_lightning.plugins.io import AsyncCheckpointIO, TorchCheckpointIO
 from pytorch_lightning.profilers import PassThroughProfiler, Profiler
 
 from .checkpoint import AtomicIO
-from .datamodule import SSLDataModule
+from .data.datamodule import SSLDataModule
 from .distributed import leave
 from .evaluation import Evaluation
 from .health import Health

@@ -8,9 +8,9 @@ from typing import Any
 from pytorch_lightning import Callback
 from torch import Tensor, nn
 
-from .datamodule import SSLDataModule
+from .data.datamodule import SSLDataModule
+from .data.sources import Source
 from .metrics import log_metrics, updated
-from .sources import Source
 
 
 class Validation(Callback):

@@ -6,10 +6,10 @@ from typing import Any
 
 from torch import Tensor
 
-from .datamodule import SSLDataModule
+from .data.datamodule import SSLDataModule
+from .data.peek import embed, sample
+from .data.sources import labels_of
 from .evaluate import Cell, cell_of
-from .probes.features import embed, sample
-from .sources import labels_of
 from .validation import Validation
 
 

@@ -180,7 +180,7 @@ UNUSED = [
     ("save_hyperparameters", EVERYWHERE),  # it would make --ckpt_path override the command line in silence
     (
         "current_epoch",
-        ("ssl_lightning/datamodule.py", "ssl_lightning/augment/*.py", "methods/*.py", "datamodules/*.py"),
+        ("ssl_lightning/data/datamodule.py", "ssl_lightning/augment/*.py", "methods/*.py", "datamodules/*.py"),
     ),  # the pass is p // n
 ]
 

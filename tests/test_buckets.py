@@ -7,7 +7,7 @@ from itertools import islice
 import pytest
 import torch
 
-from ssl_lightning.buckets import Buckets, PlannedDraws
+from ssl_lightning.data.buckets import Buckets, PlannedDraws
 
 
 def lengths(count: int, kind: str = "speech") -> torch.Tensor:

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from ssl_lightning import evaluate
-from ssl_lightning.evaluate import MISSING, closing_row, format_table, knn_predict, labelled_draw, linear_accuracy
+from ssl_lightning.data.sources import labelled_draw
+from ssl_lightning.evaluate import MISSING, closing_row, format_table, knn_predict, linear_accuracy
 
 
 def blobs(per_class, classes=3, dim=6, spread=0.3, seed=0):

@@ -15,10 +15,10 @@ from ssl_lightning.methods.simclr import SimCLR
 
 from ssl_lightning import ConvEncoder, Trainer, View, ViewSpec
 from ssl_lightning.augment.image import ImagePolicy
-from ssl_lightning.files.reading import skipped_in
-from ssl_lightning.pictures.picture import UnreadablePicture
+from ssl_lightning.data.files.source import skipped_in
+from ssl_lightning.data.images.picture import UnreadablePicture
+from ssl_lightning.data.sources import Subset
 from ssl_lightning.report import Report
-from ssl_lightning.sources import Subset
 
 
 class Asks:

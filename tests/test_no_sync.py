@@ -22,7 +22,8 @@ from torch.utils._pytree import tree_leaves
 
 from ssl_lightning import Trainer
 from ssl_lightning.augment.image import ImagePolicy
-from ssl_lightning.datamodule import SSLDataModule
+from ssl_lightning.data.datamodule import SSLDataModule
+from ssl_lightning.data.order import Stream
 from ssl_lightning.encoder import Encoder
 from ssl_lightning.encoders.conv import ConvEncoder
 from ssl_lightning.encoders.timm import TimmEncoder
@@ -33,7 +34,6 @@ from ssl_lightning.probes.collapse import CollapseMonitor
 from ssl_lightning.probes.knn import KNNProbe
 from ssl_lightning.probes.linear import LinearProbe
 from ssl_lightning.report import Report
-from ssl_lightning.stream import Stream
 from ssl_lightning.testing import TinyEncoder, TinyImages
 from ssl_lightning.types import Batch, Step, View, ViewSpec
 

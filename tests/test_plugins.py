@@ -8,7 +8,7 @@ from functools import cache
 import pytest
 from sets import init_args_of, without_checksums
 
-from ssl_lightning.datamodule import SSLDataModule
+from ssl_lightning.data.datamodule import SSLDataModule
 from ssl_lightning.plugins.registry import Registry
 from ssl_lightning.testing import DATAMODULE_CHECKS, METHOD_CHECKS, DataKit, MethodKit, TinyImages, TinyWaves
 

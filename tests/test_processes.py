@@ -23,10 +23,10 @@ from ssl_lightning.methods.simclr import SimCLR
 from torch.testing import assert_close
 
 from ssl_lightning import Trainer
+from ssl_lightning.data.peek import embed
 from ssl_lightning.distributed import rank
 from ssl_lightning.probes.base import Labelled
 from ssl_lightning.probes.collapse import CollapseMonitor
-from ssl_lightning.probes.features import embed
 from ssl_lightning.probes.knn import KNNProbe
 from ssl_lightning.probes.linear import LinearProbe
 from ssl_lightning.report import Report

@@ -17,14 +17,14 @@ from pytorch_lightning.callbacks import ProgressBar, TQDMProgressBar
 from ssl_lightning.methods.simclr import SimCLR
 
 import ssl_lightning
-from ssl_lightning.datamodule import Split
+from ssl_lightning.data.datamodule import Split
+from ssl_lightning.data.sources import InMemory, Source
 from ssl_lightning.encoders.text import TextTransformer
 from ssl_lightning.probes.collapse import CollapseMonitor
 from ssl_lightning.probes.knn import KNNProbe
 from ssl_lightning.probes.linear import LinearProbe
 from ssl_lightning.progress import Meter, Progress, duration, run_totals, speed_of
 from ssl_lightning.report import Report
-from ssl_lightning.sources import InMemory, Source
 from ssl_lightning.testing import TinyEncoder, TinyImages, TinyText
 
 

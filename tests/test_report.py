@@ -21,15 +21,15 @@ from torch.utils.data import DataLoader
 import ssl_lightning
 from ssl_lightning import load_encoder, report
 from ssl_lightning.augment.random import sample_keys
-from ssl_lightning.datamodule import Split
+from ssl_lightning.data.datamodule import Split
+from ssl_lightning.data.peek import embed
+from ssl_lightning.data.sources import InMemory, Source, labels_of
 from ssl_lightning.evaluate import closing_row
 from ssl_lightning.plots import plot_pictures
 from ssl_lightning.plugins.record import rebuild
-from ssl_lightning.probes.features import embed
 from ssl_lightning.probes.knn import KNNProbe
 from ssl_lightning.probes.linear import LinearProbe
 from ssl_lightning.report import Report
-from ssl_lightning.sources import InMemory, Source, labels_of
 from ssl_lightning.testing import TinyEncoder, TinyImages
 from ssl_lightning.types import View
 

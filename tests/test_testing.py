@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from ssl_lightning import Batch, Encoder, SSLMethod, Step, TokenEncoder, View, ViewSpec
+from ssl_lightning.data.sources import InMemory
 from ssl_lightning.nn.ema import EMA
-from ssl_lightning.sources import InMemory
 from ssl_lightning.testing import DATAMODULE_CHECKS, METHOD_CHECKS, TinyImages, check_datamodule, check_method
 
 

@@ -35,7 +35,7 @@ from torch import nn
 
 from ssl_lightning import Batch, Encoder, SSLDataModule, SSLMethod, Step, ViewSpec
 from ssl_lightning.augment.random import normal
-from ssl_lightning.sources import InMemory, Source
+from ssl_lightning.data.sources import InMemory, Source
 
 
 class Spread(SSLMethod):

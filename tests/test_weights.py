@@ -17,9 +17,9 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from ssl_lightning import Batch, Step, TextTransformer
+from ssl_lightning.data.order import Stream
 from ssl_lightning.distributed import rank
 from ssl_lightning.metrics import Metrics
-from ssl_lightning.stream import Stream
 from ssl_lightning.testing import TinyText
 from ssl_lightning.testing.tiny import ROW_LENGTH, VOCAB_SIZE
 

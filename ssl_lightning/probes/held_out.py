@@ -7,12 +7,12 @@ from typing import Any, Literal
 
 import torch
 
-from ..datamodule import SSLDataModule
+from ..data.datamodule import SSLDataModule
+from ..data.peek import evaluating, sample
 from ..distributed import rank, world_size
 from ..metrics import log_metrics
 from ..types import Batch
 from .base import Probe
-from .features import evaluating, sample
 
 
 class HeldOut(Probe):

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 import yaml
 
-from ..datamodule import SSLDataModule
+from ..data.datamodule import SSLDataModule
 from ..defaults import KINDS
 from ..names import Names
 from ..nn.packing import unpacked

@@ -16,7 +16,7 @@ from pytorch_lightning.callbacks import Checkpoint
 from torch import Tensor, nn
 
 from ..checkpoint import AtomicIO, load
-from ..datamodule import SSLDataModule
+from ..data.datamodule import SSLDataModule
 from ..defaults import KINDS, needed_encoder
 from ..encoder import Encoder
 from ..encoders.frames import FrameTransformer

@@ -8,15 +8,15 @@ import torch
 from torch import Tensor, nn
 
 from ..augment.image import ImagePolicy
-from ..augment.text import TextAugmentation
-from ..datamodule import Split, SSLDataModule
+from ..data.datamodule import Split, SSLDataModule
+from ..data.sound.datamodule import SoundDataModule
+from ..data.sound.recording import Sound
+from ..data.sound.source import SoundSource
+from ..data.sources import InMemory, Source
+from ..data.text.augment import TextAugmentation
 from ..encoder import Encoder, TokenEncoder
 from ..nn.packing import Ragged
 from ..nn.vocabulary import SPECIAL, Vocabulary
-from ..sound.datamodule import SoundDataModule
-from ..sound.reading import Sound
-from ..sound.source import SoundSource
-from ..sources import InMemory, Source
 from ..types import Strength, Tokens, View, ViewSpec
 
 VOCAB_SIZE, ROW_LENGTH = 40, 16

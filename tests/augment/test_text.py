@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ssl_lightning.augment.random import sample_keys
-from ssl_lightning.augment.text import TextAugmentation
+from ssl_lightning.data.text.augment import TextAugmentation
 from ssl_lightning.nn.packing import Ragged, pack
 from ssl_lightning.nn.vocabulary import Vocabulary
 

@@ -14,7 +14,7 @@ from ssl_lightning.datamodules.hf_images import HFImages
 from ssl_lightning.methods.simclr import SimCLR
 
 from ssl_lightning import ConvEncoder, Trainer
-from ssl_lightning.pictures.picture import UnreadablePicture
+from ssl_lightning.data.images.picture import UnreadablePicture
 
 datasets = pytest.importorskip("datasets")
 

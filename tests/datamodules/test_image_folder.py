@@ -19,13 +19,13 @@ from torch.utils.data import DataLoader
 from ssl_lightning import ConvEncoder, Trainer, ViewSpec
 from ssl_lightning.augment.random import fold, sample_keys
 from ssl_lightning.cli import main
-from ssl_lightning.pictures.picture import UnreadablePicture
-from ssl_lightning.pictures.source import PictureSource
+from ssl_lightning.data.images.picture import UnreadablePicture
+from ssl_lightning.data.images.source import PictureSource
+from ssl_lightning.data.sources import Subset
 from ssl_lightning.probes.knn import KNNProbe
 from ssl_lightning.probes.linear import LinearProbe
 from ssl_lightning.report import Report
 from ssl_lightning.saving import Checkpoint
-from ssl_lightning.sources import Subset
 from ssl_lightning.testing import check_datamodule
 
 

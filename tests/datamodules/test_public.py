@@ -12,7 +12,7 @@ from sets import classes, pixels, without_checksums, write_public
 from ssl_lightning.datamodules.fashion_mnist import FashionMNIST
 from ssl_lightning.datamodules.public import CIFAR10, CIFAR100, MNIST, STL10, PublicImages
 
-from ssl_lightning.sources import InMemory, Subset
+from ssl_lightning.data.sources import InMemory, Subset
 
 
 @pytest.fixture(scope="module")

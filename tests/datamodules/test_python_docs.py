@@ -9,7 +9,7 @@ import pytest
 import torch
 from ssl_lightning.datamodules.python_docs import PythonDocs, paragraphs
 
-from ssl_lightning.text.documents import Texts
+from ssl_lightning.data.text.documents import Texts
 
 
 def test_no_paragraph_of_the_test_split_is_trained_on_and_all_others_are() -> None:

@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ssl_lightning.files import cache as file_cache
-from ssl_lightning.files import file_list as files
-from ssl_lightning.files.file_list import list_files
+from ssl_lightning.data.files import file_list as files
+from ssl_lightning.data.files import table_cache as file_cache
+from ssl_lightning.data.files.file_list import list_files
 from ssl_lightning.plugins.messages import printable
 
 SUFFIXES = [".jpg", ".png"]

@@ -21,9 +21,9 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from ssl_lightning import Batch, SSLMethod
+from ssl_lightning.data.peek import evaluating
 from ssl_lightning.distributed import rank
 from ssl_lightning.encoders.frames import FrameTransformer
-from ssl_lightning.probes.features import evaluating
 from ssl_lightning.testing import TinyImages
 
 STEPS, BATCH = 5, 16

@@ -17,7 +17,8 @@ from PIL import Image, ImageFile, ImageOps
 from PIL.JpegImagePlugin import JpegImageFile
 from torch._utils import ExceptionWrapper
 
-from ssl_lightning.pictures.picture import SUFFIXES, Picture, Reading, UnreadablePicture
+from ssl_lightning.data.images.picture import SUFFIXES, Picture, UnreadablePicture
+from ssl_lightning.data.images.reading import Reading
 
 RGB = Reading()
 
@@ -269,7 +270,7 @@ def test_what_pillow_would_warn_of_is_left_unsaid(tmp_path):
     photo(20, 30).save(tmp_path / "exif.jpg", exif=b"Exif\0\0II*\0\xff\xff\xff\xff")
     script = f"""
 from pathlib import Path
-from ssl_lightning.pictures.picture import Picture, Reading, UnreadablePicture
+from ssl_lightning.data.images.picture import Picture, Reading, UnreadablePicture
 for name in ("palette.png", "exif.jpg", "bomb.png"):
     try:
         Picture(Path({str(tmp_path)!r}) / name, Reading()).cut([(0, 0, 20, 30)], [8])

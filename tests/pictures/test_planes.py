@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ssl_lightning.pictures.picture import Picture, Reading, UnreadablePicture
+from ssl_lightning.data.images.picture import Picture, UnreadablePicture
+from ssl_lightning.data.images.reading import Reading
 
 
 def encoded(image, kind="PNG", **options):

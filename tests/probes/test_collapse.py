@@ -14,7 +14,7 @@ from torch import Tensor
 
 import ssl_lightning
 from ssl_lightning.checkpoint import find_newest
-from ssl_lightning.datamodule import SSLDataModule
+from ssl_lightning.data.datamodule import SSLDataModule
 from ssl_lightning.encoder import Encoder
 from ssl_lightning.encoders.conv import ConvEncoder
 from ssl_lightning.encoders.timm import TimmEncoder

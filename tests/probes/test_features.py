@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ssl_lightning.probes.features import BATCH, embed, evaluating, sample
+from ssl_lightning.data.peek import BATCH, embed, evaluating, sample
 from ssl_lightning.testing import TinyEncoder, TinyImages
 from ssl_lightning.types import View
 

@@ -13,7 +13,8 @@ from ssl_lightning.methods.simclr import SimCLR
 from torch import Tensor
 
 import ssl_lightning
-from ssl_lightning.datamodule import Split, SSLDataModule
+from ssl_lightning.data.datamodule import Split, SSLDataModule
+from ssl_lightning.data.sources import InMemory, Source, Subset
 from ssl_lightning.evaluate import knn_predict
 from ssl_lightning.metrics import Metrics
 from ssl_lightning.probes.collapse import CollapseMonitor
@@ -21,7 +22,6 @@ from ssl_lightning.probes.knn import KNNProbe
 from ssl_lightning.probes.linear import LinearProbe
 from ssl_lightning.progress import Meter
 from ssl_lightning.report import Report
-from ssl_lightning.sources import InMemory, Source, Subset
 from ssl_lightning.testing import TinyEncoder, TinyImages
 from ssl_lightning.types import View, ViewSpec
 

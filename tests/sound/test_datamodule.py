@@ -55,7 +55,7 @@ def test_statistics_are_kept_until_a_recording_changes(folder: Path, cache: Path
     first = data(folder).statistics
     assert len(list(cache.glob("sound-*.pt"))) == 1 and first.bank.shape == (16, 32, 40)
     with monkeypatch.context() as patch:
-        patch.setattr("ssl_lightning.sound.statistics._compute", lambda *args: pytest.fail("computed again"))
+        patch.setattr("ssl_lightning.data.sound.statistics._compute", lambda *args: pytest.fail("computed again"))
         assert data(folder).statistics[:2] == first[:2] and torch.equal(data(folder).statistics.bank, first.bank)
     write_sounds(folder, ["a/0.wav"], rate=16_000)
     assert data(folder).statistics[:2] != first[:2]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from ssl_lightning.sound.manifest import Columns, Manifest
+from ssl_lightning.data.sound.manifest import Columns, Manifest
 
 CSV = "path,word,split,start,end\na.wav,10,train,,\nsub/a.wav,9,train,0.5,1.5\nb.wav,9,test,2,\n/c.wav,,unlabelled,,\n"
 

@@ -12,8 +12,8 @@ import torch
 from ssl_lightning.datamodules.audio_folder import AudioFolder
 
 from ssl_lightning import SoundReader
-from ssl_lightning.pretrained import SOUND, difference
-from ssl_lightning.sound.reading import UnreadableSound
+from ssl_lightning.data.sound.datamodule import SOUND, difference
+from ssl_lightning.data.sound.recording import UnreadableSound
 
 
 @pytest.fixture

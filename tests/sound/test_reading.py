@@ -10,7 +10,7 @@ import pytest
 import soundfile
 import torch
 
-from ssl_lightning.sound.reading import SoundFile, UnreadableSound
+from ssl_lightning.data.sound.recording import SoundFile, UnreadableSound
 
 RATE = 22_050
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy.signal import resample_poly
 
-from ssl_lightning.sound.resampling import Resampler
+from ssl_lightning.data.sound.resampling import Resampler
 
 RATES = [(44_100, 16_000), (48_000, 16_000), (8_000, 16_000), (22_050, 8_000), (11_025, 16_000), (16_000, 44_100), (16_001, 1_000)]
 

@@ -14,11 +14,11 @@ from scipy.signal import resample_poly
 
 from ssl_lightning.augment.random import sample_keys
 from ssl_lightning.augment.window import Waves, Window
-from ssl_lightning.files.file_list import list_files
-from ssl_lightning.files.reading import skipped_in
-from ssl_lightning.sound.files import SoundFiles
-from ssl_lightning.sound.reading import SUFFIXES, UnreadableSound
-from ssl_lightning.sound.source import Recordings
+from ssl_lightning.data.files.file_list import list_files
+from ssl_lightning.data.files.source import skipped_in
+from ssl_lightning.data.sound.files import SoundFiles
+from ssl_lightning.data.sound.recording import SUFFIXES, UnreadableSound
+from ssl_lightning.data.sound.source import Recordings
 
 RATES = (8_000, 16_000, 11_025, 8_000, 44_100, 16_000)
 

@@ -21,12 +21,12 @@ from torch import Tensor, nn
 
 from ssl_lightning import ConvEncoder, Encoder, Trainer, View, ViewSpec
 from ssl_lightning.augment.window import row_lengths
+from ssl_lightning.data.peek import embed
+from ssl_lightning.data.sound.lengths import lengths_of
+from ssl_lightning.data.sound.recording import UnreadableSound
 from ssl_lightning.encoders.frames import FrameTransformer
 from ssl_lightning.encoders.wave import WaveTransformer
-from ssl_lightning.probes.features import embed
 from ssl_lightning.report import Report
-from ssl_lightning.sound.lengths import lengths_of
-from ssl_lightning.sound.reading import UnreadableSound
 from ssl_lightning.testing import TinyTokenEncoder
 
 ARGS: dict[str, Any] = {"sample_rate": 8000, "mels": 16, "seconds": None, "window": 0.032, "batch_size": 4}
@@ -189,7 +189,7 @@ def test_lengths_come_from_heads_once_and_are_kept_until_a_file_changes(folder: 
     assert found["18.wav"] == int(LONG * 8000) and found["17.wav"] == -(-soundfile.info(folder / "b/17.wav").frames // 2)
     assert len(list(cache.glob("lengths-*.pt"))) == 1
     with monkeypatch.context() as patch:
-        patch.setattr("ssl_lightning.sound.lengths._read", lambda source: pytest.fail("read again"))
+        patch.setattr("ssl_lightning.data.sound.lengths._read", lambda source: pytest.fail("read again"))
         assert lengths_and_names(data(folder)) == found
     soundfile.write(folder / "a" / "0.wav", np.ones(4321), 8000)
     assert lengths_and_names(data(folder)) == {**found, "0.wav": 4321}

@@ -13,9 +13,9 @@ from ssl_lightning.datamodules.python_docs import paragraphs
 from ssl_lightning.datamodules.text_files import TextFiles
 
 from ssl_lightning import ViewSpec
-from ssl_lightning.augment.text import TextAugmentation
+from ssl_lightning.data.text.augment import TextAugmentation
+from ssl_lightning.data.text.tokenizer import digest_of
 from ssl_lightning.names import UsageError
-from ssl_lightning.text.tokenizer import digest_of
 
 SMALL = {"vocab_size": 300, "row_length": 32, "batch_size": 16, "label_column": "label"}
 ROWS = [(f"class {number % 3}", text) for number, text in enumerate(list(paragraphs())[:200])]
@@ -53,7 +53,7 @@ def words(data: TextFiles, source: Any, index: list[int]) -> list[list[int]]:
 def test_after_prepare_data_no_process_reads_the_files(texts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made(texts).prepare_data()
     for name in ("Files.read",):
-        monkeypatch.setattr(f"ssl_lightning.text.files.{name}", lambda *args: pytest.fail("read again"))
+        monkeypatch.setattr(f"ssl_lightning.data.text.files.{name}", lambda *args: pytest.fail("read again"))
     data = made(texts)
     assert len(data.split("train") or ()) == 150 and len(data.split("test") or ()) == 50 and len(data.vocabulary) == 300
     assert data.class_names == ("class 0", "class 1", "class 2")
@@ -131,7 +131,7 @@ def test_raw_features_are_tf_idf(texts: Path) -> None:
 
 
 def test_raw_features_know_the_most_frequent_tokens(texts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ssl_lightning.text.datamodule.RAW_TOKENS", 10)
+    monkeypatch.setattr("ssl_lightning.data.text.datamodule.RAW_TOKENS", 10)
     data = made(texts)
     features = data.raw_features(data.training_split.fetch(torch.arange(20)))
     assert features.shape == (20, 10) and float((features > 0).float().mean()) > 0.3

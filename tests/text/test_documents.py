@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from ssl_lightning.text.documents import PIECE, Corpus, Counts, Texts
-from ssl_lightning.text.files import Files, find_files, find_splits
-from ssl_lightning.text.formats import Columns, Division
+from ssl_lightning.data.text.documents import PIECE, Corpus, Counts, Texts
+from ssl_lightning.data.text.files import Files, find_files, find_splits
+from ssl_lightning.data.text.formats import Columns, Division
 
 TEXTS = ["one line", 'two\nlines, and "quotes"', "naïve \u2013 日本語 🙂", "a,b\tc"]
 LABELS = ["x", "y", "x", "z"]
@@ -92,8 +92,8 @@ def test_a_line_of_a_hundred_megabytes_does_not_need_its_size(tmp_path: Path) ->
         for _ in range(100):
             file.write(b"word " * 200_000)
     code = (
-        "import resource, sys; from pathlib import Path; from ssl_lightning.text.formats import read_txt; "
-        "from ssl_lightning.text.documents import Counts; "
+        "import resource, sys; from pathlib import Path; from ssl_lightning.data.text.formats import read_txt; "
+        "from ssl_lightning.data.text.documents import Counts; "
         "size = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize() + 60_000_000; "
         "resource.setrlimit(resource.RLIMIT_AS, (size, size)); "
         "print(sum(len(piece.text) for piece in read_txt(Path(sys.argv[1]), 'paragraph', Counts())))"
@@ -146,14 +146,14 @@ def test_what_cannot_be_read_is_named(tmp_path: Path, name: str, content: str, m
 
 @pytest.mark.parametrize("name", ["a.csv", "a.jsonl"])
 def test_a_line_too_long_to_hold_is_refused(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ssl_lightning.text.formats.LONGEST", 100)
+    monkeypatch.setattr("ssl_lightning.data.text.formats.LONGEST", 100)
     (tmp_path / name).write_text("text\n" + "x" * 101 if name == "a.csv" else '{"text": "a"}\n' + "x" * 101)
     with pytest.raises(ValueError, match=r"line 2: longer than 100 characters"):
         read(files(tmp_path / name))
 
 
 def test_an_open_quotation_mark_does_not_swallow_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ssl_lightning.text.formats.LONGEST", 1 << 17)
+    monkeypatch.setattr("ssl_lightning.data.text.formats.LONGEST", 1 << 17)
     csv.field_size_limit(1 << 17)
     (tmp_path / "a.csv").write_text('text\n"x\n' + ("y" * 1000 + "\n") * 140)
     with pytest.raises(ValueError, match=r"a\.csv, line .*: no CSV: field larger than field limit .* Is a quotation mark left open"):

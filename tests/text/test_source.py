@@ -8,12 +8,12 @@ import pytest
 import torch
 from ssl_lightning.datamodules.python_docs import paragraphs
 
+from ssl_lightning.data.text.documents import Texts
+from ssl_lightning.data.text.source import TextSource
+from ssl_lightning.data.text.store import Store, open_store
+from ssl_lightning.data.text.tokenizer import train_tokenizer, vocabulary_of
 from ssl_lightning.nn.packing import Ragged
 from ssl_lightning.nn.vocabulary import Vocabulary
-from ssl_lightning.text.documents import Texts
-from ssl_lightning.text.source import TextSource
-from ssl_lightning.text.store import Store, open_store
-from ssl_lightning.text.tokenizer import train_tokenizer, vocabulary_of
 
 DOCS = tuple(paragraphs())[:60]
 CORPUS = Texts("docs", DOCS, ["a", "b"] * 30)

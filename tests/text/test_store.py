@@ -16,11 +16,10 @@ import pytest
 from ssl_lightning.datamodules.python_docs import paragraphs
 from tokenizers import Tokenizer
 
-from ssl_lightning.text import store as module
-from ssl_lightning.text.cache import trained_tokenizer
-from ssl_lightning.text.documents import PIECE, Corpus, Counts, Piece, Texts
-from ssl_lightning.text.store import Store, open_store
-from ssl_lightning.text.tokenizer import train_tokenizer
+from ssl_lightning.data.text import store as module
+from ssl_lightning.data.text.documents import PIECE, Corpus, Counts, Piece, Texts
+from ssl_lightning.data.text.store import Store, open_store
+from ssl_lightning.data.text.tokenizer import train_tokenizer, trained_tokenizer
 
 DOCS = tuple(paragraphs())[:200]
 CORPUS = Texts("docs", DOCS, [f"{number % 3}" for number in range(200)])

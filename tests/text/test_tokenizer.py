@@ -10,10 +10,10 @@ import torch
 from ssl_lightning.datamodules.python_docs import paragraphs
 from tokenizers import Tokenizer, models, pre_tokenizers
 
+from ssl_lightning.data.text import tokenizer as module
+from ssl_lightning.data.text.documents import Texts
+from ssl_lightning.data.text.tokenizer import Kind, digest_of, load_tokenizer, ready, train_tokenizer, vocabulary_of, without_special
 from ssl_lightning.nn.vocabulary import SPECIAL
-from ssl_lightning.text import tokenizer as module
-from ssl_lightning.text.documents import Texts
-from ssl_lightning.text.tokenizer import Kind, digest_of, load_tokenizer, ready, train_tokenizer, vocabulary_of, without_special
 
 DOCS = Texts("docs", tuple(paragraphs())[:300])
 

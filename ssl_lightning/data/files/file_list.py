@@ -1,0 +1,139 @@
+"""The files below a folder, listed once: millions of names without millions of objects."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ...plugins.messages import did_you_mean, printable
+from . import table_cache as file_cache
+from .scan import Table, fingerprint_of, scan
+
+RECENT = 2_000_000_000
+"""Nanoseconds: the coarsest clock by which a file system dates a folder's last change."""
+
+
+class FirstFolders(NamedTuple):
+    """Which folder right below the root each file lies in.
+
+    Attributes:
+        names: of the folders that files lie in or below, in order.
+        of_file: [N] int64, the position in `names`; -1 for a file at the root.
+        one_level: whether every file lies right in one of them, neither at the root nor deeper.
+    """
+
+    names: list[str]
+    of_file: np.ndarray
+    one_level: bool
+
+
+class FileList:
+    """Absolute paths by number: `files[i]`, in an order that depends on the names alone.
+
+    A folder's files come in the order of their names' bytes, then its folders in theirs, each with all that is in it.
+
+    Args:
+        root: the folder that all lie below.
+        table: the names.
+        fingerprint: a hash of the names relative to the root, in order.
+        cached: the file that `table` is mapped from; it is what is pickled then.
+    """
+
+    def __init__(self, root: Path, table: Table, fingerprint: str, cached: Path | None = None) -> None:
+        self.root, self.fingerprint = root, fingerprint
+        self._table, self._cached = table, cached
+
+    def __len__(self) -> int:
+        return len(self._table.offsets) - 1
+
+    def __getitem__(self, index: int) -> str:
+        return os.path.join(self.root, self.relative(index))
+
+    def relative(self, index: int) -> str:
+        """The path relative to the root, with `/` on every system."""
+        index = range(len(self))[index]
+        table = self._table
+        folder = table.folder(int(np.searchsorted(table.starts, index, side="right")) - 1)
+        name = table.names[table.offsets[index] : table.offsets[index + 1]].tobytes()
+        return os.fsdecode(folder + b"/" + name if folder else name)
+
+    def folders(self) -> FirstFolders:
+        """The folders right below the root, such as one for each class, and the one that each file is in."""
+        table = self._table
+        counts = np.diff(table.starts)
+        names: list[bytes] = []
+        of_folder = np.full(len(counts), -1)
+        one_level = True
+        for index in np.flatnonzero(counts).tolist():
+            first, _, rest = table.folder(index).partition(b"/")
+            one_level &= bool(first) and not rest
+            if first:
+                if not names or names[-1] != first:
+                    names.append(first)
+                of_folder[index] = len(names) - 1
+        return FirstFolders([os.fsdecode(name) for name in names], np.repeat(of_folder, counts), one_level)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self._cached:
+            return _reopened, (self.root, self._cached, self.fingerprint)
+        return FileList, (self.root, self._table, self.fingerprint)
+
+
+def list_files(root: str | Path, suffixes: Collection[str], cache: str | Path | None = "default") -> FileList:
+    """All files below a folder whose names end in one of `suffixes`, from the cache where no folder has changed.
+
+    Links to files and folders are followed; a link to a folder that it lies in is not. Hidden files and folders are skipped, and
+    the folders of runs.
+
+    Args:
+        root: the folder.
+        suffixes: such as `.jpg`, in any case; one dot each.
+        cache: the folder of cached lists: by default `$SSL_LIGHTNING_CACHE`, `$XDG_CACHE_HOME/ssl_lightning` or
+            `~/.cache/ssl_lightning`; None for no cache. A folder that cannot be written is done without.
+
+    Raises:
+        FileNotFoundError, NotADirectoryError, PermissionError: there is no such folder, or it or one below may not be read.
+        ValueError: no file below it has such a name.
+    """
+    folder = Path(os.path.abspath(os.path.expanduser(root)))
+    if not folder.is_dir():
+        raise _no_folder(folder)
+    wanted = frozenset(os.fsencode("." + suffix.lower().lstrip(".")) for suffix in suffixes)
+    place = file_cache.place(cache, folder, wanted)
+    if place and (found := file_cache.load(place)) and file_cache.unchanged(folder, found[0]):
+        return FileList(folder, *found, place)
+    began = time.time_ns()
+    table = scan(folder, wanted)
+    fingerprint = fingerprint_of(table)
+    settled = int(table.stamps.max()) < began - RECENT
+    if place and settled and file_cache.save(place, table, fingerprint) and (found := file_cache.load(place)) and found[1] == fingerprint:
+        return FileList(folder, *found, place)
+    return FileList(folder, table, fingerprint)
+
+
+def _reopened(root: Path, cached: Path, fingerprint: str) -> FileList:
+    found = file_cache.load(cached)
+    if not found or found[1] != fingerprint:
+        raise RuntimeError(
+            f"The list of the files below {root} was replaced while this run started, since files came or went. Start it again."
+        )
+    return FileList(root, *found, cached)
+
+
+def _no_folder(path: Path) -> OSError:
+    while not path.exists() and not path.parent.exists():
+        path = path.parent
+    above = path.parent
+    for place in (path, above):
+        if place.exists() and not place.is_dir():
+            return NotADirectoryError(f"{printable(place)} is a file, not a folder.")
+    try:
+        near = did_you_mean(path.name, [entry.name for entry in above.iterdir()])
+    except OSError:
+        near = ""
+    return FileNotFoundError(f"There is no folder {printable(path.name)!r} in {printable(above)}.{near}")

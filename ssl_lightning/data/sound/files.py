@@ -1,0 +1,40 @@
+"""Sound files of a list as a source."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from ...plugins.messages import printable
+from ..files.file_list import FileList
+from .manifest import Manifest
+from .recording import SoundFile
+from .source import SoundSource
+
+
+class SoundFiles(SoundSource):
+    """Sound files of a list, or stretches of them.
+
+    Args:
+        files: their paths, by number, and, of a `Manifest`, their stretches.
+        others: of a `SoundSource`.
+    """
+
+    def __init__(self, files: FileList | Manifest, sample_rate: int, *others: Any) -> None:
+        super().__init__(len(files), sample_rate, *others)
+        self.files, self.fingerprint = files, files.fingerprint
+
+    def open(self, number: int) -> SoundFile:
+        stretch = self.files.stretch(number) if isinstance(self.files, Manifest) else (0.0, None)
+        return SoundFile(self.files[number], *stretch)
+
+    def name(self, number: int) -> str:
+        return printable(self.files[number])
+
+    def stamp(self, number: int) -> str:
+        try:
+            state = os.stat(self.files[number])
+        except OSError:
+            return self.name(number)
+        stretch = self.files.stretch(number) if isinstance(self.files, Manifest) else ""
+        return f"{self.files[number]} {state.st_size} {state.st_mtime_ns} {stretch}"

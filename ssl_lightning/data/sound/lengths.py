@@ -1,0 +1,56 @@
+"""How long the recordings of a source are: found from the heads of the files once, and kept."""
+
+from __future__ import annotations
+
+import hashlib
+
+import torch
+from torch import Tensor
+
+from ..files.kept import kept
+from ..files.source import in_threads
+from ..sources import Source, Subset
+from .recording import UnreadableSound
+from .resampling import Resampler
+from .source import SoundSource, recordings_of
+
+
+def lengths_of(source: Source) -> Tensor:
+    """Samples of each recording of a source, at the source's rate: [N] int64. They are kept until a file changes.
+
+    Raises:
+        UnreadableSound: the head of a file cannot be read, and the source does not skip it.
+        OSError: the cache folder cannot be written.
+    """
+    if isinstance(source, Subset):
+        return lengths_of(source.source)[source.indices]
+    recordings = recordings_of(source)
+    if recordings.lengths is None and recordings.in_memory:
+        recordings.lengths = torch.tensor([_length(recordings, number) for number in range(len(recordings))])
+    if recordings.lengths is None:
+        recordings.lengths = kept(f"lengths-{_identity(recordings)}", lambda: _read(recordings))
+    return recordings.lengths
+
+
+def _identity(source: SoundSource) -> str:
+    """What tells whether any of the recordings has changed."""
+    digest = hashlib.sha256(f"{source.fingerprint} {source.sample_rate} {source.unreadable}".encode())
+    for number in range(len(source)):
+        digest.update(f"\n{source.stamp(number)}".encode(errors="surrogateescape"))
+    return digest.hexdigest()[:32]
+
+
+def _read(source: SoundSource) -> Tensor:
+    def length(number: int) -> int:
+        try:
+            return _length(source, number)
+        except UnreadableSound as error:
+            source.skip(number, error)
+        return source.substitute(number, lambda other: _length(source, other))
+
+    return torch.tensor(in_threads(length, range(len(source))))
+
+
+def _length(source: SoundSource, number: int) -> int:
+    sound = source.open(number)
+    return Resampler(sound.rate, source.sample_rate).length(sound.frames)

@@ -1,0 +1,160 @@
+"""A list of recordings: csv or jsonl, one a line, with their classes, splits and stretches."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import math
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from ...plugins.messages import did_you_mean
+from ..files.folders import NAMES
+
+SUFFIXES = (".csv", ".tsv", ".jsonl")
+
+
+class Columns(NamedTuple):
+    """What the columns of a list are called. `path` must be there, and `label` where it is not None."""
+
+    path: str = "path"
+    label: str | None = None
+    split: str = "split"
+    start: str = "start"
+    end: str = "end"
+
+
+class Recording(NamedTuple):
+    """A line: start and end in seconds; None is the end of the file."""
+
+    path: str
+    label: str | None
+    split: str
+    start: float
+    end: float | None
+
+
+class Manifest:
+    """Recordings by number: `manifest[i]` is the path of one, relative to the list's folder where it is not absolute.
+
+    Args:
+        path: csv or tsv with a header, or jsonl.
+        columns: their names.
+        recordings: some of the lines; None reads them all.
+        class_names: of all labels; None is those of the lines to train on.
+
+    Attributes:
+        class_names: sorted; empty where there are no classes.
+        labels: [N] the number of each recording's class; None where there are no classes.
+        fingerprint: of the lines.
+
+    Raises:
+        OSError, ValueError: the list cannot be read, lacks a column, or has a line that says nothing sensible; it is named.
+    """
+
+    def __init__(
+        self, path: Path, columns: Columns, recordings: Sequence[Recording] | None = None, class_names: tuple[str, ...] | None = None
+    ) -> None:
+        self.path, self.columns, self.folder = path, columns, path.resolve().parent
+        self.recordings = list(_read(path, columns)) if recordings is None else list(recordings)
+        train = {each.label for each in self.recordings if each.split == "train" and each.label is not None}
+        self.class_names = tuple(sorted(train, key=_natural)) if class_names is None else class_names
+        self.fingerprint = hashlib.blake2b(json.dumps(self.recordings).encode(), digest_size=16).hexdigest()
+
+    def __len__(self) -> int:
+        return len(self.recordings)
+
+    def __getitem__(self, number: int) -> str:
+        return os.path.join(self.folder, self.recordings[number].path)
+
+    def stretch(self, number: int) -> tuple[float, float | None]:
+        """Where a recording begins and ends in its file, in seconds; None is the file's end."""
+        return self.recordings[number][3:]
+
+    def of_split(self, split: str) -> Manifest | None:
+        """The recordings of a split (`train`, `val`, `test`, `pretrain`); None where there are none."""
+        chosen = [each for each in self.recordings if each.split == split]
+        return Manifest(self.path, self.columns, chosen, self.class_names) if chosen else None
+
+    @property
+    def labels(self) -> Tensor | None:
+        if not self.class_names or any(each.split == "pretrain" for each in self.recordings):
+            return None
+        known = {name: number for number, name in enumerate(self.class_names)}
+        for each in self.recordings:
+            if each.label is None:
+                raise ValueError(f"{self.path}: {each.path} has no {self.columns.label!r}, and others have one.")
+            if each.label not in known:
+                raise ValueError(
+                    f"{self.path}: {each.path} has the class {each.label!r}, which the training recordings have not."
+                    f"{did_you_mean(each.label, known)}"
+                )
+        return torch.tensor([known[str(each.label)] for each in self.recordings])
+
+
+def _read(path: Path, columns: Columns) -> Iterator[Recording]:
+    splits = {name: split for split, names in NAMES.items() for name in names}
+    for line, row in _rows(path):
+        where = f"{path}, line {line}"
+        for column in (columns.path, columns.label):
+            if column is not None and column not in row:
+                raise ValueError(
+                    f"{where}: there is no column {column!r}.{did_you_mean(column, row)} There are {', '.join(map(str, row))}."
+                )
+        name = row[columns.path]
+        if not isinstance(name, str) or not name:
+            raise ValueError(f"{where}: {columns.path}={name!r} is no path.")
+        label = None if columns.label is None else row[columns.label]
+        split = str(row.get(columns.split) or "train")
+        if split not in splits:
+            raise ValueError(f"{where}: {columns.split}={split!r} is no split.{did_you_mean(split, splits)} Choose {', '.join(splits)}.")
+        start = _seconds(row.get(columns.start), f"{where}: {columns.start}") or 0.0
+        end = _seconds(row.get(columns.end), f"{where}: {columns.end}")
+        if end is not None and end <= start:
+            raise ValueError(f"{where}: it ends at {end:g} s, and begins at {start:g} s.")
+        yield Recording(name, None if label in (None, "") else str(label), splits[split], start, end)
+
+
+def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Each line's number and values by column."""
+    with open(path, encoding="utf-8-sig", newline="") as file:
+        if path.suffix.lower() != ".jsonl":
+            reader = csv.DictReader(file, delimiter="\t" if path.suffix.lower() == ".tsv" else ",")
+            yield from ((reader.line_num, row) for row in reader)
+            return
+        for line, text in enumerate(file, 1):
+            if not text.strip():
+                continue
+            try:
+                row = json.loads(text)
+            except json.JSONDecodeError as error:
+                raise ValueError(f"{path}, line {line}: it is no JSON: {error}.") from error
+            if not isinstance(row, dict):
+                raise ValueError(f"{path}, line {line}: it is no object, but {text.strip()[:40]!r}.")
+            yield line, row
+
+
+def _seconds(value: Any, where: str) -> float | None:
+    if value in (None, ""):
+        return None
+    try:
+        seconds = float(value)
+    except (TypeError, ValueError):
+        seconds = math.nan
+    if not 0 <= seconds < math.inf:
+        raise ValueError(f"{where}={value!r} is no time in seconds.")
+    return seconds
+
+
+def _natural(name: str) -> tuple[int, float, str]:
+    """Numbers in their order, then words in theirs."""
+    try:
+        return 0, float(name), name
+    except ValueError:
+        return 1, 0.0, name

@@ -1,0 +1,79 @@
+"""From sound files, or waves, to the view that an encoder takes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ...augment.sound import SoundPolicy
+from ...types import View
+from .datamodule import SOUND, log_mel, samples_of
+from .recording import Sound, SoundFile, Stored
+from .source import SoundSource
+
+Recording = str | Path | tuple[Tensor, int]
+"""A file, or samples [T] in [-1, 1] and their rate in Hz."""
+
+
+class SoundReader:
+    """Turns recordings into a view, as the run did: `encoder(read(["a.wav", "b.flac"]))` gives features [2, dim].
+
+    Of a recording that is longer than the run's windows the middle is taken.
+
+    Args:
+        path: the run folder, or another one that holds its `sound.json`, or this file.
+
+    Raises:
+        FileNotFoundError: there is none.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        path = Path(path)
+        file = path if path.is_file() else path / SOUND
+        if not file.is_file():
+            raise FileNotFoundError(f"There is no {SOUND} in {str(path)!r}, which a run on sound leaves behind.")
+        given = json.loads(file.read_text())
+        rate, seconds, mel = given["sample_rate"], given["seconds"], None
+        if given["features"] == "log_mel":
+            mel = log_mel(rate, *(given[name] for name in ("mels", "window", "hop", "spectrogram")))
+        step = (mel.hop if mel else round(0.01 * rate)) if given["varies"] else 0
+        self.sample_rate: int = rate
+        self.transform = SoundPolicy().build(
+            "none",
+            None if seconds is None else samples_of(rate, seconds),
+            mel,
+            tuple(given.get("statistics", (0.0, 1.0))),
+            step=step,
+            normalise=given.get("normalise", False),
+        )
+
+    def __call__(self, recordings: Sequence[Recording]) -> View:
+        """S recordings -> waves [S, T], or log-mels [S, 1, M, F].
+
+        Raises:
+            UnreadableSound: a file cannot be read.
+        """
+        if isinstance(recordings, (str, Path)):
+            raise TypeError("Give a list of recordings; this is one: [recording].")
+        source = _Given(recordings, self.sample_rate)
+        (raw,) = source.fetch(torch.arange(len(recordings))).cut([self.transform], [torch.zeros(len(recordings), dtype=torch.int64)])
+        view: View = self.transform(raw, torch.zeros(len(recordings), dtype=torch.int64))
+        return view
+
+
+class _Given(SoundSource):
+    def __init__(self, recordings: Sequence[Recording], sample_rate: int) -> None:
+        super().__init__(len(recordings), sample_rate)
+        self.recordings = recordings
+
+    def open(self, number: int) -> Sound:
+        recording = self.recordings[number]
+        return Stored(f"recording {number}", *recording) if isinstance(recording, tuple) else SoundFile(recording)
+
+    def name(self, number: int) -> str:
+        recording = self.recordings[number]
+        return f"recording {number}" if isinstance(recording, tuple) else str(recording)

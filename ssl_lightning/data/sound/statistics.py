@@ -1,0 +1,84 @@
+"""What is learned of a data set before the training: mean and deviation of its log-mels, and some of them to mix others with."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ...augment.log_mel import LogMel
+from ...augment.random import permutation
+from ...augment.window import Window, within
+from ..files.kept import kept, key_of
+from ..sources import Source, Subset
+from .source import recordings_of
+
+RECORDINGS = 512
+"""Recordings that the statistics are made of, drawn by a fixed permutation."""
+BANK_BYTES = 16 << 20
+"""Of the recordings kept to mix with: all of them, or as many as fit."""
+BATCH = 64
+
+
+class Statistics(NamedTuple):
+    """Of a data set's log-mels.
+
+    Args:
+        mean: over the bands and frames of recordings, padding apart; rounded to 3 places, so that every machine finds the same.
+        deviation: likewise.
+        bank: [N, M, F] float16, the log-mels of some recordings.
+    """
+
+    mean: float
+    deviation: float
+    bank: Tensor
+
+
+class _Clean(NamedTuple):
+    window: Window
+
+
+def statistics_of(source: Source, mel: LogMel, samples: int) -> Statistics:
+    """The statistics of a source's recordings, of each the middle `samples`; made once and kept in the cache folder.
+
+    Raises:
+        Unreadable: a recording cannot be read, and the source does not skip it.
+        OSError: the cache folder cannot be written.
+    """
+    index = permutation(0, 0, len(source))[:RECORDINGS]
+    settings = [
+        mel.mels,
+        mel.window,
+        mel.hop,
+        mel.floor,
+        mel.edges,
+        mel.pre_emphasis,
+        mel.centre,
+        mel.taper.tolist(),
+        mel.bank.sum(0).tolist(),
+    ]
+    name = f"sound-{key_of(settings, samples, *_identity(source, index))}"
+    return Statistics(**kept(name, lambda: _compute(source, index, mel, samples)._asdict()))
+
+
+def _identity(source: Source, index: Tensor) -> tuple[int, list[str]]:
+    """The sampling rate, and what tells whether one of these recordings has changed."""
+    recordings = recordings_of(source)
+    while isinstance(source, Subset):
+        index, source = source.indices[index], source.source
+    return recordings.sample_rate, [recordings.stamp(number) for number in index.tolist()]
+
+
+def _compute(source: Source, index: Tensor, mel: LogMel, samples: int) -> Statistics:
+    log_mels, real = [], []
+    for part in index.split(BATCH):
+        (waves,) = source.fetch(part).cut([_Clean(Window(samples, random=False))], [torch.zeros(len(part), dtype=torch.int64)])
+        made = mel(waves.x)  # [S, M, F]
+        lengths = torch.full((len(part),), samples) if waves.lengths is None else waves.lengths
+        real.append(made.mT[within((lengths // mel.hop).clamp(min=1), made.shape[2])])  # [frames, M]
+        log_mels.append(made)
+    numbers = torch.cat(real).double()
+    bank = torch.cat(log_mels)
+    fit = max(1, BANK_BYTES // (2 * bank[0].numel()))
+    return Statistics(round(float(numbers.mean()), 3), max(round(float(numbers.std()), 3), 0.001), bank[:fit].half())

@@ -1,0 +1,172 @@
+"""Where raw samples come from: whole batches by index, with labels where there are any."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+Integers = NDArray[np.int64]
+
+
+class Source(ABC):
+    """Samples by index.
+
+    Attributes:
+        labels: [N] int64, or None.
+        in_memory: whether fetching costs next to nothing, so that workers would only cost.
+        fingerprint: of what the samples are, where it is known: a run is not resumed on others.
+    """
+
+    labels: Tensor | None = None
+    in_memory: bool = False
+    fingerprint: str | None = None
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def fetch(self, index: Tensor) -> Any:
+        """index [S] -> the raw samples, as the datamodule's transform takes them (uint8 images [S, C, H, W], ...), or
+        `Uncut`."""
+
+    def to(self, device: torch.device) -> Source:
+        """The same samples on a device, which fetches them by indices there; labels stay.
+
+        Raises:
+            ValueError: they are not in memory.
+        """
+        raise ValueError(f"{type(self).__name__} reads samples when they are asked for: only data in memory can lie on the device.")
+
+
+class Uncut(ABC):
+    """Fetched samples of varying size, opened and not yet read. What the views take of them is cut to equal sizes where they
+    were fetched, for all views at once, so that each sample is read once."""
+
+    @abstractmethod
+    def cut(self, transforms: Sequence[nn.Module], keys: Sequence[Tensor]) -> list[Any]:
+        """For each view, what its transform takes.
+
+        Args:
+            transforms: of each view; a transform says in its own way what it takes.
+            keys: [S] for each view, the keys that its transform will be called with.
+        """
+
+
+def labels_of(source: Source) -> Tensor:
+    """The labels [N] of a source that has some.
+
+    Raises:
+        ValueError: it has none.
+    """
+    if source.labels is None:
+        raise ValueError(f"These {len(source):,} samples have no labels.")
+    return source.labels
+
+
+class InMemory(Source):
+    """Samples that are one tensor [N, ...], with labels [N] or None.
+
+    Raises:
+        ValueError: the two differ in length.
+    """
+
+    in_memory = True
+
+    def __init__(self, samples: Tensor, labels: Tensor | None = None) -> None:
+        if labels is not None and len(labels) != len(samples):
+            raise ValueError(f"There are {len(samples)} samples and {len(labels)} labels.")
+        self.samples = samples
+        self.labels = None if labels is None else labels.long()
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def fetch(self, index: Tensor) -> Tensor:
+        return self.samples[index]
+
+    def to(self, device: torch.device) -> Source:
+        return InMemory(self.samples.to(device), self.labels)
+
+
+class Subset(Source):
+    """The samples `indices` [M] of another source."""
+
+    def __init__(self, source: Source, indices: Tensor) -> None:
+        self.source, self.indices = source, indices
+        self.labels = None if source.labels is None else source.labels[indices.cpu()]
+        self.in_memory = source.in_memory
+        self.fingerprint = source.fingerprint
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def fetch(self, index: Tensor) -> Any:
+        return self.source.fetch(self.indices[index])
+
+    def to(self, device: torch.device) -> Source:
+        return Subset(self.source.to(device), self.indices.to(device))
+
+
+class Numbers(Source):
+    """Stands for the samples of a source that lie on the device: what is fetched are their indices."""
+
+    in_memory = True
+
+    def __init__(self, source: Source) -> None:
+        self.count, self.labels = len(source), source.labels
+
+    def __len__(self) -> int:
+        return self.count
+
+    def fetch(self, index: Tensor) -> Tensor:
+        return index
+
+
+def stratified_split(labels: Tensor, second: int, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """Indices of a first and a second part, with each class in proportion; the second has `second` samples.
+
+    Classes are filled by largest remainder, so that the counts are exact; the draw is fixed by `seed`.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    order = labels.argsort(stable=True)
+    counts = labels.unique(return_counts=True)[1]
+    shares = counts.double() * second / len(labels)
+    take = shares.floor().long()
+    take[(shares - take).argsort(descending=True, stable=True)[: second - int(take.sum())]] += 1
+    chosen = torch.zeros(len(labels), dtype=torch.bool)
+    for members, number in zip(order.split(counts.tolist()), take.tolist(), strict=True):
+        chosen[members[torch.randperm(len(members), generator=generator)[:number]]] = True
+    return (~chosen).nonzero()[:, 0], chosen.nonzero()[:, 0]
+
+
+def holdout(labels: Tensor) -> tuple[Tensor, Tensor]:
+    """The part of the labelled training samples that live probes learn from, and the part (a seventh, at most 5,000) that
+    they are judged by, where a data set has no validation split of its own."""
+    return stratified_split(labels, min(5000, max(1, len(labels) // 7)))
+
+
+def withhold_fifth(labels: Tensor, seed: int) -> tuple[Tensor, Tensor]:
+    """Indices of few labelled samples to learn from, and of those to be judged by: a fifth of each class, at least one of each
+    that has two; the draw is fixed by `seed`."""
+    generator = torch.Generator().manual_seed(seed)
+    withheld = torch.zeros(len(labels), dtype=torch.bool)
+    for label in labels.unique():
+        members = (labels == label).nonzero()[:, 0]
+        number = max(1, len(members) // 5) if len(members) > 1 else 0
+        withheld[members[torch.randperm(len(members), generator=generator)[:number]]] = True
+    return (~withheld).nonzero()[:, 0], withheld.nonzero()[:, 0]
+
+
+def labelled_draw(labels: Integers, per_class: int, seed: int, draw: int) -> Integers:
+    """Positions of `per_class` samples of each class (all of a smaller class), a function of the labels, seed and draw alone.
+
+    So every row of a table, whatever its features, is given the same labels.
+    """
+    random = np.random.default_rng([seed, draw])
+    return np.concatenate([random.permutation(np.flatnonzero(labels == label))[:per_class] for label in np.unique(labels)])

@@ -1,0 +1,233 @@
+"""The base of datamodules for text: a tokenizer, stores of tokens, and samples packed into rows."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any, Literal
+
+import torch
+from tokenizers import Tokenizer
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ...augment.operation import check_probability
+from ...augment.random import permutation
+from ...names import UsageError
+from ...nn.packing import Ragged
+from ...nn.vocabulary import Vocabulary
+from ...plugins.messages import did_you_mean
+from ...types import Strength
+from ..datamodule import SSLDataModule
+from ..sources import Source, Subset
+from ..splits import Split
+from .augment import TextAugmentation
+from .documents import Corpus
+from .source import TextSource
+from .store import Store, open_store
+from .tokenizer import Kind, digest_of, load_tokenizer, trained_tokenizer, vocabulary_of
+
+WITHHELD_ONE_IN, WITHHELD_MOST = 50, 1_000
+"""The part of the samples to pretrain on that is withheld, where there is no validation split."""
+RAW_TOKENS = 2048
+"""Raw features are the TF-IDF of this many tokens."""
+ROW_LENGTH, VOCAB_SIZE = 128, 8192
+Part = Literal["train", "val", "test", "pretrain"]
+
+
+class TextDataModule(SSLDataModule):
+    """A data set of texts: an author defines `corpus`.
+
+    A sample is a document, cut off at the length of a row. Where a document is longer, pretraining takes all of it, in pieces. Samples
+    share rows of equal length, without padding between them; the strong augmentation deletes tokens. Tokenizer and tokens are made
+    once and kept in `$SSL_LIGHTNING_CACHE` (default: `~/.cache/ssl_lightning`).
+
+    Args:
+        row_length: tokens in a row, and in the longest sample, its first and last token among them.
+        tokenizer: a `tokenizer.json`, or the folder of one, such as a run's; None trains one on the documents to pretrain on.
+        tokenizer_kind: `wordpiece`, `bpe` or `unigram`, for one that is trained.
+        vocab_size: its tokens at most.
+        deletion: the part of the tokens that the strong augmentation deletes.
+    """
+
+    default_epochs = 20
+
+    def __init__(
+        self,
+        *,
+        row_length: int = ROW_LENGTH,
+        tokenizer: str | None = None,
+        tokenizer_kind: Literal["wordpiece", "bpe", "unigram"] = "wordpiece",
+        vocab_size: int = VOCAB_SIZE,
+        deletion: float = 0.1,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        if self.cache == "device":
+            raise ValueError("cache=device keeps samples of one size; texts are packed before they go to the device. Leave it out.")
+        if self.augment_on == "device":
+            raise ValueError("augment_on=device does not suit text, which is packed where it is fetched. Leave it out.")
+        if row_length < 8:
+            raise ValueError(f"row_length={row_length} is too short for a text; give 8 tokens or more.")
+        kinds = Kind.__args__  # type: ignore[attr-defined]  # of a Literal
+        if tokenizer_kind not in kinds:
+            near = did_you_mean(tokenizer_kind, kinds)
+            raise ValueError(f"tokenizer_kind={tokenizer_kind!r} is unknown.{near} Choose {', '.join(kinds)}.")
+        self.row_length, self.tokenizer_path = row_length, tokenizer
+        self.tokenizer_kind, self.vocab_size = tokenizer_kind, vocab_size
+        self.deletion = check_probability("deletion", deletion)
+        self._stores: dict[Part, Store | None] = {}
+        if tokenizer is not None:
+            vocabulary_of(load_tokenizer(tokenizer))  # says what is wrong with it, before an encoder is built
+
+    # What an author writes.
+
+    def corpus(self, split: Part) -> Corpus | None:
+        """The documents of a split, `train` at least; `pretrain` are those to pretrain on, where they are not those of `train`. None
+        where there are none."""
+        raise NotImplementedError(f"{type(self).__name__} must define corpus(split).")
+
+    # What follows from it.
+
+    @cached_property
+    def tokenizer(self) -> Tokenizer:
+        """The one that was named, or the one trained on the documents to pretrain on."""
+        if self.tokenizer_path is not None:
+            return load_tokenizer(self.tokenizer_path)
+        corpus = self.corpus("pretrain") or self._corpus("train")
+        return trained_tokenizer(corpus, self.tokenizer_kind, self.vocab_size)
+
+    @cached_property
+    def vocabulary(self) -> Vocabulary:
+        """What a method needs to know of the tokens."""
+        return vocabulary_of(self.tokenizer)
+
+    @classmethod
+    def suited_encoders(cls, init_args: dict[str, Any]) -> dict[str, dict[str, Any]]:
+        """A transformer for as many tokens as the tokenizer has, in rows as long as the data's."""
+        path = init_args.get("tokenizer")
+        try:
+            size = len(vocabulary_of(load_tokenizer(path))) if isinstance(path, str) else init_args.get("vocab_size", VOCAB_SIZE)
+        except (OSError, ValueError) as error:
+            raise UsageError(f"--data.tokenizer: {error}") from error
+        args = {"vocab_size": size, "max_length": init_args.get("row_length", ROW_LENGTH)}
+        return {kind: {"class_path": "text", "init_args": dict(args)} for kind in ("Encoder", "TextEncoder")}
+
+    def prepare_data(self) -> None:
+        """Trains the tokenizer and makes the stores, for every process to find."""
+        super().prepare_data()
+        for split in ("train", "val", "test", "pretrain"):
+            self.store(split)
+
+    def store(self, split: Part) -> Store | None:
+        """The tokens of a split's documents."""
+        if split not in self._stores:
+            corpus = self.corpus(split)
+            self._stores[split] = None if corpus is None else open_store(corpus, self.tokenizer)
+        return self._stores[split]
+
+    def source(self, split: Split) -> Source | None:
+        store = self.store(split)
+        return None if store is None else TextSource(store, self.row_length, self.vocabulary, labels=self._labels(split, store))
+
+    def pretraining_source(self) -> Source | None:
+        """The documents to pretrain on, in pieces where one is longer than a row, without those that are withheld."""
+        self._divide()
+        return self._sources["kept"]
+
+    @property
+    def held_out(self) -> Source | None:
+        """The validation split, where there is one; else a part of the samples to pretrain on, which are then withheld: one in 50, at most
+        1,000; None of fewer than 50."""
+        self._divide()
+        return self._sources["held_out"]
+
+    def _divide(self) -> None:
+        """Parts the samples to pretrain on from those that are withheld, once."""
+        if "kept" in self._sources:
+            return
+        store = self.store("pretrain") or self._store("train")
+        labels = self._labels("train", store) if store is self.store("train") else None
+        long = store.longest > self.row_length - 2
+        samples: Source = TextSource(store, self.row_length, self.vocabulary, pieces=long, labels=labels)
+        few = min(WITHHELD_MOST, len(samples) // WITHHELD_ONE_IN)
+        withheld = self.source("val")
+        if withheld is None and few:
+            order = permutation(0, 0, len(samples))
+            samples, withheld = Subset(samples, order[few:].sort().values), Subset(samples, order[:few].sort().values)
+        self._sources["kept"], self._sources["held_out"] = samples, withheld
+
+    def transform(self, strength: Strength, local_size: int | None = None) -> nn.Module:
+        return TextAugmentation(self.row_length, self.vocabulary, self.deletion if strength.startswith("strong") else 0.0)
+
+    def raw_features(self, raw: Ragged) -> Tensor:
+        """TF-IDF [S, D] of the tokens that are in the most training documents, of length 1 (Salton and Buckley 1988)."""
+        column, idf = self._weights
+        found = column.to(raw.x.device)[raw.x]
+        place = (raw.sample * len(idf) + found)[found >= 0]
+        counts = torch.bincount(place, minlength=len(raw.lengths) * len(idf)).view(len(raw.lengths), len(idf))
+        return F.normalize(counts * idf.to(counts.device), dim=1)
+
+    def as_words(self, ids: Tensor) -> list[list[str]]:
+        """Token ids [S, N] as one would read them, without padding."""
+        return [[self.tokenizer.id_to_token(id) or "?" for id in row if id != self.vocabulary.pad] for row in ids.tolist()]
+
+    def artifacts(self) -> dict[str, str]:
+        """The tokenizer, for the run folder and for checkpoints."""
+        return {"tokenizer.json": self.tokenizer.to_str(pretty=True)}
+
+    @property
+    def in_workers(self) -> bool:
+        """Always: what shares a row follows from the lengths, which an accelerator would have to send back."""
+        return True
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """The position.
+
+        Raises:
+            ValueError: the run had other samples, or another tokenizer.
+        """
+        fitting = self.trainer is None or self.trainer.state.fn == "fit"
+        own, theirs = digest_of(self.tokenizer), state_dict.get("tokenizer")
+        if fitting and theirs not in (None, own):
+            raise ValueError(
+                f"The checkpoint was trained with the tokenizer {theirs}, this run has {own}: the same ids would stand for other words. "
+                "Resume with the run's own: --data.tokenizer and its folder, which holds tokenizer.json."
+            )
+        super().load_state_dict(state_dict)
+
+    def _order(self) -> dict[str, Any]:
+        return {**super()._order(), "tokenizer": digest_of(self.tokenizer)}
+
+    def _corpus(self, split: Part) -> Corpus:
+        corpus = self.corpus(split)
+        if corpus is None:
+            raise ValueError(f"{type(self).__name__} has no {split} documents.")
+        return corpus
+
+    def _store(self, split: Part) -> Store:
+        store = self.store(split)
+        if store is None:
+            raise ValueError(f"{type(self).__name__} has no {split} documents.")
+        return store
+
+    def _labels(self, split: Split, store: Store) -> Tensor | None:
+        """Each document's class, by the names of the training split's; None where there are no classes."""
+        self.class_names = self._store("train").class_names or None
+        if self.class_names is None or store.labels is None:
+            return None
+        known = {name: number for number, name in enumerate(self.class_names)}
+        unknown = next((name for name in store.class_names if name not in known), None)
+        if unknown is not None:
+            raise ValueError(f"{self._corpus(split).name} has the class {unknown!r}, which the training documents have not."
+                             f"{did_you_mean(unknown, known)}")  # fmt: skip
+        return torch.tensor([known[name] for name in store.class_names])[store.labels]
+
+    @cached_property
+    def _weights(self) -> tuple[Tensor, Tensor]:
+        """[V] the column of each token, -1 for none, and [D] the weight of each column."""
+        frequency, documents = self._store("train").document_frequency()
+        frequency[self.vocabulary.special] = 0
+        chosen = frequency.argsort(descending=True, stable=True)[: min(RAW_TOKENS, int((frequency > 0).sum()))]
+        column = torch.full_like(frequency, -1)
+        column[chosen] = torch.arange(len(chosen))
+        return column, ((1 + documents) / (1 + frequency[chosen])).log() + 1

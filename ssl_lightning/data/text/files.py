@@ -1,0 +1,93 @@
+"""Text files by path, folder or pattern."""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ...plugins.messages import did_you_mean
+from ..files.file_list import list_files
+from .documents import Corpus, Counts, Piece
+from .formats import SUFFIXES, Columns, Division, read_file
+
+NAMES = {
+    "train": ("train", "training"),
+    "val": ("val", "valid", "validation"),
+    "test": ("test", "testing"),
+    "pretrain": ("unlabelled", "unlabeled", "pretrain"),
+}
+"""What files or folders of a split are called, up to the first character that is no letter."""
+
+
+@dataclass(frozen=True)
+class Files(Corpus):
+    """The documents of files, one file after the other."""
+
+    name: str
+    paths: tuple[Path, ...]
+    columns: Columns = field(default_factory=Columns)
+    document: Division = "paragraph"
+
+    @property
+    def labelled(self) -> bool:  # type: ignore[override]  # follows from the columns
+        return self.columns.label is not None
+
+    @property
+    def size(self) -> int:
+        return sum(path.stat().st_size for path in self.paths)
+
+    def identity(self) -> list[Any]:
+        states = ((path, path.stat()) for path in self.paths)
+        return [*self.columns, self.document, [[str(path), state.st_size, state.st_mtime_ns] for path, state in states]]
+
+    def read(self, counts: Counts) -> Iterator[Piece]:
+        for path in self.paths:
+            yield from read_file(path, self.columns, self.document, counts)
+
+
+def find_files(path: str) -> tuple[Path, ...]:
+    """The text files at a path: a file, all below a folder, or what a pattern (`*.txt`, `**/*.csv`) matches; sorted.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: a file of another suffix, or a folder without text files.
+    """
+    place = Path(os.path.abspath(os.path.expanduser(path)))
+    if place.is_dir():
+        below = list_files(place, SUFFIXES, cache=None)
+        return tuple(Path(below[number]) for number in range(len(below)))
+    if place.exists():
+        return (_of_known_suffix(place),)
+    if glob.has_magic(path):
+        found = sorted(name for name in glob.glob(str(place), recursive=True) if os.path.isfile(name))
+        if not found:
+            raise FileNotFoundError(f"The pattern {path!r} matches no file.")
+        return tuple(_of_known_suffix(Path(name)) for name in found)
+    near = did_you_mean(place.name, [entry.name for entry in place.parent.iterdir()] if place.parent.is_dir() else ())
+    raise FileNotFoundError(f"There is no file or folder {place.name!r} in {place.parent}.{near}")
+
+
+def find_splits(path: str) -> dict[str, tuple[Path, ...]]:
+    """The text files of `train`, `val`, `test` and `pretrain`: of a folder by the names of its entries, where one is called train; else all
+    are `train`."""
+    place = Path(os.path.abspath(os.path.expanduser(path)))
+    entries: dict[str, list[Path]] = {split: [] for split in NAMES}
+    for entry in sorted(place.iterdir()) if place.is_dir() else ():
+        name = re.split(r"[^a-z]", entry.name.lower(), maxsplit=1)[0]
+        split = next((split for split, names in NAMES.items() if name in names), None)
+        if split and (entry.is_dir() or entry.suffix.lower() in SUFFIXES):
+            entries[split].append(entry)
+    if not entries["train"]:
+        return {"train": find_files(path)}
+    return {split: tuple(file for entry in of for file in find_files(str(entry))) for split, of in entries.items() if of}
+
+
+def _of_known_suffix(path: Path) -> Path:
+    if path.suffix.lower() not in SUFFIXES:
+        raise ValueError(f"{path} ends in {path.suffix!r}; text is read from {', '.join(SUFFIXES)}.")
+    return path

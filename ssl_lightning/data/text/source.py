@@ -1,0 +1,61 @@
+"""Samples of tokens from a store: documents, or pieces of long ones."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ...nn.packing import Ragged
+from ...nn.vocabulary import Vocabulary
+from ..sources import Source
+from .store import Store
+
+
+class TextSource(Source):
+    """Documents, each `[CLS] ... [SEP]` in at most `row_length` tokens.
+
+    Args:
+        store: the documents.
+        row_length: N, tokens in the longest sample; what is longer is cut off, or is further samples.
+        vocabulary: whose `cls` and `sep` begin and end a sample.
+        pieces: whether a document that is longer gives several samples, all full but the last.
+        labels: [documents] their classes, or None; pieces have none.
+
+    Raises:
+        ValueError: a row has no room for a token.
+    """
+
+    in_memory = True  # mapped: workers would only cost
+
+    def __init__(
+        self, store: Store, row_length: int, vocabulary: Vocabulary, *, pieces: bool = False, labels: Tensor | None = None
+    ) -> None:
+        if row_length < 3:
+            raise ValueError(f"row_length={row_length} has no room for a token between the first and the last; give more.")
+        self.store, self.room, self.cls, self.sep = store, row_length - 2, vocabulary.cls, vocabulary.sep
+        self.ends: np.ndarray | None = None
+        if pieces:
+            self.ends = np.cumsum(-(-np.diff(store.offsets) // self.room))
+        self.labels = None if pieces else labels
+        self.fingerprint = f"{store.fingerprint}-{row_length}" if pieces else store.fingerprint
+
+    def __len__(self) -> int:
+        return len(self.store) if self.ends is None else int(self.ends[-1])
+
+    def fetch(self, index: Tensor) -> Ragged:
+        """index [S] -> the tokens of these samples."""
+        number = index.numpy()
+        document, before = number, np.zeros_like(number)
+        if self.ends is not None:
+            document = np.searchsorted(self.ends, number, side="right")
+            first = np.where(document > 0, self.ends[document - 1], 0)
+            before = (number - first) * self.room
+        starts = self.store.offsets[document] + before
+        lengths = np.minimum(self.store.offsets[document + 1] - starts, self.room) + 2
+        lasts = np.cumsum(lengths) - 1
+        shift = starts - 1 - (lasts + 1 - lengths)  # from a place among the fetched tokens to one in the store
+        place = np.arange(lengths.sum()) + np.repeat(shift, lengths)
+        x = self.store.tokens[place.clip(0, len(self.store.tokens) - 1)].astype(np.int64)
+        x[lasts + 1 - lengths], x[lasts] = self.cls, self.sep
+        return Ragged(torch.from_numpy(x), torch.from_numpy(lengths))

@@ -1,0 +1,258 @@
+"""The tokens of a corpus in files that are mapped into memory: made once, found again on the next run."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+import time
+import zlib
+from collections.abc import Iterator
+from functools import cached_property
+from hashlib import sha256
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from filelock import FileLock
+from numpy.typing import NDArray
+from pytorch_lightning.utilities import rank_zero_warn
+from tokenizers import Tokenizer
+from torch import Tensor
+
+from ..files.kept import default_folder, key_of, writing
+from .documents import Corpus, Counts, Piece
+from .tokenizer import ready, vocabulary_of, without_special
+
+VERSION = 1
+AT_ONCE = 1 << 20
+"""Characters that are tokenized at a time."""
+MOST_CLASSES = 10_000
+CHECKED = 1 << 30
+"""Bytes up to which a file is read to see whether it is whole; of a larger one the size tells."""
+ABANDONED = 3600.0
+"""Seconds without a change after which the beginnings of a store are nobody's."""
+LOCK = "text.lock"
+"""Held while a finished store takes its place, so that no process takes away what another has just put there."""
+META, PARTS = "meta.json", ("tokens", "offsets", "labels")
+
+
+class Store:
+    """The documents of a corpus as token ids, without special tokens.
+
+    Args:
+        folder: where the files are; `open_store` makes them.
+
+    Attributes:
+        tokens: [T] uint16 or uint32, all documents one after the other.
+        offsets: [N + 1] int64, where each document begins in `tokens`.
+        class_names: of the labels, sorted; none where there are no labels.
+        fingerprint: a hash of tokens, documents and labels.
+
+    Raises:
+        ValueError, OSError: the store is not whole.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        meta = json.loads((folder / META).read_text())
+        if meta["version"] != VERSION:
+            raise ValueError(f"{folder} is of version {meta['version']}.")
+        self.class_names: tuple[str, ...] = tuple(meta["class_names"])
+        self.fingerprint: str = meta["fingerprint"]
+        self.vocab_size: int = meta["vocab_size"]
+        parts = {name: np.asarray(_mapped(folder / name, dtype, size)) for name, (dtype, size) in meta["parts"].items()}
+        for name, checksum in meta["checksums"].items():
+            if parts[name].nbytes <= CHECKED and zlib.crc32(parts[name].data) != checksum:
+                raise ValueError(f"{folder / name} is damaged.")
+        self.tokens, self.offsets, self._labels = (parts[name] for name in PARTS)
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Store, (self.folder,)
+
+    @property
+    def labels(self) -> Tensor | None:
+        """[N] int64, the number of each document's class in `class_names`; None where there are no labels."""
+        return torch.from_numpy(self._labels.astype(np.int64)) if self.class_names else None
+
+    @cached_property
+    def longest(self) -> int:
+        """Tokens in the longest document."""
+        return int(np.diff(self.offsets).max())
+
+    def document_frequency(self, most: int = 100_000) -> tuple[Tensor, int]:
+        """[V] in how many documents each token occurs, and of how many: of at most this many, evenly spaced."""
+        chosen = np.linspace(0, len(self) - 1, min(most, len(self))).astype(np.int64)
+        frequency = np.zeros(self.vocab_size, np.int64)
+        for document in chosen.tolist():
+            frequency[np.unique(self.tokens[self.offsets[document] : self.offsets[document + 1]])] += 1
+        return torch.from_numpy(frequency), len(chosen)
+
+
+def open_store(corpus: Corpus, tokenizer: Tokenizer) -> Store:
+    """The store of a corpus and a tokenizer, from the cache folder, or made there.
+
+    It is made in a folder of its own, which is renamed when it is whole: of several processes that make it the first one's stays.
+
+    Raises:
+        OSError: a file, or the cache folder, cannot be read or written.
+        ValueError: there is no text, a file is not of its format, or it changed while it was read.
+    """
+    identity = corpus.identity()
+    place = default_folder() / f"text-{key_of(VERSION, identity, tokenizer.to_str())}"
+    if (found := _found(place)) is not None:
+        return found
+    with writing(place.parent):
+        place.parent.mkdir(parents=True, exist_ok=True)
+        _clear(place)
+        making = Path(tempfile.mkdtemp(dir=place.parent, prefix=f"{place.name}."))
+    try:
+        counts = Counts()
+        _make(making, corpus, tokenizer, counts)
+        if corpus.identity() != identity:
+            raise ValueError(f"{corpus.name} changed while it was read. Start again.")
+        with writing(place.parent), FileLock(place.parent / LOCK):
+            _put(making, place)
+    finally:
+        shutil.rmtree(making, ignore_errors=True)
+    if said := counts.sentence():
+        rank_zero_warn(f"{corpus.name}: {said}.")
+    return Store(place)
+
+
+class _Labels:
+    """Numbers for labels in the order in which they come."""
+
+    def __init__(self, name: str) -> None:
+        self.name, self.numbers = name, dict[str, int]()
+
+    def number(self, label: str) -> int:
+        number = self.numbers.setdefault(label, len(self.numbers))
+        if number == MOST_CLASSES:
+            raise ValueError(f"{self.name}: the labels have more than {MOST_CLASSES:,} values, {label!r} among them. Is it another column?")
+        return number
+
+    def order(self) -> tuple[list[str], NDArray[np.int32]]:
+        """The names sorted, integers by value, and the place of each number among them."""
+        whole = all(name.lstrip("-").isdecimal() for name in self.numbers)
+        names = sorted(self.numbers, key=(lambda name: (int(name), name)) if whole else None)
+        places = np.zeros(len(names), np.int32)
+        places[[self.numbers[name] for name in names]] = np.arange(len(names), dtype=np.int32)
+        return names, places
+
+
+def _make(folder: Path, corpus: Corpus, tokenizer: Tokenizer, counts: Counts) -> None:
+    """Writes a store, in bounded memory."""
+    tokenizer, allowed = ready(tokenizer), without_special(tokenizer).numpy()
+    size = len(vocabulary_of(tokenizer))
+    dtype = np.dtype("<u2" if size <= 1 << 16 else "<u4")
+    allowed = allowed.astype(dtype)
+    labels = _Labels(corpus.name)
+    ends = label = 0  # of all documents, and the label of the one that is open
+    opened, first = 0, True  # where the open document began
+    paths = {name: folder / name for name in PARTS}
+    files = {name: path.open("wb") for name, path in paths.items()}
+    try:
+        files["offsets"].write(np.zeros(1, "<i8").tobytes())
+        for batch in _batches(corpus.read(counts)):
+            ids = [encoding.ids for encoding in tokenizer.encode_batch_fast([piece.text for piece in batch], add_special_tokens=False)]
+            tokens = allowed[np.fromiter(chain.from_iterable(ids), np.int64, sum(map(len, ids)))]
+            offsets, numbers = [], []
+            for piece, some in zip(batch, ids, strict=True):
+                if piece.begins:
+                    if ends > opened:
+                        offsets.append(ends)
+                        numbers.append(label)
+                    counts.empty += ends == opened and not first
+                    opened, first = ends, False
+                    label = labels.number(piece.label) if piece.label is not None else 0
+                ends += len(some)
+            with writing(folder):
+                files["tokens"].write(tokens.tobytes())
+                files["offsets"].write(np.array(offsets, "<i8").tobytes())
+                files["labels"].write(np.array(numbers, "<i4").tobytes())
+        if ends > opened:
+            files["offsets"].write(np.array([ends], "<i8").tobytes())
+            files["labels"].write(np.array([label], "<i4").tobytes())
+        counts.empty += ends == opened and not first
+    finally:
+        for file in files.values():
+            file.close()
+    if not ends:
+        raise ValueError(f"{corpus.name} holds no text.")
+    _finish(folder, labels, {"tokens": dtype.str, "offsets": "<i8", "labels": "<i4"}, size)
+
+
+def _finish(folder: Path, labels: _Labels, dtypes: dict[str, str], vocab_size: int) -> None:
+    """Puts the classes in order, and writes what is needed to read the store."""
+    names, places = labels.order()
+    if names:
+        stored = np.memmap(folder / "labels", "<i4", "r+")
+        for start in range(0, len(stored), AT_ONCE):
+            stored[start : start + AT_ONCE] = places[stored[start : start + AT_ONCE]]
+        stored.flush()
+    parts = {name: [dtype, (folder / name).stat().st_size // np.dtype(dtype).itemsize] for name, dtype in dtypes.items()}
+    digest, checksums = sha256(), {}
+    for name in PARTS:
+        checksums[name] = 0
+        with (folder / name).open("rb") as file:
+            while block := file.read(AT_ONCE):
+                checksums[name] = zlib.crc32(block, checksums[name])
+                digest.update(block)
+    digest.update(json.dumps([names, parts]).encode())
+    meta = {"version": VERSION, "vocab_size": vocab_size, "class_names": names, "parts": parts, "checksums": checksums}
+    with writing(folder):
+        (folder / META).write_text(json.dumps({**meta, "fingerprint": digest.hexdigest()[:32]}))
+
+
+def _batches(read: Iterator[Piece]) -> Iterator[list[Piece]]:
+    batch: list[Piece] = []
+    size = 0
+    for piece in read:
+        batch.append(piece)
+        size += len(piece.text)
+        if size >= AT_ONCE:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
+def _mapped(path: Path, dtype: str, size: int) -> NDArray[Any]:
+    if path.stat().st_size != size * np.dtype(dtype).itemsize:
+        raise ValueError(f"{path} is damaged.")
+    return np.memmap(path, dtype, "r") if size else np.empty(0, dtype)
+
+
+def _found(place: Path) -> Store | None:
+    try:
+        return Store(place)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _put(making: Path, place: Path) -> None:
+    """Gives a finished store its name, unless there is a whole one already."""
+    while _found(place) is None:
+        try:
+            os.rename(making, place)
+        except OSError:
+            if not place.exists():
+                raise
+            damaged = Path(tempfile.mkdtemp(dir=place.parent, prefix=f"{place.name}."))
+            os.rename(place, damaged)
+            shutil.rmtree(damaged, ignore_errors=True)
+
+
+def _clear(place: Path) -> None:
+    """Removes what killed processes began."""
+    for folder in place.parent.glob(f"{place.name}.*"):
+        newest = max((path.stat().st_mtime for path in (folder, *folder.iterdir())), default=0.0)
+        if time.time() - newest > ABANDONED:
+            shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,219 @@
+"""Tokenizers: trained on the documents, or loaded from any `tokenizer.json`."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
+from hashlib import sha256
+from pathlib import Path
+from typing import Literal
+
+import torch
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+
+from ...checkpoint import read
+from ...nn.vocabulary import SPECIAL, Vocabulary
+from ...nn.vocabulary import TOKENIZER as FILE
+from ...plugins.messages import did_you_mean
+from ..files.kept import default_folder, key_of, writing
+from .documents import Corpus, Counts
+
+Kind = Literal["wordpiece", "bpe", "unigram"]
+SEEN = 32 << 20
+"""Characters that a tokenizer is trained on."""
+ALPHABET = 1000
+"""Characters at most that WordPiece knows by themselves; words with others are unknown."""
+NAMES = {
+    "pad": ("[PAD]", "<pad>"),
+    "cls": ("[CLS]", "<s>", "<cls>"),
+    "sep": ("[SEP]", "</s>", "<eos>", "<sep>"),
+    "mask": ("[MASK]", "<mask>"),
+}
+UNKNOWN = ("[UNK]", "<unk>")
+
+
+def train_tokenizer(corpus: Corpus, kind: Kind = "wordpiece", vocab_size: int = 8192) -> Tokenizer:
+    """A tokenizer trained on documents, evenly chosen from all where these have more than 32 million characters.
+
+    Its first tokens are `vocabulary.SPECIAL`. WordPiece takes lower case without accents (Devlin et al. 2018, arXiv 1810.04805), BPE
+    is that of bytes (Radford et al. 2019, GPT-2), Unigram is Kudo's (2018, arXiv 1804.10959). The same documents give the same
+    WordPiece and BPE; two trainings of Unigram may differ a little, since the library adds up in varying order.
+
+    Args:
+        corpus: the documents.
+        kind: `wordpiece`, `bpe` or `unigram`.
+        vocab_size: tokens at most; fewer where the documents give no more.
+
+    Raises:
+        ValueError: the kind is unknown, vocab_size is too small, or there is no text.
+    """
+    if kind not in ("wordpiece", "bpe", "unigram"):
+        raise ValueError(f"tokenizer_kind={kind!r} is unknown.{did_you_mean(kind, Kind.__args__)} Choose wordpiece, bpe or unigram.")  # type: ignore[attr-defined]  # of a Literal
+    least = 300 if kind == "bpe" else 50
+    if vocab_size < least:
+        raise ValueError(f"vocab_size={vocab_size} is too small for {kind}; give {least} or more.")
+    if next(corpus.read(Counts()), None) is None:
+        raise ValueError(f"{corpus.name} holds no text.")
+    tokenizer = {"wordpiece": _word_piece, "bpe": _byte_pairs, "unigram": _unigram}[kind](corpus, vocab_size)
+    ends = [(SPECIAL[2], 2), (SPECIAL[3], 3)]
+    tokenizer.post_processor = processors.TemplateProcessing("[CLS] $A [SEP]", "[CLS] $A [SEP] $B:1 [SEP]:1", ends)
+    return settled(tokenizer)
+
+
+def load_tokenizer(path: str) -> Tokenizer:
+    """The tokenizer of a `tokenizer.json`: the file, a folder with it, such as that of a run or of a Hugging Face model, or a checkpoint
+    of a run, which holds it.
+
+    Raises:
+        FileNotFoundError, ValueError: there is none, or it is no tokenizer.
+    """
+    place = Path(path).expanduser()
+    file = place / FILE if place.is_dir() else place
+    if not file.is_file():
+        known = [entry.name for entry in file.parent.iterdir()] if file.parent.is_dir() else []
+        raise FileNotFoundError(f"tokenizer={path!r}: there is no {file}.{did_you_mean(file.name, known)} Give a {FILE} or its folder.")
+    try:
+        text = read(file).get("artifacts", {})[FILE] if file.suffix == ".ckpt" else file.read_text(encoding="utf-8")
+        return settled(Tokenizer.from_str(text))
+    except Exception as error:  # the library raises no narrower kind
+        raise ValueError(f"{file} is no tokenizer of the library tokenizers: {' '.join(str(error).split())[:200]}") from error
+
+
+def settled(tokenizer: Tokenizer) -> Tokenizer:
+    """The tokenizer as it is read again after it was written: the library rounds Unigram's scores anew, once or twice."""
+    text = tokenizer.to_str()
+    for _ in range(5):
+        tokenizer = Tokenizer.from_str(text)
+        if (again := tokenizer.to_str()) == text:
+            break
+        text = again
+    return tokenizer
+
+
+def ready(tokenizer: Tokenizer) -> Tokenizer:
+    """A copy that cuts and fills nothing, and takes the name of a special token in a text for text."""
+    copy = Tokenizer.from_str(tokenizer.to_str())
+    copy.no_truncation()
+    copy.no_padding()
+    copy.encode_special_tokens = True
+    return copy
+
+
+def digest_of(tokenizer: Tokenizer) -> str:
+    """A short hash of all that a tokenizer is."""
+    return sha256(tokenizer.to_str().encode()).hexdigest()[:16]
+
+
+def vocabulary_of(tokenizer: Tokenizer) -> Vocabulary:
+    """What a method needs to know of a tokenizer's tokens. An id without a token counts as special.
+
+    Raises:
+        ValueError: it has no token to begin or end a text, to pad or to mask with.
+    """
+    ids = tokenizer.get_vocab(with_added_tokens=True)
+    roles = {}
+    for role, names in NAMES.items():
+        found = next((ids[name] for name in names if name in ids), None)
+        if found is None:
+            raise ValueError(f"The tokenizer has no {role} token: none of its {len(ids):,} tokens is called {' or '.join(names)}.")
+        roles[role] = found
+    size = max(ids.values()) + 1
+    special, continues = torch.ones(size, dtype=torch.bool), torch.zeros(size, dtype=torch.bool)
+    special[list(ids.values())] = False
+    added = [number for number, token in tokenizer.get_added_tokens_decoder().items() if token.special]
+    special[[*roles.values(), *added, *(ids[name] for name in UNKNOWN if name in ids)]] = True
+    model = json.loads(tokenizer.to_str())["model"]
+    prefix = model.get("continuing_subword_prefix") or ""
+    marks = () if model["type"] == "WordPiece" or prefix else ("\u0120", "\u2581")  # what the first token of a word begins with
+    marked = marks and any(token.startswith(marks) for token in ids)
+    goes_on = [number for token, number in ids.items() if (marked and not token.startswith(marks)) or (prefix and token.startswith(prefix))]
+    continues[goes_on] = True
+    return Vocabulary(special, continues & ~special, **roles)
+
+
+def without_special(tokenizer: Tokenizer) -> torch.Tensor:
+    """[V] each token's id, for special ones that of the unknown token: a text may spell them, and must not become them."""
+    ids, vocabulary = tokenizer.get_vocab(with_added_tokens=True), vocabulary_of(tokenizer)
+    unknown = next((ids[name] for name in UNKNOWN if name in ids), vocabulary.pad)
+    return torch.where(vocabulary.special, unknown, torch.arange(len(vocabulary)))
+
+
+def _word_piece(corpus: Corpus, vocab_size: int) -> Tokenizer:
+    """The library numbers the characters within words in the order of a hash table that differs from run to run, and settles ties by
+    those numbers. So they are counted before, and given as if they were special."""
+    normalizer, splitter = normalizers.BertNormalizer(lowercase=True), pre_tokenizers.BertPreTokenizer()
+    counts: Counter[str] = Counter()
+    for text in _chosen(corpus):
+        counts.update(normalizer.normalize_str(text))
+    often = sorted((char for char in counts if not char.isspace()), key=lambda char: (-counts[char], char))
+    alphabet = sorted(often[: min(ALPHABET, vocab_size // 4)])
+    within = [f"##{char}" for char in alphabet if len(splitter.pre_tokenize_str(normalizer.normalize_str(f"a{char}"))) == 1]
+    tokenizer = Tokenizer(models.WordPiece(unk_token=SPECIAL[1]))
+    tokenizer.normalizer, tokenizer.pre_tokenizer = normalizer, splitter
+    trainer = trainers.WordPieceTrainer(
+        vocab_size=vocab_size,
+        special_tokens=[*SPECIAL, *within],
+        initial_alphabet=alphabet,
+        limit_alphabet=len(alphabet),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(_chosen(corpus), trainer)
+    trained = Tokenizer(models.WordPiece(tokenizer.get_vocab(with_added_tokens=True), unk_token=SPECIAL[1]))
+    trained.normalizer, trained.pre_tokenizer, trained.decoder = normalizer, splitter, decoders.WordPiece()
+    trained.add_special_tokens(list(SPECIAL))
+    return trained
+
+
+def _byte_pairs(corpus: Corpus, vocab_size: int) -> Tokenizer:
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer, tokenizer.decoder = pre_tokenizers.ByteLevel(add_prefix_space=True), decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        special_tokens=list(SPECIAL),
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(_chosen(corpus), trainer)
+    return tokenizer
+
+
+def _unigram(corpus: Corpus, vocab_size: int) -> Tokenizer:
+    tokenizer = Tokenizer(models.Unigram())
+    tokenizer.normalizer, tokenizer.pre_tokenizer, tokenizer.decoder = normalizers.NFKC(), pre_tokenizers.Metaspace(), decoders.Metaspace()
+    trainer = trainers.UnigramTrainer(vocab_size=vocab_size, special_tokens=list(SPECIAL), unk_token=SPECIAL[1], show_progress=False)
+    tokenizer.train_from_iterator(_chosen(corpus), trainer)
+    return tokenizer
+
+
+def _chosen(corpus: Corpus) -> Iterator[str]:
+    """Pieces of the documents, `SEEN` characters at most, spread evenly over all."""
+    share = min(1.0, SEEN / max(1, corpus.size))
+    read = taken = 0
+    for piece in corpus.read(Counts()):
+        read += len(piece.text)
+        if taken + len(piece.text) <= min(SEEN, share * read + len(piece.text)):
+            taken += len(piece.text)
+            yield piece.text
+
+
+def trained_tokenizer(corpus: Corpus, kind: Kind, vocab_size: int) -> Tokenizer:
+    """The tokenizer that was trained on these documents before, or is trained now.
+
+    Raises:
+        OSError: the cache folder cannot be written.
+        ValueError: see `train_tokenizer`.
+    """
+    place = default_folder() / f"tokenizer-{key_of(corpus.identity(), kind, vocab_size)}.json"
+    try:
+        return Tokenizer.from_file(str(place))
+    except Exception:  # none, or a damaged one: the library raises no narrower kind
+        tokenizer = train_tokenizer(corpus, kind, vocab_size)
+    with writing(place.parent):
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=place.parent, prefix=place.stem, suffix=".tmp", delete=False) as file:
+            file.write(tokenizer.to_str())
+        os.replace(file.name, place)
+    return Tokenizer.from_file(str(place))  # of several processes that trained one, the last one's

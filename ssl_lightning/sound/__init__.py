@@ -1,1 +1,0 @@
-"""Sound files of any length and rate: read where they are needed, resampled, cut into views, and turned into spectrograms."""

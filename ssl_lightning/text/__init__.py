@@ -1,1 +1,0 @@
-"""Documents, tokenizers, and the memory-mapped store of tokens."""
