@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ssl_lightning import Batch, OptimizerSpec, SSLMethod, Step, TextEncoder, View, ViewSpec
 from ssl_lightning.augment.random import fold, uniform
 from ssl_lightning.distributed import reduce_sum
-from ssl_lightning.encoder import pooled
+from ssl_lightning.encoders.base import pooled
 from ssl_lightning.nn.losses.vocabulary import vocabulary_nll
 from ssl_lightning.nn.masks.words import Hidden, TokenMasks
 from ssl_lightning.nn.packing import swap_halves, unpacked

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ssl_lightning import Batch, OptimizerSpec, SSLMethod, Step, TextEncoder, TokenEncoder, View, ViewSpec
 from ssl_lightning.augment.random import fold, normal, uniform
 from ssl_lightning.distributed import reduce_sum
-from ssl_lightning.encoder import pooled
+from ssl_lightning.encoders.base import pooled
 from ssl_lightning.nn.skill import skill, wide
 
 NOISE = 0x6E6F697365

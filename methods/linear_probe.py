@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-from ssl_lightning.encoder import Encoder
+from ssl_lightning.encoders.base import Encoder
 from ssl_lightning.optim.recipes import OptimizerSpec
 from ssl_lightning.supervised import Supervised
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ssl_lightning import Batch, OptimizerSpec, SequenceEncoder, SSLMethod, Step, View, ViewSpec
 from ssl_lightning.distributed import reduce_sum
-from ssl_lightning.encoder import pooled
+from ssl_lightning.encoders.base import pooled
 from ssl_lightning.nn.skill import skill, wide
 
 

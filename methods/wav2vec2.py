@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ssl_lightning import Batch, OptimizerSpec, SSLMethod, Step, View, ViewSpec, WaveEncoder
 from ssl_lightning.augment.random import fold
 from ssl_lightning.distributed import total
-from ssl_lightning.encoder import pooled
+from ssl_lightning.encoders.base import pooled
 from ssl_lightning.nn.losses.contrastive import quantized_nce
 from ssl_lightning.nn.masks.spans import Spans, others, span_masks
 from ssl_lightning.nn.masks.tokens import lengths, mean_square

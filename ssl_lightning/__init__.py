@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from .data.images.datamodule import ImageDataModule as ImageDataModule
     from .data.sound.reader import SoundReader as SoundReader
     from .data.text.reader import Reader as Reader
-    from .encoder import Encoder as Encoder
-    from .encoder import SequenceEncoder as SequenceEncoder
-    from .encoder import TextEncoder as TextEncoder
-    from .encoder import TokenEncoder as TokenEncoder
-    from .encoder import WaveEncoder as WaveEncoder
+    from .encoders.base import Encoder as Encoder
+    from .encoders.base import SequenceEncoder as SequenceEncoder
+    from .encoders.base import TextEncoder as TextEncoder
+    from .encoders.base import TokenEncoder as TokenEncoder
+    from .encoders.base import WaveEncoder as WaveEncoder
     from .encoders.conv import ConvEncoder as ConvEncoder
     from .encoders.text import TextTransformer as TextTransformer
     from .encoders.timm import TimmEncoder as TimmEncoder
@@ -40,24 +40,24 @@ _PUBLIC = {
     "Batch": "types",
     "ConvEncoder": "encoders.conv",
     "EMA": "nn.ema",
-    "Encoder": "encoder",
+    "Encoder": "encoders.base",
     "ImageDataModule": "data.images.datamodule",
     "OptimizerSpec": "optim.recipes",
     "Reader": "data.text.reader",
     "SSLDataModule": "data.datamodule",
     "SSLMethod": "method",
-    "SequenceEncoder": "encoder",
+    "SequenceEncoder": "encoders.base",
     "SoundReader": "data.sound.reader",
     "Step": "types",
-    "TextEncoder": "encoder",
+    "TextEncoder": "encoders.base",
     "TextTransformer": "encoders.text",
     "TimmEncoder": "encoders.timm",
-    "TokenEncoder": "encoder",
+    "TokenEncoder": "encoders.base",
     "Trainer": "trainer",
     "ViTEncoder": "encoders.vit",
     "View": "types",
     "ViewSpec": "types",
-    "WaveEncoder": "encoder",
+    "WaveEncoder": "encoders.base",
     "WaveTransformer": "encoders.wave",
     "load": "checkpoint",
     "load_encoder": "export",

@@ -70,7 +70,7 @@ def _export(options: list[str]) -> int:
             pass
         case _:
             return _complain(EXPORT, "Give a run folder or a checkpoint, and where to: ssl-lightning export RUN --to FOLDER.")
-    from .huggingface import export_bert
+    from .encoders.bert_huggingface import export_bert
 
     try:
         export_bert(run, folder)

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import importlib
 import json
-import re
 from pathlib import Path
 from typing import Any
 
-from .encoder import Encoder, SequenceEncoder, TextEncoder, TokenEncoder, WaveEncoder
+from .encoders.kinds import KINDS, REMEDIES, needed_encoder
 from .layers import Request
 from .names import Names, UsageError
 from .plugins.arguments import argument_defaults, parameters
@@ -19,20 +18,6 @@ from .plugins.record import config_of, offline
 
 LENGTH = {"trainer.max_epochs": (None,), "trainer.max_steps": (None, -1), "trainer.max_time": (None,)}
 """What says how long a run is, and the values that say nothing."""
-KINDS: dict[str, type[Any]] = {
-    "TextEncoder": TextEncoder,
-    "WaveEncoder": WaveEncoder,
-    "SequenceEncoder": SequenceEncoder,
-    "TokenEncoder": TokenEncoder,
-    "Encoder": Encoder,
-}
-"""Of encoders, as a method's annotation names them."""
-REMEDIES = {
-    "TokenEncoder": "vit, with the name of a vision transformer of timm: --model.encoder vit_tiny_patch16_224",
-    "TextEncoder": "text: --model.encoder text",
-    "SequenceEncoder": "frames: --model.encoder frames",
-    "WaveEncoder": "wav: --model.encoder wav",
-}
 OF_THE_DATA = ("kernels", "strides", "channels", "image_size", "vocab_size", "max_length", "mels")
 """What an encoder that the user names still takes from the data's default one, or else from the data's own arguments."""
 
@@ -171,13 +156,6 @@ def kind_of_encoder(request: Request, names: Names) -> str:
     """The kind that the chosen method asks for by the annotation of its argument: a name of `KINDS`."""
     method = _load(request.chosen.get("model"), "methods", names)
     return needed_encoder(method) if isinstance(method, type) else "Encoder"
-
-
-def needed_encoder(method: type) -> str:
-    """The kind of encoder that a method class asks for: a name of `KINDS`."""
-    parameter = parameters(method).get("encoder")
-    named = re.findall(r"\w+", str(parameter.annotation)) if parameter else []
-    return next((kind for kind in KINDS if kind in named), "Encoder")
 
 
 def _given(key: str, chosen: dict[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
-from .encoder import Encoder
+from .encoders.base import Encoder
 from .plugins.record import config_of, rebuild
 
 

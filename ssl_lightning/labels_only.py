@@ -21,7 +21,7 @@ from .data.peek import BATCH, evaluating
 from .data.sources import Source, Subset, labelled_draw, labels_of
 from .data.views import CleanViews, Views
 from .distributed import gather, rank, world_size
-from .encoder import Encoder
+from .encoders.base import Encoder
 from .evaluate import Cell, cell_of, column_title
 from .optim.recipes import OptimizerSpec
 from .probes.base import COST_OF_STEP

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .data.sources import Integers, labelled_draw
-from .encoder import Encoder
+from .encoders.base import Encoder
 from .evaluate import Cell, cell_of, linear_accuracy
 from .types import View
 

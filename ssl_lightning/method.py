@@ -16,7 +16,7 @@ from .data.datamodule import SSLDataModule
 from .data.order import batches_done
 from .data.peek import embed, evaluating
 from .distributed import reduce_mean, row_counts, world_size
-from .encoder import Encoder, TextEncoder
+from .encoders.base import Encoder, TextEncoder
 from .nn.ema import EMA
 from .nn.queue import FeatureQueue
 from .nn.vocabulary import Vocabulary

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from .checkpoint import load, newest_of, read
 from .data.sound.datamodule import SOUND
-from .encoder import Encoder
+from .encoders.base import Encoder
 from .export import load_encoder
 from .nn.vocabulary import TOKENIZER as TOKENIZER
 from .plugins.record import config_of

@@ -16,7 +16,7 @@ from .data.datamodule import SSLDataModule
 from .data.peek import embed, evaluating, sample
 from .data.sources import Source, Subset, labels_of
 from .data.views import Views
-from .encoder import Encoder
+from .encoders.base import Encoder
 from .evaluate import Cell, closing_row, format_table
 from .export import load_encoder, save_encoder, write_card
 from .health_plot import plot_health

@@ -14,7 +14,7 @@ from .data.datamodule import SSLDataModule
 from .data.peek import embed, evaluating
 from .data.sound.datamodule import SOUND, difference
 from .data.sources import Source, labels_of
-from .encoder import Encoder
+from .encoders.base import Encoder
 from .method import SSLMethod
 from .pretrained import TOKENIZER, artifacts_of, load_pretrained
 from .types import Batch, Step, Strength, View, ViewSpec

@@ -24,7 +24,7 @@ from ssl_lightning import evaluate, labels_only
 from ssl_lightning.data.datamodule import Split
 from ssl_lightning.data.peek import sample
 from ssl_lightning.data.sources import InMemory, Source
-from ssl_lightning.encoder import Encoder
+from ssl_lightning.encoders.base import Encoder
 from ssl_lightning.encoders.conv import ConvEncoder
 from ssl_lightning.labels_only import accuracy, costs, fits_of, fitted, labels_only_row, left_out, spared_line, steps_of
 from ssl_lightning.report import Closing, Report

@@ -14,7 +14,7 @@ from ssl_lightning.methods.simclr import SimCLR
 from torch import Tensor, nn
 
 import ssl_lightning
-from ssl_lightning.encoder import Encoder
+from ssl_lightning.encoders.base import Encoder
 from ssl_lightning.method import SSLMethod
 from ssl_lightning.nn.ema import EMA
 from ssl_lightning.optim.recipes import OptimizerSpec

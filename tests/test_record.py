@@ -14,7 +14,7 @@ import yaml
 from ssl_lightning.methods.simclr import SimCLR
 from torch import nn
 
-from ssl_lightning.encoder import Encoder
+from ssl_lightning.encoders.base import Encoder
 from ssl_lightning.encoders.timm import TimmEncoder
 from ssl_lightning.plugins.record import Recorded, config_of, rebuild
 from ssl_lightning.testing import TinyEncoder, TinyImages

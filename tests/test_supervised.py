@@ -27,7 +27,7 @@ from ssl_lightning.command import run as command
 from ssl_lightning.data.datamodule import Split, SSLDataModule
 from ssl_lightning.data.peek import embed
 from ssl_lightning.data.sources import InMemory, Source, labels_of
-from ssl_lightning.encoder import Encoder
+from ssl_lightning.encoders.base import Encoder
 from ssl_lightning.evaluate import linear_accuracy
 from ssl_lightning.export import save_encoder
 from ssl_lightning.method import SSLMethod

@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ssl_lightning.encoder import Encoder
+from ssl_lightning.encoders.base import Encoder
 from ssl_lightning.types import View
 
-from .images import images_of
+from .checks import images_of
 
 
 class AudioConvEncoder(Encoder):

@@ -8,10 +8,10 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from ssl_lightning.encoder import Encoder
+from ssl_lightning.encoders.base import Encoder
 from ssl_lightning.types import View
 
-from .images import images_of
+from .checks import images_of
 
 
 class ConvEncoder(Encoder):

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ssl_lightning.encoder import SequenceEncoder, pooled
+from ssl_lightning.encoders.base import SequenceEncoder, pooled
 from ssl_lightning.nn.transformer import GridPositions, Transformer
 from ssl_lightning.types import Tokens, View
 

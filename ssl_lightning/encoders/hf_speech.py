@@ -8,9 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ssl_lightning.encoder import Encoder
-from ssl_lightning.encoders.of_transformers import OfTransformers, config_of_model, model_of
-from ssl_lightning.huggingface import library
+from ssl_lightning.encoders.base import Encoder
+from ssl_lightning.encoders.transformers_model import OfTransformers, config_of_model, library, model_of
 from ssl_lightning.nn.masks.tokens import lengths
 from ssl_lightning.types import View
 

@@ -6,7 +6,7 @@ from typing import Literal, get_args
 
 from torch import Tensor, nn
 
-from ssl_lightning.encoder import TextEncoder, pooled
+from ssl_lightning.encoders.base import TextEncoder, pooled
 from ssl_lightning.nn.masks.tokens import positions
 from ssl_lightning.nn.transformer import Activation, NormPlace, Transformer
 from ssl_lightning.types import Tokens, View

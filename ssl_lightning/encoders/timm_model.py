@@ -11,11 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ssl_lightning.encoder import Encoder
+from ssl_lightning.encoders.base import Encoder
 from ssl_lightning.types import View
 
 from ..nn.patches import largest_patch, patch_for
-from .images import images_of
+from .checks import images_of
 
 VIT = "vit_tiny_patch16_224"
 # The keyword of timm's constructors -> our argument, and a model that takes it, for the message.

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from ssl_lightning.encoder import TokenEncoder
+from ssl_lightning.encoders.base import TokenEncoder
 from ssl_lightning.nn.transformer import plain_is_faster, sincos_positions
 from ssl_lightning.types import Tokens, View
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ssl_lightning.encoder import WaveEncoder, pooled
+from ssl_lightning.encoders.base import WaveEncoder, pooled
 from ssl_lightning.nn.masks.tokens import lengths
 from ssl_lightning.nn.transformer import NormPlace, Transformer
 from ssl_lightning.types import Tokens, View

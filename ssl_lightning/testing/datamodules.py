@@ -11,7 +11,7 @@ import torch
 import yaml
 
 from ..data.datamodule import SSLDataModule
-from ..defaults import KINDS
+from ..encoders.kinds import KINDS
 from ..names import Names
 from ..nn.packing import unpacked
 from ..plugins.arguments import argument_defaults

@@ -17,9 +17,9 @@ from torch import Tensor, nn
 
 from ..checkpoint import AtomicIO, load
 from ..data.datamodule import SSLDataModule
-from ..defaults import KINDS, needed_encoder
-from ..encoder import Encoder
+from ..encoders.base import Encoder
 from ..encoders.frames import FrameTransformer
+from ..encoders.kinds import KINDS, needed_encoder
 from ..encoders.text import TextTransformer
 from ..encoders.wave import WaveTransformer
 from ..method import STEP_KEYS, SSLMethod

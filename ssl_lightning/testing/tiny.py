@@ -14,7 +14,7 @@ from ..data.sound.recording import Sound
 from ..data.sound.source import SoundSource
 from ..data.sources import InMemory, Source
 from ..data.text.augment import TextAugmentation
-from ..encoder import Encoder, TokenEncoder
+from ..encoders.base import Encoder, TokenEncoder
 from ..nn.packing import Ragged
 from ..nn.vocabulary import SPECIAL, Vocabulary
 from ..types import Strength, Tokens, View, ViewSpec

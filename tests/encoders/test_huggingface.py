@@ -27,7 +27,7 @@ from transformers import (
 )
 
 from ssl_lightning import View
-from ssl_lightning.encoders.huggingface import HuggingFaceText
+from ssl_lightning.encoders.hf_text import HuggingFaceText
 from ssl_lightning.export import load_encoder, save_encoder
 from ssl_lightning.nn.packing import Ragged, pack, unpacked
 from ssl_lightning.plugins.record import config_of, rebuild

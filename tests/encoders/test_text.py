@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from ssl_lightning import TextTransformer, View
-from ssl_lightning.encoder import pooled
+from ssl_lightning.encoders.base import pooled
 from ssl_lightning.method import SSLMethod
 from ssl_lightning.nn import transformer
 from ssl_lightning.nn.packing import Ragged, pack

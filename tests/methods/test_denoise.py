@@ -14,7 +14,7 @@ from torch.testing import assert_close
 
 from ssl_lightning import Batch, TextTransformer, View
 from ssl_lightning.augment.random import fold, normal, sample_keys, uniform
-from ssl_lightning.encoder import TokenEncoder
+from ssl_lightning.encoders.base import TokenEncoder
 from ssl_lightning.encoders.frames import FrameTransformer
 from ssl_lightning.encoders.vit import ViTEncoder
 from ssl_lightning.testing import TinyEncoder

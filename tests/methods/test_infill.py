@@ -13,7 +13,7 @@ from torch.testing import assert_close
 
 from ssl_lightning import Batch, View
 from ssl_lightning.augment.random import sample_keys
-from ssl_lightning.encoder import SequenceEncoder
+from ssl_lightning.encoders.base import SequenceEncoder
 from ssl_lightning.encoders.frames import FrameTransformer
 from ssl_lightning.encoders.wave import WaveTransformer
 from ssl_lightning.nn.masks.gaps import interpolated, random_gaps

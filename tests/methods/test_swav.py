@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.testing import assert_close
 
-from ssl_lightning.encoder import Encoder
+from ssl_lightning.encoders.base import Encoder
 from ssl_lightning.encoders.conv import ConvEncoder
 from ssl_lightning.encoders.timm import TimmEncoder
 from ssl_lightning.optim.recipes import parameter_groups

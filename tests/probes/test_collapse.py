@@ -15,7 +15,7 @@ from torch import Tensor
 import ssl_lightning
 from ssl_lightning.checkpoint import find_newest
 from ssl_lightning.data.datamodule import SSLDataModule
-from ssl_lightning.encoder import Encoder
+from ssl_lightning.encoders.base import Encoder
 from ssl_lightning.encoders.conv import ConvEncoder
 from ssl_lightning.encoders.timm import TimmEncoder
 from ssl_lightning.metrics import Metrics

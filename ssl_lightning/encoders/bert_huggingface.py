@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +12,14 @@ from tokenizers import Tokenizer, processors
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..checkpoint import load, newest_of, read
+from ..data.text.tokenizer import UNKNOWN, load_tokenizer, vocabulary_of
+from ..nn.vocabulary import TOKENIZER as FILE
+from ..nn.vocabulary import Vocabulary
+from ..plugins.registry import Registry
 from .bert_layouts import LAYOUTS, TOKEN_TYPES, Layout
-from .checkpoint import load, newest_of, read
-from .data.text.tokenizer import UNKNOWN, load_tokenizer, vocabulary_of
-from .encoders.text import TextTransformer
-from .nn.vocabulary import TOKENIZER as FILE
-from .nn.vocabulary import Vocabulary
-from .plugins.registry import Registry
+from .text import TextTransformer
+from .transformers_model import fetched, library, quiet
 
 
 def export_bert(source: Any, folder: str | Path, tokenizer: str | None = None) -> None:
@@ -76,9 +75,7 @@ def from_huggingface(source: Any, tokenizer: str | None = None, **options: Any) 
     layout = next((each for each in LAYOUTS.values() if each.model_type == config.model_type), None)
     wrong = _unlike_ours(config) if layout else f"is of the kind {config.model_type!r}"
     if layout is None or wrong:
-        raise ValueError(
-            f"The model {wrong}, which TextTransformer cannot be; wrap it: ssl_lightning.encoders.huggingface.HuggingFaceText."
-        )
+        raise ValueError(f"The model {wrong}, which TextTransformer cannot be; wrap it: ssl_lightning.encoders.hf_text.HuggingFaceText.")
     offset = config.pad_token_id + 1 if layout.after_padding else 0
     encoder = TextTransformer(
         vocab_size=config.vocab_size, dim=config.hidden_size, depth=config.num_hidden_layers, heads=config.num_attention_heads,
@@ -132,49 +129,6 @@ def to_transformers(method: Any, vocabulary: Vocabulary) -> Any:
     model = transformers.AutoModelForMaskedLM.from_config(config)
     model.load_state_dict(theirs)
     return model.eval()
-
-
-def library(user: str) -> Any:
-    """transformers.
-
-    Raises:
-        ValueError: it is not installed.
-    """
-    try:
-        import transformers
-    except ImportError as error:
-        raise ValueError(f"{user} needs Hugging Face transformers: pip install 'ssl-lightning[hf]'.") from error
-    return transformers
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """transformers without bars and reports: what it finds missing is told by an error."""
-    from transformers.utils import logging
-
-    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if bars:
-            logging.enable_progress_bar()
-
-
-def fetched(load: Callable[..., Any], name: str | Path, **options: Any) -> Any:
-    """What a `from_pretrained` of transformers gives for a folder, or for a name on the hub.
-
-    Raises:
-        ValueError: there is none, or it cannot be downloaded.
-    """
-    try:
-        with quiet():
-            return load(str(name), **options)
-    except (OSError, ValueError) as error:
-        reason = str(error).partition("\n")[0]
-        raise ValueError(f"transformers cannot load {str(name)!r}, neither as a folder nor from the hub: {reason}") from error
 
 
 def _bert(source: Any) -> Any:

@@ -8,9 +8,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from .nn.masks.tokens import positions
-from .plugins.record import Recorded
-from .types import Tokens, View
+from ..nn.masks.tokens import positions
+from ..plugins.record import Recorded
+from ..types import Tokens, View
 
 
 class Encoder(Recorded, nn.Module, ABC):

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
-
-from ssl_lightning.huggingface import fetched, library
 
 
 class OfTransformers:
@@ -53,3 +54,46 @@ def config_of_model(name: str) -> dict[str, Any]:
     """What the `config.json` of a folder or of a model on the hub holds, with the kind of the model."""
     config = fetched(library(f"The encoder {name!r}").AutoConfig.from_pretrained, name)
     return {**json.loads(config.to_json_string()), "model_type": config.model_type}
+
+
+def library(user: str) -> Any:
+    """transformers.
+
+    Raises:
+        ValueError: it is not installed.
+    """
+    try:
+        import transformers
+    except ImportError as error:
+        raise ValueError(f"{user} needs Hugging Face transformers: pip install 'ssl-lightning[hf]'.") from error
+    return transformers
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """transformers without bars and reports: what it finds missing is told by an error."""
+    from transformers.utils import logging
+
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def fetched(load: Callable[..., Any], name: str | Path, **options: Any) -> Any:
+    """What a `from_pretrained` of transformers gives for a folder, or for a name on the hub.
+
+    Raises:
+        ValueError: there is none, or it cannot be downloaded.
+    """
+    try:
+        with quiet():
+            return load(str(name), **options)
+    except (OSError, ValueError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ValueError(f"transformers cannot load {str(name)!r}, neither as a folder nor from the hub: {reason}") from error

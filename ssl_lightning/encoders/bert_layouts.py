@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from .nn.transformer import NormPlace
+from ..nn.transformer import NormPlace
 
 Names = dict[str, tuple[str, ...]]
 """Our tensor -> theirs, of which ours is made one below the other. `#` is the number of a block, `*` is `weight` and `bias`."""

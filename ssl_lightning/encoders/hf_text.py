@@ -7,9 +7,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from ssl_lightning.encoder import TextEncoder, pooled
-from ssl_lightning.encoders.of_transformers import OfTransformers, config_of_model, model_of
-from ssl_lightning.huggingface import library
+from ssl_lightning.encoders.base import TextEncoder, pooled
+from ssl_lightning.encoders.transformers_model import OfTransformers, config_of_model, library, model_of
 from ssl_lightning.nn.masks.tokens import positions
 from ssl_lightning.types import Tokens, View
 
