@@ -37,15 +37,15 @@ from ssl_lightning.data.peek import embed
 from ssl_lightning.encoders.conv import ConvEncoder
 from ssl_lightning.encoders.timm import TimmEncoder
 from ssl_lightning.encoders.vit import ViTEncoder
-from ssl_lightning.metrics import Metrics
 from ssl_lightning.plugins.registry import Registry
 from ssl_lightning.probes.base import COST_OF_STEP, Labelled
 from ssl_lightning.probes.collapse import CollapseMonitor
 from ssl_lightning.probes.knn import KNNProbe
 from ssl_lightning.probes.linear import Head, LinearProbe
-from ssl_lightning.progress import Meter
 from ssl_lightning.report import Report
-from ssl_lightning.saving import Checkpoint
+from ssl_lightning.run.metrics import Metrics
+from ssl_lightning.run.progress import Meter
+from ssl_lightning.run.saving import Checkpoint
 from ssl_lightning.trainer import best_precision
 from ssl_lightning.types import Batch, View
 

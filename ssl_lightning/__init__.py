@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from .version import __version__
 
 if TYPE_CHECKING:
-    from .checkpoint import load as load
     from .data.datamodule import SSLDataModule as SSLDataModule
     from .data.images.datamodule import ImageDataModule as ImageDataModule
     from .data.sound.reader import SoundReader as SoundReader
@@ -26,10 +25,11 @@ if TYPE_CHECKING:
     from .encoders.timm import TimmEncoder as TimmEncoder
     from .encoders.vit import ViTEncoder as ViTEncoder
     from .encoders.wave import WaveTransformer as WaveTransformer
-    from .export import load_encoder as load_encoder
     from .method import SSLMethod as SSLMethod
     from .nn.ema import EMA as EMA
     from .optim.recipes import OptimizerSpec as OptimizerSpec
+    from .run.encoder_file import load_encoder as load_encoder
+    from .run.pretrained import load as load
     from .trainer import Trainer as Trainer
     from .types import Batch as Batch
     from .types import Step as Step
@@ -59,8 +59,8 @@ _PUBLIC = {
     "ViewSpec": "types",
     "WaveEncoder": "encoders.base",
     "WaveTransformer": "encoders.wave",
-    "load": "checkpoint",
-    "load_encoder": "export",
+    "load": "run.pretrained",
+    "load_encoder": "run.encoder_file",
 }
 
 __all__ = ["__version__", *sorted(_PUBLIC)]

@@ -23,7 +23,7 @@ from .method import SSLMethod
 from .names import CLASS_PATH, KINDS, Names, UsageError
 from .plugins.messages import did_you_mean
 from .plugins.record import GROUPS
-from .run import find_resume
+from .run.folder import find_resume
 from .trainer import STANDING, Trainer
 
 MISTAKES = (MisconfigurationException, ValueError, TypeError, OSError, ImportError)

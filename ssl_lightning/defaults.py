@@ -54,8 +54,8 @@ def lowest_layer(request: Request, names: Names) -> dict[str, Any]:
 
 def of_checkpoint(path: str) -> dict[str, Any]:
     """Model and data of the run that wrote a checkpoint, which holds the weights: none come from elsewhere."""
-    from .checkpoint import read
     from .plugins.run_record import config_in
+    from .run.checkpoint import read
 
     try:
         config = config_in(read(path), path)
@@ -70,7 +70,7 @@ def of_checkpoint(path: str) -> dict[str, Any]:
 def _of_run(path: Any) -> dict[str, Any]:
     """The arguments of datamodules that take what a run or checkpoint cannot be used without, where there is such a thing there."""
     from .data.sound.datamodule import SOUND
-    from .pretrained import TOKENIZER, artifacts_of
+    from .run.pretrained import TOKENIZER, artifacts_of
 
     try:
         found = artifacts_of(path) if isinstance(path, str) else {}
@@ -88,7 +88,7 @@ def _pretrained(method: type, chosen: dict[str, Any]) -> dict[str, Any] | None:
     path = chosen.get("model.checkpoint") if "checkpoint" in parameters(method) else None
     if path is None:
         return None
-    from .pretrained import pretrained_encoder
+    from .run.pretrained import pretrained_encoder
 
     try:
         encoder: dict[str, Any] = config_of(pretrained_encoder(str(path)))

@@ -16,7 +16,7 @@ from .data.sources import labels_of
 from .distributed import gather
 from .evaluate import Cell, closing_row, format_table
 from .report import Table, features_of
-from .run import folder_of, run_name
+from .run.folder import folder_of, run_name
 
 
 class Evaluation(Callback):

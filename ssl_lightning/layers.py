@@ -104,7 +104,7 @@ def _config(value: str | None, command: str, names: Names) -> dict[str, Any]:
 
 def _checkpoint(value: str) -> str:
     """A checkpoint's path, where a run folder may have been named."""
-    from .checkpoint import newest_of  # here: it imports torch, and lists do without
+    from .run.checkpoint import newest_of  # here: it imports torch, and lists do without
 
     try:
         return str(newest_of(value))

@@ -18,15 +18,15 @@ from .data.sources import Source, Subset, labels_of
 from .data.views import Views
 from .encoders.base import Encoder
 from .evaluate import Cell, closing_row, format_table
-from .export import load_encoder, save_encoder, write_card
 from .health_plot import plot_health
 from .labels_only import fits_of, labels_only_row, left_out, spared_line
 from .layer_probe import Layers, has_layers, layered_row
-from .loggers import show
 from .nn.packing import unpacked
 from .plots import Curves, plot_closing, plot_curves, plot_embedding, plot_pictures, plot_views, save_sounds
-from .progress import duration, rows_of, run_totals, speed_of
-from .run import folder_of, resolved, run_name
+from .run.encoder_file import load_encoder, save_encoder, write_card
+from .run.folder import folder_of, resolved, run_name
+from .run.loggers import show
+from .run.progress import duration, rows_of, run_totals, speed_of
 from .text_pictures import plot_texts
 from .verdict import verdict
 

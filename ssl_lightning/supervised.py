@@ -16,7 +16,7 @@ from .data.sound.datamodule import SOUND, difference
 from .data.sources import Source, labels_of
 from .encoders.base import Encoder
 from .method import SSLMethod
-from .pretrained import TOKENIZER, artifacts_of, load_pretrained
+from .run.pretrained import TOKENIZER, artifacts_of, load_pretrained
 from .types import Batch, Step, Strength, View, ViewSpec
 from .validation import Validation
 

@@ -17,22 +17,22 @@ from pytorch_lightning.callbacks import ProgressBar
 from pytorch_lightning.plugins.io import AsyncCheckpointIO, TorchCheckpointIO
 from pytorch_lightning.profilers import PassThroughProfiler, Profiler
 
-from .checkpoint import AtomicIO
 from .data.datamodule import SSLDataModule
 from .distributed import leave
 from .evaluation import Evaluation
-from .health import Health
-from .loggers import InRunFolder, as_loggers
-from .metrics import Metrics
 from .plugins.record import PLAIN
 from .probes.collapse import CollapseMonitor
 from .probes.held_out import HeldOut
 from .probes.knn import KNNProbe
 from .probes.linear import LinearProbe
-from .progress import Meter, Progress
 from .report import Report
-from .run import RunFolder
-from .saving import Checkpoint
+from .run.checkpoint import AtomicIO
+from .run.folder import RunFolder
+from .run.health import Health
+from .run.loggers import InRunFolder, as_loggers
+from .run.metrics import Metrics
+from .run.progress import Meter, Progress
+from .run.saving import Checkpoint
 
 atexit.register(leave)  # Lightning leaves only groups of NCCL's
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from .data.datamodule import SSLDataModule
 from .data.sources import Source
-from .metrics import log_metrics, updated
+from .run.metrics import log_metrics, updated
 
 
 class Validation(Callback):

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from ssl_lightning.checkpoint import AtomicIO
 from ssl_lightning.method import SSLMethod
+from ssl_lightning.run.checkpoint import AtomicIO
 from ssl_lightning.testing import MethodKit, TinyEncoder, TinyImages
 from ssl_lightning.types import Batch
 

@@ -14,9 +14,9 @@ from torch.testing import assert_close
 
 from ssl_lightning import View
 from ssl_lightning.encoders.conv import ConvEncoder
-from ssl_lightning.export import load_encoder, save_encoder
 from ssl_lightning.nn.batch_norm import split_batch_norm
 from ssl_lightning.nn.ema import EMA
+from ssl_lightning.run.encoder_file import load_encoder, save_encoder
 
 
 def encoder(**changes: Any) -> ConvEncoder:

@@ -17,11 +17,11 @@ from ssl_lightning.methods.simclr import SimCLR
 
 import ssl_lightning
 from ssl_lightning import View
-from ssl_lightning.checkpoint import AtomicIO, find_newest, is_whole, read
 from ssl_lightning.probes.knn import KNNProbe
 from ssl_lightning.probes.linear import LinearProbe
 from ssl_lightning.report import Report
-from ssl_lightning.saving import Checkpoint
+from ssl_lightning.run.checkpoint import AtomicIO, find_newest, is_whole, read
+from ssl_lightning.run.saving import Checkpoint
 from ssl_lightning.testing import TinyEncoder, TinyImages
 
 

@@ -19,7 +19,7 @@ from ssl_lightning.data.datamodule import Split, SSLDataModule
 from ssl_lightning.data.order import Draws, Fetch
 from ssl_lightning.data.sources import InMemory, Source, Subset, holdout, stratified_split
 from ssl_lightning.report import Report
-from ssl_lightning.saving import Checkpoint
+from ssl_lightning.run.saving import Checkpoint
 from ssl_lightning.testing import TinyEncoder, TinyImages
 from ssl_lightning.types import Strength, ViewSpec
 

@@ -16,10 +16,10 @@ from torch import nn
 
 import ssl_lightning
 from ssl_lightning import ConvEncoder, Encoder, TimmEncoder, View, load_encoder
-from ssl_lightning.export import save_encoder
 from ssl_lightning.probes.knn import KNNProbe
 from ssl_lightning.probes.linear import LinearProbe
 from ssl_lightning.report import Report
+from ssl_lightning.run.encoder_file import save_encoder
 from ssl_lightning.testing import TinyEncoder, TinyImages, TinyTokenEncoder
 
 
@@ -92,7 +92,7 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch: pyt
         Path(file).write_bytes(b"half")
         raise OSError("no space left on device")
 
-    monkeypatch.setattr("ssl_lightning.export.save_file", half)
+    monkeypatch.setattr("ssl_lightning.run.encoder_file.save_file", half)
     with pytest.raises(OSError, match="no space"):
         save_encoder(TinyEncoder(dim=8), path)
     assert load_encoder(path).dim == 4 and os.listdir(tmp_path) == [path.name]

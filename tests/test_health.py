@@ -12,12 +12,12 @@ import torch
 from ssl_lightning.methods.simclr import SimCLR
 
 import ssl_lightning
-from ssl_lightning.checkpoint import find_newest
-from ssl_lightning.health import Health
 from ssl_lightning.probes.collapse import CollapseMonitor
 from ssl_lightning.probes.knn import KNNProbe
 from ssl_lightning.probes.linear import LinearProbe
 from ssl_lightning.report import Report
+from ssl_lightning.run.checkpoint import find_newest
+from ssl_lightning.run.health import Health
 from ssl_lightning.testing import TinyEncoder, TinyImages
 from ssl_lightning.trainer import STANDING
 from ssl_lightning.types import Alarm, Batch, Step

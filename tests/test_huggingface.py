@@ -24,13 +24,13 @@ from transformers import (
 )
 
 from ssl_lightning import TextTransformer, View
-from ssl_lightning.checkpoint import AtomicIO
 from ssl_lightning.cli import main
 from ssl_lightning.encoders.bert_huggingface import export_bert, from_huggingface, to_transformers
 from ssl_lightning.encoders.bert_layouts import LAYOUTS
 from ssl_lightning.nn.packing import Ragged, pack, unpacked
 from ssl_lightning.nn.vocabulary import SPECIAL, Vocabulary
 from ssl_lightning.plugins.record import config_of
+from ssl_lightning.run.checkpoint import AtomicIO
 from ssl_lightning.testing import TinyEncoder
 
 WORDS = [*SPECIAL, "the", "cat", "##s", "sat", "on", "a", "mat", "dog", ".", "[", "]", "mask"]

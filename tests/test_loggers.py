@@ -24,11 +24,11 @@ from pytorch_lightning.utilities import rank_zero_only
 from ssl_lightning.methods.simclr import SimCLR
 
 import ssl_lightning
-from ssl_lightning import loggers
 from ssl_lightning.cli import main
-from ssl_lightning.loggers import CSV, TensorBoard, Wandb
 from ssl_lightning.plugins.registry import UnknownName
 from ssl_lightning.report import Report
+from ssl_lightning.run.folder import loggers
+from ssl_lightning.run.loggers import CSV, TensorBoard, Wandb
 from ssl_lightning.testing import TinyEncoder, TinyImages
 
 ARGV = [
@@ -330,12 +330,12 @@ def test_an_unknown_name_gets_the_nearest_one(capsys: pytest.CaptureFixture[str]
 @pytest.mark.parametrize(
     ("argv", "config", "expected"),
     [
-        (["wandb", "--trainer.logger.project", "p"], "", ("ssl_lightning.loggers.Wandb", "p")),
+        (["wandb", "--trainer.logger.project", "p"], "", ("ssl_lightning.run.loggers.Wandb", "p")),
         (["WandbLogger", "--trainer.logger.project", "p"], "", ("pytorch_lightning.loggers.WandbLogger", "p")),
         (["pytorch_lightning.loggers.CSVLogger", "--trainer.logger.save_dir", "x"], "", ("pytorch_lightning.loggers.CSVLogger", None)),
-        ([], "trainer: {logger: tensorboard}", ("ssl_lightning.loggers.TensorBoard", None)),
-        ([], "trainer: {logger: {class_path: wandb, init_args: {project: p}}}", ("ssl_lightning.loggers.Wandb", "p")),
-        (["--trainer.logger.project", "q"], "trainer: {logger: {class_path: wandb, init_args: {project: p}}}", ("ssl_lightning.loggers.Wandb", "q")),
+        ([], "trainer: {logger: tensorboard}", ("ssl_lightning.run.loggers.TensorBoard", None)),
+        ([], "trainer: {logger: {class_path: wandb, init_args: {project: p}}}", ("ssl_lightning.run.loggers.Wandb", "p")),
+        (["--trainer.logger.project", "q"], "trainer: {logger: {class_path: wandb, init_args: {project: p}}}", ("ssl_lightning.run.loggers.Wandb", "q")),
         (["false"], "trainer: {logger: wandb}", False),
         (["null"], "trainer: {logger: wandb}", None),
     ],
@@ -358,4 +358,4 @@ def test_a_list_of_short_names_in_a_config(tmp_path: Path, capsys: pytest.Captur
     with pytest.raises(SystemExit):
         main(["fit", "--model", "simclr", "--data", "digits", "--config", str(tmp_path / "c.yaml"), "--print_config"])
     found = yaml.safe_load(capsys.readouterr().out)["trainer"]["logger"]
-    assert [each["class_path"] for each in found] == ["ssl_lightning.loggers.CSV", "ssl_lightning.loggers.Wandb"]
+    assert [each["class_path"] for each in found] == ["ssl_lightning.run.loggers.CSV", "ssl_lightning.run.loggers.Wandb"]

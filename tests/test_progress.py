@@ -23,8 +23,8 @@ from ssl_lightning.encoders.text import TextTransformer
 from ssl_lightning.probes.collapse import CollapseMonitor
 from ssl_lightning.probes.knn import KNNProbe
 from ssl_lightning.probes.linear import LinearProbe
-from ssl_lightning.progress import Meter, Progress, duration, run_totals, speed_of
 from ssl_lightning.report import Report
+from ssl_lightning.run.progress import Meter, Progress, duration, run_totals, speed_of
 from ssl_lightning.testing import TinyEncoder, TinyImages, TinyText
 
 
@@ -125,7 +125,7 @@ def test_a_terminal_is_drawn_on_twice_a_second_at_most(tmp_path: Path, monkeypat
     terminal, clock = Terminal(), iter(range(10**6))
     monkeypatch.setattr(sys, "stdout", terminal)
     monkeypatch.setattr(
-        "ssl_lightning.progress.time", SimpleNamespace(monotonic=lambda: 1000 + 0.02 * next(clock), perf_counter=time.perf_counter)
+        "ssl_lightning.run.progress.time", SimpleNamespace(monotonic=lambda: 1000 + 0.02 * next(clock), perf_counter=time.perf_counter)
     )
     progress = Progress()
     trainer = fit(tmp_path, progress, enable_progress_bar=True, enable_checkpointing=False)

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 
-from ssl_lightning.checkpoint import AtomicIO, find_newest, is_whole, read
+from ssl_lightning.run.checkpoint import AtomicIO, find_newest, is_whole, read
 
 Run = Callable[..., dict[str, Any]]
 

@@ -22,19 +22,19 @@ from torch import Tensor, nn
 
 import ssl_lightning
 from ssl_lightning import ConvEncoder, TimmEncoder, View, load, load_encoder
-from ssl_lightning.checkpoint import AtomicIO
 from ssl_lightning.command import run as command
 from ssl_lightning.data.datamodule import Split, SSLDataModule
 from ssl_lightning.data.peek import embed
 from ssl_lightning.data.sources import InMemory, Source, labels_of
 from ssl_lightning.encoders.base import Encoder
 from ssl_lightning.evaluate import linear_accuracy
-from ssl_lightning.export import save_encoder
 from ssl_lightning.method import SSLMethod
-from ssl_lightning.metrics import updated
 from ssl_lightning.names import UsageError
 from ssl_lightning.optim.recipes import OptimizerSpec
-from ssl_lightning.pretrained import pretrained_encoder
+from ssl_lightning.run.checkpoint import AtomicIO
+from ssl_lightning.run.encoder_file import save_encoder
+from ssl_lightning.run.metrics import updated
+from ssl_lightning.run.pretrained import pretrained_encoder
 from ssl_lightning.testing import TinyEncoder, TinyImages
 from ssl_lightning.validation import Validation
 

@@ -12,11 +12,12 @@ from tokenizers import Tokenizer, processors
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..checkpoint import load, newest_of, read
 from ..data.text.tokenizer import UNKNOWN, load_tokenizer, vocabulary_of
 from ..nn.vocabulary import TOKENIZER as FILE
 from ..nn.vocabulary import Vocabulary
 from ..plugins.registry import Registry
+from ..run.checkpoint import newest_of, read
+from ..run.pretrained import load
 from .bert_layouts import LAYOUTS, TOKEN_TYPES, Layout
 from .text import TextTransformer
 from .transformers_model import fetched, library, quiet

@@ -13,9 +13,9 @@ from .docstring import first_line
 from .messages import did_you_mean
 
 LOGGERS = {
-    "csv": "ssl_lightning.loggers.CSV",
-    "tensorboard": "ssl_lightning.loggers.TensorBoard",
-    "wandb": "ssl_lightning.loggers.Wandb",
+    "csv": "ssl_lightning.run.loggers.CSV",
+    "tensorboard": "ssl_lightning.run.loggers.TensorBoard",
+    "wandb": "ssl_lightning.run.loggers.Wandb",
 }
 
 

@@ -10,7 +10,7 @@ import torch
 from ..data.datamodule import SSLDataModule
 from ..data.peek import evaluating, sample
 from ..distributed import rank, world_size
-from ..metrics import log_metrics
+from ..run.metrics import log_metrics
 from ..types import Batch
 from .base import Probe
 

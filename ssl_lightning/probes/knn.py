@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from ..evaluate import knn_predict
-from ..metrics import log_metrics
+from ..run.metrics import log_metrics
 from .base import Probe
 
 

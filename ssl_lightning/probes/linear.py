@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from ..augment.random import permutation
-from ..metrics import log_metrics, updated
+from ..run.metrics import log_metrics, updated
 from .base import Labelled, Probe
 
 UPDATES = 5

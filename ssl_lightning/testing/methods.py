@@ -15,7 +15,6 @@ import torch
 from pytorch_lightning.callbacks import Checkpoint
 from torch import Tensor, nn
 
-from ..checkpoint import AtomicIO, load
 from ..data.datamodule import SSLDataModule
 from ..encoders.base import Encoder
 from ..encoders.frames import FrameTransformer
@@ -24,6 +23,8 @@ from ..encoders.text import TextTransformer
 from ..encoders.wave import WaveTransformer
 from ..method import STEP_KEYS, SSLMethod
 from ..plugins.record import config_of, rebuild
+from ..run.checkpoint import AtomicIO
+from ..run.pretrained import load
 from ..supervised import Supervised
 from ..types import Batch, ViewSpec
 from .runner import class_of, numpy_state, run_checks

@@ -25,7 +25,7 @@ from ssl_lightning.data.sources import Subset
 from ssl_lightning.probes.knn import KNNProbe
 from ssl_lightning.probes.linear import LinearProbe
 from ssl_lightning.report import Report
-from ssl_lightning.saving import Checkpoint
+from ssl_lightning.run.saving import Checkpoint
 from ssl_lightning.testing import check_datamodule
 
 

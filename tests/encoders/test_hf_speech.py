@@ -27,8 +27,8 @@ from wav2vec2_twins import recordings
 
 from ssl_lightning import View
 from ssl_lightning.encoders.hf_speech import HuggingFaceSpeech
-from ssl_lightning.export import load_encoder, save_encoder
 from ssl_lightning.plugins.record import config_of, rebuild
+from ssl_lightning.run.encoder_file import load_encoder, save_encoder
 
 SIZES: dict[str, Any] = {
     "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24, "conv_dim": (8, 8, 8), "conv_kernel": (10, 3, 2),

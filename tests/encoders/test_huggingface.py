@@ -28,9 +28,9 @@ from transformers import (
 
 from ssl_lightning import View
 from ssl_lightning.encoders.hf_text import HuggingFaceText
-from ssl_lightning.export import load_encoder, save_encoder
 from ssl_lightning.nn.packing import Ragged, pack, unpacked
 from ssl_lightning.plugins.record import config_of, rebuild
+from ssl_lightning.run.encoder_file import load_encoder, save_encoder
 
 SIZES: dict[str, Any] = {
     "vocab_size": 40, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24, "max_position_embeddings": 32

@@ -21,12 +21,12 @@ from wav2vec2_twins import pretraining_twin, recordings
 
 from ssl_lightning import Batch, View
 from ssl_lightning.augment.random import fold, sample_keys
-from ssl_lightning.checkpoint import AtomicIO
 from ssl_lightning.distributed import rank
 from ssl_lightning.encoders.wave import WaveTransformer
 from ssl_lightning.nn.masks.spans import others
 from ssl_lightning.nn.quantizer import gumbel
 from ssl_lightning.nn.spread import spread
+from ssl_lightning.run.checkpoint import AtomicIO
 from ssl_lightning.testing import TinyEncoder, TinyWaves
 from ssl_lightning.testing.tiny import WAVE_STEM
 

@@ -16,12 +16,12 @@ import ssl_lightning
 from ssl_lightning.data.datamodule import Split, SSLDataModule
 from ssl_lightning.data.sources import InMemory, Source, Subset
 from ssl_lightning.evaluate import knn_predict
-from ssl_lightning.metrics import Metrics
 from ssl_lightning.probes.collapse import CollapseMonitor
 from ssl_lightning.probes.knn import KNNProbe
 from ssl_lightning.probes.linear import LinearProbe
-from ssl_lightning.progress import Meter
 from ssl_lightning.report import Report
+from ssl_lightning.run.metrics import Metrics
+from ssl_lightning.run.progress import Meter
 from ssl_lightning.testing import TinyEncoder, TinyImages
 from ssl_lightning.types import View, ViewSpec
 

@@ -14,10 +14,10 @@ from typing import Literal
 import torch
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
-from ...checkpoint import read
 from ...nn.vocabulary import SPECIAL, Vocabulary
 from ...nn.vocabulary import TOKENIZER as FILE
 from ...plugins.messages import did_you_mean
+from ...run.checkpoint import read
 from ..files.kept import default_folder, key_of, writing
 from .documents import Corpus, Counts
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from .checkpoint import load, newest_of, read
-from .data.sound.datamodule import SOUND
-from .encoders.base import Encoder
-from .export import load_encoder
-from .nn.vocabulary import TOKENIZER as TOKENIZER
-from .plugins.record import config_of
+from ..data.sound.datamodule import SOUND
+from ..encoders.base import Encoder
+from ..method import SSLMethod
+from ..nn.vocabulary import TOKENIZER as TOKENIZER
+from ..plugins.record import config_of, rebuild
+from ..plugins.run_record import config_in
+from .checkpoint import newest_of, read
+from .encoder_file import load_encoder
 
 
 def pretrained_encoder(path: str | Path, trust: Iterable[str] = ()) -> Encoder:
@@ -67,3 +69,22 @@ def load_pretrained(encoder: Encoder, path: str | Path) -> None:
 def _described(encoder: Encoder) -> str:
     arguments = ", ".join(f"{name}={value!r}" for name, value in config_of(encoder)["init_args"].items())
     return f"{type(encoder).__name__}({arguments})"
+
+
+def load(path: str | Path, trust: Iterable[str] = ()) -> SSLMethod:
+    """The method of a checkpoint, rebuilt from the config inside, with its weights, in eval mode on the CPU.
+
+    `load(path).backbone` is the pretrained encoder; `load(path)(view)` gives features [S, dim].
+
+    Args:
+        path: a checkpoint file, or a run folder, whose newest checkpoint is taken.
+        trust: further packages that the config may name; see `record.rebuild`.
+
+    Raises:
+        FileNotFoundError, ValueError: no checkpoint, no config inside, or a class that is not to be trusted.
+    """
+    path = newest_of(path)
+    checkpoint = read(path)
+    method: SSLMethod = rebuild(config_in(checkpoint, path)["model"], trust)
+    method.load_state_dict(checkpoint["state_dict"])
+    return method.eval()

@@ -8,7 +8,7 @@ import torch
 from pytorch_lightning import Callback
 from pytorch_lightning.utilities import rank_zero_warn
 
-from .distributed import reduce_mean
+from ..distributed import reduce_mean
 from .metrics import updated
 
 

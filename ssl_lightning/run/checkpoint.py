@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import zipfile
-from collections.abc import Iterable
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any
@@ -12,11 +11,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
-from .plugins.record import rebuild
-from .plugins.run_record import config_in
-
 if TYPE_CHECKING:
-    from .method import SSLMethod
+    pass
 
 PATTERN = "step-{step:08d}.ckpt"
 
@@ -99,22 +95,3 @@ def newest_of(path: str | Path) -> Path:
     if newest is None:
         raise FileNotFoundError(f"There is no whole checkpoint in {str(path)!r}.")
     return newest
-
-
-def load(path: str | Path, trust: Iterable[str] = ()) -> SSLMethod:
-    """The method of a checkpoint, rebuilt from the config inside, with its weights, in eval mode on the CPU.
-
-    `load(path).backbone` is the pretrained encoder; `load(path)(view)` gives features [S, dim].
-
-    Args:
-        path: a checkpoint file, or a run folder, whose newest checkpoint is taken.
-        trust: further packages that the config may name; see `record.rebuild`.
-
-    Raises:
-        FileNotFoundError, ValueError: no checkpoint, no config inside, or a class that is not to be trusted.
-    """
-    path = newest_of(path)
-    checkpoint = read(path)
-    method: SSLMethod = rebuild(config_in(checkpoint, path)["model"], trust)
-    method.load_state_dict(checkpoint["state_dict"])
-    return method.eval()

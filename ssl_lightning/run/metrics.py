@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from pytorch_lightning import Callback
 
-from .distributed import reduce_mean
+from ..distributed import reduce_mean
 
 SECONDS_BETWEEN_WRITES = 1.0
 

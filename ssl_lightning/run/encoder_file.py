@@ -11,8 +11,8 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
-from .encoders.base import Encoder
-from .plugins.record import config_of, rebuild
+from ..encoders.base import Encoder
+from ..plugins.record import config_of, rebuild
 
 
 def save_encoder(encoder: Encoder, path: str | Path, **facts: str) -> None:

@@ -12,14 +12,14 @@ import torch
 import yaml
 from pytorch_lightning import Callback
 
+from ..data.datamodule import SSLDataModule
+from ..distributed import world_size
+from ..plugins.record import class_path
+from ..plugins.registry import Registry
+from ..plugins.run_record import run_config
 from .checkpoint import find_newest
-from .data.datamodule import SSLDataModule
-from .distributed import world_size
 from .loggers import open_loggers, show
 from .metrics import Metrics
-from .plugins.record import class_path
-from .plugins.registry import Registry
-from .plugins.run_record import run_config
 from .saving import Checkpoint
 
 PACKAGES = ("ssl-lightning", "torch", "torchvision", "pytorch-lightning", "timm", "scikit-learn")

@@ -15,8 +15,8 @@ from lightning_fabric.loggers.logger import _DummyExperiment, rank_zero_experime
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger, WandbLogger
 from pytorch_lightning.utilities import rank_zero_only
 
+from ..plugins.registry import logger_path
 from .metrics import SECONDS_BETWEEN_WRITES
-from .plugins.registry import logger_path
 
 ID_FILE = "wandb.json"
 

@@ -12,10 +12,10 @@ from pytorch_lightning.callbacks import ProgressBar
 from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor
 
-from .data.datamodule import SSLDataModule
-from .distributed import reduce_sum
+from ..data.datamodule import SSLDataModule
+from ..distributed import reduce_sum
+from .folder import run_name
 from .metrics import Metrics, log_metrics, updated
-from .run import run_name
 
 MEASURED_STEPS = 10
 """Steps after the first that the expected time is computed from."""
