@@ -8,7 +8,7 @@ the same images, initial encoder, batch size, optimizer, learning rate of every 
 head, loss and operations on images (`peers/lightly_methods.py`). Their strengths are ours (`--peer-views ours`), or those that lightly takes
 for small images, with this strength of colour jitter: 0.5, which it recommends, or 1, its default. SimCLR is compared with both of these, and
 the better counts; the other methods with ours. Each encoder's features of the 10,000 images and of the test split, under our test transform
-in float32, are judged by `ssl_lightning.evaluate.closing_row`.
+in float32, are judged by `ssl_lightning.evaluation.protocol.closing_row`.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ from ssl_lightning import SSLDataModule, SSLMethod, Trainer
 from ssl_lightning.data.peek import embed
 from ssl_lightning.data.sources import Subset
 from ssl_lightning.encoders.conv import ConvEncoder
-from ssl_lightning.evaluate import closing_row
+from ssl_lightning.evaluation.probes.knn import KNNProbe
+from ssl_lightning.evaluation.probes.linear import LinearProbe
+from ssl_lightning.evaluation.protocol import closing_row
+from ssl_lightning.evaluation.report import Report
 from ssl_lightning.optim.recipes import warmup_cosine
 from ssl_lightning.plugins.registry import Registry
-from ssl_lightning.probes.knn import KNNProbe
-from ssl_lightning.probes.linear import LinearProbe
-from ssl_lightning.report import Report
 from ssl_lightning.trainer import best_precision
 
 CONFIGS = Path(__file__).parent.parent / "configs"

@@ -4,7 +4,7 @@
 
 Runs `ssl-lightning fit --config configs/simclr/digits.yaml` and reads `summary.json`. linear_10: logistic regression on 10
 labels a class, features standardised on the training part, C by cross-validation on the labelled samples, the same 5 draws of
-labels for every row (`ssl_lightning.evaluate.closing_row`).
+labels for every row (`ssl_lightning.evaluation.protocol.closing_row`).
 """
 
 from __future__ import annotations

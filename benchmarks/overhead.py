@@ -37,12 +37,12 @@ from ssl_lightning.data.peek import embed
 from ssl_lightning.encoders.conv import ConvEncoder
 from ssl_lightning.encoders.timm import TimmEncoder
 from ssl_lightning.encoders.vit import ViTEncoder
+from ssl_lightning.evaluation.probes.base import COST_OF_STEP, Labelled
+from ssl_lightning.evaluation.probes.collapse import CollapseMonitor
+from ssl_lightning.evaluation.probes.knn import KNNProbe
+from ssl_lightning.evaluation.probes.linear import Head, LinearProbe
+from ssl_lightning.evaluation.report import Report
 from ssl_lightning.plugins.registry import Registry
-from ssl_lightning.probes.base import COST_OF_STEP, Labelled
-from ssl_lightning.probes.collapse import CollapseMonitor
-from ssl_lightning.probes.knn import KNNProbe
-from ssl_lightning.probes.linear import Head, LinearProbe
-from ssl_lightning.report import Report
 from ssl_lightning.run.metrics import Metrics
 from ssl_lightning.run.progress import Meter
 from ssl_lightning.run.saving import Checkpoint

@@ -22,9 +22,9 @@ from ssl_lightning.methods.simclr import SimCLR
 
 from ssl_lightning import SSLDataModule, Trainer
 from ssl_lightning.encoders.conv import ConvEncoder
-from ssl_lightning.probes.knn import KNNProbe
-from ssl_lightning.probes.linear import LinearProbe
-from ssl_lightning.report import Report
+from ssl_lightning.evaluation.probes.knn import KNNProbe
+from ssl_lightning.evaluation.probes.linear import LinearProbe
+from ssl_lightning.evaluation.report import Report
 
 
 class Timed:

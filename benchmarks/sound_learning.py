@@ -5,7 +5,7 @@
 
 Runs `ssl-lightning fit --config configs/METHOD/spoken_digits.yaml` and reads `summary.json`: the official split, logistic regression on all
 labels and on 10 labels a class (the mean of 5 draws, the same for every row), for digits and for speakers
-(`ssl_lightning.evaluate.closing_row`). Raw: mean and deviation over time of each band's log-mels. Each run leaves a file in `--folder`, and one
+(`ssl_lightning.evaluation.protocol.closing_row`). Raw: mean and deviation over time of each band's log-mels. Each run leaves a file in `--folder`, and one
 whose file is there, for the same settings, is not run again: an interrupted table goes on.
 """
 

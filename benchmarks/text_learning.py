@@ -29,10 +29,10 @@ from ssl_lightning import Trainer
 from ssl_lightning.data.peek import embed
 from ssl_lightning.data.sources import Subset, labelled_draw, labels_of
 from ssl_lightning.encoders.text import TextTransformer
-from ssl_lightning.evaluate import closing_row
-from ssl_lightning.probes.knn import KNNProbe
-from ssl_lightning.probes.linear import LinearProbe
-from ssl_lightning.report import Report
+from ssl_lightning.evaluation.probes.knn import KNNProbe
+from ssl_lightning.evaluation.probes.linear import LinearProbe
+from ssl_lightning.evaluation.protocol import closing_row
+from ssl_lightning.evaluation.report import Report
 
 CLASSES, LABELS, DRAWS = 10, 20, 5
 COLUMNS = {

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from ssl_lightning.encoders.base import Encoder
+from ssl_lightning.evaluation.supervised import Supervised
 from ssl_lightning.optim.recipes import OptimizerSpec
-from ssl_lightning.supervised import Supervised
 
 
 class Finetune(Supervised):

@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 
 from ssl_lightning.encoders.base import Encoder
+from ssl_lightning.evaluation.supervised import Supervised
 from ssl_lightning.optim.recipes import OptimizerSpec
-from ssl_lightning.supervised import Supervised
 
 
 class LinearProbe(Supervised):

@@ -19,13 +19,13 @@ from pytorch_lightning.profilers import PassThroughProfiler, Profiler
 
 from .data.datamodule import SSLDataModule
 from .distributed import leave
-from .evaluation import Evaluation
+from .evaluation.commands import Evaluation
+from .evaluation.probes.collapse import CollapseMonitor
+from .evaluation.probes.held_out import HeldOut
+from .evaluation.probes.knn import KNNProbe
+from .evaluation.probes.linear import LinearProbe
+from .evaluation.report import Report
 from .plugins.record import PLAIN
-from .probes.collapse import CollapseMonitor
-from .probes.held_out import HeldOut
-from .probes.knn import KNNProbe
-from .probes.linear import LinearProbe
-from .report import Report
 from .run.checkpoint import AtomicIO
 from .run.folder import RunFolder
 from .run.health import Health

@@ -30,21 +30,17 @@ import wandb  # noqa: F401
 from torch import nn
 
 import ssl_lightning
-from ssl_lightning import report
 from ssl_lightning.cli import main
+from ssl_lightning.evaluation.commands import report
+from ssl_lightning.evaluation.probes import knn
+from ssl_lightning.evaluation.probes.collapse import CollapseMonitor
+from ssl_lightning.evaluation.probes.held_out import HeldOut
+from ssl_lightning.evaluation.probes.knn import KNNProbe
+from ssl_lightning.evaluation.probes.linear import Head, LinearProbe
+from ssl_lightning.evaluation.report import Report
 from ssl_lightning.method import SSLMethod
 from ssl_lightning.plugins.registry import Registry
-from ssl_lightning.probes import knn
-from ssl_lightning.probes.collapse import CollapseMonitor
-from ssl_lightning.probes.held_out import HeldOut
-from ssl_lightning.probes.knn import KNNProbe
-from ssl_lightning.probes.linear import Head, LinearProbe
-from ssl_lightning.report import Report
-from ssl_lightning.run.folder import (
-    find_resume,
-    run_name,
-    saving,  # noqa: F401  command: imported here, once
-)
+from ssl_lightning.run.folder import find_resume, run_name, saving
 from ssl_lightning.run.metrics import Metrics, Table
 from ssl_lightning.run.progress import Meter
 from ssl_lightning.testing import TinyEncoder, TinyImages

@@ -110,7 +110,7 @@ def test_no_file_breaks_the_rule(rule: Rule) -> None:
 
 PLANTED = [
     ("core knows no method", "ssl_lightning/method.py", "from .methods.simclr import SimCLR"),
-    ("core knows no method", "ssl_lightning/probes/knn.py", "from ..methods import simclr"),
+    ("core knows no method", "ssl_lightning/evaluation/probes/knn.py", "from ..methods import simclr"),
     ("core knows no method", "ssl_lightning/__init__.py", "from . import methods"),
     ("core knows no method", "ssl_lightning/cli.py", "def run():\n    import ssl_lightning.methods.simclr"),
     ("core knows no datamodule", "ssl_lightning/trainer.py", "from ssl_lightning import datamodules"),

@@ -18,7 +18,7 @@ from ssl_lightning.augment.random import mix, sample_keys
 from ssl_lightning.data.datamodule import Split, SSLDataModule
 from ssl_lightning.data.order import Draws, Fetch
 from ssl_lightning.data.sources import InMemory, Source, Subset, holdout, stratified_split
-from ssl_lightning.report import Report
+from ssl_lightning.evaluation.report import Report
 from ssl_lightning.run.saving import Checkpoint
 from ssl_lightning.testing import TinyEncoder, TinyImages
 from ssl_lightning.types import Strength, ViewSpec

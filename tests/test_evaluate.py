@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from ssl_lightning import evaluate
 from ssl_lightning.data.sources import labelled_draw
-from ssl_lightning.evaluate import MISSING, closing_row, format_table, knn_predict, linear_accuracy
+from ssl_lightning.evaluation.commands import protocol as evaluate
+from ssl_lightning.evaluation.protocol import closing_row, knn_predict, linear_accuracy
+from ssl_lightning.evaluation.table import MISSING, format_table
 
 
 def blobs(per_class, classes=3, dim=6, spread=0.3, seed=0):

@@ -17,8 +17,8 @@ from ssl_lightning.cli import main
 from ssl_lightning.data.datamodule import Split, SSLDataModule
 from ssl_lightning.data.peek import embed
 from ssl_lightning.data.sources import InMemory, Source, Subset
-from ssl_lightning.evaluate import closing_row
-from ssl_lightning.report import Report
+from ssl_lightning.evaluation.protocol import closing_row
+from ssl_lightning.evaluation.report import Report
 from ssl_lightning.testing import TinyEncoder, TinyImages
 from ssl_lightning.types import View
 

@@ -16,9 +16,9 @@ from torch import nn
 
 import ssl_lightning
 from ssl_lightning import ConvEncoder, Encoder, TimmEncoder, View, load_encoder
-from ssl_lightning.probes.knn import KNNProbe
-from ssl_lightning.probes.linear import LinearProbe
-from ssl_lightning.report import Report
+from ssl_lightning.evaluation.probes.knn import KNNProbe
+from ssl_lightning.evaluation.probes.linear import LinearProbe
+from ssl_lightning.evaluation.report import Report
 from ssl_lightning.run.encoder_file import save_encoder
 from ssl_lightning.testing import TinyEncoder, TinyImages, TinyTokenEncoder
 

@@ -12,10 +12,10 @@ import torch
 from ssl_lightning.methods.simclr import SimCLR
 
 import ssl_lightning
-from ssl_lightning.probes.collapse import CollapseMonitor
-from ssl_lightning.probes.knn import KNNProbe
-from ssl_lightning.probes.linear import LinearProbe
-from ssl_lightning.report import Report
+from ssl_lightning.evaluation.probes.collapse import CollapseMonitor
+from ssl_lightning.evaluation.probes.knn import KNNProbe
+from ssl_lightning.evaluation.probes.linear import LinearProbe
+from ssl_lightning.evaluation.report import Report
 from ssl_lightning.run.checkpoint import find_newest
 from ssl_lightning.run.health import Health
 from ssl_lightning.testing import TinyEncoder, TinyImages

@@ -8,7 +8,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from ssl_lightning import health_plot
-from ssl_lightning.health_plot import plot_health
+from ssl_lightning.evaluation.plots.curves import plot_health
 from ssl_lightning.types import Alarm
 
 ALARMS = (

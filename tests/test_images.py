@@ -18,7 +18,7 @@ from ssl_lightning.augment.image import ImagePolicy
 from ssl_lightning.data.files.source import skipped_in
 from ssl_lightning.data.images.picture import UnreadablePicture
 from ssl_lightning.data.sources import Subset
-from ssl_lightning.report import Report
+from ssl_lightning.evaluation.report import Report
 
 
 class Asks:

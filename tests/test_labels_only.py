@@ -20,14 +20,16 @@ from ssl_lightning.methods.simclr import SimCLR
 from torch import Tensor, nn
 
 import ssl_lightning
-from ssl_lightning import evaluate, labels_only
 from ssl_lightning.data.datamodule import Split
 from ssl_lightning.data.peek import sample
 from ssl_lightning.data.sources import InMemory, Source
 from ssl_lightning.encoders.base import Encoder
 from ssl_lightning.encoders.conv import ConvEncoder
-from ssl_lightning.labels_only import accuracy, costs, fits_of, fitted, labels_only_row, left_out, spared_line, steps_of
-from ssl_lightning.report import Closing, Report
+from ssl_lightning.evaluation.closing import Closing
+from ssl_lightning.evaluation.commands import labels_only
+from ssl_lightning.evaluation.commands import protocol as evaluate
+from ssl_lightning.evaluation.labels_only import accuracy, costs, fits_of, fitted, labels_only_row, left_out, spared_line, steps_of
+from ssl_lightning.evaluation.report import Report
 from ssl_lightning.testing import TinyEncoder, TinyImages
 from ssl_lightning.types import View
 
@@ -133,7 +135,7 @@ def test_it_learns_from_the_very_draws_of_the_other_rows(run: Run, monkeypatch: 
         return fits(*args)
 
     monkeypatch.setattr(evaluate, "linear_accuracy", watched)
-    monkeypatch.setattr("ssl_lightning.report.fits_of", from_here)
+    monkeypatch.setattr("ssl_lightning.evaluation.report.fits_of", from_here)
     run.close(train_samples=48, labels_only=True)
     learned, (all_labels, *few) = sample(60, 48), given[:3]
     expected = [learned, *(learned[torch.cdist(x, all_labels).argmin(dim=1)] for x in few)]

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from ssl_lightning.encoders.conv import ConvEncoder
-from ssl_lightning.evaluate import closing_row
-from ssl_lightning.layer_probe import Layers, has_layers, layer_weights, layered_row
+from ssl_lightning.evaluation.layers import Layers, has_layers, layer_weights, layered_row
+from ssl_lightning.evaluation.protocol import closing_row
 from ssl_lightning.types import View
 
 

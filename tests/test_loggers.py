@@ -25,8 +25,8 @@ from ssl_lightning.methods.simclr import SimCLR
 
 import ssl_lightning
 from ssl_lightning.cli import main
+from ssl_lightning.evaluation.report import Report
 from ssl_lightning.plugins.registry import UnknownName
-from ssl_lightning.report import Report
 from ssl_lightning.run.folder import loggers
 from ssl_lightning.run.loggers import CSV, TensorBoard, Wandb
 from ssl_lightning.testing import TinyEncoder, TinyImages

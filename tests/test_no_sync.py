@@ -27,13 +27,13 @@ from ssl_lightning.data.order import Stream
 from ssl_lightning.encoders.base import Encoder
 from ssl_lightning.encoders.conv import ConvEncoder
 from ssl_lightning.encoders.timm import TimmEncoder
+from ssl_lightning.evaluation.probes.collapse import CollapseMonitor
+from ssl_lightning.evaluation.probes.knn import KNNProbe
+from ssl_lightning.evaluation.probes.linear import LinearProbe
+from ssl_lightning.evaluation.report import Report
 from ssl_lightning.method import SSLMethod
 from ssl_lightning.nn.ema import EMA
 from ssl_lightning.optim.recipes import OptimizerName, OptimizerSpec
-from ssl_lightning.probes.collapse import CollapseMonitor
-from ssl_lightning.probes.knn import KNNProbe
-from ssl_lightning.probes.linear import LinearProbe
-from ssl_lightning.report import Report
 from ssl_lightning.testing import TinyEncoder, TinyImages
 from ssl_lightning.types import Batch, Step, View, ViewSpec
 

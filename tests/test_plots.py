@@ -13,9 +13,12 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 
-from ssl_lightning import plots
-from ssl_lightning.evaluate import ROWS
-from ssl_lightning.plots import plot_closing, plot_curves, plot_embedding, plot_pictures, plot_views
+from ssl_lightning.evaluation.plots import curves as plots
+from ssl_lightning.evaluation.plots.closing import plot_closing
+from ssl_lightning.evaluation.plots.curves import plot_curves
+from ssl_lightning.evaluation.plots.embedding import plot_embedding
+from ssl_lightning.evaluation.plots.pictures import plot_pictures, plot_views
+from ssl_lightning.evaluation.table import ROWS
 
 
 def history(steps=40):
@@ -243,5 +246,7 @@ def test_a_reader_of_the_old_picture_reads_it_to_its_end(tmp_path):
 
 def test_drawing_leaves_pyplot_alone(tmp_path):
     draw = f"plot_curves([{{'step': 1, 'train/loss': 1.0}}], {str(tmp_path / 'a.png')!r}, 'loss')"
-    program = f"import sys; from ssl_lightning.plots import plot_curves; {draw}; sys.exit('matplotlib.pyplot' in sys.modules)"
+    program = (
+        f"import sys; from ssl_lightning.evaluation.plots.curves import plot_curves; {draw}; sys.exit('matplotlib.pyplot' in sys.modules)"
+    )
     subprocess.run([sys.executable, "-c", program], check=True)

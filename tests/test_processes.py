@@ -25,11 +25,11 @@ from torch.testing import assert_close
 from ssl_lightning import Trainer
 from ssl_lightning.data.peek import embed
 from ssl_lightning.distributed import rank
-from ssl_lightning.probes.base import Labelled
-from ssl_lightning.probes.collapse import CollapseMonitor
-from ssl_lightning.probes.knn import KNNProbe
-from ssl_lightning.probes.linear import LinearProbe
-from ssl_lightning.report import Report
+from ssl_lightning.evaluation.probes.base import Labelled
+from ssl_lightning.evaluation.probes.collapse import CollapseMonitor
+from ssl_lightning.evaluation.probes.knn import KNNProbe
+from ssl_lightning.evaluation.probes.linear import LinearProbe
+from ssl_lightning.evaluation.report import Report
 from ssl_lightning.testing import TinyEncoder, TinyImages
 
 SAMPLES, BATCH, STEPS = 100, 16, 18  # 6 steps an epoch; passes end within a batch

@@ -20,10 +20,10 @@ import ssl_lightning
 from ssl_lightning.data.datamodule import Split
 from ssl_lightning.data.sources import InMemory, Source
 from ssl_lightning.encoders.text import TextTransformer
-from ssl_lightning.probes.collapse import CollapseMonitor
-from ssl_lightning.probes.knn import KNNProbe
-from ssl_lightning.probes.linear import LinearProbe
-from ssl_lightning.report import Report
+from ssl_lightning.evaluation.probes.collapse import CollapseMonitor
+from ssl_lightning.evaluation.probes.knn import KNNProbe
+from ssl_lightning.evaluation.probes.linear import LinearProbe
+from ssl_lightning.evaluation.report import Report
 from ssl_lightning.run.progress import Meter, Progress, duration, run_totals, speed_of
 from ssl_lightning.testing import TinyEncoder, TinyImages, TinyText
 

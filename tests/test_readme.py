@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 
 from ssl_lightning.cli import main
-from ssl_lightning.report import Report
+from ssl_lightning.evaluation.report import Report
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -19,17 +19,18 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 import ssl_lightning
-from ssl_lightning import load_encoder, report
+from ssl_lightning import load_encoder
 from ssl_lightning.augment.random import sample_keys
 from ssl_lightning.data.datamodule import Split
 from ssl_lightning.data.peek import embed
 from ssl_lightning.data.sources import InMemory, Source, labels_of
-from ssl_lightning.evaluate import closing_row
-from ssl_lightning.plots import plot_pictures
+from ssl_lightning.evaluation.commands import report
+from ssl_lightning.evaluation.plots.pictures import plot_pictures
+from ssl_lightning.evaluation.probes.knn import KNNProbe
+from ssl_lightning.evaluation.probes.linear import LinearProbe
+from ssl_lightning.evaluation.protocol import closing_row
+from ssl_lightning.evaluation.report import Report
 from ssl_lightning.plugins.record import rebuild
-from ssl_lightning.probes.knn import KNNProbe
-from ssl_lightning.probes.linear import LinearProbe
-from ssl_lightning.report import Report
 from ssl_lightning.testing import TinyEncoder, TinyImages
 from ssl_lightning.types import View
 

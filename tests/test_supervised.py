@@ -27,7 +27,8 @@ from ssl_lightning.data.datamodule import Split, SSLDataModule
 from ssl_lightning.data.peek import embed
 from ssl_lightning.data.sources import InMemory, Source, labels_of
 from ssl_lightning.encoders.base import Encoder
-from ssl_lightning.evaluate import linear_accuracy
+from ssl_lightning.evaluation.protocol import linear_accuracy
+from ssl_lightning.evaluation.validation import Validation
 from ssl_lightning.method import SSLMethod
 from ssl_lightning.names import UsageError
 from ssl_lightning.optim.recipes import OptimizerSpec
@@ -36,7 +37,6 @@ from ssl_lightning.run.encoder_file import save_encoder
 from ssl_lightning.run.metrics import updated
 from ssl_lightning.run.pretrained import pretrained_encoder
 from ssl_lightning.testing import TinyEncoder, TinyImages
-from ssl_lightning.validation import Validation
 
 
 class Watched(TinyImages):

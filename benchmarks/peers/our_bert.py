@@ -17,7 +17,7 @@ from ssl_lightning.methods.bert import BERT
 
 from ssl_lightning import Trainer
 from ssl_lightning.encoders.text import TextTransformer
-from ssl_lightning.report import Report
+from ssl_lightning.evaluation.report import Report
 from ssl_lightning.types import ViewSpec
 
 

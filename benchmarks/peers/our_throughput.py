@@ -29,10 +29,10 @@ def same(root: str, name: str, precision: Any, settings: str, policy: str) -> No
     from ssl_lightning import Trainer
     from ssl_lightning.augment.image import ImagePolicy
     from ssl_lightning.encoders.timm import TimmEncoder
+    from ssl_lightning.evaluation.probes.knn import KNNProbe
+    from ssl_lightning.evaluation.probes.linear import LinearProbe
+    from ssl_lightning.evaluation.report import Report
     from ssl_lightning.plugins.registry import Registry
-    from ssl_lightning.probes.knn import KNNProbe
-    from ssl_lightning.probes.linear import LinearProbe
-    from ssl_lightning.report import Report
 
     strength = {name: value for name, value in json.loads(policy).items() if name not in ("local", "local_size")}
 

@@ -16,7 +16,7 @@ from ssl_lightning.datamodules.tones import Tones
 from ssl_lightning.methods.wav2vec2 import Wav2Vec2
 
 from ssl_lightning import Trainer, ViewSpec, WaveTransformer
-from ssl_lightning.report import Report
+from ssl_lightning.evaluation.report import Report
 
 
 class Asks:

@@ -13,7 +13,7 @@ from ssl_lightning.methods.simclr import SimCLR
 
 from ssl_lightning import ConvEncoder, Trainer, ViewSpec
 from ssl_lightning.data.sound.recording import UnreadableSound
-from ssl_lightning.report import Report
+from ssl_lightning.evaluation.report import Report
 
 ARGS: dict[str, Any] = {"sample_rate": 8000, "mels": 32, "seconds": 0.4, "window": 0.032, "batch_size": 4}
 

@@ -22,9 +22,9 @@ from ssl_lightning.cli import main
 from ssl_lightning.data.images.picture import UnreadablePicture
 from ssl_lightning.data.images.source import PictureSource
 from ssl_lightning.data.sources import Subset
-from ssl_lightning.probes.knn import KNNProbe
-from ssl_lightning.probes.linear import LinearProbe
-from ssl_lightning.report import Report
+from ssl_lightning.evaluation.probes.knn import KNNProbe
+from ssl_lightning.evaluation.probes.linear import LinearProbe
+from ssl_lightning.evaluation.report import Report
 from ssl_lightning.run.saving import Checkpoint
 from ssl_lightning.testing import check_datamodule
 

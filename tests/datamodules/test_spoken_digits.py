@@ -11,7 +11,7 @@ from sets import write_spoken_digits
 from ssl_lightning.datamodules.spoken_digits import SpokenDigits
 
 from ssl_lightning import ViewSpec
-from ssl_lightning.evaluate import linear_accuracy
+from ssl_lightning.evaluation.protocol import linear_accuracy
 
 REAL = Path(os.environ.get("SSL_LIGHTNING_DATA", "")) / "fsdd" / "recordings"
 

@@ -17,10 +17,10 @@ from torch.testing import assert_close
 from ssl_lightning import Batch, TextTransformer, View
 from ssl_lightning.augment.random import fold, sample_keys, uniform
 from ssl_lightning.data.peek import evaluating
+from ssl_lightning.evaluation.probes.held_out import HeldOut
 from ssl_lightning.nn.packing import Ragged, swap_halves
 from ssl_lightning.nn.packing import pack as pack_rows
 from ssl_lightning.nn.vocabulary import Vocabulary
-from ssl_lightning.probes.held_out import HeldOut
 from ssl_lightning.testing import MethodKit, TinyEncoder, TinyText
 from ssl_lightning.testing.tiny import ROW_LENGTH, VOCAB_SIZE
 

@@ -17,11 +17,11 @@ from ssl_lightning.data.datamodule import SSLDataModule
 from ssl_lightning.encoders.base import Encoder
 from ssl_lightning.encoders.conv import ConvEncoder
 from ssl_lightning.encoders.timm import TimmEncoder
+from ssl_lightning.evaluation.probes.collapse import CollapseMonitor
+from ssl_lightning.evaluation.probes.knn import KNNProbe
+from ssl_lightning.evaluation.probes.linear import LinearProbe
+from ssl_lightning.evaluation.report import Report
 from ssl_lightning.nn.spread import effective_rank, spread
-from ssl_lightning.probes.collapse import CollapseMonitor
-from ssl_lightning.probes.knn import KNNProbe
-from ssl_lightning.probes.linear import LinearProbe
-from ssl_lightning.report import Report
 from ssl_lightning.run.checkpoint import find_newest
 from ssl_lightning.run.metrics import Metrics
 from ssl_lightning.testing import TinyEncoder, TinyImages

@@ -16,11 +16,11 @@ import ssl_lightning
 from ssl_lightning import Batch, TextEncoder
 from ssl_lightning.data.sources import Source
 from ssl_lightning.data.splits import Split
+from ssl_lightning.evaluation.probes.held_out import HeldOut
+from ssl_lightning.evaluation.probes.knn import KNNProbe
+from ssl_lightning.evaluation.probes.linear import LinearProbe
+from ssl_lightning.evaluation.report import Report
 from ssl_lightning.method import SSLMethod
-from ssl_lightning.probes.held_out import HeldOut
-from ssl_lightning.probes.knn import KNNProbe
-from ssl_lightning.probes.linear import LinearProbe
-from ssl_lightning.report import Report
 from ssl_lightning.run.metrics import Metrics
 from ssl_lightning.testing import TinyText
 from ssl_lightning.testing.methods import tiny_encoder

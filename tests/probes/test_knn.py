@@ -15,11 +15,11 @@ from torch import Tensor
 import ssl_lightning
 from ssl_lightning.data.datamodule import Split, SSLDataModule
 from ssl_lightning.data.sources import InMemory, Source, Subset
-from ssl_lightning.evaluate import knn_predict
-from ssl_lightning.probes.collapse import CollapseMonitor
-from ssl_lightning.probes.knn import KNNProbe
-from ssl_lightning.probes.linear import LinearProbe
-from ssl_lightning.report import Report
+from ssl_lightning.evaluation.probes.collapse import CollapseMonitor
+from ssl_lightning.evaluation.probes.knn import KNNProbe
+from ssl_lightning.evaluation.probes.linear import LinearProbe
+from ssl_lightning.evaluation.protocol import knn_predict
+from ssl_lightning.evaluation.report import Report
 from ssl_lightning.run.metrics import Metrics
 from ssl_lightning.run.progress import Meter
 from ssl_lightning.testing import TinyEncoder, TinyImages

@@ -15,11 +15,11 @@ from torch import nn
 import ssl_lightning
 from ssl_lightning.data.peek import embed
 from ssl_lightning.encoders.conv import ConvEncoder
-from ssl_lightning.evaluate import linear_accuracy
-from ssl_lightning.probes.base import Labelled
-from ssl_lightning.probes.knn import KNNProbe
-from ssl_lightning.probes.linear import Head, LinearProbe
-from ssl_lightning.report import Report
+from ssl_lightning.evaluation.probes.base import Labelled
+from ssl_lightning.evaluation.probes.knn import KNNProbe
+from ssl_lightning.evaluation.probes.linear import Head, LinearProbe
+from ssl_lightning.evaluation.protocol import linear_accuracy
+from ssl_lightning.evaluation.report import Report
 from ssl_lightning.run.metrics import Metrics
 from ssl_lightning.testing import TinyEncoder, TinyImages
 

@@ -16,8 +16,8 @@ from torch.testing import assert_close
 
 from ssl_lightning.augment.inversion import Inversion
 from ssl_lightning.augment.log_mel import LogMel
-from ssl_lightning.plots import save_sounds
-from ssl_lightning.report import draw
+from ssl_lightning.evaluation.shown import draw
+from ssl_lightning.evaluation.sounds import save_sounds
 
 SAMPLES = 6400
 

@@ -26,7 +26,7 @@ from ssl_lightning.data.sound.lengths import lengths_of
 from ssl_lightning.data.sound.recording import UnreadableSound
 from ssl_lightning.encoders.frames import FrameTransformer
 from ssl_lightning.encoders.wave import WaveTransformer
-from ssl_lightning.report import Report
+from ssl_lightning.evaluation.report import Report
 from ssl_lightning.testing import TinyTokenEncoder
 
 ARGS: dict[str, Any] = {"sample_rate": 8000, "mels": 16, "seconds": None, "window": 0.032, "batch_size": 4}

@@ -6,52 +6,35 @@ import json
 import shutil
 import sys
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import torch
 from pytorch_lightning import Callback
 from torch import Tensor, nn
 
-from .data.datamodule import SSLDataModule
-from .data.peek import embed, evaluating, sample
-from .data.sources import Source, Subset, labels_of
-from .data.views import Views
-from .encoders.base import Encoder
-from .evaluate import Cell, closing_row, format_table
-from .health_plot import plot_health
+from ..data.datamodule import SSLDataModule
+from ..data.peek import sample
+from ..data.sources import Source, Subset, labels_of
+from ..encoders.base import Encoder
+from ..nn.packing import unpacked
+from ..run.encoder_file import load_encoder, save_encoder, write_card
+from ..run.folder import folder_of, resolved, run_name
+from ..run.loggers import show
+from ..run.progress import duration, rows_of, run_totals, speed_of
+from .closing import UNTRAINED, Closing, Table, closing_splits, features_of
 from .labels_only import fits_of, labels_only_row, left_out, spared_line
-from .layer_probe import Layers, has_layers, layered_row
-from .nn.packing import unpacked
-from .plots import Curves, plot_closing, plot_curves, plot_embedding, plot_pictures, plot_views, save_sounds
-from .run.encoder_file import load_encoder, save_encoder, write_card
-from .run.folder import folder_of, resolved, run_name
-from .run.loggers import show
-from .run.progress import duration, rows_of, run_totals, speed_of
-from .text_pictures import plot_texts
+from .layers import Layers, has_layers, layered_row
+from .plots.closing import plot_closing
+from .plots.curves import Curves, plot_curves, plot_health
+from .plots.embedding import plot_embedding
+from .plots.pictures import plot_views
+from .plots.texts import plot_texts
+from .protocol import closing_row
+from .shown import draw, pictures_of
+from .table import Cell
 from .verdict import verdict
 
-UNTRAINED = "untrained.safetensors"
-PICTURES = 8
-SOUNDS = 4
-"""Samples in a WAV file."""
 CURVES: tuple[Curves, ...] = ("loss", "probes", "collapse")
-Table = dict[str, dict[str, Cell]]
-
-
-class Closing(NamedTuple):
-    """The closing table of a labelled set, the split it was judged on, that split's features [N, D] with labels [N], and a line on
-    what is left out of the table."""
-
-    table: Table
-    split: str
-    features: Tensor
-    labels: Tensor
-    note: str = ""
-
-    @property
-    def printed(self) -> str:
-        """The table as text; that of a supervised run is one number, and the note says it."""
-        return self.note if self.split in self.table else "\n".join(filter(None, (format_table(self.table, self.split), self.note)))
 
 
 class Report(Callback):
@@ -252,22 +235,6 @@ class Report(Callback):
         }
 
 
-def closing_splits(data: SSLDataModule) -> tuple[Source, Source, str]:
-    """The labelled samples that the closing table learns from, those it is judged on, and the latter's name: `test`, or, where
-    there is none with labels, `val`, from which nothing is learned then.
-
-    Raises:
-        ValueError: there are no labels to learn from or to judge by.
-    """
-    train, test = data.labelled_split, data.split("test")
-    if train is not None and test is not None and test.labels is not None:
-        return train, test, "test"
-    splits = data.probe_splits()
-    if splits is None:
-        raise ValueError(f"{type(data).__name__} has no labelled splits to learn from and to judge by.")
-    return *splits, "val"
-
-
 def loading_lines(folder: Path, dim: int, data: Any) -> str:
     """How the encoder of a run is loaded and called."""
     if getattr(data, "vocabulary", None) is not None:
@@ -285,46 +252,3 @@ def loading_lines(folder: Path, dim: int, data: Any) -> str:
     return (
         f'from ssl_lightning import View, load_encoder\nencoder = load_encoder("{folder}")\nfeatures = encoder(View(images))  # [S, {dim}]'
     )
-
-
-def pictures_of(pl_module: Any, trainer: Any) -> dict[str, Tensor]:
-    """What the method has to show of 8 samples, held out where there are such, by caption, on the CPU. Every process calls it, since a
-    method may gather; nothing of the run changes."""
-    data = trainer.datamodule
-    if not isinstance(data, SSLDataModule) or data.views is None:
-        return {}
-    source = data.split("test") or data.split("val") or data.training_split
-    index = sample(len(source), PICTURES)
-    views = Views([data.transform("none")] * max(1, data.views.full), data.seed)
-    device = trainer.strategy.root_device
-    fetched = views.cut({"raw": source.fetch(index), "index": index, "pass": torch.zeros_like(index)})
-    batch = views.batch(data.transfer_batch_to_device(fetched, device, 0))
-    generators = torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
-    with evaluating(pl_module), generators, torch.no_grad(), trainer.precision_plugin.forward_context():
-        shown = pl_module.pictures(batch)
-    return {caption: x.detach().cpu() for caption, x in shown.items()}
-
-
-def draw(data: Any, shown: dict[str, Tensor], plots: Path) -> dict[str, Path]:
-    """Draws `pictures.png` of what a method has to show, texts or images, and gives the pictures by name; of sounds it writes
-    `<caption>.wav` besides, 4 samples each."""
-    picture = {"plots/pictures": plots / "pictures.png"}
-    if hasattr(data, "as_words"):
-        plot_texts({caption: data.as_words(ids) for caption, ids in shown.items()}, plots / "pictures.png")
-        return picture
-    as_pictures = getattr(data, "as_pictures", torch.Tensor.float)
-    images = {caption: as_pictures(x.float()) for caption, x in shown.items() if x.ndim == 4}
-    if images:
-        plot_pictures(images, plots / "pictures.png")
-    if hasattr(data, "as_sounds"):
-        sounds = {caption: data.as_sounds(x[:SOUNDS].float()) for caption, x in shown.items()}
-        save_sounds({caption: waves for caption, (waves, _) in sounds.items()}, next(iter(sounds.values()))[1], plots)
-    return picture if images else {}
-
-
-def features_of(network: nn.Module | None, data: SSLDataModule, source: Any, index: Tensor, trainer: Any, pl_module: Any) -> Tensor:
-    """Features [M, D] on the CPU: by a network, or without learning where it is None."""
-    if network is None:
-        return torch.cat([data.raw_features(data.fetch_clean(source, part)).float() for part in data.parts(source, index, 1024)])
-    device = trainer.strategy.root_device
-    return embed(network.to(device), data, source, index, device, trainer.precision_plugin.forward_context).cpu()

@@ -8,12 +8,12 @@ from pytorch_lightning import Callback
 from torch import Tensor
 from torchmetrics.classification import MulticlassAccuracy
 
-from ..data.datamodule import SSLDataModule
-from ..data.peek import embed, sample
-from ..data.sources import Source, labels_of
-from ..distributed import rank, world_size
-from ..plugins.record import class_path
-from ..run.metrics import updated
+from ...data.datamodule import SSLDataModule
+from ...data.peek import embed, sample
+from ...data.sources import Source, labels_of
+from ...distributed import rank, world_size
+from ...plugins.record import class_path
+from ...run.metrics import updated
 
 COST_OF_STEP = 3.0
 """Forward passes that a training step costs for each view of a sample: forward, and backward at twice that."""

@@ -10,14 +10,14 @@ from pytorch_lightning import Callback
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .data.datamodule import SSLDataModule
-from .data.peek import embed, evaluating
-from .data.sound.datamodule import SOUND, difference
-from .data.sources import Source, labels_of
-from .encoders.base import Encoder
-from .method import SSLMethod
-from .run.pretrained import TOKENIZER, artifacts_of, load_pretrained
-from .types import Batch, Step, Strength, View, ViewSpec
+from ..data.datamodule import SSLDataModule
+from ..data.peek import embed, evaluating
+from ..data.sound.datamodule import SOUND, difference
+from ..data.sources import Source, labels_of
+from ..encoders.base import Encoder
+from ..method import SSLMethod
+from ..run.pretrained import TOKENIZER, artifacts_of, load_pretrained
+from ..types import Batch, Step, Strength, View, ViewSpec
 from .validation import Validation
 
 TAKES = {TOKENIZER: "--data.tokenizer and its folder", SOUND: "its numbers, or leave these arguments of --data out"}

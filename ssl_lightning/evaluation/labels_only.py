@@ -14,18 +14,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .augment.random import mix
-from .data.datamodule import SSLDataModule
-from .data.order import Draws, Fetch
-from .data.peek import BATCH, evaluating
-from .data.sources import Source, Subset, labelled_draw, labels_of
-from .data.views import CleanViews, Views
-from .distributed import gather, rank, world_size
-from .encoders.base import Encoder
-from .evaluate import Cell, cell_of, column_title
-from .optim.recipes import OptimizerSpec
+from ..augment.random import mix
+from ..data.datamodule import SSLDataModule
+from ..data.order import Draws, Fetch
+from ..data.peek import BATCH, evaluating
+from ..data.sources import Source, Subset, labelled_draw, labels_of
+from ..data.views import CleanViews, Views
+from ..distributed import gather, rank, world_size
+from ..encoders.base import Encoder
+from ..optim.recipes import OptimizerSpec
+from ..types import Strength, View
 from .probes.base import COST_OF_STEP
-from .types import Strength, View
+from .protocol import cell_of
+from .table import Cell, column_title
 
 Fits = dict[str, list[Tensor]]
 """By column of the closing table, the labelled samples of each fit: places [M] in the training part."""

@@ -12,10 +12,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .data.sources import Integers, labelled_draw
-from .encoders.base import Encoder
-from .evaluate import Cell, cell_of, linear_accuracy
-from .types import View
+from ..data.sources import Integers, labelled_draw
+from ..encoders.base import Encoder
+from ..types import View
+from .protocol import cell_of, linear_accuracy
+from .table import Cell
 
 DECAY = 1e-3
 """L2 penalty of the linear classifier with which the weights are learned."""

@@ -10,13 +10,14 @@ from pytorch_lightning import Callback
 from safetensors.torch import save_file
 from torch import Tensor
 
-from .data.datamodule import SSLDataModule
-from .data.peek import sample
-from .data.sources import labels_of
-from .distributed import gather
-from .evaluate import Cell, closing_row, format_table
-from .report import Table, features_of
-from .run.folder import folder_of, run_name
+from ..data.datamodule import SSLDataModule
+from ..data.peek import sample
+from ..data.sources import labels_of
+from ..distributed import gather
+from ..run.folder import folder_of, run_name
+from .closing import Table, features_of
+from .protocol import closing_row
+from .table import Cell, format_table
 
 
 class Evaluation(Callback):

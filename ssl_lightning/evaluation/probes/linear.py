@@ -8,8 +8,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from ..augment.random import permutation
-from ..run.metrics import log_metrics, updated
+from ...augment.random import permutation
+from ...run.metrics import log_metrics, updated
 from .base import Labelled, Probe
 
 UPDATES = 5

@@ -8,9 +8,9 @@ import torch
 from pytorch_lightning import Callback
 from pytorch_lightning.utilities import rank_zero_warn
 
-from ..distributed import gather
-from ..nn.spread import effective_rank, spread
-from ..run.metrics import log_metrics, updated
+from ...distributed import gather
+from ...nn.spread import effective_rank, spread
+from ...run.metrics import log_metrics, updated
 
 
 class CollapseMonitor(Callback):

@@ -5,7 +5,6 @@ Notation for shapes: M labelled samples, Q queries, D features, K classes.
 
 from __future__ import annotations
 
-import textwrap
 import warnings
 from typing import Any
 
@@ -15,7 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from .data.sources import Integers, labelled_draw
+from ..data.sources import Integers, labelled_draw
+from .table import Cell
 
 SIMILARITIES_AT_ONCE = 2**22
 """Bound on the similarities that `knn_predict` holds at a time (16 MiB in float32)."""
@@ -29,21 +29,8 @@ FOLD_SAMPLES, HOLD_OUT_SAMPLES = 2_000, 5_000
 ONE_THREAD = 2**24
 """Below this many numbers the fits run on one thread: on a busy machine, threads that wait for each other take 20 times as long."""
 
-ROWS = {
-    "raw": "raw features",
-    "untrained": "untrained encoder",
-    "untrained_layers": "untrained, layers",
-    "labels_only": "labels only",
-    "pretrained": "pretrained encoder",
-    "pretrained_layers": "pretrained, layers",
-}
-"""Of the closing table: their keys, and what they are called."""
-
-MISSING = "\u2013 "
-"""A cell that was not made: a dash."""
 
 Floats = NDArray[np.floating[Any]]
-Cell = dict[str, float]
 
 
 def knn_predict(bank: Tensor, labels: Tensor, queries: Tensor, num_classes: int, k: int = 20, temperature: float = 0.07) -> Tensor:
@@ -167,66 +154,6 @@ def closing_row(
         "linear": cell_of([linear(slice(None))]),
         f"linear_{labels_per_class}": cell_of([linear(labelled) for labelled in few]),
     }
-
-
-def column_titles(final: dict[str, dict[str, Cell]]) -> dict[str, str]:
-    """The closing table's columns in their order, with what to call them: `{"knn_10": "kNN 10/class", ...}`."""
-    return {key: column_title(key) for key in sorted({key for row in final.values() for key in row})}
-
-
-def column_title(key: str) -> str:
-    """What to call a column: "kNN 10/class" for `knn_10`."""
-    probe, _, number = key.partition("_")
-    return f"{'kNN' if probe == 'knn' else probe} {f'{number}/class' if number else 'all'}"
-
-
-def format_table(final: dict[str, dict[str, Cell]], split: str = "test") -> str:
-    """The closing table as text of at most 80 columns: percent, `±` deviation over the draws, `*` at the best of a column.
-
-    Args:
-        final: rows of `closing_row` under the keys of `ROWS`; a row or a cell may be missing.
-        split: what the features were judged on.
-    """
-    columns = column_titles(final)
-    rows = [row for row in ROWS if row in final]
-    draws = max(int(cell["n"]) for row in rows for cell in final[row].values())
-    best = {
-        column: max(_rounded(final[row][column]) for row in rows if column in final[row]) if len(rows) > 1 else None for column in columns
-    }
-    widths = [2 + max(12, len(title)) for title in columns.values()]
-    lines = [
-        f"Accuracy in % on the {split} split, ± deviation over {draws} draws of labels" + (", * best" if len(rows) > 1 else ""),
-        " " * 18 + "".join(f"{title:>{width}}" for title, width in zip(columns.values(), widths, strict=True)),
-    ]
-    for row in rows:
-        cells = [_percent(final[row][column], best[column]) if column in final[row] else MISSING for column in columns]
-        lines.append(f"{ROWS[row]:18}" + "".join(f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=True)))
-    few = next((column for column in columns if column.startswith("linear_")), None)
-    others = [row for row in rows if row in ("raw", "untrained", "labels_only") and few in final[row]]
-    if few and "pretrained" in rows and others:
-        lines.append(
-            _gains(f"Pretraining, {columns[few]}: ", {row: final["pretrained"][few]["mean"] - final[row][few]["mean"] for row in others})
-        )
-    return "\n".join(line.rstrip() for line in lines)
-
-
-def _gains(head: str, gains: dict[str, float]) -> str:
-    """What pretraining gains over other rows, in points; broken between two of them where the line would exceed 80 columns."""
-    points = [
-        f"{100 * gain:+.1f}{' points' if number == 0 else ''} over {row.replace('_', ' ')}"
-        for number, (row, gain) in enumerate(gains.items())
-    ]
-    unbroken = ", ".join(point.replace(" ", "\u00a0") for point in points)
-    return textwrap.fill(head + unbroken, 80, subsequent_indent=" " * len(head)).replace("\u00a0", " ")
-
-
-def _rounded(cell: Cell) -> float:
-    return round(100 * cell["mean"], 1)
-
-
-def _percent(cell: Cell, best: float | None) -> str:
-    deviation = f" ± {100 * cell['std']:.1f}" if cell["n"] > 1 else ""
-    return f"{_rounded(cell):.1f}{deviation}{'*' if _rounded(cell) == best else ' '}"
 
 
 def cell_of(accuracies: list[float]) -> Cell:

@@ -8,9 +8,9 @@ from typing import Any
 from pytorch_lightning import Callback
 from torch import Tensor, nn
 
-from .data.datamodule import SSLDataModule
-from .data.sources import Source
-from .run.metrics import log_metrics, updated
+from ..data.datamodule import SSLDataModule
+from ..data.sources import Source
+from ..run.metrics import log_metrics, updated
 
 
 class Validation(Callback):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from ..evaluate import knn_predict
-from ..run.metrics import log_metrics
+from ...run.metrics import log_metrics
+from ..protocol import knn_predict
 from .base import Probe
 
 

@@ -6,10 +6,11 @@ from typing import Any
 
 from torch import Tensor
 
-from .data.datamodule import SSLDataModule
-from .data.peek import embed, sample
-from .data.sources import labels_of
-from .evaluate import Cell, cell_of
+from ..data.datamodule import SSLDataModule
+from ..data.peek import embed, sample
+from ..data.sources import labels_of
+from .protocol import cell_of
+from .table import Cell
 from .validation import Validation
 
 

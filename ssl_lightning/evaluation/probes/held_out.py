@@ -7,11 +7,11 @@ from typing import Any, Literal
 
 import torch
 
-from ..data.datamodule import SSLDataModule
-from ..data.peek import evaluating, sample
-from ..distributed import rank, world_size
-from ..run.metrics import log_metrics
-from ..types import Batch
+from ...data.datamodule import SSLDataModule
+from ...data.peek import evaluating, sample
+from ...distributed import rank, world_size
+from ...run.metrics import log_metrics
+from ...types import Batch
 from .base import Probe
 
 

@@ -1,0 +1,84 @@
+"""A map of the embeddings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from torch import Tensor
+
+from .style import COLOURS, MARKERS, Points, dress, save_figure
+
+MAP_SAMPLES = 2_000
+
+
+def plot_embedding(
+    features: Tensor | Points, labels: Tensor | NDArray[np.int64] | None, path: str | Path, class_names: Sequence[str] | None = None
+) -> None:
+    """A 2-D map in which near means similar, coloured by class: t-SNE of the normalised features.
+
+    Van der Maaten and Hinton 2008, "Visualizing Data using t-SNE"; started from the principal components, always the same
+    way, for at most 2,000 samples drawn once. Fewer than 10 samples, or features that are all equal or of length
+    1, are drawn by their principal components. Distances between far groups mean little.
+
+    Args:
+        features: [N, D]; a sample with a value that is not finite is left out.
+        labels: [N] classes, or None.
+        path: the PNG to write.
+        class_names: name of each class, for the legend.
+
+    Raises:
+        ValueError: no sample is finite, or the labels do not match.
+    """
+    x = torch.as_tensor(features).detach().cpu().double().flatten(1)
+    y = None if labels is None else torch.as_tensor(labels).detach().cpu().numpy()
+    if y is not None and len(y) != len(x):
+        raise ValueError(f"plot_embedding got {len(x)} features and {len(y)} labels.")
+    kept = np.flatnonzero(x.isfinite().all(dim=1).numpy())
+    if len(kept) == 0:
+        raise ValueError(f"plot_embedding got {len(x)} features, none of them finite; has the encoder diverged?")
+    kept = np.sort(np.random.default_rng(0).permutation(kept)[:MAP_SAMPLES])
+    place, how = _map(torch.nn.functional.normalize(x[kept], dim=1).numpy())
+    figure = Figure(figsize=(7.5, 6), dpi=120, layout="constrained")
+    axes = figure.subplots()
+    dress(axes, f"{len(kept):,} features on a plane: {how}")
+    axes.set(xticks=[], yticks=[], aspect="equal", adjustable="datalim")
+    axes.grid(False)
+    style: dict[str, Any] = {"s": 14, "alpha": 0.85, "linewidths": 0}
+    if y is None:
+        axes.scatter(*place.T, color=COLOURS[0], **style)
+    else:
+        classes = np.unique(y[kept])
+        for number, label in enumerate(classes):
+            colour, marker = COLOURS[number % len(COLOURS)], MARKERS[number // 5 % len(MARKERS)]  # like colours get unlike marks
+            name = class_names[label] if class_names is not None and 0 <= label < len(class_names) else str(label)
+            axes.scatter(*place[y[kept] == label].T, color=colour, marker=marker, label=name, **style)
+        if len(classes) <= len(COLOURS) * 3:
+            columns = 1 + (len(classes) - 1) // 15
+            axes.legend(
+                title="class", loc="center left", bbox_to_anchor=(1, 0.5), frameon=False, fontsize=9, markerscale=1.8, ncols=columns
+            )
+    save_figure(figure, path)
+
+
+def _map(x: Points) -> tuple[Points, str]:
+    """Normalised features [N, D] -> places [N, 2], and how they were found."""
+    from sklearn.manifold import TSNE  # here: it takes a second to import
+
+    centred = x - x.mean(axis=0)
+    axes = np.linalg.svd(centred, full_matrices=False)[2][:50]  # [<= 50, D]
+    components = centred @ axes.T  # [N, <= 50]
+    equal = np.abs(centred).max() < 1e-6
+    if equal or len(x) < 10 or components.shape[1] < 2:
+        flat = np.zeros((len(x), 2))
+        flat[:, : components.shape[1]] = components[:, :2]
+        return flat, "all are equal (collapsed)" if equal else "principal components"
+    components /= components[:, 0].std()
+    perplexity = min(30, (len(x) - 1) // 3)
+    place = TSNE(perplexity=perplexity, init=1e-4 * components[:, :2], random_state=0).fit_transform(components)
+    return place, f"t-SNE (cosine, perplexity {perplexity})"
