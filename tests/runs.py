@@ -30,7 +30,7 @@ import wandb  # noqa: F401
 from torch import nn
 
 import ssl_lightning
-from ssl_lightning.cli import main
+from ssl_lightning.cli.main import main
 from ssl_lightning.evaluation.commands import report
 from ssl_lightning.evaluation.probes import knn
 from ssl_lightning.evaluation.probes.collapse import CollapseMonitor

@@ -38,7 +38,7 @@ RULES = [
     Rule("datamodules know no method", ("datamodules/*.py",), ("ssl_lightning.methods", "methods")),
     Rule(
         "listing needs no torch",
-        ("ssl_lightning/plugins/registry.py", "ssl_lightning/cli.py"),
+        ("ssl_lightning/plugins/registry.py", "ssl_lightning/cli/main.py"),
         ("torch", "torchvision", *LIGHTNING),
         top=True,
     ),
@@ -112,7 +112,7 @@ PLANTED = [
     ("core knows no method", "ssl_lightning/method.py", "from .methods.simclr import SimCLR"),
     ("core knows no method", "ssl_lightning/evaluation/probes/knn.py", "from ..methods import simclr"),
     ("core knows no method", "ssl_lightning/__init__.py", "from . import methods"),
-    ("core knows no method", "ssl_lightning/cli.py", "def run():\n    import ssl_lightning.methods.simclr"),
+    ("core knows no method", "ssl_lightning/cli/main.py", "def run():\n    import ssl_lightning.methods.simclr"),
     ("core knows no datamodule", "ssl_lightning/trainer.py", "from ssl_lightning import datamodules"),
     ("core knows no datamodule", "ssl_lightning/trainer.py", "import datamodules.digits"),
     ("methods know no datamodule", "methods/byol.py", "from ..datamodules.digits import Digits"),
@@ -124,7 +124,7 @@ PLANTED = [
     ("listing needs no torch", "ssl_lightning/plugins/registry.py", "from torch import nn"),
     (
         "listing needs no torch",
-        "ssl_lightning/cli.py",
+        "ssl_lightning/cli/main.py",
         "try:\n    from pytorch_lightning.cli import LightningCLI\nexcept ImportError:\n    pass",
     ),
     ("losses gather nothing", "ssl_lightning/nn/losses/contrastive.py", "from torch import distributed"),
@@ -151,7 +151,7 @@ ALLOWED = [
     ("core knows no method", "ssl_lightning/trainer.py", "from .method import SSLMethod\nGROUP = 'ssl_lightning.methods'"),
     ("core knows no method", "ssl_lightning/plugins/registry.py", "methods = {}\nmethods.items()"),
     ("methods know no other method", "methods/byol.py", "from ..method import SSLMethod\nfrom ssl_lightning.nn.heads import MLP"),
-    ("listing needs no torch", "ssl_lightning/cli.py", "if TYPE_CHECKING:\n    import torch\ndef main():\n    import torch"),
+    ("listing needs no torch", "ssl_lightning/cli/main.py", "if TYPE_CHECKING:\n    import torch\ndef main():\n    import torch"),
     ("losses gather nothing", "ssl_lightning/nn/losses/contrastive.py", "import torch\nfrom torch import nn"),
     ("one Lightning", "ssl_lightning/method.py", "import pytorch_lightning"),
     ("wandb only when used", "ssl_lightning/trainer.py", "def logger():\n    import wandb"),
@@ -166,7 +166,7 @@ def test_what_is_allowed_is_not_found(name: str, path: str, source: str) -> None
 
 def test_importing_the_listing_imports_no_torch() -> None:
     """The same as the rule, for what registry and cli import in their turn."""
-    code = "import sys, ssl_lightning.plugins.registry, ssl_lightning.cli; sys.exit('torch' in sys.modules)"
+    code = "import sys, ssl_lightning.plugins.registry, ssl_lightning.cli.main; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

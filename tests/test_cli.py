@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ssl_lightning.cli import main
+from ssl_lightning.cli.main import main
 
 ACME = '''
 from pathlib import Path
@@ -129,7 +129,7 @@ BASE = ("--model", "simclr", "--data", "digits")
 )
 def test_torch_and_plugins_stay_out_of_lists_help_and_version(argv, strangers):
     code = (
-        "import sys; from ssl_lightning.cli import main; main(sys.argv[1:]); "
+        "import sys; from ssl_lightning.cli.main import main; main(sys.argv[1:]); "
         "heavy = {'torch', 'pytorch_lightning', 'jsonargparse', 'yaml', 'acme_cli', 'acme_wreck'} & set(sys.modules); "
         "heavy |= {m for m in sys.modules if m.startswith(('ssl_lightning.methods', 'ssl_lightning.datamodules', 'ssl_lightning.encoders'))}; "
         "sys.exit(f'imported: {heavy}' if heavy else 0)"

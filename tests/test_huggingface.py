@@ -24,8 +24,9 @@ from transformers import (
 )
 
 from ssl_lightning import TextTransformer, View
-from ssl_lightning.cli import main
-from ssl_lightning.encoders.bert_huggingface import export_bert, from_huggingface, to_transformers
+from ssl_lightning.cli.export import export_bert
+from ssl_lightning.cli.main import main
+from ssl_lightning.encoders.bert_huggingface import from_huggingface, to_transformers
 from ssl_lightning.encoders.bert_layouts import LAYOUTS
 from ssl_lightning.nn.packing import Ragged, pack, unpacked
 from ssl_lightning.nn.vocabulary import SPECIAL, Vocabulary
@@ -200,7 +201,7 @@ def test_the_command_exports_runs_of_bert_alone(tmp_path: Path, capsys: Any) -> 
 
 
 def test_the_command_s_help_imports_no_torch() -> None:
-    code = "import sys; from ssl_lightning.cli import main; main(['export', '--help']); sys.exit('torch' in sys.modules)"
+    code = "import sys; from ssl_lightning.cli.main import main; main(['export', '--help']); sys.exit('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "export RUN --to FOLDER" in done.stdout
 

@@ -24,7 +24,7 @@ from pytorch_lightning.utilities import rank_zero_only
 from ssl_lightning.methods.simclr import SimCLR
 
 import ssl_lightning
-from ssl_lightning.cli import main
+from ssl_lightning.cli.main import main
 from ssl_lightning.evaluation.report import Report
 from ssl_lightning.plugins.registry import UnknownName
 from ssl_lightning.run.folder import loggers

@@ -15,7 +15,7 @@ import soundfile
 import torch
 from PIL import Image
 
-from ssl_lightning.cli import main
+from ssl_lightning.cli.main import main
 from ssl_lightning.evaluation.report import Report
 
 ROOT = Path(__file__).parents[1]

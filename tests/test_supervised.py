@@ -22,7 +22,8 @@ from torch import Tensor, nn
 
 import ssl_lightning
 from ssl_lightning import ConvEncoder, TimmEncoder, View, load, load_encoder
-from ssl_lightning.command import run as command
+from ssl_lightning.cli.command import run as command
+from ssl_lightning.cli.names import UsageError
 from ssl_lightning.data.datamodule import Split, SSLDataModule
 from ssl_lightning.data.peek import embed
 from ssl_lightning.data.sources import InMemory, Source, labels_of
@@ -30,7 +31,6 @@ from ssl_lightning.encoders.base import Encoder
 from ssl_lightning.evaluation.protocol import linear_accuracy
 from ssl_lightning.evaluation.validation import Validation
 from ssl_lightning.method import SSLMethod
-from ssl_lightning.names import UsageError
 from ssl_lightning.optim.recipes import OptimizerSpec
 from ssl_lightning.run.checkpoint import AtomicIO
 from ssl_lightning.run.encoder_file import save_encoder

@@ -124,7 +124,7 @@ def acme(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ],
 )
 def test_it_is_listed_with_package_version_and_summary(acme: Path, kind: str, name: str, summary: str) -> None:
-    command = [sys.executable, "-m", "ssl_lightning.cli", kind, "--json"]
+    command = [sys.executable, "-m", "ssl_lightning.cli.main", kind, "--json"]
     path = os.pathsep.join(filter(None, (str(acme), os.environ.get("PYTHONPATH"))))
     done = subprocess.run(command, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 0, done.stderr

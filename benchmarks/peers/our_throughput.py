@@ -17,7 +17,7 @@ from paced import Paced
 
 
 def defaults(root: str, method: str, precision: str, *_: str) -> None:
-    from ssl_lightning.cli import main
+    from ssl_lightning.cli.main import main
 
     own = ["--data.root", root, "--data.download", "false", "--trainer.precision", precision, "--trainer.callbacks+=paced.Paced"]
     sys.exit(main(["fit", "--model", method, "--data", "fashion_mnist", *own]))

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 import yaml
 
+from ..cli.names import Names
 from ..data.datamodule import SSLDataModule
 from ..encoders.kinds import KINDS
-from ..names import Names
 from ..nn.packing import unpacked
 from ..plugins.arguments import argument_defaults
 from ..plugins.record import config_of, rebuild

@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader
 
 from ssl_lightning import ConvEncoder, Trainer, ViewSpec
 from ssl_lightning.augment.random import fold, sample_keys
-from ssl_lightning.cli import main
+from ssl_lightning.cli.main import main
 from ssl_lightning.data.images.picture import UnreadablePicture
 from ssl_lightning.data.images.source import PictureSource
 from ssl_lightning.data.sources import Subset

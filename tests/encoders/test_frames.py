@@ -13,7 +13,7 @@ from torch.testing import assert_close
 
 from ssl_lightning import View
 from ssl_lightning.augment.random import sample_keys
-from ssl_lightning.cli import main
+from ssl_lightning.cli.main import main
 from ssl_lightning.encoders.frames import FrameTransformer
 from ssl_lightning.types import Tokens
 

@@ -13,9 +13,9 @@ from ssl_lightning.datamodules.python_docs import paragraphs
 from ssl_lightning.datamodules.text_files import TextFiles
 
 from ssl_lightning import ViewSpec
+from ssl_lightning.cli.names import UsageError
 from ssl_lightning.data.text.augment import TextAugmentation
 from ssl_lightning.data.text.tokenizer import digest_of
-from ssl_lightning.names import UsageError
 
 SMALL = {"vocab_size": 300, "row_length": 32, "batch_size": 16, "label_column": "label"}
 ROWS = [(f"class {number % 3}", text) for number, text in enumerate(list(paragraphs())[:200])]

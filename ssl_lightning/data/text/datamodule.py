@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from ...augment.operation import check_probability
 from ...augment.random import permutation
-from ...names import UsageError
+from ...cli.names import UsageError
 from ...nn.packing import Ragged
 from ...nn.vocabulary import Vocabulary
 from ...plugins.messages import did_you_mean

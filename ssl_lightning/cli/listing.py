@@ -6,7 +6,7 @@ import json
 import shutil
 from collections.abc import Sequence
 
-from .plugins.registry import BrokenPlugin, Registry
+from ..plugins.registry import BrokenPlugin, Registry
 
 LISTS = ("methods", "datamodules", "encoders")
 COLUMNS = ("name", "summary", "package", "version")

@@ -6,12 +6,12 @@ import os
 import sys
 from collections.abc import Sequence
 
-from .layers import COMMANDS
+from ..plugins.messages import did_you_mean
+from ..plugins.registry import RegistryError
+from ..version import __version__
 from .listing import LISTS, show
 from .names import UsageError
-from .plugins.messages import did_you_mean
-from .plugins.registry import RegistryError
-from .version import __version__
+from .request import COMMANDS
 
 EXPORT = "export"
 HELP = """\
@@ -70,7 +70,7 @@ def _export(options: list[str]) -> int:
             pass
         case _:
             return _complain(EXPORT, "Give a run folder or a checkpoint, and where to: ssl-lightning export RUN --to FOLDER.")
-    from .encoders.bert_huggingface import export_bert
+    from .export import export_bert
 
     try:
         export_bert(run, folder)

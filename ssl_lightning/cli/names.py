@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from .plugins.registry import Registry, logger_path
+from ..plugins.registry import Registry, logger_path
 
 CLASS_PATH = re.compile(r"[A-Za-z_]\w*(\.\w+)*\.[A-Z_]\w*")
 FILE = re.compile(r".*\.(ya?ml|json)")

@@ -14,17 +14,17 @@ from pytorch_lightning import seed_everything
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.utilities import rank_zero_only
 
+from ..data.datamodule import SSLDataModule
+from ..data.images.picture import UnreadablePicture
+from ..method import SSLMethod
+from ..plugins.messages import did_you_mean
+from ..plugins.record import GROUPS
+from ..run.folder import find_resume
+from ..trainer import STANDING, Trainer
 from .complaint import in_one_line
-from .data.datamodule import SSLDataModule
-from .data.images.picture import UnreadablePicture
 from .defaults import kind_of_encoder, lowest_layer
-from .layers import Request, read_request
-from .method import SSLMethod
 from .names import CLASS_PATH, KINDS, Names, UsageError
-from .plugins.messages import did_you_mean
-from .plugins.record import GROUPS
-from .run.folder import find_resume
-from .trainer import STANDING, Trainer
+from .request import Request, read_request
 
 MISTAKES = (MisconfigurationException, ValueError, TypeError, OSError, ImportError)
 STEPS = ("advance", "_evaluation_step", "_predict_step")

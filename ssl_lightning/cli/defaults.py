@@ -10,11 +10,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-from .encoders.kinds import KINDS, REMEDIES, needed_encoder
-from .layers import Request
+from ..encoders.kinds import KINDS, REMEDIES, needed_encoder
+from ..plugins.arguments import argument_defaults, parameters
+from ..plugins.record import config_of, offline
 from .names import Names, UsageError
-from .plugins.arguments import argument_defaults, parameters
-from .plugins.record import config_of, offline
+from .request import Request
 
 LENGTH = {"trainer.max_epochs": (None,), "trainer.max_steps": (None, -1), "trainer.max_time": (None,)}
 """What says how long a run is, and the values that say nothing."""
@@ -54,8 +54,8 @@ def lowest_layer(request: Request, names: Names) -> dict[str, Any]:
 
 def of_checkpoint(path: str) -> dict[str, Any]:
     """Model and data of the run that wrote a checkpoint, which holds the weights: none come from elsewhere."""
-    from .plugins.run_record import config_in
-    from .run.checkpoint import read
+    from ..plugins.run_record import config_in
+    from ..run.checkpoint import read
 
     try:
         config = config_in(read(path), path)
@@ -69,8 +69,8 @@ def of_checkpoint(path: str) -> dict[str, Any]:
 
 def _of_run(path: Any) -> dict[str, Any]:
     """The arguments of datamodules that take what a run or checkpoint cannot be used without, where there is such a thing there."""
-    from .data.sound.datamodule import SOUND
-    from .run.pretrained import TOKENIZER, artifacts_of
+    from ..data.sound.datamodule import SOUND
+    from ..run.pretrained import TOKENIZER, artifacts_of
 
     try:
         found = artifacts_of(path) if isinstance(path, str) else {}
@@ -88,7 +88,7 @@ def _pretrained(method: type, chosen: dict[str, Any]) -> dict[str, Any] | None:
     path = chosen.get("model.checkpoint") if "checkpoint" in parameters(method) else None
     if path is None:
         return None
-    from .run.pretrained import pretrained_encoder
+    from ..run.pretrained import pretrained_encoder
 
     try:
         encoder: dict[str, Any] = config_of(pretrained_encoder(str(path)))

@@ -6,8 +6,8 @@ import importlib
 import re
 from collections.abc import Iterable
 
-from .plugins.arguments import parameters
-from .plugins.messages import did_you_mean
+from ..plugins.arguments import parameters
+from ..plugins.messages import did_you_mean
 
 NOISE = ("Expected a <class 'NoneType'>", "Expected a path but")
 

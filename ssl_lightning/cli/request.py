@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ..plugins.messages import did_you_mean
 from .names import IMPLIED, Names, UsageError, kind_of
-from .plugins.messages import did_you_mean
 
 COMMANDS = ("fit", "validate", "test", "predict")
 
@@ -104,7 +104,7 @@ def _config(value: str | None, command: str, names: Names) -> dict[str, Any]:
 
 def _checkpoint(value: str) -> str:
     """A checkpoint's path, where a run folder may have been named."""
-    from .run.checkpoint import newest_of  # here: it imports torch, and lists do without
+    from ..run.checkpoint import newest_of  # here: it imports torch, and lists do without
 
     try:
         return str(newest_of(value))
