@@ -1,14 +1,19 @@
-"""What a method learns here and in lightly, from the same images and the same initial weights, under one judge.
+"""What a method learns here and in lightly, from the same images and the same initial weights,
+under one judge.
 
-    python benchmarks/against.py --peer PEER/bin/python                     # SimCLR, 3 seeds, about 8 minutes each on 2 quiet cores
-    python benchmarks/against.py --method moco --peer PEER/bin/python       # or byol, swav
+    python benchmarks/against.py --peer PEER/bin/python                     # SimCLR, 3 seeds, about
+    8 minutes each on 2 quiet cores python benchmarks/against.py --method moco --peer
+    PEER/bin/python       # or byol, swav
 
-Fashion-MNIST, 10,000 images, the encoder of 15 million multiply-adds, 10 epochs. Ours is `configs/METHOD/fashion_mnist.yaml`; lightly is given
-the same images, initial encoder, batch size, optimizer, learning rate of every step, settings of the method and precision, and keeps its own
-head, loss and operations on images (`peers/lightly_methods.py`). Their strengths are ours (`--peer-views ours`), or those that lightly takes
-for small images, with this strength of colour jitter: 0.5, which it recommends, or 1, its default. SimCLR is compared with both of these, and
-the better counts; the other methods with ours. Each encoder's features of the 10,000 images and of the test split, under our test transform
-in float32, are judged by `ssl_lightning.evaluation.protocol.closing_row`.
+Fashion-MNIST, 10,000 images, the encoder of 15 million multiply-adds, 10 epochs. Ours is
+`configs/METHOD/fashion_mnist.yaml`; lightly is given the same images, initial encoder, batch size,
+optimizer, learning rate of every step, settings of the method and precision, and keeps its own
+head, loss and operations on images (`peers/lightly_methods.py`). Their strengths are ours
+(`--peer-views ours`), or those that lightly takes for small images, with this strength of colour
+jitter: 0.5, which it recommends, or 1, its default. SimCLR is compared with both of these, and the
+better counts; the other methods with ours. Each encoder's features of the 10,000 images and of the
+test split, under our test transform in float32, are judged by
+`ssl_lightning.evaluation.protocol.closing_row`.
 """
 
 from __future__ import annotations
@@ -59,7 +64,8 @@ Results = dict[str, list[dict[str, float]]]
 
 
 class Pair:
-    """One seed: a method and its data as the config says, and what lightly needs in order to start from the same place."""
+    """One seed: a method and its data as the config says, and what lightly needs in order to start
+    from the same place."""
 
     def __init__(self, config: dict[str, Any], seed: int, args: argparse.Namespace) -> None:
         model = {name: value for name, value in config["model"]["init_args"].items() if name != "encoder"}
@@ -99,20 +105,30 @@ class Pair:
         return self.method.encoder
 
     def policy(self, views: str) -> dict[str, Any]:
-        """How lightly augments: as strong as we do (`ours`), or as it does by itself at a strength of the jitter."""
+        """How lightly augments: as strong as we do (`ours`), or as it does by itself at a strength
+        of the jitter."""
         recipe, spec = self.data.recipe, self.method.views
         policy = {"jitter": recipe.jitter, **{name: getattr(recipe, name) for name in LIGHTLY}}
         if views != "ours":
             policy = {"jitter": tuple(float(views) * each for each in JITTER), **LIGHTLY}
         local_size = self.data.local_size(spec) if spec.local else None
-        return {**policy, "mean": list(recipe.mean), "std": list(recipe.std), "local": spec.local, "local_size": local_size}
+        return {
+            **policy,
+            "mean": list(recipe.mean),
+            "std": list(recipe.std),
+            "local": spec.local,
+            "local_size": local_size,
+        }
 
     def train_peer(self, python: str, views: str) -> nn.Module:
-        """lightly's run, in its own environment; its encoder, under our class, which must fit exactly."""
+        """lightly's run, in its own environment; its encoder, under our class, which must fit
+        exactly."""
         with tempfile.TemporaryDirectory() as folder:
             start, trained = (Path(folder) / name for name in ("start.pt", "trained.pt"))
             torch.save({**self.start, "policy": self.policy(views)}, start)
-            done = subprocess.run([python, str(PEER), str(start), str(trained)], capture_output=True, text=True, cwd=folder, check=False)
+            done = subprocess.run(
+                [python, str(PEER), str(start), str(trained)], capture_output=True, text=True, cwd=folder, check=False
+            )
             if done.returncode:
                 raise SystemExit(f"{PEER.name} ended with code {done.returncode}:\n{done.stderr[-3000:]}")
             encoder = copy.deepcopy(self.initial)
@@ -144,10 +160,14 @@ def verdicts(results: Results) -> None:
         lightly = max((row for row in results if row.startswith("lightly")), key=means.__getitem__)
         spread = max(max(values[row]) - min(values[row]) for row in ("ours", lightly))
         behind = means[lightly] - means["ours"]
-        print(f"{column}: ours {-behind:+.2f} against {lightly}, range over seeds {spread:.2f}: {met(behind <= spread)}")
+        print(
+            f"{column}: ours {-behind:+.2f} against {lightly}, range over seeds {spread:.2f}: {met(behind <= spread)}"
+        )
         for row in ("ours", lightly):
             gain = means[row] - means["untrained"]
-            print(f"{column}: {row} {gain:+.2f} over untrained, bar {ABOVE_UNTRAINED:+.0f}: {met(gain >= ABOVE_UNTRAINED)}")
+            print(
+                f"{column}: {row} {gain:+.2f} over untrained, bar {ABOVE_UNTRAINED:+.0f}: {met(gain >= ABOVE_UNTRAINED)}"
+            )
 
 
 def met(bar: bool) -> str:
@@ -160,9 +180,13 @@ def main() -> None:
     parser.add_argument("--peer-workers", type=int, default=2, help="of lightly's loader")
     parser.add_argument("--method", choices=METHODS, default="simclr")
     parser.add_argument(
-        "--peer-views", nargs="+", help="`ours`, or strengths of lightly's colour jitter; by default 0.5 and 1.0 for simclr, else ours"
+        "--peer-views",
+        nargs="+",
+        help="`ours`, or strengths of lightly's colour jitter; by default 0.5 and 1.0 for simclr, else ours",
     )
-    parser.add_argument("--root", default=os.environ.get("SSL_LIGHTNING_DATA", "data") + "/fashion_mnist", help="holds FashionMNIST/raw")
+    parser.add_argument(
+        "--root", default=os.environ.get("SSL_LIGHTNING_DATA", "data") + "/fashion_mnist", help="holds FashionMNIST/raw"
+    )
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--config", type=Path, help="of ours; by default configs/METHOD/fashion_mnist.yaml")
     parser.add_argument("--precision", default=best_precision("cpu"), help="of both")

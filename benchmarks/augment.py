@@ -1,10 +1,12 @@
-"""Images augmented per second on one core: this package, lightly's SimCLRTransform, torchvision's v2.
+"""Images augmented per second on one core: this package, lightly's SimCLRTransform, torchvision's
+v2.
 
     python benchmarks/augment.py --peer PEER/bin/python            # about 3 minutes on a quiet core
 
-Crop (area 0.08 to 1), flip, colour jitter (0.8, 0.8, 0.8, 0.2), greyscale, normalisation, with blur and without: two views of
-32x32 images from memory, and at 224 pixels what follows the crop. First each contestant's draws are compared, seen from outside;
-where they differ the program stops. Then the three work by turns, each in a process of its own with one thread.
+Crop (area 0.08 to 1), flip, colour jitter (0.8, 0.8, 0.8, 0.2), greyscale, normalisation, with blur
+and without: two views of 32x32 images from memory, and at 224 pixels what follows the crop. First
+each contestant's draws are compared, seen from outside; where they differ the program stops. Then
+the three work by turns, each in a process of its own with one thread.
 """
 
 from __future__ import annotations
@@ -23,11 +25,19 @@ from turns import PEERS, alternate, quartiles
 CASES = [(32, False, 256, 6.0), (32, True, 256, 6.0), (224, False, 32, None), (224, True, 32, None)]
 """Size, whether with blur, images in a step, the bar against lightly."""
 ERRORS, ALLOWANCE = 4.0, 0.03
-"""How far apart two means may be: so many standard errors of their difference, and for the peers' rounding to 8 bits so much more."""
+"""How far apart two means may be: so many standard errors of their difference, and for the peers'
+rounding to 8 bits so much more."""
 
 
 def command(who: str, peer: str, size: int, blur: bool, last: str) -> list[str]:
-    return [peer if who == "lightly" else sys.executable, str(PEERS / "augmenter.py"), who, str(size), str(int(blur)), last]
+    return [
+        peer if who == "lightly" else sys.executable,
+        str(PEERS / "augmenter.py"),
+        who,
+        str(size),
+        str(int(blur)),
+        last,
+    ]
 
 
 def compare_draws(size: int, blur: bool, peer: str) -> None:

@@ -1,12 +1,16 @@
-"""Real tokens per second of BERT's pretraining, 4 layers of 256 with a vocabulary of 8,192, against transformers' BertForMaskedLM.
+"""Real tokens per second of BERT's pretraining, 4 layers of 256 with a vocabulary of 8,192, against
+transformers' BertForMaskedLM.
 
     python benchmarks/bert.py            # about 15 minutes on 2 quiet cores
 
-The texts are the package descriptions: short ones, so that rows are packed, or padded. Both take as many texts a step, cut at 128 tokens, with
-dropout 0.1, 15 % masked, AdamW, the same tokenizer. Contestants, each in a process of its own, resting while another works: ours by `fit`
-with its standing callbacks; the bare loop over the same packed batches; transformers with its DataCollatorForLanguageModeling in a plain
-loop, each text padded to the longest of its batch, padded to 128, or all texts cut into full rows that mix them (`group_texts` of run_mlm.py:
-no padding, but a text sees others). A round is one step that is not timed and `--steps` that are; ratios are taken within each round.
+The texts are the package descriptions: short ones, so that rows are packed, or padded. Both take as
+many texts a step, cut at 128 tokens, with dropout 0.1, 15 % masked, AdamW, the same tokenizer.
+Contestants, each in a process of its own, resting while another works: ours by `fit` with its
+standing callbacks; the bare loop over the same packed batches; transformers with its
+DataCollatorForLanguageModeling in a plain loop, each text padded to the longest of its batch,
+padded to 128, or all texts cut into full rows that mix them (`group_texts` of run_mlm.py: no
+padding, but a text sees others). A round is one step that is not timed and `--steps` that are;
+ratios are taken within each round.
 """
 
 from __future__ import annotations
@@ -39,7 +43,9 @@ TITLES = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("peers", nargs="*", help=f"{', '.join(TITLES)}; all of them if none is named")
-    parser.add_argument("--path", default=os.environ.get("SSL_LIGHTNING_DATA", "data") + "/package_descriptions/train.csv")
+    parser.add_argument(
+        "--path", default=os.environ.get("SSL_LIGHTNING_DATA", "data") + "/package_descriptions/train.csv"
+    )
     parser.add_argument("--batch", type=int, default=256, help="texts in a step")
     parser.add_argument("--rounds", type=int, default=6)
     parser.add_argument("--steps", type=int, default=4, help="timed steps in a round")
@@ -62,10 +68,17 @@ def main() -> None:
             common = [path, str(args.batch), precision, sizes]
             commands = {"fit": [sys.executable, str(PEERS / "our_bert.py"), *common, "fit"]}
             for peer in args.peers or TITLES:
-                program = [str(PEERS / "our_bert.py"), *common] if peer == "loop" else [str(PEERS / "hf_bert.py"), *common, str(tokenizer)]
+                program = (
+                    [str(PEERS / "our_bert.py"), *common]
+                    if peer == "loop"
+                    else [str(PEERS / "hf_bert.py"), *common, str(tokenizer)]
+                )
                 commands[peer] = [sys.executable, *program, peer]
             seconds = alternate(commands, args.rounds, args.steps)
-            rates = {name: quartiles([tokens * args.steps / each for each in values], ",.0f") for name, values in seconds.items()}
+            rates = {
+                name: quartiles([tokens * args.steps / each for each in values], ",.0f")
+                for name, values in seconds.items()
+            }
             for peer in list(commands)[1:]:
                 ratios = [other / own for own, other in zip(seconds["fit"], seconds[peer], strict=True)]
                 bar = BARS[peer]

@@ -31,7 +31,8 @@ def noise(n: int) -> torch.Tensor:
 
 
 class NoiseImages(FashionMNIST):
-    """Fashion-MNIST's sizes, splits and augmentation on random pixels: what a step costs does not depend on the picture.
+    """Fashion-MNIST's sizes, splits and augmentation on random pixels: what a step costs does not
+    depend on the picture.
 
     Args:
         train_samples: images to pretrain on.
@@ -77,12 +78,15 @@ class Preceded:
 
 
 def settings_of(method: SSLMethod, given: dict[str, Any]) -> dict[str, Any]:
-    """The arguments of a method's own, and their values: those given, else the defaults; the hidden width as it was built."""
+    """The arguments of a method's own, and their values: those given, else the defaults; the hidden
+    width as it was built."""
     own = inspect.signature(type(method).__init__).parameters.values()
     settings = {each.name: given.get(each.name, each.default) for each in own if each.default is not each.empty}
     if settings.get("hidden_dim", 0) is None:
         projector = method.get_submodule("projector")
-        settings["hidden_dim"] = next(layer.out_features for layer in projector.modules() if isinstance(layer, nn.Linear))
+        settings["hidden_dim"] = next(
+            layer.out_features for layer in projector.modules() if isinstance(layer, nn.Linear)
+        )
     return settings
 
 

@@ -1,11 +1,13 @@
-"""A folder of 200,000 image files: how soon a run takes its first step, and what the list of files costs in memory.
+"""A folder of 200,000 image files: how soon a run takes its first step, and what the list of files
+costs in memory.
 
     python benchmarks/files.py            # about 2 minutes on 2 quiet cores
 
-The files are tiny JPEGs, hard links to a few, in 1,000 folders, one for each class. A fresh process imports everything, then builds
-data, method and trainer and fits, with a tiny encoder and all standing callbacks: the seconds, and by how much its memory grew at
-its highest, count from the end of the imports to the end of the first step. A worker's memory is what it shares with nobody.
-The first run has to make the list, the others find it in the cache (a cache of their own).
+The files are tiny JPEGs, hard links to a few, in 1,000 folders, one for each class. A fresh process
+imports everything, then builds data, method and trainer and fits, with a tiny encoder and all
+standing callbacks: the seconds, and by how much its memory grew at its highest, count from the end
+of the imports to the end of the first step. A worker's memory is what it shares with nobody. The
+first run has to make the list, the others find it in the cache (a cache of their own).
 """
 
 from __future__ import annotations

@@ -1,9 +1,11 @@
-"""A folder of JPEGs at 224 pixels, SimCLR's two views with blur: images per second of the whole loader, against lightly's.
+"""A folder of JPEGs at 224 pixels, SimCLR's two views with blur: images per second of the whole
+loader, against lightly's.
 
     python benchmarks/folder.py --peer PEER/bin/python            # about 3 minutes on 2 quiet cores
 
-Writes made-up photographs of ImageNet's sizes (`photographs.py`) and reads them from the page cache. Each loader has 2 workers, in a
-process of its own that is stopped while the other works; a round is one batch that is not timed and `--steps` that are.
+Writes made-up photographs of ImageNet's sizes (`photographs.py`) and reads them from the page
+cache. Each loader has 2 workers, in a process of its own that is stopped while the other works; a
+round is one batch that is not timed and `--steps` that are.
 """
 
 from __future__ import annotations
@@ -33,7 +35,10 @@ def main() -> None:
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         kilobytes, density = write_photographs(Path(folder), args.images)
-        print(f"{machine()}\n{args.images} JPEGs of {kilobytes:.0f} kB on average, {density:.2f} bytes a pixel\n", flush=True)
+        print(
+            f"{machine()}\n{args.images} JPEGs of {kilobytes:.0f} kB on average, {density:.2f} bytes a pixel\n",
+            flush=True,
+        )
         own = [folder, str(args.batch), str(args.workers)]
         commands = {
             "ours": [sys.executable, str(PEERS / "our_folder.py"), *own],
@@ -41,11 +46,17 @@ def main() -> None:
         }
         seconds = alternate(commands, args.rounds, args.steps)
     ratios = [theirs / ours for ours, theirs in zip(seconds["ours"], seconds["lightly"], strict=True)]
-    rates = {who: quartiles([args.batch * args.steps / value for value in values], ".1f") for who, values in seconds.items()}
+    rates = {
+        who: quartiles([args.batch * args.steps / value for value in values], ".1f") for who, values in seconds.items()
+    }
     met = "met" if statistics.median(ratios) >= BAR else "not met"
     print(f"images/s, medians over {args.rounds} rounds of {args.steps} batches of {args.batch} [quartiles]\n")
-    print("| two views at 224 pixels | bar | ours / lightly | ours | lightly | |\n| --- | --- | --- | --- | --- | --- |")
-    print(f"| JPEG folder, {args.workers} workers each | {BAR} | {quartiles(ratios)} | {rates['ours']} | {rates['lightly']} | {met} |")
+    print(
+        "| two views at 224 pixels | bar | ours / lightly | ours | lightly | |\n| --- | --- | --- | --- | --- | --- |"
+    )
+    print(
+        f"| JPEG folder, {args.workers} workers each | {BAR} | {quartiles(ratios)} | {rates['ours']} | {rates['lightly']} | {met} |"
+    )
     print(f"\nIn the end: load {os.getloadavg()[0]:.1f}.")
 
 

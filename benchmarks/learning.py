@@ -1,10 +1,12 @@
-"""What pretraining adds: the main job of the README, from several seeds, against raw pixels and the untrained encoder.
+"""What pretraining adds: the main job of the README, from several seeds, against raw pixels and the
+untrained encoder.
 
     python benchmarks/learning.py            # 3 seeds, 1 to 3 minutes each on 2 cores
 
-Runs `ssl-lightning fit --config configs/simclr/digits.yaml` and reads `summary.json`. linear_10: logistic regression on 10
-labels a class, features standardised on the training part, C by cross-validation on the labelled samples, the same 5 draws of
-labels for every row (`ssl_lightning.evaluation.protocol.closing_row`).
+Runs `ssl-lightning fit --config configs/simclr/digits.yaml` and reads `summary.json`. linear_10:
+logistic regression on 10 labels a class, features standardised on the training part, C by
+cross-validation on the labelled samples, the same 5 draws of labels for every row
+(`ssl_lightning.evaluation.protocol.closing_row`).
 """
 
 from __future__ import annotations
@@ -29,7 +31,9 @@ def summary_of(config: Path, seed: int) -> dict[str, Any]:
     """The summary of one whole run."""
     with tempfile.TemporaryDirectory() as root:
         command = ["fit", "--config", str(config), "--seed_everything", str(seed), "--trainer.default_root_dir", root]
-        subprocess.run([sys.executable, "-m", "ssl_lightning.cli.main", *command], check=True, stdout=subprocess.DEVNULL)
+        subprocess.run(
+            [sys.executable, "-m", "ssl_lightning.cli.main", *command], check=True, stdout=subprocess.DEVNULL
+        )
         (path,) = Path(root).glob("*/*/summary.json")
         return json.loads(path.read_text())
 
@@ -56,7 +60,9 @@ def main() -> None:
         shown = [f"{100 * cell['mean']:.1f} ± {100 * cell['std']:.1f}" for cell in cells.values()]
         gains = [f"{100 * (cells['pretrained']['mean'] - cells[row]['mean']):+.1f}" for row in ROWS[:2]]
         print(f"| {seed} | {' | '.join((*shown, *gains))} | {summary['seconds']:.0f} |", flush=True)
-    gained = [[after - before for after, before in zip(means["pretrained"], means[row], strict=True)] for row in ROWS[:2]]
+    gained = [
+        [after - before for after, before in zip(means["pretrained"], means[row], strict=True)] for row in ROWS[:2]
+    ]
     shown = [points(means[row]) for row in ROWS] + [points(gains, "+") for gains in gained]
     print(f"| mean ± deviation over seeds | {' | '.join(shown)} | |")
     print(f"\nBar: at least +4 over both; the least of a seed is {100 * min(map(min, gained)):+.1f}.")

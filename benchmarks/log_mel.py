@@ -1,10 +1,13 @@
-"""Log-mels of a batch: this package's, for the whole batch, against librosa clip by clip, one thread each.
+"""Log-mels of a batch: this package's, for the whole batch, against librosa clip by clip, one
+thread each.
 
     python benchmarks/log_mel.py            # a few seconds on a quiet core
 
-64 clips of 1 s at 16 kHz, 64 bands, a Hann window of 25 ms every 10 ms in spectra of 512 samples, triangles as HTK's. librosa pads as ours does
-(`center=False` on a padded clip). Its values are compared with ours first; where they differ the program stops. librosa computes its filters
-anew for each clip, as a loop over `librosa.feature.melspectrogram` does; a second row keeps them. Who begins a round alternates.
+64 clips of 1 s at 16 kHz, 64 bands, a Hann window of 25 ms every 10 ms in spectra of 512 samples,
+triangles as HTK's. librosa pads as ours does (`center=False` on a padded clip). Its values are
+compared with ours first; where they differ the program stops. librosa computes its filters anew for
+each clip, as a loop over `librosa.feature.melspectrogram` does; a second row keeps them. Who begins
+a round alternates.
 """
 
 from __future__ import annotations
@@ -43,7 +46,10 @@ class Librosa:
 
     def __init__(self, mel: LogMel, keep_filters: bool) -> None:
         self.mel, self.keep_filters = mel, keep_filters
-        inner, outer = mel.window - mel.hop, mel.size - mel.window  # librosa puts a window into the middle of its spectrum's samples
+        inner, outer = (
+            mel.window - mel.hop,
+            mel.size - mel.window,
+        )  # librosa puts a window into the middle of its spectrum's samples
         self.sides = (inner // 2 + outer // 2, inner - inner // 2 + outer - outer // 2)
         self.filters = librosa.filters.mel(sr=RATE, n_fft=mel.size, n_mels=mel.mels, htk=True, norm=None)
 
@@ -51,7 +57,13 @@ class Librosa:
         return np.stack([np.log(np.maximum(self.power(np.pad(wave, self.sides)), self.mel.floor)) for wave in waves])
 
     def power(self, wave: Floats) -> Floats:
-        shared = {"n_fft": self.mel.size, "hop_length": self.mel.hop, "win_length": self.mel.window, "window": "hann", "center": False}
+        shared = {
+            "n_fft": self.mel.size,
+            "hop_length": self.mel.hop,
+            "win_length": self.mel.window,
+            "window": "hann",
+            "center": False,
+        }
         if self.keep_filters:
             return self.filters @ (np.abs(librosa.stft(wave, **shared)) ** 2)
         return librosa.feature.melspectrogram(y=wave, sr=RATE, n_mels=self.mel.mels, htk=True, norm=None, **shared)
@@ -95,10 +107,14 @@ def main() -> None:
         for name in list(contestants) if round_ % 2 == 0 else reversed(contestants):
             seconds[name].append(timed(contestants[name]))
     print(f"\nms a batch on one thread, medians over {args.rounds} rounds [range], and how often ours fits into it\n")
-    print("| | wall | processor | wall / ours | processor / ours | bar | |\n| --- | --- | --- | --- | --- | --- | --- |")
+    print(
+        "| | wall | processor | wall / ours | processor / ours | bar | |\n| --- | --- | --- | --- | --- | --- | --- |"
+    )
     for name, times in seconds.items():
         cells = [spread([1000 * each[clock] for each in times], ".1f") for clock in (0, 1)]
-        ratios = [[each[clock] / own[clock] for each, own in zip(times, seconds["ours"], strict=True)] for clock in (0, 1)]
+        ratios = [
+            [each[clock] / own[clock] for each, own in zip(times, seconds["ours"], strict=True)] for clock in (0, 1)
+        ]
         judged = name == "librosa"
         met = "met" if statistics.median(ratios[0]) >= BAR else "not met"
         compared = ["", ""] if name == "ours" else [spread(ratio, ".1f") for ratio in ratios]

@@ -1,11 +1,14 @@
-"""A step of MAE, ViT-Tiny with patches of 4 pixels on 32x32 images, against transformers' ViTMAEForPreTraining.
+"""A step of MAE, ViT-Tiny with patches of 4 pixels on 32x32 images, against transformers'
+ViTMAEForPreTraining.
 
     python benchmarks/mae.py            # about 4 minutes on 2 quiet cores
 
-Forward, backward and a step of fused AdamW on one ready batch, 75 % of the patches hidden, normalised pixels as targets. In the first rows
-both have the same encoder and the same decoder (ours: 2 blocks, 128 wide); the program stops unless both have as many weights. In the others
-each has its default decoder; transformers' is that of the paper (8 blocks, 512 wide). Both work by turns in one process; a round is one step
-that is not timed and `--steps` that are, and the ratio is taken within each round.
+Forward, backward and a step of fused AdamW on one ready batch, 75 % of the patches hidden,
+normalised pixels as targets. In the first rows both have the same encoder and the same decoder
+(ours: 2 blocks, 128 wide); the program stops unless both have as many weights. In the others each
+has its default decoder; transformers' is that of the paper (8 blocks, 512 wide). Both work by turns
+in one process; a round is one step that is not timed and `--steps` that are, and the ratio is taken
+within each round.
 """
 
 from __future__ import annotations
@@ -40,7 +43,11 @@ def ours(batch_size: int) -> tuple[nn.Module, Callable[[], Any]]:
     """The method, and its loss on a batch of its own."""
     torch.manual_seed(0)
     method = MAE(ViTEncoder("vit_tiny_patch16_224", image_size=32, patch_size=4)).train()
-    batch: Any = {"views": [View(images(batch_size))], "index": torch.arange(batch_size), "key": torch.arange(batch_size)}
+    batch: Any = {
+        "views": [View(images(batch_size))],
+        "index": torch.arange(batch_size),
+        "key": torch.arange(batch_size),
+    }
     return method, lambda: method.step(batch)["loss"]
 
 
@@ -109,8 +116,12 @@ def main() -> None:
     args = parser.parse_args()
     if args.threads:
         torch.set_num_threads(args.threads)
-    print(f"{machine()}\n\nimages/s, medians over {args.rounds} rounds of {args.steps} steps [quartiles], batch {args.batch}\n")
-    print("| MAE, ViT-Tiny, patch 4, 32x32 | bar | ours / transformers | ours | transformers | |\n| --- | --- | --- | --- | --- | --- |")
+    print(
+        f"{machine()}\n\nimages/s, medians over {args.rounds} rounds of {args.steps} steps [quartiles], batch {args.batch}\n"
+    )
+    print(
+        "| MAE, ViT-Tiny, patch 4, 32x32 | bar | ours / transformers | ours | transformers | |\n| --- | --- | --- | --- | --- | --- |"
+    )
     for precision in dict.fromkeys(("32-true", best_precision("cpu"))):
         compare("equal encoder and decoder", EQUAL, BAR, precision, args)
         compare("default decoder of each", {}, None, precision, args)

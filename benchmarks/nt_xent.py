@@ -2,8 +2,8 @@
 
     python benchmarks/nt_xent.py
 
-Each round times both forms one after the other; the table has the medians. Peak memory is what one process needs above
-what it held before, each form in a process of its own.
+Each round times both forms one after the other; the table has the medians. Peak memory is what one
+process needs above what it held before, each form in a process of its own.
 """
 
 from __future__ import annotations
@@ -53,7 +53,11 @@ def timed(form: str, z: Tensor, temperature: float) -> float:
 
 def status(key: str) -> int:
     """A line of /proc/self/status, in bytes."""
-    return next(int(line.split()[1]) * 1024 for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(key))
+    return next(
+        int(line.split()[1]) * 1024
+        for line in Path("/proc/self/status").read_text().splitlines()
+        if line.startswith(key)
+    )
 
 
 def peak_memory(form: str, args: argparse.Namespace) -> int:
@@ -86,7 +90,11 @@ def main() -> None:
         return
 
     memory = {
-        form: int(subprocess.run([sys.executable, *sys.argv, "--peak-memory-of", form], check=True, stdout=subprocess.PIPE).stdout)
+        form: int(
+            subprocess.run(
+                [sys.executable, *sys.argv, "--peak-memory-of", form], check=True, stdout=subprocess.PIPE
+            ).stdout
+        )
         for form in FORMS
     }
     reference = step("dense", features(args, torch.float64), args.temperature)
@@ -96,7 +104,9 @@ def main() -> None:
     rounds = [{form: timed(form, z, args.temperature) for form in FORMS} for _ in range(args.rounds)]
     seconds = {form: statistics.median(times[form] for times in rounds) for form in FORMS}
 
-    print(f"NT-Xent, forward and backward, 2B = {2 * args.batch}, D = {args.dim}, float32, {args.threads} threads, {args.rounds} rounds")
+    print(
+        f"NT-Xent, forward and backward, 2B = {2 * args.batch}, D = {args.dim}, float32, {args.threads} threads, {args.rounds} rounds"
+    )
     print("| form | peak MiB | seconds | gradient error (against float64) |")
     print("| --- | --- | --- | --- |")
     for form in FORMS:

@@ -1,19 +1,21 @@
 """What `Trainer.fit` costs above a bare PyTorch loop with the same objects.
 
-    python benchmarks/overhead.py            # all cases, about 6 minutes on 2 quiet cores
-    python benchmarks/overhead.py conv toy   # some of them
-    python benchmarks/overhead.py --method moco moco_v3 byol swav mae   # ready batches, about 2 minutes each
+    python benchmarks/overhead.py            # all cases, about 6 minutes on 2 quiet cores python
+    benchmarks/overhead.py conv toy   # some of them python benchmarks/overhead.py --method moco
+    moco_v3 byol swav mae   # ready batches, about 2 minutes each
 
-First `fit` and loop must end with bitwise equal weights. Then they alternate step by step: the loader that `fit` reads takes
-a step of the bare loop before it hands out each batch, so that both meet the same machine. A checkpoint is timed by itself and
-charged at its share of an epoch of 60,000 samples. The tables have medians over the rounds, with the least and the most. kNN and
-the closing report are off.
+First `fit` and loop must end with bitwise equal weights. Then they alternate step by step: the
+loader that `fit` reads takes a step of the bare loop before it hands out each batch, so that both
+meet the same machine. A checkpoint is timed by itself and charged at its share of an epoch of
+60,000 samples. The tables have medians over the rounds, with the least and the most. kNN and the
+closing report are off.
 
-resnet18 and conv: in each round, the linear probe takes a step and looks at its validation samples once, both scaled down in
-size so that they keep their share of the training (1 % each); once each, too, come a look at the collapse monitor and a row of
-metrics. --method: the same with ResNet-18, MAE with a ViT-Tiny of patches of 4 pixels; the bare loop updates teachers, queues and prototypes by
-hand. toy: everything at its default cadence, which is a row and a look every 10 steps, and a step of the probe every 17; the
-bare loop takes the probe's step too.
+resnet18 and conv: in each round, the linear probe takes a step and looks at its validation samples
+once, both scaled down in size so that they keep their share of the training (1 % each); once each,
+too, come a look at the collapse monitor and a row of metrics. --method: the same with ResNet-18,
+MAE with a ViT-Tiny of patches of 4 pixels; the bare loop updates teachers, queues and prototypes by
+hand. toy: everything at its default cadence, which is a row and a look every 10 steps, and a step
+of the probe every 17; the bare loop takes the probe's step too.
 """
 
 from __future__ import annotations
@@ -72,13 +74,15 @@ PRECISION = best_precision("cpu")
 
 
 def autocast() -> torch.autocast:
-    """The context of Lightning's `bf16-mixed`, which keeps no weights that were cast: with a cache the gradients differ in the last bit."""
+    """The context of Lightning's `bf16-mixed`, which keeps no weights that were cast: with a cache
+    the gradients differ in the last bit."""
     return torch.autocast("cpu", torch.bfloat16, enabled=PRECISION == "bf16-mixed", cache_enabled=False)
 
 
 @dataclass(frozen=True)
 class Case:
-    """What is trained: an encoder, the side of its images, samples in a batch, steps in a round, what comes every so many, and how."""
+    """What is trained: an encoder, the side of its images, samples in a batch, steps in a round,
+    what comes every so many, and how."""
 
     title: str
     build: Callable[[], Encoder]
@@ -108,15 +112,21 @@ class Case:
         return COST_OF_STEP * self.build_method().views_a_step
 
     def linear_probe(self, enabled: bool = True) -> LinearProbe:
-        """A probe with steps and looks of 1 % of the training each; a look that comes later than a round is never timed."""
+        """A probe with steps and looks of 1 % of the training each; a look that comes later than a
+        round is never timed."""
         size = int(self.probe * self.cost * self.batch_size / 100)
-        return LinearProbe(enabled, batch_size=size, queries=size, every_n_steps=self.probe, eval_every_n_steps=self.look)
+        return LinearProbe(
+            enabled, batch_size=size, queries=size, every_n_steps=self.probe, eval_every_n_steps=self.look
+        )
 
 
 class BareLoop:
-    """A training step as one would write it by hand, with the method's own `step`, optimizer settings, teachers and `after_update`."""
+    """A training step as one would write it by hand, with the method's own `step`, optimizer
+    settings, teachers and `after_update`."""
 
-    def __init__(self, case: Case, method: SSLMethod, batches: Iterator[Batch], steps: int, probe: BareProbe | None = None) -> None:
+    def __init__(
+        self, case: Case, method: SSLMethod, batches: Iterator[Batch], steps: int, probe: BareProbe | None = None
+    ) -> None:
         self.method, self.batches, self.probe, self.done = method.train(), batches, probe, 0
         self.teachers, self.steps = method.teachers, steps
         self.optimizer, self.schedule = method.optimizer_spec.build(method, case.batch_size, steps, case.steps_an_epoch)
@@ -167,7 +177,8 @@ class TimedCheckpoint(Checkpoint):
 
 @dataclass
 class Alternation:
-    """Steps of `fit` and of the bare loop by turns: when the loop's step began and ended, on the wall clock and in CPU time."""
+    """Steps of `fit` and of the bare loop by turns: when the loop's step began and ended, on the
+    wall clock and in CPU time."""
 
     loop: BareLoop
     began: list[tuple[float, float]] = field(default_factory=list)
@@ -187,7 +198,8 @@ class Alternation:
 
 
 def make_trainer(case: Case, root: str, steps: int, off: str = "", checkpoint: Checkpoint | None = None) -> pl.Trainer:
-    """A trainer with the standing callbacks, each at the cadence of the case; without the one named `off`, or without any."""
+    """A trainer with the standing callbacks, each at the cadence of the case; without the one named
+    `off`, or without any."""
     if off == "framework":
         return pl.Trainer(
             accelerator="cpu", max_steps=steps, precision=PRECISION, default_root_dir=root,
@@ -231,7 +243,8 @@ def check_equal(case: Case, ready: bool, steps: int = 3) -> None:
 
 
 def alternate(case: Case, ready: bool, rounds: int, off: str = "", probe: bool = False) -> tuple[Alternation, float]:
-    """Runs `fit` and a bare loop with one ready batch by turns; also the seconds a step that checkpoints cost."""
+    """Runs `fit` and a bare loop with one ready batch by turns; also the seconds a step that
+    checkpoints cost."""
     method, data = case.build_method(), case.data(ready)
     steps = WARM_UP + rounds * case.round + 1  # nothing follows the last, so it is not timed
     twin, twin_data = copy.deepcopy(method), case.data(ready=True)
@@ -249,7 +262,8 @@ def spread(values: list[float], form: str = ".3f") -> str:
 
 
 def rates(case: Case, bars: dict[bool, float], rounds: int) -> None:
-    """The rate of `fit` as a share of the bare loop's with one ready batch, with ready batches and with the whole data path."""
+    """The rate of `fit` as a share of the bare loop's with one ready batch, with ready batches and
+    with the whole data path."""
     for ready, bar in bars.items():
         check_equal(case, ready)
         turns, checkpoint = alternate(case, ready, rounds)
@@ -273,13 +287,17 @@ def toy(case: Case, rounds: int) -> None:
     step: list[float] = []
     for _ in range(rounds):  # A, B, ..., A, B, ...
         for off in TOY:
-            turns, checkpoint = alternate(case, True, max(1, rounds // 3), off, probe=off not in ("linear probe", "all", "framework"))
+            turns, checkpoint = alternate(
+                case, True, max(1, rounds // 3), off, probe=off not in ("linear probe", "all", "framework")
+            )
             wall[off] += [fit - bare + checkpoint for bare, fit in turns.rounds(case.round, 0)]
             cpu[off] += [fit - bare + checkpoint for bare, fit in turns.rounds(case.round, 1)]
             step += [bare for bare, _ in turns.rounds(case.round, 0)]
     print(f"\nToy model, one thread: the bare loop takes {1000 * statistics.median(step):.2f} ms a step")
     print(f"{len(wall[''])} rounds of {case.round} steps; in brackets the quartiles\n")
-    print("| standing callbacks | ms a step above the bare loop (bar 0.5) | CPU ms | against all on, CPU ms |\n| --- | --- | --- | --- |")
+    print(
+        "| standing callbacks | ms a step above the bare loop (bar 0.5) | CPU ms | against all on, CPU ms |\n| --- | --- | --- | --- |"
+    )
     names = {"": "all on", "all": "all off", "framework": "plain pytorch_lightning.Trainer, all off"}
     for off in TOY:
         quartiles = statistics.quantiles(wall[off], n=4)
@@ -295,7 +313,16 @@ def tiny_vit() -> ViTEncoder:
 
 
 CASES = {
-    "resnet18": Case("ResNet-18", lambda: TimmEncoder("resnet18", small_images=True, channels=1), 32, 128, round=5, log=5, probe=5, look=5),
+    "resnet18": Case(
+        "ResNet-18",
+        lambda: TimmEncoder("resnet18", small_images=True, channels=1),
+        32,
+        128,
+        round=5,
+        log=5,
+        probe=5,
+        look=5,
+    ),
     "conv": Case("ConvEncoder", lambda: ConvEncoder(channels=1), 32, 128, round=10, log=10, probe=10, look=10),
     "vit": Case("ViT-Tiny", tiny_vit, 32, 128, round=5, log=5, probe=5, look=5),
     "toy": Case("Toy model", ToyEncoder, 8, 16, round=170, log=10, probe=17, look=651),
@@ -307,7 +334,9 @@ def main() -> None:
     parser.add_argument("cases", nargs="*", default=[], help="resnet18, conv, toy; all of them if none is named")
     parser.add_argument("--rounds", type=int, default=6, help="timed rounds after the warm-up")
     parser.add_argument("--threads", type=int, help="of torch; by default as many as it takes")
-    parser.add_argument("--method", nargs="+", default=[], help="time these with ready batches, in place of SimCLR's cases")
+    parser.add_argument(
+        "--method", nargs="+", default=[], help="time these with ready batches, in place of SimCLR's cases"
+    )
     args = parser.parse_args()
     cases = args.cases or ([] if args.method else ["resnet18", "conv", "toy"])
     if unknown := set(cases) - {"resnet18", "conv", "toy"}:
@@ -316,7 +345,9 @@ def main() -> None:
         torch.set_num_threads(args.threads)
     print(f"{machine()}, precision {PRECISION}\n")
     if args.method or {"resnet18", "conv"} & set(cases):
-        print("| batch 128, 32x32 | bar | rate of fit / bare loop | in CPU time | bare ms | fit ms | of it checkpoints |")
+        print(
+            "| batch 128, 32x32 | bar | rate of fit / bare loop | in CPU time | bare ms | fit ms | of it checkpoints |"
+        )
         print("| --- | --- | --- | --- | --- | --- | --- |")
     for method in args.method:
         case = replace(CASES["vit" if method == "mae" else "resnet18"], method=method)

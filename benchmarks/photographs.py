@@ -14,7 +14,8 @@ SIDES = ((500, 375), (375, 500), (500, 333), (500, 400), (640, 480), (400, 300))
 SLOPE = 1.2
 """Of the amplitude spectrum, 1 / f^SLOPE."""
 GRAIN = 4.0
-"""Deviation of the noise of a sensor, in grey levels; with it and the slope a file of quality 90 has 0.5 bytes a pixel, about ImageNet's."""
+"""Deviation of the noise of a sensor, in grey levels; with it and the slope a file of quality 90
+has 0.5 bytes a pixel, about ImageNet's."""
 
 
 def photograph(random: np.random.Generator, width: int, height: int) -> Image.Image:

@@ -1,9 +1,12 @@
-"""Where augmentation runs and with how many workers: images per second of training for each arrangement, by turns.
+"""Where augmentation runs and with how many workers: images per second of training for each
+arrangement, by turns.
 
     python benchmarks/placement.py            # about 8 minutes on 2 quiet cores
 
-`memory` is Fashion-MNIST at 32x32 with the small convolutional encoder, where augmentation is a large part of a step; `files` are made-up
-JPEGs at 224 pixels with a ResNet-18, and `light` the same at 96 pixels with the small encoder, where reading is. What `augment_on: auto` and `workers: null` take on few cores is marked. Ratios are taken within each round.
+`memory` is Fashion-MNIST at 32x32 with the small convolutional encoder, where augmentation is a
+large part of a step; `files` are made-up JPEGs at 224 pixels with a ResNet-18, and `light` the same
+at 96 pixels with the small encoder, where reading is. What `augment_on: auto` and `workers: null`
+take on few cores is marked. Ratios are taken within each round.
 """
 
 from __future__ import annotations
@@ -33,7 +36,9 @@ def command(*options: str) -> list[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("cases", nargs="*", help="memory, files, light; all if none is named")
-    parser.add_argument("--root", default=os.environ.get("SSL_LIGHTNING_DATA", "data") + "/fashion_mnist", help="holds FashionMNIST/raw")
+    parser.add_argument(
+        "--root", default=os.environ.get("SSL_LIGHTNING_DATA", "data") + "/fashion_mnist", help="holds FashionMNIST/raw"
+    )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=3, help="timed steps in a round; ten times as many in memory")
     args = parser.parse_args()
@@ -55,7 +60,11 @@ def main() -> None:
         cases = {
             "memory": (command(*fashion), 128, 10 * args.steps),
             "files": (command(*files, "--data.batch_size", "32"), 32, args.steps),
-            "light": (command(*files, "--data.batch_size", "64", "--data.image_size", "96", "--model.encoder", "conv"), 64, 4 * args.steps),
+            "light": (
+                command(*files, "--data.batch_size", "64", "--data.image_size", "96", "--model.encoder", "conv"),
+                64,
+                4 * args.steps,
+            ),
         }
         for case in args.cases or cases:
             options, batch, steps = cases[case]
@@ -69,7 +78,9 @@ def main() -> None:
             for name, values in seconds.items():
                 ratios = [fastest / value for fastest, value in zip(seconds[best], values, strict=True)]
                 mark = " (auto on up to 4 cores)" if name == AUTO else ""
-                print(f"| {name}{mark} | {quartiles([batch * steps / value for value in values], '.1f')} | {quartiles(ratios)} |")
+                print(
+                    f"| {name}{mark} | {quartiles([batch * steps / value for value in values], '.1f')} | {quartiles(ratios)} |"
+                )
             print(flush=True)
 
 

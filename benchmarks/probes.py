@@ -1,9 +1,11 @@
-"""What the live probes cost: runs with the default linear probe and kNN, and runs without, by turns.
+"""What the live probes cost: runs with the default linear probe and kNN, and runs without, by
+turns.
 
     python benchmarks/probes.py            # about 5 minutes on 2 quiet cores
 
-A run with probes notes the seconds that it spends inside each; the table has their share of it, and what the whole run takes
-longer than one without. Both end with bitwise equal weights, or the program stops.
+A run with probes notes the seconds that it spends inside each; the table has their share of it, and
+what the whole run takes longer than one without. Both end with bitwise equal weights, or the
+program stops.
 """
 
 from __future__ import annotations
@@ -64,7 +66,12 @@ def run(make_data: Callable[[], SSLDataModule], epochs: int, enabled: bool) -> t
     method = SimCLR(ConvEncoder(channels=1))
     probes: dict[str, Any] = {"linear": TimedLinear(enabled), "kNN": TimedKNN(enabled)}
     with tempfile.TemporaryDirectory() as root, quiet():
-        trainer = Trainer(accelerator="cpu", max_epochs=epochs, default_root_dir=root, callbacks=[*probes.values(), Report(enabled=False)])
+        trainer = Trainer(
+            accelerator="cpu",
+            max_epochs=epochs,
+            default_root_dir=root,
+            callbacks=[*probes.values(), Report(enabled=False)],
+        )
         start = time.perf_counter()
         trainer.fit(method, datamodule=make_data())
         seconds = time.perf_counter() - start
@@ -79,7 +86,9 @@ def main() -> None:
     if args.threads:
         torch.set_num_threads(args.threads)
     print(f"{machine()}\n\nConvEncoder, default probes; medians over {args.rounds} rounds [least, most]\n")
-    print("| data | seconds | linear probe, % | kNN, % | both, % (bar 5) | longer than without, % |\n| --- | --- | --- | --- | --- | --- |")
+    print(
+        "| data | seconds | linear probe, % | kNN, % | both, % (bar 5) | longer than without, % |\n| --- | --- | --- | --- | --- | --- |"
+    )
     for name, (make_data, epochs) in CASES.items():
         run(make_data, 1, True)  # warm-up
         shares: dict[str, list[float]] = {"linear": [], "kNN": [], "both": [], "longer": []}
@@ -94,7 +103,9 @@ def main() -> None:
                 shares[probe].append(100 * spent / seconds)
             shares["both"].append(100 * sum(inside.values()) / seconds)
             shares["longer"].append(100 * (seconds / without - 1))
-        cells = [f"{statistics.median(values):.1f} [{min(values):.1f}, {max(values):.1f}]" for values in shares.values()]
+        cells = [
+            f"{statistics.median(values):.1f} [{min(values):.1f}, {max(values):.1f}]" for values in shares.values()
+        ]
         print(f"| {name}, {epochs} epochs | {statistics.median(totals):.0f} | {' | '.join(cells)} |", flush=True)
 
 

@@ -1,12 +1,15 @@
-"""What each method learns from spoken digits: frozen features against the untrained encoder and against pooled log-mels.
+"""What each method learns from spoken digits: frozen features against the untrained encoder and
+against pooled log-mels.
 
-    python benchmarks/sound_learning.py                     # all configs/METHOD/spoken_digits.yaml, 3 seeds: minutes for each run
-    python benchmarks/sound_learning.py simclr byol         # these alone
+    python benchmarks/sound_learning.py                     # all configs/METHOD/spoken_digits.yaml,
+    3 seeds: minutes for each run python benchmarks/sound_learning.py simclr byol         # these
+    alone
 
-Runs `ssl-lightning fit --config configs/METHOD/spoken_digits.yaml` and reads `summary.json`: the official split, logistic regression on all
-labels and on 10 labels a class (the mean of 5 draws, the same for every row), for digits and for speakers
-(`ssl_lightning.evaluation.protocol.closing_row`). Raw: mean and deviation over time of each band's log-mels. Each run leaves a file in `--folder`, and one
-whose file is there, for the same settings, is not run again: an interrupted table goes on.
+Runs `ssl-lightning fit --config configs/METHOD/spoken_digits.yaml` and reads `summary.json`: the
+official split, logistic regression on all labels and on 10 labels a class (the mean of 5 draws, the
+same for every row), for digits and for speakers (`ssl_lightning.evaluation.protocol.closing_row`).
+Raw: mean and deviation over time of each band's log-mels. Each run leaves a file in `--folder`, and
+one whose file is there, for the same settings, is not run again: an interrupted table goes on.
 """
 
 from __future__ import annotations
@@ -50,7 +53,9 @@ def done(method: str, seed: int, args: argparse.Namespace) -> Run:
         command = ["fit", "--config", str(config), "--data.root", args.root, "--seed_everything", str(seed)]
         command += ["--trainer.default_root_dir", root, "--report.labels_only", "false"]
         before = os.times()
-        subprocess.run([sys.executable, "-m", "ssl_lightning.cli.main", *command], check=True, stdout=subprocess.DEVNULL)
+        subprocess.run(
+            [sys.executable, "-m", "ssl_lightning.cli.main", *command], check=True, stdout=subprocess.DEVNULL
+        )
         after = os.times()
         (path,) = Path(root).glob("*/*/summary.json")
         summary = json.loads(path.read_text())
@@ -82,8 +87,12 @@ def line(*cells: str) -> None:
 def shown(method: str, runs: list[Run]) -> None:
     """The mean rows of a method, and what it gained."""
     for row in ROWS:
-        line(f"{method}, {row}, mean", *(points([accuracy(run, row, column) for run in runs]) for column in COLUMNS), "")
-    gains = [[accuracy(run, "pretrained", column) - accuracy(run, "untrained", column) for run in runs] for column in COLUMNS]
+        line(
+            f"{method}, {row}, mean", *(points([accuracy(run, row, column) for run in runs]) for column in COLUMNS), ""
+        )
+    gains = [
+        [accuracy(run, "pretrained", column) - accuracy(run, "untrained", column) for run in runs] for column in COLUMNS
+    ]
     line(f"{method}, over untrained", *(f"{points(each, '+')}, least {min(each):+.1f}" for each in gains), "")
 
 
@@ -95,10 +104,16 @@ def verdicts(runs: dict[str, list[Run]]) -> None:
     }  # fmt: skip
     print()
     for method, each in runs.items():
-        pairs = {name: (means["pretrained"][method][column], means["untrained"][method][column]) for column, name in COLUMNS.items()}
+        pairs = {
+            name: (means["pretrained"][method][column], means["untrained"][method][column])
+            for column, name in COLUMNS.items()
+        }
         below = [name for name, (after, before) in pairs.items() if after <= before and after < 100]
         minutes = max(run["summary"]["seconds"] for run in each) / 60
-        print(f"{method}: {'not above untrained: ' + '; '.join(below) if below else 'above untrained everywhere, or at 100 %'}", end="; ")
+        print(
+            f"{method}: {'not above untrained: ' + '; '.join(below) if below else 'above untrained everywhere, or at 100 %'}",
+            end="; ",
+        )
         print(f"at most {minutes:.1f} of {MINUTES} minutes")
     best = max(runs, key=lambda method: means["pretrained"][method][FIRST])
     above = means["pretrained"][best][FIRST] - means["raw"][best][FIRST]
@@ -110,8 +125,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("methods", nargs="*", default=known, help=f"of {', '.join(known)}")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--root", default=os.environ.get("SSL_LIGHTNING_DATA", "data") + "/fsdd/recordings", help="the recordings")
-    parser.add_argument("--folder", type=Path, default=Path("runs/sound_learning"), help="of the file that each run leaves")
+    parser.add_argument(
+        "--root", default=os.environ.get("SSL_LIGHTNING_DATA", "data") + "/fsdd/recordings", help="the recordings"
+    )
+    parser.add_argument(
+        "--folder", type=Path, default=Path("runs/sound_learning"), help="of the file that each run leaves"
+    )
     args = parser.parse_args()
     if strange := [method for method in args.methods if method not in known]:
         parser.error(f"no configs/{strange[0]}/{DATA}; there are {', '.join(known)}")

@@ -1,11 +1,13 @@
-"""What BERT's pretraining on short texts is worth: the 10 most frequent sections of the package descriptions, 20 labels a class, 5 draws.
+"""What BERT's pretraining on short texts is worth: the 10 most frequent sections of the package
+descriptions, 20 labels a class, 5 draws.
 
-    python benchmarks/text_learning.py                    # 5,000 steps, about 20 minutes on 2 quiet cores
-    python benchmarks/text_learning.py --seeds 0 1 2      # three of them
+    python benchmarks/text_learning.py                    # 5,000 steps, about 20 minutes on 2 quiet
+    cores python benchmarks/text_learning.py --seeds 0 1 2      # three of them
 
-Pretrains on all training texts without labels. Then logistic regression and kNN (the protocol of a run's closing table) on frozen features of
-the texts of these sections: pretrained, untrained, TF-IDF of the run's 2,048 most frequent tokens (the closing table's raw features), and
-TF-IDF of all words as one would do without this package, with scikit-learn's logistic regression.
+Pretrains on all training texts without labels. Then logistic regression and kNN (the protocol of a
+run's closing table) on frozen features of the texts of these sections: pretrained, untrained,
+TF-IDF of the run's 2,048 most frequent tokens (the closing table's raw features), and TF-IDF of all
+words as one would do without this package, with scikit-learn's logistic regression.
 """
 
 from __future__ import annotations
@@ -87,38 +89,59 @@ def main() -> None:
     args = parser.parse_args()
     if args.threads:
         torch.set_num_threads(args.threads)
-    print(f"{machine()}\n{args}\n\n| features | {' | '.join(COLUMNS.values())} | training, s |\n| --- |{' --- |' * (len(COLUMNS) + 1)}")
+    print(
+        f"{machine()}\n{args}\n\n| features | {' | '.join(COLUMNS.values())} | training, s |\n| --- |{' --- |' * (len(COLUMNS) + 1)}"
+    )
     gains = []
     for seed in args.seeds:
         torch.manual_seed(seed)
-        data = TextFiles(args.folder, label_column="label", row_length=args.row_length, batch_size=args.batch, seed=seed)
+        data = TextFiles(
+            args.folder, label_column="label", row_length=args.row_length, batch_size=args.batch, seed=seed
+        )
         data.prepare_data()
         data.setup("predict")
         frequent = labels_of(data.split("train")).bincount().argsort(descending=True)[:CLASSES]
         parts = [of_classes(data, split, frequent) for split in ("train", "test")]
         labels = [torch.searchsorted(frequent.sort().values, labels_of(part)).numpy() for part in parts]
         encoder = TextTransformer(
-            vocab_size=len(data.vocabulary), size=args.size, max_length=args.row_length, norm=args.norm, dropout=args.dropout
+            vocab_size=len(data.vocabulary),
+            size=args.size,
+            max_length=args.row_length,
+            norm=args.norm,
+            dropout=args.dropout,
         )
         method = BERT(encoder, lr=args.lr, mask_ratio=args.mask_ratio)
 
-        def row(name: str, features: list[torch.Tensor], seconds: str = "", seed: int = seed, labels: list[np.ndarray] = labels) -> float:
+        def row(
+            name: str,
+            features: list[torch.Tensor],
+            seconds: str = "",
+            seed: int = seed,
+            labels: list[np.ndarray] = labels,
+        ) -> float:
             cells = closing_row(features[0], labels[0], features[1], labels[1], labels_per_class=LABELS, draws=DRAWS)
             shown = [
-                f"{100 * cells[key]['mean']:.1f}" + (f" ± {100 * cells[key]['std']:.1f}" if cells[key]["n"] > 1 else "") for key in COLUMNS
+                f"{100 * cells[key]['mean']:.1f}" + (f" ± {100 * cells[key]['std']:.1f}" if cells[key]["n"] > 1 else "")
+                for key in COLUMNS
             ]
             print(f"| {name}, seed {seed} | {' | '.join(shown)} | {seconds} |", flush=True)
             return cells[f"linear_{LABELS}"]["mean"]
 
         if seed == args.seeds[0]:
-            texts = [written(Path(args.folder) / f"{name}.csv", part) for name, part in zip(("train", "test"), parts, strict=True)]
+            texts = [
+                written(Path(args.folder) / f"{name}.csv", part)
+                for name, part in zip(("train", "test"), parts, strict=True)
+            ]
             scores = words_alone(texts, labels)
             print(
-                f"| TF-IDF of all words | {100 * statistics.mean(scores):.1f} ± {100 * statistics.stdev(scores):.1f} | | | | |", flush=True
+                f"| TF-IDF of all words | {100 * statistics.mean(scores):.1f} ± {100 * statistics.stdev(scores):.1f} | | | | |",
+                flush=True,
             )
             row("TF-IDF of 2,048 tokens", [data.raw_features(part.fetch(torch.arange(len(part)))) for part in parts])
         untrained = row("untrained", [embed(encoder, data, part) for part in parts])
-        data = TextFiles(args.folder, label_column="label", row_length=args.row_length, batch_size=args.batch, seed=seed)
+        data = TextFiles(
+            args.folder, label_column="label", row_length=args.row_length, batch_size=args.batch, seed=seed
+        )
         trainer = Trainer(
             max_steps=args.steps, default_root_dir=args.root, enable_progress_bar=False,
             callbacks=[LinearProbe(False), KNNProbe(False), Report(False)],
@@ -132,7 +155,10 @@ def main() -> None:
             if name.startswith("held_out")
         }
         gains.append(row("pretrained", [embed(method, data, part) for part in parts], f"{seconds:.0f}") - untrained)
-        print(f"held out: {held_out}; {100 * gains[-1]:+.1f} points over untrained. {Path(trainer.log_dir).name}\n", flush=True)
+        print(
+            f"held out: {held_out}; {100 * gains[-1]:+.1f} points over untrained. {Path(trainer.log_dir).name}\n",
+            flush=True,
+        )
     if len(gains) > 1:
         print(
             f"over untrained: {100 * statistics.mean(gains):+.1f} ± {100 * statistics.stdev(gains):.1f} points, least {100 * min(gains):+.1f}"

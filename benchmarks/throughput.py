@@ -1,16 +1,20 @@
-"""Images per second of training: a method with a ResNet-18 at 32x32 on Fashion-MNIST, batch 128, against lightly in Lightning.
+"""Images per second of training: a method with a ResNet-18 at 32x32 on Fashion-MNIST, batch 128,
+against lightly in Lightning.
 
-    python benchmarks/throughput.py --peer PEER/bin/python                              # SimCLR, about 8 minutes on 2 quiet cores
-    python benchmarks/throughput.py --method moco byol swav --peer PEER/bin/python      # about 25
+    python benchmarks/throughput.py --peer PEER/bin/python                              # SimCLR,
+    about 8 minutes on 2 quiet cores python benchmarks/throughput.py --method moco byol swav --peer
+    PEER/bin/python      # about 25
 
-Each trains in a process of its own and rests while the other works; a round is one step that is not timed and `--steps` that are, and
-the ratio is taken within each round. Both have a ResNet-18 with the stem for small images and one forward for each view, and each its
-default arrangement of workers: ours none, since the data is in memory; lightly 2.
+Each trains in a process of its own and rests while the other works; a round is one step that is not
+timed and `--steps` that are, and the ratio is taken within each round. Both have a ResNet-18 with
+the stem for small images and one forward for each view, and each its default arrangement of
+workers: ours none, since the data is in memory; lightly 2.
 
-same: three channels, crop 0.08 to 1, flip, jitter, grey, no blur, SGD with momentum, the heads and settings of lightly's examples; BYOL
-solarises, SwAV has 2 views and 6 of 12 pixels; no live probes.
-defaults (SimCLR): `ssl-lightning fit --model simclr --data fashion_mnist` (grey images, `precision: auto`, all standing callbacks; looks at the
-validation samples, which take 5 % of a run at most, are rarer than the rounds) against lightly's example (blur, float32).
+same: three channels, crop 0.08 to 1, flip, jitter, grey, no blur, SGD with momentum, the heads and
+settings of lightly's examples; BYOL solarises, SwAV has 2 views and 6 of 12 pixels; no live probes.
+defaults (SimCLR): `ssl-lightning fit --model simclr --data fashion_mnist` (grey images, `precision:
+auto`, all standing callbacks; looks at the validation samples, which take 5 % of a run at most, are
+rarer than the rounds) against lightly's example (blur, float32).
 """
 
 from __future__ import annotations
@@ -70,7 +74,9 @@ def main() -> None:
     parser.add_argument("--method", nargs="+", choices=SETTINGS, default=["simclr"])
     parser.add_argument("--peer", default=sys.executable, help="the interpreter of lightly's environment")
     parser.add_argument("--peer-workers", type=int, default=2, help="of lightly's loader")
-    parser.add_argument("--root", default=os.environ.get("SSL_LIGHTNING_DATA", "data") + "/fashion_mnist", help="holds FashionMNIST/raw")
+    parser.add_argument(
+        "--root", default=os.environ.get("SSL_LIGHTNING_DATA", "data") + "/fashion_mnist", help="holds FashionMNIST/raw"
+    )
     parser.add_argument("--rounds", type=int, default=6)
     parser.add_argument("--steps", type=int, default=6, help="timed steps in a round")
     args = parser.parse_args()
@@ -78,12 +84,16 @@ def main() -> None:
         parser.error(f"unknown case {', '.join(unknown)}; choose from {', '.join(CASES)}.")
     root = os.path.abspath(args.root)
     print(f"{machine()}\n\nimages/s, medians over {args.rounds} rounds of {args.steps} steps [quartiles]\n")
-    print("| ResNet-18 at 32x32, batch 128 | bar | ours / lightly | ours | lightly | |\n| --- | --- | --- | --- | --- | --- |")
+    print(
+        "| ResNet-18 at 32x32, batch 128 | bar | ours / lightly | ours | lightly | |\n| --- | --- | --- | --- | --- | --- |"
+    )
     for method, name in ((method, name) for method in args.method for name in args.cases or CASES):
         case = CASES[name]
         if case.settings == "defaults" and method != "simclr":
             continue
-        theirs = {"settings": {**SETTINGS[method], "sgd": SGD}, "policy": POLICY} if case.settings == "same" else EXAMPLE
+        theirs = (
+            {"settings": {**SETTINGS[method], "sgd": SGD}, "policy": POLICY} if case.settings == "same" else EXAMPLE
+        )
         commands = {
             "ours": [sys.executable, str(PEERS / "our_throughput.py"), root, method, case.settings, case.ours,
                      json.dumps(SETTINGS[method]), json.dumps(POLICY)],
@@ -92,9 +102,14 @@ def main() -> None:
         }  # fmt: skip
         seconds = alternate(commands, args.rounds, args.steps)
         ratios = [lightly / ours for ours, lightly in zip(seconds["ours"], seconds["lightly"], strict=True)]
-        rates = {who: quartiles([BATCH * args.steps / value for value in values], ".1f") for who, values in seconds.items()}
+        rates = {
+            who: quartiles([BATCH * args.steps / value for value in values], ".1f") for who, values in seconds.items()
+        }
         met = "met" if statistics.median(ratios) >= case.bar else "not met"
-        print(f"| {method}: {case.title} | {case.bar} | {quartiles(ratios)} | {rates['ours']} | {rates['lightly']} | {met} |", flush=True)
+        print(
+            f"| {method}: {case.title} | {case.bar} | {quartiles(ratios)} | {rates['ours']} | {rates['lightly']} | {met} |",
+            flush=True,
+        )
     print(f"\nIn the end: load {os.getloadavg()[0]:.1f}; {torch.get_num_threads()} threads each.")
 
 

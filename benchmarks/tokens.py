@@ -2,9 +2,10 @@
 
     python benchmarks/tokens.py            # about 3 minutes on 2 quiet cores
 
-The corpus is the package descriptions, repeated line by line in another order each time, as txt with a document a line. A process each trains
-nothing: it takes a tokenizer of 8,192 WordPieces that was trained before, makes the store of tokens anew, and packs all of them once in
-batches of 512. Memory is the peak above that after the imports.
+The corpus is the package descriptions, repeated line by line in another order each time, as txt
+with a document a line. A process each trains
+nothing: it takes a tokenizer of 8,192 WordPieces that was trained before, makes the store of tokens
+anew, and packs all of them once in batches of 512. Memory is the peak above that after the imports.
 """
 
 from __future__ import annotations
@@ -39,7 +40,8 @@ def write_corpus(source: Path, target: Path, megabytes: int) -> None:
 
 
 def measure(path: str, tokenizer: str) -> None:
-    """Prints seconds of storing, seconds of packing, peak MB above the imports, number of documents, fill of the rows in %."""
+    """Prints seconds of storing, seconds of packing, peak MB above the imports, number of
+    documents, fill of the rows in %."""
     import torch
     from ssl_lightning.datamodules.text_files import TextFiles
 
@@ -62,7 +64,9 @@ def measure(path: str, tokenizer: str) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("sizes", nargs="*", type=int, default=[25, 50, 100], help="of the corpora, in MB")
-    parser.add_argument("--source", default=os.environ.get("SSL_LIGHTNING_DATA", "data") + "/package_descriptions/train.csv")
+    parser.add_argument(
+        "--source", default=os.environ.get("SSL_LIGHTNING_DATA", "data") + "/package_descriptions/train.csv"
+    )
     parser.add_argument("--threads", nargs="+", type=int, default=[1, 2], help="of the tokenizer")
     parser.add_argument("--measure", nargs=2, help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -89,7 +93,9 @@ def main() -> None:
                     "SSL_LIGHTNING_CACHE": str(Path(folder) / f"{size}-{threads}"),
                 }
                 command = [sys.executable, __file__, "--measure", str(corpus), str(tokenizer)]
-                out = subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout.split()[-5:]
+                out = subprocess.run(
+                    command, env=environment, check=True, capture_output=True, text=True
+                ).stdout.split()[-5:]
                 store, pack_, peak, documents = float(out[0]), float(out[1]), out[2], int(out[3])
                 print(
                     f"| {size} MB | {threads} | {documents:,} | {store:.1f} | {size / store:.2f} | {pack_:.1f} | {size / pack_:.0f} | {peak} | {out[4]} |",

@@ -1,4 +1,5 @@
-"""Contestants that work by turns, each in a process of its own that keeps its state while it is stopped."""
+"""Contestants that work by turns, each in a process of its own that keeps its state while it is
+stopped."""
 
 from __future__ import annotations
 
@@ -17,8 +18,8 @@ PEERS = Path(__file__).parent / "peers"
 class Contestant:
     """A child process that follows the protocol of `peers/paced.py`.
 
-    Between its turns the whole process group is stopped (SIGSTOP), its loader's workers too: neither does it compute in the
-    other's time nor does it fill its queues for the next turn.
+    Between its turns the whole process group is stopped (SIGSTOP), its loader's workers too:
+    neither does it compute in the other's time nor does it fill its queues for the next turn.
     """
 
     def __init__(self, name: str, command: Sequence[str], folder: Path) -> None:

@@ -19,24 +19,30 @@ from ssl_lightning.data.sources import Source
 
 
 class AudioFolder(SoundDataModule):
-    """Any folder of sound files (wav, flac, ogg, mp3), of any length and rate, with or without class folders; or a list of them.
+    """Any folder of sound files (wav, flac, ogg, mp3), of any length and rate, with or without
+    class folders; or a list of them.
 
-    Everything below `root` is pretrained on. Where `root` has a folder `train`, that is what is learned from, `val` and `test` are what the
-    probes are judged by, and `unlabelled`, if it is there, is pretrained on instead. The list of files is made once and cached; it is made
-    anew when a folder changes.
+    Everything below `root` is pretrained on. Where `root` has a folder `train`, that is what is
+    learned from, `val` and `test` are what the probes are judged by, and `unlabelled`, if it is
+    there, is pretrained on instead. The list of files is made once and cached; it is made anew when
+    a folder changes.
 
-    Where `root` is a file (csv or jsonl), it lists the recordings, one a line: their paths, relative to its own folder, and if it has such
-    columns, their class, the split that they belong to, and where they begin and end within the file, in seconds.
+    Where `root` is a file (csv or jsonl), it lists the recordings, one a line: their paths,
+    relative to its own folder, and if it has such columns, their class, the split that they belong
+    to, and where they begin and end within the file, in seconds.
 
     Args:
         root: the folder, or the list.
-        labels: of a folder. `folders`: a recording's class is the first folder below the root (or below `train`, `val`, `test`); `none`:
-            there are no classes; `auto`: folders are classes where there are several and each file lies in one of them, not deeper.
+        labels: of a folder. `folders`: a recording's class is the first folder below the root (or
+            below `train`, `val`, `test`); `none`:
+            there are no classes; `auto`: folders are classes where there are several and each file
+            lies in one of them, not deeper.
         path_column: of a list: where a recording lies.
         label_column: of a list: the class; None is none.
-        split_column: of a list: `train`, `val`, `test`, or `unlabelled` for what is pretrained on instead of `train`; without such a column
-            everything is `train`.
-        start_column: of a list: where the recording begins in its file, in seconds; empty, or without such a column: at the beginning.
+        split_column: of a list: `train`, `val`, `test`, or `unlabelled` for what is pretrained on
+            instead of `train`; without such a column everything is `train`.
+        start_column: of a list: where the recording begins in its file, in seconds; empty, or
+            without such a column: at the beginning.
         end_column: of a list: where it ends; empty, or without such a column: at the end.
     """
 
@@ -57,7 +63,9 @@ class AudioFolder(SoundDataModule):
         super().__init__(**kwargs)
         self.folders: Folders | None = None
         if root and Path(root).expanduser().is_file():
-            self.manifest = Manifest(Path(root).expanduser(), Columns(path_column, label_column, split_column, start_column, end_column))
+            self.manifest = Manifest(
+                Path(root).expanduser(), Columns(path_column, label_column, split_column, start_column, end_column)
+            )
         elif root.lower().endswith(LISTS):
             raise FileNotFoundError(f"There is no list {root!r}.")
         else:

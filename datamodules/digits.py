@@ -16,11 +16,13 @@ TEST_SAMPLES = 397
 
 
 class Digits(ImageDataModule):
-    """Handwritten digits that come with scikit-learn: 1,797 grey images of 8x8, 10 classes, no download.
+    """Handwritten digits that come with scikit-learn: 1,797 grey images of 8x8, 10 classes, no
+    download.
 
-    1,400 train and 397 test samples, a stratified split fixed by seed 0; the live probes watch on 200 of the 1,400. Views are
-    cropped, rotated and sheared a little and never flipped, so that a digit stays a digit. Source: Alpaydin and Kaynak (1998),
-    Optical Recognition of Handwritten Digits, UCI.
+    1,400 train and 397 test samples, a stratified split fixed by seed 0; the live probes watch on
+    200 of the 1,400. Views are cropped, rotated and sheared a little and never flipped, so that a
+    digit stays a digit. Source: Alpaydin and Kaynak (1998), Optical Recognition of Handwritten
+    Digits, UCI.
 
     Args:
         image_size: side of a view in pixels; the 8x8 images are enlarged to it.
@@ -37,7 +39,8 @@ class Digits(ImageDataModule):
 
     @classmethod
     def suited_encoders(cls, init_args: dict[str, Any]) -> dict[str, dict[str, Any]]:
-        """Small networks that learn in a minute or two on two cores; the tokens are 16 patches, of 2x2 of the original pixels each."""
+        """Small networks that learn in a minute or two on two cores; the tokens are 16 patches, of
+        2x2 of the original pixels each."""
         vit = super().suited_encoders(init_args)["TokenEncoder"]
         size = vit["init_args"]["image_size"]
         vit["init_args"].update(dim=96, depth=4, heads=3, **({"patch_size": size // 4} if size % 4 == 0 else {}))

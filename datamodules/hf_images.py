@@ -19,16 +19,19 @@ ALIASES = {"val": ("val", "validation", "valid"), "test": ("test",)}
 
 
 class HFImages(PictureDataModule):
-    """Images of any size through Hugging Face datasets: a hub name, a saved folder, or parquet. Needs `ssl-lightning[hf]`.
+    """Images of any size through Hugging Face datasets: a hub name, a saved folder, or parquet.
+    Needs `ssl-lightning[hf]`.
 
     Nothing is run that a data set brings along. Images stay encoded until their batch is made.
 
     Args:
-        path: a name on the hub (`uoft-cs/cifar10`), a folder that `save_to_disk` wrote, a parquet file, or a folder of them.
+        path: a name on the hub (`uoft-cs/cifar10`), a folder that `save_to_disk` wrote, a parquet
+            file, or a folder of them.
         name: of the data set's configuration, where it has several.
         revision: of the data set on the hub: a tag, a branch or a commit.
         split: to pretrain on; its labels, if there are any, teach the probes.
-        val_split: that the live probes are judged by; None takes `val` or `validation`, else a part of `split` is withheld.
+        val_split: that the live probes are judged by; None takes `val` or `validation`, else a part
+            of `split` is withheld.
         test_split: of the closing table; None takes `test` where there is one.
         image_column: that holds the images.
         label_column: that holds the class of each; None takes `label` where there is one.
@@ -74,17 +77,22 @@ class HFImages(PictureDataModule):
         if named is None:
             return next((alias for alias in ALIASES[split] if alias in there), None)
         if named not in there:
-            raise ValueError(f"{self.path!r} has no split {named!r}.{did_you_mean(named, there)} There are {', '.join(there)}.")
+            raise ValueError(
+                f"{self.path!r} has no split {named!r}.{did_you_mean(named, there)} There are {', '.join(there)}."
+            )
         return named
 
     def _column(self, rows: Any, name: str, argument: str) -> str:
         if name not in rows.column_names:
             hint = did_you_mean(name, rows.column_names)
-            raise ValueError(f"{self.path!r} has no column {argument}={name!r}.{hint} There are {', '.join(rows.column_names)}.")
+            raise ValueError(
+                f"{self.path!r} has no column {argument}={name!r}.{hint} There are {', '.join(rows.column_names)}."
+            )
         return name
 
     def _labels(self, rows: Any, column: str) -> torch.Tensor:
-        """Class numbers; of classes that are no numbers, their places in alphabetical order over all splits."""
+        """Class numbers; of classes that are no numbers, their places in alphabetical order over
+        all splits."""
         feature = rows.features[column]
         if hasattr(feature, "names"):
             self.class_names = tuple(feature.names)
@@ -96,7 +104,9 @@ class HFImages(PictureDataModule):
             place = {name: number for number, name in enumerate(names)}
             return torch.tensor([place[str(value)] for value in values])
         if not all(isinstance(value, int) and value >= -1 for value in values):
-            raise ValueError(f"The column {column!r} of {self.path!r} holds no classes, which are names or numbers from 0.")
+            raise ValueError(
+                f"The column {column!r} of {self.path!r} holds no classes, which are names or numbers from 0."
+            )
         return torch.tensor(values)
 
     def _load(self) -> Any:
@@ -120,7 +130,9 @@ def load(path: str, name: str | None = None, revision: str | None = None) -> dic
     parquet = _parquet(place) if place.suffix == ".parquet" or any(place.glob("*.parquet")) else None
     saved = any((place / name).is_file() for name in ("dataset_dict.json", "state.json"))
     if place.exists() and not parquet and not saved:
-        raise ValueError(f"{path!r} is neither parquet nor a folder that `save_to_disk` wrote. For files of images: --data image_folder.")
+        raise ValueError(
+            f"{path!r} is neither parquet nor a folder that `save_to_disk` wrote. For files of images: --data image_folder."
+        )
     try:
         if parquet:
             found = datasets.load_dataset("parquet", data_files=parquet)
@@ -134,7 +146,8 @@ def load(path: str, name: str | None = None, revision: str | None = None) -> dic
 
 
 def _parquet(place: Path) -> dict[str, list[str]]:
-    """Files by split: `train-00000-of-00002.parquet` is a part of `train`; a name without a known split counts as train."""
+    """Files by split: `train-00000-of-00002.parquet` is a part of `train`; a name without a known
+    split counts as train."""
     if not place.exists():
         raise ValueError(f"There is no file {str(place)!r}.")
     files = sorted(place.glob("*.parquet")) if place.is_dir() else [place]
@@ -170,7 +183,9 @@ class Rows(PictureSource):
         if value is None:
             raise UnreadablePicture(f"{self.name(number)}: it holds no image.")
         if not isinstance(value, (bytes, str)):
-            raise ValueError(f"{self.name(number)} holds no image in the column {self.column!r}, but {type(value).__name__}.")
+            raise ValueError(
+                f"{self.name(number)} holds no image in the column {self.column!r}, but {type(value).__name__}."
+            )
         return value
 
     def name(self, number: int) -> str:

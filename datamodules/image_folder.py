@@ -19,14 +19,16 @@ from ssl_lightning.plugins.messages import printable
 class ImageFolder(PictureDataModule):
     """Any folder of image files, of any size, mode and depth, with or without class folders.
 
-    Everything below `root` is pretrained on. Where `root` has a folder `train`, that is what is learned from, `val` and `test` are
-    what the probes are judged by, and `unlabelled`, if it is there, is pretrained on instead. The list of files is made once and
-    cached; it is made anew when a folder changes.
+    Everything below `root` is pretrained on. Where `root` has a folder `train`, that is what is
+    learned from, `val` and `test` are what the probes are judged by, and `unlabelled`, if it is
+    there, is pretrained on instead. The list of files is made once and cached; it is made anew when
+    a folder changes.
 
     Args:
         root: the folder.
-        labels: `folders`: an image's class is the first folder below the root (or below `train`, `val`, `test`); `none`: there are
-            no classes; `auto`: folders are classes where there are several and each image lies in one of them, not deeper.
+        labels: `folders`: an image's class is the first folder below the root (or below `train`,
+            `val`, `test`); `none`: there are no classes; `auto`: folders are classes where there
+            are several and each image lies in one of them, not deeper.
     """
 
     default_epochs = 100

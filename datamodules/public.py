@@ -24,7 +24,8 @@ class PublicImages(ImageDataModule):
     Args:
         root: the folder that holds, or will hold, the set's files, as torchvision lays them out.
         download: whether to download what is not there.
-        samples: pretrain on a stratified part of this many training samples (fixed by seed 0); None takes all.
+        samples: pretrain on a stratified part of this many training samples (fixed by seed 0); None
+            takes all.
     """
 
     reader: ClassVar[Any]
@@ -70,7 +71,9 @@ class PublicImages(ImageDataModule):
         if self.samples is None or self.samples == len(source):
             return source
         if self.samples > len(source):
-            raise ValueError(f"samples={self.samples} does not fit; {self.title} has {len(source):,} samples to pretrain on.")
+            raise ValueError(
+                f"samples={self.samples} does not fit; {self.title} has {len(source):,} samples to pretrain on."
+            )
         labels = torch.zeros(len(source)) if source.labels is None else source.labels
         return Subset(source, stratified_split(labels, self.samples)[1])
 
@@ -99,8 +102,9 @@ class PublicImages(ImageDataModule):
 class MNIST(PublicImages):
     """MNIST: 70,000 grey images of handwritten digits at 28x28, 10 classes, downloaded once.
 
-    60,000 train and 10,000 test samples; the live probes watch on 5,000 of the 60,000. Views are cropped, rotated and sheared a
-    little and never flipped, so that a digit stays a digit. Source: LeCun et al. (1998), doi 10.1109/5.726791.
+    60,000 train and 10,000 test samples; the live probes watch on 5,000 of the 60,000. Views are
+    cropped, rotated and sheared a little and never flipped, so that a digit stays a digit. Source:
+    LeCun et al. (1998), doi 10.1109/5.726791.
     """
 
     reader = MNISTReader
@@ -120,14 +124,25 @@ class MNIST(PublicImages):
 class CIFAR10(PublicImages):
     """CIFAR-10: 60,000 colour images of 32x32, 10 classes, downloaded once.
 
-    50,000 train and 10,000 test samples; the live probes watch on 5,000 of the 50,000. Source: Krizhevsky (2009), Learning
-    Multiple Layers of Features from Tiny Images.
+    50,000 train and 10,000 test samples; the live probes watch on 5,000 of the 50,000. Source:
+    Krizhevsky (2009), Learning Multiple Layers of Features from Tiny Images.
     """
 
     reader = CIFAR10Reader
     title, expected = "CIFAR-10", "cifar-10-batches-py"
     default_epochs = 200
-    class_names: Sequence[str] | None = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+    class_names: Sequence[str] | None = (
+        "airplane",
+        "automobile",
+        "bird",
+        "cat",
+        "deer",
+        "dog",
+        "frog",
+        "horse",
+        "ship",
+        "truck",
+    )
     policy = ImagePolicy(mean=(0.4914, 0.4822, 0.4465), std=(0.2470, 0.2435, 0.2616))
 
     def in_order(self, images: torch.Tensor) -> torch.Tensor:
@@ -137,8 +152,8 @@ class CIFAR10(PublicImages):
 class CIFAR100(CIFAR10):
     """CIFAR-100: 60,000 colour images of 32x32, 100 classes, downloaded once.
 
-    50,000 train and 10,000 test samples; the live probes watch on 5,000 of the 50,000. Source: Krizhevsky (2009), Learning
-    Multiple Layers of Features from Tiny Images.
+    50,000 train and 10,000 test samples; the live probes watch on 5,000 of the 50,000. Source:
+    Krizhevsky (2009), Learning Multiple Layers of Features from Tiny Images.
     """
 
     reader = CIFAR100Reader
@@ -148,10 +163,12 @@ class CIFAR100(CIFAR10):
 
 
 class STL10(PublicImages):
-    """STL-10: 113,000 colour images of 96x96, 10 classes, made for learning from few labels; downloaded once (2.6 GB).
+    """STL-10: 113,000 colour images of 96x96, 10 classes, made for learning from few labels;
+    downloaded once (2.6 GB).
 
-    Pretrains on the 100,000 unlabelled images (2.8 GB of memory); the probes learn from the 5,000 training images and are judged,
-    while a run goes on, on 714 of them, and in the end on the 8,000 test images. Source: Coates et al. (2011), AISTATS.
+    Pretrains on the 100,000 unlabelled images (2.8 GB of memory); the probes learn from the 5,000
+    training images and are judged, while a run goes on, on 714 of them, and in the end on the 8,000
+    test images. Source: Coates et al. (2011), AISTATS.
     """
 
     reader = STL10Reader

@@ -19,12 +19,14 @@ WORDS = 8
 
 
 class PythonDocs(TextDataModule):
-    """Paragraphs of Python's language reference, which every Python installation carries: some 1,400, 12 classes, no download.
+    """Paragraphs of Python's language reference, which every Python installation carries: some
+    1,400, 12 classes, no download.
 
-    A document is a paragraph; one that is in several topics belongs to the shortest. The 12 topics with most paragraphs are the classes:
-    what is asked is which topic a paragraph is from. Of these a fifth is the test split, stratified and fixed by seed 0. All others are
-    pretrained on, and so are the paragraphs of smaller topics. The text, and with it every number, changes with Python's version. Source:
-    `pydoc_data.topics`, made from docs.python.org/3/reference.
+    A document is a paragraph; one that is in several topics belongs to the shortest. The 12 topics
+    with most paragraphs are the classes: what is asked is which topic a paragraph is from. Of these
+    a fifth is the test split, stratified and fixed by seed 0. All others are pretrained on, and so
+    are the paragraphs of smaller topics. The text, and with it every number, changes with Python's
+    version. Source: `pydoc_data.topics`, made from docs.python.org/3/reference.
     """
 
     default_epochs = 40
@@ -50,15 +52,23 @@ class PythonDocs(TextDataModule):
         largest = sorted(set(of), key=lambda name: (-of.count(name), name))[:CLASSES]
         labelled = [number for number, name in enumerate(of) if name in largest]
         labels = torch.tensor([largest.index(of[number]) for number in labelled])
-        train, test = ([labelled[place] for place in part.tolist()] for part in stratified_split(labels, len(labelled) // 5))
+        train, test = (
+            [labelled[place] for place in part.tolist()] for part in stratified_split(labels, len(labelled) // 5)
+        )
         rest = sorted(set(range(len(texts))) - set(test))
 
         def part(name: str, numbers: list[int], labels: bool = True) -> Corpus:
             return Texts(
-                f"python_docs, {name}", [texts[number] for number in numbers], [of[number] for number in numbers] if labels else None
+                f"python_docs, {name}",
+                [texts[number] for number in numbers],
+                [of[number] for number in numbers] if labels else None,
             )
 
-        return {"train": part("train", train), "test": part("test", test), "pretrain": part("pretrain", rest, labels=False)}
+        return {
+            "train": part("train", train),
+            "test": part("test", test),
+            "pretrain": part("pretrain", rest, labels=False),
+        }
 
 
 def paragraphs() -> dict[str, str]:

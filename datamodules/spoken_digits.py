@@ -22,16 +22,20 @@ TEST = 5
 
 
 class SpokenDigits(SoundDataModule):
-    """Spoken digits (FSDD): 3,000 recordings of half a second at 8 kHz, 10 digits, 6 speakers, two label sets.
+    """Spoken digits (FSDD): 3,000 recordings of half a second at 8 kHz, 10 digits, 6 speakers, two
+    label sets.
 
-    A folder of `{digit}_{speaker}_{index}.wav`; the indices 0 to 4 are the test split, as its authors say: 2,700 train, 300 test. The labels
-    that are not chosen are a probe set besides. Views are not mixed with other recordings: with another word in the background SimCLR learned
-    digits 3 to 5 points worse. Source: Jackson et al., github.com/Jakobovski/free-spoken-digit-dataset, CC BY-SA 4.0.
+    A folder of `{digit}_{speaker}_{index}.wav`; the indices 0 to 4 are the test split, as its
+    authors say: 2,700 train, 300 test. The labels that are not chosen are a probe set besides.
+    Views are not mixed with other recordings: with another word in the background SimCLR learned
+    digits 3 to 5 points worse. Source: Jackson et al.,
+    github.com/Jakobovski/free-spoken-digit-dataset, CC BY-SA 4.0.
 
     Args:
         root: the folder of the recordings.
         labels: `digit` or `speaker`.
-        probe_sets: further labelled data sets to probe on; None is the other labels, by their name; `{}` is none.
+        probe_sets: further labelled data sets to probe on; None is the other labels, by their name;
+            `{}` is none.
     """
 
     default_epochs = 100
@@ -55,7 +59,9 @@ class SpokenDigits(SoundDataModule):
             other: Literal["digit", "speaker"] = "speaker" if labels == "digit" else "digit"
             same: dict[str, Any] = {"sample_rate": sample_rate, "mels": mels, "window": window, "seconds": seconds}
             probe_sets = {other: SpokenDigits(root, labels=other, probe_sets={}, **same, **kwargs)}
-        super().__init__(sample_rate=sample_rate, mels=mels, window=window, seconds=seconds, probe_sets=probe_sets, **kwargs)
+        super().__init__(
+            sample_rate=sample_rate, mels=mels, window=window, seconds=seconds, probe_sets=probe_sets, **kwargs
+        )
         self.labels = labels
         self.folder = Path(root).expanduser()
         list_files(self.folder, [".wav"])  # says what is wrong, before an encoder is built
@@ -76,7 +82,11 @@ class SpokenDigits(SoundDataModule):
             name = NAME.fullmatch(Path(files.relative(number)).name)
             if name is None:
                 odd = printable(files[number])
-                raise ValueError(f"{odd} is not called {{digit}}_{{speaker}}_{{index}}.wav. Take it away, or use --data audio_folder.")
+                raise ValueError(
+                    f"{odd} is not called {{digit}}_{{speaker}}_{{index}}.wav. Take it away, or use --data audio_folder."
+                )
             label = name[1] if self.labels == "digit" else name[2]
-            recordings.append(Recording(files.relative(number), label, "test" if int(name[3]) < TEST else "train", 0.0, None))
+            recordings.append(
+                Recording(files.relative(number), label, "test" if int(name[3]) < TEST else "train", 0.0, None)
+            )
         return Manifest(files.root / "names", Columns(label=self.labels), recordings)

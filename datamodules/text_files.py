@@ -14,9 +14,11 @@ from ssl_lightning.plugins.messages import did_you_mean
 class TextFiles(TextDataModule):
     """Any text files: txt, jsonl, csv or parquet.
 
-    Where a folder holds files or folders called train, and val or test (`train.csv`, `test.csv`; `train/`, `valid/`), these are the
-    splits, and what is called unlabelled, if it is there, is pretrained on instead of train; else everything is train. Bytes that are no UTF-8 become U+FFFD and empty documents are skipped; a warning says how
-    many. Labels serve the probes and supervised methods alone.
+    Where a folder holds files or folders called train, and val or test (`train.csv`, `test.csv`;
+    `train/`, `valid/`), these are the splits, and what is called unlabelled, if it is there, is
+    pretrained on instead of train; else everything is train. Bytes that are no UTF-8 become U+FFFD
+    and empty documents are skipped; a warning says how many. Labels serve the probes and supervised
+    methods alone.
 
     Args:
         path: a file, a folder with all below it, or a pattern such as `texts/**/*.txt`.
@@ -24,7 +26,8 @@ class TextFiles(TextDataModule):
         test_path: the documents that judge it.
         text_column: the column of the text, in jsonl, csv and parquet.
         label_column: the column of the class; None is none.
-        document: what a document is in txt: `paragraph`, parted from the next by blank lines; `line`; `file`.
+        document: what a document is in txt: `paragraph`, parted from the next by blank lines;
+            `line`; `file`.
     """
 
     def __init__(

@@ -24,10 +24,12 @@ BATCH = 500
 
 
 class Tones(SoundDataModule):
-    """Generated sounds of 1.2 s at 8 kHz: 2,000 train and 500 test samples, 10 classes, no download.
+    """Generated sounds of 1.2 s at 8 kHz: 2,000 train and 500 test samples, 10 classes, no
+    download.
 
-    Steady tones, chords, chirps that rise or fall, amplitude and frequency modulation, beeps, clicks, bells, and noise in a band: of any pitch
-    between 200 and 1,600 Hz and any loudness, with noise 5 to 30 dB below. The class is how a sound moves, not how high it is.
+    Steady tones, chords, chirps that rise or fall, amplitude and frequency modulation, beeps,
+    clicks, bells, and noise in a band: of any pitch between 200 and 1,600 Hz and any loudness, with
+    noise 5 to 30 dB below. The class is how a sound moves, not how high it is.
     """
 
     default_epochs = 12
@@ -35,7 +37,13 @@ class Tones(SoundDataModule):
     policy = SoundPolicy(noise_p=0.3, crop_frequency=(0.8, 1.2), crop_time=(0.8, 1.2), crop_canvas=(1.0, 1.2), mix=0.2)
 
     def __init__(
-        self, *, sample_rate: int = RATE, mels: int = 32, window: float = 0.032, seconds: float | None = 0.96, **kwargs: Any
+        self,
+        *,
+        sample_rate: int = RATE,
+        mels: int = 32,
+        window: float = 0.032,
+        seconds: float | None = 0.96,
+        **kwargs: Any,
     ) -> None:
         super().__init__(sample_rate=sample_rate, mels=mels, window=window, seconds=seconds, **kwargs)
 
@@ -85,11 +93,17 @@ def generate(number: Tensor) -> Tensor:
 def _sound(kind: str, u: Tensor, key: Tensor) -> Tensor:
     """Sounds [S, T] of a class, of any loudness, from uniform numbers [S, 7] and keys [S]."""
     time = torch.arange(round(RATE * SECONDS)) / RATE  # [T]
-    pitch, pace, start = 200 * 8 ** u[:, :1], 3 * 3 ** u[:, 1:2], u[:, 2:3]  # Hz; beats a second; where in a beat it begins. [S, 1] each
+    pitch, pace, start = (
+        200 * 8 ** u[:, :1],
+        3 * 3 ** u[:, 1:2],
+        u[:, 2:3],
+    )  # Hz; beats a second; where in a beat it begins. [S, 1] each
     swing = (2 * math.pi * (pace * time + start)).sin()  # [S, T]
     beat = (pace * time + start).frac()  # how far into a beat
     octaves = (1 + u[:, 3:4]) * (time / SECONDS - 0.5)  # of a chirp, around its pitch
-    bend = {"rising": octaves, "falling": -octaves, "vibrato": swing * (0.1 + 0.2 * u[:, 3:4])}.get(kind, torch.zeros_like(swing))
+    bend = {"rising": octaves, "falling": -octaves, "vibrato": swing * (0.1 + 0.2 * u[:, 3:4])}.get(
+        kind, torch.zeros_like(swing)
+    )
     phase = 2 * math.pi * (pitch * 2**bend).double().cumsum(1) / RATE
     tone = (phase.sin() + 0.3 * (2 * phase).sin()).float()
     match kind:

@@ -26,33 +26,48 @@ ORDER = 0x6F72646572
 class BERT(SSLMethod):
     """Masked language modelling: hides some of the tokens and predicts them from the rest.
 
-    Devlin, Chang, Lee and Toutanova, BERT: Pre-training of Deep Bidirectional Transformers for Language Understanding (2018),
-    arXiv 1810.04805, Section 3.1 and Appendix A.1.
+    Devlin, Chang, Lee and Toutanova, BERT: Pre-training of Deep Bidirectional Transformers for
+    Language Understanding (2018), arXiv 1810.04805, Section 3.1 and Appendix A.1.
 
     Args:
         encoder: reads token ids; it is what the paper keeps.
-        mask_ratio: part of the tokens that is predicted (0.15; 0.3 learns faster: Wettig et al. 2022, arXiv 2202.08005). Of those 80 %
-            are hidden, 10 % replaced by another token of the vocabulary, 10 % left.
+        mask_ratio: part of the tokens that is predicted (0.15; 0.3 learns faster: Wettig et al.
+            2022, arXiv 2202.08005). Of those 80 % are hidden, 10 % replaced by another token of the
+            vocabulary, 10 % left.
         whole_words: whether all tokens of a word are predicted together.
-        sentence_order: whether to learn besides which samples have their halves swapped (after Lan et al. 2019, arXiv 1909.11942,
-            Section 3.1), which half of them have.
+        sentence_order: whether to learn besides which samples have their halves swapped (after Lan
+            et al. 2019, arXiv 1909.11942, Section 3.1), which half of them have.
     """
 
     encoder: TextEncoder
     views = ViewSpec(full=1, strength="none")
     optimizer_specs: ClassVar = {
-        "adamw": OptimizerSpec("adamw", lr=1e-3, weight_decay=0.01, betas=(0.9, 0.98), reference_batch=None, warmup_epochs=10),
-        "paper": OptimizerSpec("adamw", lr=1e-4, weight_decay=0.01, reference_batch=None, warmup_epochs=0.4),  # 10,000 of a million steps
+        "adamw": OptimizerSpec(
+            "adamw", lr=1e-3, weight_decay=0.01, betas=(0.9, 0.98), reference_batch=None, warmup_epochs=10
+        ),
+        "paper": OptimizerSpec(
+            "adamw", lr=1e-4, weight_decay=0.01, reference_batch=None, warmup_epochs=0.4
+        ),  # 10,000 of a million steps
     }
 
     def __init__(
-        self, encoder: TextEncoder, *, mask_ratio: float = 0.15, whole_words: bool = False, sentence_order: bool = False, **kwargs: Any
+        self,
+        encoder: TextEncoder,
+        *,
+        mask_ratio: float = 0.15,
+        whole_words: bool = False,
+        sentence_order: bool = False,
+        **kwargs: Any,
     ) -> None:
         super().__init__(encoder, **kwargs)
         if not isinstance(encoder, TextEncoder):
-            raise TypeError(f"BERT needs an ssl_lightning.TextEncoder, such as TextTransformer, got a {type(encoder).__name__}.")
+            raise TypeError(
+                f"BERT needs an ssl_lightning.TextEncoder, such as TextTransformer, got a {type(encoder).__name__}."
+            )
         if not 0 < mask_ratio < 1:
-            raise ValueError(f"BERT(mask_ratio={mask_ratio}) is the part of the tokens to predict; give a number between 0 and 1.")
+            raise ValueError(
+                f"BERT(mask_ratio={mask_ratio}) is the part of the tokens to predict; give a number between 0 and 1."
+            )
         self.mask_ratio = mask_ratio
         tokens, dim = encoder.embedding.weight.shape
         self.masks = TokenMasks(tokens, whole_words)
@@ -79,15 +94,16 @@ class BERT(SSLMethod):
         return {"loss": loss, "embeddings": pooled(h.detach(), view), "logs": logs, "weight": count}
 
     def predict(self, view: View, seen: View, hidden: Hidden) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Sum of the negative log-likelihoods of the chosen tokens, how many of them are guessed, how many there are, and the
-        contextual tokens [B, N, D] of what is seen."""
+        """Sum of the negative log-likelihoods of the chosen tokens, how many of them are guessed,
+        how many there are, and the contextual tokens [B, N, D] of what is seen."""
         h = self.encoder.mix(self.encoder.tokenize(seen))
         table, weight = self.encoder.embedding.weight, hidden.chosen.float()
         nll, correct = vocabulary_nll(self.head(hidden.take(h)), table, self.bias, hidden.take(view.x), weight)
         return nll, correct, weight.sum(), h
 
     def scores(self, batches: Iterable[Batch]) -> dict[str, Tensor]:
-        """Loss, accuracy and perplexity at a ratio of 0.15, whatever is trained with, so that runs can be compared."""
+        """Loss, accuracy and perplexity at a ratio of 0.15, whatever is trained with, so that runs
+        can be compared."""
         sums = torch.zeros(3, device=self.bias.device)
         for batch in batches:
             view, key = batch["views"][0], batch["key"]
@@ -98,11 +114,15 @@ class BERT(SSLMethod):
         return {"mlm": nll / count, "accuracy": correct / count, "perplexity": (nll / count).exp()}
 
     def pictures(self, batch: Batch) -> dict[str, Tensor]:
-        """Token ids [S, N]: the text, what the network saw of it, and its guesses in the hidden places."""
+        """Token ids [S, N]: the text, what the network saw of it, and its guesses in the hidden
+        places."""
         (view,) = batch["views"]
         hidden = self.masks.choose(view, batch["key"], STANDARD_RATIO)
         seen = self.masks.hide(view, hidden)
         h = self.head(hidden.take(self.encoder.mix(self.encoder.tokenize(seen)))).float()
         scores = h @ self.encoder.embedding.weight.float().T + self.bias
         guess = scores.masked_fill(self.masks.special, -torch.inf).argmax(dim=1)  # padding would not be shown
-        return {caption: unpacked(each) for caption, each in (("text", view), ("seen", seen), ("guessed", hidden.put(view, guess)))}
+        return {
+            caption: unpacked(each)
+            for caption, each in (("text", view), ("seen", seen), ("guessed", hidden.put(view, guess)))
+        }

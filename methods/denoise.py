@@ -23,18 +23,22 @@ STANDARD = (0.5, 0.5)
 class Denoise(SSLMethod):
     """Denoising autoencoder: sees an image or a sound through noise and gives it back clean.
 
-    Vincent, Larochelle, Bengio and Manzagol, Extracting and Composing Robust Features with Denoising Autoencoders (2008), Section 2.3;
-    with Gaussian noise: Vincent et al., Stacked Denoising Autoencoders (2010), Section 3.3.
+    Vincent, Larochelle, Bengio and Manzagol, Extracting and Composing Robust Features with
+    Denoising Autoencoders (2008), Section 2.3; with Gaussian noise: Vincent et al., Stacked
+    Denoising Autoencoders (2010), Section 3.3.
 
     Args:
         encoder: sees the noisy view.
-        noise: range of the noise's deviation, of which each sample draws its own; 1 is about the deviation of normalised data.
+        noise: range of the noise's deviation, of which each sample draws its own; 1 is about the
+            deviation of normalised data.
     """
 
     encoder: TokenEncoder
     views = ViewSpec(full=1, strength="weak")
     optimizer_specs: ClassVar = {
-        "adamw": OptimizerSpec("adamw", lr=1e-3, weight_decay=0.05, betas=(0.9, 0.95), reference_batch=None, warmup_epochs=5)
+        "adamw": OptimizerSpec(
+            "adamw", lr=1e-3, weight_decay=0.05, betas=(0.9, 0.95), reference_batch=None, warmup_epochs=5
+        )
     }
 
     def __init__(self, encoder: TokenEncoder, *, noise: tuple[float, float] = (0.2, 1.0), **kwargs: Any) -> None:
@@ -44,7 +48,9 @@ class Denoise(SSLMethod):
                 f"Denoise needs an ssl_lightning.TokenEncoder of images or sound, such as ViTEncoder, got a {type(encoder).__name__}."
             )
         if len(noise) != 2 or not 0 <= noise[0] <= noise[1] or noise[1] == 0:
-            raise ValueError(f"Denoise(noise={list(noise)}) is a range of deviations, the lower one first, such as [0.2, 1.0].")
+            raise ValueError(
+                f"Denoise(noise={list(noise)}) is a range of deviations, the lower one first, such as [0.2, 1.0]."
+            )
         self.noise = (float(noise[0]), float(noise[1]))
         self.decoder = nn.Linear(encoder.dim, encoder.content_dim)
 
@@ -56,10 +62,12 @@ class Denoise(SSLMethod):
         return {"loss": error / count.clamp(min=1), "embeddings": h, "logs": logs, "weight": count}
 
     def corrupt(self, view: View, key: Tensor, noise: tuple[float, float]) -> View:
-        """The view with Gaussian noise, whose deviation each sample draws from a range; padding stays what it is."""
+        """The view with Gaussian noise, whose deviation each sample draws from a range; padding
+        stays what it is."""
         x, key = view.x, fold(key, NOISE)
         deviation = uniform(key, 1, *noise)
-        # Place by place along the last axis, so that a longer row has the same noise where a shorter one has any.
+        # Place by place along the last axis, so that a longer row has the same noise where a
+        # shorter one has any.
         drawn = normal(fold(key, 1), x[0].numel()).view(len(x), x.shape[-1], *x.shape[1:-1]).movedim(1, -1)
         drawn = drawn * deviation.view(-1, *(1,) * (x.ndim - 1))
         if view.segment is not None:
@@ -67,17 +75,22 @@ class Denoise(SSLMethod):
         return view._replace(x=x + drawn.to(x.dtype))
 
     def denoise(self, view: View, noisy: View) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """Contents [S, N, P] of the view, of the noisy view, and as they are given back; which tokens are real [S, N, 1]; the mean
-        contextual token [S, dim]."""
+        """Contents [S, N, P] of the view, of the noisy view, and as they are given back; which
+        tokens are real [S, N, 1]; the mean contextual token [S, dim]."""
         tokens, first = self.encoder.tokenize(noisy), self.encoder.prefix
         h = self.encoder.mix(tokens)
         clean, seen = (wide(self.encoder.content(each)) for each in (view, noisy))
-        real = torch.ones_like(clean[:, :, :1]) if tokens.segment is None else (tokens.segment[:, first:, None] > 0).to(clean.dtype)
+        real = (
+            torch.ones_like(clean[:, :, :1])
+            if tokens.segment is None
+            else (tokens.segment[:, first:, None] > 0).to(clean.dtype)
+        )
         return clean, seen, wide(self.decoder(h[:, first:])), real, pooled(h.detach(), tokens)
 
     def scores(self, batches: Iterable[Batch]) -> dict[str, Tensor]:
-        """At a deviation of 0.5, whatever is trained with, so that runs can be compared: `skill` against the noisy view, in squared error,
-        and `gain`, by how many decibels there is less noise."""
+        """At a deviation of 0.5, whatever is trained with, so that runs can be compared: `skill`
+        against the noisy view, in squared error, and `gain`, by how many decibels there is less
+        noise."""
         sums = torch.zeros(2, device=self.device)
         for batch in batches:
             (view,) = batch["views"]
@@ -91,7 +104,11 @@ class Denoise(SSLMethod):
         (view,) = batch["views"]
         noisy = self.corrupt(view, batch["key"], STANDARD)
         clean, _, denoised, real, _ = self.denoise(view, noisy)
-        return {"original": view.x, "noisy": noisy.x, "denoised": self.encoder.restore(torch.where(real > 0, denoised, clean), view)}
+        return {
+            "original": view.x,
+            "noisy": noisy.x,
+            "denoised": self.encoder.restore(torch.where(real > 0, denoised, clean), view),
+        }
 
 
 def _squares(error: Tensor, real: Tensor) -> Tensor:

@@ -19,8 +19,8 @@ STANDARD = (0.3, 1)
 
 
 class Filled(NamedTuple):
-    """Contents [S, N, P]: the true ones, between the neighbours of a gap, and as they are filled in; `hidden` [S, N, 1] is 1 in a gap.
-    `embeddings` [S, dim] is the mean contextual token."""
+    """Contents [S, N, P]: the true ones, between the neighbours of a gap, and as they are filled
+    in; `hidden` [S, N, 1] is 1 in a gap. `embeddings` [S, dim] is the mean contextual token."""
 
     content: Tensor
     interpolated: Tensor
@@ -36,30 +36,38 @@ class Filled(NamedTuple):
 class Infill(SSLMethod):
     """Infilling: a stretch of sound is taken out, and told from what is around it.
 
-    Marafioti, Perraudin, Holighaus and Majdak, A Context Encoder for Audio Inpainting (2018), arXiv 1810.12138, here as hidden tokens of a
-    transformer (Liu et al. 2020, Mockingjay, arXiv 1910.12638, Section 2.2, with its absolute error).
+    Marafioti, Perraudin, Holighaus and Majdak, A Context Encoder for Audio Inpainting (2018), arXiv
+    1810.12138, here as hidden tokens of a transformer (Liu et al. 2020, Mockingjay, arXiv
+    1910.12638, Section 2.2, with its absolute error).
 
-    The gap is blank in the view itself, before it becomes tokens: where windows overlap, nothing of it is in any token. A learned
-    token is added there to what the blank and its position give.
+    The gap is blank in the view itself, before it becomes tokens: where windows overlap, nothing of
+    it is in any token. A learned token is added there to what the blank and its position give.
 
     Args:
         encoder: sees the sound with its gaps.
         span: part of a recording that is taken out.
-        gaps: how many stretches it is shared out to, each in a part of the recording of its own; sound remains on both sides of each.
+        gaps: how many stretches it is shared out to, each in a part of the recording of its own;
+            sound remains on both sides of each.
     """
 
     encoder: SequenceEncoder
     views = ViewSpec(full=1, strength="weak")
     optimizer_specs: ClassVar = {
-        "adamw": OptimizerSpec("adamw", lr=1e-3, weight_decay=0.05, betas=(0.9, 0.95), reference_batch=None, warmup_epochs=5)
+        "adamw": OptimizerSpec(
+            "adamw", lr=1e-3, weight_decay=0.05, betas=(0.9, 0.95), reference_batch=None, warmup_epochs=5
+        )
     }
 
     def __init__(self, encoder: SequenceEncoder, *, span: float = 0.3, gaps: int = 1, **kwargs: Any) -> None:
         super().__init__(encoder, **kwargs)
         if not isinstance(encoder, SequenceEncoder):
-            raise TypeError(f"Infill needs an ssl_lightning.SequenceEncoder, such as FrameTransformer, got a {type(encoder).__name__}.")
+            raise TypeError(
+                f"Infill needs an ssl_lightning.SequenceEncoder, such as FrameTransformer, got a {type(encoder).__name__}."
+            )
         if not 0 < span < 1 or gaps < 1:
-            raise ValueError(f"Infill(span={span}, gaps={gaps}): takes out a part of the sound, between 0 and 1, in at least one gap.")
+            raise ValueError(
+                f"Infill(span={span}, gaps={gaps}): takes out a part of the sound, between 0 and 1, in at least one gap."
+            )
         self.span, self.gaps = span, gaps
         self.mask_token = nn.Parameter(torch.randn(encoder.dim) * 0.02)
         self.head = nn.Linear(encoder.dim, encoder.content_dim)
@@ -94,8 +102,8 @@ class Infill(SSLMethod):
         return (segment[:, self.encoder.prefix :] > 0).sum(1)
 
     def scores(self, batches: Iterable[Batch]) -> dict[str, Tensor]:
-        """`skill` against interpolation in absolute error, for one gap of 0.3 of the sound, whatever is trained with, so that runs can be
-        compared; and this `error`."""
+        """`skill` against interpolation in absolute error, for one gap of 0.3 of the sound,
+        whatever is trained with, so that runs can be compared; and this `error`."""
         sums = torch.zeros(3, device=self.device)
         for batch in batches:
             made = self.fill(batch["views"][0], batch["key"], *STANDARD)
@@ -109,5 +117,7 @@ class Infill(SSLMethod):
         made = self.fill(view, batch["key"], *STANDARD)
         gap = made.hidden > 0
         shown = {"gap": torch.zeros_like(made.content), "interpolated": made.interpolated, "infilled": made.filled}
-        made_of = {caption: self.encoder.restore(torch.where(gap, each, made.content), view) for caption, each in shown.items()}
+        made_of = {
+            caption: self.encoder.restore(torch.where(gap, each, made.content), view) for caption, each in shown.items()
+        }
         return {"original": view.x, **made_of}

@@ -23,22 +23,29 @@ SHUFFLE = 1
 
 
 class MoCo(SSLMethod):
-    """Contrastive learning with a queue: a view picks the other one, as a slow encoder sees it, out of thousands of earlier samples.
+    """Contrastive learning with a queue: a view picks the other one, as a slow encoder sees it, out
+    of thousands of earlier samples.
 
-    He, Fan, Wu, Xie and Girshick, Momentum Contrast for Unsupervised Visual Representation Learning (2019), arXiv 1911.05722,
-    Algorithm 1, with the head, temperature and augmentation of version 2 (Chen et al. 2020, arXiv 2003.04297).
+    He, Fan, Wu, Xie and Girshick, Momentum Contrast for Unsupervised Visual Representation Learning
+    (2019), arXiv 1911.05722, Algorithm 1, with the head, temperature and augmentation of version 2
+    (Chen et al. 2020, arXiv 2003.04297).
 
     Args:
         encoder: the query encoder f_q, which the paper keeps.
-        hidden_dim: width of the head's hidden layer; None takes that of the features, as version 2 does (2048 for a ResNet-50).
+        hidden_dim: width of the head's hidden layer; None takes that of the features, as version 2
+            does (2048 for a ResNet-50).
         output_dim: length of queries and keys (Section 3.3: 128).
-        queue_length: number of negatives K; 65,536 in the paper for 1.3 million images. Best below half of the data set.
+        queue_length: number of negatives K; 65,536 in the paper for 1.3 million images. Best below
+            half of the data set.
         temperature: version 2, Table 2 (0.2).
-        momentum: of the key encoder; the paper's 0.999 (Section 4.1) is for runs of 100,000 steps and more.
-        symmetric: whether each view is query and key once, twice the work and twice the keys of a step; the paper: one is query.
-        batch_norm: what hides from a query which statistics its key had (Section 3.3): "shuffle" has the keys embedded in another
-            order by other processes, "split" embeds queries and keys in `parts` of each process's batch, the keys in another order,
-            for one device; "whole" neither.
+        momentum: of the key encoder; the paper's 0.999 (Section 4.1) is for runs of 100,000 steps
+            and more.
+        symmetric: whether each view is query and key once, twice the work and twice the keys of a
+            step; the paper: one is query.
+        batch_norm: what hides from a query which statistics its key had (Section 3.3): "shuffle"
+            has the keys embedded in another order by other processes, "split" embeds queries and
+            keys in `parts` of each process's batch, the keys in another order, for one device;
+            "whole" neither.
         parts: of a batch, for "split".
         norm: of the head; the paper's has none.
     """
@@ -59,7 +66,9 @@ class MoCo(SSLMethod):
         if temperature <= 0:
             raise ValueError(f"MoCo(temperature={temperature}) must be positive; the paper uses 0.07 to 0.2.")
         if batch_norm not in get_args(BatchNorm):
-            raise ValueError(f"MoCo(batch_norm={batch_norm!r}) is unknown; choose from {', '.join(get_args(BatchNorm))}.")
+            raise ValueError(
+                f"MoCo(batch_norm={batch_norm!r}) is unknown; choose from {', '.join(get_args(BatchNorm))}."
+            )
         self.temperature, self.symmetric, self.batch_norm = temperature, symmetric, batch_norm
         self.projector = mlp(encoder.dim, hidden_dim or encoder.dim, output_dim, norm=norm)
         network = nn.Sequential(encoder, self.projector)  # f_q
@@ -88,11 +97,14 @@ class MoCo(SSLMethod):
                 "to avoid: leave one of them out."
             )
         if stage == "fit" and self.batch_norm == "shuffle" and self.trainer.world_size == 1:
-            rank_zero_warn("MoCo(batch_norm='shuffle') hides nothing in a single process: --model.batch_norm split does.")
+            rank_zero_warn(
+                "MoCo(batch_norm='shuffle') hides nothing in a single process: --model.batch_norm split does."
+            )
 
     @torch.no_grad()
     def keys(self, view: View, key: Tensor) -> Tensor:
-        """[S, D] from the slow encoder, whose BatchNorm meets the samples in another order (Section 3.3, "Shuffling BN")."""
+        """[S, D] from the slow encoder, whose BatchNorm meets the samples in another order (Section
+        3.3, "Shuffling BN")."""
         if self.batch_norm == "whole":
             return self.teacher(view)
         if self.batch_norm == "split":

@@ -15,7 +15,8 @@ from ssl_lightning.nn.skill import skill, wide
 
 
 class Ahead(NamedTuple):
-    """What is said of the future, [S, N - n, P] each; `real` [S, N - n, 1] is 0 where there is none."""
+    """What is said of the future, [S, N - n, P] each; `real` [S, N - n, 1] is 0 where there is
+    none."""
 
     predicted: Tensor
     future: Tensor
@@ -30,8 +31,9 @@ class Ahead(NamedTuple):
 class NextStep(SSLMethod):
     """Autoregressive predictive coding: says from what was heard so far what comes a little later.
 
-    Chung, Hsu, Tang and Glass, An Unsupervised Autoregressive Model for Speech Representation Learning (2019), arXiv 1904.03240,
-    Section 2.2. Sound changes slowly, so that a prediction is worth what it is better than repeating what is there now.
+    Chung, Hsu, Tang and Glass, An Unsupervised Autoregressive Model for Speech Representation
+    Learning (2019), arXiv 1904.03240, Section 2.2. Sound changes slowly, so that a prediction is
+    worth what it is better than repeating what is there now.
 
     Args:
         encoder: a causal one, whose tokens follow each other in time; it is what the paper keeps.
@@ -42,7 +44,9 @@ class NextStep(SSLMethod):
     views = ViewSpec(full=1, strength="weak")
     suited_encoder_args: ClassVar = {"causal": True}
     optimizer_specs: ClassVar = {
-        "adamw": OptimizerSpec("adamw", lr=1e-3, weight_decay=0.01, betas=(0.9, 0.98), reference_batch=None, warmup_epochs=5)
+        "adamw": OptimizerSpec(
+            "adamw", lr=1e-3, weight_decay=0.01, betas=(0.9, 0.98), reference_batch=None, warmup_epochs=5
+        )
     }
 
     def __init__(self, encoder: SequenceEncoder, *, steps: int = 3, **kwargs: Any) -> None:
@@ -71,7 +75,8 @@ class NextStep(SSLMethod):
         return {"loss": error / count.clamp(min=1), "embeddings": embeddings, "logs": logs, "weight": count}
 
     def predict(self, view: View) -> tuple[Ahead, Tensor]:
-        """What is said of each token that has a future in its sample, and the mean contextual token of each sample [S, dim]."""
+        """What is said of each token that has a future in its sample, and the mean contextual token
+        of each sample [S, dim]."""
         tokens, first = self.encoder.tokenize(view), self.encoder.prefix
         h = self.encoder.mix(tokens)
         content = wide(self.encoder.content(view))  # [S, N, P]
@@ -89,8 +94,8 @@ class NextStep(SSLMethod):
         return Ahead(predicted, content[:, n:], content[:, :-n], real), pooled(h.detach(), tokens)
 
     def scores(self, batches: Iterable[Batch]) -> dict[str, Tensor]:
-        """`skill` against repeating what is there now, in absolute error, and `explained`: the part of the variance around each number's
-        mean that the prediction explains."""
+        """`skill` against repeating what is there now, in absolute error, and `explained`: the part
+        of the variance around each number's mean that the prediction explains."""
         sums = torch.zeros(6, self.encoder.content_dim, device=self.device, dtype=torch.float64)
         for batch in batches:
             (view,) = batch["views"]
@@ -100,4 +105,7 @@ class NextStep(SSLMethod):
             sums += torch.stack([(part * real).sum((0, 1), dtype=torch.float64) for part in parts])
         error, repeated, squares, total, power, count = reduce_sum(sums)
         variance = power - total.square() / count.clamp(min=1)  # around the mean
-        return {"skill": skill(error.sum(), repeated.sum()).float(), "explained": skill(squares.sum(), variance.sum()).float()}
+        return {
+            "skill": skill(error.sum(), repeated.sum()).float(),
+            "explained": skill(squares.sum(), variance.sum()).float(),
+        }

@@ -13,26 +13,33 @@ from ssl_lightning.nn.losses.contrastive import nt_xent
 
 
 class SimCLR(SSLMethod):
-    """Contrastive learning: two views of a sample attract, those of all other samples in the batch repel.
+    """Contrastive learning: two views of a sample attract, those of all other samples in the batch
+    repel.
 
-    Chen, Kornblith, Norouzi and Hinton, A Simple Framework for Contrastive Learning of Visual Representations (2020),
-    arXiv 2002.05709, Algorithm 1.
+    Chen, Kornblith, Norouzi and Hinton, A Simple Framework for Contrastive Learning of Visual
+    Representations (2020), arXiv 2002.05709, Algorithm 1.
 
     Args:
         encoder: the base encoder f; h = f(x) is what the paper keeps.
-        hidden_dim: width of the projection head's hidden layer; None takes that of h, as the paper does (Section 4.2).
+        hidden_dim: width of the projection head's hidden layer; None takes that of h, as the paper
+            does (Section 4.2).
         output_dim: length of the projection z (Section 4.2: 128).
-        temperature: of NT-Xent (Section 5.1, Table 5); 0.2 suits runs of some hundred epochs, 0.5 short ones.
-        norm: of the projection head: "batch" as in the authors' code, or "layer" or "none", which see one sample at a time, so
-            that several processes equal one exactly.
+        temperature: of NT-Xent (Section 5.1, Table 5); 0.2 suits runs of some hundred epochs, 0.5
+            short ones.
+        norm: of the projection head: "batch" as in the authors' code, or "layer" or "none", which
+            see one sample at a time, so that several processes equal one exactly.
     """
 
     views = ViewSpec(full=2, strength="strong")
     couples_samples = "the negatives of a sample are the others of its batch"
     optimizer_specs: ClassVar = {
         "adamw": OptimizerSpec("adamw", lr=1e-3, weight_decay=1e-4, warmup_epochs=10),
-        "sgd": OptimizerSpec("sgd", lr=0.3, weight_decay=1e-4, momentum=0.9, warmup_epochs=10),  # Section 2.2, LARS aside
-        "lars": OptimizerSpec("lars", lr=0.3, weight_decay=1e-6, momentum=0.9, warmup_epochs=10),  # Section 3, Default setting
+        "sgd": OptimizerSpec(
+            "sgd", lr=0.3, weight_decay=1e-4, momentum=0.9, warmup_epochs=10
+        ),  # Section 2.2, LARS aside
+        "lars": OptimizerSpec(
+            "lars", lr=0.3, weight_decay=1e-6, momentum=0.9, warmup_epochs=10
+        ),  # Section 3, Default setting
     }
 
     def __init__(

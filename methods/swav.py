@@ -16,23 +16,26 @@ from ssl_lightning.nn.sinkhorn import sinkhorn
 
 
 class SwAV(SSLMethod):
-    """Clustering while learning: from each view, predicts to which prototypes another view of the sample was assigned.
+    """Clustering while learning: from each view, predicts to which prototypes another view of the
+    sample was assigned.
 
-    Caron, Misra, Mairal, Goyal, Bojanowski and Joulin, Unsupervised Learning of Visual Features by Contrasting Cluster Assignments
-    (2020), arXiv 2006.09882, Algorithm 1.
+    Caron, Misra, Mairal, Goyal, Bojanowski and Joulin, Unsupervised Learning of Visual Features by
+    Contrasting Cluster Assignments (2020), arXiv 2006.09882, Algorithm 1.
 
     Args:
         encoder: the network f, which the paper keeps.
-        local_views: small crops besides the two full views (Section 3.3: 6); they predict, and are never assigned.
-        hidden_dim: width of the projection head's hidden layer; None takes 4 times that of the features, at most the paper's 2048.
+        local_views: small crops besides the two full views (Section 3.3: 6); they predict, and are
+            never assigned.
+        hidden_dim: width of the projection head's hidden layer; None takes 4 times that of the
+            features, at most the paper's 2048.
         output_dim: length of the projection z (128).
         prototypes: number of prototypes K; the paper has 3,000 for 1,000 classes.
         temperature: of the predictions (0.1).
         epsilon: of the assignments: the smaller, the harder (0.05).
         iterations: of Sinkhorn-Knopp (3).
         freeze_epochs: passes at the start in which the prototypes do not move (1).
-        queue_length: earlier samples of each full view that are assigned along with the batch, where a batch is small against the
-            prototypes (3,840 for batches of 256; 0: none).
+        queue_length: earlier samples of each full view that are assigned along with the batch,
+            where a batch is small against the prototypes (3,840 for batches of 256; 0: none).
         queue_epochs: passes after which the queue is used (15).
         norm: of the head.
     """
@@ -41,7 +44,9 @@ class SwAV(SSLMethod):
     optimizer_specs: ClassVar = {
         "adamw": OptimizerSpec("adamw", lr=1e-3, weight_decay=1e-6, warmup_epochs=10),
         "sgd": OptimizerSpec("sgd", lr=0.1, weight_decay=1e-6, momentum=0.9, warmup_epochs=10),
-        "lars": OptimizerSpec("lars", lr=0.3, weight_decay=1e-6, momentum=0.9, warmup_epochs=10),  # 4.8 for batches of 4,096
+        "lars": OptimizerSpec(
+            "lars", lr=0.3, weight_decay=1e-6, momentum=0.9, warmup_epochs=10
+        ),  # 4.8 for batches of 4,096
     }
 
     def __init__(
@@ -51,7 +56,9 @@ class SwAV(SSLMethod):
     ) -> None:  # fmt: skip
         super().__init__(encoder, **kwargs)
         if min(temperature, epsilon) <= 0 or iterations < 1:
-            raise ValueError(f"SwAV needs temperature={temperature} and epsilon={epsilon} above 0, iterations={iterations} of at least 1.")
+            raise ValueError(
+                f"SwAV needs temperature={temperature} and epsilon={epsilon} above 0, iterations={iterations} of at least 1."
+            )
         self.views = ViewSpec(full=2, local=local_views, strength="strong")
         self.temperature, self.epsilon, self.iterations = temperature, epsilon, iterations
         self.freeze_epochs, self.queue_epochs = freeze_epochs, queue_epochs
@@ -67,7 +74,8 @@ class SwAV(SSLMethod):
         return {"loss": swapped_prediction(scores, codes, self.temperature), "embeddings": z[0], "state": state}
 
     def assign(self, scores: Tensor, view: int) -> Tensor:
-        """Codes [S, K] of a full view's samples, assigned with those of all processes and of the queue."""
+        """Codes [S, K] of a full view's samples, assigned with those of all processes and of the
+        queue."""
         samples = len(scores)
         if self.queue is not None and self.epochs_done >= self.queue_epochs:
             earlier = self.queue.features[rank() :: world_size()].chunk(2, dim=1)[view]  # each process brings a share

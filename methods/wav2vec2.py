@@ -33,20 +33,26 @@ class Compared(NamedTuple):
 
 
 class Wav2Vec2(SSLMethod):
-    """Hides spans of a wave's tokens, and tells from their context which of several quantized targets each was.
+    """Hides spans of a wave's tokens, and tells from their context which of several quantized
+    targets each was.
 
-    Baevski, Zhou, Mohamed and Auli, wav2vec 2.0: A Framework for Self-Supervised Learning of Speech Representations (2020), arXiv
-    2006.11477, Sections 2 and 3; defaults of Section 4.2 and Appendix A.
+    Baevski, Zhou, Mohamed and Auli, wav2vec 2.0: A Framework for Self-Supervised Learning of Speech
+    Representations (2020), arXiv 2006.11477, Sections 2 and 3; defaults of Section 4.2 and Appendix
+    A.
 
     Args:
         encoder: reads waves; it is what the paper keeps.
-        mask_ratio: part of the tokens that spans would hide if none overlapped; 0.65 with spans of 10 hides half of them.
+        mask_ratio: part of the tokens that spans would hide if none overlapped; 0.65 with spans of
+            10 hides half of them.
         mask_length: of a span, in tokens.
-        negatives, temperature: how many others a target is told from, and what divides the similarities.
+        negatives, temperature: how many others a target is told from, and what divides the
+            similarities.
         codebooks, entries: of the quantizer, and of each of its codebooks.
         target_dim: numbers of a target.
-        gumbel_temperature: of the quantizer's softmax, at the beginning and from 70 % of the run on.
-        diversity: weight of the loss that keeps all entries in use (Equation 4; the paper's 0.1 let short runs collapse).
+        gumbel_temperature: of the quantizer's softmax, at the beginning and from 70 % of the run
+            on.
+        diversity: weight of the loss that keeps all entries in use (Equation 4; the paper's 0.1 let
+            short runs collapse).
         feature_penalty: weight of the mean square of what the encoder's stem finds.
         stem_gradient: what the stem's gradient is multiplied by.
     """
@@ -54,8 +60,12 @@ class Wav2Vec2(SSLMethod):
     encoder: WaveEncoder
     views = ViewSpec(full=1, strength="weak")
     optimizer_specs: ClassVar = {
-        "adamw": OptimizerSpec("adamw", lr=1e-3, weight_decay=0.01, betas=(0.9, 0.98), reference_batch=None, warmup_epochs=10),
-        "paper": OptimizerSpec("adamw", lr=5e-4, weight_decay=0.01, betas=(0.9, 0.98), reference_batch=None, warmup_epochs=32),
+        "adamw": OptimizerSpec(
+            "adamw", lr=1e-3, weight_decay=0.01, betas=(0.9, 0.98), reference_batch=None, warmup_epochs=10
+        ),
+        "paper": OptimizerSpec(
+            "adamw", lr=5e-4, weight_decay=0.01, betas=(0.9, 0.98), reference_batch=None, warmup_epochs=32
+        ),
     }
 
     def __init__(
@@ -65,27 +75,55 @@ class Wav2Vec2(SSLMethod):
     ) -> None:  # fmt: skip
         super().__init__(encoder, **kwargs)
         if not isinstance(encoder, WaveEncoder):
-            raise TypeError(f"Wav2Vec2 needs an ssl_lightning.WaveEncoder, such as WaveTransformer, got a {type(encoder).__name__}.")
-        if not 0 < mask_ratio < 1 or min(mask_length, negatives, temperature) <= 0 or min(diversity, feature_penalty, stem_gradient) < 0:
+            raise TypeError(
+                f"Wav2Vec2 needs an ssl_lightning.WaveEncoder, such as WaveTransformer, got a {type(encoder).__name__}."
+            )
+        if (
+            not 0 < mask_ratio < 1
+            or min(mask_length, negatives, temperature) <= 0
+            or min(diversity, feature_penalty, stem_gradient) < 0
+        ):
             given = f"{mask_ratio=}, {mask_length=}, {negatives=}, {temperature=}, {diversity=}, {feature_penalty=}, {stem_gradient=}"
             raise ValueError(f"Wav2Vec2({given}): a ratio in (0, 1), positive numbers, and weights of at least 0.")
-        self.mask_ratio, self.mask_length, self.negatives, self.temperature = mask_ratio, mask_length, negatives, temperature
+        self.mask_ratio, self.mask_length, self.negatives, self.temperature = (
+            mask_ratio,
+            mask_length,
+            negatives,
+            temperature,
+        )
         self.diversity, self.feature_penalty, self.stem_gradient = diversity, feature_penalty, stem_gradient
         self.mask_token = nn.Parameter(torch.rand(encoder.dim))
         self.quantizer = ProductQuantizer(encoder.features_dim, codebooks, entries, target_dim, gumbel_temperature)
         self.target, self.predict = nn.Linear(target_dim, target_dim), nn.Linear(encoder.dim, target_dim)
         self.alarms = (
-            Alarm("code_perplexity", "nearly all sounds get one code", "Raise --model.diversity or lower --model.lr", low=2.0 * codebooks),
-            Alarm("masked", "too few or too many tokens are hidden", "Change --model.mask_ratio or --model.mask_length", low=0.1, high=0.9),
-            Alarm("target_deviation", "the targets hardly differ", "Lower --model.feature_penalty or --model.lr", low=0.05),
+            Alarm(
+                "code_perplexity",
+                "nearly all sounds get one code",
+                "Raise --model.diversity or lower --model.lr",
+                low=2.0 * codebooks,
+            ),
+            Alarm(
+                "masked",
+                "too few or too many tokens are hidden",
+                "Change --model.mask_ratio or --model.mask_length",
+                low=0.1,
+                high=0.9,
+            ),
+            Alarm(
+                "target_deviation", "the targets hardly differ", "Lower --model.feature_penalty or --model.lr", low=0.05
+            ),
         )
-        self.couples_samples = "its codes are to be in use over a whole batch (but with --model.diversity 0)" if diversity else ""
+        self.couples_samples = (
+            "its codes are to be in use over a whole batch (but with --model.diversity 0)" if diversity else ""
+        )
 
     def step(self, batch: Batch) -> Step:
         made = self.compare(batch["views"][0], batch["key"], noise=True)
         hidden = made.spans.real.sum(1)  # [S]
         count = hidden.sum().clamp(min=1)
-        penalty = (mean_square(made.found) * hidden).sum() / count  # a sample counts by its hidden tokens, as it does in the loss
+        penalty = (
+            mean_square(made.found) * hidden
+        ).sum() / count  # a sample counts by its hidden tokens, as it does in the loss
         used = usage(made.codes, made.spans.real.flatten())
         loss = made.nll / count + self.diversity * used.unused + self.feature_penalty * penalty
         logs = {
@@ -97,12 +135,15 @@ class Wav2Vec2(SSLMethod):
         return {"loss": loss, "embeddings": made.embeddings, "logs": logs, "weight": count}
 
     def compare(self, view: View, key: Tensor, noise: bool) -> Compared:
-        """Hides tokens, and looks for their targets from their context; with noise on the choice of codes, or without."""
+        """Hides tokens, and looks for their targets from their context; with noise on the choice of
+        codes, or without."""
         found = self.encoder.stem(view)
         found = found._replace(x=torch.lerp(found.x.detach(), found.x, self.stem_gradient))
         spans = span_masks(key, lengths(found), found.x.shape[1], self.mask_ratio, self.mask_length)
         tokens = self.encoder.embed(normed := self.encoder.normed(found))
-        h = self.encoder.mix(tokens._replace(x=torch.where(spans.hidden[:, :, None], self.mask_token.to(tokens.x.dtype), tokens.x)))
+        h = self.encoder.mix(
+            tokens._replace(x=torch.where(spans.hidden[:, :, None], self.mask_token.to(tokens.x.dtype), tokens.x))
+        )
         keys = spans.keys(fold(key, NOISE)).flatten() if noise else None
         codes = self.quantizer(spans.take(normed.x).flatten(0, 1), self.progress, keys)
         c, q = self.predict(spans.take(h)), self.target(codes.vector).unflatten(0, spans.place.shape)

@@ -8,8 +8,6 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from .version import __version__
-
 if TYPE_CHECKING:
     from .data.datamodule import SSLDataModule as SSLDataModule
     from .data.images.datamodule import ImageDataModule as ImageDataModule
@@ -35,6 +33,8 @@ if TYPE_CHECKING:
     from .types import Step as Step
     from .types import View as View
     from .types import ViewSpec as ViewSpec
+
+__version__ = "0.1.0"
 
 _PUBLIC = {
     "Batch": "types",

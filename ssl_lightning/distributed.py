@@ -1,4 +1,5 @@
-"""Between processes: who am I, rows of all processes with gradient, means. Without a process group there is one process."""
+"""Between processes: who am I, rows of all processes with gradient, means. Without a process group
+there is one process."""
 
 from __future__ import annotations
 
@@ -23,13 +24,15 @@ def rank() -> int:
 
 
 def leave() -> None:
-    """Leaves the process group, where there is one: a process that exits while gloo's threads run is aborted by them."""
+    """Leaves the process group, where there is one: a process that exits while gloo's threads run
+    is aborted by them."""
     if _together():
         dist.destroy_process_group()
 
 
 def row_counts(x: Tensor) -> list[int]:
-    """Number of rows that each process holds, in the order of ranks. On an accelerator this waits for it."""
+    """Number of rows that each process holds, in the order of ranks. On an accelerator this waits
+    for it."""
     if world_size() == 1:
         return [len(x)]
     counts = torch.empty(world_size(), dtype=torch.int64, device=x.device)
@@ -40,12 +43,14 @@ def row_counts(x: Tensor) -> list[int]:
 def gather(x: Tensor, sizes: Sequence[int] | None = None) -> Tensor:
     """Rows of all processes, in the order of ranks, with gradient to each of them.
 
-    The gradient of a row is the sum over what all processes did with it. So where each process takes a share of a joint
-    loss, the shares' gradients meet at the sample's own process (the gathering of SimCLR, arXiv 2002.05709, Section 2.2).
-    Every process must call it, and run the backward pass through it.
+    The gradient of a row is the sum over what all processes did with it. So where each process
+    takes a share of a joint loss, the shares' gradients meet at the sample's own process (the
+    gathering of SimCLR, arXiv 2002.05709, Section 2.2). Every process must call it, and run the
+    backward pass through it.
 
     Args:
-        x: [B, ...] of any dtype. B may differ between processes, the other dimensions and the dtype may not.
+        x: [B, ...] of any dtype. B may differ between processes, the other dimensions and the dtype
+            may not.
         sizes: what `row_counts` returned, where it is known already.
 
     Returns:
@@ -66,7 +71,8 @@ def reduce_sum(x: Tensor) -> Tensor:
 
 
 def total(parts: Iterable[Tensor], count: int, device: Any) -> Tensor:
-    """Sum of vectors [count], over what is iterated and over processes, without gradient; a process may have none."""
+    """Sum of vectors [count], over what is iterated and over processes, without gradient; a process
+    may have none."""
     own = torch.zeros(count, device=device)
     for part in parts:
         own += part.detach()

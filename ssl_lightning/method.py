@@ -29,10 +29,12 @@ STEP_KEYS = frozenset(("loss", "embeddings", "logs", "state", "weight"))
 
 
 class SSLMethod(Recorded, LightningModule):
-    """A self-supervised method: what it looks at (`views`), what it adds to the encoder (`__init__`), its loss (`step`).
+    """A self-supervised method: what it looks at (`views`), what it adds to the encoder
+    (`__init__`), its loss (`step`).
 
-    Optimizer, schedule, EMA updates, seeding, logging and probes are the framework's. Every argument after `encoder` is
-    keyword-only and has a default, so that `Method(encoder)` always builds.
+    Optimizer, schedule, EMA updates, seeding, logging and probes are the framework's. Every
+    argument after `encoder` is keyword-only and has a default, so that `Method(encoder)` always
+    builds.
 
     Args:
         encoder: the network to pretrain.
@@ -46,16 +48,19 @@ class SSLMethod(Recorded, LightningModule):
     optimizer_specs: ClassVar[dict[str, OptimizerSpec]] = {"adamw": OptimizerSpec("adamw", lr=1e-3, weight_decay=1e-4)}
     """The paper's optimizer settings, as data; the first is the default."""
     couples_samples: str = ""
-    """Why several small batches do not give the loss of a large one ("its negatives come from the same batch");
-    empty where they do. Then `accumulate_grad_batches` is refused with this reason."""
+    """Why several small batches do not give the loss of a large one ("its negatives come from the
+    same batch"); empty where they do. Then `accumulate_grad_batches` is refused with this
+    reason."""
 
     suited_encoder_args: ClassVar[dict[str, Any]] = {}
-    """What the command line builds the encoder with where nobody says otherwise: `{"causal": True}`."""
+    """What the command line builds the encoder with where nobody says otherwise: `{"causal":
+    True}`."""
 
     alarms: tuple[Alarm, ...] = ()
     """What `logs` hold in a healthy run, and what to do where they do not."""
     reads_padding: ClassVar[bool] = True
-    """Whether padding in views (`View.segment`) changes nothing of the loss; data that would pad is refused otherwise."""
+    """Whether padding in views (`View.segment`) changes nothing of the loss; data that would pad is
+    refused otherwise."""
     supervised: ClassVar[bool] = False
     """Whether `step` learns from the labels; the data then gives labelled samples alone."""
 
@@ -70,14 +75,18 @@ class SSLMethod(Recorded, LightningModule):
     ) -> None:
         super().__init__()
         if not isinstance(encoder, Encoder):
-            raise TypeError(f"{type(self).__name__} needs an ssl_lightning.Encoder, got a {type(encoder).__qualname__}.")
+            raise TypeError(
+                f"{type(self).__name__} needs an ssl_lightning.Encoder, got a {type(encoder).__qualname__}."
+            )
         self.encoder = encoder
         name = optimizer or next(iter(self.optimizer_specs))
         if name not in self.optimizer_specs:
             raise ValueError(
                 f"{type(self).__name__} has no settings for optimizer {name!r}; choose from {', '.join(self.optimizer_specs)}."
             )
-        self.optimizer_spec = self.optimizer_specs[name].with_changes(lr=lr, weight_decay=weight_decay, warmup_epochs=warmup_epochs)
+        self.optimizer_spec = self.optimizer_specs[name].with_changes(
+            lr=lr, weight_decay=weight_decay, warmup_epochs=warmup_epochs
+        )
         self._states: list[Any] = []
         self._weights: list[Tensor] = []
         self._planned_steps: int | None = None
@@ -86,8 +95,8 @@ class SSLMethod(Recorded, LightningModule):
 
     @property
     def views_a_step(self) -> float:
-        """Full views of a sample that a training step takes forward and backward, as far as its cost goes: what probes may cost is
-        reckoned by it."""
+        """Full views of a sample that a training step takes forward and backward, as far as its
+        cost goes: what probes may cost is reckoned by it."""
         return self.views.full + self.views.clean + self.views.local / 4
 
     def step(self, batch: Batch) -> Step:
@@ -98,22 +107,24 @@ class SSLMethod(Recorded, LightningModule):
         """Called once after each optimizer step, for queues, prototypes, centres.
 
         Args:
-            states: the `state` that `step` returned (None where it gave none), of each batch since the last optimizer step: one,
-                or as many as are accumulated.
+            states: the `state` that `step` returned (None where it gave none), of each batch since
+                the last optimizer step: one, or as many as are accumulated.
         """
 
     def read_vocabulary(self, vocabulary: Vocabulary) -> None:
-        """Called before a run on text; a method that handles tokens itself takes over which are special."""
+        """Called before a run on text; a method that handles tokens itself takes over which are
+        special."""
 
     def pictures(self, batch: Batch) -> dict[str, Tensor]:
-        """What the network makes of a batch, to look at when a run ends: by caption, tensors like a view's `x` (MAE's
-        reconstructions). Most methods have nothing to show."""
+        """What the network makes of a batch, to look at when a run ends: by caption, tensors like a
+        view's `x` (MAE's reconstructions). Most methods have nothing to show."""
         return {}
 
     def scores(self, batches: Iterable[Batch]) -> dict[str, Tensor]:
-        """How good the method is at its own task, as scalars by which runs with other settings can be compared. Called in eval mode with
-        the batches of samples that are withheld from training, of which each process has a share; logged as `held_out/<name>`.
-        Most methods have none."""
+        """How good the method is at its own task, as scalars by which runs with other settings can
+        be compared. Called in eval mode with the batches of samples that are withheld from
+        training, of which each process has a share; logged as `held_out/<name>`. Most methods have
+        none."""
         return {}
 
     @property
@@ -128,14 +139,16 @@ class SSLMethod(Recorded, LightningModule):
     # What the framework does with it.
 
     def row_counts(self, x: Tensor) -> list[int]:
-        """Rows of x, one a sample, that each process holds, in the order of ranks. A datamodule shares its batches out equally,
-        so that nothing need be asked; elsewhere the processes ask each other, and wait."""
+        """Rows of x, one a sample, that each process holds, in the order of ranks. A datamodule
+        shares its batches out equally, so that nothing need be asked; elsewhere the processes ask
+        each other, and wait."""
         data = getattr(self._trainer, "datamodule", None)
         return [len(x)] * world_size() if isinstance(data, SSLDataModule) else row_counts(x)
 
     @property
     def epochs_done(self) -> float:
-        """Passes over the data that the run has made, counted in optimizer steps, so that a resumed run agrees; 0 outside of one."""
+        """Passes over the data that the run has made, counted in optimizer steps, so that a resumed
+        run agrees; 0 outside of one."""
         if self._trainer is None:
             return 0.0
         steps_an_epoch = self._trainer.num_training_batches / self._trainer.accumulate_grad_batches
@@ -143,7 +156,8 @@ class SSLMethod(Recorded, LightningModule):
 
     @property
     def progress(self) -> float:
-        """Part of the run that is done, counted in optimizer steps, so that a resumed run agrees; 0 outside of one."""
+        """Part of the run that is done, counted in optimizer steps, so that a resumed run agrees; 0
+        outside of one."""
         if self._trainer is None:
             return 0.0
         return float(min(1.0, self._trainer.global_step / max(1, self._trainer.estimated_stepping_batches)))
@@ -159,7 +173,8 @@ class SSLMethod(Recorded, LightningModule):
         return [module for module in self.modules() if isinstance(module, EMA)]
 
     def setup(self, stage: str) -> None:
-        """Refuses, before anything is written, what would fail at the first step or change the loss in silence."""
+        """Refuses, before anything is written, what would fail at the first step or change the loss
+        in silence."""
         data = getattr(self.trainer, "datamodule", None)
         if isinstance(data, SSLDataModule):
             if data.vocabulary is not None:
@@ -172,7 +187,9 @@ class SSLMethod(Recorded, LightningModule):
                 with evaluating(self.backbone), torch.no_grad():
                     self.backbone(local.each(lambda part: part.to(self.device)))
         queues = [name for name, module in self.named_modules() if isinstance(module, FeatureQueue)]
-        self._ddp_params_and_buffers_to_ignore = [f"{name}.features" for name in queues]  # equal everywhere: megabytes a step saved
+        self._ddp_params_and_buffers_to_ignore = [
+            f"{name}.features" for name in queues
+        ]  # equal everywhere: megabytes a step saved
         if stage == "fit" and self.couples_samples and self.trainer.accumulate_grad_batches > 1:
             raise MisconfigurationException(
                 f"accumulate_grad_batches={self.trainer.accumulate_grad_batches} changes the loss of {type(self).__name__}: "
@@ -180,7 +197,8 @@ class SSLMethod(Recorded, LightningModule):
             )
 
     def meet(self, vocabulary: Vocabulary) -> None:
-        """Refuses an encoder that does not know the data's tokens, and tells a method which has to know them."""
+        """Refuses an encoder that does not know the data's tokens, and tells a method which has to
+        know them."""
         known = self.encoder.embedding.num_embeddings if isinstance(self.encoder, TextEncoder) else None
         if known is not None and known < len(vocabulary):
             raise ValueError(
@@ -201,10 +219,12 @@ class SSLMethod(Recorded, LightningModule):
             )
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        """Seeds the default generators from (seed, batches done, rank), so that no generator's state need be saved."""
+        """Seeds the default generators from (seed, batches done, rank), so that no generator's
+        state need be saved."""
         epochs: Any = self.trainer.fit_loop.epoch_progress
         if epochs.current.ready == epochs.current.processed:
-            # Lightning forgets to count the epoch after a resume from an epoch's last step; the next resume would repeat it.
+            # Lightning forgets to count the epoch after a resume from an epoch's last step; the
+            # next resume would repeat it.
             epochs.increment_ready()
             epochs.increment_started()
         seed = mix(self._seed, batches_done(self.trainer), self.global_rank)
@@ -248,8 +268,8 @@ class SSLMethod(Recorded, LightningModule):
         self._states = []
 
     def _divide_gradients(self) -> None:
-        """Turns the sum of the batches' gradients times their weights, which the backward passes and their mean over processes have
-        made, into the gradient of one large batch."""
+        """Turns the sum of the batches' gradients times their weights, which the backward passes
+        and their mean over processes have made, into the gradient of one large batch."""
         if not self._weights:
             return
         mean = reduce_mean(torch.stack(self._weights).sum()) / self.trainer.accumulate_grad_batches

@@ -1,4 +1,5 @@
-"""Lightning's Trainer with our defaults: run folder, standing callbacks, `precision: auto`, atomic checkpoints."""
+"""Lightning's Trainer with our defaults: run folder, standing callbacks, `precision: auto`, atomic
+checkpoints."""
 
 from __future__ import annotations
 
@@ -51,15 +52,19 @@ STANDING: dict[str, type[Callback]] = {
     "report": Report,
     "checkpoint": Checkpoint,
 }
-"""The callbacks of every run, by their key on the command line. `enabled: false` switches one off."""
+"""The callbacks of every run, by their key on the command line. `enabled: false` switches one
+off."""
 
 
 def best_precision(accelerator: Any = "auto") -> Literal["bf16-mixed", "32-true"]:
     """bf16-mixed where the hardware computes in bfloat16 natively, else float32.
 
-    On a CPU with AVX512-BF16 or AMX it doubles the speed of a ResNet-18; emulated bfloat16 would halve it.
+    On a CPU with AVX512-BF16 or AMX it doubles the speed of a ResNet-18; emulated bfloat16 would
+    halve it.
     """
-    name = accelerator if isinstance(accelerator, str) else type(accelerator).__name__.lower().removesuffix("accelerator")
+    name = (
+        accelerator if isinstance(accelerator, str) else type(accelerator).__name__.lower().removesuffix("accelerator")
+    )
     if name in ("auto", "gpu", "cuda") and torch.cuda.is_available():
         return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "32-true"
     if name in ("auto", "cpu"):
@@ -69,12 +74,15 @@ def best_precision(accelerator: Any = "auto") -> Literal["bf16-mixed", "32-true"
 
 def _cpu_flags() -> set[str]:
     path = Path("/proc/cpuinfo")
-    line = next((line for line in path.read_text().splitlines() if line.startswith("flags")), "") if path.is_file() else ""
+    line = (
+        next((line for line in path.read_text().splitlines() if line.startswith("flags")), "") if path.is_file() else ""
+    )
     return set(line.split())
 
 
 def _quieten() -> None:
-    """Silences what Lightning says of its own defaults, where ours differ on purpose; warnings about a run stay."""
+    """Silences what Lightning says of its own defaults, where ours differ on purpose; warnings
+    about a run stay."""
     logging.getLogger("pytorch_lightning.utilities.rank_zero").setLevel(logging.WARNING)
     for message in (
         ".*isinstance\\(treespec, LeafSpec\\).*",
@@ -87,7 +95,8 @@ def _quieten() -> None:
 
 
 class NoProfiler(PassThroughProfiler):
-    """Profiles nothing, in a tenth of the time: Lightning asks for it around each hook of each callback, 100 times a step."""
+    """Profiles nothing, in a tenth of the time: Lightning asks for it around each hook of each
+    callback, 100 times a step."""
 
     nothing: AbstractContextManager[None] = nullcontext()
 
@@ -100,24 +109,29 @@ class Trainer(pl.Trainer):
 
     - `precision="auto"` (the default) is resolved to what the hardware does well.
     - `default_root_dir` is `runs`, and each `fit` writes `<root>/<method>-<data>/<time>`.
-    - The standing callbacks (`STANDING`) are there; give your own instance of a class to configure it.
-    - Without `max_epochs`, `max_steps` and `max_time` a run lasts the datamodule's `default_epochs`.
+    - The standing callbacks (`STANDING`) are there; give your own instance of a class to configure
+    it.
+    - Without `max_epochs`, `max_steps` and `max_time` a run lasts the datamodule's
+    `default_epochs`.
     - Checkpoints are atomic, and are read with `weights_only`.
-    - `logger=None` means none besides the run folder's `metrics.csv`; `"csv"`, `"tensorboard"`, `"wandb"` and lists of such
-      write into the run folder. `log_every_n_steps` is 10.
+    - `logger=None` means none besides the run folder's `metrics.csv`; `"csv"`, `"tensorboard"`,
+      `"wandb"` and lists of such write into the run folder. `log_every_n_steps` is 10.
     """
 
     callbacks: list[Callback]
     profiler: Profiler
     config: str | None = None
-    """The run's complete config, where the command line parsed one; else it is put together from recorded arguments."""
+    """The run's complete config, where the command line parsed one; else it is put together from
+    recorded arguments."""
 
     def __init__(self, *args: Any, precision: Precision | None = "auto", **kwargs: Any) -> None:
         if args:
             raise TypeError("Trainer takes keyword arguments only.")
         _quieten()
         self.plain_args = {
-            name: value for name, value in {**kwargs, "precision": precision}.items() if isinstance(value, PLAIN) and value is not None
+            name: value
+            for name, value in {**kwargs, "precision": precision}.items()
+            if isinstance(value, PLAIN) and value is not None
         }
         own_length = any(kwargs.get(name) not in (None, -1) for name in ("max_epochs", "max_steps", "max_time"))
         self._default_length = not own_length and kwargs.get("max_epochs") is None
@@ -135,7 +149,9 @@ class Trainer(pl.Trainer):
         kwargs["callbacks"] = self._with_standing(kwargs)
         super().__init__(precision=precision, **kwargs)  # type: ignore[arg-type]  # "auto" is resolved by now
         if isinstance(self.strategy.checkpoint_io, AsyncCheckpointIO):
-            raise MisconfigurationException("AsyncCheckpointIO writes in place: a killed run would leave a torn file. Leave it out.")
+            raise MisconfigurationException(
+                "AsyncCheckpointIO writes in place: a killed run would leave a torn file. Leave it out."
+            )
         if type(self.strategy.checkpoint_io) is TorchCheckpointIO:
             self.strategy.checkpoint_io = AtomicIO()
         if type(self.profiler) is PassThroughProfiler:
@@ -177,7 +193,8 @@ class Trainer(pl.Trainer):
         ckpt_path: str | Path | None = None,
         weights_only: bool | None = None,
     ) -> None:
-        """Pretrains a method. Where no length was given, the datamodule's `default_epochs` are settled first."""
+        """Pretrains a method. Where no length was given, the datamodule's `default_epochs` are
+        settled first."""
         data = datamodule or train_dataloaders
         if self._default_length:
             self.fit_loop.max_epochs = getattr(data, "default_epochs", 100)

@@ -1,7 +1,7 @@
 """All that crosses the border between a datamodule and a method.
 
-Notation for shapes: S samples in a batch; B rows (B = S, or fewer when short samples are packed into shared rows);
-N places in a row; C channels, H height, W width.
+Notation for shapes: S samples in a batch; B rows (B = S, or fewer when short samples are packed
+into shared rows); N places in a row; C channels, H height, W width.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from typing import Any, Literal, NamedTuple, TypedDict, get_args
 from torch import Tensor
 
 Strength = Literal["none", "weak", "strong", "strong_a", "strong_b"]
-"""How hard a view is augmented. `none` is the test transform, `weak` the geometry alone, `strong` the modality's whole
-recipe; `strong_a` and `strong_b` are its asymmetric pair (BYOL, arXiv 2006.07733, Table 6), equal to `strong` where a
-modality has none."""
+"""How hard a view is augmented. `none` is the test transform, `weak` the geometry alone, `strong`
+the modality's whole recipe; `strong_a` and `strong_b` are its asymmetric pair (BYOL, arXiv
+2006.07733, Table 6), equal to `strong` where a modality has none."""
 
 
 class View(NamedTuple):
@@ -23,8 +23,8 @@ class View(NamedTuple):
 
     Args:
         x: images [B, C, H, W], waves [B, T], token ids [B, N], ...
-        segment: [B, N] the sample of the batch that a place belongs to, counted from 1; 0 is padding. None: row b is sample b, and
-            every place is real.
+        segment: [B, N] the sample of the batch that a place belongs to, counted from 1; 0 is
+            padding. None: row b is sample b, and every place is real.
         position: [B, N] place within its sample. None: counted from the start of the row.
         samples: S, where samples share rows. None: B.
     """
@@ -58,10 +58,10 @@ class Batch(_Batch, total=False):
     """What a method's `step` receives.
 
     `views`: the full views first, then the local ones, then the clean one, as its `ViewSpec` asked.
-    `index` [S]: the sample's number in its data set.
-    `key` [S], int64: the sample's random key, a hash of (seed, pass, index). A method draws masks, noise and negatives
-    from it and from nothing else (dropout apart).
-    `label` [S]: present where the data set has labels. A method never reads it.
+    `index` [S]: the sample's number in its data set. `key` [S], int64: the sample's random key, a
+    hash of (seed, pass, index). A method draws masks, noise and negatives from it and from nothing
+    else (dropout apart). `label` [S]: present where the data set has labels. A method never reads
+    it.
     """
 
     label: Tensor
@@ -77,9 +77,11 @@ class Step(_Step, total=False):
     `loss`: a finite scalar.
     `embeddings` [S, D]: what the loss compares, for the collapse monitor; detached by the core.
     `logs`: further scalars, logged as `train/<name>`.
-    `state`: what `after_update` is to be given of this batch, detached: features for a queue, sums for a centre.
-    `weight`: a scalar that says how much goes into the loss, where that differs from batch to batch: the number of tokens that it
-    is a mean of, say. Batches that are accumulated, and processes, then count by it, as if they were one.
+    `state`: what `after_update` is to be given of this batch, detached: features for a queue, sums
+        for a centre.
+    `weight`: a scalar that says how much goes into the loss, where that differs from batch to
+    batch: the number of tokens that it is a mean of, say. Batches that are accumulated, and
+    processes, then count by it, as if they were one.
     """
 
     embeddings: Tensor
@@ -95,8 +97,10 @@ class ViewSpec:
     Args:
         full: number of views at full size.
         local: number of small crops (multi-crop, arXiv 2006.09882, Section 3.3).
-        local_size: side of a small crop in the modality's unit (pixels); None lets the datamodule choose.
-        strength: one strength for all full views, or a tuple with one each. Local views use the last one.
+        local_size: side of a small crop in the modality's unit (pixels); None lets the datamodule
+            choose.
+        strength: one strength for all full views, or a tuple with one each. Local views use the
+            last one.
         clean: whether to add one view made by the test transform, last.
 
     Raises:
@@ -111,12 +115,18 @@ class ViewSpec:
 
     def __post_init__(self) -> None:
         if self.full < 0 or self.local < 0 or self.full + self.local + self.clean == 0:
-            raise ValueError(f"ViewSpec needs at least one view and no negative count, got full={self.full}, local={self.local}.")
+            raise ValueError(
+                f"ViewSpec needs at least one view and no negative count, got full={self.full}, local={self.local}."
+            )
         if isinstance(self.strength, tuple) and len(self.strength) != self.full:
-            raise ValueError(f"ViewSpec.strength has {len(self.strength)} entries for full={self.full} views; give one each.")
+            raise ValueError(
+                f"ViewSpec.strength has {len(self.strength)} entries for full={self.full} views; give one each."
+            )
         unknown = set(self.strengths) - set(get_args(Strength))
         if unknown:
-            raise ValueError(f"ViewSpec.strength {sorted(unknown)} is unknown; choose from {', '.join(get_args(Strength))}.")
+            raise ValueError(
+                f"ViewSpec.strength {sorted(unknown)} is unknown; choose from {', '.join(get_args(Strength))}."
+            )
 
     @property
     def strengths(self) -> tuple[Strength, ...]:
@@ -144,10 +154,15 @@ class Alarm:
 
     def healthy(self, value: float) -> bool:
         """Whether a value lies within the bounds; NaN does not."""
-        return (value == value) and (self.low is None or value >= self.low) and (self.high is None or value <= self.high)
+        return (
+            (value == value) and (self.low is None or value >= self.low) and (self.high is None or value <= self.high)
+        )
 
     def sentence(self, value: float) -> str:
         """The value and what is expected of it, the cause, the remedy."""
-        bounds = [f"at least {self.low:.3g}" if self.low is not None else "", f"at most {self.high:.3g}" if self.high is not None else ""]
+        bounds = [
+            f"at least {self.low:.3g}" if self.low is not None else "",
+            f"at most {self.high:.3g}" if self.high is not None else "",
+        ]
         expected = " and ".join(bound for bound in bounds if bound)
         return f"{self.cause} (train/{self.name} {value:.3g}, healthy is {expected}). {self.remedy}."

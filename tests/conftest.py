@@ -16,17 +16,24 @@ import torch
 
 @pytest.fixture(autouse=True, scope="session")
 def one_thread() -> None:
-    """Threads that wait for each other make a busy machine crawl; and one thread always adds up in the same order."""
+    """Threads that wait for each other make a busy machine crawl; and one thread always adds up in
+    the same order."""
     torch.set_num_threads(1)
 
 
 class Runs:
-    """Training runs in processes of their own, forked from one that has imported everything (`runs.py`)."""
+    """Training runs in processes of their own, forked from one that has imported everything
+    (`runs.py`)."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.count = folder, 0
-        command, environment = [sys.executable, str(Path(__file__).with_name("runs.py"))], {**os.environ, "OMP_NUM_THREADS": "1"}
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
+        command, environment = (
+            [sys.executable, str(Path(__file__).with_name("runs.py"))],
+            {**os.environ, "OMP_NUM_THREADS": "1"},
+        )
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+        )
 
     def __call__(self, root: Path, **spec: Any) -> dict[str, Any]:
         """Trains until the end, or until the process dies.
@@ -36,8 +43,8 @@ class Runs:
             spec: changes to `DEFAULTS` of `runs.py`.
 
         Returns:
-            `code` (of the process, negative for a signal) and `log`; where it came to its end also `end` (all that two equal
-            runs have in common), `folder` and `resumed from`.
+            `code` (of the process, negative for a signal) and `log`; where it came to its end also
+            `end` (all that two equal runs have in common), `folder` and `resumed from`.
         """
         self.count += 1
         out, log = self.folder / f"{self.count}.end", self.folder / f"{self.count}.log"

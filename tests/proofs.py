@@ -1,4 +1,5 @@
-"""What the proofs of several methods share: exact steps, their gradients, and short runs that are remembered step by step."""
+"""What the proofs of several methods share: exact steps, their gradients, and short runs that are
+remembered step by step."""
 
 from __future__ import annotations
 
@@ -64,7 +65,9 @@ class Remember(pl.Callback):
         if len(self.steps["gradient"]) > len(self.steps["weights"]):
             flat = {"weights": [parameter for parameter in pl_module.parameters() if parameter.requires_grad]}
             flat["teacher"] = [parameter for teacher in pl_module.teachers for parameter in teacher.parameters()]
-            flat["queue"] = [pl_module.queue.features, pl_module.queue.place] if hasattr(pl_module, "queue") else [torch.empty(0)]
+            flat["queue"] = (
+                [pl_module.queue.features, pl_module.queue.place] if hasattr(pl_module, "queue") else [torch.empty(0)]
+            )
             for name, parts in flat.items():
                 self.steps[name].append(torch.cat([part.detach().double().flatten() for part in parts]))
 
@@ -75,22 +78,37 @@ def remembered(
     """Trains for some optimizer steps in float64, by Lightning's bare Trainer.
 
     Returns:
-        The loss, and the gradient, weights, teacher and queue of every optimizer step: [steps, ...]; the method's state at the end.
+        The loss, and the gradient, weights, teacher and queue of every optimizer step: [steps,
+        ...]; the method's state at the end.
     """
     remember = Remember()
-    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
+    quiet = {
+        "logger": False,
+        "enable_checkpointing": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+    }
     trainer = pl.Trainer(
         **{"accelerator": "cpu", "precision": "64-true", "max_epochs": -1, "max_steps": steps, "accumulate_grad_batches": accumulate, **quiet},
         **settings, callbacks=[remember, *callbacks],
     )  # fmt: skip
     trainer.strategy.checkpoint_io = AtomicIO()
     trainer.fit(method, datamodule=DoubleImages(samples=16 * steps, batch_size=batch_size))
-    loss = torch.stack(remember.losses).view(steps, -1).sum(dim=1)  # Lightning has divided by the number of accumulated batches
-    return {"loss": loss, **{name: torch.stack(values) for name, values in remember.steps.items()}, "state": method.state_dict()}
+    loss = (
+        torch.stack(remember.losses).view(steps, -1).sum(dim=1)
+    )  # Lightning has divided by the number of accumulated batches
+    return {
+        "loss": loss,
+        **{name: torch.stack(values) for name, values in remember.steps.items()},
+        "state": method.state_dict(),
+    }
 
 
-def plain_loop(method: Any, loss_of: Callable[[Any, Batch], Tensor], final: float, after: Callable[[], None], steps: int) -> dict[str, Any]:
-    """The same training as `remembered`, written down: optimizer step, slow encoder, and what follows.
+def plain_loop(
+    method: Any, loss_of: Callable[[Any, Batch], Tensor], final: float, after: Callable[[], None], steps: int
+) -> dict[str, Any]:
+    """The same training as `remembered`, written down: optimizer step, slow encoder, and what
+    follows.
 
     Args:
         method: gives its modules, its momentum and its optimizer, and nothing else.

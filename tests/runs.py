@@ -1,9 +1,11 @@
-"""Training runs that can really be killed: a process that imports once and forks a child for each run.
+"""Training runs that can really be killed: a process that imports once and forks a child for each
+run.
 
-    python tests/runs.py          # reads a run's JSON from each line, answers with its return code on a line
+    python tests/runs.py          # reads a run's JSON from each line, answers with its return code
+    on a line
 
-A child trains, and at the place that `kill` names sends itself SIGKILL: nothing is flushed, no `finally` runs.
-At its end it writes what it has learned to `out`.
+A child trains, and at the place that `kill` names sends itself SIGKILL: nothing is flushed, no
+`finally` runs. At its end it writes what it has learned to `out`.
 """
 
 from __future__ import annotations
@@ -31,7 +33,7 @@ from torch import nn
 
 import ssl_lightning
 from ssl_lightning.cli.main import main
-from ssl_lightning.evaluation.commands import report
+from ssl_lightning.evaluation import report
 from ssl_lightning.evaluation.probes import knn
 from ssl_lightning.evaluation.probes.collapse import CollapseMonitor
 from ssl_lightning.evaluation.probes.held_out import HeldOut
@@ -40,7 +42,8 @@ from ssl_lightning.evaluation.probes.linear import Head, LinearProbe
 from ssl_lightning.evaluation.report import Report
 from ssl_lightning.method import SSLMethod
 from ssl_lightning.plugins.registry import Registry
-from ssl_lightning.run.folder import find_resume, run_name, saving
+from ssl_lightning.run import saving
+from ssl_lightning.run.folder import find_resume, run_name
 from ssl_lightning.run.metrics import Metrics, Table
 from ssl_lightning.run.progress import Meter
 from ssl_lightning.testing import TinyEncoder, TinyImages
@@ -53,7 +56,8 @@ DEFAULTS: dict[str, Any] = {  # besides root, out and log; `kill` is a place and
 
 
 class Noisy(SSLMethod):
-    """Random in each step, and of the kind that may accumulate: dropout on the features, and a centre moved once an update."""
+    """Random in each step, and of the kind that may accumulate: dropout on the features, and a
+    centre moved once an update."""
 
     def __init__(self, encoder: TinyEncoder, **kwargs: Any) -> None:
         super().__init__(encoder, **kwargs)
@@ -85,7 +89,8 @@ def die() -> NoReturn:
 
 
 class KillAt(pl.Callback):
-    """Dies at a place of a step: `start`, `backward` (gradients are there, the update is not), `end` (before its checkpoint)."""
+    """Dies at a place of a step: `start`, `backward` (gradients are there, the update is not),
+    `end` (before its checkpoint)."""
 
     def __init__(self, place: str, step: int) -> None:
         self.place, self.step = place, step
@@ -160,7 +165,8 @@ def arrange_death(place: str, number: int) -> list[pl.Callback]:
 
 
 def train(spec: dict[str, Any]) -> None:
-    """One run: trains, and writes to `out` all that a killed and resumed run must have in common with it."""
+    """One run: trains, and writes to `out` all that a killed and resumed run must have in common
+    with it."""
     spec = {**DEFAULTS, **spec}
     torch.set_num_threads(1)
     torch.manual_seed(0)
@@ -200,10 +206,18 @@ def train(spec: dict[str, Any]) -> None:
         "step": trainer.global_step,
         "position": data.position,
         "linear": next(callback.state_dict() for callback in trainer.callbacks if isinstance(callback, LinearProbe)),
-        "pending": next(callback.state_dict()["pending"] for callback in trainer.callbacks if isinstance(callback, Metrics)),
+        "pending": next(
+            callback.state_dict()["pending"] for callback in trainer.callbacks if isinstance(callback, Metrics)
+        ),
     }
     torch_save(
-        {"end": end, "folder": str(trainer.run_folder), "resumed from": str(ckpt_path), "seeds": getattr(method, "seeds", [])}, spec["out"]
+        {
+            "end": end,
+            "folder": str(trainer.run_folder),
+            "resumed from": str(ckpt_path),
+            "seeds": getattr(method, "seeds", []),
+        },
+        spec["out"],
     )
 
 
@@ -218,7 +232,8 @@ def command_line(spec: dict[str, Any]) -> None:
 
 
 def script(spec: dict[str, Any]) -> None:
-    """A Python file with its arguments, in as many processes as `processes` says, each started as a cluster would start it."""
+    """A Python file with its arguments, in as many processes as `processes` says, each started as a
+    cluster would start it."""
     processes, children = spec.get("processes", 1), []
     if processes > 1:
         with socket.socket() as free:
@@ -244,7 +259,8 @@ def script(spec: dict[str, Any]) -> None:
 
 
 def settle(environment: dict[str, str | None], path: list[str], folder: str | None) -> None:
-    """Makes the process one that was started with other variables (None: without), further folders of packages, elsewhere."""
+    """Makes the process one that was started with other variables (None: without), further folders
+    of packages, elsewhere."""
     for name, value in environment.items():
         os.environ.pop(name, None)
         os.environ.update({} if value is None else {name: value})

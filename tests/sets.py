@@ -1,4 +1,5 @@
-"""Small data sets in their original formats, written by the tests that read them: what each datamodule with files is built on."""
+"""Small data sets in their original formats, written by the tests that read them: what each
+datamodule with files is built on."""
 
 from __future__ import annotations
 
@@ -39,7 +40,9 @@ def write_cifar(folder: Path, files: dict[str, str], label: str, meta: str, key:
     folder.mkdir(parents=True)
     for split in ("train", "test"):
         names = [name for name, of in files.items() if of == split]
-        parts = zip(names, np.split(pixels(split, 32, 3), len(names)), np.split(classes(split), len(names)), strict=True)
+        parts = zip(
+            names, np.split(pixels(split, 32, 3), len(names)), np.split(classes(split), len(names)), strict=True
+        )
         for name, images, labels in parts:
             (folder / name).write_bytes(pickle.dumps({"data": images.reshape(len(images), -1), label: labels.tolist()}))
     (folder / meta).write_bytes(pickle.dumps({key: [f"class {number}" for number in range(10)]}))
@@ -61,7 +64,9 @@ def write_public(root: Path) -> Path:
     write_mnist(root / "FashionMNIST" / "raw")
     batches = {**{f"data_batch_{number}": "train" for number in range(1, 6)}, "test_batch": "test"}
     write_cifar(root / "cifar-10-batches-py", batches, "labels", "batches.meta", "label_names")
-    write_cifar(root / "cifar-100-python", {"train": "train", "test": "test"}, "fine_labels", "meta", "fine_label_names")
+    write_cifar(
+        root / "cifar-100-python", {"train": "train", "test": "test"}, "fine_labels", "meta", "fine_label_names"
+    )
     write_stl10(root / "stl10_binary")
     return root
 
@@ -94,41 +99,57 @@ def write_folder(root: Path) -> Path:
 def write_parquet(path: Path) -> Path:
     import datasets
 
-    datasets.Dataset.from_dict({"image": [encoded(number) for number in range(24)], "label": [0, 1, 2] * 8}).to_parquet(path)
+    datasets.Dataset.from_dict({"image": [encoded(number) for number in range(24)], "label": [0, 1, 2] * 8}).to_parquet(
+        path
+    )
     return path
 
 
 def write_csv(path: Path) -> Path:
     """Labelled lines of a few words."""
-    words, random = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"], np.random.default_rng(0)
+    words, random = (
+        ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"],
+        np.random.default_rng(0),
+    )
     lines = [f"{'abc'[number % 3]},{' '.join(random.choice(words, 4 + number % 9))}" for number in range(60)]
     path.write_text("label,text\n" + "\n".join(lines) + "\n")
     return path
 
 
 def write_sounds(root: Path, names: list[str], rate: int = 8000) -> Path:
-    """Sounds of 0.3 to 0.6 s, one a name: a tone whose pitch the name's place gives, with some noise."""
+    """Sounds of 0.3 to 0.6 s, one a name: a tone whose pitch the name's place gives, with some
+    noise."""
     random = np.random.default_rng(0)
     for number, name in enumerate(names):
         time = np.arange(int(rate * (0.3 + 0.3 * random.random()))) / rate
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        soundfile.write(path, 0.3 * np.sin(2 * np.pi * (200 + 40 * number) * time) + 0.01 * random.standard_normal(len(time)), rate)
+        soundfile.write(
+            path, 0.3 * np.sin(2 * np.pi * (200 + 40 * number) * time) + 0.01 * random.standard_normal(len(time)), rate
+        )
     return root
 
 
 def write_spoken_digits(root: Path) -> Path:
-    return write_sounds(root, [f"{digit}_{who}_{index}.wav" for digit in range(3) for who in ("ann", "bob") for index in range(9)])
+    return write_sounds(
+        root, [f"{digit}_{who}_{index}.wav" for digit in range(3) for who in ("ann", "bob") for index in range(9)]
+    )
 
 
 def init_args_of(name: str, root: Path) -> dict[str, Any]:
-    """What builds a datamodule on files that are written below `root`; nothing where it needs none."""
+    """What builds a datamodule on files that are written below `root`; nothing where it needs
+    none."""
     if name == "image_folder":
         return {"root": str(write_folder(root / "folder")), "image_size": 32}
     if name == "hf_images":
         return {"path": str(write_parquet(root / "rows.parquet")), "image_size": 32}
     if name == "text_files":
-        return {"path": str(write_csv(root / "lines.csv")), "label_column": "label", "row_length": 32, "vocab_size": 100}
+        return {
+            "path": str(write_csv(root / "lines.csv")),
+            "label_column": "label",
+            "row_length": 32,
+            "vocab_size": 100,
+        }
     if name == "audio_folder":
         return {
             "root": str(write_sounds(root / "sounds", [f"{'abc'[n % 3]}/{n}.wav" for n in range(24)])),

@@ -14,13 +14,18 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-FOLDERS = {"ssl_lightning": "ssl_lightning", "methods": "ssl_lightning.methods", "datamodules": "ssl_lightning.datamodules"}
+FOLDERS = {
+    "ssl_lightning": "ssl_lightning",
+    "methods": "ssl_lightning.methods",
+    "datamodules": "ssl_lightning.datamodules",
+}
 LIGHTNING = ("pytorch_lightning", "lightning", "lightning_fabric")
 
 
 @dataclass(frozen=True)
 class Rule:
-    """No file among `files` (globs) names a module of `banned`, or one below it; `top`: at import time."""
+    """No file among `files` (globs) names a module of `banned`, or one below it; `top`: at import
+    time."""
 
     name: str
     files: tuple[str, ...]
@@ -43,7 +48,9 @@ RULES = [
         top=True,
     ),
     Rule(
-        "losses gather nothing", ("ssl_lightning/nn/losses/contrastive.py",), (*LIGHTNING, "torch.distributed", "ssl_lightning.distributed")
+        "losses gather nothing",
+        ("ssl_lightning/nn/losses/contrastive.py",),
+        (*LIGHTNING, "torch.distributed", "ssl_lightning.distributed"),
     ),
     Rule("one Lightning", EVERYWHERE, ("lightning",)),
     Rule("no such dependency", EVERYWHERE, ("torchaudio", "kornia", "hydra", "lightly")),
@@ -52,18 +59,23 @@ RULES = [
 
 
 def module_of(path: str) -> str:
-    """ "methods/simclr.py" -> "ssl_lightning.methods.simclr"; an __init__.py ends in ".__init__"."""
+    """ "methods/simclr.py" -> "ssl_lightning.methods.simclr"; an __init__.py ends in
+    ".__init__"."""
     folder, _, rest = path.partition("/")
     return f"{FOLDERS[folder]}.{rest.removesuffix('.py').replace('/', '.')}"
 
 
 def named_modules(source: str, module: str, top: bool = False) -> Iterator[tuple[int, str]]:
-    """(line, dotted name) of every import, of relative ones too, and of every chain such as `torch.distributed.all_gather`.
+    """(line, dotted name) of every import, of relative ones too, and of every chain such as
+    `torch.distributed.all_gather`.
 
-    With `top` only what runs when the module is imported: not the bodies of functions, not `if TYPE_CHECKING`.
+    With `top` only what runs when the module is imported: not the bodies of functions, not `if
+    TYPE_CHECKING`.
     """
     tree = ast.parse(source)
-    imported = {alias.name.split(".")[0] for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    imported = {
+        alias.name.split(".")[0] for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names
+    }
     pending: list[ast.AST] = [tree]
     while pending:
         node = pending.pop()
@@ -105,7 +117,9 @@ def files(patterns: tuple[str, ...]) -> list[Path]:
 def test_no_file_breaks_the_rule(rule: Rule) -> None:
     found = files(rule.files)
     assert found, f"{rule.name}: no file matches {rule.files}"
-    assert [line for path in found for line in violations(rule, path.relative_to(ROOT).as_posix(), path.read_text())] == []
+    assert [
+        line for path in found for line in violations(rule, path.relative_to(ROOT).as_posix(), path.read_text())
+    ] == []
 
 
 PLANTED = [
@@ -128,7 +142,11 @@ PLANTED = [
         "try:\n    from pytorch_lightning.cli import LightningCLI\nexcept ImportError:\n    pass",
     ),
     ("losses gather nothing", "ssl_lightning/nn/losses/contrastive.py", "from torch import distributed"),
-    ("losses gather nothing", "ssl_lightning/nn/losses/contrastive.py", "import torch\ndef f(x):\n    torch.distributed.all_reduce(x)"),
+    (
+        "losses gather nothing",
+        "ssl_lightning/nn/losses/contrastive.py",
+        "import torch\ndef f(x):\n    torch.distributed.all_reduce(x)",
+    ),
     ("losses gather nothing", "ssl_lightning/nn/losses/contrastive.py", "from .distributed import gather"),
     ("losses gather nothing", "ssl_lightning/nn/losses/contrastive.py", "import pytorch_lightning as pl"),
     ("one Lightning", "datamodules/digits.py", "from lightning.pytorch import Trainer"),
@@ -148,10 +166,22 @@ def test_every_rule_has_a_planted_violation() -> None:
 
 
 ALLOWED = [
-    ("core knows no method", "ssl_lightning/trainer.py", "from .method import SSLMethod\nGROUP = 'ssl_lightning.methods'"),
+    (
+        "core knows no method",
+        "ssl_lightning/trainer.py",
+        "from .method import SSLMethod\nGROUP = 'ssl_lightning.methods'",
+    ),
     ("core knows no method", "ssl_lightning/plugins/registry.py", "methods = {}\nmethods.items()"),
-    ("methods know no other method", "methods/byol.py", "from ..method import SSLMethod\nfrom ssl_lightning.nn.heads import MLP"),
-    ("listing needs no torch", "ssl_lightning/cli/main.py", "if TYPE_CHECKING:\n    import torch\ndef main():\n    import torch"),
+    (
+        "methods know no other method",
+        "methods/byol.py",
+        "from ..method import SSLMethod\nfrom ssl_lightning.nn.heads import MLP",
+    ),
+    (
+        "listing needs no torch",
+        "ssl_lightning/cli/main.py",
+        "if TYPE_CHECKING:\n    import torch\ndef main():\n    import torch",
+    ),
     ("losses gather nothing", "ssl_lightning/nn/losses/contrastive.py", "import torch\nfrom torch import nn"),
     ("one Lightning", "ssl_lightning/method.py", "import pytorch_lightning"),
     ("wandb only when used", "ssl_lightning/trainer.py", "def logger():\n    import wandb"),
@@ -173,7 +203,9 @@ def test_importing_the_listing_imports_no_torch() -> None:
 def names_used(source: str) -> set[str]:
     """Every variable, attribute and keyword: what a word in a docstring or comment is not."""
     nodes = list(ast.walk(ast.parse(source)))
-    return {node.attr for node in nodes if isinstance(node, ast.Attribute)} | {node.id for node in nodes if isinstance(node, ast.Name)}
+    return {node.attr for node in nodes if isinstance(node, ast.Attribute)} | {
+        node.id for node in nodes if isinstance(node, ast.Name)
+    }
 
 
 UNUSED = [
@@ -212,9 +244,12 @@ def own_lines(path: Path) -> list[str]:
 
 
 def test_methods_are_no_copies_of_each_other() -> None:
-    """Under a fifth of a method's lines, beyond the frame that the contract prescribes, stand in another method too."""
+    """Under a fifth of a method's lines, beyond the frame that the contract prescribes, stand in
+    another method too."""
     files = {path.name: own_lines(path) for path in METHOD_FILES}
     for name, lines in files.items():
         elsewhere = {line for other, those in files.items() if other != name for line in those}
         copied = [line for line in lines if line in elsewhere]
-        assert len(copied) < 0.2 * len(lines), f"{name}: {len(copied)} of {len(lines)} lines stand in another method: {copied}"
+        assert len(copied) < 0.2 * len(lines), (
+            f"{name}: {len(copied)} of {len(lines)} lines stand in another method: {copied}"
+        )

@@ -1,6 +1,7 @@
 """Two real gloo processes, with different samples and different numbers of them, equal one process.
 
-Run as a script this file is one of the two processes: `test_distributed.py FOLDER` with RANK and WORLD_SIZE set.
+Run as a script this file is one of the two processes: `test_distributed.py FOLDER` with RANK and
+WORLD_SIZE set.
 """
 
 from __future__ import annotations
@@ -54,8 +55,14 @@ def own_rows(x: Tensor) -> Tensor:
 
 def process(folder: Path) -> None:
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", f"file://{folder / 'meeting'}", rank=int(os.environ["RANK"]), world_size=int(os.environ["WORLD_SIZE"]))
-    found: dict[str, Any] = {"world_size": world_size(), "rank": rank(), "row_counts": row_counts(torch.zeros(rank() + 3, 2))}
+    dist.init_process_group(
+        "gloo", f"file://{folder / 'meeting'}", rank=int(os.environ["RANK"]), world_size=int(os.environ["WORLD_SIZE"])
+    )
+    found: dict[str, Any] = {
+        "world_size": world_size(),
+        "rank": rank(),
+        "row_counts": row_counts(torch.zeros(rank() + 3, 2)),
+    }
     for name, sizes in CASES.items():
         x = samples(sum(sizes)).split(sizes, dim=1)[rank()]
         for with_gradient in (True, False):

@@ -42,7 +42,11 @@ class Predicts(SSLMethod):
     def step(self, batch: Batch) -> Step:
         one, two = batch["views"]
         z = self.head(self.encoder(one))
-        return {"loss": self.scale * (z - self.teacher(two)).square().mean(), "embeddings": z.detach(), "state": batch["index"]}
+        return {
+            "loss": self.scale * (z - self.teacher(two)).square().mean(),
+            "embeddings": z.detach(),
+            "state": batch["index"],
+        }
 
     def after_update(self, states: list[Any]) -> None:
         assert not torch.is_grad_enabled()
@@ -62,12 +66,19 @@ class Watch(pl.Callback):
             self.rates.append(trainer.optimizers[0].param_groups[0]["lr"])
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, *args: Any) -> None:
-        self.weights.append(pl_module.head[1].weight.detach().clone() if isinstance(pl_module, Predicts) else torch.empty(0))
+        self.weights.append(
+            pl_module.head[1].weight.detach().clone() if isinstance(pl_module, Predicts) else torch.empty(0)
+        )
 
 
 def bare(**settings: Any) -> pl.Trainer:
     """Lightning's own Trainer."""
-    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
+    quiet = {
+        "logger": False,
+        "enable_checkpointing": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+    }
     return pl.Trainer(**{"accelerator": "cpu", "max_epochs": 2, **quiet, **settings})
 
 
@@ -95,7 +106,10 @@ def expected_rate(step: int, warmup: int, total: int) -> float:
 def test_what_is_no_encoder_is_refused_by_name() -> None:
     for wrong, name in ((nn.Linear(2, 2), "Linear"), ("resnet18", "str"), (None, "NoneType")):
         with pytest.raises(
-            TypeError, match=rf"Predicts.*{name}" if name == "Linear" else rf"Predicts needs an ssl_lightning\.Encoder, got a {name}"
+            TypeError,
+            match=rf"Predicts.*{name}"
+            if name == "Linear"
+            else rf"Predicts needs an ssl_lightning\.Encoder, got a {name}",
         ):
             Predicts(wrong)  # type: ignore[arg-type]
 
@@ -133,7 +147,8 @@ def test_other_keys_than_those_of_a_step_are_refused(returned: dict[str, Any]) -
     method = build()
     method.step = lambda batch: returned
     with pytest.raises(
-        ValueError, match=r"Predicts\.step returned the keys .*; it must return 'loss', and may return 'embeddings', 'logs'"
+        ValueError,
+        match=r"Predicts\.step returned the keys .*; it must return 'loss', and may return 'embeddings', 'logs'",
     ):
         bare().fit(method, datamodule=TinyImages())
 
@@ -151,8 +166,8 @@ def test_a_method_without_a_step_says_so() -> None:
 
 @pytest.mark.parametrize("accumulate", [1, 2])
 def test_a_run_is_a_plain_loop(accumulate: int) -> None:
-    """SGD with momentum, decay of weights alone, warm-up and cosine, gradients averaged over accumulated batches, and the
-    teacher moved exactly once an update, along its own schedule."""
+    """SGD with momentum, decay of weights alone, warm-up and cosine, gradients averaged over
+    accumulated batches, and the teacher moved exactly once an update, along its own schedule."""
     epochs, spe = 6, 4 // accumulate
     method, ours = build(), build()
     data = TinyImages()
@@ -177,16 +192,27 @@ def test_a_run_is_a_plain_loop(accumulate: int) -> None:
             for mine, theirs in zip(ours.teacher.module.parameters(), ours.encoder.parameters(), strict=True):
                 mine.copy_(tau * mine + (1 - tau) * theirs)
     for name, value in ours.state_dict().items():
-        torch.testing.assert_close(method.state_dict()[name], value, rtol=1e-4, atol=1e-6, msg=lambda text, name=name: f"{name}: {text}")
+        torch.testing.assert_close(
+            method.state_dict()[name], value, rtol=1e-4, atol=1e-6, msg=lambda text, name=name: f"{name}: {text}"
+        )
 
 
 @pytest.mark.parametrize(("accumulate", "limit"), [(1, None), (2, None), (2, 3)])
-def test_after_update_comes_once_an_update_sees_the_new_weights_and_every_batch(accumulate: int, limit: int | None) -> None:
-    """With 3 batches to accumulate by 2, the epoch's last one is an update of its own. No batch's state is lost or comes twice."""
+def test_after_update_comes_once_an_update_sees_the_new_weights_and_every_batch(
+    accumulate: int, limit: int | None
+) -> None:
+    """With 3 batches to accumulate by 2, the epoch's last one is an update of its own. No batch's
+    state is lost or comes twice."""
     method, watch = build(), Watch()
-    bare(accumulate_grad_batches=accumulate, limit_train_batches=limit, callbacks=[watch]).fit(method, datamodule=TinyImages())
+    bare(accumulate_grad_batches=accumulate, limit_train_batches=limit, callbacks=[watch]).fit(
+        method, datamodule=TinyImages()
+    )
     of_epoch = 4 if limit is None else limit
-    ends = [batch for batch in range(2 * of_epoch) if (batch % of_epoch + 1) % accumulate == 0 or batch % of_epoch + 1 == of_epoch]
+    ends = [
+        batch
+        for batch in range(2 * of_epoch)
+        if (batch % of_epoch + 1) % accumulate == 0 or batch % of_epoch + 1 == of_epoch
+    ]
     assert len(method.states) == len(ends) == method.trainer.global_step
     for batch, kept, states, before in zip(ends, method.kept, method.states, [-1, *ends[:-1]], strict=True):
         assert torch.equal(kept, watch.weights[batch]), "called before the update"
@@ -214,8 +240,11 @@ def test_after_update_comes_once_an_update_sees_the_new_weights_and_every_batch(
         ({"max_epochs": 20, "accumulate_grad_batches": 4, "limit_train_batches": 3}, 16, 1, 20, 64),
     ],
 )
-def test_the_learning_rate_follows_its_formula(settings: dict[str, Any], batch_size: int, warmup: int, total: int, batch: int) -> None:
-    """Linear in the batch of an update, warmed up for an epoch, zero after the last step of the run as it was limited."""
+def test_the_learning_rate_follows_its_formula(
+    settings: dict[str, Any], batch_size: int, warmup: int, total: int, batch: int
+) -> None:
+    """Linear in the batch of an update, warmed up for an epoch, zero after the last step of the run
+    as it was limited."""
     method, watch = build(lr=0.1), Watch()
     trainer = bare(callbacks=[watch], **settings)
     trainer.fit(method, datamodule=TinyImages(batch_size=batch_size))
@@ -266,7 +295,8 @@ def test_accumulated_batches_equal_one_large_batch() -> None:
 
 
 def test_each_batch_has_random_numbers_of_its_own_and_a_repeated_run_the_same() -> None:
-    """Also under accumulation, where two batches share a step; whatever state the generators were in."""
+    """Also under accumulation, where two batches share a step; whatever state the generators were
+    in."""
 
     def masks(seed: int, before: int, **settings: Any) -> list[Tensor]:
         method = build(dropout=0.5)
@@ -279,7 +309,9 @@ def test_each_batch_has_random_numbers_of_its_own_and_a_repeated_run_the_same() 
     first, second, other, accumulated = masks(0, 7), masks(0, 8), masks(1, 7), masks(0, 9, accumulate_grad_batches=2)
     assert len(first) == 8
     assert all(torch.equal(one, two) for one, two in zip(first, second, strict=True))
-    assert all(torch.equal(one, two) for one, two in zip(first, accumulated, strict=True)), "counted by steps, not batches"
+    assert all(torch.equal(one, two) for one, two in zip(first, accumulated, strict=True)), (
+        "counted by steps, not batches"
+    )
     for each in (first, accumulated):
         assert len({tuple(mask.flatten().tolist()) for mask in each}) == 8
     assert not torch.equal(first[0], other[0])
@@ -287,7 +319,8 @@ def test_each_batch_has_random_numbers_of_its_own_and_a_repeated_run_the_same() 
 
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
 def test_gradients_are_clipped_in_every_precision(precision: Any) -> None:
-    """Without momentum and decay an update is as long as the learning rate times the clipped norm."""
+    """Without momentum and decay an update is as long as the learning rate times the clipped
+    norm."""
 
     def length(clip: float | None) -> float:
         method = build(scale=100.0, weight_decay=0.0)
@@ -309,7 +342,9 @@ def test_a_bare_trainer_ends_with_the_weights_of_ours(tmp_path: Path) -> None:
     ours, theirs = build(SimCLR), build(SimCLR)
     callbacks = [Report(enabled=False), KNNProbe(every_n_steps=2), LinearProbe(every_n_steps=2)]
     settings = {"max_epochs": 2, "accelerator": "cpu", "precision": "32-true", "enable_progress_bar": False}
-    ssl_lightning.Trainer(default_root_dir=tmp_path / "runs", callbacks=callbacks, **settings).fit(ours, datamodule=TinyImages())  # type: ignore[arg-type]
+    ssl_lightning.Trainer(default_root_dir=tmp_path / "runs", callbacks=callbacks, **settings).fit(
+        ours, datamodule=TinyImages()
+    )  # type: ignore[arg-type]
     bare(default_root_dir=tmp_path / "bare").fit(theirs, datamodule=TinyImages())
     assert all(torch.equal(value, theirs.state_dict()[name]) for name, value in ours.state_dict().items())
     assert not (tmp_path / "bare").exists()

@@ -1,7 +1,9 @@
-"""The host waits nowhere in a training step: no number is read back, and nothing is copied between host and device.
+"""The host waits nowhere in a training step: no number is read back, and nothing is copied between
+host and device.
 
-The first half runs on a pretended accelerator (torch's fake tensors have a device and no values, so that reading one raises); the
-second half is a real run on the CPU in which every way to read a tensor's values is watched.
+The first half runs on a pretended accelerator (torch's fake tensors have a device and no values, so
+that reading one raises); the second half is a real run on the CPU in which every way to read a
+tensor's values is watched.
 """
 
 from __future__ import annotations
@@ -45,7 +47,10 @@ def place() -> str:
         for line in traceback.extract_stack()
         if any(part in line.filename for part in ("ssl_lightning", "/methods/", "lightning", "timm"))
     ]
-    return " < ".join(f"{line.filename.rpartition('/')[2]}:{line.lineno} {line.line}" for line in reversed(ours[-3:])) or "the test"
+    return (
+        " < ".join(f"{line.filename.rpartition('/')[2]}:{line.lineno} {line.line}" for line in reversed(ours[-3:]))
+        or "the test"
+    )
 
 
 def by_truth(func: Any, args: Any) -> bool:
@@ -59,7 +64,8 @@ def by_truth(func: Any, args: Any) -> bool:
 
 
 class OneDevice(TorchDispatchMode):
-    """Notes each operation between host and device, which copies and so waits, and each index by truth values."""
+    """Notes each operation between host and device, which copies and so waits, and each index by
+    truth values."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -105,7 +111,17 @@ def integers(device: str) -> Tensor:
         lambda x: x[torch.arange(3)],
         lambda x: x + torch.tensor([1.0, 2.0, 3.0], device=x.device),
     ],
-    ids=["item", "bool", "tolist", "nonzero", "choice", "cpu", "assignment", "index from the host", "constant from the host"],
+    ids=[
+        "item",
+        "bool",
+        "tolist",
+        "nonzero",
+        "choice",
+        "cpu",
+        "assignment",
+        "index from the host",
+        "constant from the host",
+    ],
 )
 def test_the_pretended_accelerator_sees_what_would_wait(offend: Callable[[Tensor], Any]) -> None:
     """The tools of the claims below."""
@@ -128,22 +144,28 @@ def test_views_are_made_on_the_device_alone(channels: int, source: int, size: in
     policy = ImagePolicy(rotation=10, shear=5, blur_p=0.5, solarize_p=0.2)
     data = TinyImages()
     with FakeTensorMode():
-        data.transforms = [policy.build(strength, size) for strength in ("none", "weak", "strong", "strong_a", "strong_b")]
+        data.transforms = [
+            policy.build(strength, size) for strength in ("none", "weak", "strong", "strong_a", "strong_b")
+        ]
         data.transforms.append(policy.build("strong", size // 2, local=True))
         raw = torch.empty(8, channels, source, source, dtype=torch.uint8, device="cuda")
         seen = OneDevice()
         for _ in range(2):  # the first batch moves the operations' constants
             seen.offences.clear()
             with seen:
-                batch = data.make_batch({"raw": raw, "index": integers("cuda"), "pass": integers("cuda"), "label": integers("cuda")})
+                batch = data.make_batch(
+                    {"raw": raw, "index": integers("cuda"), "pass": integers("cuda"), "label": integers("cuda")}
+                )
         assert [view.x.device.type for view in batch["views"]] == ["cuda"] * 6
     assert not seen.offences, seen.offences
 
 
-@pytest.mark.parametrize("encoder", [ConvEncoder(width=8, depth=3), TimmEncoder("resnet18", small_images=True)], ids=["conv", "resnet18"])
+@pytest.mark.parametrize(
+    "encoder", [ConvEncoder(width=8, depth=3), TimmEncoder("resnet18", small_images=True)], ids=["conv", "resnet18"]
+)
 def test_simclr_steps_on_the_device_alone(encoder: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Forward, loss, backward, LARS and the teacher. The accelerator is called "lazy": the backward pass of a fake "cuda" asks
-    the driver for its stream. No autocast is known for that name."""
+    """Forward, loss, backward, LARS and the teacher. The accelerator is called "lazy": the backward
+    pass of a fake "cuda" asks the driver for its stream. No autocast is known for that name."""
     monkeypatch.setattr(torch, "autocast", lambda *args, **kwargs: nullcontext())
     method, teacher = SimCLR(encoder, optimizer="lars"), EMA(encoder)
     with FakeTensorMode():
@@ -154,13 +176,17 @@ def test_simclr_steps_on_the_device_alone(encoder: Encoder, monkeypatch: pytest.
         with OneDevice() as seen:
             for step in range(2):
                 optimizer.zero_grad()
-                out = method.step({"views": [View(x) for x in images], "index": integers("lazy"), "key": integers("lazy")})
+                out = method.step(
+                    {"views": [View(x) for x in images], "index": integers("lazy"), "key": integers("lazy")}
+                )
                 out["loss"].backward()
                 optimizer.step()
                 schedule.step()
                 teacher.update(step / 2)
                 teacher(View(images[0]))
-        assert out["loss"].device.type == "lazy" and all(parameter.grad is not None for parameter in method.parameters())
+        assert out["loss"].device.type == "lazy" and all(
+            parameter.grad is not None for parameter in method.parameters()
+        )
     assert not seen.offences, seen.offences
 
 
@@ -183,7 +209,8 @@ def test_optimizers_step_on_the_device_alone(name: OptimizerName) -> None:
 # In a real run.
 
 READS = (torch.ops.aten._local_scalar_dense, torch.ops.aten.nonzero, torch.ops.aten.masked_select, torch.ops.aten.equal)
-"""What `item`, `bool`, `float`, `int` and `equal` come down to, and what asks how many there are."""
+"""What `item`, `bool`, `float`, `int` and `equal` come down to, and what asks how many there
+are."""
 
 
 class Watch(TorchDispatchMode):
@@ -255,8 +282,8 @@ class Rhythm(pl.Callback):
 
 
 def watched(method: SSLMethod, watch: Watch, monkeypatch: pytest.MonkeyPatch, root: Any, **settings: Any) -> None:
-    """Trains with every standing callback, and watches from the 12th batch to the 19th: all that a step does besides what is
-    logged, probed and printed every ten steps or more."""
+    """Trains with every standing callback, and watches from the 12th batch to the 19th: all that a
+    step does besides what is logged, probed and printed every ten steps or more."""
     fetch, make_batch, fetched = Stream.__next__, SSLDataModule.make_batch, iter(range(1, 1000))
 
     def fetch_unwatched(self: Stream) -> Any:
@@ -266,15 +293,27 @@ def watched(method: SSLMethod, watch: Watch, monkeypatch: pytest.MonkeyPatch, ro
         return batch
 
     def make_unwatched(self: SSLDataModule, raw: dict[str, Any]) -> Batch:
-        with watch.off():  # on purpose a CPU picks out the samples that change; an accelerator's part is the first half's
+        with (
+            watch.off()
+        ):  # on purpose a CPU picks out the samples that change; an accelerator's part is the first half's
             return make_batch(self, raw)
 
     monkeypatch.setattr(Stream, "__next__", fetch_unwatched)
     monkeypatch.setattr(SSLDataModule, "make_batch", make_unwatched)
-    standing = [LinearProbe(every_n_steps=10), KNNProbe(every_n_steps=10), CollapseMonitor(every_n_steps=10), Report(enabled=False)]
+    standing = [
+        LinearProbe(every_n_steps=10),
+        KNNProbe(every_n_steps=10),
+        CollapseMonitor(every_n_steps=10),
+        Report(enabled=False),
+    ]
     rhythm = Rhythm()
     trainer = Trainer(
-        accelerator="cpu", max_steps=200, log_every_n_steps=10, default_root_dir=root, callbacks=[*standing, rhythm], **settings
+        accelerator="cpu",
+        max_steps=200,
+        log_every_n_steps=10,
+        default_root_dir=root,
+        callbacks=[*standing, rhythm],
+        **settings,
     )
     with watch:
         trainer.fit(method, datamodule=TinyImages(samples=640))

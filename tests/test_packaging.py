@@ -1,4 +1,5 @@
-"""What is installed: the wheel's files against the source tree, and setup.cfg against its folders."""
+"""What is installed: the wheel's files against the source tree, and setup.cfg against its
+folders."""
 
 from __future__ import annotations
 
@@ -12,13 +13,19 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-HOMES = {"ssl_lightning": "ssl_lightning", "methods": "ssl_lightning/methods", "datamodules": "ssl_lightning/datamodules"}
+HOMES = {
+    "ssl_lightning": "ssl_lightning",
+    "methods": "ssl_lightning/methods",
+    "datamodules": "ssl_lightning/datamodules",
+}
 
 
 def sources() -> set[str]:
     """Every .py of the source tree, by its place in the wheel."""
     return {
-        f"{home}/{path.relative_to(ROOT / folder).as_posix()}" for folder, home in HOMES.items() for path in (ROOT / folder).rglob("*.py")
+        f"{home}/{path.relative_to(ROOT / folder).as_posix()}"
+        for folder, home in HOMES.items()
+        for path in (ROOT / folder).rglob("*.py")
     }
 
 
@@ -52,7 +59,9 @@ def test_the_wheel_holds_every_module_in_its_place_and_nothing_else(wheel: zipfi
     assert installed == sources() | {"ssl_lightning/py.typed"}
 
 
-def test_the_wheel_carries_the_licence_and_every_entry_point(wheel: zipfile.ZipFile, setup: configparser.ConfigParser) -> None:
+def test_the_wheel_carries_the_licence_and_every_entry_point(
+    wheel: zipfile.ZipFile, setup: configparser.ConfigParser
+) -> None:
     (licence,) = [name for name in wheel.namelist() if name.endswith("/LICENSE")]
     assert wheel.read(licence) == (ROOT / "LICENSE").read_bytes()
     (path,) = [name for name in wheel.namelist() if name.endswith("/entry_points.txt")]
@@ -60,7 +69,8 @@ def test_the_wheel_carries_the_licence_and_every_entry_point(wheel: zipfile.ZipF
     written.read_string(wheel.read(path).decode())
     declared = setup["options.entry_points"]
     assert {group: set(written[group].items()) for group in written.sections()} == {
-        group: {tuple(part.strip() for part in line.split("=")) for line in lines.strip().splitlines()} for group, lines in declared.items()
+        group: {tuple(part.strip() for part in line.split("=")) for line in lines.strip().splitlines()}
+        for group, lines in declared.items()
     }
 
 
@@ -68,7 +78,9 @@ def test_every_folder_with_modules_is_a_listed_package(setup: configparser.Confi
     listed = setup["options"]["packages"].split()
     assert len(listed) == len(set(listed))
     assert set(listed) == {name.rpartition("/")[0].replace("/", ".") for name in sources()}
-    assert {name for name in sources() if name.endswith("/__init__.py")} == {f"{name.replace('.', '/')}/__init__.py" for name in listed}
+    assert {name for name in sources() if name.endswith("/__init__.py")} == {
+        f"{name.replace('.', '/')}/__init__.py" for name in listed
+    }
 
 
 def test_every_entry_point_leads_to_a_class_of_the_tree(setup: configparser.ConfigParser) -> None:
@@ -76,7 +88,11 @@ def test_every_entry_point_leads_to_a_class_of_the_tree(setup: configparser.Conf
     for group, lines in setup["options.entry_points"].items():
         for line in lines.strip().splitlines():
             module, _, name = line.partition("=")[2].strip().partition(":")
-            folder = next(folder for folder, home in reversed(HOMES.items()) if module.startswith(home.replace("/", ".") + "."))
-            path = ROOT / folder / (module.removeprefix(HOMES[folder].replace("/", ".") + ".").replace(".", "/") + ".py")
+            folder = next(
+                folder for folder, home in reversed(HOMES.items()) if module.startswith(home.replace("/", ".") + ".")
+            )
+            path = (
+                ROOT / folder / (module.removeprefix(HOMES[folder].replace("/", ".") + ".").replace(".", "/") + ".py")
+            )
             assert path.is_file(), f"{group}: {line.strip()}: {path} is missing"
             assert f"class {name}" in path.read_text() or f"def {name}" in path.read_text(), f"{group}: {line.strip()}"

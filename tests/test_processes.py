@@ -1,4 +1,5 @@
-"""A run in two processes is the run of one: same samples, weights, metrics and files; and a failure ends both.
+"""A run in two processes is the run of one: same samples, weights, metrics and files; and a failure
+ends both.
 
 Run as a script this file is one of the processes: `test_processes.py JOB FOLDER`.
 """
@@ -86,8 +87,14 @@ def train(folder: Path, processes: int, ckpt_path: Path | None = None, save_at: 
 
 def evaluate(folder: Path, processes: int) -> dict[str, Any]:
     """`validate`, `test` and `predict`; then the probes' parts by themselves."""
-    run, model, data = trainer(folder, processes), method(), TinyImages(samples=33, batch_size=16)  # rank 0 has a batch more
-    torch.nn.init.normal_(model.encoder.conv.weight, generator=torch.Generator().manual_seed(0))  # `fit` would broadcast rank 0's
+    run, model, data = (
+        trainer(folder, processes),
+        method(),
+        TinyImages(samples=33, batch_size=16),
+    )  # rank 0 has a batch more
+    torch.nn.init.normal_(
+        model.encoder.conv.weight, generator=torch.Generator().manual_seed(0)
+    )  # `fit` would broadcast rank 0's
     run.validate(model, datamodule=data, verbose=False)
     found = {"val": dict(run.callback_metrics)}
     run.test(model, datamodule=data, verbose=False)
@@ -125,7 +132,10 @@ def process(job: str, folder: Path) -> None:
         return
     straight = train(folder / "straight", 2)
     resumed = train(folder / "resumed", 2, folder / "one" / f"{FIRST}.ckpt", SECOND)
-    torch.save({"straight": straight, "resumed": resumed, "evaluated": evaluate(folder / "evaluated-2", 2)}, folder / f"{rank()}.pt")
+    torch.save(
+        {"straight": straight, "resumed": resumed, "evaluated": evaluate(folder / "evaluated-2", 2)},
+        folder / f"{rank()}.pt",
+    )
 
 
 def launch(*command: str, seconds: int = 300) -> subprocess.CompletedProcess[str]:
@@ -146,7 +156,10 @@ def launch(*command: str, seconds: int = 300) -> subprocess.CompletedProcess[str
 def found(run: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """One process, two, and one -> two -> one."""
     folder = tmp_path_factory.mktemp("processes")
-    found: dict[str, Any] = {"one": train(folder / "one", 1, save_at=FIRST), "evaluated": evaluate(folder / "evaluated-1", 1)}
+    found: dict[str, Any] = {
+        "one": train(folder / "one", 1, save_at=FIRST),
+        "evaluated": evaluate(folder / "evaluated-1", 1),
+    }
     ended = run(folder, script=[__file__, "train", str(folder)], processes=2)
     assert ended["code"] == 0, ended["log"][-3000:]
     found["two"] = [torch.load(folder / f"{i}.pt", weights_only=True) for i in range(2)]
@@ -171,7 +184,9 @@ def test_two_processes_share_out_the_samples_of_one(found: dict[str, Any]) -> No
 
 def test_two_processes_have_the_gradients_and_weights_of_one(found: dict[str, Any]) -> None:
     for each in found["two"]:
-        error = (each["straight"]["gradient"] - found["one"]["gradient"]).norm(dim=1) / found["one"]["gradient"].norm(dim=1)
+        error = (each["straight"]["gradient"] - found["one"]["gradient"]).norm(dim=1) / found["one"]["gradient"].norm(
+            dim=1
+        )
         assert error.max() < 1e-5, error
         assert_close(each["straight"]["weights"], found["one"]["weights"], rtol=0, atol=5e-6)
     for name, value in found["two"][0]["straight"]["weights"].items():
@@ -180,7 +195,9 @@ def test_two_processes_have_the_gradients_and_weights_of_one(found: dict[str, An
 
 def test_metrics_of_two_processes_are_those_of_one(found: dict[str, Any]) -> None:
     ours, theirs = rows(found["two"][0]["straight"]), rows(found["one"])
-    assert {"train/loss", "collapse/std", "collapse/rank", "probe/linear/top1", "probe/knn/top1"} < {name for row in theirs for name in row}
+    assert {"train/loss", "collapse/std", "collapse/rank", "probe/linear/top1", "probe/knn/top1"} < {
+        name for row in theirs for name in row
+    }
     assert ours == [pytest.approx(row, rel=1e-4, abs=1e-5) for row in theirs]
 
 
@@ -255,7 +272,13 @@ def test_the_command_line_runs_two_processes(tmp_path: Path) -> None:
     (folder,) = tmp_path.glob("*/*")
     summary = json.loads((folder / "summary.json").read_text())
     assert summary["processes"] == 2 and summary["final/pretrained/linear_10"]["n"] == 2
-    assert {path.name for path in folder.iterdir()} >= {"config.yaml", "metrics.csv", "encoder.safetensors", "checkpoints", "plots"}
+    assert {path.name for path in folder.iterdir()} >= {
+        "config.yaml",
+        "metrics.csv",
+        "encoder.safetensors",
+        "checkpoints",
+        "plots",
+    }
     assert [ended.stdout.count(row) for row in ("raw features", "untrained encoder", "pretrained encoder")] == [1, 1, 1]
 
 

@@ -1,4 +1,5 @@
-"""What the README shows is run: commands with a few steps in place of many, Python as written, the files of a package as files."""
+"""What the README shows is run: commands with a few steps in place of many, Python as written, the
+files of a package as files."""
 
 from __future__ import annotations
 
@@ -37,19 +38,32 @@ PARSED_ONLY = ("fashion_mnist", "devices", "wandb", "spoken_digits")
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A folder with the configs, the README's own package installed, its data, and one run of the main job, cut short."""
+    """A folder with the configs, the README's own package installed, its data, and one run of the
+    main job, cut short."""
     home = tmp_path_factory.mktemp("home")
     (home / "configs").symlink_to(ROOT / "configs")
     for name, text in FILES.items():
         (home / name).parent.mkdir(exist_ok=True)
         (home / name).write_text(text)
-    pip = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--no-build-isolation", "--no-index", "--target", str(home / "site")]
+    pip = [
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "-q",
+        "--no-deps",
+        "--no-build-isolation",
+        "--no-index",
+        "--target",
+        str(home / "site"),
+    ]
     subprocess.run([*pip, str(home / "my_ssl")], check=True, timeout=120)
     (home / "my_data").mkdir()
     for split, samples in (("train", 64), ("test", 40)):
         labels = torch.arange(samples) % 4
         torch.save(
-            ((torch.rand(samples, 3, 16, 16) * 128 + 32 * labels.view(-1, 1, 1, 1)).byte(), labels), home / "my_data" / f"{split}.pt"
+            ((torch.rand(samples, 3, 16, 16) * 128 + 32 * labels.view(-1, 1, 1, 1)).byte(), labels),
+            home / "my_data" / f"{split}.pt",
         )
     for folder, shape, dtype in (("photos", (40, 50, 3), "uint8"), ("animals/ant", (40, 40, 3), "uint8"),
                                  ("animals/bee", (50, 40, 3), "uint8"), ("scans", (48, 48), "uint16")):  # fmt: skip
@@ -78,7 +92,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 def shortened(command: str, home: Path) -> list[str]:
-    """The arguments of a command of the README, with its variables filled in and two steps, without a report."""
+    """The arguments of a command of the README, with its variables filled in and two steps, without
+    a report."""
     runs = {name: max(home.glob(f"runs/{folder}/*"), default=Path()) for name, folder in RUNS.items()}
     arguments = shlex.split(
         command.replace("$run", str(runs["run"]))
@@ -93,14 +108,17 @@ def shortened(command: str, home: Path) -> list[str]:
         arguments += ["--model.encoder.size", "tiny"]
     few = ["--trainer.max_steps", "2", "--report.enabled", "false"] if arguments[0] == "fit" else []
     small = (
-        ["--data.batch_size", "16"] if any(name in command for name in ("my_data", "image_folder", "text_files", "audio_folder")) else []
+        ["--data.batch_size", "16"]
+        if any(name in command for name in ("my_data", "image_folder", "text_files", "audio_folder"))
+        else []
     )
     small += ["--data.image_size", "32", "--data.workers", "0"] if "image_folder" in command else []
     return [*arguments, *few, *small, "--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false"]
 
 
 @pytest.mark.parametrize(
-    "command", [command for command in COMMANDS if command.startswith("ssl-lightning") and command not in (MAIN, TEXT, SOUND)]
+    "command",
+    [command for command in COMMANDS if command.startswith("ssl-lightning") and command not in (MAIN, TEXT, SOUND)],
 )
 def test_a_command_runs(command: str, home: Path) -> None:
     try:

@@ -1,4 +1,5 @@
-"""The conformance kit turns away what breaks a claim, and names the claim: one small broken plug-in (or more) for every check."""
+"""The conformance kit turns away what breaks a claim, and names the claim: one small broken plug-in
+(or more) for every check."""
 
 from __future__ import annotations
 
@@ -19,7 +20,8 @@ from ssl_lightning.testing import DATAMODULE_CHECKS, METHOD_CHECKS, TinyImages, 
 
 
 class Good(SSLMethod):
-    """Views agree while each feature keeps its spread. Every broken method below differs from it in one thing."""
+    """Views agree while each feature keeps its spread. Every broken method below differs from it in
+    one thing."""
 
     views = ViewSpec(full=2)
 
@@ -438,4 +440,6 @@ def test_a_broken_datamodule_fails_by_the_claim_it_breaks(claim: str, cls: type[
     with pytest.raises(AssertionError, match=f"^{cls.__name__} fails {claim}: .") as failure:
         check_datamodule(cls)
     assert failure.value.__cause__ is not None
-    traceback.clear_frames(failure.value.__cause__.__traceback__)  # of loaders, whose workers the garbage collector would wait for
+    traceback.clear_frames(
+        failure.value.__cause__.__traceback__
+    )  # of loaders, whose workers the garbage collector would wait for

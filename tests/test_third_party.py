@@ -1,4 +1,5 @@
-"""A stranger's package brings its own method and its own datamodule: installed by pip, trained by short name, found to conform."""
+"""A stranger's package brings its own method and its own datamodule: installed by pip, trained by
+short name, found to conform."""
 
 from __future__ import annotations
 
@@ -110,7 +111,18 @@ def acme(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("acme")
     for name, text in FILES.items():
         (root / name).write_text(text)
-    pip = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--no-build-isolation", "--no-index", "--target", str(root / "site")]
+    pip = [
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "-q",
+        "--no-deps",
+        "--no-build-isolation",
+        "--no-index",
+        "--target",
+        str(root / "site"),
+    ]
     done = subprocess.run([*pip, str(root)], capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 0, done.stderr
     return root / "site"
@@ -126,7 +138,9 @@ def acme(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_it_is_listed_with_package_version_and_summary(acme: Path, kind: str, name: str, summary: str) -> None:
     command = [sys.executable, "-m", "ssl_lightning.cli.main", kind, "--json"]
     path = os.pathsep.join(filter(None, (str(acme), os.environ.get("PYTHONPATH"))))
-    done = subprocess.run(command, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, check=False, timeout=120)
+    done = subprocess.run(
+        command, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, check=False, timeout=120
+    )
     assert done.returncode == 0, done.stderr
     (row,) = [row for row in json.loads(done.stdout) if row["name"] == name]
     assert row == {"name": name, "summary": summary, "package": "acme-ssl", "version": "3.1.4"}
@@ -139,7 +153,17 @@ def well(ended: dict[str, Any]) -> str:
 
 
 def test_it_trains_by_short_name_and_its_encoder_loads(run: Any, acme: Path, tmp_path: Path) -> None:
-    fit = ["fit", "--model", "acme_spread", "--data", "acme_bars", "--trainer.max_steps", "5", "--trainer.log_every_n_steps", "1"]
+    fit = [
+        "fit",
+        "--model",
+        "acme_spread",
+        "--data",
+        "acme_bars",
+        "--trainer.max_steps",
+        "5",
+        "--trainer.log_every_n_steps",
+        "1",
+    ]
     fit += ["--model.output_dim", "8", "--trainer.accelerator", "cpu", "--report.draws", "1"]
     well(run(tmp_path, argv=fit, path=[acme], cwd=tmp_path))
     (folder,) = (tmp_path / "runs" / "acme_spread-acme_bars").iterdir()

@@ -1,4 +1,5 @@
-"""Batches that are accumulated, and processes, count by the `weight` of their step: together they are one large batch.
+"""Batches that are accumulated, and processes, count by the `weight` of their step: together they
+are one large batch.
 
 Run as a script this file is one of two processes: `test_weights.py FOLDER`.
 """
@@ -43,7 +44,8 @@ class Sometimes(BERT):
 
 
 def method_of(cls: type[BERT] = BERT, **init_args: Any) -> BERT:
-    """Equal in every run; it asks for a third of the tokens, so that batches have rather different numbers of them."""
+    """Equal in every run; it asks for a third of the tokens, so that batches have rather different
+    numbers of them."""
     torch.manual_seed(0)
     encoder = TextTransformer(vocab_size=VOCAB_SIZE, dim=8, depth=1, heads=2, max_length=ROW_LENGTH, dropout=0.0)
     return cls(encoder, **{"mask_ratio": 0.3, "warmup_epochs": 0, "lr": 0.03, **init_args})
@@ -59,8 +61,11 @@ class Remember(pl.Callback):
         self.gradients.append(torch.cat([parameter.grad.flatten() for parameter in pl_module.parameters()]))
 
 
-def trained(method: BERT, batch_size: int, accumulate: int = 1, samples: int = BATCH * STEPS, epochs: int = 1, **settings: Any) -> Any:
-    """Trains in float64: the gradient of each step, the weights at the end, the mean of the losses as it is logged."""
+def trained(
+    method: BERT, batch_size: int, accumulate: int = 1, samples: int = BATCH * STEPS, epochs: int = 1, **settings: Any
+) -> Any:
+    """Trains in float64: the gradient of each step, the weights at the end, the mean of the losses
+    as it is logged."""
     remember, metrics = Remember(), Metrics()
     trainer = pl.Trainer(
         accelerator="cpu", precision="64-true", max_epochs=epochs, accumulate_grad_batches=accumulate, logger=False, callbacks=[remember, metrics],
@@ -74,8 +79,11 @@ def trained(method: BERT, batch_size: int, accumulate: int = 1, samples: int = B
     }
 
 
-def written_down(method: BERT, groups: list[list[int]], batch_size: int, samples: int, clip: float | None = None) -> Any:
-    """The same training by hand: each group of batches is one loss, sum of weight times loss over the sum of weights."""
+def written_down(
+    method: BERT, groups: list[list[int]], batch_size: int, samples: int, clip: float | None = None
+) -> Any:
+    """The same training by hand: each group of batches is one loss, sum of weight times loss over
+    the sum of weights."""
     data, gradients, losses = TinyText(samples=samples, batch_size=batch_size), [], []
     data.serve(method.double().train())
     loader = data.train_dataloader()
@@ -88,7 +96,9 @@ def written_down(method: BERT, groups: list[list[int]], batch_size: int, samples
         loss = torch.stack([step["loss"] * step["weight"].double() for step in steps]).sum() / total.clamp(min=1e-12)
         optimizer.zero_grad()
         loss.backward()
-        gradients.append(torch.cat([parameter.grad.flatten() for parameter in method.parameters() if parameter.grad is not None]))
+        gradients.append(
+            torch.cat([parameter.grad.flatten() for parameter in method.parameters() if parameter.grad is not None])
+        )
         if clip is not None:
             torch.nn.utils.clip_grad_norm_(method.parameters(), clip)
         optimizer.step()
@@ -101,7 +111,9 @@ def written_down(method: BERT, groups: list[list[int]], batch_size: int, samples
 def same(one: Any, other: Any) -> None:
     for name in ("gradient", "weights"):
         scale = float(other[name].abs().max())
-        assert_close(one[name], other[name], rtol=1e-6, atol=1e-6 * scale, msg=lambda text, name=name: f"{name}: {text}")
+        assert_close(
+            one[name], other[name], rtol=1e-6, atol=1e-6 * scale, msg=lambda text, name=name: f"{name}: {text}"
+        )
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +124,8 @@ def one() -> Any:
 
 @pytest.mark.parametrize("accumulate", [2, 4])
 def test_accumulated_batches_are_one_large_batch(one: Any, accumulate: int) -> None:
-    """Though they predict different numbers of tokens; gradients of every step, and what the weights come to."""
+    """Though they predict different numbers of tokens; gradients of every step, and what the
+    weights come to."""
     same(trained(method_of(), BATCH // accumulate, accumulate), one)
 
 
@@ -125,8 +138,8 @@ def test_without_their_weights_they_would_not_be(one: Any) -> None:
 @pytest.mark.parametrize("clip", [None, 0.05])
 @pytest.mark.parametrize("cls", [BERT, Sometimes])
 def test_fewer_batches_at_an_epochs_end_and_clipped_gradients(cls: Any, clip: float | None) -> None:
-    """Of 6 batches 4 are a step, and the last 2; some may weigh nothing. Gradients are clipped after they are divided. The log has
-    the mean of the losses, without weights."""
+    """Of 6 batches 4 are a step, and the last 2; some may weigh nothing. Gradients are clipped
+    after they are divided. The log has the mean of the losses, without weights."""
     expected = written_down(method_of(cls), [[0, 1, 2, 3], [4, 5]], 8, 48, clip)
     found = trained(method_of(cls), 8, 4, samples=48, gradient_clip_val=clip)
     same(found, expected)
@@ -157,7 +170,10 @@ def process(folder: Path) -> None:
     """One of two processes."""
     torch.set_num_threads(1)
     two: dict[str, Any] = {"devices": 2, "strategy": "ddp"}
-    found = {name: trained(method_of(cls), BATCH // accumulate, accumulate, **two) for name, (cls, accumulate) in CASES.items()}
+    found = {
+        name: trained(method_of(cls), BATCH // accumulate, accumulate, **two)
+        for name, (cls, accumulate) in CASES.items()
+    }
     torch.save(found, folder / f"{rank()}.pt")
 
 

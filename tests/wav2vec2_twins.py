@@ -30,10 +30,14 @@ def config_like(encoder: WaveTransformer, **settings: Any) -> Any:
 
 
 def names_of(encoder: WaveTransformer) -> dict[str, list[str]]:
-    """By the name of each of our tensors those of transformers, of which ours is made side by side."""
+    """By the name of each of our tensors those of transformers, of which ours is made side by
+    side."""
     names = {
         f"{part}.{kind}": [f"{theirs}.{kind}"]
-        for part, theirs in {"features_norm": "feature_projection.layer_norm", "project": "feature_projection.projection"}.items()
+        for part, theirs in {
+            "features_norm": "feature_projection.layer_norm",
+            "project": "feature_projection.projection",
+        }.items()
         for kind in ("weight", "bias")
     }
     for number, convolution in enumerate(encoder.convolutions):
@@ -61,7 +65,11 @@ def names_of(encoder: WaveTransformer) -> dict[str, list[str]]:
 
 def translated(tensors: dict[str, Tensor], names: dict[str, list[str]]) -> dict[str, Tensor]:
     """Ours by transformers' names; every tensor of ours has one."""
-    return {name: part for ours, tensor in tensors.items() for name, part in zip(names[ours], tensor.chunk(len(names[ours])), strict=True)}
+    return {
+        name: part
+        for ours, tensor in tensors.items()
+        for name, part in zip(names[ours], tensor.chunk(len(names[ours])), strict=True)
+    }
 
 
 def twin(encoder: WaveTransformer) -> Any:
@@ -77,14 +85,16 @@ def twin(encoder: WaveTransformer) -> Any:
 
 
 def recordings(lengths: list[int], row: int, loud: float = 30.0) -> tuple[Tensor, Tensor]:
-    """Waves in rows, behind which it is loud, and which samples are real: float64 [S, row] and bool."""
+    """Waves in rows, behind which it is loud, and which samples are real: float64 [S, row] and
+    bool."""
     x = torch.randn(len(lengths), row, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     real = torch.arange(row) < torch.tensor(lengths)[:, None]
     return torch.where(real, x, loud), real
 
 
 def pretraining_twin(method: Any) -> tuple[Any, dict[str, list[str]]]:
-    """transformers' model for pretraining with the weights of a method, in training mode, and its names of our parameters."""
+    """transformers' model for pretraining with the weights of a method, in training mode, and its
+    names of our parameters."""
     from transformers import Wav2Vec2ForPreTraining
 
     quantizer = method.quantizer
@@ -95,9 +105,15 @@ def pretraining_twin(method: Any) -> tuple[Any, dict[str, list[str]]]:
     }  # fmt: skip
     model: Any = Wav2Vec2ForPreTraining(config_like(method.encoder, **settings))
     model = model.to(method.mask_token.dtype).train()
-    names = {f"encoder.{ours}": [f"wav2vec2.{each}" for each in theirs] for ours, theirs in names_of(method.encoder).items()}
+    names = {
+        f"encoder.{ours}": [f"wav2vec2.{each}" for each in theirs] for ours, theirs in names_of(method.encoder).items()
+    }
     names |= {"mask_token": ["wav2vec2.masked_spec_embed"], "quantizer.codebooks": ["quantizer.codevectors"]}
-    for ours, theirs in {"quantizer.score": "quantizer.weight_proj", "target": "project_q", "predict": "project_hid"}.items():
+    for ours, theirs in {
+        "quantizer.score": "quantizer.weight_proj",
+        "target": "project_q",
+        "predict": "project_hid",
+    }.items():
         names |= {f"{ours}.{kind}": [f"{theirs}.{kind}"] for kind in ("weight", "bias")}
     state = translated(method.state_dict(), names)
     state["quantizer.codevectors"] = quantizer.codebooks.flatten(0, 1)[None]

@@ -1,10 +1,13 @@
-"""One contestant of `augment.py`, which calls it in the contestant's environment: augments made-up images, at its parent's pace.
+"""One contestant of `augment.py`, which calls it in the contestant's environment: augments made-up
+images, at its parent's pace.
 
-    python augmenter.py ours|lightly|torchvision SIZE BLUR IMAGES          BLUR: 0 or 1; rounds as `paced.py` has them
-    python augmenter.py ours|lightly|torchvision SIZE BLUR --statistics    prints what it draws, as JSON
+    python augmenter.py ours|lightly|torchvision SIZE BLUR IMAGES          BLUR: 0 or 1; rounds as
+    `paced.py` has them python augmenter.py ours|lightly|torchvision SIZE BLUR --statistics
+    prints what it draws, as JSON
 
-Up to 64 pixels: two views, from the crop to the normalised tensor. Above: one view, what follows the crop. lightly and torchvision
-get one image at a time, as PIL images, which their loaders hand them; this package gets a uint8 batch.
+Up to 64 pixels: two views, from the crop to the normalised tensor. Above: one view, what follows
+the crop. lightly and torchvision get one image at a time, as PIL images, which their loaders hand
+them; this package gets a uint8 batch.
 """
 
 from __future__ import annotations
@@ -31,7 +34,8 @@ Views = Callable[[Any], Tensor]
 
 
 def radius(size: int) -> int:
-    """Pixels of a blur's filter to either side: three deviations of the widest at small sizes, a tenth of the image at large ones."""
+    """Pixels of a blur's filter to either side: three deviations of the widest at small sizes, a
+    tenth of the image at large ones."""
     return max(6, int(0.1 * size) // 2)
 
 
@@ -63,7 +67,11 @@ def lightly(size: int, crop: bool, colour: bool, blur: bool) -> Views:
     from torchvision.transforms import Compose
 
     shares = {"cj_prob": 0.8, "random_gray_scale": 0.2} if colour else {"cj_prob": 0.0, "random_gray_scale": 0.0}
-    steps = SimCLRTransform(input_size=size, gaussian_blur=0.5 if blur else 0.0, **shares).transforms[0].transform.transforms
+    steps = (
+        SimCLRTransform(input_size=size, gaussian_blur=0.5 if blur else 0.0, **shares)
+        .transforms[0]
+        .transform.transforms
+    )
     assert type(steps[0]).__name__ == "RandomResizedCrop"
     transform = Compose(steps if crop else steps[1:])
     return lambda images: torch.stack([transform(image) for image in images])
@@ -92,8 +100,8 @@ def prepare(name: str, images: Tensor) -> Any:
 
 
 def statistics(name: str, size: int, blur: bool) -> dict[str, tuple[float, float]]:
-    """What a contestant draws, seen from outside, from the views of images of one colour, of slopes and of noise: means of numbers,
-    one a draw, with their standard errors."""
+    """What a contestant draws, seen from outside, from the views of images of one colour, of slopes
+    and of noise: means of numbers, one a draw, with their standard errors."""
     crop, draws = size <= CROPPED, DRAWS[size]
 
     def views(image: Tensor, **parts: bool) -> Tensor:
@@ -110,11 +118,21 @@ def statistics(name: str, size: int, blur: bool) -> dict[str, tuple[float, float
     found = {"flipped": width < 0, "area of the crop": area, "deviation of the area": (area - area.mean()).abs()}
 
     grey = views(torch.full((3, size, size), 64.0), crop=crop, colour=True, blur=blur)[:, 0, 0, 0] * 255 / 64
-    found |= {"brightness": grey, "deviation of the brightness": (grey - grey.mean()).abs(), "not jittered": (grey - 1).abs() < 0.008}
-    pixel = views(torch.tensor([90.0, 70, 60])[:, None, None].expand(3, size, size), crop=crop, colour=True, blur=blur)[..., 0, 0]
+    found |= {
+        "brightness": grey,
+        "deviation of the brightness": (grey - grey.mean()).abs(),
+        "not jittered": (grey - 1).abs() < 0.008,
+    }
+    pixel = views(torch.tensor([90.0, 70, 60])[:, None, None].expand(3, size, size), crop=crop, colour=True, blur=blur)[
+        ..., 0, 0
+    ]
     chroma = pixel.amax(1) - pixel.amin(1)
     coloured = chroma > 0.012
-    found |= {"grey": ~coloured, "chroma": chroma[coloured] * 255 / 30, "red is largest": pixel[coloured].argmax(1) == 0}
+    found |= {
+        "grey": ~coloured,
+        "chroma": chroma[coloured] * 255 / 30,
+        "red is largest": pixel[coloured].argmax(1) == 0,
+    }
     if blur:
         noise = torch.randint(0, 256, (3, size, size), generator=torch.Generator().manual_seed(0)).float()
         left = views(noise, crop=False, colour=False, blur=True).std((1, 2, 3)) / (noise / 255).std()

@@ -2,8 +2,9 @@
 
     python hf_bert.py FILE BATCH PRECISION SIZES TOKENIZER lines|fixed|grouped
 
-lines: each text is a row, padded to the longest of its batch; fixed: padded to the longest row there may be. grouped: all texts one
-after the other, cut into full rows that mix them (`group_texts` of run_mlm.py), as many rows as hold the tokens of a batch.
+lines: each text is a row, padded to the longest of its batch; fixed: padded to the longest row
+there may be. grouped: all texts one after the other, cut into full rows that mix them
+(`group_texts` of run_mlm.py), as many rows as hold the tokens of a batch.
 """
 
 from __future__ import annotations

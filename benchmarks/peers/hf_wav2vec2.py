@@ -1,4 +1,5 @@
-"""transformers' Wav2Vec2ForPreTraining in a plain loop, with the masks and negatives of its pretraining example; `wav2vec2.py` calls it.
+"""transformers' Wav2Vec2ForPreTraining in a plain loop, with the masks and negatives of its
+pretraining example; `wav2vec2.py` calls it.
 
 python hf_wav2vec2.py BATCH PRECISION SIZES transformers
 """
@@ -43,7 +44,9 @@ def main(batch: str, precision: str, sizes: str, how: str) -> None:
         hidden = _compute_mask_indices((size, tokens), 0.65, 10, min_masks=2)
         others = _sample_negative_indices((size, tokens), 100, hidden)
         with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16-mixed"):
-            out = model(x, mask_time_indices=torch.from_numpy(hidden), sampled_negative_indices=torch.from_numpy(others))
+            out = model(
+                x, mask_time_indices=torch.from_numpy(hidden), sampled_negative_indices=torch.from_numpy(others)
+            )
         loss = out.loss / int(hidden.sum())
         optimizer.zero_grad()
         loss.backward()

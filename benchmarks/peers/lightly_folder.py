@@ -1,9 +1,11 @@
-"""Two views at 224 pixels from a folder of JPEGs by lightly's loader. Runs in lightly's environment; `folder.py` calls it.
+"""Two views at 224 pixels from a folder of JPEGs by lightly's loader. Runs in lightly's
+environment; `folder.py` calls it.
 
     python lightly_folder.py FOLDER BATCH WORKERS
 
-Follows lightly's examples/pytorch_lightning/simclr.py, which names `LightlyDataset("path/to/folder")`: SimCLRTransform with its
-defaults (224 pixels, blur), MultiViewCollate, DataLoader.
+Follows lightly's examples/pytorch_lightning/simclr.py, which names
+`LightlyDataset("path/to/folder")`: SimCLRTransform with its defaults (224 pixels, blur),
+MultiViewCollate, DataLoader.
 """
 
 from __future__ import annotations

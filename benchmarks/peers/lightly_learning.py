@@ -1,9 +1,10 @@
-"""A method by lightly in Lightning, from given initial weights and settings. Runs in lightly's environment; `against.py` calls it.
+"""A method by lightly in Lightning, from given initial weights and settings. Runs in lightly's
+environment; `against.py` calls it.
 
     python lightly_learning.py START.pt TRAINED.pt
 
-The methods are those of `lightly_methods.py`, the data LightlyDataset.from_torch_dataset and MultiViewCollate, as in lightly's
-examples/pytorch_lightning.
+The methods are those of `lightly_methods.py`, the data LightlyDataset.from_torch_dataset and
+MultiViewCollate, as in lightly's examples/pytorch_lightning.
 """
 
 from __future__ import annotations
@@ -24,11 +25,14 @@ from torchvision.datasets import FashionMNIST
 
 
 class Encoder(nn.Module):
-    """The architecture of ssl_lightning's ConvEncoder with its defaults, under the same parameter names."""
+    """The architecture of ssl_lightning's ConvEncoder with its defaults, under the same parameter
+    names."""
 
     def __init__(self, widths: tuple[int, ...] = (1, 32, 64, 128, 256)) -> None:
         super().__init__()
-        self.stages = nn.Sequential(*(self.stage(*pair, stride=2 if place else 1) for place, pair in enumerate(pairwise(widths))))
+        self.stages = nn.Sequential(
+            *(self.stage(*pair, stride=2 if place else 1) for place, pair in enumerate(pairwise(widths)))
+        )
 
     @staticmethod
     def stage(channels: int, width: int, stride: int) -> nn.Sequential:
@@ -48,7 +52,10 @@ class Optimizer:
     def __call__(self, parameters: list[nn.Parameter]) -> Any:
         lrs = self.start["lrs"]
         groups = [
-            {"params": [parameter for parameter in parameters if parameter.ndim > 1], "weight_decay": self.start["weight_decay"]},
+            {
+                "params": [parameter for parameter in parameters if parameter.ndim > 1],
+                "weight_decay": self.start["weight_decay"],
+            },
             {"params": [parameter for parameter in parameters if parameter.ndim <= 1], "weight_decay": 0.0},
         ]
         optimizer: torch.optim.Optimizer

@@ -1,7 +1,8 @@
 """SimCLR, MoCo, BYOL and SwAV of lightly's modules in Lightning. Runs in lightly's environment.
 
-Each follows lightly's examples/pytorch_lightning; where that is for another purpose, its benchmarks: MoCo is symmetric as in
-docs/source/getting_started/benchmarks/cifar10_benchmark.py, whose views without blur all have, and BYOL's momentum rises with every step as in
+Each follows lightly's examples/pytorch_lightning; where that is for another purpose, its
+benchmarks: MoCo is symmetric as in docs/source/getting_started/benchmarks/cifar10_benchmark.py,
+whose views without blur all have, and BYOL's momentum rises with every step as in
 benchmarks/imagenet/resnet50/byol.py. Settings have the names of ssl_lightning's arguments.
 """
 
@@ -65,7 +66,10 @@ class Momentum(Method):
     """With a slow copy of backbone and projection head."""
 
     def copy(self) -> None:
-        self.backbone_momentum, self.projection_head_momentum = copy.deepcopy(self.backbone), copy.deepcopy(self.projection_head)
+        self.backbone_momentum, self.projection_head_momentum = (
+            copy.deepcopy(self.backbone),
+            copy.deepcopy(self.projection_head),
+        )
         deactivate_requires_grad(self.backbone_momentum)
         deactivate_requires_grad(self.projection_head_momentum)
 
@@ -107,7 +111,11 @@ class BYOL(Momentum):
         self.copy()
 
     def training_step(self, batch: Any, batch_index: int) -> Tensor:
-        self.update(cosine_schedule(self.trainer.global_step, int(self.trainer.estimated_stepping_batches), self.settings["momentum"], 1.0))
+        self.update(
+            cosine_schedule(
+                self.trainer.global_step, int(self.trainer.estimated_stepping_batches), self.settings["momentum"], 1.0
+            )
+        )
         (x0, x1), _, _ = batch
         p0, p1 = (self.prediction_head(self.forward(x)) for x in (x0, x1))
         return 0.5 * (self.criterion(p0, self.forward_momentum(x1)) + self.criterion(p1, self.forward_momentum(x0)))
@@ -122,7 +130,9 @@ class SwAV(Method):
         self.criterion = SwaVLoss(self.settings["temperature"], self.settings["iterations"], self.settings["epsilon"])
 
     def on_train_start(self) -> None:
-        self.prototypes.n_steps_frozen_prototypes = round(self.settings["freeze_epochs"] * self.trainer.num_training_batches)
+        self.prototypes.n_steps_frozen_prototypes = round(
+            self.settings["freeze_epochs"] * self.trainer.num_training_batches
+        )
 
     def training_step(self, batch: Any, batch_index: int) -> Tensor:
         self.prototypes.normalize()
@@ -141,8 +151,9 @@ def transform(method: str, policy: dict[str, Any]) -> Any:
 
     Args:
         method: one of `METHODS`.
-        policy: of ssl_lightning's image policy `crop_scale`, `jitter`, `grey_p`, `mean`, `std`; also `local` and `local_size`, number and
-            side of SwAV's small crops, `local_crop_scale` and, for BYOL, `solarize_p`; `blur_p`, 0 where it is not there.
+        policy: of ssl_lightning's image policy `crop_scale`, `jitter`, `grey_p`, `mean`, `std`;
+            also `local` and `local_size`, number and side of SwAV's small crops, `local_crop_scale`
+            and, for BYOL, `solarize_p`; `blur_p`, 0 where it is not there.
     """
     bright, contrast, saturation, hue = policy["jitter"]
     colour = {
@@ -158,5 +169,7 @@ def transform(method: str, policy: dict[str, Any]) -> Any:
         )  # fmt: skip
     colour |= {"input_size": size, "min_scale": smallest}
     if method == "byol":
-        return BYOLTransform(BYOLView1Transform(**colour), BYOLView2Transform(**colour, solarization_prob=policy["solarize_p"]))
+        return BYOLTransform(
+            BYOLView1Transform(**colour), BYOLView2Transform(**colour, solarization_prob=policy["solarize_p"])
+        )
     return SimCLRTransform(**colour)

@@ -1,10 +1,13 @@
-"""A method with a ResNet-18 at 32x32 by lightly in Lightning, on Fashion-MNIST. Runs in lightly's environment; `throughput.py` calls it.
+"""A method with a ResNet-18 at 32x32 by lightly in Lightning, on Fashion-MNIST. Runs in lightly's
+environment; `throughput.py` calls it.
 
     python lightly_throughput.py ROOT METHOD PRECISION SETTINGS POLICY WORKERS
 
-Follows lightly's examples/pytorch_lightning throughout: torchvision's ResNet-18, LightlyDataset.from_torch_dataset, MultiViewCollate, SGD, a
-plain Trainer, and the methods of `lightly_methods.py`. The stem is that for small images (3x3, stride 1, no pooling), the batch 128, and the
-images are RGB. SETTINGS of the method and POLICY of its views are JSON; `sgd` in the former is the optimizer's momentum and weight decay.
+Follows lightly's examples/pytorch_lightning throughout: torchvision's ResNet-18,
+LightlyDataset.from_torch_dataset, MultiViewCollate, SGD, a plain Trainer, and the methods of
+`lightly_methods.py`. The stem is that for small images (3x3, stride 1, no pooling), the batch 128,
+and the images are RGB. SETTINGS of the method and POLICY of its views are JSON; `sgd` in the former
+is the optimizer's momentum and weight decay.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""BERT by ssl_lightning's `fit`, or by a bare loop over the same packed batches; `bert.py` calls it.
+"""BERT by ssl_lightning's `fit`, or by a bare loop over the same packed batches; `bert.py` calls
+it.
 
 python our_bert.py FILE BATCH PRECISION SIZES fit|loop
 """

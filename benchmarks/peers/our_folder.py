@@ -1,4 +1,5 @@
-"""Two views at 224 pixels from a folder of JPEGs by ssl_lightning's `image_folder`; `folder.py` calls it.
+"""Two views at 224 pixels from a folder of JPEGs by ssl_lightning's `image_folder`; `folder.py`
+calls it.
 
 python our_folder.py FOLDER BATCH WORKERS
 """

@@ -2,8 +2,9 @@
 
     python our_throughput.py ROOT METHOD same|defaults PRECISION SETTINGS POLICY
 
-`defaults` is the command `ssl-lightning fit --model METHOD --data fashion_mnist`. `same` has three channels, lightly's optimizer, and no live
-probes, with these settings of the method and this strength of its views, both in JSON; the rest are the defaults.
+`defaults` is the command `ssl-lightning fit --model METHOD --data fashion_mnist`. `same` has three
+channels, lightly's optimizer, and no live probes, with these settings of the method and this
+strength of its views, both in JSON; the rest are the defaults.
 """
 
 from __future__ import annotations
@@ -19,7 +20,15 @@ from paced import Paced
 def defaults(root: str, method: str, precision: str, *_: str) -> None:
     from ssl_lightning.cli.main import main
 
-    own = ["--data.root", root, "--data.download", "false", "--trainer.precision", precision, "--trainer.callbacks+=paced.Paced"]
+    own = [
+        "--data.root",
+        root,
+        "--data.download",
+        "false",
+        "--trainer.precision",
+        precision,
+        "--trainer.callbacks+=paced.Paced",
+    ]
     sys.exit(main(["fit", "--model", method, "--data", "fashion_mnist", *own]))
 
 
@@ -46,8 +55,12 @@ def same(root: str, name: str, precision: Any, settings: str, policy: str) -> No
             return images[:, None].expand(-1, 3, -1, -1).contiguous()
 
     torch.manual_seed(0)
-    method = Registry("ssl_lightning.methods")[name](TimmEncoder("resnet18", small_images=True), optimizer="sgd", **json.loads(settings))
-    trainer = Trainer(max_epochs=10, precision=precision, callbacks=[LinearProbe(False), KNNProbe(False), Report(False), Paced()])
+    method = Registry("ssl_lightning.methods")[name](
+        TimmEncoder("resnet18", small_images=True), optimizer="sgd", **json.loads(settings)
+    )
+    trainer = Trainer(
+        max_epochs=10, precision=precision, callbacks=[LinearProbe(False), KNNProbe(False), Report(False), Paced()]
+    )
     trainer.fit(method, datamodule=RGB(root, download=False))
 
 

@@ -1,4 +1,5 @@
-"""wav2vec 2.0 by ssl_lightning's `fit`, or by a bare loop over the same batches; `wav2vec2.py` calls it.
+"""wav2vec 2.0 by ssl_lightning's `fit`, or by a bare loop over the same batches; `wav2vec2.py`
+calls it.
 
 python our_wav2vec2.py BATCH PRECISION SIZES fit|loop
 """

@@ -1,4 +1,5 @@
-"""Work in rounds, told by a parent process: what a contestant does between the lines it reads. Runs in any peer's environment."""
+"""Work in rounds, told by a parent process: what a contestant does between the lines it reads. Runs
+in any peer's environment."""
 
 from __future__ import annotations
 
@@ -14,8 +15,9 @@ WARM_UP = 2
 
 
 class Pace:
-    """Blocks after each round. A line `N` on standard input asks for one step that is not timed and N that are; the answer, on
-    standard output, is the seconds of the N. The first answer is `ready`, after a warm-up."""
+    """Blocks after each round. A line `N` on standard input asks for one step that is not timed and
+    N that are; the answer, on standard output, is the seconds of the N. The first answer is
+    `ready`, after a warm-up."""
 
     def __init__(self) -> None:
         self.answers = os.fdopen(os.dup(1), "w")
@@ -36,7 +38,8 @@ class Pace:
 
 
 class Paced(Callback):
-    """The pace of a Lightning training: from the end of a step to the end of another, so that each holds its own fetching."""
+    """The pace of a Lightning training: from the end of a step to the end of another, so that each
+    holds its own fetching."""
 
     def __init__(self) -> None:
         self.pace = Pace()

@@ -10,7 +10,8 @@ from .operation import Operation, change_some, check_probability, spread
 
 
 def grey(x: Tensor) -> Tensor:
-    """Luma of an RGB image (ITU-R BT.601), the mean of the channels of any other: [S, C, H, W] -> [S, 1, H, W]."""
+    """Luma of an RGB image (ITU-R BT.601), the mean of the channels of any other: [S, C, H, W] ->
+    [S, 1, H, W]."""
     if x.shape[1] != 3:
         return x.mean(1, keepdim=True)
     red, green, blue = x.split(1, 1)
@@ -23,27 +24,33 @@ def adjust_brightness_(x: Tensor, factor: Tensor) -> Tensor:
 
 
 def adjust_contrast_(x: Tensor, factor: Tensor) -> Tensor:
-    """Images in [0, 1] moved away from (factor [S] above 1) or towards the mean of their luma, clamped; x is overwritten."""
+    """Images in [0, 1] moved away from (factor [S] above 1) or towards the mean of their luma,
+    clamped; x is overwritten."""
     weight = factor[:, None, None, None]
     mean = grey(x.mean((2, 3), keepdim=True))  # the luma of the mean is the mean of the luma
     return x.mul_(weight).add_(mean * (1 - weight)).clamp_(0, 1)
 
 
 def adjust_saturation_(x: Tensor, factor: Tensor) -> Tensor:
-    """RGB images in [0, 1] moved away from (factor [S] above 1) or towards their own luma, clamped; x is overwritten."""
+    """RGB images in [0, 1] moved away from (factor [S] above 1) or towards their own luma, clamped;
+    x is overwritten."""
     return torch.lerp(grey(x), x, factor[:, None, None, None], out=x).clamp_(0, 1)
 
 
 def adjust_hue_(x: Tensor, shift: Tensor) -> Tensor:
-    """RGB images in [0, 1] turned around the colour circle by `shift` [S], in turns; x is overwritten.
+    """RGB images in [0, 1] turned around the colour circle by `shift` [S], in turns; x is
+    overwritten.
 
-    The hue moves and each pixel's largest and smallest channel values stay: hue in turns from red, and from it each channel as a
-    trapezium between the two. Without branches: `torch.where` costs a CPU as much as forty additions (200 us against 5 at 224 px).
+    The hue moves and each pixel's largest and smallest channel values stay: hue in turns from red,
+    and from it each channel as a trapezium between the two. Without branches: `torch.where` costs a
+    CPU as much as forty additions (200 us against 5 at 224 px).
     """
     red, green, blue = x.unbind(1)  # [S, H, W]
     high, low = torch.maximum(torch.maximum(red, green), blue), torch.minimum(torch.minimum(red, green), blue)
     chroma = high - low
-    is_red, is_green = (torch.eq(channel, high, out=torch.empty_like(high)) for channel in (red, green))  # 0 or 1, for lerp
+    is_red, is_green = (
+        torch.eq(channel, high, out=torch.empty_like(high)) for channel in (red, green)
+    )  # 0 or 1, for lerp
     hue = (red - green).add_(chroma, alpha=4)  # where blue is the largest
     hue.lerp_((blue - red).add_(chroma, alpha=2), is_green).lerp_(green - blue, is_red)
     slope = chroma * 6
@@ -58,10 +65,11 @@ def adjust_hue_(x: Tensor, shift: Tensor) -> Tensor:
 
 
 class ColorJitter(Operation):
-    """Random brightness, contrast, saturation and hue (Howard 2013, arXiv 1312.5402), factors drawn as torchvision's.
+    """Random brightness, contrast, saturation and hue (Howard 2013, arXiv 1312.5402), factors drawn
+    as torchvision's.
 
-    torchvision draws the order of the four; here it is always the one above. Images without three channels have neither
-    saturation nor hue, and get the first two alone.
+    torchvision draws the order of the four; here it is always the one above. Images without three
+    channels have neither saturation nor hue, and get the first two alone.
 
     Args:
         brightness: factors are drawn from [max(0, 1 - brightness), 1 + brightness].
@@ -109,7 +117,8 @@ class ColorJitter(Operation):
 
 
 class Greyscale(Operation):
-    """Replaces all three channels by their luma with probability p; images without three channels stay."""
+    """Replaces all three channels by their luma with probability p; images without three channels
+    stay."""
 
     def __init__(self, p: float = 0.2) -> None:
         super().__init__()
@@ -123,14 +132,16 @@ class Greyscale(Operation):
 
 
 BLOCK = 16
-"""Pixels of a line that are blurred at once: at 224 px and 23 pixels of filter, 0.47 ms an image against 0.55 with 32, 1.5 with
-the whole line and 1.6 with a grouped convolution."""
+"""Pixels of a line that are blurred at once: at 224 px and 23 pixels of filter, 0.47 ms an image
+against 0.55 with 32, 1.5 with the whole line and 1.6 with a grouped convolution."""
 
 
 def gaussian_blur(x: Tensor, sigma: Tensor, kernel: int) -> Tensor:
-    """Blurs each image by its own Gaussian, of `sigma` [S] pixels and cut to `kernel` (odd) pixels; borders are mirrored.
+    """Blurs each image by its own Gaussian, of `sigma` [S] pixels and cut to `kernel` (odd) pixels;
+    borders are mirrored.
 
-    Along each side the line is cut into blocks, and a block with `kernel // 2` pixels around it is multiplied by a banded matrix.
+    Along each side the line is cut into blocks, and a block with `kernel // 2` pixels around it is
+    multiplied by a banded matrix.
     """
     half = kernel // 2
     for side in (3, 2):
@@ -138,7 +149,9 @@ def gaussian_blur(x: Tensor, sigma: Tensor, kernel: int) -> Tensor:
         blocks = -(-length // BLOCK)
         block = -(-length // blocks)
         pad = [half, half + blocks * block - length]
-        windows = F.pad(x, [*pad, 0, 0] if side == 3 else [0, 0, *pad], mode="reflect").unfold(side, block + 2 * half, block)
+        windows = F.pad(x, [*pad, 0, 0] if side == 3 else [0, 0, *pad], mode="reflect").unfold(
+            side, block + 2 * half, block
+        )
         band = _gaussian_band(sigma, half, block)
         if side == 3:  # windows [S, C, H, blocks, block + 2 half]
             x = (windows.flatten(1, 3) @ band.mT).view(*windows.shape[:3], -1)
@@ -149,7 +162,8 @@ def gaussian_blur(x: Tensor, sigma: Tensor, kernel: int) -> Tensor:
 
 
 def _gaussian_band(sigma: Tensor, half: int, block: int) -> Tensor:
-    """Gaussians of `sigma` [S], cut beyond `half` pixels, around each pixel of a block: [S, block, block + 2 half]."""
+    """Gaussians of `sigma` [S], cut beyond `half` pixels, around each pixel of a block: [S, block,
+    block + 2 half]."""
     pixel = torch.arange(-half, block + half, device=sigma.device)
     distance = pixel - torch.arange(block, device=sigma.device)[:, None]
     weight = (-0.5 * (distance / sigma[:, None, None]) ** 2).exp_().mul_(distance.abs() <= half)
@@ -162,7 +176,8 @@ class GaussianBlur(Operation):
     Args:
         sigma: range of the standard deviation, in pixels.
         p: probability that an image is blurred.
-        kernel: side of the filter as a part of the image's shorter side; made odd, and at least 3 pixels.
+        kernel: side of the filter as a part of the image's shorter side; made odd, and at least 3
+            pixels.
 
     Raises:
         ValueError: the range of sigma is empty or not positive, or p is no probability.
@@ -186,7 +201,8 @@ class GaussianBlur(Operation):
 
 
 class Solarize(Operation):
-    """Inverts the values at or above a threshold with probability p (Grill et al. 2020, arXiv 2006.07733, Appendix B)."""
+    """Inverts the values at or above a threshold with probability p (Grill et al. 2020, arXiv
+    2006.07733, Appendix B)."""
 
     def __init__(self, threshold: float = 0.5, p: float = 0.2) -> None:
         super().__init__()
@@ -200,11 +216,14 @@ class Solarize(Operation):
         return change_some(numbers[0], x, self._solarize)
 
     def _solarize(self, x: Tensor) -> Tensor:
-        return x.lerp_(1 - x, torch.ge(x, self.threshold, out=torch.empty_like(x)))  # weights 0 or 1: exact, and no slow `where`
+        return x.lerp_(
+            1 - x, torch.ge(x, self.threshold, out=torch.empty_like(x))
+        )  # weights 0 or 1: exact, and no slow `where`
 
 
 class Normalize(Operation):
-    """Subtracts the mean of each channel and divides by its standard deviation; one value serves any number of channels.
+    """Subtracts the mean of each channel and divides by its standard deviation; one value serves
+    any number of channels.
 
     Raises:
         ValueError: a standard deviation is not positive, or the numbers of values differ.
@@ -216,7 +235,9 @@ class Normalize(Operation):
     def __init__(self, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
         super().__init__()
         if len(mean) != len(std) or min(std, default=0) <= 0:
-            raise ValueError(f"Normalize needs as many means as positive standard deviations, got mean={mean}, std={std}.")
+            raise ValueError(
+                f"Normalize needs as many means as positive standard deviations, got mean={mean}, std={std}."
+            )
         self.register_buffer("mean", torch.tensor(mean)[:, None, None], persistent=False)
         self.register_buffer("scale", 1 / torch.tensor(std)[:, None, None], persistent=False)
 
@@ -225,5 +246,7 @@ class Normalize(Operation):
 
     def change(self, x: Tensor, *numbers: Tensor) -> Tensor:
         if len(self.mean) not in (1, x.shape[1]):
-            raise ValueError(f"Normalize has {len(self.mean)} means for images of {x.shape[1]} channels; give one each, or one for all.")
+            raise ValueError(
+                f"Normalize has {len(self.mean)} means for images of {x.shape[1]} channels; give one each, or one for all."
+            )
         return x.sub_(self.mean).mul_(self.scale)

@@ -14,13 +14,18 @@ from .operation import Operation, change_some, check_probability, spread
 TRIES = 10
 """Boxes drawn for a sample before the central one is taken, as in torchvision."""
 DENSE_PIXELS = 64 * 64
-"""Up to this many pixels a CPU resizes a batch faster by dense matrices (5 us an image of 32x32 against 20); beyond it, one by one."""
+"""Up to this many pixels a CPU resizes a batch faster by dense matrices (5 us an image of 32x32
+against 20); beyond it, one by one."""
 
 
-def crop_boxes(u: Tensor, height: int | Tensor, width: int | Tensor, scale: tuple[float, float], ratio: tuple[float, float]) -> Tensor:
-    """Boxes of random area and aspect ratio, distributed exactly as by torchvision's `RandomResizedCrop.get_params`.
+def crop_boxes(
+    u: Tensor, height: int | Tensor, width: int | Tensor, scale: tuple[float, float], ratio: tuple[float, float]
+) -> Tensor:
+    """Boxes of random area and aspect ratio, distributed exactly as by torchvision's
+    `RandomResizedCrop.get_params`.
 
-    Of ten candidates the first that fits is taken; where none does, the largest central box whose ratio is allowed.
+    Of ten candidates the first that fits is taken; where none does, the largest central box whose
+    ratio is allowed.
 
     Args:
         u: [S, 22] uniform numbers: ten areas, ten ratios, two positions.
@@ -42,12 +47,17 @@ def crop_boxes(u: Tensor, height: int | Tensor, width: int | Tensor, scale: tupl
     start = torch.minimum((u[:, 2 * TRIES :] * (limit - sides + 1)).long(), limit - sides)
 
     allowed = torch.stack([limit[:, 1].double() / ratio[0], limit[:, 0].double() * ratio[1]], 1).round().long()
-    return torch.where(fits.any(1)[:, None], torch.cat([start, sides], 1), _central(limit, torch.minimum(limit, allowed)))
+    return torch.where(
+        fits.any(1)[:, None], torch.cat([start, sides], 1), _central(limit, torch.minimum(limit, allowed))
+    )
 
 
 def _sizes(device: torch.device, height: int | Tensor, width: int | Tensor) -> Tensor:
-    """Height and width side by side, int64 [S or 1, 2]; filled in on the device, so that no host waits for a copy."""
-    return torch.stack([side if isinstance(side, Tensor) else torch.full((1,), side, device=device) for side in (height, width)], 1)
+    """Height and width side by side, int64 [S or 1, 2]; filled in on the device, so that no host
+    waits for a copy."""
+    return torch.stack(
+        [side if isinstance(side, Tensor) else torch.full((1,), side, device=device) for side in (height, width)], 1
+    )
 
 
 def _central(limit: Tensor, sides: Tensor) -> Tensor:
@@ -56,7 +66,8 @@ def _central(limit: Tensor, sides: Tensor) -> Tensor:
 
 
 def resize_matrix(start: Tensor, length: Tensor, source: int, size: int) -> Tensor:
-    """Antialiased linear interpolation of a stretch of a line, as a matrix: a triangle filter as wide as the reduction.
+    """Antialiased linear interpolation of a stretch of a line, as a matrix: a triangle filter as
+    wide as the reduction.
 
     Args:
         start: [S] first pixel of the stretch.
@@ -65,7 +76,8 @@ def resize_matrix(start: Tensor, length: Tensor, source: int, size: int) -> Tens
         size: pixels that the stretch becomes.
 
     Returns:
-        [S, size, source], rows summing to one; equal to torch's `interpolate(mode="bilinear", antialias=True)`.
+        [S, size, source], rows summing to one; equal to torch's `interpolate(mode="bilinear",
+        antialias=True)`.
     """
     step = length.float() / size  # [S]
     pixel = torch.arange(source, device=start.device)
@@ -77,10 +89,13 @@ def resize_matrix(start: Tensor, length: Tensor, source: int, size: int) -> Tens
 
 
 def crop_and_resize(x: Tensor, boxes: Tensor, size: int) -> Tensor:
-    """Each image's own box, resized with antialiasing: [S, C, H, W] and boxes [S, 4] -> [S, C, size, size]."""
+    """Each image's own box, resized with antialiasing: [S, C, H, W] and boxes [S, 4] -> [S, C,
+    size, size]."""
     _, channels, height, width = x.shape
     if x.device.type == "cpu" and height * width > DENSE_PIXELS:
-        crops = [image[None, :, t : t + h, left : left + w] for image, (t, left, h, w) in zip(x, boxes.tolist(), strict=True)]
+        crops = [
+            image[None, :, t : t + h, left : left + w] for image, (t, left, h, w) in zip(x, boxes.tolist(), strict=True)
+        ]
         return torch.cat([F.interpolate(crop, size=(size, size), mode="bilinear", antialias=True) for crop in crops])
     top, left, box_height, box_width = boxes.unbind(1)
     rows = resize_matrix(top, box_height, height, size)  # [S, size, H]
@@ -92,7 +107,8 @@ def crop_and_resize(x: Tensor, boxes: Tensor, size: int) -> Tensor:
 class Crop(Operation):
     """Cuts a box out of each image and resizes it to a square of `size` pixels.
 
-    The box is a function of key and image size alone, so that whoever reads an image from a file can cut before the rest.
+    The box is a function of key and image size alone, so that whoever reads an image from a file
+    can cut before the rest.
     """
 
     def __init__(self, size: int) -> None:
@@ -101,7 +117,8 @@ class Crop(Operation):
 
     @abstractmethod
     def boxes(self, key: Tensor, height: int | Tensor, width: int | Tensor) -> Tensor:
-        """Keys [S] and the images' height and width (of all, or int64 [S]) -> int64 [S, 4]: top, left, height, width."""
+        """Keys [S] and the images' height and width (of all, or int64 [S]) -> int64 [S, 4]: top,
+        left, height, width."""
 
     def numbers(self, key: Tensor, height: int, width: int) -> tuple[Tensor]:
         return (self.boxes(key, height, width),)
@@ -111,7 +128,8 @@ class Crop(Operation):
 
 
 class RandomResizedCrop(Crop):
-    """A random box of the image, resized to a square (Szegedy et al. 2014, arXiv 1409.4842), as torchvision's on floats.
+    """A random box of the image, resized to a square (Szegedy et al. 2014, arXiv 1409.4842), as
+    torchvision's on floats.
 
     Args:
         size: side of the square, in pixels.
@@ -122,7 +140,9 @@ class RandomResizedCrop(Crop):
         ValueError: a range is empty, or not positive, or an area exceeds the image's.
     """
 
-    def __init__(self, size: int, scale: tuple[float, float] = (0.08, 1.0), ratio: tuple[float, float] = (3 / 4, 4 / 3)) -> None:
+    def __init__(
+        self, size: int, scale: tuple[float, float] = (0.08, 1.0), ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    ) -> None:
         super().__init__(size)
         if not 0 < scale[0] <= scale[1] <= 1:
             raise ValueError(f"RandomResizedCrop needs 0 < scale[0] <= scale[1] <= 1, got {scale}.")
@@ -157,7 +177,8 @@ class HorizontalFlip(Operation):
 
 
 def rotate_and_shear(x: Tensor, angle: Tensor, shear: Tensor) -> Tensor:
-    """Turns by `angle` [S] and slants by `shear` [S], both in degrees, about the centre, bilinearly; black comes in from outside.
+    """Turns by `angle` [S] and slants by `shear` [S], both in degrees, about the centre,
+    bilinearly; black comes in from outside.
 
     Equal to torchvision's `functional.affine(x, angle, [0, 0], 1.0, [shear, 0.0], BILINEAR)`.
     """

@@ -17,19 +17,23 @@ from .operation import Operation, as_float
 from .random import fold
 
 SMALL = 64
-"""Up to this side, in pixels, images are not blurred unless asked (arXiv 2002.05709, Appendix B.9)."""
+"""Up to this side, in pixels, images are not blurred unless asked (arXiv 2002.05709, Appendix
+B.9)."""
 
 
 CHUNK_BYTES = 3 << 18
-"""A CPU works on this much at a time, so that an image stays in its cache from the first operation to the last."""
+"""A CPU works on this much at a time, so that an image stays in its cache from the first operation
+to the last."""
 
 
 class Augmentation(nn.Module):
-    """Operations in order. The second of one type draws numbers of its own: its occurrence is folded into the key.
+    """Operations in order. The second of one type draws numbers of its own: its occurrence is
+    folded into the key.
 
     Args:
         operations: what `forward` runs.
-        cut: the crop that comes before them and that `forward` leaves out: images of many sizes are cut where they are read.
+        cut: the crop that comes before them and that `forward` leaves out: images of many sizes are
+            cut where they are read.
     """
 
     def __init__(self, *operations: Operation, cut: Crop | None = None) -> None:
@@ -38,7 +42,8 @@ class Augmentation(nn.Module):
         self.cut = cut
 
     def forward(self, x: Tensor, key: Tensor) -> Tensor:
-        """Images [S, C, H, W], uint8 or floating in [0, 1], and keys [S] int64 -> float32 images [S, C, size, size]."""
+        """Images [S, C, H, W], uint8 or floating in [0, 1], and keys [S] int64 -> float32 images
+        [S, C, size, size]."""
         numbers = self._numbers(key, *x.shape[-2:])  # of all samples at once: these are many small calls
         if x.device.type != "cpu" or len(x) == 0:
             return self._run(x, numbers)
@@ -78,12 +83,14 @@ class Augmentation(nn.Module):
 class ImagePolicy:
     """How hard images are augmented: SimCLR's recipe for small images by default.
 
-    Chen et al. 2020, arXiv 2002.05709: Appendix A, with the colour strength 0.5 and no blur that Appendix B.9 gives for CIFAR-10.
-    An image without three channels is jittered in brightness and contrast only.
+    Chen et al. 2020, arXiv 2002.05709: Appendix A, with the colour strength 0.5 and no blur that
+    Appendix B.9 gives for CIFAR-10. An image without three channels is jittered in brightness and
+    contrast only.
 
     Args:
         crop_scale: area of a full crop, as a part of the image's.
-        local_crop_scale: area of a local crop (DINO, arXiv 2104.14294, Section 3.1: below one half).
+        local_crop_scale: area of a local crop (DINO, arXiv 2104.14294, Section 3.1: below one
+            half).
         crop_ratio: width / height of a crop.
         flip: probability of a horizontal flip.
         rotation: largest angle, in degrees; 0 for none.
@@ -91,8 +98,8 @@ class ImagePolicy:
         jitter: strengths of brightness, contrast, saturation and hue.
         jitter_p: probability of the jitter.
         grey_p: probability of losing the colour.
-        blur_p: probability of a blur; None is 0.5 for views above 64 pixels and 0 for others. Where it is not 0, `strong_a`
-            blurs with 1.0 and `strong_b` with 0.1 instead.
+        blur_p: probability of a blur; None is 0.5 for views above 64 pixels and 0 for others. Where
+            it is not 0, `strong_a` blurs with 1.0 and `strong_b` with 0.1 instead.
         blur_sigma: range of the blur's standard deviation, in pixels.
         solarize_p: probability of solarisation in `strong_b`; no other strength solarises.
         mean: of each channel, or one for all.
@@ -118,12 +125,13 @@ class ImagePolicy:
         """The augmentation of one view.
 
         Args:
-            strength: `none` cuts out the largest central square, resizes and normalises; `weak` crops, flips, rotates and
-                shears; `strong` is the whole recipe; `strong_a` and `strong_b` are BYOL's pair (arXiv 2006.07733, Table 6).
+            strength: `none` cuts out the largest central square, resizes and normalises; `weak`
+                crops, flips, rotates and shears; `strong` is the whole recipe; `strong_a` and
+                `strong_b` are BYOL's pair (arXiv 2006.07733, Table 6).
             size: side of the view, in pixels.
             local: whether the view is a small crop.
-            varying: leave the crop to whoever reads the images, since they differ in size: it is then the `cut` of what is
-                built. The random numbers are the same.
+            varying: leave the crop to whoever reads the images, since they differ in size: it is
+                then the `cut` of what is built. The random numbers are the same.
         """
         crop: Crop = CentralCrop(size)
         operations: list[Operation] = []

@@ -1,6 +1,7 @@
 """From log-mels back to a wave.
 
-Notation for shapes: S samples; T samples of a wave; F frames; W samples of a window; M mel bands; K bins of the spectrum.
+Notation for shapes: S samples; T samples of a wave; F frames; W samples of a window; M mel bands; K
+bins of the spectrum.
 """
 
 from __future__ import annotations
@@ -24,10 +25,12 @@ BAND_STEPS = 300
 class Inversion:
     """Makes waves whose log-mels are like given ones.
 
-    The spectrum of a frame is one without negative numbers that has its energies in the bands, found by multiplicative steps
-    (Lee and Seung 2000, Algorithms for Non-negative Matrix Factorization, Equation 4). Its phases are those of a wave: found by going
-    back and forth between waves and spectra (Griffin and Lim 1984, doi 10.1109/TASSP.1984.1164317, Equation 6), each time a little
-    further in the direction of the last step (Perraudin, Balazs and Sondergaard 2013, A fast Griffin-Lim algorithm, Algorithm 2).
+    The spectrum of a frame is one without negative numbers that has its energies in the bands,
+    found by multiplicative steps (Lee and Seung 2000, Algorithms for Non-negative Matrix
+    Factorization, Equation 4). Its phases are those of a wave: found by going back and forth
+    between waves and spectra (Griffin and Lim 1984, doi 10.1109/TASSP.1984.1164317, Equation 6),
+    each time a little further in the direction of the last step (Perraudin, Balazs and Sondergaard
+    2013, A fast Griffin-Lim algorithm, Algorithm 2).
 
     Args:
         mel: what made the log-mels.
@@ -51,13 +54,16 @@ class Inversion:
         return self.wave(torch.polar(size, ahead.angle()))
 
     def spectrum(self, energy: Tensor) -> Tensor:
-        """Energies in the bands [S, F, M] -> power of each bin [S, F, K + 1], the highest of them 0, as it was before any pre-emphasis."""
+        """Energies in the bands [S, F, M] -> power of each bin [S, F, K + 1], the highest of them
+        0, as it was before any pre-emphasis."""
         bank = self.mel.bank.to(energy.device)  # [K, M]
         power = (energy @ bank.T).clamp(min=1e-10)
         for _ in range(BAND_STEPS):
             power = power * (energy @ bank.T) / (power @ bank @ bank.T).clamp(min=1e-20)
         frequency = torch.arange(len(bank), device=energy.device) * (math.pi / len(bank))
-        emphasis = 1 - 2 * self.mel.pre_emphasis * frequency.cos() + self.mel.pre_emphasis**2  # |1 - a exp(-i w)| squared
+        emphasis = (
+            1 - 2 * self.mel.pre_emphasis * frequency.cos() + self.mel.pre_emphasis**2
+        )  # |1 - a exp(-i w)| squared
         return F.pad(power / emphasis, (0, 1))
 
     def analysed(self, wave: Tensor) -> Tensor:
@@ -74,7 +80,9 @@ class Inversion:
         count = frames.shape[1]
         length = (count - 1) * mel.hop + mel.window
         weight = self.added(taper.square().expand(1, count, -1), length)
-        added = self.added(frames, length) / weight.clamp(min=0.1 * float(weight.max()))  # at the ends there is next to none
+        added = self.added(frames, length) / weight.clamp(
+            min=0.1 * float(weight.max())
+        )  # at the ends there is next to none
         samples = count * mel.hop if mel.edges == "pad" else length
         return added[:, self.before : self.before + samples]
 

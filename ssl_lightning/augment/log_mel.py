@@ -1,6 +1,7 @@
 """Spectrograms of waves: log-mels and MFCC, for a whole batch on its device.
 
-Notation for shapes: S samples in a batch; T samples of a wave; F frames; W samples of a window; M mel bands; K bins of the spectrum.
+Notation for shapes: S samples in a batch; T samples of a wave; F frames; W samples of a window; M
+mel bands; K bins of the spectrum.
 """
 
 from __future__ import annotations
@@ -16,14 +17,16 @@ EPSILON = 1.1920928955078125e-07
 """Kaldi's floor, the spacing of float32 at 1."""
 
 CHUNK_BYTES = 3 << 19
-"""A CPU takes the spectra of this much at a time, so that they stay in its cache: 2.4 times as fast as a batch of 64 s at once."""
+"""A CPU takes the spectra of this much at a time, so that they stay in its cache: 2.4 times as fast
+as a batch of 64 s at once."""
 
 
 class LogMel(nn.Module):
-    """Logarithms of the energy in frequency bands as wide as the ear's (Davis and Mermelstein 1980, doi 10.1109/TASSP.1980.1163420).
+    """Logarithms of the energy in frequency bands as wide as the ear's (Davis and Mermelstein 1980,
+    doi 10.1109/TASSP.1980.1163420).
 
-    The mel scale is HTK's, 2595 log10(1 + f / 700). A spectrum is that of a window, padded to a power of two; its power is summed in
-    triangles, without normalisation by their width.
+    The mel scale is HTK's, 2595 log10(1 + f / 700). A spectrum is that of a window, padded to a
+    power of two; its power is summed in triangles, without normalisation by their width.
 
     Args:
         sample_rate: of the waves, in Hz.
@@ -32,15 +35,19 @@ class LogMel(nn.Module):
         hop: from one window to the next, in seconds.
         low: where the lowest band begins, in Hz.
         high: where the highest band ends, in Hz; None is half the sampling rate.
-        shape: of the window: `hann`; or `povey`, Kaldi's, a Hann window to the power of 0.85 that ends in zeros.
+        shape: of the window: `hann`; or `povey`, Kaldi's, a Hann window to the power of 0.85 that
+            ends in zeros.
         pre_emphasis: how much of the sample before is subtracted from each, within a window.
         centre: whether the mean of each window is subtracted from it.
-        triangles: whether the bands are triangles over the frequency in `hz`, as librosa's, or over the `mel` scale, as Kaldi's.
+        triangles: whether the bands are triangles over the frequency in `hz`, as librosa's, or over
+            the `mel` scale, as Kaldi's.
         floor: the energy that takes the place of any smaller one.
-        edges: `pad`: zeros on both sides, for one frame a hop, T // hop in all; `snip`: whole windows alone.
+        edges: `pad`: zeros on both sides, for one frame a hop, T // hop in all; `snip`: whole
+            windows alone.
 
     Raises:
-        ValueError: an argument is out of its range, or there are more bands than the window can tell apart.
+        ValueError: an argument is out of its range, or there are more bands than the window can
+            tell apart.
     """
 
     taper: Tensor
@@ -71,7 +78,9 @@ class LogMel(nn.Module):
                 f"(1 / {sample_rate} s) and at most the window, there is at least a band, the floor is positive, and 0 <= pre_emphasis < 1."
             )
         if not 0 <= low < high <= sample_rate / 2:
-            raise ValueError(f"LogMel(low={low}, high={high}): needs 0 <= low < high <= {sample_rate / 2:g} Hz, half the sampling rate.")
+            raise ValueError(
+                f"LogMel(low={low}, high={high}): needs 0 <= low < high <= {sample_rate / 2:g} Hz, half the sampling rate."
+            )
         if shape not in ("hann", "povey") or triangles not in ("hz", "mel") or edges not in ("pad", "snip"):
             raise ValueError(
                 f"LogMel(shape={shape!r}, triangles={triangles!r}, edges={edges!r}): choose hann or povey, hz or mel, pad or snip."
@@ -89,9 +98,12 @@ class LogMel(nn.Module):
         self.register_buffer("bank", bank.float().T.contiguous(), persistent=False)  # [K, M]
 
     @classmethod
-    def kaldi(cls, sample_rate: int, *, mels: int = 80, edges: Literal["pad", "snip"] = "snip", **changes: float) -> LogMel:
-        """As Kaldi's `compute-fbank-feats` without dither (Povey et al. 2011, The Kaldi speech recognition toolkit): for waves in [-1, 1]
-        its numbers are those of 16-bit integers less log(2^30), down to the floor."""
+    def kaldi(
+        cls, sample_rate: int, *, mels: int = 80, edges: Literal["pad", "snip"] = "snip", **changes: float
+    ) -> LogMel:
+        """As Kaldi's `compute-fbank-feats` without dither (Povey et al. 2011, The Kaldi speech
+        recognition toolkit): for waves in [-1, 1] its numbers are those of 16-bit integers less
+        log(2^30), down to the floor."""
         return cls(
             sample_rate, mels=mels, low=20.0, shape="povey", pre_emphasis=0.97, centre=True, triangles="mel", floor=EPSILON, edges=edges, **changes
         )  # fmt: skip
@@ -106,7 +118,11 @@ class LogMel(nn.Module):
 
     def power(self, wave: Tensor) -> Tensor:
         """Waves [S, T] -> the energies in the bands, [S, M, F]."""
-        chunk = max(1, CHUNK_BYTES // (4 * self.size * max(1, self.frames(wave.shape[1])))) if wave.device.type == "cpu" else len(wave)
+        chunk = (
+            max(1, CHUNK_BYTES // (4 * self.size * max(1, self.frames(wave.shape[1]))))
+            if wave.device.type == "cpu"
+            else len(wave)
+        )
         with torch.autocast(wave.device.type, enabled=False):
             return torch.cat([self._spectrum(part) @ self.bank for part in wave.float().split(max(1, chunk))]).mT
 
@@ -121,8 +137,8 @@ class LogMel(nn.Module):
             frames = frames - frames.mean(-1, keepdim=True)
         if self.pre_emphasis:
             frames = frames - self.pre_emphasis * torch.cat([frames[..., :1], frames[..., :-1]], -1)
-        # Padded here, and not by `rfft`, which takes seven times as long then; squared before real and imaginary part are added, ten times as
-        # fast as `abs`.
+        # Padded here, and not by `rfft`, which takes seven times as long then; squared before real
+        # and imaginary part are added, ten times as fast as `abs`.
         if frames.requires_grad:
             padded = F.pad(frames * self.taper, (0, self.size - self.window))
         else:  # without a copy: a sixth of the time
@@ -135,12 +151,14 @@ class LogMel(nn.Module):
 
 
 class MFCC(nn.Module):
-    """The cepstrum of log-mels: their cosine transform, whose first numbers are the spectrum's envelope (Davis and Mermelstein 1980).
+    """The cepstrum of log-mels: their cosine transform, whose first numbers are the spectrum's
+    envelope (Davis and Mermelstein 1980).
 
     Args:
         mel: what makes the log-mels.
         coefficients: C, how many are kept.
-        lifter: L, by which coefficient n is multiplied with 1 + L / 2 sin(pi n / L), as Kaldi does; 0 for not at all.
+        lifter: L, by which coefficient n is multiplied with 1 + L / 2 sin(pi n / L), as Kaldi does;
+            0 for not at all.
 
     Raises:
         ValueError: there are more coefficients than bands.
@@ -179,8 +197,9 @@ def mel_of(frequency: Tensor) -> Tensor:
 
 
 def mel_bank(sample_rate: int, size: int, mels: int, low: float, high: float, triangles: str) -> Tensor:
-    """Triangles [M, K], float64, over the bins of a spectrum of `size` samples but the highest. A triangle rises from the middle of the
-    one before it to 1 in its own middle, and falls to the middle of the next; the middles are equally far apart in mel."""
+    """Triangles [M, K], float64, over the bins of a spectrum of `size` samples but the highest. A
+    triangle rises from the middle of the one before it to 1 in its own middle, and falls to the
+    middle of the next; the middles are equally far apart in mel."""
     edges = torch.tensor([low, high], dtype=torch.float64)
     first, last = mel_of(edges).tolist()
     corners = torch.linspace(first, last, mels + 2, dtype=torch.float64)

@@ -15,20 +15,24 @@ from .random import fold, uniform
 class Operation(nn.Module, ABC):
     """A batched augmentation whose random numbers are a pure function of each sample's key.
 
-    The class name, hashed, is the operation's number. It is folded into the key, so that adding, removing or reordering other
-    operations changes nothing in this one, and renaming the class redraws its numbers.
+    The class name, hashed, is the operation's number. It is folded into the key, so that adding,
+    removing or reordering other operations changes nothing in this one, and renaming the class
+    redraws its numbers.
     """
 
     @abstractmethod
     def numbers(self, key: Tensor, height: int, width: int) -> tuple[Tensor, ...]:
-        """What is random about the samples of keys [S], whose images have this size: tensors [S, ...]."""
+        """What is random about the samples of keys [S], whose images have this size: tensors [S,
+        ...]."""
 
     @abstractmethod
     def change(self, x: Tensor, *numbers: Tensor) -> Tensor:
-        """float32 images [S, C, H, W] changed as `numbers` say. x may be overwritten: it is the operation's own."""
+        """float32 images [S, C, H, W] changed as `numbers` say. x may be overwritten: it is the
+        operation's own."""
 
     def forward(self, x: Tensor, key: Tensor) -> Tensor:
-        """Images [S, C, H, W], uint8 or floating in [0, 1], and keys [S] -> float32 images, x itself untouched."""
+        """Images [S, C, H, W], uint8 or floating in [0, 1], and keys [S] -> float32 images, x
+        itself untouched."""
         x = as_float(x)
         return self.change(x, *self.numbers(key, x.shape[-2], x.shape[-1]))
 
@@ -42,13 +46,16 @@ class Operation(nn.Module, ABC):
 
 
 def as_float(x: Tensor) -> Tensor:
-    """uint8 images [S, C, H, W] as float32 in [0, 1]; floating ones as float32; always a copy, contiguous.
+    """uint8 images [S, C, H, W] as float32 in [0, 1]; floating ones as float32; always a copy,
+    contiguous.
 
     Raises:
         ValueError: x is no batch of images, or holds integers other than uint8.
     """
     if x.ndim != 4 or not (x.dtype == torch.uint8 or x.is_floating_point()):
-        raise ValueError(f"Images must be uint8, or floating in [0, 1], of shape [S, C, H, W]; got {x.dtype} {list(x.shape)}.")
+        raise ValueError(
+            f"Images must be uint8, or floating in [0, 1], of shape [S, C, H, W]; got {x.dtype} {list(x.shape)}."
+        )
     floating = x.to(torch.float32, copy=True, memory_format=torch.contiguous_format)
     return floating.div_(255) if x.dtype == torch.uint8 else floating
 
@@ -72,12 +79,14 @@ def check_probability(owner: str, p: float) -> float:
 def change_some(chosen: Tensor, x: Tensor, change: Callable[..., Tensor], *numbers: Tensor) -> Tensor:
     """`change(x, *numbers)` where a sample is chosen, x elsewhere; x may be overwritten.
 
-    A CPU computes the chosen samples only; an accelerator computes all, since asking how many there are would make the host wait.
+    A CPU computes the chosen samples only; an accelerator computes all, since asking how many there
+    are would make the host wait.
 
     Args:
         chosen: [S] bool.
         x: [S, C, H, W].
-        change: maps m images, which it may overwrite, and their numbers to m images of the same shape.
+        change: maps m images, which it may overwrite, and their numbers to m images of the same
+            shape.
         numbers: tensors [S, ...], the numbers of each sample.
     """
     if x.device.type != "cpu":

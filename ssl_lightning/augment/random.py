@@ -1,10 +1,13 @@
-"""Stateless randomness: each number is a hash of what it is for, so that no generator has a state to save.
+"""Stateless randomness: each number is a hash of what it is for, so that no generator has a state
+to save.
 
-The hash is splitmix64 (Steele, Lea and Flood 2014, "Fast splittable pseudorandom number generators", Figure 17). A sample's key
-is the hash of (seed, pass, index); folding in a view and an operation gives a further key; a key gives a stream of numbers.
-What one sample draws depends neither on its batch nor on device, worker or process.
+The hash is splitmix64 (Steele, Lea and Flood 2014, "Fast splittable pseudorandom number
+generators", Figure 17). A sample's key is the hash of (seed, pass, index); folding in a view and an
+operation gives a further key; a key gives a stream of numbers. What one sample draws depends
+neither on its batch nor on device, worker or process.
 
-Notation for shapes: S samples in a batch. Keys are int64 whose 64 bits are read as unsigned; products wrap.
+Notation for shapes: S samples in a batch. Keys are int64 whose 64 bits are read as unsigned;
+products wrap.
 """
 
 from __future__ import annotations
@@ -19,7 +22,8 @@ _SECOND = 0x94D049BB133111EB
 
 
 def mix(*values: int) -> int:
-    """A hash of integers in [0, 2^64), in a few microseconds; order matters. For seeding generators."""
+    """A hash of integers in [0, 2^64), in a few microseconds; order matters. For seeding
+    generators."""
     key = 0
     for value in values:
         key = ((key ^ value) + _GAMMA) & _MASK
@@ -43,8 +47,8 @@ def sample_keys(seed: int, pass_: Tensor | int, index: Tensor) -> Tensor:
 
 
 def fold(key: Tensor, *values: int | Tensor) -> Tensor:
-    """A new key [S] from a key [S] and integers, such as the numbers of a view and of an operation; an int64 tensor gives each
-    key an integer of its own."""
+    """A new key [S] from a key [S] and integers, such as the numbers of a view and of an operation;
+    an int64 tensor gives each key an integer of its own."""
     for value in values:
         key = _scramble((key ^ (value if isinstance(value, Tensor) else _signed(value))) + _signed(_GAMMA))
     return key
@@ -56,12 +60,14 @@ def uniform(key: Tensor, n: int, low: float = 0.0, high: float = 1.0) -> Tensor:
 
 
 def normal(key: Tensor, n: int) -> Tensor:
-    """Standard normal numbers [S, n] float32, by the inverse of the distribution function; none exceeds 5.3 in size."""
+    """Standard normal numbers [S, n] float32, by the inverse of the distribution function; none
+    exceeds 5.3 in size."""
     return torch.special.ndtri((_stream(key, n) >> 41 & 0x7FFFFF).float().add_(0.5).mul_(2.0**-23))
 
 
 def permutation(seed: int, pass_: int, n: int) -> Tensor:
-    """The order of a pass over n samples: [n] int64, the samples sorted by a hash of (seed, pass, index)."""
+    """The order of a pass over n samples: [n] int64, the samples sorted by a hash of (seed, pass,
+    index)."""
     # Folding -1 keeps the order apart from the samples' own keys.
     return torch.argsort(fold(sample_keys(seed, pass_, torch.arange(n)), -1), stable=True)
 

@@ -25,12 +25,14 @@ class SoundAugmentation(nn.Module):
         window: what the view takes of a recording.
         waves: what is done to waves.
         mel: what makes log-mels of them; None leaves them waves, with their padding marked.
-        log_mels: what is done to log-mels. Where rows are as long as a batch needs, their padding is marked too, frame by frame: a frame is
-            real while its own samples are.
+        log_mels: what is done to log-mels. Where rows are as long as a batch needs, their padding
+            is marked too, frame by frame: a frame is real while its own samples are.
         normalise: whether waves that stay waves are brought to mean 0 and variance 1.
     """
 
-    def __init__(self, window: Window, waves: Augmentation, mel: LogMel | None, log_mels: Augmentation, normalise: bool = False) -> None:
+    def __init__(
+        self, window: Window, waves: Augmentation, mel: LogMel | None, log_mels: Augmentation, normalise: bool = False
+    ) -> None:
         super().__init__()
         self.window, self.waves, self.mel, self.log_mels, self.normalise = window, waves, mel, log_mels, normalise
 
@@ -52,8 +54,8 @@ class SoundAugmentation(nn.Module):
 
 
 def normalised(x: Tensor, real: Tensor) -> Tensor:
-    """Waves [S, T] brought to mean 0 and variance 1, each by itself, padding apart, which is 0 (Baevski et al. 2020, wav2vec 2.0, arXiv
-    2006.11477, Section 2).
+    """Waves [S, T] brought to mean 0 and variance 1, each by itself, padding apart, which is 0
+    (Baevski et al. 2020, wav2vec 2.0, arXiv 2006.11477, Section 2).
 
     Args:
         x: the waves.
@@ -68,8 +70,9 @@ def normalised(x: Tensor, real: Tensor) -> Tensor:
 class SoundPolicy:
     """How hard sound is augmented: BYOL-A's recipe for log-mels by default, with noise.
 
-    Niizumi, Takeuchi, Ohishi, Harada and Kashino 2021, arXiv 2103.06695, Table 1, and 2022, arXiv 2204.07402, Table II. Log-mels that are cropped,
-    faded and masked are normalised by then: 0 is the mean of the data. Waves that stay waves get gain, polarity and noise alone.
+    Niizumi, Takeuchi, Ohishi, Harada and Kashino 2021, arXiv 2103.06695, Table 1, and 2022, arXiv
+    2204.07402, Table II. Log-mels that are cropped, faded and masked are normalised by then: 0 is
+    the mean of the data. Waves that stay waves get gain, polarity and noise alone.
 
     Args:
         gain: range of the gain, in decibels.
@@ -80,10 +83,12 @@ class SoundPolicy:
         mix: the most energy that another recording may have, as a part of the mixture's.
         crop_frequency: height of a crop, as a part of the spectrogram's.
         crop_time: width of a crop, as a part of the spectrogram's.
-        crop_canvas: height and width of what the crop is cut from, as parts of the spectrogram's, which is in its middle.
+        crop_canvas: height and width of what the crop is cut from, as parts of the spectrogram's,
+            which is in its middle.
         fade: the largest number that is added to an end, in deviations of the data.
         masks: how many bands, and how many stretches of time, are masked.
-        mask_size: the largest height of a band, and width of a stretch, as parts of the spectrogram's.
+        mask_size: the largest height of a band, and width of a stretch, as parts of the
+            spectrogram's.
     """
 
     gain: tuple[float, float] = (-6.0, 6.0)
@@ -113,13 +118,14 @@ class SoundPolicy:
         """The augmentation of one view.
 
         Args:
-            strength: `none` takes the middle of a recording; `weak` a window anywhere in it, shifted and of any loudness; all others are the
-                whole recipe.
+            strength: `none` takes the middle of a recording; `weak` a window anywhere in it,
+                shifted and of any loudness; all others are the whole recipe.
             samples: T, of a window; None takes whole recordings.
             mel: what makes log-mels; None for waves.
             normalisation: mean and deviation of the log-mels.
             bank: [N, M, F] log-mels to mix with; None for no mixture.
-            step: as in `Window`. Where it is not 0, nothing is shifted in time, and there is no strong augmentation of log-mels.
+            step: as in `Window`. Where it is not 0, nothing is shifted in time, and there is no
+                strong augmentation of log-mels.
             normalise: whether waves are brought to mean 0 and variance 1.
         """
         strong = strength not in ("none", "weak")

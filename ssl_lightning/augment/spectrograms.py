@@ -1,4 +1,5 @@
-"""What spectrograms look like: mixtures, crops, faders and masks, on log-mels [S, 1, M, F] of M bands and F frames."""
+"""What spectrograms look like: mixtures, crops, faders and masks, on log-mels [S, 1, M, F] of M
+bands and F frames."""
 
 from __future__ import annotations
 
@@ -10,10 +11,12 @@ from .operation import Operation, check_probability, spread
 
 
 class Mixup(Operation):
-    """Another recording in the background, mixed in by energy (Niizumi et al. 2021, BYOL for Audio, arXiv 2103.06695, Section 3.2).
+    """Another recording in the background, mixed in by energy (Niizumi et al. 2021, BYOL for Audio,
+    arXiv 2103.06695, Section 3.2).
 
-    The paper mixes with one of the latest spectrograms of the training. Here it is one of a fixed bank of recordings to pretrain on, so that
-    a sample's view follows from its key alone: neither from its batch, nor from the number of processes, nor from what came before.
+    The paper mixes with one of the latest spectrograms of the training. Here it is one of a fixed
+    bank of recordings to pretrain on, so that a sample's view follows from its key alone: neither
+    from its batch, nor from the number of processes, nor from what came before.
 
     Args:
         bank: [N, M, F] log-mels, without normalisation, of any floating type.
@@ -43,21 +46,27 @@ class Mixup(Operation):
 
 
 class RandomResizeCrop(Operation):
-    """A stretch of time and frequency, resized: higher or lower, faster or slower (arXiv 2103.06695, Section 3.3).
+    """A stretch of time and frequency, resized: higher or lower, faster or slower (arXiv
+    2103.06695, Section 3.3).
 
-    The stretch may reach beyond the spectrogram, within a larger canvas that it lies in the middle of; there it holds the mean, 0.
+    The stretch may reach beyond the spectrogram, within a larger canvas that it lies in the middle
+    of; there it holds the mean, 0.
 
     Args:
         frequency: range of the stretch's height, as a part of the spectrogram's.
         time: range of its width, as a part of the spectrogram's.
-        canvas: height and width of the canvas, as parts of the spectrogram's, at least 1. A stretch is never larger.
+        canvas: height and width of the canvas, as parts of the spectrogram's, at least 1. A stretch
+            is never larger.
 
     Raises:
         ValueError: a range is empty or not positive, or the canvas is smaller than the spectrogram.
     """
 
     def __init__(
-        self, frequency: tuple[float, float] = (0.6, 1.5), time: tuple[float, float] = (0.6, 1.5), canvas: tuple[float, float] = (1.0, 1.5)
+        self,
+        frequency: tuple[float, float] = (0.6, 1.5),
+        time: tuple[float, float] = (0.6, 1.5),
+        canvas: tuple[float, float] = (1.0, 1.5),
     ) -> None:
         super().__init__()
         for name, values in (("frequency", frequency), ("time", time)):
@@ -78,19 +87,23 @@ class RandomResizeCrop(Operation):
         return numbers[0], numbers[1]
 
     def change(self, x: Tensor, *numbers: Tensor) -> Tensor:
-        rows, columns = (self._matrix(stretch, side, axis) for axis, (stretch, side) in enumerate(zip(numbers, x.shape[-2:], strict=True)))
+        rows, columns = (
+            self._matrix(stretch, side, axis)
+            for axis, (stretch, side) in enumerate(zip(numbers, x.shape[-2:], strict=True))
+        )
         return rows[:, None] @ (x @ columns[:, None].mT)
 
     def _matrix(self, stretch: Tensor, side: int, axis: int) -> Tensor:
-        """[S, side, side]: the columns of the canvas that are not the spectrogram's are left out, since it holds 0 there."""
+        """[S, side, side]: the columns of the canvas that are not the spectrogram's are left out,
+        since it holds 0 there."""
         whole = round(self.canvas[axis] * side)
         before = (whole - side) // 2
         return resize_matrix(stretch[:, 0] + before, stretch[:, 1], whole, side)[:, :, before : before + side]
 
 
 class LinearFader(Operation):
-    """Louder or softer along time: a line is added whose ends are uniform in [-most, most) (Niizumi et al. 2022, BYOL-A v2, arXiv
-    2204.07402, Section III-B).
+    """Louder or softer along time: a line is added whose ends are uniform in [-most, most) (Niizumi
+    et al. 2022, BYOL-A v2, arXiv 2204.07402, Section III-B).
 
     Raises:
         ValueError: `most` is negative.
@@ -112,7 +125,8 @@ class LinearFader(Operation):
 
 
 class SpecAugment(Operation):
-    """Bands and stretches of time that are the mean, 0 (Park et al. 2019, SpecAugment, arXiv 1904.08779, Section 2, without warping).
+    """Bands and stretches of time that are the mean, 0 (Park et al. 2019, SpecAugment, arXiv
+    1904.08779, Section 2, without warping).
 
     Args:
         masks: how many bands, and how many stretches.
@@ -126,7 +140,10 @@ class SpecAugment(Operation):
         super().__init__()
         if min(masks) < 0:
             raise ValueError(f"SpecAugment needs no negative number of masks, got {masks}.")
-        self.masks, self.most = masks, (check_probability("SpecAugment", most[0]), check_probability("SpecAugment", most[1]))
+        self.masks, self.most = (
+            masks,
+            (check_probability("SpecAugment", most[0]), check_probability("SpecAugment", most[1])),
+        )
 
     def numbers(self, key: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
         draws = self.draw(key, 2 * sum(self.masks)).split([2 * count for count in self.masks], 1)

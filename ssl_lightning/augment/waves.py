@@ -1,4 +1,5 @@
-"""What waves sound like: loudness, polarity, place in time, noise. A wave is an image of one row, [S, 1, 1, T]."""
+"""What waves sound like: loudness, polarity, place in time, noise. A wave is an image of one row,
+[S, 1, 1, T]."""
 
 from __future__ import annotations
 
@@ -67,7 +68,8 @@ class TimeShift(Operation):
 
 
 class Noise(Operation):
-    """White noise, with probability p, so much softer than the sound as a number of decibels from a range says.
+    """White noise, with probability p, so much softer than the sound as a number of decibels from a
+    range says.
 
     The sound's power is that of its samples which are not zero: padding does not make it softer.
 

@@ -30,8 +30,8 @@ def within(lengths: Tensor, count: int) -> Tensor:
 
 
 def row_lengths(longest: Tensor, step: int, most: int | None = None) -> Tensor:
-    """Samples of a row for recordings of at most `longest` samples: multiples of `step`, few of them, each at most an eighth longer than
-    the next shorter one; `most` at most."""
+    """Samples of a row for recordings of at most `longest` samples: multiples of `step`, few of
+    them, each at most an eighth longer than the next shorter one; `most` at most."""
     units = (longest + step - 1) // step
     coarse = 2 ** (torch.frexp(units.double()).exponent - 4).clamp(min=0)  # 8 lengths an octave
     rows = (units + coarse - 1) // coarse * coarse * step
@@ -44,8 +44,10 @@ class Window:
 
     Args:
         samples: T, at the rate of the views; None takes whole recordings, and needs a step.
-        random: whether it lies anywhere, which its key says; else it lies in the middle. A shorter recording is taken whole.
-        step: 0: every row has T samples. Else a batch's rows are as long as its longest recording needs, as `row_lengths` rounds it.
+        random: whether it lies anywhere, which its key says; else it lies in the middle. A shorter
+            recording is taken whole.
+        step: 0: every row has T samples. Else a batch's rows are as long as its longest recording
+            needs, as `row_lengths` rounds it.
     """
 
     samples: int | None
@@ -67,5 +69,7 @@ class Window:
         spare = length - self.taken(length)
         if not self.random or not spare:
             return spare // 2
-        high, low = uniform(fold(key, zlib.crc32(b"Window")), 2)[0].tolist()  # 24 bits each: a long recording has more places
+        high, low = uniform(fold(key, zlib.crc32(b"Window")), 2)[
+            0
+        ].tolist()  # 24 bits each: a long recording has more places
         return min(int((high + low * 2.0**-24) * (spare + 1)), spare)

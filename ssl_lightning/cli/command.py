@@ -1,4 +1,5 @@
-"""`ssl-lightning fit|validate|test|predict`: LightningCLI with our defaults. Imports torch; `cli` imports it when needed."""
+"""`ssl-lightning fit|validate|test|predict`: LightningCLI with our defaults. Imports torch; `cli`
+imports it when needed."""
 
 from __future__ import annotations
 
@@ -44,7 +45,9 @@ class Parser(LightningArgumentParser):
         super().__init__(*args, **{"allow_abbrev": False, **kwargs})
 
     def add_class_arguments(self, theclass: Any, *args: Any, **kwargs: Any) -> Any:
-        if str(self.description).startswith("Help for "):  # `--model.help simclr`: all that the docstring says above Args
+        if str(self.description).startswith(
+            "Help for "
+        ):  # `--model.help simclr`: all that the docstring says above Args
             self.description = (inspect.getdoc(theclass) or "").partition("\nArgs:")[0]
         return super().add_class_arguments(theclass, *args, **kwargs)
 
@@ -55,7 +58,8 @@ class Parser(LightningArgumentParser):
 
 
 class CLI(LightningCLI):
-    """LightningCLI for methods and datamodules, with the standing callbacks under keys of their own."""
+    """LightningCLI for methods and datamodules, with the standing callbacks under keys of their
+    own."""
 
     trainer: Trainer
 
@@ -75,16 +79,21 @@ class CLI(LightningCLI):
         )
 
     def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]  # Lightning's is static, and calls it on self
-        """The one command that was given: a parser for each of the others takes as long to build, for nothing."""
+        """The one command that was given: a parser for each of the others takes as long to build,
+        for nothing."""
         return {self.request.command: LightningCLI.subcommands()[self.request.command]}
 
     def add_default_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_argument(
-            "--seed_everything", type=int, default=self.seed_everything_default, help="The one seed of a run; the data takes it too."
+            "--seed_everything",
+            type=int,
+            default=self.seed_everything_default,
+            help="The one seed of a run; the data takes it too.",
         )
 
     def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Lightning's, with the data before the model: what is wrong with it is told before an encoder is built."""
+        """Lightning's, with the data before the model: what is wrong with it is told before an
+        encoder is built."""
         parser.add_lightning_class_args(Trainer, "trainer")
         parser.add_lightning_class_args(SSLDataModule, "data", subclass_mode=True)
         parser.add_lightning_class_args(SSLMethod, "model", subclass_mode=True)
@@ -110,8 +119,12 @@ class CLI(LightningCLI):
             self.config = parser.parse_args([command, *below, *self.request.tokens])
         except Refusal as refusal:
             missing = [key for key in KINDS if key not in self.request.chosen]
-            if missing and "arguments are required" in str(refusal):  # of the model perhaps, whose encoder the data decides
-                raise UsageError(f"Say --{missing[0]}. Installed: {', '.join(self.names.registries[KINDS[missing[0]]])}.") from refusal
+            if missing and "arguments are required" in str(
+                refusal
+            ):  # of the model perhaps, whose encoder the data decides
+                raise UsageError(
+                    f"Say --{missing[0]}. Installed: {', '.join(self.names.registries[KINDS[missing[0]]])}."
+                ) from refusal
             raise UsageError(in_one_line(str(refusal), self._parser(command)._option_string_actions)) from refusal
 
     def _parse_ckpt_path(self) -> None:
@@ -125,12 +138,18 @@ class CLI(LightningCLI):
 
     def _checkpoint(self, config: Namespace) -> str | None:
         if config["ckpt_path"]:
-            raise UsageError(f"Both --resume {config['resume']} and --ckpt_path {config['ckpt_path']} are given; give one.")
+            raise UsageError(
+                f"Both --resume {config['resume']} and --ckpt_path {config['ckpt_path']} are given; give one."
+            )
         if config["resume"] != "auto":
             return str(config["resume"])
         method, data = (self.names.registries[kind].name_of(config[key]["class_path"]) for key, kind in KINDS.items())
         found = find_resume(config["trainer"]["default_root_dir"] or "runs", method, data)
-        _say(f"Resuming from {found}." if found else f"--resume auto: there is no checkpoint of {method} on {data} yet; starting anew.")
+        _say(
+            f"Resuming from {found}."
+            if found
+            else f"--resume auto: there is no checkpoint of {method} on {data} yet; starting anew."
+        )
         return str(found) if found else None
 
     def _set_seed(self) -> None:
@@ -158,7 +177,8 @@ def run(argv: list[str]) -> None:
     """Runs a command line of LightningCLI's.
 
     Raises:
-        UsageError, RegistryError: a mistake of the user's, told in one line. Any other error is a defect.
+        UsageError, RegistryError: a mistake of the user's, told in one line. Any other error is a
+            defect.
     """
     names = Names(get_loader("yaml"))
     request = read_request(argv, names)
@@ -171,7 +191,9 @@ def run(argv: list[str]) -> None:
         told = _cause(error)
         if not _is_mistake(told, request):
             raise
-        hints = {did_you_mean(name, names.registries["encoders"]) for name in names.taken_for_timm if repr(name) in str(told)}
+        hints = {
+            did_you_mean(name, names.registries["encoders"]) for name in names.taken_for_timm if repr(name) in str(told)
+        }
         raise UsageError(f"{told}{''.join(hints)}") from error
 
 
@@ -189,10 +211,12 @@ def _speaker(error: BaseException) -> str:
 
 
 def _is_mistake(error: BaseException, request: Request) -> bool:
-    """Whether an error's message says all: an unreadable file's, or one that this package, Lightning, a plug-in or a chosen class
-    raised before any step."""
+    """Whether an error's message says all: an unreadable file's, or one that this package,
+    Lightning, a plug-in or a chosen class raised before any step."""
     frames = [frame for frame, _ in walk_tb(error.__traceback__)]
-    begun = any(frame.f_code.co_name in STEPS and "lightning.loops" in str(frame.f_globals.get("__name__")) for frame in frames)
+    begun = any(
+        frame.f_code.co_name in STEPS and "lightning.loops" in str(frame.f_globals.get("__name__")) for frame in frames
+    )
     plugins = {point.module.partition(".")[0] for group in GROUPS for point in entry_points(group=group)}
     classes = {str(value).partition(".")[0] for value in request.chosen.values() if CLASS_PATH.fullmatch(str(value))}
     return isinstance(error, UnreadablePicture) or (not begun and _speaker(error) in {*SPEAKERS, *plugins, *classes})

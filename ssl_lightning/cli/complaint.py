@@ -16,7 +16,8 @@ def in_one_line(message: str, options: Iterable[str]) -> str:
     """What is wrong, with the key as a user writes it, the value, and the nearest known key.
 
     Args:
-        message: what jsonargparse says: the keys one below the other, each with all that a Union would also have taken.
+        message: what jsonargparse says: the keys one below the other, each with all that a Union
+            would also have taken.
         options: every option that the command knows (`--trainer.max_epochs`).
     """
     where = ".".join(re.findall(r'Parser key "([^"]*)"', message))
@@ -28,7 +29,9 @@ def in_one_line(message: str, options: Iterable[str]) -> str:
     unknown = re.search(r"Option '(.*)' is not accepted", message)
     if unknown:
         owner = re.findall(r"Problem with given class_path '(.*)'", message)
-        return _unknown(f"--{where}.{unknown[1]}", [f"--{where}.{name}" for name in _arguments(owner[-1])] if owner else [])
+        return _unknown(
+            f"--{where}.{unknown[1]}", [f"--{where}.{name}" for name in _arguments(owner[-1])] if owner else []
+        )
     missing = re.search(r"the following arguments are required: (.*)", message)
     if missing:
         keys = (f"--{where}.{key}" if where else f"--{key.partition('.')[2] or key}" for key in missing[1].split(", "))
@@ -50,7 +53,11 @@ def _arguments(class_path: str) -> list[str]:
 
 def _leaf(message: str, where: str) -> str:
     """What the innermost lines say was expected, and what was given."""
-    lines = [line for line in message.splitlines() if line.strip() and not re.match(r"\s*(Given|Errors|Subtypes|Parser key)", line)]
+    lines = [
+        line
+        for line in message.splitlines()
+        if line.strip() and not re.match(r"\s*(Given|Errors|Subtypes|Parser key)", line)
+    ]
     lines = [line for line in lines if not any(noise in line for noise in NOISE)] or lines
     depth = max(len(line) - len(line.lstrip()) for line in lines)
     deepest = [line.strip(" -") for line in lines if len(line) - len(line.lstrip()) == depth]

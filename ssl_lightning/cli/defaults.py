@@ -1,6 +1,8 @@
-"""What a run takes where nobody says otherwise: an encoder that suits method and data, the data's epochs, one seed.
+"""What a run takes where nobody says otherwise: an encoder that suits method and data, the data's
+epochs, one seed.
 
-It goes into the config below everything else, so that `--print_config`, config.yaml and checkpoints hold the choice.
+It goes into the config below everything else, so that `--print_config`, config.yaml and checkpoints
+hold the choice.
 """
 
 from __future__ import annotations
@@ -19,7 +21,8 @@ from .request import Request
 LENGTH = {"trainer.max_epochs": (None,), "trainer.max_steps": (None, -1), "trainer.max_time": (None,)}
 """What says how long a run is, and the values that say nothing."""
 OF_THE_DATA = ("kernels", "strides", "channels", "image_size", "vocab_size", "max_length", "mels")
-"""What an encoder that the user names still takes from the data's default one, or else from the data's own arguments."""
+"""What an encoder that the user names still takes from the data's default one, or else from the
+data's own arguments."""
 
 
 def lowest_layer(request: Request, names: Names) -> dict[str, Any]:
@@ -27,7 +30,8 @@ def lowest_layer(request: Request, names: Names) -> dict[str, Any]:
 
     Raises:
         RegistryError: the method or datamodule chosen does not import.
-        UsageError: the method does not say what kind of encoder it needs, or the data has no default one of that kind.
+        UsageError: the method does not say what kind of encoder it needs, or the data has no
+            default one of that kind.
     """
     chosen = request.chosen
     if request.command != "fit" and chosen.get("ckpt_path") and "model" not in chosen:
@@ -42,7 +46,11 @@ def lowest_layer(request: Request, names: Names) -> dict[str, Any]:
         if method is not None:
             own |= _suited_data(method, data, chosen, names)
         if method is not None and "checkpoint" in parameters(method):
-            own |= {name: value for name, value in _of_run(chosen.get("model.checkpoint")).items() if name in parameters(data)}
+            own |= {
+                name: value
+                for name, value in _of_run(chosen.get("model.checkpoint")).items()
+                if name in parameters(data)
+            }
         layer["data"] = {"class_path": chosen["data"], "init_args": own}
         if request.command == "fit" and all(chosen.get(key) in silent for key, silent in LENGTH.items()):
             layer["trainer"] = {"max_epochs": data.default_epochs}
@@ -53,7 +61,8 @@ def lowest_layer(request: Request, names: Names) -> dict[str, Any]:
 
 
 def of_checkpoint(path: str) -> dict[str, Any]:
-    """Model and data of the run that wrote a checkpoint, which holds the weights: none come from elsewhere."""
+    """Model and data of the run that wrote a checkpoint, which holds the weights: none come from
+    elsewhere."""
     from ..plugins.run_record import config_in
     from ..run.checkpoint import read
 
@@ -68,7 +77,8 @@ def of_checkpoint(path: str) -> dict[str, Any]:
 
 
 def _of_run(path: Any) -> dict[str, Any]:
-    """The arguments of datamodules that take what a run or checkpoint cannot be used without, where there is such a thing there."""
+    """The arguments of datamodules that take what a run or checkpoint cannot be used without, where
+    there is such a thing there."""
     from ..data.sound.datamodule import SOUND
     from ..run.pretrained import TOKENIZER, artifacts_of
 
@@ -115,13 +125,19 @@ def _encoder(method: type, data: Any, request: Request, names: Names) -> dict[st
     if path is None and default is None:
         dataset = names.registries["datamodules"].name_of(chosen["data"])
         if kind == "TextEncoder":
-            raise UsageError(f"{model} reads texts, and {dataset} has none; take data of text, such as --data python_docs.")
+            raise UsageError(
+                f"{model} reads texts, and {dataset} has none; take data of text, such as --data python_docs."
+            )
         if kind == "WaveEncoder" and "features" in data_args:
             raise UsageError(f"{model} reads waves: set --data.features wave, or leave it out.")
         if kind == "WaveEncoder":
-            raise UsageError(f"{model} reads waves, and {dataset} gives none; take data of sound, such as --data tones.")
+            raise UsageError(
+                f"{model} reads waves, and {dataset} gives none; take data of sound, such as --data tones."
+            )
         if kind == "SequenceEncoder":
-            raise UsageError(f"{model} follows time, and {dataset} has none; take sound as log-mels, such as --data tones.")
+            raise UsageError(
+                f"{model} follows time, and {dataset} has none; take sound as log-mels, such as --data tones."
+            )
         raise UsageError(f"{model} needs a {kind}, and {dataset} has no default one; name one with --model.encoder.")
     encoder = _load(path, "encoders", names)
     if isinstance(encoder, type) and kind != "Encoder" and not issubclass(encoder, KINDS[kind]):
@@ -144,8 +160,8 @@ def _encoder(method: type, data: Any, request: Request, names: Names) -> dict[st
 
 
 def _suited_data(method: type, data: Any, chosen: dict[str, Any], names: Names) -> dict[str, Any]:
-    """The arguments of the datamodule that the encoder needs: the one that is named, the one of a checkpoint, or the kind that the method
-    needs."""
+    """The arguments of the datamodule that the encoder needs: the one that is named, the one of a
+    checkpoint, or the kind that the method needs."""
     pretrained = _pretrained(method, chosen)
     path = chosen.get("model.encoder") if pretrained is None else pretrained["class_path"]
     encoder = _load(path, "encoders", names) or KINDS[needed_encoder(method)]
@@ -153,7 +169,8 @@ def _suited_data(method: type, data: Any, chosen: dict[str, Any], names: Names) 
 
 
 def kind_of_encoder(request: Request, names: Names) -> str:
-    """The kind that the chosen method asks for by the annotation of its argument: a name of `KINDS`."""
+    """The kind that the chosen method asks for by the annotation of its argument: a name of
+    `KINDS`."""
     method = _load(request.chosen.get("model"), "methods", names)
     return needed_encoder(method) if isinstance(method, type) else "Encoder"
 
@@ -164,7 +181,8 @@ def _given(key: str, chosen: dict[str, Any]) -> dict[str, Any]:
 
 
 def _load(path: Any, kind: str, names: Names) -> Any:
-    """The class of a class path; None where there is none, or where the parser is to say what is wrong with it."""
+    """The class of a class path; None where there is none, or where the parser is to say what is
+    wrong with it."""
     if not isinstance(path, str):
         return None
     registry = names.registries[kind]

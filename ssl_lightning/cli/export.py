@@ -19,21 +19,25 @@ from ..run.pretrained import load
 
 
 def export_bert(source: Any, folder: str | Path, tokenizer: str | None = None) -> None:
-    """Writes a folder that `transformers.AutoModelForMaskedLM` and `AutoTokenizer` load: a BERT whose encoder is `norm="post"` as
-    `BertForMaskedLM`, one that is "pre" as `RobertaPreLayerNormForMaskedLM`. The folder is there whole or not at all.
+    """Writes a folder that `transformers.AutoModelForMaskedLM` and `AutoTokenizer` load: a BERT
+    whose encoder is `norm="post"` as `BertForMaskedLM`, one that is "pre" as
+    `RobertaPreLayerNormForMaskedLM`. The folder is there whole or not at all.
 
-    The prediction of the order of sentences, which transformers' models have not, is left out. Texts are encoded as in the run, but
-    for names of special tokens in them, such as [MASK]: they stand for those tokens here.
+    The prediction of the order of sentences, which transformers' models have not, is left out.
+    Texts are encoded as in the run, but for names of special tokens in them, such as [MASK]: they
+    stand for those tokens here.
 
     Args:
-        source: a run folder, whose newest checkpoint is taken; a checkpoint file; or a method in memory.
+        source: a run folder, whose newest checkpoint is taken; a checkpoint file; or a method in
+            memory.
         folder: where to; it is not there yet, or empty.
         tokenizer: what its `tokenizer.json` holds. None: the run's own.
 
     Raises:
-        FileNotFoundError, FileExistsError: there is no such run or tokenizer; or the folder holds something.
-        ValueError: transformers is not installed, the run is another method's, transformers has no model like its encoder, or the
-            tokenizer does not fit.
+        FileNotFoundError, FileExistsError: there is no such run or tokenizer; or the folder holds
+            something.
+        ValueError: transformers is not installed, the run is another method's, transformers has no
+            model like its encoder, or the tokenizer does not fit.
     """
     target = Path(folder)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
@@ -74,5 +78,7 @@ def _tokenizer(source: Any) -> Tokenizer:
     path = newest_of(source)
     text = read(path).get("artifacts", {}).get(FILE)
     if text is None:
-        raise FileNotFoundError(f"Neither {str(source)!r} nor the checkpoint {str(path)!r} holds a {FILE}; the data was no text.")
+        raise FileNotFoundError(
+            f"Neither {str(source)!r} nor the checkpoint {str(path)!r} holds a {FILE}; the data was no text."
+        )
     return Tokenizer.from_str(text)

@@ -1,4 +1,5 @@
-"""`ssl-lightning methods|datamodules|encoders`: what is installed, from metadata and source, importing nothing."""
+"""`ssl-lightning methods|datamodules|encoders`: what is installed, from metadata and source,
+importing nothing."""
 
 from __future__ import annotations
 
@@ -20,7 +21,10 @@ def show(kind: str, as_json: bool = False, check: bool = False) -> int:
         the exit code: 1 where a plug-in is broken, else 0.
     """
     registry = Registry(f"ssl_lightning.{kind}")
-    rows = [{"name": p.name, "summary": p.summary, "package": p.package, "version": p.version} for p in registry.plugins.values()]
+    rows = [
+        {"name": p.name, "summary": p.summary, "package": p.package, "version": p.version}
+        for p in registry.plugins.values()
+    ]
     errors = {name: error for name in registry if (error := _error(registry, name))} if check else {}
     if as_json:
         print(json.dumps([{**row, "error": errors.get(row["name"])} if check else row for row in rows], indent=2))

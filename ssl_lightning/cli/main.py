@@ -1,4 +1,5 @@
-"""The command line. Lists, help and version answer without importing torch; the rest is LightningCLI's, in `command`."""
+"""The command line. Lists, help and version answer without importing torch; the rest is
+LightningCLI's, in `command`."""
 
 from __future__ import annotations
 
@@ -6,9 +7,9 @@ import os
 import sys
 from collections.abc import Sequence
 
+from .. import __version__
 from ..plugins.messages import did_you_mean
 from ..plugins.registry import RegistryError
-from ..version import __version__
 from .listing import LISTS, show
 from .names import UsageError
 from .request import COMMANDS
@@ -32,7 +33,8 @@ SSL_LIGHTNING_TRACEBACK=1 shows the traceback of every error.
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs a command line, by default this process's. Exit code 2 is the user's mistake, told in one line."""
+    """Runs a command line, by default this process's. Exit code 2 is the user's mistake, told in
+    one line."""
     argv = sys.argv[1:] if argv is None else list(argv)
     first = argv[0] if argv else "--help"
     if first in ("-h", "--help"):
@@ -69,7 +71,9 @@ def _export(options: list[str]) -> int:
         case [run, "--to", folder] | ["--to", folder, run] if not run.startswith("-"):
             pass
         case _:
-            return _complain(EXPORT, "Give a run folder or a checkpoint, and where to: ssl-lightning export RUN --to FOLDER.")
+            return _complain(
+                EXPORT, "Give a run folder or a checkpoint, and where to: ssl-lightning export RUN --to FOLDER."
+            )
     from .export import export_bert
 
     try:
@@ -78,7 +82,9 @@ def _export(options: list[str]) -> int:
         if os.environ.get("SSL_LIGHTNING_TRACEBACK"):
             raise
         return _complain(EXPORT, str(error))
-    print(f"{folder}: AutoModelForMaskedLM.from_pretrained({folder!r}) and AutoTokenizer.from_pretrained({folder!r}) load it.")
+    print(
+        f"{folder}: AutoModelForMaskedLM.from_pretrained({folder!r}) and AutoTokenizer.from_pretrained({folder!r}) load it."
+    )
     return 0
 
 
@@ -97,7 +103,3 @@ def _run(argv: list[str]) -> int:
 def _complain(command: str, message: str) -> int:
     print(f"ssl-lightning {command}".rstrip() + f": error: {' '.join(message.split())}", file=sys.stderr)
     return 2
-
-
-if __name__ == "__main__":
-    sys.exit(main())

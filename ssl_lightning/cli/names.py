@@ -1,4 +1,5 @@
-"""Short names in a command line or a config (`--model simclr`, `encoder: resnet18`) become class paths."""
+"""Short names in a command line or a config (`--model simclr`, `encoder: resnet18`) become class
+paths."""
 
 from __future__ import annotations
 
@@ -21,7 +22,8 @@ class UsageError(Exception):
 
 
 def kind_of(keys: Sequence[str]) -> str | None:
-    """What a class at this place of the config is; short names of `methods`, `datamodules` and `encoders` are in their registry."""
+    """What a class at this place of the config is; short names of `methods`, `datamodules` and
+    `encoders` are in their registry."""
     match [key for key in keys if key not in IMPLIED]:
         case ["model"]:
             return "methods"
@@ -35,7 +37,8 @@ def kind_of(keys: Sequence[str]) -> str | None:
 
 
 class Names:
-    """Replaces short names by class paths, wherever a method, datamodule, encoder or logger is expected.
+    """Replaces short names by class paths, wherever a method, datamodule, encoder or logger is
+    expected.
 
     Args:
         load: text of a config -> what it holds.
@@ -48,7 +51,8 @@ class Names:
         self.registries = {kind: Registry(f"ssl_lightning.{kind}") for kind in ("methods", "datamodules", "encoders")}
 
     def expand(self, value: Any, keys: Sequence[str] = (), folder: Path = Path()) -> Any:
-        """The same tree with class paths for short names, and files (`encoder: encoder.yaml`) in place of their names.
+        """The same tree with class paths for short names, and files (`encoder: encoder.yaml`) in
+        place of their names.
 
         Args:
             value: part of a config.
@@ -70,7 +74,8 @@ class Names:
         if not isinstance(value, dict):
             return value
         value = {
-            key: item if key == "class_path" else self.expand(item, (*keys, *str(key).split(".")), folder) for key, item in value.items()
+            key: item if key == "class_path" else self.expand(item, (*keys, *str(key).split(".")), folder)
+            for key, item in value.items()
         }
         if kind and isinstance(value.get("class_path"), str):
             value["class_path"], init_args = self.class_path(kind, value["class_path"])
@@ -80,8 +85,9 @@ class Names:
     def class_path(self, kind: str, name: str) -> tuple[str, dict[str, Any]]:
         """The class path of a short name, and the arguments that the name implies.
 
-        A name that is no registered encoder is one of timm's models: `resnet18` is `timm` with `name: resnet18`, and for a method
-        that needs a `TokenEncoder`, `vit_tiny_patch16_224` is `vit` with `name: vit_tiny_patch16_224`.
+        A name that is no registered encoder is one of timm's models: `resnet18` is `timm` with
+        `name: resnet18`, and for a method that needs a `TokenEncoder`, `vit_tiny_patch16_224` is
+        `vit` with `name: vit_tiny_patch16_224`.
         """
         if CLASS_PATH.fullmatch(name) or name == "null":
             return name, {}
@@ -103,7 +109,9 @@ class Names:
         try:
             return self.parse(path.read_text(encoding="utf-8"), str(path))
         except (OSError, UnicodeDecodeError) as error:
-            raise UsageError(f"The config file {str(path)!r} cannot be read: {getattr(error, 'strerror', None) or error}.") from error
+            raise UsageError(
+                f"The config file {str(path)!r} cannot be read: {getattr(error, 'strerror', None) or error}."
+            ) from error
 
     def parse(self, text: str, where: str) -> Any:
         """What the text of a config holds."""

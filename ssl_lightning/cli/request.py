@@ -1,4 +1,5 @@
-"""Reads a command line and its config files before the parser does, to know which method and data are meant."""
+"""Reads a command line and its config files before the parser does, to know which method and data
+are meant."""
 
 from __future__ import annotations
 
@@ -16,8 +17,9 @@ COMMANDS = ("fit", "validate", "test", "predict")
 class Request(NamedTuple):
     """A command line, read.
 
-    `tokens` follow the command, with class paths for short names and what each config file holds in place of its name.
-    `chosen` maps the dotted keys that were given (`model`, `model.encoder.width`) to their values; the later one won.
+    `tokens` follow the command, with class paths for short names and what each config file holds in
+    place of its name. `chosen` maps the dotted keys that were given (`model`,
+    `model.encoder.width`) to their values; the later one won.
     """
 
     command: str
@@ -35,7 +37,9 @@ def read_request(argv: Sequence[str], names: Names) -> Request:
     options = list(_options(argv))
     command = next((value for option, value, _ in options if option == ""), None)
     if command not in COMMANDS:
-        raise UsageError(f"There is no command {command!r}.{did_you_mean(str(command), COMMANDS)}" if command else "Say what to do.")
+        raise UsageError(
+            f"There is no command {command!r}.{did_you_mean(str(command), COMMANDS)}" if command else "Say what to do."
+        )
     tokens: list[str] = []
     chosen: dict[str, Any] = {}
     for option, value, attached in options:
@@ -59,7 +63,8 @@ def read_request(argv: Sequence[str], names: Names) -> Request:
 
 
 def _options(argv: Sequence[str]) -> Iterator[tuple[str, str | None, bool]]:
-    """(option, its value or None, whether they were one token); a token that belongs to no option is a value of ""."""
+    """(option, its value or None, whether they were one token); a token that belongs to no option
+    is a value of ""."""
     waiting = ""
     named = False
     for token in argv:

@@ -1,4 +1,5 @@
-"""Batches of samples of similar length, planned for a whole pass: each of about so many seconds, not of so many samples."""
+"""Batches of samples of similar length, planned for a whole pass: each of about so many seconds,
+not of so many samples."""
 
 from __future__ import annotations
 
@@ -36,16 +37,20 @@ class Bucket:
 
 
 class Buckets:
-    """The batches of every pass, a pure function of (seed, pass, lengths, processes): there is no buffer whose state a resume would need.
+    """The batches of every pass, a pure function of (seed, pass, lengths, processes): there is no
+    buffer whose state a resume would need.
 
-    In the order of their lengths, longest first, samples fill buckets of similar length; what does not fill a batch at the end is left over.
-    Each pass leaves out other samples, drawn at random among all. The rest, again in the order of their lengths, fill the same places: none is
-    longer than the one that the place was made for, so that a batch keeps to the budget, and a pass has always as many batches. Within a
-    bucket the samples are permuted, and so are the batches of a pass.
+    In the order of their lengths, longest first, samples fill buckets of similar length; what does
+    not fill a batch at the end is left over. Each pass leaves out other samples, drawn at random
+    among all. The rest, again in the order of their lengths, fill the same places: none is longer
+    than the one that the place was made for, so that a batch keeps to the budget, and a pass has
+    always as many batches. Within a bucket the samples are permuted, and so are the batches of a
+    pass.
 
     Args:
         lengths: [N] int64, how long a row is that a sample makes others as long as.
-        budget: the longest sample of a batch times its number of samples is at most this, over all processes.
+        budget: the longest sample of a batch times its number of samples is at most this, over all
+            processes.
         seed: of the order.
         processes: among which each batch is shared out equally.
 
@@ -53,14 +58,17 @@ class Buckets:
         sizes: [batches] int64, samples in each batch of a pass, before the batches are permuted.
 
     Raises:
-        ValueError: the budget has no room for the longest sample in each process, or there are fewer samples than processes.
+        ValueError: the budget has no room for the longest sample in each process, or there are
+            fewer samples than processes.
     """
 
     def __init__(self, lengths: Tensor, budget: int, seed: int, processes: int = 1) -> None:
         if len(lengths) < processes:
             raise ValueError(f"{len(lengths)} samples cannot be shared out among {processes} processes.")
         if int(lengths.max()) * processes > budget:
-            raise ValueError(f"A budget of {budget:,} has no room for a sample of {int(lengths.max()):,} in each of {processes} processes.")
+            raise ValueError(
+                f"A budget of {budget:,} has no room for a sample of {int(lengths.max()):,} in each of {processes} processes."
+            )
         self.lengths, self.budget, self.seed, self.processes = lengths, budget, seed, processes
         self.layout = list(_layout(lengths, budget, processes))
         self.sizes = torch.cat([torch.full((bucket.batches,), bucket.size) for bucket in self.layout])
@@ -89,7 +97,9 @@ class Buckets:
     def plan(self, pass_: int) -> list[Tensor]:
         """The samples of each batch of a pass, in its order; none comes twice."""
         drawn = permutation(self.seed, pass_, len(self.lengths))[len(self.lengths) - self.places :]
-        order = self.lengths[drawn].argsort(descending=True, stable=True)  # order[i]: where in `drawn` the i-th longest is
+        order = self.lengths[drawn].argsort(
+            descending=True, stable=True
+        )  # order[i]: where in `drawn` the i-th longest is
         within = (self._bucket * len(drawn) + order).argsort()  # by bucket, then as they were drawn
         batches = drawn[order[within]].split(self.sizes.tolist())
         return [batches[number] for number in permutation(self.seed ^ BATCHES, pass_, len(batches)).tolist()]
@@ -114,8 +124,9 @@ def _layout(lengths: Tensor, budget: int, processes: int) -> Iterator[Bucket]:
 
 
 class PlannedDraws:
-    """Batches of draws by a plan, endlessly, from a position on, counted in batches. The draw of sample i in a pass is `pass * n + i`, as in
-    `Draws`; each process takes its part of each batch."""
+    """Batches of draws by a plan, endlessly, from a position on, counted in batches. The draw of
+    sample i in a pass is `pass * n + i`, as in `Draws`; each process takes its part of each
+    batch."""
 
     def __init__(self, buckets: Buckets, position: int, rank: int) -> None:
         self.buckets, self.position, self.rank = buckets, position, rank

@@ -1,4 +1,5 @@
-"""The base of all datamodules: an endless, resumable order of samples, cut into batches of augmented views."""
+"""The base of all datamodules: an endless, resumable order of samples, cut into batches of
+augmented views."""
 
 from __future__ import annotations
 
@@ -29,22 +30,27 @@ class Describes(Protocol):
 class SSLDataModule(Recorded, Splits, LightningDataModule):
     """A family of data sets: raw samples (`source`) and how they are augmented (`transform`).
 
-    The rest is the framework's: the endless order, views, workers, labelled probe sets, the position in the checkpoint.
-    An author sets `default_encoders` and `default_epochs` and defines `source` and `transform`; `prepare_data` downloads.
+    The rest is the framework's: the endless order, views, workers, labelled probe sets, the
+    position in the checkpoint. An author sets `default_encoders` and `default_epochs` and defines
+    `source` and `transform`; `prepare_data` downloads.
 
     Args:
-        batch_size: samples in a step, over all processes together: their number changes neither batch nor learning rate.
+        batch_size: samples in a step, over all processes together: their number changes neither
+            batch nor learning rate.
         seed: of the order, of every augmentation, and of the generators at each step.
-        workers: processes that fetch; None takes none for data in memory, and none where the training keeps a CPU of up to 4 cores
-            busy; else one a core (at most 8).
-        augment_on: `worker` augments where the data is fetched, `device` where the model is; `auto` takes `worker` for files on a
-            CPU of more than 4 cores, else `device`.
-        cache: `device` keeps all samples to pretrain on in the memory of the device, which then fetches each batch by its indices:
+        workers: processes that fetch; None takes none for data in memory, and none where the
+            training keeps a CPU of up to 4 cores busy; else one a core (at most 8).
+        augment_on: `worker` augments where the data is fetched, `device` where the model is; `auto`
+            takes `worker` for files on a CPU of more than 4 cores, else `device`.
+        cache: `device` keeps all samples to pretrain on in the memory of the device, which then
+            fetches each batch by its indices:
             for data in memory that fits there, on an accelerator; `none` sends each batch.
-        labels_per_class: how many labels of each class a run may use, drawn by the seed; None is all. A supervised method trains on
-            four fifths of them, and the rest is its validation part. For pretraining, which sees all samples and no label, they
-            are what the probes and the closing table learn from. The test split is not concerned.
-        probe_sets: further labelled data sets to probe on, by name; their metrics are `probe/<name>/...`.
+        labels_per_class: how many labels of each class a run may use, drawn by the seed; None is
+            all. A supervised method trains on four fifths of them, and the rest is its validation
+            part. For pretraining, which sees all samples and no label, they are what the probes and
+            the closing table learn from. The test split is not concerned.
+        probe_sets: further labelled data sets to probe on, by name; their metrics are
+            `probe/<name>/...`.
         predict_split: the split whose vectors `predict` writes.
     """
 
@@ -78,7 +84,9 @@ class SSLDataModule(Recorded, Splits, LightningDataModule):
         if cache == "device" and augment_on == "worker":
             raise ValueError("cache=device leaves nothing to workers; leave out augment_on=worker.")
         if labels_per_class is not None and labels_per_class < 2:
-            raise ValueError(f"labels_per_class={labels_per_class} is too few: one to learn from, one to be judged by. Give at least 2.")
+            raise ValueError(
+                f"labels_per_class={labels_per_class} is too few: one to learn from, one to be judged by. Give at least 2."
+            )
         self.batch_size = batch_size
         self.seed = seed
         self.workers = workers
@@ -97,7 +105,8 @@ class SSLDataModule(Recorded, Splits, LightningDataModule):
     # What an author writes.
 
     def transform(self, strength: Strength, local_size: int | None = None) -> nn.Module:
-        """A batched module: `forward(raw, key)` turns a fetched batch and its keys [S] into the tensor of a view.
+        """A batched module: `forward(raw, key)` turns a fetched batch and its keys [S] into the
+        tensor of a view.
 
         Args:
             strength: how hard to augment; `none` is the test transform.
@@ -108,7 +117,8 @@ class SSLDataModule(Recorded, Splits, LightningDataModule):
         raise NotImplementedError(f"{type(self).__name__} must define transform(strength, local_size).")
 
     def raw_features(self, raw: Any) -> Tensor:
-        """What one would use without learning, [S, D]: by default the numbers of the test transform, in a row.
+        """What one would use without learning, [S, D]: by default the numbers of the test
+        transform, in a row.
 
         Args:
             raw: what `fetch_clean` returned.
@@ -127,8 +137,8 @@ class SSLDataModule(Recorded, Splits, LightningDataModule):
         return None
 
     def artifacts(self) -> dict[str, str]:
-        """Files that a run's encoder cannot be used without, by name: a tokenizer. They are written into the run folder, and travel
-        inside its checkpoints."""
+        """Files that a run's encoder cannot be used without, by name: a tokenizer. They are written
+        into the run folder, and travel inside its checkpoints."""
         return {}
 
     def probed(self) -> dict[str, SSLDataModule]:
@@ -175,7 +185,8 @@ class SSLDataModule(Recorded, Splits, LightningDataModule):
         """Builds the transforms for the views that a method asks for.
 
         Raises:
-            ValueError: this data has no such views, fewer samples than a batch, or no labels for a supervised method.
+            ValueError: this data has no such views, fewer samples than a batch, or no labels for a
+                supervised method.
         """
         spec, name = method.views, type(method).__name__
         self.supervised = bool(getattr(method, "supervised", False))
@@ -195,10 +206,13 @@ class SSLDataModule(Recorded, Splits, LightningDataModule):
                 f"set --data.batch_size {max(2, samples)} or less."
             )
         if self.cache == "device" and not self.training_split.in_memory:
-            raise ValueError(f"cache=device keeps data that is in memory; {type(self).__name__} reads it from files. Leave it out.")
+            raise ValueError(
+                f"cache=device keeps data that is in memory; {type(self).__name__} reads it from files. Leave it out."
+            )
 
     def local_size(self, spec: ViewSpec) -> int | None:
-        """The side of a local crop: what the method asked for; a datamodule that serves local views may choose."""
+        """The side of a local crop: what the method asked for; a datamodule that serves local views
+        may choose."""
         return spec.local_size
 
     @property
@@ -243,16 +257,20 @@ class SSLDataModule(Recorded, Splits, LightningDataModule):
 
     @property
     def buckets(self) -> Buckets | None:
-        """The plan of batches of samples of similar length; None: each batch has `batch_size` samples, in any order."""
+        """The plan of batches of samples of similar length; None: each batch has `batch_size`
+        samples, in any order."""
         return None
 
     def parts(self, source: Source, index: Tensor, most: int) -> list[Tensor]:
-        """The samples `index` [M] of a source, one after the other in batches that are looked at without training, of at most so many
-        samples each."""
+        """The samples `index` [M] of a source, one after the other in batches that are looked at
+        without training, of at most so many samples each."""
         return list(index.split(most))
 
     def train_dataloader(self) -> Stream:
-        return Stream(self._make_loader, len(self.training_split) // self.batch_size if self.buckets is None else len(self.buckets))
+        return Stream(
+            self._make_loader,
+            len(self.training_split) // self.batch_size if self.buckets is None else len(self.buckets),
+        )
 
     def teardown(self, stage: str) -> None:
         loader = self.trainer.train_dataloader if self.trainer is not None else None
@@ -262,7 +280,9 @@ class SSLDataModule(Recorded, Splits, LightningDataModule):
     def _make_loader(self) -> Iterable[Any]:
         train = self.training_split
         if self.cache == "device":
-            self._resident = train.to(self.trainer.strategy.root_device if self.trainer is not None else torch.device("cpu"))
+            self._resident = train.to(
+                self.trainer.strategy.root_device if self.trainer is not None else torch.device("cpu")
+            )
             train = Numbers(train)
         self._base, self._base_batches = self.position, batches_done(self.trainer)
         rank = self.trainer.global_rank if self.trainer is not None else 0
@@ -283,7 +303,9 @@ class SSLDataModule(Recorded, Splits, LightningDataModule):
             collate_fn=as_is,
             num_workers=workers,
             pin_memory=self.trainer is not None and self.trainer.strategy.root_device.type == "cuda",
-            generator=torch.Generator().manual_seed(self.seed),  # else a loader draws its workers' seed from the global one
+            generator=torch.Generator().manual_seed(
+                self.seed
+            ),  # else a loader draws its workers' seed from the global one
         )
 
     def _evaluation_loader(self, split: Split) -> list[Share]:
@@ -291,14 +313,17 @@ class SSLDataModule(Recorded, Splits, LightningDataModule):
         if source is None:
             raise ValueError(f"{type(self).__name__} has no {split} split.")
         if len(source) < self._world_size:
-            raise ValueError(f"The {split} split has {len(source)} samples, fewer than the {self._world_size} processes.")
+            raise ValueError(
+                f"The {split} split has {len(source)} samples, fewer than the {self._world_size} processes."
+            )
         self._clean = CleanViews(self.transform("none"))
         rank = self.trainer.global_rank if self.trainer is not None else 0
         mine = torch.arange(rank, len(source), self._world_size)
         return [Share(self._loader(Fetch(source, self._clean.prepare), self.parts(source, mine, self.batch_size)))]
 
     def val_dataloader(self) -> list[Share]:
-        """The validation split for `validate`. In `fit` there is none: probes watch the run, at their own pace."""
+        """The validation split for `validate`. In `fit` there is none: probes watch the run, at
+        their own pace."""
         fitting = self.trainer is not None and self.trainer.state.fn == "fit"
         return [] if fitting else self._evaluation_loader("val")
 
@@ -310,8 +335,8 @@ class SSLDataModule(Recorded, Splits, LightningDataModule):
 
     @property
     def batch_size(self) -> int:
-        """Samples in a step, over all processes: as many as were asked for; of fewer labels than that, all at once; their mean number
-        where batches are planned."""
+        """Samples in a step, over all processes: as many as were asked for; of fewer labels than
+        that, all at once; their mean number where batches are planned."""
         if self.buckets is not None:
             return self.buckets.mean_size
         if not self.supervised:
@@ -331,10 +356,13 @@ class SSLDataModule(Recorded, Splits, LightningDataModule):
 
     @property
     def position(self) -> int:
-        """How many samples of the endless order the training has consumed (not: prefetched); batches where they are planned."""
+        """How many samples of the endless order the training has consumed (not: prefetched);
+        batches where they are planned."""
         if self._base_batches is None:
             return self._base
-        return self._base + (batches_done(self.trainer) - self._base_batches) * (self.batch_size if self.buckets is None else 1)
+        return self._base + (batches_done(self.trainer) - self._base_batches) * (
+            self.batch_size if self.buckets is None else 1
+        )
 
     @property
     def samples_done(self) -> int:
@@ -359,4 +387,8 @@ class SSLDataModule(Recorded, Splits, LightningDataModule):
         """What the order of the samples depends on."""
         train = self.training_split
         order = {"samples": len(train), "seed": self.seed, "fingerprint": train.fingerprint}
-        return order if self.buckets is None else {**order, "processes": self._world_size, "lengths": self.buckets.fingerprint}
+        return (
+            order
+            if self.buckets is None
+            else {**order, "processes": self._world_size, "lengths": self.buckets.fingerprint}
+        )

@@ -14,7 +14,8 @@ from .sources import Source
 
 
 class Stream:
-    """The training loader: one lazy endless iterator that outlives epochs, so that a resumed run meets the same batches.
+    """The training loader: one lazy endless iterator that outlives epochs, so that a resumed run
+    meets the same batches.
 
     No `DataLoader`, so that Lightning injects no sampler and restarts nothing between epochs.
     """
@@ -23,7 +24,8 @@ class Stream:
         self.make, self.steps = make, steps
         self.iterator: Iterator[Any] | None = None
         self.asked = 0.0
-        """When the newest batch was asked for, by `time.perf_counter`: the training waits from here on."""
+        """When the newest batch was asked for, by `time.perf_counter`: the training waits from here
+        on."""
 
     def __len__(self) -> int:
         return self.steps
@@ -32,7 +34,8 @@ class Stream:
         return self
 
     def state_dict(self) -> dict[str, Any]:
-        """Nothing: the position is in the datamodule's state. It tells Lightning that this loader can go on in mid-epoch."""
+        """Nothing: the position is in the datamodule's state. It tells Lightning that this loader
+        can go on in mid-epoch."""
         return {}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -46,8 +49,8 @@ class Stream:
 
 
 class Share:
-    """An evaluation loader: this process's batches of a split, each once. No `DataLoader`, into which Lightning would put a
-    sampler of its own."""
+    """An evaluation loader: this process's batches of a split, each once. No `DataLoader`, into
+    which Lightning would put a sampler of its own."""
 
     def __init__(self, loader: DataLoader[Any]) -> None:
         self.loader = loader
@@ -60,8 +63,9 @@ class Share:
 
 
 class Draws:
-    """Batches of draws, endlessly, from a position on. Place p holds the draw `pass * n + permutation(seed, pass)[p % n]`
-    with pass = p // n. Each process takes its part of each batch, so that their number does not change the order."""
+    """Batches of draws, endlessly, from a position on. Place p holds the draw `pass * n +
+    permutation(seed, pass)[p % n]` with pass = p // n. Each process takes its part of each batch,
+    so that their number does not change the order."""
 
     def __init__(self, n: int, seed: int, position: int, batch_size: int, rank: int, world_size: int) -> None:
         self.n, self.seed, self.position, self.batch_size = n, seed, position, batch_size
@@ -84,7 +88,8 @@ class Draws:
 
 
 class Fetch(Dataset[dict[str, Any]]):
-    """Fetches a whole batch of draws at once, and prepares it: cuts it, and augments it where that happens in the workers."""
+    """Fetches a whole batch of draws at once, and prepares it: cuts it, and augments it where that
+    happens in the workers."""
 
     def __init__(self, source: Source, prepare: Callable[[dict[str, Any]], Any]) -> None:
         self.source, self.prepare = source, prepare
@@ -107,5 +112,6 @@ def as_is(batch: Any) -> Any:
 
 
 def batches_done(trainer: Any) -> int:
-    """Batches that a training has consumed, over all epochs and resumptions; right within `on_train_batch_end` too."""
+    """Batches that a training has consumed, over all epochs and resumptions; right within
+    `on_train_batch_end` too."""
     return int(trainer.fit_loop.epoch_loop.batch_progress.total.processed) if trainer is not None else 0

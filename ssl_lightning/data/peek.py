@@ -32,15 +32,22 @@ def evaluating(module: nn.Module) -> Iterator[None]:
 
 
 def sample(n: int, most: int | None) -> Tensor:
-    """The first `most` places of a fixed permutation of n; all n in order where there are no more."""
+    """The first `most` places of a fixed permutation of n; all n in order where there are no
+    more."""
     return torch.arange(n) if most is None or n <= most else permutation(0, 0, n)[:most].sort().values
 
 
 @torch.no_grad()
 def embed(
-    network: nn.Module, data: SSLDataModule, source: Source, index: Tensor | None = None, device: Any = "cpu", context: Any = None
+    network: nn.Module,
+    data: SSLDataModule,
+    source: Source,
+    index: Tensor | None = None,
+    device: Any = "cpu",
+    context: Any = None,
 ) -> Tensor:
-    """Features [M, D], float32, of a source's samples under the test transform, in eval mode; shared out among processes.
+    """Features [M, D], float32, of a source's samples under the test transform, in eval mode;
+    shared out among processes.
 
     Args:
         network: called with a `View`.
@@ -51,14 +58,20 @@ def embed(
         context: a context manager for the forward pass, such as the precision plugin's.
     """
     index = torch.arange(len(source)) if index is None else index
-    places = [torch.arange(len(index))[first :: world_size()] for first in range(world_size())]  # process r: r, r + W, ...
+    places = [
+        torch.arange(len(index))[first :: world_size()] for first in range(world_size())
+    ]  # process r: r, r + W, ...
     mine = index[places[rank()]]
     transform = data.transform("none").to(device)
     features = []
     with evaluating(network):
-        for part in data.parts(source, mine if len(mine) else index[:1], BATCH):  # a process without samples still needs a row's shape
+        for part in data.parts(
+            source, mine if len(mine) else index[:1], BATCH
+        ):  # a process without samples still needs a row's shape
             raw = data.fetch_clean(source, part)
-            view = as_view(transform(move_data_to_device(raw, device), torch.zeros(len(part), dtype=torch.int64, device=device)))
+            view = as_view(
+                transform(move_data_to_device(raw, device), torch.zeros(len(part), dtype=torch.int64, device=device))
+            )
             with context() if context is not None else nullcontext():
                 features.append(network(view).float())
     gathered = gather(torch.cat(features)[: len(mine)])

@@ -32,8 +32,8 @@ class Source(ABC):
 
     @abstractmethod
     def fetch(self, index: Tensor) -> Any:
-        """index [S] -> the raw samples, as the datamodule's transform takes them (uint8 images [S, C, H, W], ...), or
-        `Uncut`."""
+        """index [S] -> the raw samples, as the datamodule's transform takes them (uint8 images [S,
+        C, H, W], ...), or `Uncut`."""
 
     def to(self, device: torch.device) -> Source:
         """The same samples on a device, which fetches them by indices there; labels stay.
@@ -41,12 +41,15 @@ class Source(ABC):
         Raises:
             ValueError: they are not in memory.
         """
-        raise ValueError(f"{type(self).__name__} reads samples when they are asked for: only data in memory can lie on the device.")
+        raise ValueError(
+            f"{type(self).__name__} reads samples when they are asked for: only data in memory can lie on the device."
+        )
 
 
 class Uncut(ABC):
-    """Fetched samples of varying size, opened and not yet read. What the views take of them is cut to equal sizes where they
-    were fetched, for all views at once, so that each sample is read once."""
+    """Fetched samples of varying size, opened and not yet read. What the views take of them is cut
+    to equal sizes where they were fetched, for all views at once, so that each sample is read
+    once."""
 
     @abstractmethod
     def cut(self, transforms: Sequence[nn.Module], keys: Sequence[Tensor]) -> list[Any]:
@@ -114,7 +117,8 @@ class Subset(Source):
 
 
 class Numbers(Source):
-    """Stands for the samples of a source that lie on the device: what is fetched are their indices."""
+    """Stands for the samples of a source that lie on the device: what is fetched are their
+    indices."""
 
     in_memory = True
 
@@ -129,9 +133,11 @@ class Numbers(Source):
 
 
 def stratified_split(labels: Tensor, second: int, seed: int = 0) -> tuple[Tensor, Tensor]:
-    """Indices of a first and a second part, with each class in proportion; the second has `second` samples.
+    """Indices of a first and a second part, with each class in proportion; the second has `second`
+    samples.
 
-    Classes are filled by largest remainder, so that the counts are exact; the draw is fixed by `seed`.
+    Classes are filled by largest remainder, so that the counts are exact; the draw is fixed by
+    `seed`.
     """
     generator = torch.Generator().manual_seed(seed)
     order = labels.argsort(stable=True)
@@ -146,14 +152,15 @@ def stratified_split(labels: Tensor, second: int, seed: int = 0) -> tuple[Tensor
 
 
 def holdout(labels: Tensor) -> tuple[Tensor, Tensor]:
-    """The part of the labelled training samples that live probes learn from, and the part (a seventh, at most 5,000) that
-    they are judged by, where a data set has no validation split of its own."""
+    """The part of the labelled training samples that live probes learn from, and the part (a
+    seventh, at most 5,000) that they are judged by, where a data set has no validation split of its
+    own."""
     return stratified_split(labels, min(5000, max(1, len(labels) // 7)))
 
 
 def withhold_fifth(labels: Tensor, seed: int) -> tuple[Tensor, Tensor]:
-    """Indices of few labelled samples to learn from, and of those to be judged by: a fifth of each class, at least one of each
-    that has two; the draw is fixed by `seed`."""
+    """Indices of few labelled samples to learn from, and of those to be judged by: a fifth of each
+    class, at least one of each that has two; the draw is fixed by `seed`."""
     generator = torch.Generator().manual_seed(seed)
     withheld = torch.zeros(len(labels), dtype=torch.bool)
     for label in labels.unique():
@@ -164,9 +171,12 @@ def withhold_fifth(labels: Tensor, seed: int) -> tuple[Tensor, Tensor]:
 
 
 def labelled_draw(labels: Integers, per_class: int, seed: int, draw: int) -> Integers:
-    """Positions of `per_class` samples of each class (all of a smaller class), a function of the labels, seed and draw alone.
+    """Positions of `per_class` samples of each class (all of a smaller class), a function of the
+    labels, seed and draw alone.
 
     So every row of a table, whatever its features, is given the same labels.
     """
     random = np.random.default_rng([seed, draw])
-    return np.concatenate([random.permutation(np.flatnonzero(labels == label))[:per_class] for label in np.unique(labels)])
+    return np.concatenate(
+        [random.permutation(np.flatnonzero(labels == label))[:per_class] for label in np.unique(labels)]
+    )

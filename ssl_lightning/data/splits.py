@@ -13,7 +13,8 @@ Split = Literal["train", "val", "test"]
 
 
 class Splits:
-    """The samples of each split, made once: those to train on, the labelled ones, and those that watch a run."""
+    """The samples of each split, made once: those to train on, the labelled ones, and those that
+    watch a run."""
 
     seed: int
     labels_per_class: int | None
@@ -22,8 +23,9 @@ class Splits:
     _sources: dict[str, Source | None]
 
     def source(self, split: Split) -> Source | None:
-        """The samples of a split, `train` at least; None where there is none. `val` may be left out: it is then a part of
-        the labelled training samples, withheld from the probes that watch a run."""
+        """The samples of a split, `train` at least; None where there is none. `val` may be left
+        out: it is then a part of the labelled training samples, withheld from the probes that watch
+        a run."""
         raise NotImplementedError(f"{type(self).__name__} must define source(split).")
 
     def pretraining_source(self) -> Source | None:
@@ -31,7 +33,8 @@ class Splits:
         return None
 
     def split(self, split: Split) -> Source | None:
-        """The samples of a split, made once; `val` falls back to a part of the labelled training samples."""
+        """The samples of a split, made once; `val` falls back to a part of the labelled training
+        samples."""
         if split not in self._sources:
             few = split == "val" and self.labels_per_class is not None  # then every label that is used is one of those
             found = None if few else self.source(split)
@@ -45,19 +48,23 @@ class Splits:
 
     @property
     def held_out(self) -> Source | None:
-        """Samples that no training sees and no closing table reads: the validation split, where the data has one of its own."""
+        """Samples that no training sees and no closing table reads: the validation split, where the
+        data has one of its own."""
         if "held_out" not in self._sources:
             self._sources["held_out"] = self.source("val")
         return self._sources["held_out"]
 
     @property
     def labelled_split(self) -> Source | None:
-        """The training samples whose labels a run may use: all, or `labels_per_class` of each class; None without labels."""
+        """The training samples whose labels a run may use: all, or `labels_per_class` of each
+        class; None without labels."""
         if "labelled" not in self._sources:
             train = self.split("train")
             labels = None if train is None else train.labels
             if train is not None and labels is not None and self.labels_per_class is not None:
-                train = Subset(train, torch.from_numpy(labelled_draw(labels.numpy(), self.labels_per_class, self.seed, draw=0)))
+                train = Subset(
+                    train, torch.from_numpy(labelled_draw(labels.numpy(), self.labels_per_class, self.seed, draw=0))
+                )
             self._sources["labelled"] = train if labels is not None else None
         return self._sources["labelled"]
 
@@ -73,8 +80,8 @@ class Splits:
         return max(len(self.class_names or ()), int(labels_of(self.labelled_split).max()) + 1)
 
     def probe_splits(self) -> tuple[Source, Source] | None:
-        """The labelled samples that the live probes, or a supervised method, learn from, and those that judge them while they
-        do; None without labels."""
+        """The labelled samples that the live probes, or a supervised method, learn from, and those
+        that judge them while they do; None without labels."""
         val = self.split("val")
         train = self._sources.get("rest") or self.labelled_split
         if train is None or val is None or val.labels is None:
@@ -83,8 +90,8 @@ class Splits:
 
     @property
     def training_split(self) -> Source:
-        """The samples to train on: all of them, labelled or not; for a supervised method the labelled ones, without the
-        validation part.
+        """The samples to train on: all of them, labelled or not; for a supervised method the
+        labelled ones, without the validation part.
 
         Raises:
             ValueError: there are none.
@@ -92,7 +99,9 @@ class Splits:
         if self.supervised:
             splits = self.probe_splits()
             if splits is None:
-                raise ValueError(f"{type(self).__name__} has no labels in its train and val splits, and this method learns from labels.")
+                raise ValueError(
+                    f"{type(self).__name__} has no labels in its train and val splits, and this method learns from labels."
+                )
             return splits[0]
         if "pretraining" not in self._sources:
             self._sources["pretraining"] = self.pretraining_source() or self.split("train")

@@ -1,4 +1,5 @@
-"""From fetched samples to the views of a batch: cut where they were fetched, augmented there or where the model is."""
+"""From fetched samples to the views of a batch: cut where they were fetched, augmented there or
+where the model is."""
 
 from __future__ import annotations
 
@@ -13,7 +14,8 @@ from ..types import Batch, View
 from .sources import Uncut
 
 Fetched = dict[str, Any]
-"""`raw` samples, or `cuts`, what each view takes of them; `index` [S], `pass` [S], and `label` [S] where there are labels."""
+"""`raw` samples, or `cuts`, what each view takes of them; `index` [S], `pass` [S], and `label` [S]
+where there are labels."""
 
 
 def as_view(made: Tensor | View) -> View:
@@ -22,7 +24,8 @@ def as_view(made: Tensor | View) -> View:
 
 
 class Views:
-    """Makes the views of training batches, one for each transform; small enough to travel to workers.
+    """Makes the views of training batches, one for each transform; small enough to travel to
+    workers.
 
     Args:
         transforms: of each view: `forward(raw, key)`.
@@ -33,7 +36,8 @@ class Views:
         self.transforms, self.seed = list(transforms), seed
 
     def cut(self, fetched: Fetched) -> Fetched:
-        """Samples of varying size -> `cuts`, what each view takes of them; any other batch as it is."""
+        """Samples of varying size -> `cuts`, what each view takes of them; any other batch as it
+        is."""
         raw = fetched.get("raw")
         if not isinstance(raw, Uncut):
             return fetched
@@ -49,7 +53,9 @@ class Views:
         for transform in self.transforms:
             transform.to(index.device)  # their constants; moves nothing after the first batch
         key = sample_keys(self.seed, fetched["pass"], index)
-        views = [as_view(transform(cuts[number], fold(key, number))) for number, transform in enumerate(self.transforms)]
+        views = [
+            as_view(transform(cuts[number], fold(key, number))) for number, transform in enumerate(self.transforms)
+        ]
         batch: Batch = {"views": views, "index": index, "key": key}
         if "label" in fetched:
             batch["label"] = fetched["label"]
@@ -57,7 +63,8 @@ class Views:
 
 
 class CleanViews:
-    """Makes the one view of evaluation batches, by the test transform; it draws no numbers, and its keys are 0."""
+    """Makes the one view of evaluation batches, by the test transform; it draws no numbers, and its
+    keys are 0."""
 
     def __init__(self, transform: nn.Module) -> None:
         self.transform = transform
@@ -74,4 +81,8 @@ class CleanViews:
         """What `prepare` returned -> a batch of the clean view, where the fetched samples are."""
         key: Tensor = torch.zeros_like(fetched["index"])
         clean = as_view(self.transform.to(key.device)(fetched["raw"], key))
-        return {**{name: value for name, value in fetched.items() if name not in ("raw", "clean")}, "views": [clean], "key": key}
+        return {
+            **{name: value for name, value in fetched.items() if name not in ("raw", "clean")},
+            "views": [clean],
+            "key": key,
+        }

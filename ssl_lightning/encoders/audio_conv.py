@@ -1,4 +1,5 @@
-"""A small convolutional encoder for spectrograms, which keeps apart what is high and what is low."""
+"""A small convolutional encoder for spectrograms, which keeps apart what is high and what is
+low."""
 
 from __future__ import annotations
 
@@ -12,12 +13,15 @@ from .checks import images_of
 
 
 class AudioConvEncoder(Encoder):
-    """Convolutions over log-mels, a layer over all bands of a frame, then mean and maximum over time.
+    """Convolutions over log-mels, a layer over all bands of a frame, then mean and maximum over
+    time.
 
-    Niizumi, Takeuchi, Ohishi, Harada and Kashino 2022, BYOL for Audio (BYOL-A), arXiv 2204.07402, Section IV: what the convolutions say of each
-    band of a frame, and what a layer makes of all bands, side by side; of each number its mean and its maximum over time, here side by side
-    too, there added. An average over bands would forget where in frequency a sound is, which tells most vowels and voices apart. Strides take
-    the place of the paper's pooling, which costs twice as much here. Of the defaults, 48 bands and 80 frames take 8 million multiply-adds.
+    Niizumi, Takeuchi, Ohishi, Harada and Kashino 2022, BYOL for Audio (BYOL-A), arXiv 2204.07402,
+    Section IV: what the convolutions say of each band of a frame, and what a layer makes of all
+    bands, side by side; of each number its mean and its maximum over time, here side by side too,
+    there added. An average over bands would forget where in frequency a sound is, which tells most
+    vowels and voices apart. Strides take the place of the paper's pooling, which costs twice as
+    much here. Of the defaults, 48 bands and 80 frames take 8 million multiply-adds.
 
     Args:
         mels: M, bands of the log-mels.
@@ -26,7 +30,8 @@ class AudioConvEncoder(Encoder):
         frame_dim: D, numbers that the layer makes of a frame.
 
     Raises:
-        ValueError: an argument is out of range; in `forward`, the log-mels have another number of bands.
+        ValueError: an argument is out of range; in `forward`, the log-mels have another number of
+            bands.
     """
 
     def __init__(self, *, mels: int = 64, width: int = 32, depth: int = 3, frame_dim: int = 256) -> None:
@@ -45,7 +50,9 @@ class AudioConvEncoder(Encoder):
             ]
         self.stages = nn.Sequential(*stages)
         local = widths[-1] * -(-mels // 2**depth)  # a stage rounds up
-        self.frame = nn.Sequential(nn.Linear(local, frame_dim, bias=False), nn.BatchNorm1d(frame_dim), nn.ReLU(inplace=True))
+        self.frame = nn.Sequential(
+            nn.Linear(local, frame_dim, bias=False), nn.BatchNorm1d(frame_dim), nn.ReLU(inplace=True)
+        )
         self.dim = 2 * (local + frame_dim)
         self.to(memory_format=torch.channels_last)
 

@@ -20,24 +20,30 @@ from .transformers_model import fetched, library
 
 
 def from_huggingface(source: Any, tokenizer: str | None = None, **options: Any) -> Any:
-    """A `BERT` with the weights of a `BertForMaskedLM` or a `RobertaPreLayerNormForMaskedLM`, so that pretraining goes on from them.
+    """A `BERT` with the weights of a `BertForMaskedLM` or a `RobertaPreLayerNormForMaskedLM`, so
+    that pretraining goes on from them.
 
-    The vector of the first token type is added to every position's. A model without a prediction head gives the encoder alone.
+    The vector of the first token type is added to every position's. A model without a prediction
+    head gives the encoder alone.
 
     Args:
         source: a folder, a name on the hub, or a model in memory.
-        tokenizer: what its `tokenizer.json` holds. None: the one in the folder; without any, that of `Vocabulary.plain`.
+        tokenizer: what its `tokenizer.json` holds. None: the one in the folder; without any, that
+            of `Vocabulary.plain`.
         options: further arguments of `BERT`.
 
     Raises:
-        ValueError: transformers is not installed, there is no such model, or `TextTransformer` cannot be like it.
+        ValueError: transformers is not installed, there is no such model, or `TextTransformer`
+            cannot be like it.
     """
     transformers = library("from_huggingface")
     state, config = _weights(source, transformers)
     layout = next((each for each in LAYOUTS.values() if each.model_type == config.model_type), None)
     wrong = _unlike_ours(config) if layout else f"is of the kind {config.model_type!r}"
     if layout is None or wrong:
-        raise ValueError(f"The model {wrong}, which TextTransformer cannot be; wrap it: ssl_lightning.encoders.hf_text.HuggingFaceText.")
+        raise ValueError(
+            f"The model {wrong}, which TextTransformer cannot be; wrap it: ssl_lightning.encoders.hf_text.HuggingFaceText."
+        )
     offset = config.pad_token_id + 1 if layout.after_padding else 0
     encoder = TextTransformer(
         vocab_size=config.vocab_size, dim=config.hidden_size, depth=config.num_hidden_layers, heads=config.num_attention_heads,
@@ -114,7 +120,9 @@ def _vocabulary(tokenizer: Tokenizer, method: Any) -> Vocabulary:
     """What the method needs to know of the tokenizer's tokens, once they are known to fit."""
     vocabulary = vocabulary_of(tokenizer)
     if len(vocabulary) > len(method.bias):
-        raise ValueError(f"The tokenizer has {len(vocabulary):,} tokens, the model {len(method.bias):,}; it was trained with another one.")
+        raise ValueError(
+            f"The tokenizer has {len(vocabulary):,} tokens, the model {len(method.bias):,}; it was trained with another one."
+        )
     return vocabulary
 
 
@@ -127,7 +135,9 @@ def _reader(tokenizer: Tokenizer, vocabulary: Vocabulary, max_length: int) -> An
     ids = tokenizer.encode("a").ids
     if ids[:1] != [vocabulary.cls] or ids[-1:] != [vocabulary.sep]:
         ends = [(cls, vocabulary.cls), (sep, vocabulary.sep)]
-        tokenizer.post_processor = processors.TemplateProcessing(f"{cls} $A {sep}", f"{cls} $A {sep} $B:1 {sep}:1", ends)
+        tokenizer.post_processor = processors.TemplateProcessing(
+            f"{cls} $A {sep}", f"{cls} $A {sep} $B:1 {sep}:1", ends
+        )
     return library("export").PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, model_max_length=max_length, cls_token=cls, sep_token=sep,
         pad_token=tokenizer.id_to_token(vocabulary.pad), mask_token=tokenizer.id_to_token(vocabulary.mask),
@@ -136,17 +146,22 @@ def _reader(tokenizer: Tokenizer, vocabulary: Vocabulary, max_length: int) -> An
 
 
 def _weights(source: Any, transformers: Any) -> tuple[dict[str, Tensor], Any]:
-    """A model's tensors, those of the encoder under the name that the model with a head gives them, and its config."""
+    """A model's tensors, those of the encoder under the name that the model with a head gives them,
+    and its config."""
     missing: set[str] = set()
     if isinstance(source, (str, Path)):
         config = fetched(transformers.AutoConfig.from_pretrained, source)
         if config.model_type not in {layout.model_type for layout in LAYOUTS.values()}:
             return {}, config
-        source, found = fetched(transformers.AutoModelForMaskedLM.from_pretrained, source, config=config, output_loading_info=True)
+        source, found = fetched(
+            transformers.AutoModelForMaskedLM.from_pretrained, source, config=config, output_loading_info=True
+        )
         missing = set(found["missing_keys"])
     base = source.base_model_prefix
     prefix = "" if hasattr(source, base) else f"{base}."
-    return {f"{prefix}{name}": tensor.float() for name, tensor in source.state_dict().items() if name not in missing}, source.config
+    return {
+        f"{prefix}{name}": tensor.float() for name, tensor in source.state_dict().items() if name not in missing
+    }, source.config
 
 
 def _unlike_ours(config: Any) -> str:

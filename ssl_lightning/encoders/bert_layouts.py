@@ -8,13 +8,16 @@ from dataclasses import dataclass
 from ..nn.transformer import NormPlace
 
 Names = dict[str, tuple[str, ...]]
-"""Our tensor -> theirs, of which ours is made one below the other. `#` is the number of a block, `*` is `weight` and `bias`."""
+"""Our tensor -> theirs, of which ours is made one below the other. `#` is the number of a block,
+`*` is `weight` and `bias`."""
 
 ENCODER: Names = {
     "encoder.words.weight": ("embeddings.word_embeddings.weight",),
     "encoder.places.weight": ("embeddings.position_embeddings.weight",),
     "encoder.norm.*": ("embeddings.LayerNorm.*",),
-    "encoder.trunk.blocks.#.qkv.*": tuple(f"encoder.layer.#.attention.self.{part}.*" for part in ("query", "key", "value")),
+    "encoder.trunk.blocks.#.qkv.*": tuple(
+        f"encoder.layer.#.attention.self.{part}.*" for part in ("query", "key", "value")
+    ),
     "encoder.trunk.blocks.#.projection.*": ("encoder.layer.#.attention.output.dense.*",),
     "encoder.trunk.blocks.#.mlp.0.*": ("encoder.layer.#.intermediate.dense.*",),
     "encoder.trunk.blocks.#.mlp.2.*": ("encoder.layer.#.output.dense.*",),
@@ -46,7 +49,9 @@ class Layout:
 
     def pairs(self, depth: int) -> Iterator[tuple[str, tuple[str, ...]]]:
         """Our names and theirs, of every tensor of a model of so many blocks."""
-        encoder = {ours: tuple(f"{self.base}.{name}" for name in theirs) for ours, theirs in (ENCODER | self.norms).items()}
+        encoder = {
+            ours: tuple(f"{self.base}.{name}" for name in theirs) for ours, theirs in (ENCODER | self.norms).items()
+        }
         for ours, theirs in (encoder | self.head).items():
             for block in range(depth) if "#" in ours else range(1):
                 for kind in ("weight", "bias") if "*" in ours else ("",):

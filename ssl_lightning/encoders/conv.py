@@ -17,22 +17,26 @@ from .checks import images_of
 class ConvEncoder(Encoder):
     """A plain stack of 3x3 convolutions, whose width doubles while its resolution halves.
 
-    Each stage is convolution, norm, ReLU (Simonyan and Zisserman 2014, arXiv 1409.1556, with a norm); the last one is
-    averaged over its places. The defaults cost 15 million multiply-adds for an image of 32x32 pixels.
+    Each stage is convolution, norm, ReLU (Simonyan and Zisserman 2014, arXiv 1409.1556, with a
+    norm); the last one is averaged over its places. The defaults cost 15 million multiply-adds for
+    an image of 32x32 pixels.
 
     Args:
         channels: C of the images: 1 for grey, 3 for colour.
         width: feature maps of the first stage; stage k of 0, 1, ... has `width * 2**k`.
         depth: number of stages; all but the first halve the resolution.
-        norm: "batch", or "group" (Wu and He 2018, arXiv 1803.08494; up to 8 groups), which sees one sample at a time and so
-            gives the same features in batches of any make-up and on any number of processes.
+        norm: "batch", or "group" (Wu and He 2018, arXiv 1803.08494; up to 8 groups), which sees one
+            sample at a time and so gives the same features in batches of any make-up and on any
+            number of processes.
 
     Raises:
-        ValueError: an argument is out of range; in `forward`, the images have other channels or fewer than
-            `2**(depth - 1)` pixels a side.
+        ValueError: an argument is out of range; in `forward`, the images have other channels or
+            fewer than `2**(depth - 1)` pixels a side.
     """
 
-    def __init__(self, *, channels: int = 3, width: int = 32, depth: int = 4, norm: Literal["batch", "group"] = "batch") -> None:
+    def __init__(
+        self, *, channels: int = 3, width: int = 32, depth: int = 4, norm: Literal["batch", "group"] = "batch"
+    ) -> None:
         super().__init__()
         for name, value in (("channels", channels), ("width", width), ("depth", depth)):
             if value < 1:

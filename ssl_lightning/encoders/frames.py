@@ -12,11 +12,12 @@ from ssl_lightning.types import Tokens, View
 
 
 class FrameTransformer(SequenceEncoder):
-    """A transformer whose tokens are some frames of a spectrogram, with all their bands (after Liu et al. 2020, Mockingjay,
-    arXiv 1910.12638, Section 2.1).
+    """A transformer whose tokens are some frames of a spectrogram, with all their bands (after Liu
+    et al. 2020, Mockingjay, arXiv 1910.12638, Section 2.1).
 
-    Positions are fixed sines and cosines, added in `tokenize`. Frames that do not fill a token at the end of a row are not looked at.
-    A token of which a frame is padding is padding; no other token sees it, and it is not in the mean that stands for the sample.
+    Positions are fixed sines and cosines, added in `tokenize`. Frames that do not fill a token at
+    the end of a row are not looked at. A token of which a frame is padding is padding; no other
+    token sees it, and it is not in the mean that stands for the sample.
 
     Args:
         mels: M, bands of the log-mels.
@@ -27,13 +28,21 @@ class FrameTransformer(SequenceEncoder):
         causal: whether a token sees those before it alone.
 
     Raises:
-        ValueError: an argument does not fit; in `tokenize` and `content`, the view is no log-mels of so many bands, or is too short.
+        ValueError: an argument does not fit; in `tokenize` and `content`, the view is no log-mels
+            of so many bands, or is too short.
     """
 
     reads_padding = True
 
     def __init__(
-        self, *, mels: int = 64, frames_per_token: int = 2, dim: int = 192, depth: int = 4, heads: int = 4, causal: bool = False
+        self,
+        *,
+        mels: int = 64,
+        frames_per_token: int = 2,
+        dim: int = 192,
+        depth: int = 4,
+        heads: int = 4,
+        causal: bool = False,
     ) -> None:
         super().__init__()
         if mels < 1 or frames_per_token < 1 or dim < 2 or dim % 2:
@@ -82,7 +91,8 @@ class FrameTransformer(SequenceEncoder):
         return frames[:, : frames.shape[1] // k * k].unflatten(1, (-1, k)).flatten(2)
 
     def restore(self, content: Tensor, view: View) -> Tensor:
-        """Log-mels of tokens [S, N, k * M] as a spectrogram [S, 1, M, F]; 0 for frames that no token holds."""
+        """Log-mels of tokens [S, N, k * M] as a spectrogram [S, 1, M, F]; 0 for frames that no
+        token holds."""
         frames = content.unflatten(2, (self.frames_per_token, self.mels)).flatten(1, 2)  # [S, N * k, M]
         return F.pad(frames.mT, (0, view.x.shape[3] - frames.shape[1]))[:, None]
 

@@ -1,4 +1,5 @@
-"""Any text encoder of Hugging Face transformers, so that pretraining goes on from published weights."""
+"""Any text encoder of Hugging Face transformers, so that pretraining goes on from published
+weights."""
 
 from __future__ import annotations
 
@@ -14,27 +15,36 @@ from ssl_lightning.types import Tokens, View
 
 
 class HuggingFaceText(OfTransformers, TextEncoder):
-    """A text encoder of transformers (Wolf et al. 2019, arXiv 1910.03771): BERT, RoBERTa, DistilBERT, ModernBERT, ELECTRA, ...
+    """A text encoder of transformers (Wolf et al. 2019, arXiv 1910.03771): BERT, RoBERTa,
+    DistilBERT, ModernBERT, ELECTRA, ...
 
-    Its families differ in how they count positions, whether these are in the embeddings or in the attention, and which masks they
-    take. So `mix` gives each sample a row of its own, which all of them understand; positions are added there. The data needs the
-    model's tokenizer: `--data.tokenizer` and the folder that holds its `tokenizer.json`.
+    Its families differ in how they count positions, whether these are in the embeddings or in the
+    attention, and which masks they take. So `mix` gives each sample a row of its own, which all of
+    them understand; positions are added there. The data needs the model's tokenizer:
+    `--data.tokenizer` and the folder that holds its `tokenizer.json`.
 
     Args:
         name: of a model on the hub (`google-bert/bert-base-uncased`), or the folder of one.
-        pretrained: whether to start from its weights, downloaded once. Off when a checkpoint rebuilds the encoder.
+        pretrained: whether to start from its weights, downloaded once. Off when a checkpoint
+            rebuilds the encoder.
         pooling: what stands for a sample: "mean" of its tokens, or "first", that of [CLS].
-        config: what the model's `config.json` holds; None reads the one of `name`. A checkpoint has it, and so needs no folder.
+        config: what the model's `config.json` holds; None reads the one of `name`. A checkpoint has
+            it, and so needs no folder.
 
     Raises:
-        ValueError: transformers is not installed; there is no such model, it is no text encoder, or it cannot be downloaded; in
-            `tokenize`, the samples are longer than the model takes.
+        ValueError: transformers is not installed; there is no such model, it is no text encoder, or
+            it cannot be downloaded; in `tokenize`, the samples are longer than the model takes.
     """
 
     content_dim = 1
 
     def __init__(
-        self, name: str, *, pretrained: bool = True, pooling: Literal["mean", "first"] = "mean", config: dict[str, Any] | None = None
+        self,
+        name: str,
+        *,
+        pretrained: bool = True,
+        pooling: Literal["mean", "first"] = "mean",
+        config: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
         if pooling not in ("mean", "first"):
@@ -43,15 +53,21 @@ class HuggingFaceText(OfTransformers, TextEncoder):
         config = config_of_model(name) if config is None else config
         settings = auto.AutoConfig.for_model(**config)
         if settings.is_encoder_decoder:
-            raise ValueError(f"HuggingFaceText({name!r}): a {settings.model_type} has a decoder besides; choose an encoder such as BERT.")
+            raise ValueError(
+                f"HuggingFaceText({name!r}): a {settings.model_type} has a decoder besides; choose an encoder such as BERT."
+            )
         self.model = model_of("HuggingFaceText", name, settings, pretrained, spare="pooler.")
         if not isinstance(self.model.get_input_embeddings(), nn.Embedding):
-            raise ValueError(f"HuggingFaceText({name!r}): a {settings.model_type} does not read token ids; choose a text encoder.")
+            raise ValueError(
+                f"HuggingFaceText({name!r}): a {settings.model_type} does not read token ids; choose a text encoder."
+            )
         if getattr(self.model, "pooler", None) is not None:
             self.model.pooler = None  # would stay without a gradient
         self.init_args["config"] = config
         self.pooling, self.dim = pooling, int(settings.hidden_size)
-        self.norm_eps = next((module.eps for module in self.model.modules() if isinstance(module, nn.LayerNorm)), self.norm_eps)
+        self.norm_eps = next(
+            (module.eps for module in self.model.modules() if isinstance(module, nn.LayerNorm)), self.norm_eps
+        )
         self.max_length = _max_length(self.model)
 
     @property
@@ -66,7 +82,9 @@ class HuggingFaceText(OfTransformers, TextEncoder):
     def tokenize(self, view: View) -> Tokens:
         """Token ids [B, N] -> the vectors of the tokens [B, N, D], without positions."""
         if view.x.ndim != 2 or view.x.is_floating_point():
-            raise ValueError(f"HuggingFaceText takes token ids [B, N], got {view.x.dtype} of shape {tuple(view.x.shape)}.")
+            raise ValueError(
+                f"HuggingFaceText takes token ids [B, N], got {view.x.dtype} of shape {tuple(view.x.shape)}."
+            )
         if self.max_length is not None and view.x.shape[1] > self.max_length:
             raise ValueError(
                 f"HuggingFaceText: the model takes {self.max_length} tokens, got rows of {view.x.shape[1]} places; set a shorter "
@@ -99,9 +117,12 @@ class HuggingFaceText(OfTransformers, TextEncoder):
         return view.x[:, :, None]
 
     def layer_groups(self) -> list[list[nn.Parameter]]:
-        """What comes before the model's layers, the layers one by one, what comes after; one group where layers share weights."""
+        """What comes before the model's layers, the layers one by one, what comes after; one group
+        where layers share weights."""
         depth = self.model.config.num_hidden_layers
-        lists = (module for module in self.model.modules() if isinstance(module, nn.ModuleList) and len(module) == depth)
+        lists = (
+            module for module in self.model.modules() if isinstance(module, nn.ModuleList) and len(module) == depth
+        )
         layers = [list(layer.parameters()) for layer in next(lists, [])]
         number = {id(parameter): place for place, layer in enumerate(layers, 1) for parameter in layer}
         groups: list[list[nn.Parameter]] = [[] for _ in range(len(layers) + 2)]

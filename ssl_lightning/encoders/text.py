@@ -32,7 +32,8 @@ class TextTransformer(TextEncoder):
         size: "tiny" to "base": width, blocks and heads that are not given.
         dim, depth, heads: width of a token, number of blocks, and heads of their attention.
         max_length: places in a row that there may be.
-        position: "learned", a vector for each place, added to the token's; or "rotary", in the attention (arXiv 2104.09864).
+        position: "learned", a vector for each place, added to the token's; or "rotary", in the
+            attention (arXiv 2104.09864).
         norm: "pre" or "post", as `Transformer`; BERT is "post".
         activation: "gelu" or "geglu".
         dropout: of the embedded tokens, of attention weights, and of what attention and MLP add.
@@ -41,7 +42,8 @@ class TextTransformer(TextEncoder):
         norm_eps: what norms add to the variance; 1e-12 in BERT's own weights.
 
     Raises:
-        ValueError: an argument is out of range; in `tokenize`, the rows are longer than `max_length`.
+        ValueError: an argument is out of range; in `tokenize`, the rows are longer than
+            `max_length`.
     """
 
     content_dim = 1
@@ -55,9 +57,13 @@ class TextTransformer(TextEncoder):
         if size not in get_args(Size):
             raise ValueError(f"TextTransformer(size={size!r}) is unknown; choose from {', '.join(SIZES)}.")
         if position not in ("learned", "rotary") or pooling not in ("mean", "first"):
-            raise ValueError(f"TextTransformer(position={position!r}, pooling={pooling!r}): choose learned or rotary, and mean or first.")
+            raise ValueError(
+                f"TextTransformer(position={position!r}, pooling={pooling!r}): choose learned or rotary, and mean or first."
+            )
         if vocab_size < 1 or max_length < 1:
-            raise ValueError(f"TextTransformer(vocab_size={vocab_size}, max_length={max_length}): both must be at least 1.")
+            raise ValueError(
+                f"TextTransformer(vocab_size={vocab_size}, max_length={max_length}): both must be at least 1."
+            )
         of_size = SIZES[size]
         self.dim = of_size[0] if dim is None else dim
         self.pooling, self.max_length, self.norm_eps = pooling, max_length, norm_eps
@@ -85,7 +91,9 @@ class TextTransformer(TextEncoder):
     def tokenize(self, view: View) -> Tokens:
         """Token ids [B, N] -> embedded tokens [B, N, dim]."""
         if view.x.ndim != 2 or view.x.is_floating_point():
-            raise ValueError(f"TextTransformer takes token ids [B, N], got {view.x.dtype} of shape {tuple(view.x.shape)}.")
+            raise ValueError(
+                f"TextTransformer takes token ids [B, N], got {view.x.dtype} of shape {tuple(view.x.shape)}."
+            )
         if view.x.shape[1] > self.max_length:
             raise ValueError(
                 f"TextTransformer(max_length={self.max_length}) got rows of {view.x.shape[1]} places; set --model.encoder.max_length or a "

@@ -10,25 +10,33 @@ from .timm_model import TimmModel, build, check_name, family
 
 
 class TimmEncoder(TimmModel):
-    """A timm model (Wightman 2019, doi 10.5281/zenodo.4414861) without its classifier: pooled features [S, dim].
+    """A timm model (Wightman 2019, doi 10.5281/zenodo.4414861) without its classifier: pooled
+    features [S, dim].
 
-    Weights are kept in `channels_last`, which the activations follow: 1.2 times faster for a ResNet-18 on a CPU.
+    Weights are kept in `channels_last`, which the activations follow: 1.2 times faster for a
+    ResNet-18 on a CPU.
 
     Args:
-        name: what `timm.list_models()` shows, with or without a tag: "resnet18", "vit_small_patch16_224.augreg_in1k".
-        small_images: the ResNet for CIFAR of SimCLR (Chen et al. 2020, arXiv 2002.05709, Appendix B.9): the first
-            convolution is 3x3 with stride 1 and starts anew even if `pretrained`, and there is no max-pooling.
+        name: what `timm.list_models()` shows, with or without a tag: "resnet18",
+            "vit_small_patch16_224.augreg_in1k".
+        small_images: the ResNet for CIFAR of SimCLR (Chen et al. 2020, arXiv 2002.05709, Appendix
+            B.9): the first convolution is 3x3 with stride 1 and starts anew even if `pretrained`,
+            and there is no max-pooling.
         channels: C of the images; timm folds pretrained first layers to fit.
-        image_size: side of the images in pixels, or height and width, for the families that must know it (vision transformers, Swin, MLP-Mixer).
-        patch_size: side of a patch in pixels, or height and width, for the families that cut images into patches.
-        dynamic_image_size: whether a vision transformer also takes images of other sizes, such as local views: its positions
-            are interpolated to them.
-        pretrained: whether to start from timm's weights, downloaded once. Off when a checkpoint rebuilds the encoder.
-        drop_path_rate: stochastic depth (Huang et al. 2016, arXiv 1603.09382), the rate of the last block.
+        image_size: side of the images in pixels, or height and width, for the families that must
+            know it (vision transformers, Swin, MLP-Mixer).
+        patch_size: side of a patch in pixels, or height and width, for the families that cut images
+            into patches.
+        dynamic_image_size: whether a vision transformer also takes images of other sizes, such as
+            local views: its positions are interpolated to them.
+        pretrained: whether to start from timm's weights, downloaded once. Off when a checkpoint
+            rebuilds the encoder.
+        drop_path_rate: stochastic depth (Huang et al. 2016, arXiv 1603.09382), the rate of the last
+            block.
 
     Raises:
-        ValueError: the name is unknown, or its family does not take an argument; in `forward`, the images have other
-            channels or another size than the model was built for.
+        ValueError: the name is unknown, or its family does not take an argument; in `forward`, the
+            images have other channels or another size than the model was built for.
     """
 
     def __init__(

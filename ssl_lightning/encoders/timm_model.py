@@ -1,4 +1,5 @@
-"""What every encoder made of a timm model does: its names, its sizes, and what its family says about itself."""
+"""What every encoder made of a timm model does: its names, its sizes, and what its family says
+about itself."""
 
 from __future__ import annotations
 
@@ -50,10 +51,12 @@ class TimmModel(Encoder):
 
     @classmethod
     def suited_args(cls, init_args: dict[str, Any]) -> dict[str, Any]:
-        """The arguments of a model for images of `image_size` pixels, which a model that does not project patches goes without.
+        """The arguments of a model for images of `image_size` pixels, which a model that does not
+        project patches goes without.
 
-        Where no `patch_size` is given, the model's own stays if it cuts the image into at least 7 patches a side; else it
-        becomes the largest, of at most 16 pixels, that cuts the image into 7 to 32 patches a side.
+        Where no `patch_size` is given, the model's own stays if it cuts the image into at least 7
+        patches a side; else it becomes the largest, of at most 16 pixels, that cuts the image into
+        7 to 32 patches a side.
         """
         from timm import is_model
 
@@ -78,13 +81,15 @@ class TimmModel(Encoder):
         return embedding
 
     def no_weight_decay(self) -> set[str]:
-        """The parameters that the model's authors keep free of weight decay, besides biases and norms."""
+        """The parameters that the model's authors keep free of weight decay, besides biases and
+        norms."""
         patterns = self.model.no_weight_decay() if hasattr(self.model, "no_weight_decay") else ()
         names = [name for name, _ in self.model.named_parameters()]
         return {f"model.{name}" for name in names if any(fnmatchcase(name, pattern) for pattern in patterns)}
 
     def layer_groups(self) -> list[list[nn.Parameter]]:
-        """The model's layers as its family names them, without what the family counts to the head."""
+        """The model's layers as its family names them, without what the family counts to the
+        head."""
         from timm.models import group_parameters
 
         if not hasattr(self.model, "group_matcher"):
@@ -116,12 +121,17 @@ class TimmModel(Encoder):
 
 
 def _suited_to_rectangles(init_args: dict[str, Any], name: Any) -> dict[str, Any]:
-    """Without the images' height and width where the model does not project patches; with the patches that suit them where it does, and
-    none are given."""
+    """Without the images' height and width where the model does not project patches; with the
+    patches that suit them where it does, and none are given."""
     from timm import is_model
 
     rectangle = tuple(init_args["image_size"])
-    if not (isinstance(name, str) and is_model(name) and patches_of(family(name)) is not None and _takes(name, img_size=rectangle)):
+    if not (
+        isinstance(name, str)
+        and is_model(name)
+        and patches_of(family(name)) is not None
+        and _takes(name, img_size=rectangle)
+    ):
         return {key: value for key, value in init_args.items() if key != "image_size"}
     if init_args.get("patch_size") is None:
         return {**init_args, "patch_size": [largest_patch(side) for side in rectangle]}
@@ -136,18 +146,29 @@ def build(owner: str, name: str, channels: int, pretrained: bool, options: dict[
         options: keywords of timm's constructor; None leaves the model's own.
 
     Raises:
-        ValueError: the model does not take an option, its patches do not fill the image, or there are no weights that fit.
+        ValueError: the model does not take an option, its patches do not fill the image, or there
+            are no weights that fit.
     """
     import timm  # here: 1 s that only those pay who build one
 
     if channels < 1:
         raise ValueError(f"{owner}(channels={channels}): must be at least 1.")
-    options = {option: tuple(value) if isinstance(value, list) else value for option, value in options.items() if value is not None}
-    refused = [] if _takes(name, **options) else [option for option in options if not _takes(name, **{option: options[option]})]
+    options = {
+        option: tuple(value) if isinstance(value, list) else value
+        for option, value in options.items()
+        if value is not None
+    }
+    refused = (
+        []
+        if _takes(name, **options)
+        else [option for option in options if not _takes(name, **{option: options[option]})]
+    )
     if refused:
         argument, example = _OPTIONS[refused[0]]
         value = options[refused[0]]
-        raise ValueError(f"{owner}({name!r}, {argument}={value}): {name} takes no {argument}; leave it out, or choose {example}.")
+        raise ValueError(
+            f"{owner}({name!r}, {argument}={value}): {name} takes no {argument}; leave it out, or choose {example}."
+        )
     if {"img_size", "patch_size"} & options.keys():
         check_patches(owner, name, family(name, **options))
     try:
@@ -156,7 +177,9 @@ def build(owner: str, name: str, channels: int, pretrained: bool, options: dict[
         if not pretrained:
             raise
         reason = str(error).partition("\n")[0]
-        raise ValueError(f"{owner}({name!r}, pretrained=True): timm's weights cannot be had, or do not fit: {reason}") from error
+        raise ValueError(
+            f"{owner}({name!r}, pretrained=True): timm's weights cannot be had, or do not fit: {reason}"
+        ) from error
 
 
 def check_patches(owner: str, name: str, model: Any) -> None:

@@ -1,4 +1,5 @@
-"""What encoders of Hugging Face transformers share: their config, their weights, and a checkpoint that needs neither."""
+"""What encoders of Hugging Face transformers share: their config, their weights, and a checkpoint
+that needs neither."""
 
 from __future__ import annotations
 
@@ -21,7 +22,8 @@ class OfTransformers:
 
     @classmethod
     def suited_args(cls, init_args: dict[str, Any]) -> dict[str, Any]:
-        """The arguments with the model's config, so that a run's own config and its checkpoints hold it."""
+        """The arguments with the model's config, so that a run's own config and its checkpoints
+        hold it."""
         if init_args.get("config") is not None or not isinstance(init_args.get("name"), str):
             return init_args
         return {**init_args, "config": config_of_model(init_args["name"])}
@@ -43,7 +45,9 @@ def model_of(encoder: str, name: str, settings: Any, pretrained: bool, spare: st
     auto = library(encoder)
     if not pretrained:
         return auto.AutoModel.from_config(settings).train()
-    model, found = fetched(auto.AutoModel.from_pretrained, name, config=settings, dtype=torch.float32, output_loading_info=True)
+    model, found = fetched(
+        auto.AutoModel.from_pretrained, name, config=settings, dtype=torch.float32, output_loading_info=True
+    )
     missing = sorted(key for key in found["missing_keys"] if spare not in key)
     if missing:
         raise ValueError(f"{encoder}({name!r}): its weights lack {len(missing)} tensors, among them {missing[0]}.")
@@ -51,7 +55,8 @@ def model_of(encoder: str, name: str, settings: Any, pretrained: bool, spare: st
 
 
 def config_of_model(name: str) -> dict[str, Any]:
-    """What the `config.json` of a folder or of a model on the hub holds, with the kind of the model."""
+    """What the `config.json` of a folder or of a model on the hub holds, with the kind of the
+    model."""
     config = fetched(library(f"The encoder {name!r}").AutoConfig.from_pretrained, name)
     return {**json.loads(config.to_json_string()), "model_type": config.model_type}
 
@@ -96,4 +101,6 @@ def fetched(load: Callable[..., Any], name: str | Path, **options: Any) -> Any:
             return load(str(name), **options)
     except (OSError, ValueError) as error:
         reason = str(error).partition("\n")[0]
-        raise ValueError(f"transformers cannot load {str(name)!r}, neither as a folder nor from the hub: {reason}") from error
+        raise ValueError(
+            f"transformers cannot load {str(name)!r}, neither as a folder nor from the hub: {reason}"
+        ) from error

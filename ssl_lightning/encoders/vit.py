@@ -15,27 +15,36 @@ from .timm_model import VIT, TimmModel, build, check_name, check_patches, family
 
 
 class ViTEncoder(TimmModel, TokenEncoder):
-    """A vision transformer of timm (Dosovitskiy et al. 2020, arXiv 2010.11929) whose patches a method can mask.
+    """A vision transformer of timm (Dosovitskiy et al. 2020, arXiv 2010.11929) whose patches a
+    method can mask.
 
-    `tokenize` is the patch projection with positions, behind the class token and registers; `mix` is the blocks and the last
-    norm, on whatever tokens it is given. Linear layers start by Xavier's rule, as in the paper's code and in MAE (He et al. 2021,
-    arXiv 2111.06377, Appendix A.1).
+    `tokenize` is the patch projection with positions, behind the class token and registers; `mix`
+    is the blocks and the last norm, on whatever tokens it is given. Linear layers start by Xavier's
+    rule, as in the paper's code and in MAE (He et al. 2021, arXiv 2111.06377, Appendix A.1).
 
     Args:
-        name: of timm's class VisionTransformer (`vit_*`, `deit_*`, `deit3_*`, ...), with or without a tag.
+        name: of timm's class VisionTransformer (`vit_*`, `deit_*`, `deit3_*`, ...), with or without
+            a tag.
         channels: C of the images.
         image_size: side of the images in pixels, or height and width; None: what the name says.
-        patch_size: side P of a patch in pixels, or height and width, which divides the image; None: what the name says.
-        dim, depth, heads: width of a token, blocks, and heads of their attention, where they shall differ from the name's.
+        patch_size: side P of a patch in pixels, or height and width, which divides the image; None:
+            what the name says.
+        dim, depth, heads: width of a token, blocks, and heads of their attention, where they shall
+            differ from the name's.
         pooling: what stands for the image: "mean" of the patch tokens, or "token", the class token.
-        position: "sincos", fixed sines and cosines of row and column (MAE), zero for the class token; or "learned".
-        dynamic_image_size: whether images of other sizes are taken too, with the positions interpolated to them.
-        pretrained: whether to start from timm's weights, downloaded once. Off when a checkpoint rebuilds the encoder.
-        drop_path_rate: stochastic depth (Huang et al. 2016, arXiv 1603.09382), the rate of the last block.
+        position: "sincos", fixed sines and cosines of row and column (MAE), zero for the class
+            token; or "learned".
+        dynamic_image_size: whether images of other sizes are taken too, with the positions
+            interpolated to them.
+        pretrained: whether to start from timm's weights, downloaded once. Off when a checkpoint
+            rebuilds the encoder.
+        drop_path_rate: stochastic depth (Huang et al. 2016, arXiv 1603.09382), the rate of the last
+            block.
 
     Raises:
-        ValueError: the name is unknown or of another family, or an argument does not fit; in `tokenize` and `content`, the
-            images have other channels or another size than the model was built for.
+        ValueError: the name is unknown or of another family, or an argument does not fit; in
+            `tokenize` and `content`, the images have other channels or another size than the model
+            was built for.
     """
 
     def __init__(
@@ -55,9 +64,13 @@ class ViTEncoder(TimmModel, TokenEncoder):
         drop_path_rate: float = 0.0,
     ) -> None:
         if pooling not in ("mean", "token") or position not in ("sincos", "learned"):
-            raise ValueError(f"ViTEncoder(pooling={pooling!r}, position={position!r}): choose mean or token, and sincos or learned.")
+            raise ValueError(
+                f"ViTEncoder(pooling={pooling!r}, position={position!r}): choose mean or token, and sincos or learned."
+            )
         if pretrained and position == "sincos":
-            raise ValueError("ViTEncoder(pretrained=True): the weights belong to their own positions; set position=learned.")
+            raise ValueError(
+                "ViTEncoder(pretrained=True): the weights belong to their own positions; set position=learned."
+            )
         check_name(name)
         _check_family(name, pooling, dim, depth, heads)
         options = {
@@ -87,7 +100,8 @@ class ViTEncoder(TimmModel, TokenEncoder):
         return x[:, 0] if self.pooling == "token" else x[:, self.prefix :].mean(dim=1)
 
     def tokenize(self, view: View) -> Tokens:
-        """Images [S, C, H, W] -> class token, registers and embedded patches [S, prefix + N, dim], row by row."""
+        """Images [S, C, H, W] -> class token, registers and embedded patches [S, prefix + N, dim],
+        row by row."""
         patches = self.model.patch_embed(self.images(view))
         return Tokens(self.model.norm_pre(self.model._pos_embed(patches)))
 
@@ -101,7 +115,8 @@ class ViTEncoder(TimmModel, TokenEncoder):
         return normed
 
     def content(self, view: View) -> Tensor:
-        """The pixels of each patch [S, N, P * P * C], row by row, the channels of a pixel side by side."""
+        """The pixels of each patch [S, N, P * P * C], row by row, the channels of a pixel side by
+        side."""
         rows, columns = self.patch
         x = self.images(view).unflatten(2, (-1, rows)).unflatten(4, (-1, columns))  # [S, C, H / P, P, W / P, P]
         return x.permute(0, 2, 4, 3, 5, 1).flatten(3).flatten(1, 2)
@@ -113,12 +128,15 @@ class ViTEncoder(TimmModel, TokenEncoder):
 
     def restore(self, content: Tensor, view: View) -> Tensor:
         """The pixels of patches [S, N, P * P * C] as images [S, C, H, W]."""
-        x = content.unflatten(1, self.grid(view)).unflatten(3, (*self.patch, self.channels))  # [S, H / P, W / P, P, P, C]
+        x = content.unflatten(1, self.grid(view)).unflatten(
+            3, (*self.patch, self.channels)
+        )  # [S, H / P, W / P, P, P, C]
         return x.permute(0, 5, 1, 3, 2, 4).flatten(4).flatten(2, 3)
 
 
 def _check_family(name: str, pooling: str, dim: int | None, depth: int | None, heads: int | None) -> None:
-    """Refuses models that do not keep the two halves, and sizes that do not go together, before any memory is taken."""
+    """Refuses models that do not keep the two halves, and sizes that do not go together, before any
+    memory is taken."""
     from timm.layers.patch_embed import PatchEmbed
     from timm.models.vision_transformer import VisionTransformer
 

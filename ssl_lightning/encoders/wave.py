@@ -21,25 +21,30 @@ SIZES: dict[str, tuple[int, int, int, int]] = {
     "base": (512, 768, 12, 12),
     "large": (512, 1024, 24, 16),
 }
-"""Feature maps, width, blocks and heads; the larger two are the paper's (arXiv 2006.11477, Section 4.2)."""
+"""Feature maps, width, blocks and heads; the larger two are the paper's (arXiv 2006.11477, Section
+4.2)."""
 POSITIONS, GROUPS = 128, 16
 """Width and groups of the convolution that gives tokens their positions (Section 4.2)."""
 
 
 class WaveTransformer(WaveEncoder):
-    """A wave -> a token for each 20 ms, by convolutions, and contextual tokens of them, by a transformer whose positions are a
-    convolution too (Baevski, Zhou, Mohamed and Auli 2020, wav2vec 2.0, arXiv 2006.11477, Sections 2 and 4.2).
+    """A wave -> a token for each 20 ms, by convolutions, and contextual tokens of them, by a
+    transformer whose positions are a convolution too (Baevski, Zhou, Mohamed and Auli 2020, wav2vec
+    2.0, arXiv 2006.11477, Sections 2 and 4.2).
 
-    A recording that is shorter than its row gives the same tokens as alone: a token is real where all that it was made of is.
+    A recording that is shorter than its row gives the same tokens as alone: a token is real where
+    all that it was made of is.
 
     Args:
         size: "tiny" to "large": feature maps, width, blocks and heads that are not given.
         maps: P, feature maps of every convolution.
-        dim, depth, heads: width of a contextual token, number of blocks, and heads of their attention.
+        dim, depth, heads: width of a contextual token, number of blocks, and heads of their
+            attention.
         kernels: lengths of the convolutions, in places of the one before.
-        strides: their strides, whose product is the samples from one token to the next: 320 are 20 ms at 16 kHz.
-        stem: "layer" norms the maps of each place after every convolution (large); "group" norms each map over a recording, after the
-            first convolution alone (base).
+        strides: their strides, whose product is the samples from one token to the next: 320 are 20
+            ms at 16 kHz.
+        stem: "layer" norms the maps of each place after every convolution (large); "group" norms
+            each map over a recording, after the first convolution alone (base).
         norm: "pre" (large) or "post" (base), as `Transformer`.
         dropout: of the embedded tokens, of attention weights, and of what attention and MLP add.
 
@@ -57,7 +62,9 @@ class WaveTransformer(WaveEncoder):
     ) -> None:  # fmt: skip
         super().__init__()
         if size not in get_args(Size) or stem not in ("layer", "group"):
-            raise ValueError(f"WaveTransformer(size={size!r}, stem={stem!r}): choose a size of {', '.join(SIZES)}, and layer or group.")
+            raise ValueError(
+                f"WaveTransformer(size={size!r}, stem={stem!r}): choose a size of {', '.join(SIZES)}, and layer or group."
+            )
         pairs = list(zip(kernels, strides, strict=False))
         if len(kernels) != len(strides) or not pairs or any(not 1 <= stride <= kernel for kernel, stride in pairs):
             raise ValueError(
@@ -67,21 +74,32 @@ class WaveTransformer(WaveEncoder):
         self.features_dim = of_size[0] if maps is None else maps
         self.dim = of_size[1] if dim is None else dim
         if self.features_dim < 1 or self.dim % GROUPS:
-            raise ValueError(f"WaveTransformer(maps={maps}, dim={dim}): at least 1 map, and dim a multiple of {GROUPS}.")
+            raise ValueError(
+                f"WaveTransformer(maps={maps}, dim={dim}): at least 1 map, and dim a multiple of {GROUPS}."
+            )
         self.kernels, self.strides = tuple(kernels), tuple(strides)
         self.hop = self.content_dim = int(torch.tensor(strides).prod())
         self.convolutions = nn.Sequential(
             *(
-                _Convolution(1 if number == 0 else self.features_dim, self.features_dim, kernel, stride, _norm(stem, number))
+                _Convolution(
+                    1 if number == 0 else self.features_dim, self.features_dim, kernel, stride, _norm(stem, number)
+                )
                 for number, (kernel, stride) in enumerate(zip(kernels, strides, strict=True))
             )
         )
-        self.features_norm, self.project = nn.LayerNorm(self.features_dim, eps=1e-6), nn.Linear(self.features_dim, self.dim)
+        self.features_norm, self.project = (
+            nn.LayerNorm(self.features_dim, eps=1e-6),
+            nn.Linear(self.features_dim, self.dim),
+        )
         self.positions = _Positions(self.dim)
         self.first_norm = nn.LayerNorm(self.dim, eps=1e-6) if norm == "post" else nn.Identity()
         self.dropout = nn.Dropout(dropout)
         self.trunk = Transformer(
-            self.dim, of_size[2] if depth is None else depth, of_size[3] if heads is None else heads, norm=norm, dropout=dropout
+            self.dim,
+            of_size[2] if depth is None else depth,
+            of_size[3] if heads is None else heads,
+            norm=norm,
+            dropout=dropout,
         )
 
     def forward(self, view: View) -> Tensor:
@@ -104,7 +122,9 @@ class WaveTransformer(WaveEncoder):
         length = None if view.segment is None else lengths(view)
         x = view.x[:, :, None]  # [S, T, 1]
         if self.tokens(x.shape[1]) < 1:
-            raise ValueError(f"WaveTransformer makes its first token of {self.receptive_field} samples, got waves of {x.shape[1]}.")
+            raise ValueError(
+                f"WaveTransformer makes its first token of {self.receptive_field} samples, got waves of {x.shape[1]}."
+            )
         for convolution, kernel, stride in zip(self.convolutions, self.kernels, self.strides, strict=True):
             length = None if length is None else (length - kernel) // stride + 1
             x = convolution(x, length)
@@ -171,12 +191,16 @@ def _norm(stem: str, number: int) -> Literal["layer", "group", "none"]:
 
 
 class _Convolution(nn.Module):
-    """A convolution over time, a norm, and a GELU: [S, N, C] -> [S, N', P]; `lengths` [S] are the real places of what it gives.
+    """A convolution over time, a norm, and a GELU: [S, N, C] -> [S, N', P]; `lengths` [S] are the
+    real places of what it gives.
 
-    The places side by side, times a matrix: on a CPU three times as fast as `conv1d` with the transpositions that its norm needs.
+    The places side by side, times a matrix: on a CPU three times as fast as `conv1d` with the
+    transpositions that its norm needs.
     """
 
-    def __init__(self, channels: int, maps: int, kernel: int, stride: int, norm: Literal["layer", "group", "none"]) -> None:
+    def __init__(
+        self, channels: int, maps: int, kernel: int, stride: int, norm: Literal["layer", "group", "none"]
+    ) -> None:
         super().__init__()
         self.kernel, self.stride = kernel, stride
         self.convolution = nn.Conv1d(channels, maps, kernel, stride, bias=norm == "layer")
@@ -185,7 +209,9 @@ class _Convolution(nn.Module):
 
     def forward(self, x: Tensor, lengths: Tensor | None) -> Tensor:
         last = x.shape[1] - self.kernel + 1
-        side_by_side = torch.cat([x[:, place : place + last : self.stride] for place in range(self.kernel)], dim=2)  # [S, N', k C]
+        side_by_side = torch.cat(
+            [x[:, place : place + last : self.stride] for place in range(self.kernel)], dim=2
+        )  # [S, N', k C]
         x = F.linear(side_by_side, self.convolution.weight.mT.flatten(1), self.convolution.bias)
         if isinstance(self.norm, nn.LayerNorm):
             x = self.norm(x)
@@ -195,7 +221,8 @@ class _Convolution(nn.Module):
 
 
 class _OverTime(nn.Module):
-    """Norms each feature map over the real places of a recording: a group norm of one map a group, padding apart."""
+    """Norms each feature map over the real places of a recording: a group norm of one map a group,
+    padding apart."""
 
     def __init__(self, maps: int) -> None:
         super().__init__()
@@ -206,7 +233,9 @@ class _OverTime(nn.Module):
         if lengths is None:
             variance, mean = torch.var_mean(long, dim=1, keepdim=True, correction=0)
         else:
-            real = (torch.arange(x.shape[1], device=x.device) < lengths[:, None].clamp(min=1))[:, :, None].to(long.dtype)
+            real = (torch.arange(x.shape[1], device=x.device) < lengths[:, None].clamp(min=1))[:, :, None].to(
+                long.dtype
+            )
             count = real.sum(1, keepdim=True)
             mean = (long * real).sum(1, keepdim=True) / count
             variance = ((long - mean).square() * real).sum(1, keepdim=True) / count
@@ -214,7 +243,8 @@ class _OverTime(nn.Module):
 
 
 class _Positions(nn.Module):
-    """What the tokens around a token say of where it is: a wide convolution in groups, and a GELU."""
+    """What the tokens around a token say of where it is: a wide convolution in groups, and a
+    GELU."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()

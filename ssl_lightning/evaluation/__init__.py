@@ -1,0 +1,1 @@
+"""How good an encoder is: probes while it learns, the closing table when a run ends."""

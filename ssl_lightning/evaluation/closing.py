@@ -17,8 +17,8 @@ Table = dict[str, dict[str, Cell]]
 
 
 class Closing(NamedTuple):
-    """The closing table of a labelled set, the split it was judged on, that split's features [N, D] with labels [N], and a line on
-    what is left out of the table."""
+    """The closing table of a labelled set, the split it was judged on, that split's features [N, D]
+    with labels [N], and a line on what is left out of the table."""
 
     table: Table
     split: str
@@ -29,12 +29,17 @@ class Closing(NamedTuple):
     @property
     def printed(self) -> str:
         """The table as text; that of a supervised run is one number, and the note says it."""
-        return self.note if self.split in self.table else "\n".join(filter(None, (format_table(self.table, self.split), self.note)))
+        return (
+            self.note
+            if self.split in self.table
+            else "\n".join(filter(None, (format_table(self.table, self.split), self.note)))
+        )
 
 
 def closing_splits(data: SSLDataModule) -> tuple[Source, Source, str]:
-    """The labelled samples that the closing table learns from, those it is judged on, and the latter's name: `test`, or, where
-    there is none with labels, `val`, from which nothing is learned then.
+    """The labelled samples that the closing table learns from, those it is judged on, and the
+    latter's name: `test`, or, where there is none with labels, `val`, from which nothing is learned
+    then.
 
     Raises:
         ValueError: there are no labels to learn from or to judge by.
@@ -48,9 +53,13 @@ def closing_splits(data: SSLDataModule) -> tuple[Source, Source, str]:
     return *splits, "val"
 
 
-def features_of(network: nn.Module | None, data: SSLDataModule, source: Any, index: Tensor, trainer: Any, pl_module: Any) -> Tensor:
+def features_of(
+    network: nn.Module | None, data: SSLDataModule, source: Any, index: Tensor, trainer: Any, pl_module: Any
+) -> Tensor:
     """Features [M, D] on the CPU: by a network, or without learning where it is None."""
     if network is None:
-        return torch.cat([data.raw_features(data.fetch_clean(source, part)).float() for part in data.parts(source, index, 1024)])
+        return torch.cat(
+            [data.raw_features(data.fetch_clean(source, part)).float() for part in data.parts(source, index, 1024)]
+        )
     device = trainer.strategy.root_device
     return embed(network.to(device), data, source, index, device, trainer.precision_plugin.forward_context).cpu()

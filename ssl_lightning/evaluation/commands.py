@@ -1,4 +1,5 @@
-"""What `validate`, `test` and `predict` do with the features of a split: judge them, or write them to a file."""
+"""What `validate`, `test` and `predict` do with the features of a split: judge them, or write them
+to a file."""
 
 from __future__ import annotations
 
@@ -21,11 +22,12 @@ from .table import Cell, format_table
 
 
 class Evaluation(Callback):
-    """Fits kNN and logistic regression on the labelled training samples and judges them on the split at hand; a supervised method
-    is judged by its own head.
+    """Fits kNN and logistic regression on the labelled training samples and judges them on the
+    split at hand; a supervised method is judged by its own head.
 
-    For `validate` they learn from the training samples without the validation part, for `test` from all of them.
-    `predict` writes `features` [N, dim] and `index` [N] of the split `predict_split` to a safetensors file.
+    For `validate` they learn from the training samples without the validation part, for `test` from
+    all of them. `predict` writes `features` [N, dim] and `index` [N] of the split `predict_split`
+    to a safetensors file.
 
     Args:
         train_samples: at most this many labelled training samples are embedded.
@@ -50,10 +52,14 @@ class Evaluation(Callback):
         data = trainer.datamodule
         if not isinstance(data, SSLDataModule):
             command = "validate" if split == "val" else "test"
-            raise ValueError(f"There are no labelled training samples to learn from: call {command} with a datamodule, not with loaders.")
+            raise ValueError(
+                f"There are no labelled training samples to learn from: call {command} with a datamodule, not with loaders."
+            )
         splits = data.probe_splits()
         if splits is None or "label" not in features:
-            raise ValueError(f"{type(data).__name__} has no labels in its {split} split, so there is nothing to judge by.")
+            raise ValueError(
+                f"{type(data).__name__} has no labels in its {split} split, so there is nothing to judge by."
+            )
         if pl_module.supervised:
             self.score(trainer, pl_module, split, features)
             return
@@ -81,7 +87,8 @@ class Evaluation(Callback):
         if trainer.is_global_zero:
             name, weights = run_name(pl_module, trainer.datamodule), trainer.ckpt_path or "weights as they are"
             print(
-                f"{name}, split {split!r}, {weights}\nTop-1 accuracy: {100 * top1:.1f} % of {len(features['label']):,} samples", flush=True
+                f"{name}, split {split!r}, {weights}\nTop-1 accuracy: {100 * top1:.1f} % of {len(features['label']):,} samples",
+                flush=True,
             )
         (trainer.validate_loop if split == "val" else trainer.test_loop).verbose = False  # the line above says it
         pl_module.log_dict({f"{split}/top1": top1, f"{split}/loss": loss}, sync_dist=True)

@@ -1,4 +1,5 @@
-"""What labels alone teach the same encoder: the row of the closing table that pretraining has to beat.
+"""What labels alone teach the same encoder: the row of the closing table that pretraining has to
+beat.
 
 Notation for shapes: M labelled samples, Q samples to judge by, K classes.
 """
@@ -29,18 +30,21 @@ from .protocol import cell_of
 from .table import Cell, column_title
 
 Fits = dict[str, list[Tensor]]
-"""By column of the closing table, the labelled samples of each fit: places [M] in the training part."""
+"""By column of the closing table, the labelled samples of each fit: places [M] in the training
+part."""
 
 SHARE = 2 / 3
 """`auto` makes a cell that costs less than this part of the pretraining."""
 RECIPE = OptimizerSpec("adamw", lr=3e-3, weight_decay=0.05, reference_batch=None, warmup_epochs=0.1)
-"""Its length is counted as one epoch, of which the warm-up takes a tenth; then half a cosine to zero."""
+"""Its length is counted as one epoch, of which the warm-up takes a tenth; then half a cosine to
+zero."""
 STRENGTH: Strength = "strong"
 TRAINING_BATCH = 64
 FEWEST_STEPS, PASSES = 400, 20
-"""Each fit takes the first number of steps, or the second of passes over its samples where those are more. With 10 labels a class,
-twice as many steps gain less than the deviation over draws on Fashion-MNIST, where half as many lose 3 points; on digits half as
-many do as well. With all labels, weak and strong views come to the same on both."""
+"""Each fit takes the first number of steps, or the second of passes over its samples where those
+are more. With 10 labels a class, twice as many steps gain less than the deviation over draws on
+Fashion-MNIST, where half as many lose 3 points; on digits half as many do as well. With all labels,
+weak and strong views come to the same on both."""
 
 
 class LabelsOnlyNetwork(nn.Module):
@@ -59,7 +63,8 @@ class LabelsOnlyNetwork(nn.Module):
 def labels_only_row(
     encoder: Encoder, data: SSLDataModule, learned: Source, judged: Source, trainer: Any, fits: Fits, seed: int = 0
 ) -> dict[str, Cell]:
-    """The row "labels only": accuracies of the same encoder, trained end to end from these weights on labels alone.
+    """The row "labels only": accuracies of the same encoder, trained end to end from these weights
+    on labels alone.
 
     Args:
         encoder: with the weights to start from; it stays as it is.
@@ -83,7 +88,8 @@ def labels_only_row(
 
 
 def fits_of(labels: Tensor, labels_per_class: int, draws: int) -> Fits:
-    """The labelled samples of each fit: all, and the very draws that the other rows of the table are given.
+    """The labelled samples of each fit: all, and the very draws that the other rows of the table
+    are given.
 
     Args:
         labels: [M] of the samples to learn from.
@@ -102,7 +108,11 @@ def left_out(fits: Fits, judged: int, pretraining: float) -> dict[str, float]:
         judged: how many samples each fit is judged by.
         pretraining: sample passes of the pretraining.
     """
-    return {column: cost / max(1.0, pretraining) for column, cost in costs(fits, judged).items() if cost >= SHARE * pretraining}
+    return {
+        column: cost / max(1.0, pretraining)
+        for column, cost in costs(fits, judged).items()
+        if cost >= SHARE * pretraining
+    }
 
 
 def spared_line(spared: dict[str, float]) -> str:
@@ -114,7 +124,9 @@ def spared_line(spared: dict[str, float]) -> str:
     if not spared:
         return ""
     cells = " and ".join(f"{column_title(column)} ({cost:,.1f})" for column, cost in spared.items())
-    text = f"Left out for its cost, in times the pretraining's: labels only, {cells}. --report.labels_only true makes it."
+    text = (
+        f"Left out for its cost, in times the pretraining's: labels only, {cells}. --report.labels_only true makes it."
+    )
     return textwrap.fill(text, 80, break_on_hyphens=False)
 
 
@@ -137,7 +149,8 @@ def steps_of(samples: int) -> int:
 
 
 def fitted(encoder: Encoder, data: SSLDataModule, source: Source, trainer: Any, seed: int) -> LabelsOnlyNetwork:
-    """A copy of the encoder with a linear classifier, trained on all samples of a source; no generator is left changed."""
+    """A copy of the encoder with a linear classifier, trained on all samples of a source; no
+    generator is left changed."""
     device = trainer.strategy.root_device
     steps, batch_size = steps_of(len(source)), min(TRAINING_BATCH, len(source))
     views = Views([data.transform(STRENGTH)], seed)
@@ -164,7 +177,8 @@ def fitted(encoder: Encoder, data: SSLDataModule, source: Source, trainer: Any, 
 
 @torch.no_grad()
 def accuracy(network: nn.Module, data: SSLDataModule, source: Source, trainer: Any) -> float:
-    """The part of a source's samples that the network classifies rightly, under the test transform, by this process alone."""
+    """The part of a source's samples that the network classifies rightly, under the test transform,
+    by this process alone."""
     views = CleanViews(data.transform("none"))
     right = torch.zeros((), dtype=torch.int64, device=trainer.strategy.root_device)
     with evaluating(network):

@@ -1,4 +1,5 @@
-"""A probe on a learned weighted sum of an encoder's layers: what it knows anywhere, and not in its last layer alone.
+"""A probe on a learned weighted sum of an encoder's layers: what it knows anywhere, and not in its
+last layer alone.
 
 Notation for shapes: M labelled samples, Q queries, L layers, D features, K classes.
 """
@@ -42,8 +43,8 @@ def has_layers(network: Any) -> TypeGuard[Encoder]:
 
 
 def layer_weights(x: Tensor, y: Tensor) -> Tensor:
-    """Learns how much each layer counts: a softmax over layers, together with a linear classifier on the weighted sum (Yang et al. 2021,
-    SUPERB, arXiv 2105.01051, Section 3).
+    """Learns how much each layer counts: a softmax over layers, together with a linear classifier
+    on the weighted sum (Yang et al. 2021, SUPERB, arXiv 2105.01051, Section 3).
 
     Args:
         x: [M, L, D] standardised features of each layer.
@@ -70,10 +71,17 @@ def layer_weights(x: Tensor, y: Tensor) -> Tensor:
 
 
 def layered_row(
-    train_x: Tensor, train_y: Tensor, test_x: Tensor, test_y: Tensor, *, labels_per_class: int = 10, draws: int = 5, seed: int = 0
+    train_x: Tensor,
+    train_y: Tensor,
+    test_x: Tensor,
+    test_y: Tensor,
+    *,
+    labels_per_class: int = 10,
+    draws: int = 5,
+    seed: int = 0,
 ) -> dict[str, Cell]:
-    """The linear cells of a closing row, on weighted sums of layers. The weights are learned from the labels of each cell alone; then
-    all is as in `closing_row`, with the same draws of labels.
+    """The linear cells of a closing row, on weighted sums of layers. The weights are learned from
+    the labels of each cell alone; then all is as in `closing_row`, with the same draws of labels.
 
     Args:
         train_x: [M, L, D], as `Layers` gives them.
@@ -101,7 +109,8 @@ def layered_row(
 
 
 def _standardised(x: Tensor, test: Tensor) -> tuple[Tensor, Tensor]:
-    """Both by mean and deviation of the first, over its samples; numbers that do not vary become 0."""
+    """Both by mean and deviation of the first, over its samples; numbers that do not vary become
+    0."""
     deviation, mean = torch.std_mean(x, dim=0, correction=0)
     scale = torch.where(deviation > 0, deviation, 1.0)
     return (x - mean) / scale, (test - mean) / scale

@@ -1,4 +1,5 @@
-"""How good features are: the protocol of a run's closing table, one for raw, untrained and pretrained features alike.
+"""How good features are: the protocol of a run's closing table, one for raw, untrained and
+pretrained features alike.
 
 Notation for shapes: M labelled samples, Q queries, D features, K classes.
 """
@@ -24,20 +25,26 @@ STRENGTHS = tuple(10.0**power for power in range(-4, 3))
 """Values of C that cross-validation chooses from; C weighs the data against the L2 penalty."""
 
 FOLD_SAMPLES, HOLD_OUT_SAMPLES = 2_000, 5_000
-"""Up to the first number of labelled samples C is chosen by 5 folds; above, by one hold-out of a fifth of the second number."""
+"""Up to the first number of labelled samples C is chosen by 5 folds; above, by one hold-out of a
+fifth of the second number."""
 
 ONE_THREAD = 2**24
-"""Below this many numbers the fits run on one thread: on a busy machine, threads that wait for each other take 20 times as long."""
+"""Below this many numbers the fits run on one thread: on a busy machine, threads that wait for each
+other take 20 times as long."""
 
 
 Floats = NDArray[np.floating[Any]]
 
 
-def knn_predict(bank: Tensor, labels: Tensor, queries: Tensor, num_classes: int, k: int = 20, temperature: float = 0.07) -> Tensor:
-    """Each query's k nearest neighbours by cosine vote for their class with weight exp(similarity / temperature).
+def knn_predict(
+    bank: Tensor, labels: Tensor, queries: Tensor, num_classes: int, k: int = 20, temperature: float = 0.07
+) -> Tensor:
+    """Each query's k nearest neighbours by cosine vote for their class with weight exp(similarity /
+    temperature).
 
-    Wu et al. 2018, "Unsupervised Feature Learning via Non-Parametric Instance Discrimination" (arXiv 1805.01978, Section
-    3.4, tau = 0.07; k = 200 there for a bank of 1.3 million, 20 here for banks of thousands).
+    Wu et al. 2018, "Unsupervised Feature Learning via Non-Parametric Instance Discrimination"
+    (arXiv 1805.01978, Section 3.4, tau = 0.07; k = 200 there for a bank of 1.3 million, 20 here for
+    banks of thousands).
 
     Args:
         bank: [M, D] features of labelled samples.
@@ -51,10 +58,13 @@ def knn_predict(bank: Tensor, labels: Tensor, queries: Tensor, num_classes: int,
         [Q, K] each class's share of the vote; a row sums to 1.
 
     Raises:
-        ValueError: the bank is empty, its labels do not match it, or k or temperature is not positive.
+        ValueError: the bank is empty, its labels do not match it, or k or temperature is not
+            positive.
     """
     if len(bank) == 0 or len(labels) != len(bank):
-        raise ValueError(f"knn_predict needs one label for each of at least one bank feature, got {len(bank)} and {len(labels)}.")
+        raise ValueError(
+            f"knn_predict needs one label for each of at least one bank feature, got {len(bank)} and {len(labels)}."
+        )
     if k < 1 or temperature <= 0:
         raise ValueError(f"knn_predict needs k >= 1 and temperature > 0, got k={k}, temperature={temperature}.")
     k = min(k, len(bank))
@@ -70,12 +80,14 @@ def knn_predict(bank: Tensor, labels: Tensor, queries: Tensor, num_classes: int,
 
 
 def linear_accuracy(train_x: Floats, train_y: Integers, test_x: Floats, test_y: Integers) -> float:
-    """Test accuracy of L2-penalised logistic regression, its C chosen by cross-validation on the training samples alone.
+    """Test accuracy of L2-penalised logistic regression, its C chosen by cross-validation on the
+    training samples alone.
 
-    C has the highest mean log-likelihood on held-out samples among `STRENGTHS`; the last fit is on all samples. Up to 2,000
-    samples are held out in 5 stratified folds (fewer where a class has fewer samples); of more than that, at most 5,000,
-    equally many of each class, are used once, a fifth held out: 60,000 samples cost little more than their last fit. The
-    features are taken as they come: standardise them before.
+    C has the highest mean log-likelihood on held-out samples among `STRENGTHS`; the last fit is on
+    all samples. Up to 2,000 samples are held out in 5 stratified folds (fewer where a class has
+    fewer samples); of more than that, at most 5,000, equally many of each class, are used once, a
+    fifth held out: 60,000 samples cost little more than their last fit. The features are taken as
+    they come: standardise them before.
 
     Args:
         train_x: [M, D] features.
@@ -104,35 +116,46 @@ def closing_row(
     draws: int = 5,
     seed: int = 0,
 ) -> dict[str, Cell]:
-    """One row of the closing table: how well kNN and logistic regression read the classes off these features.
+    """One row of the closing table: how well kNN and logistic regression read the classes off these
+    features.
 
-    kNN is given the features as they are; for logistic regression they are standardised by the mean and deviation of the whole
-    training part, which takes no label. With few labels, both see the same `draws` stratified samples of the training part.
+    kNN is given the features as they are; for logistic regression they are standardised by the mean
+    and deviation of the whole training part, which takes no label. With few labels, both see the
+    same `draws` stratified samples of the training part.
 
     Args:
         train_x: [M, D] features of the training part.
         train_y: [M] its classes, integers from 0.
         test_x: [Q, D] features of the test part.
         test_y: [Q] its classes.
-        labels_per_class: labels a class in `knn_10` and `linear_10`; a smaller class gives what it has.
+        labels_per_class: labels a class in `knn_10` and `linear_10`; a smaller class gives what it
+            has.
         draws: how many samples of labels.
         seed: fixes the draws, the same for every row of a table.
 
     Returns:
-        `knn`, `knn_10`, `linear`, `linear_10` (the number is `labels_per_class`; without it: all labels), each
-        `{"mean", "std", "n"}`: accuracy as a fraction, its deviation over n draws (n - 1 below; 0 for a single one).
+        `knn`, `knn_10`, `linear`, `linear_10` (the number is `labels_per_class`; without it: all
+        labels), each `{"mean", "std", "n"}`: accuracy as a fraction, its deviation over n draws (n
+        - 1 below; 0 for a single one).
 
     Raises:
-        ValueError: shapes do not match, a feature is not finite, a label is negative, or there are fewer than two classes.
+        ValueError: shapes do not match, a feature is not finite, a label is negative, or there are
+            fewer than two classes.
     """
-    from sklearn.preprocessing import StandardScaler  # here: scikit-learn takes a second to import, and kNN does not need it
+    from sklearn.preprocessing import (
+        StandardScaler,  # here: scikit-learn takes a second to import, and kNN does not need it
+    )
 
     if labels_per_class < 1 or draws < 1:
-        raise ValueError(f"closing_row needs at least one label a class and one draw, got {labels_per_class} and {draws}.")
+        raise ValueError(
+            f"closing_row needs at least one label a class and one draw, got {labels_per_class} and {draws}."
+        )
     x, y = _checked("training", train_x, train_y)
     test, answers = _checked("test", test_x, test_y)
     if x.shape[1] != test.shape[1]:
-        raise ValueError(f"Training features have length {x.shape[1]}, test features {test.shape[1]}; use one encoder for both.")
+        raise ValueError(
+            f"Training features have length {x.shape[1]}, test features {test.shape[1]}; use one encoder for both."
+        )
     if len(np.unique(y)) < 2:
         raise ValueError(f"The training labels hold a single class ({y[0]}); an accuracy needs at least two.")
     classes = int(max(y.max(), answers.max())) + 1
@@ -157,7 +180,8 @@ def closing_row(
 
 
 def cell_of(accuracies: list[float]) -> Cell:
-    """Mean and deviation (n - 1 below; 0 for a single one) of the accuracies of n draws of labels."""
+    """Mean and deviation (n - 1 below; 0 for a single one) of the accuracies of n draws of
+    labels."""
     deviation = float(np.std(accuracies, ddof=1)) if len(accuracies) > 1 else 0.0
     return {"mean": float(np.mean(accuracies)), "std": deviation, "n": len(accuracies)}
 
@@ -167,9 +191,13 @@ def _checked(part: str, features: Tensor | Floats, labels: Tensor | Integers) ->
     x = torch.as_tensor(features).detach().to("cpu", torch.float32).flatten(1).numpy()
     y = torch.as_tensor(labels).detach().to("cpu", torch.int64).numpy()
     if len(x) == 0 or y.shape != (len(x),):
-        raise ValueError(f"The {part} part needs one label for each of at least one feature, got shapes {x.shape} and {y.shape}.")
+        raise ValueError(
+            f"The {part} part needs one label for each of at least one feature, got shapes {x.shape} and {y.shape}."
+        )
     if y.min() < 0:
-        raise ValueError(f"The {part} labels hold {y.min()}; classes are numbered from 0, and unlabelled samples must be left out.")
+        raise ValueError(
+            f"The {part} labels hold {y.min()}; classes are numbered from 0, and unlabelled samples must be left out."
+        )
     broken = int((~np.isfinite(x)).any(axis=1).sum())
     if broken:
         raise ValueError(f"{broken} of {len(x)} {part} features hold NaN or infinity; has the encoder diverged?")
@@ -194,7 +222,9 @@ def _cross_validated(x: Floats, y: Integers) -> float:
     """The C whose fits give held-out samples the highest mean log-likelihood."""
     from sklearn.model_selection import StratifiedKFold
 
-    kept = labelled_draw(y, len(y) if len(y) <= FOLD_SAMPLES else max(2, HOLD_OUT_SAMPLES // len(np.unique(y))), seed=0, draw=0)
+    kept = labelled_draw(
+        y, len(y) if len(y) <= FOLD_SAMPLES else max(2, HOLD_OUT_SAMPLES // len(np.unique(y))), seed=0, draw=0
+    )
     kept = kept[np.bincount(y[kept])[y[kept]] >= 2]  # of a class with one sample nothing can be held out
     x, y = x[kept], y[kept]
     if len(np.unique(y)) < 2:
@@ -207,7 +237,9 @@ def _cross_validated(x: Floats, y: Integers) -> float:
         for place, strength in enumerate(STRENGTHS):
             model.set_params(C=strength)  # warm start: from the solution of the next smaller C
             _fit(model, x[train], y[train])
-            with np.errstate(divide="ignore"):  # a probability may underflow to 0; its logarithm is then -inf, as it should be
+            with np.errstate(
+                divide="ignore"
+            ):  # a probability may underflow to 0; its logarithm is then -inf, as it should be
                 log_p = model.predict_log_proba(x[held_out])  # [held out, K]
             likelihood[place] += log_p[np.arange(len(held_out)), np.searchsorted(model.classes_, y[held_out])].mean()
     return STRENGTHS[int(likelihood.argmax())]

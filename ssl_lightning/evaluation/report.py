@@ -1,4 +1,5 @@
-"""What a run leaves behind: the closing table, plots, `summary.json`, and the encoder with its card."""
+"""What a run leaves behind: the closing table, plots, `summary.json`, and the encoder with its
+card."""
 
 from __future__ import annotations
 
@@ -38,18 +39,21 @@ CURVES: tuple[Curves, ...] = ("loss", "probes", "collapse")
 
 
 class Report(Callback):
-    """Compares raw features, the untrained encoder, the same encoder trained on labels alone, and the pretrained one when a run ends,
-    and writes it all down.
+    """Compares raw features, the untrained encoder, the same encoder trained on labels alone, and
+    the pretrained one when a run ends, and writes it all down.
 
     Args:
         enabled: whether to run.
-        train_samples: at most this many labelled training samples are embedded for the closing table.
+        train_samples: at most this many labelled training samples are embedded for the closing
+            table.
         test_samples: at most this many test samples.
         labels_per_class: of the columns with few labels.
         draws: how often those labels are drawn.
-        labels_only: whether to train the untrained encoder on labels alone, for a row of the table of the data pretrained on (not of
-            further probe sets). `auto` makes each of its two cells where that costs less than two thirds of the pretraining.
-        layers: whether to judge a learned weighted sum of the layers besides (SUPERB's protocol), of encoders that give them one by one.
+        labels_only: whether to train the untrained encoder on labels alone, for a row of the table
+            of the data pretrained on (not of further probe sets). `auto` makes each of its two
+            cells where that costs less than two thirds of the pretraining.
+        layers: whether to judge a learned weighted sum of the layers besides (SUPERB's protocol),
+            of encoders that give them one by one.
     """
 
     def __init__(
@@ -62,7 +66,11 @@ class Report(Callback):
         labels_only: bool | Literal["auto"] = "auto",
         layers: bool = True,
     ) -> None:
-        for name, value in (("train_samples", train_samples), ("test_samples", test_samples), ("labels_per_class", labels_per_class)):
+        for name, value in (
+            ("train_samples", train_samples),
+            ("test_samples", test_samples),
+            ("labels_per_class", labels_per_class),
+        ):
             if value < 1:
                 raise ValueError(f"Report({name}={value}) must be at least 1.")
         if draws < 1:
@@ -84,11 +92,21 @@ class Report(Callback):
             return
         if not trainer.ckpt_path:
             save_encoder(pl_module.backbone, folder / UNTRAINED)
-        elif not (folder / UNTRAINED).is_file() and (origin := folder_of(trainer.ckpt_path)) and (origin / UNTRAINED).is_file():
+        elif (
+            not (folder / UNTRAINED).is_file()
+            and (origin := folder_of(trainer.ckpt_path))
+            and (origin / UNTRAINED).is_file()
+        ):
             shutil.copyfile(origin / UNTRAINED, folder / UNTRAINED)  # branched off from an older checkpoint
 
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
-        if batch_idx or not self.enabled or not trainer.is_global_zero or not trainer.run_folder or not isinstance(batch, dict):
+        if (
+            batch_idx
+            or not self.enabled
+            or not trainer.is_global_zero
+            or not trainer.run_folder
+            or not isinstance(batch, dict)
+        ):
             return
         path = trainer.run_folder / "plots" / "views.png"
         data, views = trainer.datamodule, batch.get("views", [])
@@ -96,7 +114,11 @@ class Report(Callback):
             return
         path.parent.mkdir(exist_ok=True)
         if hasattr(data, "as_words"):
-            plot_texts({f"view {number}": data.as_words(unpacked(view)[:8]) for number, view in enumerate(views, 1)}, path, compare=False)
+            plot_texts(
+                {f"view {number}": data.as_words(unpacked(view)[:8]) for number, view in enumerate(views, 1)},
+                path,
+                compare=False,
+            )
         elif views[0].x.ndim == 4:
             shown = getattr(data, "as_pictures", torch.Tensor.float)
             plot_views([shown(view.x[:8].cpu()) for view in views], path, pl_module.views.clean)
@@ -121,7 +143,9 @@ class Report(Callback):
         if isinstance(data, SSLDataModule) and pl_module.supervised:
             closing = {"": Closing(*verdict(trainer, pl_module, data, self.test_samples))}
         elif isinstance(data, SSLDataModule):
-            closing = {prefix: self.compare(trainer, pl_module, labelled, folder) for prefix, labelled in data.probed().items()}
+            closing = {
+                prefix: self.compare(trainer, pl_module, labelled, folder) for prefix, labelled in data.probed().items()
+            }
         shown = pictures_of(pl_module, trainer)
         if trainer.is_global_zero:
             self.write(trainer, pl_module, folder, closing, shown)
@@ -131,7 +155,9 @@ class Report(Callback):
         """The closing table of one labelled set; it is filled in on rank 0 alone."""
         networks: dict[str, nn.Module | None] = {"raw": None}
         if (folder / UNTRAINED).is_file():
-            networks["untrained"] = load_encoder(folder / UNTRAINED, trust=[type(pl_module.backbone).__module__.partition(".")[0]])
+            networks["untrained"] = load_encoder(
+                folder / UNTRAINED, trust=[type(pl_module.backbone).__module__.partition(".")[0]]
+            )
         networks["pretrained"] = pl_module
         train, judged, split = closing_splits(data)
         index = sample(len(train), self.train_samples), sample(len(judged), self.test_samples)
@@ -140,19 +166,28 @@ class Report(Callback):
 
         def features(network: nn.Module | None) -> tuple[Tensor, Tensor]:
             sources = zip((train, judged), index, strict=True)
-            learned, asked = (features_of(network, data, source, chosen, trainer, pl_module) for source, chosen in sources)
+            learned, asked = (
+                features_of(network, data, source, chosen, trainer, pl_module) for source, chosen in sources
+            )
             return learned, asked
 
         for row, network in networks.items():
             learned, asked = features(network)
             if trainer.is_global_zero:
-                table[row] = closing_row(learned, labels[0], asked, labels[1], labels_per_class=self.labels_per_class, draws=self.draws)
+                table[row] = closing_row(
+                    learned, labels[0], asked, labels[1], labels_per_class=self.labels_per_class, draws=self.draws
+                )
             encoder = getattr(network, "backbone", network)
             if self.layers and has_layers(encoder):
                 layers = features(Layers(encoder))
                 if trainer.is_global_zero:
                     table[f"{row}_layers"] = layered_row(
-                        layers[0], labels[0], layers[1], labels[1], labels_per_class=self.labels_per_class, draws=self.draws
+                        layers[0],
+                        labels[0],
+                        layers[1],
+                        labels[1],
+                        labels_per_class=self.labels_per_class,
+                        draws=self.draws,
                     )
         untrained, note = networks.get("untrained"), ""
         if isinstance(untrained, Encoder) and data is trainer.datamodule:
@@ -160,18 +195,27 @@ class Report(Callback):
             table.update({"labels_only": cells} if cells else {})
         return Closing(table, split, asked, labels[1], note)
 
-    def labels_only_row(self, trainer: Any, untrained: Encoder, learned: Source, judged: Source) -> tuple[dict[str, Cell], str]:
-        """The row "labels only" with the cells that are to be made, and a line on those that are spared."""
+    def labels_only_row(
+        self, trainer: Any, untrained: Encoder, learned: Source, judged: Source
+    ) -> tuple[dict[str, Cell], str]:
+        """The row "labels only" with the cells that are to be made, and a line on those that are
+        spared."""
         if not self.labels_only:
             return {}, ""
         data = trainer.datamodule
         fits = fits_of(labels_of(learned), self.labels_per_class, self.draws)
-        spared = left_out(fits, len(judged), data.samples_done * max(1, data.views.full)) if self.labels_only == "auto" else {}
+        spared = (
+            left_out(fits, len(judged), data.samples_done * max(1, data.views.full))
+            if self.labels_only == "auto"
+            else {}
+        )
         made = {column: each for column, each in fits.items() if column not in spared}
         row = labels_only_row(untrained, data, learned, judged, trainer, made, data.seed)
         return row, spared_line(spared)
 
-    def write(self, trainer: Any, pl_module: Any, folder: Path, closing: dict[str, Closing], shown: dict[str, Tensor]) -> None:
+    def write(
+        self, trainer: Any, pl_module: Any, folder: Path, closing: dict[str, Closing], shown: dict[str, Tensor]
+    ) -> None:
         """Files, pictures, and the last lines on the terminal."""
         plots = folder / "plots"
         plots.mkdir(exist_ok=True)
@@ -204,7 +248,9 @@ class Report(Callback):
         temporary.write_text(json.dumps(summary, indent=1))
         temporary.replace(folder / "summary.json")
         save_encoder(pl_module.backbone, folder / "encoder.safetensors", run=str(folder.name))
-        printed = "\n\n".join((f"{prefix.rstrip('/')}: " if prefix else "") + each.printed for prefix, each in closing.items())
+        printed = "\n\n".join(
+            (f"{prefix.rstrip('/')}: " if prefix else "") + each.printed for prefix, each in closing.items()
+        )
         lines = loading_lines(folder, pl_module.backbone.dim, trainer.datamodule)
         pooling = getattr(pl_module.backbone, "pooling", None)
         facts = {
@@ -249,6 +295,4 @@ def loading_lines(folder: Path, dim: int, data: Any) -> str:
             f'encoder, read = load_encoder("{folder}"), SoundReader("{folder}")\n'
             f'features = encoder(read(["a.wav", "b.flac"]))  # [2, {dim}]'
         )
-    return (
-        f'from ssl_lightning import View, load_encoder\nencoder = load_encoder("{folder}")\nfeatures = encoder(View(images))  # [S, {dim}]'
-    )
+    return f'from ssl_lightning import View, load_encoder\nencoder = load_encoder("{folder}")\nfeatures = encoder(View(images))  # [S, {dim}]'

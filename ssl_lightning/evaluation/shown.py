@@ -21,8 +21,8 @@ SOUNDS = 4
 
 
 def pictures_of(pl_module: Any, trainer: Any) -> dict[str, Tensor]:
-    """What the method has to show of 8 samples, held out where there are such, by caption, on the CPU. Every process calls it, since a
-    method may gather; nothing of the run changes."""
+    """What the method has to show of 8 samples, held out where there are such, by caption, on the
+    CPU. Every process calls it, since a method may gather; nothing of the run changes."""
     data = trainer.datamodule
     if not isinstance(data, SSLDataModule) or data.views is None:
         return {}
@@ -39,8 +39,8 @@ def pictures_of(pl_module: Any, trainer: Any) -> dict[str, Tensor]:
 
 
 def draw(data: Any, shown: dict[str, Tensor], plots: Path) -> dict[str, Path]:
-    """Draws `pictures.png` of what a method has to show, texts or images, and gives the pictures by name; of sounds it writes
-    `<caption>.wav` besides, 4 samples each."""
+    """Draws `pictures.png` of what a method has to show, texts or images, and gives the pictures by
+    name; of sounds it writes `<caption>.wav` besides, 4 samples each."""
     picture = {"plots/pictures": plots / "pictures.png"}
     if hasattr(data, "as_words"):
         plot_texts({caption: data.as_words(ids) for caption, ids in shown.items()}, plots / "pictures.png")

@@ -13,8 +13,8 @@ from ..data.files.atomic import _swap_in
 
 
 def save_sounds(sounds: Mapping[str, Tensor], rate: int, folder: str | Path) -> None:
-    """One WAV file for each caption, `<caption>.wav`: its samples one after the other, half a second apart, each as loud under all
-    captions.
+    """One WAV file for each caption, `<caption>.wav`: its samples one after the other, half a
+    second apart, each as loud under all captions.
 
     Args:
         sounds: by caption, waves [S, T] of the same samples.
@@ -24,7 +24,9 @@ def save_sounds(sounds: Mapping[str, Tensor], rate: int, folder: str | Path) -> 
     import soundfile
 
     waves = torch.stack([wave.detach().float().cpu().nan_to_num() for wave in sounds.values()])  # [captions, S, T]
-    waves = torch.nn.functional.pad(0.9 * waves / waves.abs().amax(dim=(0, 2), keepdim=True).clamp(min=1e-5), (0, rate // 2))
+    waves = torch.nn.functional.pad(
+        0.9 * waves / waves.abs().amax(dim=(0, 2), keepdim=True).clamp(min=1e-5), (0, rate // 2)
+    )
     for caption, wave in zip(sounds, waves, strict=True):
         file = io.BytesIO()
         soundfile.write(file, wave.flatten().numpy(), rate, format="WAV")

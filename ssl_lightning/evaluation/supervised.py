@@ -1,4 +1,5 @@
-"""The base of methods that learn from labels: the second step, on top of a pretrained encoder or of none."""
+"""The base of methods that learn from labels: the second step, on top of a pretrained encoder or of
+none."""
 
 from __future__ import annotations
 
@@ -25,22 +26,27 @@ TAKES = {TOKENIZER: "--data.tokenizer and its folder", SOUND: "its numbers, or l
 
 
 class Supervised(SSLMethod):
-    """Learns classes: an encoder, a linear head on its features, cross-entropy, and weights chosen on a validation part.
+    """Learns classes: an encoder, a linear head on its features, cross-entropy, and weights chosen
+    on a validation part.
 
-    The head starts at zero, so that its first gradients do not disturb the encoder (MAE's code starts it at 2e-5).
+    The head starts at zero, so that its first gradients do not disturb the encoder (MAE's code
+    starts it at 2e-5).
 
     Args:
         encoder: the network to learn with.
         num_classes: None takes the data's.
-        checkpoint: a run folder, a checkpoint or an `encoder.safetensors` with weights for the encoder; None leaves them as they are.
-            On the command line the encoder is then built as the checkpoint says.
-        label_smoothing: the share of the target that is spread over all classes (Szegedy et al. 2015, arXiv 1512.00567, Section 7).
+        checkpoint: a run folder, a checkpoint or an `encoder.safetensors` with weights for the
+            encoder; None leaves them as they are. On the command line the encoder is then built as
+            the checkpoint says.
+        label_smoothing: the share of the target that is spread over all classes (Szegedy et al.
+            2015, arXiv 1512.00567, Section 7).
         strength: how hard the images are augmented; "none" is the test transform.
-        patience: passes over the labels without a lower validation loss after which the run stops; 0 for never. Whenever it ends,
-            it ends with the weights of the lowest one.
+        patience: passes over the labels without a lower validation loss after which the run stops;
+            0 for never. Whenever it ends, it ends with the weights of the lowest one.
 
     Raises:
-        ValueError: an argument is out of range, there are fewer than two classes, or the checkpoint's weights are another encoder's.
+        ValueError: an argument is out of range, there are fewer than two classes, or the
+            checkpoint's weights are another encoder's.
         FileNotFoundError: there is no such checkpoint.
     """
 
@@ -77,7 +83,8 @@ class Supervised(SSLMethod):
         return {**init_args, "checkpoint": None}
 
     def size_head(self, num_classes: int) -> nn.Linear:
-        """Makes the head, and returns it: called where nobody gave `num_classes`, once the data is known or a checkpoint is loaded."""
+        """Makes the head, and returns it: called where nobody gave `num_classes`, once the data is
+        known or a checkpoint is loaded."""
         if num_classes < 2:
             raise ValueError(f"num_classes={num_classes}: at least 2 are needed.")
         head = self.head = nn.Linear(self.encoder.dim, num_classes)
@@ -127,7 +134,9 @@ class Supervised(SSLMethod):
             ValueError: nobody said how many classes there are.
         """
         if self.head is None:
-            raise ValueError(f"{type(self).__name__} does not know how many classes there are; give num_classes, or train it.")
+            raise ValueError(
+                f"{type(self).__name__} does not know how many classes there are; give num_classes, or train it."
+            )
         logits: Tensor = self.head(features)
         return logits
 

@@ -19,7 +19,8 @@ Cell = dict[str, float]
 
 
 def column_titles(final: dict[str, dict[str, Cell]]) -> dict[str, str]:
-    """The closing table's columns in their order, with what to call them: `{"knn_10": "kNN 10/class", ...}`."""
+    """The closing table's columns in their order, with what to call them: `{"knn_10": "kNN
+    10/class", ...}`."""
     return {key: column_title(key) for key in sorted({key for row in final.values() for key in row})}
 
 
@@ -30,7 +31,8 @@ def column_title(key: str) -> str:
 
 
 def format_table(final: dict[str, dict[str, Cell]], split: str = "test") -> str:
-    """The closing table as text of at most 80 columns: percent, `±` deviation over the draws, `*` at the best of a column.
+    """The closing table as text of at most 80 columns: percent, `±` deviation over the draws, `*`
+    at the best of a column.
 
     Args:
         final: rows of `closing_row` under the keys of `ROWS`; a row or a cell may be missing.
@@ -40,11 +42,13 @@ def format_table(final: dict[str, dict[str, Cell]], split: str = "test") -> str:
     rows = [row for row in ROWS if row in final]
     draws = max(int(cell["n"]) for row in rows for cell in final[row].values())
     best = {
-        column: max(_rounded(final[row][column]) for row in rows if column in final[row]) if len(rows) > 1 else None for column in columns
+        column: max(_rounded(final[row][column]) for row in rows if column in final[row]) if len(rows) > 1 else None
+        for column in columns
     }
     widths = [2 + max(12, len(title)) for title in columns.values()]
     lines = [
-        f"Accuracy in % on the {split} split, ± deviation over {draws} draws of labels" + (", * best" if len(rows) > 1 else ""),
+        f"Accuracy in % on the {split} split, ± deviation over {draws} draws of labels"
+        + (", * best" if len(rows) > 1 else ""),
         " " * 18 + "".join(f"{title:>{width}}" for title, width in zip(columns.values(), widths, strict=True)),
     ]
     for row in rows:
@@ -54,13 +58,17 @@ def format_table(final: dict[str, dict[str, Cell]], split: str = "test") -> str:
     others = [row for row in rows if row in ("raw", "untrained", "labels_only") and few in final[row]]
     if few and "pretrained" in rows and others:
         lines.append(
-            _gains(f"Pretraining, {columns[few]}: ", {row: final["pretrained"][few]["mean"] - final[row][few]["mean"] for row in others})
+            _gains(
+                f"Pretraining, {columns[few]}: ",
+                {row: final["pretrained"][few]["mean"] - final[row][few]["mean"] for row in others},
+            )
         )
     return "\n".join(line.rstrip() for line in lines)
 
 
 def _gains(head: str, gains: dict[str, float]) -> str:
-    """What pretraining gains over other rows, in points; broken between two of them where the line would exceed 80 columns."""
+    """What pretraining gains over other rows, in points; broken between two of them where the line
+    would exceed 80 columns."""
     points = [
         f"{100 * gain:+.1f}{' points' if number == 0 else ''} over {row.replace('_', ' ')}"
         for number, (row, gain) in enumerate(gains.items())

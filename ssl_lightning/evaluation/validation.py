@@ -1,4 +1,5 @@
-"""The validation part of a supervised run: when to look at it, when to stop, and which weights to end with."""
+"""The validation part of a supervised run: when to look at it, when to stop, and which weights to
+end with."""
 
 from __future__ import annotations
 
@@ -14,10 +15,11 @@ from ..run.metrics import log_metrics, updated
 
 
 class Validation(Callback):
-    """Judges the network once a pass over the labels, keeps the weights with the lowest loss, and ends the run with them.
+    """Judges the network once a pass over the labels, keeps the weights with the lowest loss, and
+    ends the run with them.
 
-    It looks right after the update and before the checkpoint of that step, which holds all that it knows. Logged as `val/loss`
-    and `val/top1`.
+    It looks right after the update and before the checkpoint of that step, which holds all that it
+    knows. Logged as `val/loss` and `val/top1`.
 
     Args:
         patience: passes without a lower loss after which the run stops; 0 for never.
@@ -67,7 +69,8 @@ class Validation(Callback):
 
 
 def _stopping(trainer: Any) -> bool:
-    """Whether the run ends with this step, by its patience, by `max_time`, or by another callback."""
+    """Whether the run ends with this step, by its patience, by `max_time`, or by another
+    callback."""
     return bool(trainer.should_stop and trainer.fit_loop._can_stop_early)
 
 

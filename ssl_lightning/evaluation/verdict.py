@@ -1,4 +1,5 @@
-"""What a supervised run ends with: how often the network itself is right, on samples that nothing has been chosen by."""
+"""What a supervised run ends with: how often the network itself is right, on samples that nothing
+has been chosen by."""
 
 from __future__ import annotations
 
@@ -14,8 +15,11 @@ from .table import Cell
 from .validation import Validation
 
 
-def verdict(trainer: Any, pl_module: Any, data: SSLDataModule, most: int) -> tuple[dict[str, dict[str, Cell]], str, Tensor, Tensor, str]:
-    """Accuracy on the test split, or, where there is none with labels, on the validation part. Every process calls it.
+def verdict(
+    trainer: Any, pl_module: Any, data: SSLDataModule, most: int
+) -> tuple[dict[str, dict[str, Cell]], str, Tensor, Tensor, str]:
+    """Accuracy on the test split, or, where there is none with labels, on the validation part.
+    Every process calls it.
 
     Args:
         trainer: of the run that ends.
@@ -24,7 +28,8 @@ def verdict(trainer: Any, pl_module: Any, data: SSLDataModule, most: int) -> tup
         most: at most this many samples are classified.
 
     Returns:
-        `{split: {"top1": accuracy}}`, the split's name, its features [N, D] and labels [N], and the accuracy in words.
+        `{split: {"top1": accuracy}}`, the split's name, its features [N, D] and labels [N], and the
+        accuracy in words.
     """
     test, splits = data.split("test"), data.probe_splits()
     if splits is None:
@@ -32,12 +37,18 @@ def verdict(trainer: Any, pl_module: Any, data: SSLDataModule, most: int) -> tup
     split, source = ("test", test) if test is not None and test.labels is not None else ("val", splits[1])
     index = sample(len(source), most)
     labels = labels_of(source)[index]
-    features = embed(pl_module, data, source, index, trainer.strategy.root_device, trainer.precision_plugin.forward_context).cpu()
+    features = embed(
+        pl_module, data, source, index, trainer.strategy.root_device, trainer.precision_plugin.forward_context
+    ).cpu()
     top1 = pl_module.score(features, labels)[1]
     origin = pl_module.init_args.get("checkpoint")
     lines = [f"Accuracy on the {split} split: {100 * top1:.1f} % of {len(labels):,} samples"]
     lines += [f"learned from {len(splits[0]):,} labels" + (f", starting at {origin}" if origin else "")]
-    chosen = next((callback for callback in trainer.callbacks if isinstance(callback, Validation) and callback.weights), None)
+    chosen = next(
+        (callback for callback in trainer.callbacks if isinstance(callback, Validation) and callback.weights), None
+    )
     if chosen is not None:
-        lines += [f"weights of step {chosen.step:,}, whose loss on {len(splits[1]):,} samples withheld for validation was the lowest"]
+        lines += [
+            f"weights of step {chosen.step:,}, whose loss on {len(splits[1]):,} samples withheld for validation was the lowest"
+        ]
     return {split: {"top1": {**cell_of([top1]), "labels": len(splits[0])}}}, split, features, labels, ",\n".join(lines)

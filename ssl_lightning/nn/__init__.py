@@ -1,0 +1,1 @@
+"""What methods and encoders are built of: heads, transformers, teachers, queues, quantizers."""

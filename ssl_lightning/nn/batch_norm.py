@@ -1,4 +1,5 @@
-"""BatchNorm that sees a part of the batch, so that a sample's statistics do not give away which other samples are near."""
+"""BatchNorm that sees a part of the batch, so that a sample's statistics do not give away which
+other samples are near."""
 
 from __future__ import annotations
 
@@ -11,7 +12,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 
 class Parts:
-    """Mixed into a BatchNorm class: normalises consecutive parts of a batch, each by its own statistics."""
+    """Mixed into a BatchNorm class: normalises consecutive parts of a batch, each by its own
+    statistics."""
 
     parts: int
     training: bool
@@ -37,10 +39,11 @@ class Parts:
 
 
 def split_batch_norm(network: nn.Module, parts: int) -> None:
-    """Makes every BatchNorm in a network see `parts` parts of a batch one by one, as that many processes would.
+    """Makes every BatchNorm in a network see `parts` parts of a batch one by one, as that many
+    processes would.
 
-    What ShuffleBN does with several devices (He et al. 2019, arXiv 1911.05722, Section 3.3), on one. Parameters, running statistics
-    and their names stay; in eval mode nothing changes.
+    What ShuffleBN does with several devices (He et al. 2019, arXiv 1911.05722, Section 3.3), on
+    one. Parameters, running statistics and their names stay; in eval mode nothing changes.
 
     Raises:
         ValueError: fewer than two parts.

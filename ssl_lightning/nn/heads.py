@@ -14,16 +14,19 @@ Norm = Literal["batch", "layer", "none"]
 def mlp(*dims: int, norm: Norm = "batch", last_norm: bool = False) -> nn.Sequential:
     """Linear layers with a norm and a ReLU between them.
 
-    `mlp(dim, dim, 128, last_norm=True)` is SimCLR's projection head (Chen et al. 2020, arXiv 2002.05709, Section 2.1:
-    z = W2 relu(W1 h)) as its authors' code builds it: BatchNorm after both layers, no bias in either, and after the last
-    one a BatchNorm that scales but does not shift. The paper's text does not mention the norms.
+    `mlp(dim, dim, 128, last_norm=True)` is SimCLR's projection head (Chen et al. 2020, arXiv
+    2002.05709, Section 2.1: z = W2 relu(W1 h)) as its authors' code builds it: BatchNorm after both
+    layers, no bias in either, and after the last one a BatchNorm that scales but does not shift.
+    The paper's text does not mention the norms.
 
     A linear layer has a bias only where no norm follows, since a norm would cancel it.
 
     Args:
         dims: input size, hidden sizes, output size.
-        norm: "batch", "layer" (sees one sample at a time, so a batch may be split at will) or "none".
-        last_norm: whether the output is normalised too; without a shift, which would move all samples alike.
+        norm: "batch", "layer" (sees one sample at a time, so a batch may be split at will) or
+            "none".
+        last_norm: whether the output is normalised too; without a shift, which would move all
+            samples alike.
 
     Raises:
         ValueError: fewer than two dims, or an unknown norm.
@@ -45,7 +48,8 @@ def mlp(*dims: int, norm: Norm = "batch", last_norm: bool = False) -> nn.Sequent
 
 
 class Prototypes(nn.Module):
-    """Directions that features are compared with (Caron et al. 2020, arXiv 2006.09882, Section 3.1: C).
+    """Directions that features are compared with (Caron et al. 2020, arXiv 2006.09882, Section 3.1:
+    C).
 
     Args:
         dim: D, length of a feature.
@@ -62,7 +66,8 @@ class Prototypes(nn.Module):
         self.weight = nn.Parameter(F.normalize(torch.randn(number, dim), dim=1))
 
     def forward(self, z: Tensor) -> Tensor:
-        """Features [B, D] -> cosine similarities [B, K], in float32 under autocast too: they are divided by a small temperature."""
+        """Features [B, D] -> cosine similarities [B, K], in float32 under autocast too: they are
+        divided by a small temperature."""
         with torch.autocast(z.device.type, enabled=False):
             return F.normalize(z.float(), dim=1) @ self.weight.float().T
 

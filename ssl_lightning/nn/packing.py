@@ -13,7 +13,8 @@ from .masks.tokens import positions, segments
 
 
 class Ragged(NamedTuple):
-    """Samples of varying length: their tokens one after the other, x [T] int64, and how many each has, lengths [S] int64."""
+    """Samples of varying length: their tokens one after the other, x [T] int64, and how many each
+    has, lengths [S] int64."""
 
     x: Tensor
     lengths: Tensor
@@ -21,18 +22,23 @@ class Ragged(NamedTuple):
     @property
     def sample(self) -> Tensor:
         """[T] the number of the sample that each token belongs to, from 0."""
-        return torch.arange(len(self.lengths), device=self.x.device).repeat_interleave(self.lengths, output_size=len(self.x))
+        return torch.arange(len(self.lengths), device=self.x.device).repeat_interleave(
+            self.lengths, output_size=len(self.x)
+        )
 
     @property
     def position(self) -> Tensor:
         """[T] each token's place within its sample, from 0."""
         starts = self.lengths.cumsum(0) - self.lengths
-        return torch.arange(len(self.x), device=self.x.device) - starts.repeat_interleave(self.lengths, output_size=len(self.x))
+        return torch.arange(len(self.x), device=self.x.device) - starts.repeat_interleave(
+            self.lengths, output_size=len(self.x)
+        )
 
 
 def rows_of(lengths: list[int], row_length: int) -> list[list[int]]:
-    """Which samples share a row: best-fit decreasing, the longest first, each into the fullest row that has room for it (Johnson
-    1973, Near-optimal bin packing algorithms). A pure function of the lengths: there is no packer whose state a resume would need.
+    """Which samples share a row: best-fit decreasing, the longest first, each into the fullest row
+    that has room for it (Johnson 1973, Near-optimal bin packing algorithms). A pure function of the
+    lengths: there is no packer whose state a resume would need.
 
     Args:
         lengths: of the samples, at least 1 each.
@@ -46,7 +52,9 @@ def rows_of(lengths: list[int], row_length: int) -> list[list[int]]:
     """
     if lengths and not 1 <= min(lengths) <= max(lengths) <= row_length:
         wrong = min(lengths) if min(lengths) < 1 else max(lengths)
-        raise ValueError(f"A sample of {wrong} tokens cannot be packed into a row of row_length={row_length}; cut it before.")
+        raise ValueError(
+            f"A sample of {wrong} tokens cannot be packed into a row of row_length={row_length}; cut it before."
+        )
     rows: list[list[int]] = []
     room: list[tuple[int, int]] = []  # places left, row: ascending
     for sample in sorted(range(len(lengths)), key=lambda each: -lengths[each]):
@@ -64,7 +72,8 @@ def rows_of(lengths: list[int], row_length: int) -> list[list[int]]:
 
 
 def pack(samples: Ragged, row_length: int) -> View:
-    """Samples -> token ids [B, N] in as few rows as `rows_of` needs, with segment and position; padding has the id 0."""
+    """Samples -> token ids [B, N] in as few rows as `rows_of` needs, with segment and position;
+    padding has the id 0."""
     rows = rows_of(samples.lengths.tolist(), row_length)
     order = torch.tensor([sample for row in rows for sample in row], dtype=torch.int64)
     firsts = torch.zeros(len(samples.lengths), dtype=torch.int64)
@@ -94,7 +103,8 @@ def unpacked(view: View) -> Tensor:
 
 
 def swap_halves(view: View, swapped: Tensor) -> View:
-    """The view with the two halves of some samples swapped, between their first and last tokens, which stay.
+    """The view with the two halves of some samples swapped, between their first and last tokens,
+    which stay.
 
     Args:
         view: token ids [B, N].
@@ -102,8 +112,12 @@ def swap_halves(view: View, swapped: Tensor) -> View:
     """
     segment, position = segments(view), positions(view)
     count = torch.zeros(len(swapped) + 1, dtype=torch.int64, device=view.x.device)
-    inner = count.index_add_(0, segment.flatten(), torch.ones_like(segment).flatten())[segment] - 2  # tokens between first and last
+    inner = (
+        count.index_add_(0, segment.flatten(), torch.ones_like(segment).flatten())[segment] - 2
+    )  # tokens between first and last
     moves = torch.cat([swapped.new_zeros(1), swapped])[segment] & (position > 0) & (position <= inner)
-    source = torch.where(moves, 1 + (position - 1 + (inner + 1) // 2) % inner.clamp(min=1), position)  # the second half first
+    source = torch.where(
+        moves, 1 + (position - 1 + (inner + 1) // 2) % inner.clamp(min=1), position
+    )  # the second half first
     places = torch.arange(view.x.shape[1], device=view.x.device) - position + source
     return view._replace(x=view.x.gather(1, places))

@@ -1,4 +1,5 @@
-"""Product quantization: a vector becomes one entry of each of several codebooks, and the choice can be learned."""
+"""Product quantization: a vector becomes one entry of each of several codebooks, and the choice can
+be learned."""
 
 from __future__ import annotations
 
@@ -25,30 +26,39 @@ class Quantized(NamedTuple):
 
 
 class ProductQuantizer(nn.Module):
-    """Chooses an entry from each codebook by a Gumbel softmax with a straight-through gradient (Baevski et al. 2020, wav2vec 2.0, arXiv
-    2006.11477, Section 2, "Quantization module"; Jang et al. 2016, arXiv 1611.01144).
+    """Chooses an entry from each codebook by a Gumbel softmax with a straight-through gradient
+    (Baevski et al. 2020, wav2vec 2.0, arXiv 2006.11477, Section 2, "Quantization module"; Jang et
+    al. 2016, arXiv 1611.01144).
 
     Args:
         features: P, numbers of what is quantized.
         groups: G, codebooks.
         entries: V, of each codebook.
         dim: D, numbers of the result, which the codebooks share out.
-        temperature: of the softmax that the gradient goes through, at the beginning of a run and from 70 % of it on; a high one is flat. In
-            between it falls by the same factor at every step; the paper's reaches its end at 277,000 of 400,000.
+        temperature: of the softmax that the gradient goes through, at the beginning of a run and
+            from 70 % of it on; a high one is flat. In between it falls by the same factor at every
+            step; the paper's reaches its end at 277,000 of 400,000.
 
     Raises:
         ValueError: a number is not positive, or the codebooks cannot share out the numbers.
     """
 
     def __init__(
-        self, features: int, groups: int = 2, entries: int = 320, dim: int = 256, temperature: tuple[float, float] = (2.0, 0.5)
+        self,
+        features: int,
+        groups: int = 2,
+        entries: int = 320,
+        dim: int = 256,
+        temperature: tuple[float, float] = (2.0, 0.5),
     ) -> None:
         super().__init__()
         if min(temperature) <= 0:
             raise ValueError(f"ProductQuantizer(temperature={temperature}): both temperatures must be positive.")
         self.temperature = temperature
         if groups < 1 or entries < 2 or dim < 1 or dim % groups:
-            raise ValueError(f"ProductQuantizer(groups={groups}, entries={entries}, dim={dim}): at least 1, 2, and a multiple of groups.")
+            raise ValueError(
+                f"ProductQuantizer(groups={groups}, entries={entries}, dim={dim}): at least 1, 2, and a multiple of groups."
+            )
         self.score = nn.Linear(features, groups * entries)
         self.codebooks = nn.Parameter(torch.rand(groups, entries, dim // groups))
         nn.init.normal_(self.score.weight)
@@ -65,14 +75,19 @@ class ProductQuantizer(nn.Module):
         Args:
             x: what is quantized.
             progress: the part of the run that is done.
-            key: [M] int64, from which the noise is drawn. None: no noise, the most probable entries.
+            key: [M] int64, from which the noise is drawn. None: no noise, the most probable
+                entries.
         """
         with torch.autocast(x.device.type, enabled=False):
             dtype = torch.promote_types(self.codebooks.dtype, torch.float32)
             score = F.linear(x.to(dtype), self.score.weight.to(dtype), self.score.bias.to(dtype)).unflatten(
                 1, self.codebooks.shape[:2]
             )  # [M, G, V]
-            noisy = score if key is None else (score + gumbel(key, score[0].numel()).view_as(score)) / self.temperature_at(progress)
+            noisy = (
+                score
+                if key is None
+                else (score + gumbel(key, score[0].numel()).view_as(score)) / self.temperature_at(progress)
+            )
             index = noisy.argmax(2)
             chosen = torch.zeros_like(score).scatter_(2, index[:, :, None], 1.0)
             if key is not None:
@@ -83,11 +98,12 @@ class ProductQuantizer(nn.Module):
 
 
 class Usage(NamedTuple):
-    """How much of the codebooks is in use, over all processes. A perplexity counts the entries that would be, if all of them were alike.
+    """How much of the codebooks is in use, over all processes. A perplexity counts the entries that
+    would be, if all of them were alike.
 
     Args:
-        unused: part of the entries that the mean probabilities would leave out, with gradient (arXiv 2006.11477, Equation 4 in fairseq's
-            form: 1 - sum of perplexities / G V).
+        unused: part of the entries that the mean probabilities would leave out, with gradient
+            (arXiv 2006.11477, Equation 4 in fairseq's form: 1 - sum of perplexities / G V).
         probable: perplexity of the mean probabilities, summed over codebooks.
         chosen: likewise of the entries that were chosen.
         share: part of the entries that were chosen at all.
@@ -120,5 +136,6 @@ def gumbel(key: Tensor, n: int) -> Tensor:
 
 
 def perplexity(probability: Tensor) -> Tensor:
-    """exp(entropy) of distributions [..., V]: how many entries are in use, if all were used alike."""
+    """exp(entropy) of distributions [..., V]: how many entries are in use, if all were used
+    alike."""
     return torch.special.entr(probability).sum(-1).exp()

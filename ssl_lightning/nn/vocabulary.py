@@ -20,7 +20,8 @@ class Vocabulary:
     Args:
         special: [V] bool, tokens that stand for no text, `mask` and `unknown` among them.
         continues: [V] bool, tokens that go on with the word of the token before.
-        pad, cls, sep, mask: ids of the padding, of the tokens that begin and end a sample, and of the one that hides a token.
+        pad, cls, sep, mask: ids of the padding, of the tokens that begin and end a sample, and of
+            the one that hides a token.
     """
 
     special: Tensor
@@ -41,5 +42,7 @@ class Vocabulary:
             ValueError: there is no room for a token besides the special ones.
         """
         if size <= len(SPECIAL):
-            raise ValueError(f"A vocabulary of {size} tokens has none besides the special ones {', '.join(SPECIAL)}; give more.")
+            raise ValueError(
+                f"A vocabulary of {size} tokens has none besides the special ones {', '.join(SPECIAL)}; give more."
+            )
         return cls(torch.arange(size) < len(SPECIAL), torch.zeros(size, dtype=torch.bool))

@@ -1,0 +1,1 @@
+"""A paper's optimizer settings as data, and LARS."""

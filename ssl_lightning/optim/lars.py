@@ -12,31 +12,36 @@ from torch.optim.optimizer import ParamsT
 
 
 class LARS(Optimizer):
-    """Layer-wise adaptive rate scaling: each weight moves in proportion to its own length, whatever its gradient's.
+    """Layer-wise adaptive rate scaling: each weight moves in proportion to its own length, whatever
+    its gradient's.
 
-    You, Gitman and Ginsburg, Large Batch Training of Convolutional Networks (2017), arXiv 1708.03888, Algorithm 1, as SimCLR
-    (Chen et al. 2020, arXiv 2002.05709, Section 3) and BYOL (Grill et al. 2020, arXiv 2006.07733, Section 3.2) use it:
+    You, Gitman and Ginsburg, Large Batch Training of Convolutional Networks (2017), arXiv
+    1708.03888, Algorithm 1, as SimCLR (Chen et al. 2020, arXiv 2002.05709, Section 3) and BYOL
+    (Grill et al. 2020, arXiv 2006.07733, Section 3.2) use it:
 
-        u = g + beta w                      weight decay joins the gradient
-        lambda = eta |w| / |u|              1 where either norm is zero, and in groups with `adapt=False`
-        v = m v + lambda u                  v starts at zero
-        w = w - gamma v
+        u = g + beta w                      weight decay joins the gradient lambda = eta |w| / |u|
+        1 where either norm is zero, and in groups with `adapt=False` v = m v + lambda u
+        v starts at zero w = w - gamma v
 
-    Two conventions differ between the sources. Algorithm 1 divides by |g| + beta |w|; here, as in both papers' published code,
-    by the length of the decayed gradient. And Algorithm 1 and SimCLR's code (lars_optimizer.py) put the learning rate gamma into
-    the buffer, v = m v + gamma lambda u; here, as in BYOL's code (byol/utils/optimizers.py) and in `torch.optim.SGD`, it multiplies
-    the buffer. At a constant rate the two are the same. Under a schedule the rate here takes effect at once, while in the
-    buffer it lags by about 1 / (1 - m) steps: a warm-up rises later, and a run that decays to zero ends on steps that are
-    not. So a group without adaptation is SGD with momentum, exactly, at any schedule.
+    Two conventions differ between the sources. Algorithm 1 divides by |g| + beta |w|; here, as in
+    both papers' published code, by the length of the decayed gradient. And Algorithm 1 and SimCLR's
+    code (lars_optimizer.py) put the learning rate gamma into the buffer, v = m v + gamma lambda u;
+    here, as in BYOL's code (byol/utils/optimizers.py) and in `torch.optim.SGD`, it multiplies the
+    buffer. At a constant rate the two are the same. Under a schedule the rate here takes effect at
+    once, while in the buffer it lags by about 1 / (1 - m) steps: a warm-up rises later, and a run
+    that decays to zero ends on steps that are not. So a group without adaptation is SGD with
+    momentum, exactly, at any schedule.
 
     The lists of all weights are worked on together, and the host never waits for the device.
 
     Args:
-        params: parameters, or groups of them; biases and norms belong in a group with `weight_decay=0, adapt=False`.
+        params: parameters, or groups of them; biases and norms belong in a group with
+            `weight_decay=0, adapt=False`.
         lr: global learning rate, the paper's gamma; a number.
         momentum: the paper's m, in [0, 1).
         weight_decay: the paper's beta.
-        trust_coefficient: the paper's eta, the length of a step as a part of the weight's, at a learning rate of 1.
+        trust_coefficient: the paper's eta, the length of a step as a part of the weight's, at a
+            learning rate of 1.
         adapt: whether the rate fits each weight; else lambda is 1.
 
     Raises:
@@ -60,14 +65,23 @@ class LARS(Optimizer):
             ("trust_coefficient", trust_coefficient, trust_coefficient > 0),
         ):
             if not fine:
-                rule = {"momentum": "must be in [0, 1)", "trust_coefficient": "must be positive"}.get(name, "must not be negative")
+                rule = {"momentum": "must be in [0, 1)", "trust_coefficient": "must be positive"}.get(
+                    name, "must not be negative"
+                )
                 raise ValueError(f"LARS({name}={value}) {rule}.")
-        defaults = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "trust_coefficient": trust_coefficient, "adapt": adapt}
+        defaults = {
+            "lr": lr,
+            "momentum": momentum,
+            "weight_decay": weight_decay,
+            "trust_coefficient": trust_coefficient,
+            "adapt": adapt,
+        }
         super().__init__(params, defaults)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Updates every parameter that has a gradient; returns what `closure`, called first, returned."""
+        """Updates every parameter that has a gradient; returns what `closure`, called first,
+        returned."""
         loss = None
         if closure is not None:
             with torch.enable_grad():

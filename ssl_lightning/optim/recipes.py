@@ -24,19 +24,21 @@ class OptimizerSpec:
     """A paper's optimizer settings.
 
     Args:
-        name: "adamw" (arXiv 1711.05101), "sgd" with momentum, or "lars" (arXiv 1708.03888), which does not adapt what has no
-            weight decay.
+        name: "adamw" (arXiv 1711.05101), "sgd" with momentum, or "lars" (arXiv 1708.03888), which
+            does not adapt what has no weight decay.
         lr: learning rate at a batch of `reference_batch`.
-        weight_decay: of weights; biases, norms and what a module exempts have none, see `parameter_groups`.
+        weight_decay: of weights; biases, norms and what a module exempts have none, see
+            `parameter_groups`.
         betas: AdamW's decay rates.
         momentum: of SGD and LARS.
         trust_coefficient: LARS's eta.
-        reference_batch: the learning rate grows in proportion to batch / this (Goyal et al. 2017, arXiv 1706.02677);
-            None: `lr` holds at any batch size.
+        reference_batch: the learning rate grows in proportion to batch / this (Goyal et al. 2017,
+            arXiv 1706.02677); None: `lr` holds at any batch size.
         schedule: after the warm-up, "cosine" falls to zero (arXiv 1608.03983), "constant" stays.
         warmup_epochs: length of the linear warm-up, in passes over the data.
-        layer_decay: factor on the learning rate from a layer to the one below it (Clark et al. 2020, arXiv 2003.10555, Section 3.1;
-            BEiT, arXiv 2106.08254), for a module that names its layers (`layer_groups`); 1: all learn at the same rate.
+        layer_decay: factor on the learning rate from a layer to the one below it (Clark et al.
+            2020, arXiv 2003.10555, Section 3.1; BEiT, arXiv 2106.08254), for a module that names
+            its layers (`layer_groups`); 1: all learn at the same rate.
 
     Raises:
         ValueError: an unknown name or schedule, or a number out of range.
@@ -56,29 +58,38 @@ class OptimizerSpec:
     def __post_init__(self) -> None:
         for field, known in (("name", get_args(OptimizerName)), ("schedule", get_args(Schedule))):
             if getattr(self, field) not in known:
-                raise ValueError(f"OptimizerSpec({field}={getattr(self, field)!r}) is unknown; choose from {', '.join(known)}.")
+                raise ValueError(
+                    f"OptimizerSpec({field}={getattr(self, field)!r}) is unknown; choose from {', '.join(known)}."
+                )
         if not self.trust_coefficient > 0:
             raise ValueError(f"OptimizerSpec(trust_coefficient={self.trust_coefficient}) must be positive.")
         for field in ("lr", "weight_decay", "warmup_epochs"):
             if not getattr(self, field) >= 0:
                 raise ValueError(f"OptimizerSpec({field}={getattr(self, field)}) must not be negative.")
         if not 0 < self.layer_decay <= 1:
-            raise ValueError(f"OptimizerSpec(layer_decay={self.layer_decay}) must be above 0 and at most 1, which is none.")
+            raise ValueError(
+                f"OptimizerSpec(layer_decay={self.layer_decay}) must be above 0 and at most 1, which is none."
+            )
         if self.reference_batch is not None and self.reference_batch < 1:
             raise ValueError(f"OptimizerSpec(reference_batch={self.reference_batch}) must be at least 1, or None.")
 
     def scaled_lr(self, batch_size: int) -> float:
-        """The peak learning rate for a batch of `batch_size` samples, counted over all processes."""
+        """The peak learning rate for a batch of `batch_size` samples, counted over all
+        processes."""
         return self.lr if self.reference_batch is None else self.lr * batch_size / self.reference_batch
 
     def with_changes(self, **changes: Any) -> OptimizerSpec:
         """These settings with some fields changed; None leaves a field as it is."""
         return replace(self, **{field: value for field, value in changes.items() if value is not None})
 
-    def build(self, module: nn.Module, batch_size: int, total_steps: int, steps_an_epoch: float) -> tuple[Optimizer, LambdaLR]:
-        """Optimizer of the module's trainable parameters, and its schedule, to be advanced after each optimizer step.
+    def build(
+        self, module: nn.Module, batch_size: int, total_steps: int, steps_an_epoch: float
+    ) -> tuple[Optimizer, LambdaLR]:
+        """Optimizer of the module's trainable parameters, and its schedule, to be advanced after
+        each optimizer step.
 
-        The warm-up takes at most a tenth of the training, so that a short run also reaches its learning rate.
+        The warm-up takes at most a tenth of the training, so that a short run also reaches its
+        learning rate.
 
         Args:
             module: whose parameters to train.
@@ -94,7 +105,11 @@ class OptimizerSpec:
 
     def _optimizer(self, module: nn.Module, lr: float) -> Optimizer:
         layers = module.layer_groups() if self.layer_decay < 1 else []  # type: ignore[operator]  # what an encoder has, and a method that tunes one
-        rates = {parameter: lr * self.layer_decay**depth for depth, layer in enumerate(reversed(layers), 1) for parameter in layer}
+        rates = {
+            parameter: lr * self.layer_decay**depth
+            for depth, layer in enumerate(reversed(layers), 1)
+            for parameter in layer
+        }
         if self.name == "lars":
             groups = parameter_groups(module, self.weight_decay, rates, adapt=False)
             return LARS(groups, lr, momentum=self.momentum, trust_coefficient=self.trust_coefficient)
@@ -104,10 +119,12 @@ class OptimizerSpec:
             optimizer = AdamW(groups, lr=lr, betas=self.betas, fused=True)
         else:
             optimizer = SGD(groups, lr=lr, momentum=self.momentum, fused=True)
-            # Fused, it fails where some have a buffer and others have had no gradient yet. To start at zero changes nothing.
+            # Fused, it fails where some have a buffer and others have had no gradient yet. To start
+            # at zero changes nothing.
             for weight in (weight for group in groups for weight in group["params"]):
                 optimizer.state[weight]["momentum_buffer"] = torch.zeros_like(weight)
-        # Lightning refuses to clip gradients for an optimizer that says it unscales them itself, even where nothing scales.
+        # Lightning refuses to clip gradients for an optimizer that says it unscales them itself,
+        # even where nothing scales.
         optimizer._step_supports_amp_scaling = False
         return optimizer
 
@@ -115,8 +132,9 @@ class OptimizerSpec:
 def warmup_cosine(step: int, warmup_steps: int, total_steps: int, final: float = 0.0) -> float:
     """Factor on the learning rate of optimizer step `step`, counted from 0.
 
-    Rises linearly to 1 at step `warmup_steps`, from 1 / (warmup_steps + 1) so that no step is lost, then falls along half
-    a cosine to `final` at `total_steps` and stays there (Loshchilov & Hutter 2017, arXiv 1608.03983, Equation 5).
+    Rises linearly to 1 at step `warmup_steps`, from 1 / (warmup_steps + 1) so that no step is lost,
+    then falls along half a cosine to `final` at `total_steps` and stays there (Loshchilov & Hutter
+    2017, arXiv 1608.03983, Equation 5).
     """
     if step < warmup_steps:
         return (step + 1) / (warmup_steps + 1)
@@ -127,10 +145,11 @@ def warmup_cosine(step: int, warmup_steps: int, total_steps: int, final: float =
 def parameter_groups(
     module: nn.Module, weight_decay: float, rates: Mapping[Tensor, float] | None = None, **without: Any
 ) -> list[dict[str, Any]]:
-    """The trainable parameters in groups, with weight decay and without, one pair for each learning rate; each of them once.
+    """The trainable parameters in groups, with weight decay and without, one pair for each learning
+    rate; each of them once.
 
-    Without: biases and norms (one dimension or none), and what a submodule lists in `no_weight_decay`, names relative to
-    it, as a method (timm's way) or as an attribute.
+    Without: biases and norms (one dimension or none), and what a submodule lists in
+    `no_weight_decay`, names relative to it, as a method (timm's way) or as an attribute.
 
     Args:
         module: whose parameters to train.
@@ -159,4 +178,8 @@ def _listed(module: nn.Module) -> Iterable[Tensor]:
     """What `module.no_weight_decay` names; timm lists names that a variant lacks too."""
     listed = getattr(module, "no_weight_decay", ())
     names = set(listed() if callable(listed) else listed)
-    return [parameter for name, parameter in module.named_parameters(remove_duplicate=False) if name in names] if names else []
+    return (
+        [parameter for name, parameter in module.named_parameters(remove_duplicate=False) if name in names]
+        if names
+        else []
+    )

@@ -7,7 +7,8 @@ from typing import Any
 
 
 def parameters(cls: type) -> dict[str, inspect.Parameter]:
-    """The constructor's arguments by name, those that `**kwargs` passes on to the bases among them."""
+    """The constructor's arguments by name, those that `**kwargs` passes on to the bases among
+    them."""
     found: dict[str, inspect.Parameter] = {}
     for base in cls.__mro__:
         if "__init__" not in vars(base):
@@ -21,4 +22,8 @@ def parameters(cls: type) -> dict[str, inspect.Parameter]:
 
 def argument_defaults(cls: type) -> dict[str, Any]:
     """The defaults of the constructor's arguments."""
-    return {name: parameter.default for name, parameter in parameters(cls).items() if parameter.default is not parameter.empty}
+    return {
+        name: parameter.default
+        for name, parameter in parameters(cls).items()
+        if parameter.default is not parameter.empty
+    }

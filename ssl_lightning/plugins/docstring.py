@@ -1,4 +1,5 @@
-"""The first line of a class's docstring, read from its source: nothing is imported, parent packages included."""
+"""The first line of a class's docstring, read from its source: nothing is imported, parent packages
+included."""
 
 from __future__ import annotations
 
@@ -10,9 +11,11 @@ from pathlib import Path
 
 
 def first_line(module: str, attribute: str) -> str:
-    """First line of the docstring of `module:attribute`; a note in parentheses where there is none to be read.
+    """First line of the docstring of `module:attribute`; a note in parentheses where there is none
+    to be read.
 
-    A class that the module only re-exports (`from .method import Acme`) is followed to where it is defined.
+    A class that the module only re-exports (`from .method import Acme`) is followed to where it is
+    defined.
     """
     try:
         docstring = _docstring(module, attribute.split("."), hops=4)
@@ -59,7 +62,9 @@ def _namespace(name: str, path: Iterable[str]) -> ModuleSpec | None:
 
 def _locations(spec: ModuleSpec) -> list[str]:
     locations = spec.submodule_search_locations
-    return list(getattr(locations, "_path", locations) or [])  # iterating a namespace's path would look for imported parents
+    return list(
+        getattr(locations, "_path", locations) or []
+    )  # iterating a namespace's path would look for imported parents
 
 
 def _docstring(module: str, names: list[str], hops: int) -> str | None:
@@ -70,7 +75,9 @@ def _docstring(module: str, names: list[str], hops: int) -> str | None:
         raise LookupError("no source")
     node: ast.Module | ast.ClassDef = ast.parse(text)
     for depth, name in enumerate(names):
-        child = next((child for child in reversed(node.body) if name in _binds(child)), None)  # the last definition counts
+        child = next(
+            (child for child in reversed(node.body) if name in _binds(child)), None
+        )  # the last definition counts
         if isinstance(child, ast.ImportFrom) and hops:
             package = module if spec.submodule_search_locations is not None else module.rpartition(".")[0]
             return _docstring(_absolute(child, package), [_binds(child)[name], *names[depth + 1 :]], hops - 1)
@@ -81,7 +88,8 @@ def _docstring(module: str, names: list[str], hops: int) -> str | None:
 
 
 def _binds(node: ast.stmt) -> dict[str, str]:
-    """The names that a class definition or an import binds, each with its name where it comes from."""
+    """The names that a class definition or an import binds, each with its name where it comes
+    from."""
     if isinstance(node, ast.ClassDef):
         return {node.name: node.name}
     return {alias.asname or alias.name: alias.name for alias in node.names} if isinstance(node, ast.ImportFrom) else {}

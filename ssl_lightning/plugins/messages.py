@@ -12,7 +12,8 @@ CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 def printable(path: str | bytes | Path) -> str:
-    """A path for a message: in one line, with control characters and bytes that are no UTF-8 escaped."""
+    """A path for a message: in one line, with control characters and bytes that are no UTF-8
+    escaped."""
     text = os.fsencode(path).decode("utf-8", "backslashreplace")
     return CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 

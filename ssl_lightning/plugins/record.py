@@ -1,4 +1,5 @@
-"""Objects that remember how they were built, so that a checkpoint can build them again from plain values."""
+"""Objects that remember how they were built, so that a checkpoint can build them again from plain
+values."""
 
 from __future__ import annotations
 
@@ -16,11 +17,12 @@ GROUPS = ("ssl_lightning.methods", "ssl_lightning.datamodules", "ssl_lightning.e
 
 
 class Recorded:
-    """Base of methods, encoders and datamodules: keeps the arguments of its construction in `init_args`.
+    """Base of methods, encoders and datamodules: keeps the arguments of its construction in
+    `init_args`.
 
     Raises:
-        TypeError: at construction, where an argument is neither a plain value, a list, tuple or dict of such, nor itself
-            recorded. The message names the argument.
+        TypeError: at construction, where an argument is neither a plain value, a list, tuple or
+            dict of such, nor itself recorded. The message names the argument.
     """
 
     init_args: dict[str, Any]
@@ -32,7 +34,8 @@ class Recorded:
 
     @classmethod
     def offline_args(cls, init_args: dict[str, Any]) -> dict[str, Any]:
-        """The arguments for a rebuild whose weights come from a checkpoint: nothing is to be downloaded."""
+        """The arguments for a rebuild whose weights come from a checkpoint: nothing is to be
+        downloaded."""
         return init_args
 
 
@@ -57,7 +60,9 @@ def _flat(owner: str, signature: inspect.Signature, bound: inspect.BoundArgument
         kind = signature.parameters[name].kind
         if kind is inspect.Parameter.VAR_POSITIONAL:
             if value:
-                raise TypeError(f"{owner} takes *{name}, which cannot be recorded in a checkpoint; make them named arguments.")
+                raise TypeError(
+                    f"{owner} takes *{name}, which cannot be recorded in a checkpoint; make them named arguments."
+                )
             continue
         flat.update(value if kind is inspect.Parameter.VAR_KEYWORD else {name: value})
     return {name: _recordable(value, f"{owner}({name}=...)") for name, value in flat.items()}
@@ -99,8 +104,9 @@ def config_of(value: Any) -> Any:
 def rebuild(config: Any, trust: Iterable[str] = (), offline: bool = True) -> Any:
     """The object that `config_of` described.
 
-    Only subclasses of `Recorded` are built, and only modules are imported that belong to this package, to an installed
-    plug-in, to a package named in `trust`, or that are imported already: a checkpoint cannot make Python run anything else.
+    Only subclasses of `Recorded` are built, and only modules are imported that belong to this
+    package, to an installed plug-in, to a package named in `trust`, or that are imported already: a
+    checkpoint cannot make Python run anything else.
 
     Args:
         config: what `config_of` returned.
@@ -122,7 +128,8 @@ def rebuild(config: Any, trust: Iterable[str] = (), offline: bool = True) -> Any
 
 
 def offline(config: Any) -> Any:
-    """What `config_of` described, with the arguments for weights that come from a checkpoint, for the classes that are importable."""
+    """What `config_of` described, with the arguments for weights that come from a checkpoint, for
+    the classes that are importable."""
     if isinstance(config, list):
         return [offline(item) for item in config]
     if not isinstance(config, dict):

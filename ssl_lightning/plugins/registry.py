@@ -1,4 +1,5 @@
-"""Plug-ins by name: methods, datamodules and encoders found through entry points, imported only when asked for."""
+"""Plug-ins by name: methods, datamodules and encoders found through entry points, imported only
+when asked for."""
 
 from __future__ import annotations
 
@@ -39,7 +40,8 @@ class BrokenPlugin(RegistryError, ImportError):
 
 
 class Plugin(NamedTuple):
-    """One line of a listing. `name` is what a user types: `package:name` where several packages claim the same."""
+    """One line of a listing. `name` is what a user types: `package:name` where several packages
+    claim the same."""
 
     name: str
     package: str
@@ -69,7 +71,8 @@ class Registry(Mapping[str, type[Any]]):
     Raises:
         UnknownName: on access; the message names the nearest known name and the installed ones.
         ContestedName: on access, where two packages claim the name; choose with `package:name`.
-        BrokenPlugin: on access; the message names the package, its version, the entry point and the cause.
+        BrokenPlugin: on access; the message names the package, its version, the entry point and the
+            cause.
     """
 
     def __init__(self, group: str) -> None:
@@ -95,21 +98,26 @@ class Registry(Mapping[str, type[Any]]):
         package, _, short = name.rpartition(":")
         if name in self.plugins:
             return self.plugins[name]
-        matches = [p for p in self.plugins.values() if p.point.name == short and (not package or p.package == _normal(package))]
+        matches = [
+            p for p in self.plugins.values() if p.point.name == short and (not package or p.package == _normal(package))
+        ]
         if len(matches) == 1:
             return matches[0]
         if matches:
             claimants = " and ".join(f"{p.package} {p.version} ({p.value})" for p in matches)
             choices = " or ".join(p.name for p in matches)
             raise ContestedName(f"Several packages claim the {self.kind} {short!r}: {claimants}. Choose {choices}.")
-        raise UnknownName(f"There is no {self.kind} {name!r}.{did_you_mean(name, self)} Installed: {', '.join(self) or 'none'}.")
+        raise UnknownName(
+            f"There is no {self.kind} {name!r}.{did_you_mean(name, self)} Installed: {', '.join(self) or 'none'}."
+        )
 
     def path(self, name: str) -> str:
         """`module.Class` of this name, from metadata alone."""
         return self.find(name).path
 
     def name_of(self, path: str) -> str:
-        """The name under which `module.Class` is registered; the class's own name in lower case where it is not."""
+        """The name under which `module.Class` is registered; the class's own name in lower case
+        where it is not."""
         return next((p.name for p in self.plugins.values() if p.path == path), path.rpartition(".")[2].lower())
 
     def __getitem__(self, name: str) -> type[Any]:
@@ -145,5 +153,7 @@ def logger_path(name: str) -> str:
         UnknownName: there is none of this name.
     """
     if name not in LOGGERS:
-        raise UnknownName(f"There is no logger {name!r}.{did_you_mean(name, LOGGERS)} Short names: {', '.join(LOGGERS)}.")
+        raise UnknownName(
+            f"There is no logger {name!r}.{did_you_mean(name, LOGGERS)} Short names: {', '.join(LOGGERS)}."
+        )
     return LOGGERS[name]

@@ -45,7 +45,10 @@ def record_run(method: Any, checkpoint: dict[str, Any]) -> None:
     checkpoint["method"] = class_path(type(method))
     data: Any = getattr(method.trainer, "datamodule", None)
     checkpoint["artifacts"] = data.artifacts() if hasattr(data, "artifacts") else {}
-    checkpoint["resolved"] = {"precision": str(method.trainer.precision), "steps": method.trainer.estimated_stepping_batches}
+    checkpoint["resolved"] = {
+        "precision": str(method.trainer.precision),
+        "steps": method.trainer.estimated_stepping_batches,
+    }
 
 
 def check_resume(method: Any, checkpoint: dict[str, Any]) -> None:

@@ -1,4 +1,5 @@
-"""Checkpoints: written whole or not at all, read with `weights_only`, and complete enough to rebuild their method."""
+"""Checkpoints: written whole or not at all, read with `weights_only`, and complete enough to
+rebuild their method."""
 
 from __future__ import annotations
 
@@ -18,7 +19,8 @@ PATTERN = "step-{step:08d}.ckpt"
 
 
 class AtomicIO(TorchCheckpointIO):
-    """Writes to a temporary file in the same folder, then renames: a killed process leaves the old file or the new one."""
+    """Writes to a temporary file in the same folder, then renames: a killed process leaves the old
+    file or the new one."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
         target = Path(path)
@@ -43,7 +45,8 @@ class AtomicIO(TorchCheckpointIO):
 
 
 def is_whole(path: Path) -> bool:
-    """Whether the archive's checksums hold: a flipped bit or a torn end is found here, torch would load the former in silence."""
+    """Whether the archive's checksums hold: a flipped bit or a torn end is found here, torch would
+    load the former in silence."""
     try:
         with zipfile.ZipFile(path) as archive:
             if archive.testzip() is not None:
@@ -67,11 +70,15 @@ def read(path: str | Path, map_location: Any = "cpu") -> dict[str, Any]:
     if not path.is_file():
         raise FileNotFoundError(f"There is no checkpoint {str(path)!r}.")
     if not is_whole(path):
-        raise ValueError(f"{str(path)!r} is no whole checkpoint: it was cut off or damaged. `--resume auto` takes the newest whole one.")
+        raise ValueError(
+            f"{str(path)!r} is no whole checkpoint: it was cut off or damaged. `--resume auto` takes the newest whole one."
+        )
     try:
         checkpoint: dict[str, Any] = torch.load(path, map_location=map_location, weights_only=True)
     except Exception as error:
-        raise ValueError(f"{str(path)!r} holds more than tensors and plain values, and is not opened: {error}") from error
+        raise ValueError(
+            f"{str(path)!r} holds more than tensors and plain values, and is not opened: {error}"
+        ) from error
     if not isinstance(checkpoint, dict):
         raise ValueError(f"{str(path)!r} holds a {type(checkpoint).__name__}, no checkpoint.")
     return checkpoint

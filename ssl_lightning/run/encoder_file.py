@@ -1,4 +1,5 @@
-"""The pretrained encoder as a file of its own: tensors in safetensors, its config in the header, a card beside it."""
+"""The pretrained encoder as a file of its own: tensors in safetensors, its config in the header, a
+card beside it."""
 
 from __future__ import annotations
 
@@ -16,7 +17,8 @@ from ..plugins.record import config_of, rebuild
 
 
 def save_encoder(encoder: Encoder, path: str | Path, **facts: str) -> None:
-    """Writes the weights, and in the header what `load_encoder` needs and further facts; whole or not at all."""
+    """Writes the weights, and in the header what `load_encoder` needs and further facts; whole or
+    not at all."""
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in encoder.state_dict().items()}
@@ -28,7 +30,8 @@ def save_encoder(encoder: Encoder, path: str | Path, **facts: str) -> None:
 
 
 def load_encoder(path: str | Path, trust: Iterable[str] = ()) -> Encoder:
-    """The encoder of a run, in eval mode on the CPU: `encoder(View(images))` gives features [S, dim].
+    """The encoder of a run, in eval mode on the CPU: `encoder(View(images))` gives features [S,
+    dim].
 
     Args:
         path: `encoder.safetensors`, or the run folder that holds it.
@@ -36,7 +39,8 @@ def load_encoder(path: str | Path, trust: Iterable[str] = ()) -> Encoder:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is damaged, was not written by `save_encoder`, or names a class that is not to be trusted.
+        ValueError: the file is damaged, was not written by `save_encoder`, or names a class that is
+            not to be trusted.
     """
     path = Path(path)
     path = path / "encoder.safetensors" if path.is_dir() else path
@@ -56,7 +60,9 @@ def load_encoder(path: str | Path, trust: Iterable[str] = ()) -> Encoder:
     try:
         encoder.load_state_dict(tensors)
     except RuntimeError as error:
-        raise ValueError(f"The weights in {str(path)!r} do not fit the encoder that its config describes: {error}") from error
+        raise ValueError(
+            f"The weights in {str(path)!r} do not fit the encoder that its config describes: {error}"
+        ) from error
     encoder.eval()
     return encoder
 

@@ -26,7 +26,8 @@ PACKAGES = ("ssl-lightning", "torch", "torchvision", "pytorch-lightning", "timm"
 
 
 def short_name(group: str, value: Any) -> str:
-    """The entry-point name of an object's class, as a part of a path; for a class without one, its path."""
+    """The entry-point name of an object's class, as a part of a path; for a class without one, its
+    path."""
     return Registry(group).name_of(class_path(type(value))).replace(":", "-")
 
 
@@ -37,14 +38,17 @@ def run_name(method: Any, datamodule: Any) -> str:
 
 
 def find_resume(root: str | Path, method: str, data: str) -> Path | None:
-    """The newest whole checkpoint of the newest run of this method and data; None where there is none.
+    """The newest whole checkpoint of the newest run of this method and data; None where there is
+    none.
 
     Args:
         root: `default_root_dir`.
         method, data: short names.
     """
     runs = sorted(
-        (Path(root) / f"{method}-{data}".replace(":", "-")).glob("*/checkpoints"), key=lambda folder: folder.stat().st_mtime, reverse=True
+        (Path(root) / f"{method}-{data}".replace(":", "-")).glob("*/checkpoints"),
+        key=lambda folder: folder.stat().st_mtime,
+        reverse=True,
     )
     return next((newest for newest in map(find_newest, runs) if newest is not None), None)
 
@@ -73,7 +77,10 @@ def device_name(device: torch.device) -> str:
         return torch.cuda.get_device_name(device)
     path = Path("/proc/cpuinfo")
     lines = path.read_text().splitlines() if path.is_file() else []
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.processor() or "cpu")
+    return next(
+        (line.partition(":")[2].strip() for line in lines if line.startswith("model name")),
+        platform.processor() or "cpu",
+    )
 
 
 def _version(package: str) -> str:
@@ -84,10 +91,12 @@ def _version(package: str) -> str:
 
 
 class RunFolder(Callback):
-    """Makes `<root>/<method>-<data>/<time>`, or goes on in the folder whose newest whole checkpoint the run is resumed from,
-    and writes the complete `config.yaml`. The time is that of rank 0. The loggers that write into the folder start here.
+    """Makes `<root>/<method>-<data>/<time>`, or goes on in the folder whose newest whole checkpoint
+    the run is resumed from, and writes the complete `config.yaml`. The time is that of rank 0. The
+    loggers that write into the folder start here.
 
-    From an older checkpoint a run branches off into a folder of its own, so that no folder holds two histories.
+    From an older checkpoint a run branches off into a folder of its own, so that no folder holds
+    two histories.
     """
 
     def __init__(self) -> None:
@@ -95,7 +104,9 @@ class RunFolder(Callback):
 
     def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
         # Not in `setup`: Lightning knows `ckpt_path` when it has restored it.
-        self.path = None if trainer.fast_dev_run else Path(trainer.strategy.broadcast(str(self._choose(trainer, pl_module))))
+        self.path = (
+            None if trainer.fast_dev_run else Path(trainer.strategy.broadcast(str(self._choose(trainer, pl_module))))
+        )
         for callback in trainer.callbacks:
             if isinstance(callback, Checkpoint):
                 callback.folder = self.path / "checkpoints" if self.path else None
@@ -104,7 +115,9 @@ class RunFolder(Callback):
             for leftover in (self.path / "checkpoints").glob(".*.tmp"):  # of a process killed while it wrote
                 leftover.unlink(missing_ok=True)
             (self.path / "config.yaml").write_text(run_config(pl_module))
-            for name, text in (trainer.datamodule.artifacts() if isinstance(trainer.datamodule, SSLDataModule) else {}).items():
+            for name, text in (
+                trainer.datamodule.artifacts() if isinstance(trainer.datamodule, SSLDataModule) else {}
+            ).items():
                 (self.path / name).write_text(text, encoding="utf-8")
         for callback in trainer.callbacks:
             if isinstance(callback, Metrics):

@@ -13,7 +13,8 @@ from .metrics import updated
 
 
 class Health(Callback):
-    """Raises an alarm that names cause and remedy where a value stays outside of the bounds that its method gives (`SSLMethod.alarms`).
+    """Raises an alarm that names cause and remedy where a value stays outside of the bounds that
+    its method gives (`SSLMethod.alarms`).
 
     Args:
         enabled: whether to run.
@@ -24,10 +25,13 @@ class Health(Callback):
 
     def __init__(self, enabled: bool = True, every_n_steps: int = 10, patience: int = 3, stop: bool = False) -> None:
         if every_n_steps < 1 or patience < 1:
-            raise ValueError(f"Health needs every_n_steps and patience of at least 1, got {every_n_steps} and {patience}.")
+            raise ValueError(
+                f"Health needs every_n_steps and patience of at least 1, got {every_n_steps} and {patience}."
+            )
         self.enabled, self.every_n_steps, self.patience, self.stop = enabled, every_n_steps, patience, stop
         self.outside: dict[str, int] = {}
-        """Looks in a row at which each value was outside, and not below `patience` where that was said."""
+        """Looks in a row at which each value was outside, and not below `patience` where that was
+        said."""
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         if not self.enabled or trainer.global_step % self.every_n_steps or not updated(trainer):
@@ -35,7 +39,10 @@ class Health(Callback):
         alarms = [alarm for alarm in pl_module.alarms if alarm.name in outputs["logs"]]
         if not alarms:
             return
-        logged = [torch.as_tensor(outputs["logs"][alarm.name], dtype=torch.float32, device=pl_module.device) for alarm in alarms]
+        logged = [
+            torch.as_tensor(outputs["logs"][alarm.name], dtype=torch.float32, device=pl_module.device)
+            for alarm in alarms
+        ]
         values = reduce_mean(torch.stack(logged)).tolist()  # all processes then stop, or none
         for alarm, value in zip(alarms, values, strict=True):
             looks = self.outside.get(alarm.name, 0)

@@ -1,4 +1,5 @@
-"""Loggers by short name, at home in the run folder: `csv`, `tensorboard`, `wandb`. Any other of Lightning's serves too."""
+"""Loggers by short name, at home in the run folder: `csv`, `tensorboard`, `wandb`. Any other of
+Lightning's serves too."""
 
 from __future__ import annotations
 
@@ -34,7 +35,8 @@ def as_loggers(logger: Any) -> Any:
 
 
 def open_loggers(trainer: Any, folder: Path, config: Mapping[str, Any] | None = None) -> None:
-    """Starts the loggers that wait for a folder; hands the run's config, nested as it is, to every logger."""
+    """Starts the loggers that wait for a folder; hands the run's config, nested as it is, to every
+    logger."""
     for logger in trainer.loggers:
         if isinstance(logger, InRunFolder):
             logger.open(folder, fits=config is not None)
@@ -43,7 +45,8 @@ def open_loggers(trainer: Any, folder: Path, config: Mapping[str, Any] | None = 
 
 
 def show(trainer: Any, pictures: Mapping[str, Path] | None = None, numbers: Mapping[str, float] | None = None) -> None:
-    """Gives pictures (PNG files by name) and numbers of this step to every logger that can take them; to be called on rank 0."""
+    """Gives pictures (PNG files by name) and numbers of this step to every logger that can take
+    them; to be called on rank 0."""
     step = trainer.global_step
     for logger in trainer.loggers:
         if numbers:
@@ -63,13 +66,15 @@ def _pixels(path: Path) -> Any:
 
 
 class InRunFolder:
-    """A logger that starts when the run folder is known: Lightning touches every logger's `experiment` before."""
+    """A logger that starts when the run folder is known: Lightning touches every logger's
+    `experiment` before."""
 
     folder: Path | None = None
     fits = True
 
     def open(self, folder: Path, fits: bool) -> None:
-        """From here on the logger writes into `folder`; `fits`: a training run, not an evaluation."""
+        """From here on the logger writes into `folder`; `fits`: a training run, not an
+        evaluation."""
         self.folder, self.fits = folder, fits
 
     @property
@@ -78,7 +83,8 @@ class InRunFolder:
 
 
 class CSV(InRunFolder, CSVLogger):
-    """Lightning's CSV files, in `csv/version_<n>` of the run folder; each resumption begins a version.
+    """Lightning's CSV files, in `csv/version_<n>` of the run folder; each resumption begins a
+    version.
 
     Args:
         flush_logs_every_n_steps: how often rows are written.
@@ -94,7 +100,8 @@ class CSV(InRunFolder, CSVLogger):
 
 
 class TensorBoard(InRunFolder, TensorBoardLogger):
-    """TensorBoard, in `tensorboard` of the run folder: `tensorboard --logdir runs` compares all runs.
+    """TensorBoard, in `tensorboard` of the run folder: `tensorboard --logdir runs` compares all
+    runs.
 
     Args:
         flush_secs: after how many seconds events are written.
@@ -112,9 +119,9 @@ class TensorBoard(InRunFolder, TensorBoardLogger):
 class Wandb(InRunFolder, WandbLogger):
     """Weights & Biases: one run, however often it is resumed, with its files in the run folder.
 
-    Its id stands in the run folder's `wandb.json`. Without a login (`wandb login`, WANDB_API_KEY) the run is offline and
-    nothing is asked. A killed run keeps what was logged until a second before. What `validate` and `test` measure goes to the
-    run's summary.
+    Its id stands in the run folder's `wandb.json`. Without a login (`wandb login`, WANDB_API_KEY)
+    the run is offline and nothing is asked. A killed run keeps what was logged until a second
+    before. What `validate` and `test` measure goes to the run's summary.
 
     Args:
         project: of W&B; None takes WANDB_PROJECT, else `ssl-lightning`.
@@ -143,7 +150,15 @@ class Wandb(InRunFolder, WandbLogger):
         _require("wandb", "wandb")
         project = project or os.environ.get("WANDB_PROJECT", "ssl-lightning")
         super().__init__(
-            name=name, project=project, id=id, offline=offline, entity=entity, group=group, job_type=job_type, tags=tags, notes=notes
+            name=name,
+            project=project,
+            id=id,
+            offline=offline,
+            entity=entity,
+            group=group,
+            job_type=job_type,
+            tags=tags,
+            notes=notes,
         )
         self._own = False
 
@@ -182,7 +197,9 @@ class Wandb(InRunFolder, WandbLogger):
             run = wandb.init(
                 **options,
                 mode=mode,
-                settings=wandb.Settings(quiet=True, silent=mode == "offline", x_transaction_log_flush_interval=SECONDS_BETWEEN_WRITES),
+                settings=wandb.Settings(
+                    quiet=True, silent=mode == "offline", x_transaction_log_flush_interval=SECONDS_BETWEEN_WRITES
+                ),
             )
         except wandb.Error as error:
             raise ValueError(
@@ -220,8 +237,11 @@ class Wandb(InRunFolder, WandbLogger):
 
 
 def _require(package: str, logger: str) -> None:
-    """By its metadata: in a folder that holds runs of W&B's, `wandb` imports as an empty package."""
+    """By its metadata: in a folder that holds runs of W&B's, `wandb` imports as an empty
+    package."""
     try:
         version(package)
     except PackageNotFoundError:
-        raise ModuleNotFoundError(f"The logger {logger!r} needs a package that is not installed: pip install {package}") from None
+        raise ModuleNotFoundError(
+            f"The logger {logger!r} needs a package that is not installed: pip install {package}"
+        ) from None

@@ -1,6 +1,7 @@
 """What a run measured: buffered on the device, written every n steps, under names that are fixed.
 
-One `self.log` key costs 0.3 ms a step whatever `log_every_n_steps` says; appending a tensor to a list costs a microsecond.
+One `self.log` key costs 0.3 ms a step whatever `log_every_n_steps` says; appending a tensor to a
+list costs a microsecond.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ SECONDS_BETWEEN_WRITES = 1.0
 
 
 def log_metrics(trainer: Any, values: dict[str, float], timing: bool = False) -> None:
-    """Hands values of this step to every logger, to the run's metrics file, and to `trainer.callback_metrics`.
+    """Hands values of this step to every logger, to the run's metrics file, and to
+    `trainer.callback_metrics`.
 
     Args:
         trainer: Lightning's, or ours.
@@ -38,12 +40,14 @@ def log_metrics(trainer: Any, values: dict[str, float], timing: bool = False) ->
 
 
 def updated(trainer: Any) -> bool:
-    """Whether this batch ended with an optimizer step: the last of those that are accumulated, or of an epoch."""
+    """Whether this batch ended with an optimizer step: the last of those that are accumulated, or
+    of an epoch."""
     return not trainer.fit_loop._should_accumulate()
 
 
 class Table:
-    """Rows of metrics by step, in a CSV file that grows; a resumed run goes on where its checkpoint was."""
+    """Rows of metrics by step, in a CSV file that grows; a resumed run goes on where its checkpoint
+    was."""
 
     def __init__(self) -> None:
         self.path: Path | None = None
@@ -53,7 +57,8 @@ class Table:
         self.due = 0.0  # on the clock, when rows are next written while a run goes on
 
     def add(self, step: int, values: dict[str, float]) -> None:
-        """Adds values to the row of this step; rows before it are written, at most once a second."""
+        """Adds values to the row of this step; rows before it are written, at most once a
+        second."""
         if not self.rows or self.rows[-1]["step"] != step:
             self.write(len(self.rows))
             self.rows.append({"step": step})
@@ -61,7 +66,8 @@ class Table:
         self.columns += [name for name in values if name not in self.columns]
 
     def write(self, rows: int | None = None) -> None:
-        """Appends the rows that are not yet in the file; a new column rewrites it. Of the first `rows` only where that is due."""
+        """Appends the rows that are not yet in the file; a new column rewrites it. Of the first
+        `rows` only where that is due."""
         if rows is None:
             rows = len(self.rows)
         elif time.monotonic() < self.due:
@@ -87,7 +93,8 @@ class Table:
         return {name: [row.get(name) for row in self.rows] for name in self.columns}
 
     def open(self, path: Path | None, state: dict[str, list[float | None]]) -> None:
-        """Goes on from a checkpoint's `state`, in a file that is made anew: whatever a killed process wrote into it is gone."""
+        """Goes on from a checkpoint's `state`, in a file that is made anew: whatever a killed
+        process wrote into it is gone."""
         rows = [
             {name: value for name, value in zip(state, values, strict=True) if value is not None}
             for values in zip(*state.values(), strict=True)
@@ -98,8 +105,8 @@ class Table:
 
 
 class Metrics(Callback):
-    """Collects what `step` returned and writes it every `log_every_n_steps` steps: the mean over those steps, reduced over
-    processes, as `train/loss`, `train/<part>` and `train/lr`.
+    """Collects what `step` returned and writes it every `log_every_n_steps` steps: the mean over
+    those steps, reduced over processes, as `train/loss`, `train/<part>` and `train/lr`.
 
     Stops a run whose loss is no longer finite.
     """
@@ -111,7 +118,8 @@ class Metrics(Callback):
         self.resumed: dict[str, Any] = {}
 
     def open(self, folder: Path | None) -> None:
-        """Starts the files `metrics.csv` and `speed.csv` in the run folder (on the process that writes)."""
+        """Starts the files `metrics.csv` and `speed.csv` in the run folder (on the process that
+        writes)."""
         self.table.open(folder / "metrics.csv" if folder else None, self.resumed.get("metrics", {}))
         self.speed.open(folder / "speed.csv" if folder else None, self.resumed.get("speed", {}))
 
@@ -121,7 +129,9 @@ class Metrics(Callback):
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         # Lightning divides the loss by the number of accumulated batches.
         weight = outputs.get("weight")
-        self.pending.setdefault("loss", []).append(outputs["loss"] if weight is None else outputs["loss"] / weight.clamp(min=1e-12))
+        self.pending.setdefault("loss", []).append(
+            outputs["loss"] if weight is None else outputs["loss"] / weight.clamp(min=1e-12)
+        )
         for name, value in outputs["logs"].items():
             self.pending.setdefault(name, []).append(value)
         if trainer.global_step % trainer.log_every_n_steps == 0 and updated(trainer):
@@ -161,11 +171,15 @@ class Metrics(Callback):
             )
 
     def reduced(self) -> dict[str, torch.Tensor]:
-        """What is pending, by name: one number a batch, the mean over processes. They are reduced before they are averaged, so
-        that a run resumed from a checkpoint of them averages the same numbers, in as many processes as it has."""
+        """What is pending, by name: one number a batch, the mean over processes. They are reduced
+        before they are averaged, so that a run resumed from a checkpoint of them averages the same
+        numbers, in as many processes as it has."""
         if not self.pending:
             return {}
-        steps = [torch.stack([torch.as_tensor(value).detach().float() for value in values]) for values in self.pending.values()]
+        steps = [
+            torch.stack([torch.as_tensor(value).detach().float() for value in values])
+            for values in self.pending.values()
+        ]
         return dict(zip(self.pending, reduce_mean(torch.cat(steps)).split([len(each) for each in steps]), strict=True))
 
     def state_dict(self) -> dict[str, Any]:

@@ -19,8 +19,8 @@ def pretrained_encoder(path: str | Path, trust: Iterable[str] = ()) -> Encoder:
     """The encoder that a run learned, in eval mode on the CPU.
 
     Args:
-        path: a run folder, whose `encoder.safetensors` is taken, or, of a run that has not ended, the newest checkpoint; a checkpoint
-            file (`.ckpt`); or an encoder's (`.safetensors`).
+        path: a run folder, whose `encoder.safetensors` is taken, or, of a run that has not ended,
+            the newest checkpoint; a checkpoint file (`.ckpt`); or an encoder's (`.safetensors`).
         trust: further packages that the config inside may name; see `record.rebuild`.
 
     Raises:
@@ -47,14 +47,17 @@ def artifacts_of(path: str | Path) -> dict[str, str]:
     if path.suffix == ".ckpt":
         return dict(read(path).get("artifacts", {}))
     folder = path if path.is_dir() else path.parent
-    return {name: (folder / name).read_text(encoding="utf-8") for name in (TOKENIZER, SOUND) if (folder / name).is_file()}
+    return {
+        name: (folder / name).read_text(encoding="utf-8") for name in (TOKENIZER, SOUND) if (folder / name).is_file()
+    }
 
 
 def load_pretrained(encoder: Encoder, path: str | Path) -> None:
     """Gives an encoder the weights that a run learned.
 
     Raises:
-        FileNotFoundError, ValueError: as `pretrained_encoder`; or the weights are another encoder's.
+        FileNotFoundError, ValueError: as `pretrained_encoder`; or the weights are another
+            encoder's.
     """
     pretrained = pretrained_encoder(path, trust=[type(encoder).__module__.partition(".")[0]])
     try:
@@ -72,7 +75,8 @@ def _described(encoder: Encoder) -> str:
 
 
 def load(path: str | Path, trust: Iterable[str] = ()) -> SSLMethod:
-    """The method of a checkpoint, rebuilt from the config inside, with its weights, in eval mode on the CPU.
+    """The method of a checkpoint, rebuilt from the config inside, with its weights, in eval mode on
+    the CPU.
 
     `load(path).backbone` is the pretrained encoder; `load(path)(view)` gives features [S, dim].
 
@@ -81,7 +85,8 @@ def load(path: str | Path, trust: Iterable[str] = ()) -> SSLMethod:
         trust: further packages that the config may name; see `record.rebuild`.
 
     Raises:
-        FileNotFoundError, ValueError: no checkpoint, no config inside, or a class that is not to be trusted.
+        FileNotFoundError, ValueError: no checkpoint, no config inside, or a class that is not to be
+            trusted.
     """
     path = newest_of(path)
     checkpoint = read(path)

@@ -22,10 +22,12 @@ MEASURED_STEPS = 10
 
 
 class Meter(Callback):
-    """Samples a second, and the share of the time that the training waited for data, views included, since the last row.
+    """Samples a second, and the share of the time that the training waited for data, views
+    included, since the last row.
 
-    Logged as `speed/samples_per_s` and `speed/data_wait`, for views with padding also `speed/tokens_per_s`, places that are real, in the
-    first view; written to `speed.csv`, for no two runs share a clock.
+    Logged as `speed/samples_per_s` and `speed/data_wait`, for views with padding also
+    `speed/tokens_per_s`, places that are real, in the first view; written to `speed.csv`, for no
+    two runs share a clock.
 
     Args:
         enabled: whether to run.
@@ -86,7 +88,8 @@ class Meter(Callback):
 
 
 class Progress(ProgressBar):
-    """One line that says where the run stands: redrawn twice a second on a terminal, else printed ten times a run."""
+    """One line that says where the run stands: redrawn twice a second on a terminal, else printed
+    ten times a run."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -176,8 +179,14 @@ def _samples(data: SSLDataModule) -> str:
     """How many samples there are to pretrain on, and what the probes have to go by."""
     splits = data.probe_splits()
     if data.supervised and splits is not None:
-        return f"{len(splits[0]):,} labelled samples of {data.num_classes} classes, {len(splits[1]):,} more for validation"
-    labels = "no labels" if splits is None or splits[0].labels is None else f"{len(splits[0].labels.unique())} classes for the probes"
+        return (
+            f"{len(splits[0]):,} labelled samples of {data.num_classes} classes, {len(splits[1]):,} more for validation"
+        )
+    labels = (
+        "no labels"
+        if splits is None or splits[0].labels is None
+        else f"{len(splits[0].labels.unique())} classes for the probes"
+    )
     return f"{len(data.training_split):,} samples, {labels}"
 
 
@@ -191,7 +200,10 @@ def duration(seconds: float) -> str:
 
 def run_totals(trainer: Any) -> tuple[float, int]:
     """Seconds of training and samples so far, over all resumptions."""
-    return next(((callback.seconds, callback.all_samples) for callback in trainer.callbacks if isinstance(callback, Meter)), (0.0, 0))
+    return next(
+        ((callback.seconds, callback.all_samples) for callback in trainer.callbacks if isinstance(callback, Meter)),
+        (0.0, 0),
+    )
 
 
 def rows_of(trainer: Any) -> list[dict[str, float]]:

@@ -12,7 +12,8 @@ from .checkpoint import PATTERN
 
 
 class Checkpoint(LightningCheckpoint):
-    """Writes `checkpoints/step-<optimizer steps>.ckpt` in the run folder, after the probes of that step.
+    """Writes `checkpoints/step-<optimizer steps>.ckpt` in the run folder, after the probes of that
+    step.
 
     Args:
         enabled: whether to write any.
@@ -23,7 +24,12 @@ class Checkpoint(LightningCheckpoint):
     """
 
     def __init__(
-        self, enabled: bool = True, every_n_epochs: int = 1, minutes: float = 10.0, keep: int = 2, keep_every_n_epochs: int = 0
+        self,
+        enabled: bool = True,
+        every_n_epochs: int = 1,
+        minutes: float = 10.0,
+        keep: int = 2,
+        keep_every_n_epochs: int = 0,
     ) -> None:
         if every_n_epochs < 1 or keep < 1 or keep_every_n_epochs < 0 or minutes < 0:
             raise ValueError(
@@ -53,10 +59,13 @@ class Checkpoint(LightningCheckpoint):
         epoch = trainer.current_epoch + 1
         due = epoch_ends and (epoch % self.every_n_epochs == 0 or epoch == trainer.max_epochs)
         if due or trainer.global_step == trainer.max_steps or self._late(trainer, batch_idx):
-            self.save(trainer, keep=bool(self.keep_every_n_epochs) and epoch_ends and epoch % self.keep_every_n_epochs == 0)
+            self.save(
+                trainer, keep=bool(self.keep_every_n_epochs) and epoch_ends and epoch % self.keep_every_n_epochs == 0
+            )
 
     def _late(self, trainer: Any, batch_idx: int) -> bool:
-        """Whether `minutes` have passed; with several processes rank 0 decides for all, on every 50th batch."""
+        """Whether `minutes` have passed; with several processes rank 0 decides for all, on every
+        50th batch."""
         if not self.minutes or (trainer.world_size > 1 and batch_idx % 50):
             return False
         late = time.monotonic() - self._last_time > 60 * self.minutes

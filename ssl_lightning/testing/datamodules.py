@@ -21,7 +21,8 @@ from .runner import class_of, numpy_state, run_checks
 
 
 class DataKit:
-    """Builds equal copies of a datamodule that serves a method which asks for two views and a clean one."""
+    """Builds equal copies of a datamodule that serves a method which asks for two views and a clean
+    one."""
 
     class Asks:
         views = ViewSpec(full=2, clean=True)
@@ -69,7 +70,8 @@ def a_sample_is_alone_with_its_key(kit: DataKit) -> None:
 
 
 def passes_and_views_differ(kit: DataKit) -> None:
-    """A pass repeats exactly; another pass, and the other view, look different; the clean view does not."""
+    """A pass repeats exactly; another pass, and the other view, look different; the clean view does
+    not."""
     index, data = list(range(8)), kit.data()
     first, again, later = (kit.batch(index, pass_, data) for pass_ in (0, 0, 1))
     for one, two in zip(first["views"], again["views"], strict=True):
@@ -90,7 +92,10 @@ def no_global_generator_is_used(kit: DataKit) -> None:
 
 def workers_change_nothing(kit: DataKit) -> None:
     """One worker that augments gives the batches of none."""
-    loaders = [kit.data(workers=0, augment_on="worker").train_dataloader(), kit.data(workers=1, augment_on="worker").train_dataloader()]
+    loaders = [
+        kit.data(workers=0, augment_on="worker").train_dataloader(),
+        kit.data(workers=1, augment_on="worker").train_dataloader(),
+    ]
     for _ in range(2):
         one, two = (next(loader) for loader in loaders)
         assert torch.equal(one["index"], two["index"]), "workers change the order of the samples."
@@ -128,16 +133,21 @@ def refuses_views_it_has_not(kit: DataKit) -> None:
 
 
 def default_encoder_fits(kit: DataKit) -> None:
-    """There is a default encoder; that of each kind builds, is of this kind, and takes the clean view."""
+    """There is a default encoder; that of each kind builds, is of this kind, and takes the clean
+    view."""
     names = Names(yaml.safe_load)
     known = kit.cls.suited_encoders(argument_defaults(kit.cls) | kit.init_args)
-    assert known and known.keys() <= KINDS.keys(), f"default_encoders has the keys {sorted(known)}; give some of {', '.join(KINDS)}."
+    assert known and known.keys() <= KINDS.keys(), (
+        f"default_encoders has the keys {sorted(known)}; give some of {', '.join(KINDS)}."
+    )
     for kind, short in known.items():
         config = names.expand(short, ("model", "encoder"))
         encoder = rebuild(config, trust=[config["class_path"].partition(".")[0]])
         assert isinstance(encoder, KINDS[kind]), f"the default {kind} is a {type(encoder).__name__}."
         features = encoder.eval()(kit.batch([0, 1])["views"][2])
-        assert tuple(features.shape) == (2, encoder.dim), f"the default {kind} gives {tuple(features.shape)}, not (2, {encoder.dim})."
+        assert tuple(features.shape) == (2, encoder.dim), (
+            f"the default {kind} gives {tuple(features.shape)}, not (2, {encoder.dim})."
+        )
 
 
 def raw_features_are_numbers(kit: DataKit) -> None:
@@ -145,7 +155,9 @@ def raw_features_are_numbers(kit: DataKit) -> None:
     data = kit.data()
     train = data.training_split
     raw = data.raw_features(data.fetch_clean(train, torch.arange(3)))
-    assert raw.ndim == 2 and len(raw) == 3 and bool(raw.isfinite().all()), f"raw_features of 3 samples has the shape {tuple(raw.shape)}."
+    assert raw.ndim == 2 and len(raw) == 3 and bool(raw.isfinite().all()), (
+        f"raw_features of 3 samples has the shape {tuple(raw.shape)}."
+    )
 
 
 def it_travels_to_workers(kit: DataKit) -> None:

@@ -68,11 +68,14 @@ class MethodKit:
         self.cls, self.init_args = cls, init_args
 
     def method(self, dropout: bool = False) -> SSLMethod:
-        """A method in training mode; without dropout, the one thing that may draw from torch's default generator."""
+        """A method in training mode; without dropout, the one thing that may draw from torch's
+        default generator."""
         torch.manual_seed(0)
         method = self.cls(tiny_encoder(self.cls), **self.init_args).train()
         if isinstance(method, Supervised):
-            nn.init.normal_(method.size_head(CLASSES).weight)  # one that has learned something: a new one gives the same loss for all
+            nn.init.normal_(
+                method.size_head(CLASSES).weight
+            )  # one that has learned something: a new one gives the same loss for all
         return method if dropout else _without_dropout(method)
 
     def batch(self, samples: int = 16, order: Tensor | None = None) -> Batch:
@@ -82,7 +85,9 @@ class MethodKit:
         source = data.split("train")
         assert source is not None and source.labels is not None
         index = torch.arange(samples) if order is None else order
-        return data.make_batch({"raw": source.fetch(index), "index": index, "pass": torch.zeros_like(index), "label": source.labels[index]})
+        return data.make_batch(
+            {"raw": source.fetch(index), "index": index, "pass": torch.zeros_like(index), "label": source.labels[index]}
+        )
 
     def loss(self, batch: Batch, method: SSLMethod | None = None, seed: int = 1) -> Tensor:
         method = method or self.method()
@@ -95,15 +100,20 @@ def arguments_have_defaults(kit: MethodKit) -> None:
     for name, parameter in list(inspect.signature(kit.cls).parameters.items())[1:]:
         if parameter.kind is inspect.Parameter.VAR_KEYWORD:
             continue
-        assert parameter.kind is inspect.Parameter.KEYWORD_ONLY, f"{kit.cls.__name__}.__init__: {name} must be keyword-only."
+        assert parameter.kind is inspect.Parameter.KEYWORD_ONLY, (
+            f"{kit.cls.__name__}.__init__: {name} must be keyword-only."
+        )
         assert parameter.default is not inspect.Parameter.empty, f"{kit.cls.__name__}.__init__: {name} needs a default."
     kit.method()
 
 
 def says_what_encoder_it_needs(kit: MethodKit) -> None:
-    """The first argument is `encoder`, annotated as `Encoder` or a kind of it: the command line chooses a default by it."""
+    """The first argument is `encoder`, annotated as `Encoder` or a kind of it: the command line
+    chooses a default by it."""
     first = next(iter(inspect.signature(kit.cls).parameters.values()), None)
-    assert first is not None and first.name == "encoder", f"the first argument of {kit.cls.__name__}.__init__ must be encoder."
+    assert first is not None and first.name == "encoder", (
+        f"the first argument of {kit.cls.__name__}.__init__ must be encoder."
+    )
     stated = getattr(first.annotation, "__name__", str(first.annotation)).rpartition(".")[2]
     assert stated in KINDS, f"{kit.cls.__name__}.__init__ must annotate encoder as {', '.join(KINDS)}."
 
@@ -142,7 +152,9 @@ def every_parameter_learns(kit: MethodKit) -> None:
         if parameter.requires_grad:
             assert parameter.grad is not None, f"{name} is trainable and gets no gradient: freeze it, or use it."
     for teacher in method.teachers:
-        assert all(p.grad is None and not p.requires_grad for p in teacher.parameters()), "a gradient reaches a teacher."
+        assert all(p.grad is None and not p.requires_grad for p in teacher.parameters()), (
+            "a gradient reaches a teacher."
+        )
 
 
 def labels_are_not_read(kit: MethodKit) -> None:
@@ -151,18 +163,23 @@ def labels_are_not_read(kit: MethodKit) -> None:
     without = copy.copy(batch)
     if kit.cls.supervised:
         without["label"] = batch["label"].roll(1)
-        assert not torch.equal(kit.loss(batch), kit.loss(without)), "the loss is the same with other labels: supervised is to be False."
+        assert not torch.equal(kit.loss(batch), kit.loss(without)), (
+            "the loss is the same with other labels: supervised is to be False."
+        )
         return
     del without["label"]
     assert torch.equal(kit.loss(batch), kit.loss(without)), "the loss changes when the labels are deleted."
 
 
 def loss_is_reproducible(kit: MethodKit) -> None:
-    """The same batch gives the same loss, whatever the state of the default generators; dropout may draw from torch's."""
+    """The same batch gives the same loss, whatever the state of the default generators; dropout may
+    draw from torch's."""
     before = (random.getstate(), numpy_state())
     first, again = kit.loss(kit.batch()), kit.loss(kit.batch())
     assert torch.equal(first, again), f"the same batch gave {first} and {again}."
-    assert before == (random.getstate(), numpy_state()), "step draws from Python's or numpy's generator; use batch['key']."
+    assert before == (random.getstate(), numpy_state()), (
+        "step draws from Python's or numpy's generator; use batch['key']."
+    )
     one, two = (kit.loss(kit.batch(), seed=seed) for seed in (1, 2))
     assert torch.equal(one, two), "step draws from torch's default generator; use batch['key']."
 
@@ -191,17 +208,22 @@ def config_rebuilds_it(kit: MethodKit) -> None:
 
 
 def resume_is_exact(kit: MethodKit) -> None:
-    """A run that goes on from its checkpoint in mid-epoch ends bitwise where it would have; `load` rebuilds the method."""
+    """A run that goes on from its checkpoint in mid-epoch ends bitwise where it would have; `load`
+    rebuilds the method."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "step-4.ckpt"
         straight, resumed = kit.method(dropout=True), kit.method(dropout=True)
         _train(straight, folder, [_SaveAt(4, path)])
         _train(resumed, folder, [], ckpt_path=path)
         for name, value in straight.state_dict().items():
-            assert torch.equal(value, resumed.state_dict()[name]), f"{name} differs after a resume: keep all state in buffers."
+            assert torch.equal(value, resumed.state_dict()[name]), (
+                f"{name} differs after a resume: keep all state in buffers."
+            )
         loaded = load(path, trust=[kit.cls.__module__.partition(".")[0]])
         assert type(loaded) is kit.cls, f"load(checkpoint) gives a {type(loaded).__name__}."
-        assert loaded(kit.batch()["views"][0]).shape == (16, loaded.backbone.dim), "load(checkpoint) gives no features [S, dim]."
+        assert loaded(kit.batch()["views"][0]).shape == (16, loaded.backbone.dim), (
+            "load(checkpoint) gives no features [S, dim]."
+        )
 
 
 class _SaveAt(Checkpoint):
@@ -243,7 +265,8 @@ METHOD_CHECKS: tuple[Callable[[MethodKit], None], ...] = (
 
 
 def check_method(name_or_class: str | type[SSLMethod], **init_args: Any) -> None:
-    """Runs every check of `METHOD_CHECKS` on a method, on tiny images; on tiny texts where it asks for a `TextEncoder`, on tiny waves where for a `WaveEncoder`.
+    """Runs every check of `METHOD_CHECKS` on a method, on tiny images; on tiny texts where it asks
+    for a `TextEncoder`, on tiny waves where for a `WaveEncoder`.
 
     Args:
         name_or_class: an entry-point name, or the class.

@@ -17,13 +17,16 @@ def class_of(group: str, name_or_class: str | type[Any]) -> type[Any]:
 
 
 def run_checks(checks: Iterable[Callable[[Any], None]], kit: Any) -> None:
-    """Runs checks in order; whatever the first broken claim raises becomes an `AssertionError` that names it."""
+    """Runs checks in order; whatever the first broken claim raises becomes an `AssertionError` that
+    names it."""
     for check in checks:
         try:
             check(kit)
         except Exception as error:
             what = f"{error}" if isinstance(error, AssertionError) else f"{type(error).__name__}: {error}"
-            raise AssertionError(f"{kit.cls.__name__} fails {check.__name__}: {what}\nThe claim: {check.__doc__}") from error
+            raise AssertionError(
+                f"{kit.cls.__name__} fails {check.__name__}: {what}\nThe claim: {check.__doc__}"
+            ) from error
 
 
 def numpy_state() -> bytes:

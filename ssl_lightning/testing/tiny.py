@@ -134,14 +134,19 @@ class TinyText(SSLDataModule):
         labels = torch.arange(self.samples) % 4
         lengths = torch.randint(3, 13, (self.samples,), generator=generator)
         first = len(SPECIAL) + 8 * labels
-        texts = [place + torch.randint(0, 8, (count,), generator=generator) for place, count in zip(first, lengths.tolist(), strict=True)]
+        texts = [
+            place + torch.randint(0, 8, (count,), generator=generator)
+            for place, count in zip(first, lengths.tolist(), strict=True)
+        ]
         return _Texts(texts, self.vocabulary, labels)
 
     def transform(self, strength: Strength, local_size: int | None = None) -> nn.Module:
         return TextAugmentation(ROW_LENGTH, self.vocabulary, 0.2 if strength.startswith("strong") else 0.0)
 
     def raw_features(self, raw: Ragged) -> Tensor:
-        return torch.zeros(len(raw.lengths), VOCAB_SIZE).index_put_((raw.sample, raw.x), torch.ones(len(raw.x)), accumulate=True)
+        return torch.zeros(len(raw.lengths), VOCAB_SIZE).index_put_(
+            (raw.sample, raw.x), torch.ones(len(raw.x)), accumulate=True
+        )
 
 
 class _Texts(Source):
@@ -160,7 +165,8 @@ class _Texts(Source):
 
 
 class TinyWaves(SoundDataModule):
-    """Random waves, 32 to 152 ms each at 8 kHz, in 4 classes of pitch, padded to about the longest of a batch: for tests.
+    """Random waves, 32 to 152 ms each at 8 kHz, in 4 classes of pitch, padded to about the longest
+    of a batch: for tests.
 
     Args:
         samples: how many there are.
@@ -173,7 +179,9 @@ class TinyWaves(SoundDataModule):
     default_epochs = 2
 
     def __init__(self, *, samples: int = 64, batch_size: int = 16, **kwargs: Any) -> None:
-        super().__init__(**{"features": "wave", "sample_rate": 8000, "seconds": None, "batch_size": batch_size, **kwargs})
+        super().__init__(
+            **{"features": "wave", "sample_rate": 8000, "seconds": None, "batch_size": batch_size, **kwargs}
+        )
         self.count = samples
 
     def source(self, split: Split) -> Source | None:

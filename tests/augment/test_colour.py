@@ -27,7 +27,8 @@ KEYS = sample_keys(0, 0, torch.arange(DRAWS))
 
 
 def pictures() -> Tensor:
-    """Noise, and the pixels where a hue is easily wrong: ties between channels, grey, black, white, pure colours."""
+    """Noise, and the pixels where a hue is easily wrong: ties between channels, grey, black, white,
+    pure colours."""
     x = torch.rand(10, 3, 9, 8, generator=torch.Generator().manual_seed(0))
     levels = torch.tensor([0.0, 0.5, 1.0])
     x[:, :, :3, :] = 0.25
@@ -57,7 +58,9 @@ def test_grey_images_are_adjusted_as_torchvisions(adjust: str) -> None:
     x, factors = pictures()[:, :1], torch.linspace(0.2, 1.8, 10)
     ours = {"brightness": adjust_brightness_, "contrast": adjust_contrast_}[adjust](x.clone(), factors)
     theirs = getattr(functional, f"adjust_{adjust}")
-    assert torch.allclose(ours, torch.stack([theirs(i, f) for i, f in zip(x, factors.tolist(), strict=True)]), atol=1e-6)
+    assert torch.allclose(
+        ours, torch.stack([theirs(i, f) for i, f in zip(x, factors.tolist(), strict=True)]), atol=1e-6
+    )
 
 
 def test_jitter_factors_are_distributed_as_torchvisions() -> None:
@@ -104,16 +107,21 @@ def test_greyscale_equals_torchvisions_at_its_rate() -> None:
 @pytest.mark.parametrize("kernel", [3, 7])
 def test_blur_equals_torchvisions(kernel: int) -> None:
     x, sigma = pictures(), torch.linspace(0.1, 2.0, 10)
-    expected = torch.stack([functional.gaussian_blur(i, [kernel, kernel], [s, s]) for i, s in zip(x, sigma.tolist(), strict=True)])
+    expected = torch.stack(
+        [functional.gaussian_blur(i, [kernel, kernel], [s, s]) for i, s in zip(x, sigma.tolist(), strict=True)]
+    )
     assert torch.allclose(gaussian_blur(x, sigma, kernel), expected, atol=1e-6)
 
 
 def test_blur_takes_its_width_from_its_range_and_its_filter_from_the_image(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[tuple[Tensor, int]] = []
-    monkeypatch.setattr("ssl_lightning.augment.colour.gaussian_blur", lambda x, sigma, kernel: seen.append((sigma, kernel)) or x)
+    monkeypatch.setattr(
+        "ssl_lightning.augment.colour.gaussian_blur", lambda x, sigma, kernel: seen.append((sigma, kernel)) or x
+    )
     for side, kernel in [(8, 3), (32, 3), (96, 9), (224, 23)]:
         GaussianBlur((0.1, 2.0), p=0.3)(
-            torch.zeros(1, 1, side, side).expand(DRAWS if side == 8 else 10, -1, -1, -1), KEYS[: DRAWS if side == 8 else 10]
+            torch.zeros(1, 1, side, side).expand(DRAWS if side == 8 else 10, -1, -1, -1),
+            KEYS[: DRAWS if side == 8 else 10],
         )
         assert seen[-1][1] == kernel
     sigma = seen[0][0]

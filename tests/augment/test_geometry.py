@@ -32,7 +32,9 @@ def distance(ours: Tensor, theirs: Tensor) -> float:
     """The largest gap between two empirical distribution functions (Kolmogorov-Smirnov)."""
     both = torch.cat([ours, theirs]).sort().values
     ours, theirs = ours.sort().values, theirs.sort().values
-    gap = torch.searchsorted(ours, both, right=True) / len(ours) - torch.searchsorted(theirs, both, right=True) / len(theirs)
+    gap = torch.searchsorted(ours, both, right=True) / len(ours) - torch.searchsorted(theirs, both, right=True) / len(
+        theirs
+    )
     return float(gap.abs().max())
 
 
@@ -48,7 +50,9 @@ def distance(ours: Tensor, theirs: Tensor) -> float:
         (32, 32, (1.0, 1.0), (0.5, 2.0)),
     ],
 )
-def test_boxes_are_distributed_as_torchvisions(height: int, width: int, scale: tuple[float, float], ratio: tuple[float, float]) -> None:
+def test_boxes_are_distributed_as_torchvisions(
+    height: int, width: int, scale: tuple[float, float], ratio: tuple[float, float]
+) -> None:
     u = uniform(sample_keys(0, 0, torch.arange(8 * DRAWS)), 22)
     # Every other image is of another size: those looked at are the rest.
     heights, widths = torch.tensor([height, 50]).repeat(4 * DRAWS), torch.tensor([width, 500]).repeat(4 * DRAWS)
@@ -58,7 +62,11 @@ def test_boxes_are_distributed_as_torchvisions(height: int, width: int, scale: t
         torch.manual_seed(0)
         draws = [reference.RandomResizedCrop.get_params(image, list(scale), list(ratio)) for _ in range(DRAWS)]
     theirs = torch.tensor(draws).float()
-    assert (ours[:, :2] >= 0).all() and (ours[:, 0] + ours[:, 2] <= height).all() and (ours[:, 1] + ours[:, 3] <= width).all()
+    assert (
+        (ours[:, :2] >= 0).all()
+        and (ours[:, 0] + ours[:, 2] <= height).all()
+        and (ours[:, 1] + ours[:, 3] <= width).all()
+    )
     limit = 1.95 * (1 / DRAWS + 0.25 / DRAWS) ** 0.5  # exceeded with probability 0.001
     for name, of in {
         "top": lambda box: box[:, 0],
@@ -79,13 +87,19 @@ def test_where_ten_tries_fail_the_box_is_torchvisions_central_one() -> None:
 
 
 @pytest.mark.parametrize(
-    ("channels", "height", "width", "size"), [(3, 32, 32, 32), (1, 28, 28, 32), (1, 8, 8, 16), (3, 40, 56, 17), (3, 90, 120, 64)]
+    ("channels", "height", "width", "size"),
+    [(3, 32, 32, 32), (1, 28, 28, 32), (1, 8, 8, 16), (3, 40, 56, 17), (3, 90, 120, 64)],
 )
 def test_a_resized_crop_equals_torchvisions_antialiased_one(channels: int, height: int, width: int, size: int) -> None:
     x = images(24, channels, height, width)
     boxes = crop_boxes(uniform(sample_keys(1, 0, torch.arange(24)), 22), height, width, (0.05, 1.0), (0.5, 2.0))
     ours = crop_and_resize(x, boxes, size)
-    theirs = torch.stack([functional.resized_crop(i, *box, [size, size], antialias=True) for i, box in zip(x, boxes.tolist(), strict=True)])
+    theirs = torch.stack(
+        [
+            functional.resized_crop(i, *box, [size, size], antialias=True)
+            for i, box in zip(x, boxes.tolist(), strict=True)
+        ]
+    )
     assert torch.allclose(ours, theirs, atol=1e-5)
 
 
@@ -120,7 +134,9 @@ def test_rotation_and_shear_equal_torchvisions(height: int, width: int) -> None:
 
 def test_angles_and_slants_fill_their_ranges(monkeypatch: pytest.MonkeyPatch) -> None:
     drawn: list[Tensor] = []
-    monkeypatch.setattr("ssl_lightning.augment.geometry.rotate_and_shear", lambda x, *numbers: drawn.extend(numbers) or x)
+    monkeypatch.setattr(
+        "ssl_lightning.augment.geometry.rotate_and_shear", lambda x, *numbers: drawn.extend(numbers) or x
+    )
     Affine(10.0, 4.0)(images(1, 1, 2, 2).expand(DRAWS, -1, -1, -1), sample_keys(0, 0, torch.arange(DRAWS)))
     for numbers, limit in zip(drawn, (10.0, 4.0), strict=True):
         assert distance(numbers, torch.linspace(-limit, limit, DRAWS)) < 0.03
@@ -130,7 +146,9 @@ def test_angles_and_slants_fill_their_ranges(monkeypatch: pytest.MonkeyPatch) ->
 @pytest.mark.parametrize(("height", "width"), [(40, 50), (51, 36), (24, 24), (20, 27), (90, 70)])
 def test_the_clean_crop_is_torchvisions_resized_central_square(height: int, width: int) -> None:
     x, side = images(2, 3, height, width), min(height, width)
-    theirs = functional.resize(x[..., (height - side) // 2 :, (width - side) // 2 :][..., :side, :side], [24, 24], antialias=True)
+    theirs = functional.resize(
+        x[..., (height - side) // 2 :, (width - side) // 2 :][..., :side, :side], [24, 24], antialias=True
+    )
     assert torch.allclose(CentralCrop(24)(x, torch.zeros(2, dtype=torch.int64)), theirs, atol=1e-6)
 
 

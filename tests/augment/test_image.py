@@ -1,4 +1,5 @@
-"""A sample's views depend on the sample and its key alone; the policy builds what its strengths promise."""
+"""A sample's views depend on the sample and its key alone; the policy builds what its strengths
+promise."""
 
 from __future__ import annotations
 
@@ -116,13 +117,21 @@ def test_the_default_policy_is_simclrs_for_small_images() -> None:
     policy = ImagePolicy()
     assert types(policy.build("none", 32)) == ["CentralCrop", "Normalize"]
     assert types(policy.build("weak", 32)) == ["RandomResizedCrop", "HorizontalFlip", "Normalize"]
-    assert types(policy.build("strong", 32)) == ["RandomResizedCrop", "HorizontalFlip", "ColorJitter", "Greyscale", "Normalize"]
+    assert types(policy.build("strong", 32)) == [
+        "RandomResizedCrop",
+        "HorizontalFlip",
+        "ColorJitter",
+        "Greyscale",
+        "Normalize",
+    ]
     assert types(policy.build("strong_a", 32)) == types(policy.build("strong", 32))
     assert types(policy.build("strong_b", 32))[-2:] == ["Solarize", "Normalize"]
     assert "GaussianBlur" not in types(policy.build("strong_b", 64))
 
 
-@pytest.mark.parametrize(("strength", "blur", "solarize"), [("strong", 0.5, None), ("strong_a", 1.0, None), ("strong_b", 0.1, 0.2)])
+@pytest.mark.parametrize(
+    ("strength", "blur", "solarize"), [("strong", 0.5, None), ("strong_a", 1.0, None), ("strong_b", 0.1, 0.2)]
+)
 def test_large_images_get_byols_pair(strength: Strength, blur: float, solarize: float | None) -> None:
     built = {type(operation): operation for operation in ImagePolicy().build(strength, 224).operations}
     assert built[GaussianBlur].p == blur
@@ -197,7 +206,9 @@ def test_what_is_no_batch_of_images_is_refused() -> None:
     with pytest.raises(ValueError, match=r"uint8.*\[3, 32, 32\]"):
         ImagePolicy().build("strong", 32)(torch.zeros(3, 32, 32), torch.zeros(3, dtype=torch.int64))
     with pytest.raises(ValueError, match=r"got torch\.int64"):
-        ImagePolicy().build("strong", 32)(torch.zeros(3, 1, 32, 32, dtype=torch.int64), torch.zeros(3, dtype=torch.int64))
+        ImagePolicy().build("strong", 32)(
+            torch.zeros(3, 1, 32, 32, dtype=torch.int64), torch.zeros(3, dtype=torch.int64)
+        )
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

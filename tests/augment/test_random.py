@@ -27,14 +27,19 @@ def correlation(a: torch.Tensor, b: torch.Tensor) -> float:
 
 
 def test_mix_is_the_published_splitmix64() -> None:
-    """The generator's first output from seed 0, and from 1234567, as in the reference implementations' test vectors."""
+    """The generator's first output from seed 0, and from 1234567, as in the reference
+    implementations' test vectors."""
     assert mix(0) == 0xE220A8397B1DCDAF
     assert mix(1234567) == 6457827717110365317
 
 
 def test_golden_values_do_not_change() -> None:
     assert mix(1, 2, 3) == 15020427595393229491
-    assert sample_keys(3, 1, torch.arange(3)).tolist() == [6153317894576023040, 2931004567720371905, -5695255825332753864]
+    assert sample_keys(3, 1, torch.arange(3)).tolist() == [
+        6153317894576023040,
+        2931004567720371905,
+        -5695255825332753864,
+    ]
     assert uniform(torch.tensor([7]), 3)[0].tolist() == pytest.approx(GOLDEN_UNIFORM, abs=0)
     assert normal(torch.tensor([7]), 3)[0].tolist() == pytest.approx(GOLDEN_NORMAL, abs=1e-5)
     assert permutation(0, 0, 8).tolist() == GOLDEN_ORDER
@@ -45,8 +50,12 @@ def test_tensors_and_integers_give_one_hash(seed: int) -> None:
     index = torch.tensor([0, 1, 2**40, 2**63 - 1])
     assert unsigned(sample_keys(seed, 4, index)) == [mix(seed, 4, i) for i in index.tolist()]
     passes = torch.tensor([4, 0, 7, 2**35])
-    assert unsigned(sample_keys(seed, passes, index)) == [mix(seed, p, i) for p, i in zip(passes.tolist(), index.tolist(), strict=True)]
-    assert unsigned(fold(sample_keys(seed, 4, index), 2, 2**32 - 1)) == [mix(seed, 4, i, 2, 2**32 - 1) for i in index.tolist()]
+    assert unsigned(sample_keys(seed, passes, index)) == [
+        mix(seed, p, i) for p, i in zip(passes.tolist(), index.tolist(), strict=True)
+    ]
+    assert unsigned(fold(sample_keys(seed, 4, index), 2, 2**32 - 1)) == [
+        mix(seed, 4, i, 2, 2**32 - 1) for i in index.tolist()
+    ]
 
 
 def test_uniform_numbers_fill_their_range_evenly(keys: torch.Tensor) -> None:

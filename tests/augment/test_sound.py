@@ -26,10 +26,21 @@ def test_each_strength_is_its_recipe() -> None:
     assert steps("strong") == steps("strong_a") == steps("strong_b") == everything
     assert steps("strong", SoundPolicy(masks=(1, 1))) == [*everything, "SpecAugment"]
     nothing = SoundPolicy(
-        gain=(0, 0), shift=(0, 0), polarity_p=0, noise_p=0, mix=0, crop_frequency=(1.0, 1.0), crop_time=(1.0, 1.0), fade=0
+        gain=(0, 0),
+        shift=(0, 0),
+        polarity_p=0,
+        noise_p=0,
+        mix=0,
+        crop_frequency=(1.0, 1.0),
+        crop_time=(1.0, 1.0),
+        fade=0,
     )
     assert steps("strong", nothing) == ["Normalize"]
-    assert (steps("none", wave=True), steps("weak", wave=True), steps("strong", wave=True)) == ([], ["Gain"], ["Gain", "Polarity", "Noise"])
+    assert (steps("none", wave=True), steps("weak", wave=True), steps("strong", wave=True)) == (
+        [],
+        ["Gain"],
+        ["Gain", "Polarity", "Noise"],
+    )
 
 
 def test_the_clean_view_is_the_normalised_log_mels() -> None:

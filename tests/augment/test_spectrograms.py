@@ -38,7 +38,9 @@ def test_energies_are_mixed_and_the_background_stays_below_its_share() -> None:
     part, which = Mixup(BANK, 0.4).numbers(KEY, M, FRAMES)
     assert set(which.tolist()) == set(range(16)) and 0 <= float(part.min()) < 0.02 and 0.38 < float(part.max()) < 0.4
     part = part[:, None, None, None]
-    torch.testing.assert_close(mixed.exp(), (1 - part) * x.exp() + part * BANK[which][:, None].float().exp(), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        mixed.exp(), (1 - part) * x.exp() + part * BANK[which][:, None].float().exp(), rtol=1e-4, atol=1e-5
+    )
     torch.testing.assert_close(Mixup(BANK, 0.0)(x, KEY), x)
 
 
@@ -54,8 +56,14 @@ def test_a_crop_is_a_stretch_of_the_canvas_resized() -> None:
         expected = F.interpolate(part, (M, FRAMES), mode="bilinear", antialias=True)
         torch.testing.assert_close(made[number], expected[0], atol=1e-5, rtol=1e-4)
     rows, columns = crop.numbers(KEY, M, FRAMES)
-    assert {int(rows[:, 1].min()), int(rows[:, 1].max())} == {12, 20} and int(columns[:, 1].min()) == 18 and int(columns[:, 1].max()) == 45
-    assert int(columns[:, 0].min()) == -7 and int((columns[:, 0] + columns[:, 1]).max()) == 38  # as far as the canvas reaches
+    assert (
+        {int(rows[:, 1].min()), int(rows[:, 1].max())} == {12, 20}
+        and int(columns[:, 1].min()) == 18
+        and int(columns[:, 1].max()) == 45
+    )
+    assert (
+        int(columns[:, 0].min()) == -7 and int((columns[:, 0] + columns[:, 1]).max()) == 38
+    )  # as far as the canvas reaches
 
 
 def test_a_crop_of_the_whole_changes_nothing() -> None:

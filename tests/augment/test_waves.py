@@ -17,7 +17,9 @@ def waves(count: int = 400, samples: int = 1_000) -> torch.Tensor:
 
 
 @pytest.mark.parametrize(
-    "operation", [Gain((-6, 6)), Polarity(0.5), TimeShift((-0.2, 0.3)), Noise((0, 30))], ids=lambda op: type(op).__name__
+    "operation",
+    [Gain((-6, 6)), Polarity(0.5), TimeShift((-0.2, 0.3)), Noise((0, 30))],
+    ids=lambda op: type(op).__name__,
 )
 def test_a_wave_changes_by_its_own_key_alone(operation: Operation) -> None:
     x = waves()
@@ -36,7 +38,11 @@ def test_a_gain_of_some_decibels() -> None:
 
 def test_half_of_all_waves_are_turned_upside_down() -> None:
     ratio = (Polarity(0.5)(waves(), KEY) / waves()).flatten(1)
-    assert bool((ratio == ratio[:, :1]).all()) and set(ratio[:, 0].tolist()) == {1.0, -1.0} and 150 < int((ratio[:, 0] < 0).sum()) < 250
+    assert (
+        bool((ratio == ratio[:, :1]).all())
+        and set(ratio[:, 0].tolist()) == {1.0, -1.0}
+        and 150 < int((ratio[:, 0] < 0).sum()) < 250
+    )
 
 
 def test_a_shift_leaves_zeros_and_turns_nothing_round() -> None:

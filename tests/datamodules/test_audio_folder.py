@@ -1,4 +1,5 @@
-"""Any folder of sound files, or a list of them: what is a split, what is a class, and what is told of what was skipped."""
+"""Any folder of sound files, or a list of them: what is a split, what is a class, and what is told
+of what was skipped."""
 
 from __future__ import annotations
 
@@ -26,12 +27,24 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_folders_are_classes_and_splits(tmp_path: Path) -> None:
     root = write_sounds(
         tmp_path / "sounds",
-        ["train/cat/1.wav", "train/dog/2.flac", "train/dog/3.ogg", "test/dog/4.wav", "unlabelled/deep/5.wav", "unlabelled/6.mp3"],
+        [
+            "train/cat/1.wav",
+            "train/dog/2.flac",
+            "train/dog/3.ogg",
+            "test/dog/4.wav",
+            "unlabelled/deep/5.wav",
+            "unlabelled/6.mp3",
+        ],
     )
     data = AudioFolder(str(root), **ARGS)
     train, test = data.split("train"), data.split("test")
     assert train is not None and test is not None and data.class_names == ("cat", "dog")
-    assert train.labels is not None and train.labels.tolist() == [0, 1, 1] and test.labels is not None and test.labels.tolist() == [1]
+    assert (
+        train.labels is not None
+        and train.labels.tolist() == [0, 1, 1]
+        and test.labels is not None
+        and test.labels.tolist() == [1]
+    )
     assert len(data.training_split) == 2 and data.training_split.labels is None
     assert AudioFolder(str(root), labels="none", **ARGS).split("train").labels is None  # type: ignore[union-attr]
 
@@ -43,7 +56,9 @@ def test_a_list_says_what_is_what(tmp_path: Path) -> None:
     )
     data = AudioFolder(str(tmp_path / "list.csv"), label_column="word", **ARGS)
     train, test = data.split("train"), data.split("test")
-    assert train is not None and test is not None and data.class_names == ("no", "yes") and data.split("val") is not None
+    assert (
+        train is not None and test is not None and data.class_names == ("no", "yes") and data.split("val") is not None
+    )
     assert train.labels is not None and train.labels.tolist() == [1, 0] and len(data.training_split) == 1
     raw = data.fetch_clean(train, torch.arange(2))
     assert raw.lengths.tolist()[0] == 800 and raw.lengths.tolist()[1] > 1000
@@ -57,15 +72,27 @@ class Asks:
     views = ViewSpec(full=2)
 
 
-def test_a_broken_recording_stops_the_run_or_is_told_at_its_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_broken_recording_stops_the_run_or_is_told_at_its_end(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     root = write_sounds(tmp_path / "sounds", [f"{'ab'[number % 2]}/{number}.wav" for number in range(8)])
     (root / "a" / "2.wav").write_bytes(b"")
     with pytest.raises(UnreadableSound, match=r"2.wav: it is empty \(0 bytes\)"):
         AudioFolder(str(root), **ARGS).serve(Asks())
     torch.manual_seed(0)
     trainer = Trainer(
-        accelerator="cpu", max_steps=2, default_root_dir=tmp_path / "runs", enable_progress_bar=False, callbacks=[Report(enabled=False)]
+        accelerator="cpu",
+        max_steps=2,
+        default_root_dir=tmp_path / "runs",
+        enable_progress_bar=False,
+        callbacks=[Report(enabled=False)],
     )
     trainer.fit(SimCLR(ConvEncoder(channels=1, width=4)), datamodule=AudioFolder(str(root), unreadable="skip", **ARGS))
-    assert f"Unreadable recordings, in whose place others were taken: 1 ({root / 'a' / '2.wav'})" in capsys.readouterr().out
-    assert trainer.run_folder is not None and (trainer.run_folder / "unreadable.txt").read_text() == f"{root / 'a' / '2.wav'}\n"
+    assert (
+        f"Unreadable recordings, in whose place others were taken: 1 ({root / 'a' / '2.wav'})"
+        in capsys.readouterr().out
+    )
+    assert (
+        trainer.run_folder is not None
+        and (trainer.run_folder / "unreadable.txt").read_text() == f"{root / 'a' / '2.wav'}\n"
+    )

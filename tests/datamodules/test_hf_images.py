@@ -36,11 +36,16 @@ def encoded(number: int, side: int = 40) -> bytes:
 
 def table(count: int, first: int = 0) -> dict[str, list[Any]]:
     numbers = range(first, first + count)
-    return {"image": [{"bytes": encoded(number), "path": None} for number in numbers], "label": [number % 3 for number in numbers]}
+    return {
+        "image": [{"bytes": encoded(number), "path": None} for number in numbers],
+        "label": [number % 3 for number in numbers],
+    }
 
 
 def features(**columns: Any) -> Any:
-    return datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=["red", "green", "blue"]), **columns})
+    return datasets.Features(
+        {"image": datasets.Image(), "label": datasets.ClassLabel(names=["red", "green", "blue"]), **columns}
+    )
 
 
 @pytest.fixture
@@ -48,7 +53,11 @@ def parquet(tmp_path: Path) -> Path:
     """A folder of parquet files as the hub has them: two parts of train, and a test split."""
     folder = tmp_path / "colours"
     folder.mkdir()
-    for name, count, first in (("train-00000-of-00002", 24, 0), ("train-00001-of-00002", 24, 24), ("test-00000-of-00001", 12, 48)):
+    for name, count, first in (
+        ("train-00000-of-00002", 24, 0),
+        ("train-00001-of-00002", 24, 24),
+        ("test-00000-of-00001", 12, 48),
+    ):
         datasets.Dataset.from_dict(table(count, first), features=features()).to_parquet(folder / f"{name}.parquet")
     return folder
 
@@ -64,7 +73,9 @@ def test_parquet_gives_its_images_labels_and_splits(parquet: Path) -> None:
     for place, number in enumerate((30, 2)):
         whole = Image.open(io.BytesIO(encoded(number))).convert("RGB")
         left = (whole.width - 40) // 2
-        expected = np.asarray(whole.crop((left, 0, left + 40, 40)).resize((32, 32), Image.Resampling.BILINEAR), dtype=int)
+        expected = np.asarray(
+            whole.crop((left, 0, left + 40, 40)).resize((32, 32), Image.Resampling.BILINEAR), dtype=int
+        )
         assert np.abs(clean[place].permute(1, 2, 0).numpy() - expected).max() <= 1
 
 
@@ -108,7 +119,9 @@ def test_a_row_without_an_image_is_one_that_cannot_be_read(tmp_path: Path) -> No
     rows["image"][3] = None
     datasets.Dataset.from_dict(rows, features=features()).to_parquet(tmp_path / "gap.parquet")
     data = HFImages(str(tmp_path / "gap.parquet"), image_size=32)
-    with pytest.raises(UnreadablePicture, match=r"row 3 of .*gap\.parquet, train: it holds no image\. Remove it, or .* skip"):
+    with pytest.raises(
+        UnreadablePicture, match=r"row 3 of .*gap\.parquet, train: it holds no image\. Remove it, or .* skip"
+    ):
         data.fetch_clean(data.training_split, torch.arange(8))
     skips = HFImages(str(tmp_path / "gap.parquet"), image_size=32, unreadable="skip", max_unreadable=0.1)
     clean = skips.fetch_clean(skips.training_split, torch.arange(8))
@@ -140,7 +153,11 @@ def test_what_is_no_data_set_is_told(tmp_path: Path) -> None:
         HFImages(str(tmp_path / "torn.parquet")).prepare_data()
 
 
-def test_a_run_on_parquet_ends_with_a_closing_table(parquet: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_on_parquet_ends_with_a_closing_table(
+    parquet: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     trainer = Trainer(max_epochs=1, accelerator="cpu", default_root_dir=tmp_path / "runs", enable_progress_bar=False)
-    trainer.fit(SimCLR(ConvEncoder(width=4)), datamodule=HFImages(str(parquet), image_size=32, batch_size=16, workers=1))
+    trainer.fit(
+        SimCLR(ConvEncoder(width=4)), datamodule=HFImages(str(parquet), image_size=32, batch_size=16, workers=1)
+    )
     assert trainer.global_step == 3 and "pretrained encoder" in capsys.readouterr().out

@@ -1,4 +1,5 @@
-"""Any folder of pictures: what counts as a class, what each view is cut from, and what happens to files that cannot be read."""
+"""Any folder of pictures: what counts as a class, what each view is cut from, and what happens to
+files that cannot be read."""
 
 from __future__ import annotations
 
@@ -86,7 +87,15 @@ def pictures_of(source: Any) -> PictureSource:
 
 
 def trainer(root: Path, **arguments: Any) -> Trainer:
-    return Trainer(**{"accelerator": "cpu", "precision": "32-true", "default_root_dir": root, "enable_progress_bar": False, **arguments})
+    return Trainer(
+        **{
+            "accelerator": "cpu",
+            "precision": "32-true",
+            "default_root_dir": root,
+            "enable_progress_bar": False,
+            **arguments,
+        }
+    )
 
 
 # What is there.
@@ -119,9 +128,15 @@ def test_train_val_test_and_unlabelled_folders_are_splits(tmp_path: Path) -> Non
     fill(root / "unlabeled", range(200, 250))
     data = ImageFolder(str(root))
     sizes = {split: len(data.split(split) or ()) for split in ("train", "val", "test")}  # type: ignore[arg-type]
-    assert sizes == {"train": 12, "val": 8, "test": 12} and len(data.training_split) == 50 and data.training_split.labels is None
+    assert (
+        sizes == {"train": 12, "val": 8, "test": 12}
+        and len(data.training_split) == 50
+        and data.training_split.labels is None
+    )
     val = data.split("val")
-    assert val is not None and val.labels is not None and val.labels.tolist() == [1] * 4 + [2] * 4, "numbered by the training classes"
+    assert val is not None and val.labels is not None and val.labels.tolist() == [1] * 4 + [2] * 4, (
+        "numbered by the training classes"
+    )
     assert data.probe_splits() is not None
     fill(root / "test" / "d", range(1))
     with pytest.raises(ValueError, match="has the class 'd', which the training images have not"):
@@ -139,13 +154,19 @@ def test_a_folder_without_train_has_no_splits(tmp_path: Path) -> None:
 
 
 def test_each_view_is_the_box_that_its_crop_drew(tmp_path: Path) -> None:
-    """In a picture whose red is the column and whose green the row, a view's mean colour is the middle of its box."""
+    """In a picture whose red is the column and whose green the row, a view's mean colour is the
+    middle of its box."""
     (tmp_path / "one").mkdir()
     for number, (height, width) in enumerate([(200, 250), (250, 120), (90, 255), (255, 255)] * 2):
         rows, columns = np.mgrid[:height, :width]
-        Image.fromarray(np.stack([columns, rows, 0 * rows], -1).astype(np.uint8)).save(tmp_path / "one" / f"{number}.png")
+        Image.fromarray(np.stack([columns, rows, 0 * rows], -1).astype(np.uint8)).save(
+            tmp_path / "one" / f"{number}.png"
+        )
     data = served(
-        tmp_path / "one", {"full": 2, "local": 1, "clean": True, "strength": "weak"}, augment_on="device", augmentation={"flip": 0.0}
+        tmp_path / "one",
+        {"full": 2, "local": 1, "clean": True, "strength": "weak"},
+        augment_on="device",
+        augmentation={"flip": 0.0},
     )
     fetched = next(data.train_dataloader())
     cuts = fetched["cuts"]
@@ -245,7 +266,8 @@ def test_skip_takes_the_next_image_of_the_class_always_the_same(classes: Path, w
         place = next(i for i in range(24) if source.name(i).endswith(f"{name}.jpg"))
         assert torch.equal(clean[place], clean[sixteen])
     one, two = (
-        next(served(classes, unreadable="skip", max_unreadable=0.1, workers=w, batch_size=24).train_dataloader()) for w in (0, workers)
+        next(served(classes, unreadable="skip", max_unreadable=0.1, workers=w, batch_size=24).train_dataloader())
+        for w in (0, workers)
     )
     views = [batch["views"] if "views" in batch else data.make_batch(batch)["views"] for batch in (one, two)]
     assert torch.equal(views[0][0].x, views[1][0].x)
@@ -256,7 +278,10 @@ def test_skip_takes_the_next_image_of_the_class_always_the_same(classes: Path, w
 def test_a_run_reports_what_it_skipped(classes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     broken = break_file(classes / "cat" / "0005.jpg")
     run = trainer(tmp_path / "runs", max_epochs=2, callbacks=[Report(enabled=False)])
-    run.fit(SimCLR(ConvEncoder(width=4)), datamodule=ImageFolder(str(classes), image_size=32, batch_size=8, workers=1, unreadable="skip"))
+    run.fit(
+        SimCLR(ConvEncoder(width=4)),
+        datamodule=ImageFolder(str(classes), image_size=32, batch_size=8, workers=1, unreadable="skip"),
+    )
     assert f"Unreadable images, in whose place others were taken: 1 ({broken})" in capsys.readouterr().out
     assert run.run_folder is not None and (run.run_folder / "unreadable.txt").read_text() == f"{broken}\n"
 
@@ -265,7 +290,9 @@ def test_too_many_unreadable_files_stop_the_run(classes: Path) -> None:
     for name in ("0001", "0004", "0007"):
         (classes / "bee" / f"{name}.jpg").write_text("no picture")
     data = served(classes, unreadable="skip", max_unreadable=0.08, batch_size=24)
-    with pytest.raises(UnreadablePicture, match=r"3 of 24 images cannot be read, more than --data.max_unreadable allows \(2\)"):
+    with pytest.raises(
+        UnreadablePicture, match=r"3 of 24 images cannot be read, more than --data.max_unreadable allows \(2\)"
+    ):
         next(data.train_dataloader())
 
 
@@ -280,7 +307,8 @@ def test_a_class_without_a_readable_image_is_told(classes: Path) -> None:
 
 
 def test_a_resumed_run_ends_with_the_same_bits(classes: Path, tmp_path: Path) -> None:
-    """Resumed in the middle of a pass over the files, with an unreadable one among them and with workers that had read ahead."""
+    """Resumed in the middle of a pass over the files, with an unreadable one among them and with
+    workers that had read ahead."""
     break_file(classes / "bee" / "0010.jpg")
 
     def fit(name: str, **arguments: Any) -> tuple[Path, dict[str, torch.Tensor]]:
@@ -288,7 +316,11 @@ def test_a_resumed_run_ends_with_the_same_bits(classes: Path, tmp_path: Path) ->
         method = SimCLR(ConvEncoder(width=4))
         quiet = [Report(enabled=False), KNNProbe(enabled=False), LinearProbe(enabled=False), Checkpoint(keep=9)]
         run = trainer(tmp_path / name, max_epochs=4, limit_train_batches=2, callbacks=quiet)
-        run.fit(method, datamodule=ImageFolder(str(classes), image_size=24, batch_size=8, workers=2, unreadable="skip"), **arguments)
+        run.fit(
+            method,
+            datamodule=ImageFolder(str(classes), image_size=24, batch_size=8, workers=2, unreadable="skip"),
+            **arguments,
+        )
         assert run.run_folder is not None and run.global_step == 8
         return run.run_folder, method.state_dict()
 
@@ -296,7 +328,9 @@ def test_a_resumed_run_ends_with_the_same_bits(classes: Path, tmp_path: Path) ->
     (middle,) = (folder / "checkpoints").glob("step-*4.ckpt")
     _, resumed = fit("resumed", ckpt_path=str(middle))
     assert all(torch.equal(resumed[name], value) for name, value in whole.items())
-    assert not all(torch.equal(torch.load(middle, weights_only=True)["state_dict"][name], value) for name, value in whole.items())
+    assert not all(
+        torch.equal(torch.load(middle, weights_only=True)["state_dict"][name], value) for name, value in whole.items()
+    )
 
 
 def test_a_run_is_not_resumed_on_other_files(classes: Path) -> None:
@@ -322,7 +356,20 @@ def test_a_labelled_folder_judges_a_run_on_an_unlabelled_one(classes: Path, tmp_
 
 
 def complaint(capsys: pytest.CaptureFixture[str], root: Path | str, *options: str) -> str:
-    code = main(["fit", "--model", "simclr", "--data", "image_folder", "--data.root", str(root), "--trainer.accelerator", "cpu", *options])
+    code = main(
+        [
+            "fit",
+            "--model",
+            "simclr",
+            "--data",
+            "image_folder",
+            "--data.root",
+            str(root),
+            "--trainer.accelerator",
+            "cpu",
+            *options,
+        ]
+    )
     captured = capsys.readouterr()
     assert code == 2 and captured.err.count("\n") == 1, captured.err
     return captured.err
@@ -337,14 +384,18 @@ def no_encoder(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("no_encoder")
 def test_a_wrong_folder_is_told_before_an_encoder_is_built(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "photos").mkdir()
-    assert "no folder 'fotos'" in complaint(capsys, tmp_path / "fotos") and "photos" in complaint(capsys, tmp_path / "fotos")
+    assert "no folder 'fotos'" in complaint(capsys, tmp_path / "fotos") and "photos" in complaint(
+        capsys, tmp_path / "fotos"
+    )
     assert "holds no files" in complaint(capsys, tmp_path / "photos")
     (tmp_path / "photos" / "a.heic").write_text("x")
     assert ".heic (1)" in complaint(capsys, tmp_path / "photos")
     assert "is a file, not a folder" in complaint(capsys, tmp_path / "photos" / "a.heic")
 
 
-def test_a_folder_that_does_not_do_is_told_in_one_sentence(classes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_folder_that_does_not_do_is_told_in_one_sentence(
+    classes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     small = ("--data.image_size", "32", "--model.encoder", "conv")
     assert "24 training samples, fewer than batch_size=128" in complaint(capsys, classes, *small)
     for name in ("bee", "cat"):
@@ -355,11 +406,16 @@ def test_a_folder_that_does_not_do_is_told_in_one_sentence(classes: Path, tmp_pa
     bomb = photo(0, 400, 500)
     bomb.save(classes / "ant" / "0000.jpg")
     told = complaint(capsys, classes, *small, "--data.batch_size", "4", "--data.max_pixels", "100000")
-    assert "500 x 400 pixels, above the limit of 100,000 (max_pixels)" in told and str(classes / "ant" / "0000.jpg") in told
+    assert (
+        "500 x 400 pixels, above the limit of 100,000 (max_pixels)" in told
+        and str(classes / "ant" / "0000.jpg") in told
+    )
 
 
 @pytest.mark.parametrize("workers", ["0", "2"])
-def test_an_unreadable_file_in_mid_run_is_told_in_one_sentence(classes: Path, capsys: pytest.CaptureFixture[str], workers: str) -> None:
+def test_an_unreadable_file_in_mid_run_is_told_in_one_sentence(
+    classes: Path, capsys: pytest.CaptureFixture[str], workers: str
+) -> None:
     broken = break_file(classes / "cat" / "0023.jpg")
     small = (
         "--data.image_size",

@@ -35,7 +35,9 @@ SETS: list[tuple[type[PublicImages], int, int]] = [
 
 
 @pytest.mark.parametrize(("cls", "side", "channels"), SETS)
-def test_each_set_gives_the_pixels_and_labels_of_its_files(root: Path, cls: type[PublicImages], side: int, channels: int) -> None:
+def test_each_set_gives_the_pixels_and_labels_of_its_files(
+    root: Path, cls: type[PublicImages], side: int, channels: int
+) -> None:
     data = cls(str(root), download=False)
     data.prepare_data()
     for split in ("train", "test"):
@@ -58,16 +60,23 @@ def test_stl10_pretrains_on_its_unlabelled_images_and_is_judged_on_the_labelled_
     assert data.state_dict()["samples"] == 80
 
 
-@pytest.mark.parametrize(("cls", "expected"), [(MNIST, "MNIST/raw"), (CIFAR10, "cifar-10-batches-py"), (STL10, "stl10_binary")])
-def test_a_missing_set_is_named_with_where_it_was_looked_for(tmp_path: Path, cls: type[PublicImages], expected: str) -> None:
-    with pytest.raises(ValueError, match=f"There is no {cls.title} in root='{tmp_path}': expected {tmp_path}/{expected}.*download true"):
+@pytest.mark.parametrize(
+    ("cls", "expected"), [(MNIST, "MNIST/raw"), (CIFAR10, "cifar-10-batches-py"), (STL10, "stl10_binary")]
+)
+def test_a_missing_set_is_named_with_where_it_was_looked_for(
+    tmp_path: Path, cls: type[PublicImages], expected: str
+) -> None:
+    with pytest.raises(
+        ValueError, match=f"There is no {cls.title} in root='{tmp_path}': expected {tmp_path}/{expected}.*download true"
+    ):
         cls(str(tmp_path), download=False).split("train")
 
 
 def test_a_set_that_cannot_be_downloaded_is_told_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("no folder")
     with pytest.raises(
-        ValueError, match=r"There is no MNIST in root='.*file', and it cannot be downloaded .*NotADirectoryError.*--data\.root"
+        ValueError,
+        match=r"There is no MNIST in root='.*file', and it cannot be downloaded .*NotADirectoryError.*--data\.root",
     ):
         MNIST(str(tmp_path / "file")).prepare_data()
 

@@ -22,7 +22,11 @@ def test_no_paragraph_of_the_test_split_is_trained_on_and_all_others_are() -> No
     topic = paragraphs()
     whole = {name: " ".join(text.split()) for name, text in topics.items()}
     assert all(text in whole[name] for text, name in topic.items())
-    assert all(topic[text] == label for part in (train, test) for text, label in zip(part.texts, part.labels or (), strict=True))
+    assert all(
+        topic[text] == label
+        for part in (train, test)
+        for text, label in zip(part.texts, part.labels or (), strict=True)
+    )
 
 
 def test_there_are_twelve_classes_in_proportion(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

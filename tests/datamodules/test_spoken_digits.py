@@ -1,4 +1,5 @@
-"""The Free Spoken Digit Dataset: its official split, its two label sets, and what its pooled log-mels are worth."""
+"""The Free Spoken Digit Dataset: its official split, its two label sets, and what its pooled
+log-mels are worth."""
 
 from __future__ import annotations
 
@@ -30,14 +31,23 @@ def test_names_give_the_split_and_both_label_sets(tmp_path: Path) -> None:
     data = SpokenDigits(str(root), batch_size=8)
     train, test = data.split("train"), data.split("test")
     assert train is not None and test is not None and (len(train), len(test)) == (24, 30)
-    assert train.labels is not None and train.labels.bincount().tolist() == [8, 8, 8] and data.class_names == ("0", "1", "2")
+    assert (
+        train.labels is not None
+        and train.labels.bincount().tolist() == [8, 8, 8]
+        and data.class_names == ("0", "1", "2")
+    )
     speaker = data.probed()["speaker/"]
-    assert isinstance(speaker, SpokenDigits) and speaker.class_names == ("ann", "bob") and set(data.probed()) == {"", "speaker/"}
+    assert (
+        isinstance(speaker, SpokenDigits)
+        and speaker.class_names == ("ann", "bob")
+        and set(data.probed()) == {"", "speaker/"}
+    )
     names = [train.name(number) for number in range(24)]  # type: ignore[attr-defined]
     assert all(int(Path(name).stem.split("_")[2]) >= 5 for name in names)
     assert [int(Path(name).name[0]) for name in names] == train.labels.tolist()
     assert (
-        set(SpokenDigits(str(root), labels="speaker").probed()) == {"", "digit/"} and not SpokenDigits(str(root), probe_sets={}).probe_sets
+        set(SpokenDigits(str(root), labels="speaker").probed()) == {"", "digit/"}
+        and not SpokenDigits(str(root), probe_sets={}).probe_sets
     )
 
 
@@ -48,7 +58,11 @@ def test_a_broken_recording_is_never_replaced_by_one_of_the_test_split(tmp_path:
     assert train is not None
     number = next(number for number in range(24) if train.name(number).endswith("0_ann_8.wav"))  # type: ignore[attr-defined]
     others = [Path(train.name(other)).name for other in train.substitutes(number)]  # type: ignore[attr-defined]
-    assert others[0] == "0_bob_5.wav" and all(name.startswith("0") and int(name[6]) >= 5 for name in others) and len(others) == 7
+    assert (
+        others[0] == "0_bob_5.wav"
+        and all(name.startswith("0") and int(name[6]) >= 5 for name in others)
+        and len(others) == 7
+    )
 
 
 def test_other_names_are_refused(tmp_path: Path) -> None:
@@ -67,7 +81,11 @@ def test_pooled_log_mels_of_the_real_data_tell_digits_and_speakers() -> None:
     for split in ("train", "test"):
         source = data.split(split)
         assert source is not None
-        parts.append(torch.cat([data.raw_features(data.fetch_clean(source, part)) for part in torch.arange(len(source)).split(256)]))
+        parts.append(
+            torch.cat(
+                [data.raw_features(data.fetch_clean(source, part)) for part in torch.arange(len(source)).split(256)]
+            )
+        )
     assert [len(part) for part in parts] == [2700, 300]
     mean, std = parts[0].mean(0), parts[0].std(0)
     train, test = (((part - mean) / std).numpy() for part in parts)

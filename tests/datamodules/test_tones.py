@@ -19,7 +19,10 @@ def test_classes_move_as_they_are_called() -> None:
     sounds = generate(torch.arange(400)).view(40, 10, 9600)
     spectra = torch.fft.rfft(sounds.unflatten(2, (-1, 960))).abs()  # [40, 10, 10, K]
     slope = spectra.argmax(3).float()[..., 1:].median(2).values - spectra.argmax(3).float()[..., :3].median(2).values
-    change = {name: float((slope[:, kind] > 0).float().mean() - (slope[:, kind] < 0).float().mean()) for kind, name in enumerate(CLASSES)}
+    change = {
+        name: float((slope[:, kind] > 0).float().mean() - (slope[:, kind] < 0).float().mean())
+        for kind, name in enumerate(CLASSES)
+    }
     assert change["rising"] > 0.9 and change["falling"] < -0.9 and abs(change["tone"]) < 0.3
     envelope = sounds.unflatten(2, (-1, 160)).square().mean(3).sqrt()
     sway = dict(zip(CLASSES, (envelope.std(2) / envelope.mean(2)).mean(0).tolist(), strict=True))

@@ -17,7 +17,9 @@ def sound(mels: int = 48, frames: int = 80, low: int = 8, start: int = 8) -> tor
     return x
 
 
-@pytest.mark.parametrize(("mels", "width", "depth", "frame_dim", "dim"), [(48, 32, 3, 256, 1280), (50, 4, 3, 6, 124), (7, 5, 1, 3, 46)])
+@pytest.mark.parametrize(
+    ("mels", "width", "depth", "frame_dim", "dim"), [(48, 32, 3, 256, 1280), (50, 4, 3, 6, 124), (7, 5, 1, 3, 46)]
+)
 def test_features_have_the_length_that_dim_says(mels: int, width: int, depth: int, frame_dim: int, dim: int) -> None:
     encoder = AudioConvEncoder(mels=mels, width=width, depth=depth, frame_dim=frame_dim).eval()
     assert encoder.dim == dim
@@ -26,7 +28,8 @@ def test_features_have_the_length_that_dim_says(mels: int, width: int, depth: in
 
 
 def test_it_knows_how_high_a_sound_is_and_not_when() -> None:
-    """Two tones that lie a stride of all stages apart differ in time by nothing, in frequency by much."""
+    """Two tones that lie a stride of all stages apart differ in time by nothing, in frequency by
+    much."""
     encoder = AudioConvEncoder(mels=48).eval()
     tone, later, higher = (encoder(View(x)) for x in (sound(), sound(start=40), sound(low=24)))
     torch.testing.assert_close(later, tone)
@@ -34,7 +37,8 @@ def test_it_knows_how_high_a_sound_is_and_not_when() -> None:
 
 
 def test_features_are_mean_and_maximum_over_time() -> None:
-    """Twice as much silence moves the mean and leaves the maximum; the features of convolutions and layer stand side by side in both."""
+    """Twice as much silence moves the mean and leaves the maximum; the features of convolutions and
+    layer stand side by side in both."""
     encoder = AudioConvEncoder(mels=48).eval()
     frames: list[torch.Tensor] = []
     encoder.frame.register_forward_hook(lambda _, given, made: frames.append(torch.cat([given[0], made], 1)))

@@ -27,9 +27,12 @@ def test_it_costs_15_million_multiply_adds_at_32x32() -> None:
 
 @pytest.mark.parametrize("norm", ["batch", "group"])
 @pytest.mark.parametrize(
-    ("channels", "width", "depth", "size", "dim"), [(3, 32, 4, 32, 256), (1, 32, 4, 8, 256), (2, 12, 1, 5, 12), (1, 5, 3, 28, 20)]
+    ("channels", "width", "depth", "size", "dim"),
+    [(3, 32, 4, 32, 256), (1, 32, 4, 8, 256), (2, 12, 1, 5, 12), (1, 5, 3, 28, 20)],
 )
-def test_features_have_the_length_that_dim_says(norm: str, channels: int, width: int, depth: int, size: int, dim: int) -> None:
+def test_features_have_the_length_that_dim_says(
+    norm: str, channels: int, width: int, depth: int, size: int, dim: int
+) -> None:
     encoder = ConvEncoder(channels=channels, width=width, depth=depth, norm=norm)
     features = encoder.eval()(View(torch.randn(2, channels, size, size)))
     assert encoder.dim == dim

@@ -1,4 +1,5 @@
-"""The encoder over frames: padding changes nothing, a causal one does not see ahead, tokens can be hidden, and commands build it."""
+"""The encoder over frames: padding changes nothing, a causal one does not see ahead, tokens can be
+hidden, and commands build it."""
 
 from __future__ import annotations
 
@@ -46,12 +47,15 @@ def test_a_token_is_some_frames_one_after_the_other(k: int) -> None:
     for token in range(n):
         assert torch.equal(content[:, token], torch.cat([x[:, 0, :, token * k + frame] for frame in range(k)], dim=1))
     again = network.restore(content, View(x))
-    assert torch.equal(again[..., : n * k], x[..., : n * k]) and not again[..., n * k :].any() and again.shape == x.shape
+    assert (
+        torch.equal(again[..., : n * k], x[..., : n * k]) and not again[..., n * k :].any() and again.shape == x.shape
+    )
 
 
 @pytest.mark.parametrize(("k", "causal"), [(1, False), (2, False), (2, True)])
 def test_padding_changes_no_feature_and_no_token(k: int, causal: bool) -> None:
-    """Against each recording alone, without padding; a frame that does not fill a token is not heard."""
+    """Against each recording alone, without padding; a frame that does not fill a token is not
+    heard."""
     network, lengths = encoder(frames_per_token=k, causal=causal), [16, 7, 2]
     view = padded(log_mels(), lengths)
     features, tokens = network(view), network.tokenize(view)
@@ -143,4 +147,6 @@ def test_what_follows_time_takes_it_with_the_bands_of_the_data(capsys: pytest.Ca
         return capsys.readouterr().err
 
     assert "next_step follows time, and digits has none" in mistake("--model", "next_step", "--data", "digits")
-    assert "needs a SequenceEncoder, and ViTEncoder is none; take frames" in mistake("--model", "infill", *tones, "--model.encoder", "vit")
+    assert "needs a SequenceEncoder, and ViTEncoder is none; take frames" in mistake(
+        "--model", "infill", *tones, "--model.encoder", "vit"
+    )

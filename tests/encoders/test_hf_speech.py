@@ -73,7 +73,8 @@ def states(model: Any, x: Tensor) -> list[Tensor]:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_features_are_those_of_the_model_for_each_recording_alone(tmp_path: Path, family: str) -> None:
-    """Mean of the last layer, and of every one; every weight learns and belongs to one layer; a checkpoint rebuilds it without the folder."""
+    """Mean of the last layer, and of every one; every weight learns and belongs to one layer; a
+    checkpoint rebuilds it without the folder."""
     folder, view = tmp_path / "published", view_of()
     model = saved(FAMILIES[family](), folder)
     encoder = HuggingFaceSpeech(str(folder))
@@ -85,7 +86,9 @@ def test_features_are_those_of_the_model_for_each_recording_alone(tmp_path: Path
     assert features.shape == (5, encoder.dim)
     for row, n in enumerate(LENGTHS):
         alone = view.x[row : row + 1, :n]
-        alone = torch.nn.functional.pad(alone, (0, max(0, (50 if family == "sew" else 30) - n)))  # one frame at least, of silence
+        alone = torch.nn.functional.pad(
+            alone, (0, max(0, (50 if family == "sew" else 30) - n))
+        )  # one frame at least, of silence
         expected = torch.stack([state.mean(1) for state in states(model, alone)], dim=1)
         assert_close(layers[row : row + 1], expected, atol=1e-5, rtol=1e-4)
         assert_close(features[row : row + 1], expected[:, -1], atol=1e-5, rtol=1e-4)
@@ -128,16 +131,27 @@ def test_the_run_s_config_holds_the_model_s(tmp_path: Path) -> None:
 
 
 def test_mistakes_are_told(tmp_path: Path) -> None:
-    small: dict[str, Any] = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    small: dict[str, Any] = {
+        "hidden_size": 16,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "intermediate_size": 16,
+    }
     saved(ASTConfig(**small), tmp_path / "ast")
     saved(Wav2Vec2BertConfig(**small), tmp_path / "bert")
     model = saved(HubertConfig(**SIZES), tmp_path / "hubert")
-    for name, said in (("ast", "audio-spectrogram-transformer is no encoder of waves"), ("bert", "wav2vec2-bert is no encoder of waves")):
+    for name, said in (
+        ("ast", "audio-spectrogram-transformer is no encoder of waves"),
+        ("bert", "wav2vec2-bert is no encoder of waves"),
+    ):
         with pytest.raises(ValueError, match=said):
             HuggingFaceSpeech(str(tmp_path / name))
     with pytest.raises(ValueError, match="neither as a folder nor from the hub"):
         HuggingFaceSpeech("./nothing")
-    model.save_pretrained(tmp_path / "part", state_dict={name: value for name, value in model.state_dict().items() if "q_proj" not in name})
+    model.save_pretrained(
+        tmp_path / "part",
+        state_dict={name: value for name, value in model.state_dict().items() if "q_proj" not in name},
+    )
     with pytest.raises(ValueError, match=r"lack 4 tensors, among them encoder\.layers\.0\.attention\.q_proj\.bias"):
         HuggingFaceSpeech(str(tmp_path / "part"))
     with pytest.raises(ValueError, match=r"takes waves \[S, T\], got .*--data\.features wave"):

@@ -1,4 +1,5 @@
-"""TextTransformer: samples that share a row are as in rows of their own; and methods made for images train on it."""
+"""TextTransformer: samples that share a row are as in rows of their own; and methods made for
+images train on it."""
 
 from __future__ import annotations
 
@@ -35,7 +36,9 @@ def packed(texts: list[Tensor], row_length: int = 24) -> View:
     return pack(Ragged(torch.cat(texts), torch.tensor([len(text) for text in texts])), row_length)
 
 
-def encoder(norm: Any = "pre", position: Any = "learned", activation: Any = "gelu", causal: bool = False, pooling: Any = "mean") -> Any:
+def encoder(
+    norm: Any = "pre", position: Any = "learned", activation: Any = "gelu", causal: bool = False, pooling: Any = "mean"
+) -> Any:
     """Away from where it starts, so that nothing is nearly zero."""
     torch.manual_seed(0)
     made = TextTransformer(
@@ -50,7 +53,8 @@ def encoder(norm: Any = "pre", position: Any = "learned", activation: Any = "gel
 
 @pytest.mark.parametrize("plain", [True, False], ids=["plain", "torch's"])
 def test_packed_equals_separate(plain: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Features, and every contextual token, for all kinds of trunks, whichever way attention is computed."""
+    """Features, and every contextual token, for all kinds of trunks, whichever way attention is
+    computed."""
     monkeypatch.setattr(transformer, "plain_is_faster", lambda *_: plain)
     texts = samples()
     view = packed(texts)
@@ -60,7 +64,13 @@ def test_packed_equals_separate(plain: bool, monkeypatch: pytest.MonkeyPatch) ->
         tokens, features = model.mix(model.tokenize(view)), model(view)
         for place, text in enumerate(texts):
             own = View(text[None])
-            assert_close(tokens[view.segment == place + 1], model.mix(model.tokenize(own))[0], rtol=1e-5, atol=1e-5, msg=f"{kind}")
+            assert_close(
+                tokens[view.segment == place + 1],
+                model.mix(model.tokenize(own))[0],
+                rtol=1e-5,
+                atol=1e-5,
+                msg=f"{kind}",
+            )
             assert_close(features[place], model(own)[0], rtol=1e-5, atol=1e-5, msg=f"{kind}")
 
 
@@ -82,7 +92,8 @@ def test_so_it_does_in_long_rows_in_bfloat16_and_in_float64(position: str) -> No
 
 @pytest.mark.parametrize("causal", [False, True])
 def test_no_gradient_flows_from_one_sample_to_another(causal: bool) -> None:
-    """Not even a small one; nor from padding. And within a sample it does: to all tokens, or those before."""
+    """Not even a small one; nor from padding. And within a sample it does: to all tokens, or those
+    before."""
     model, view = encoder(causal=causal), packed(samples())
     assert view.segment is not None and view.position is not None
     embedded: Tokens = model.tokenize(view)

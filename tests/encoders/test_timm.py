@@ -65,7 +65,9 @@ def test_small_images_lose_no_resolution_in_the_stem(name: str) -> None:
     encoder = TimmEncoder(name, small_images=True)
     places = {}
     for module in ("conv1", "maxpool", "layer1", "layer4"):
-        getattr(encoder.model, module).register_forward_hook(lambda _, __, out, module=module: places.update({module: out.shape[2]}))
+        getattr(encoder.model, module).register_forward_hook(
+            lambda _, __, out, module=module: places.update({module: out.shape[2]})
+        )
     encoder(images(size=32))
     assert places == {"conv1": 32, "maxpool": 32, "layer1": 32, "layer4": 4}
     assert encoder.model.conv1.kernel_size == (3, 3)
@@ -77,7 +79,9 @@ def test_sizes_and_stochastic_depth_reach_the_model() -> None:
     assert encoder.model.blocks[-1].drop_path1.drop_prob == pytest.approx(0.3)
 
 
-@pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "convnext_atto", "efficientnet_b0", "resnetv2_50", "regnetx_002"])
+@pytest.mark.parametrize(
+    "name", ["vit_tiny_patch16_224", "convnext_atto", "efficientnet_b0", "resnetv2_50", "regnetx_002"]
+)
 def test_small_images_are_refused_without_a_resnet_stem(name: str) -> None:
     with pytest.raises(ValueError, match=f"{name}.*small_images.*resnet18"):
         TimmEncoder(name, small_images=True)
@@ -104,7 +108,12 @@ def test_what_a_family_does_not_take_is_refused_by_name(name: str, argument: str
 
 @pytest.mark.parametrize(
     ("name", "near"),
-    [("resnet_18", "resnet18"), ("vit_tny_patch16_224", VIT), ("resnet18.a1in1k", "resnet18.a1_in1k"), ("hf-hub:a/b", "list_models")],
+    [
+        ("resnet_18", "resnet18"),
+        ("vit_tny_patch16_224", VIT),
+        ("resnet18.a1in1k", "resnet18.a1_in1k"),
+        ("hf-hub:a/b", "list_models"),
+    ],
 )
 def test_an_unknown_name_gets_the_nearest_known_ones(name: str, near: str) -> None:
     with pytest.raises(ValueError, match=f"no model {name!r}.*{near}"):
@@ -147,7 +156,9 @@ def test_names_without_weight_decay_are_parameters_of_this_module() -> None:
 def test_activations_are_channels_last(channels: int) -> None:
     encoder = TimmEncoder("resnet18", small_images=True, channels=channels)
     seen = []
-    encoder.model.layer1.register_forward_hook(lambda _, __, out: seen.append(out.is_contiguous(memory_format=torch.channels_last)))
+    encoder.model.layer1.register_forward_hook(
+        lambda _, __, out: seen.append(out.is_contiguous(memory_format=torch.channels_last))
+    )
     encoder(images(channels))
     assert seen == [True]
 
@@ -159,11 +170,16 @@ def test_timm_is_imported_only_by_who_builds_a_model() -> None:
 
 @pytest.mark.slow
 def test_a_vision_transformer_takes_local_views_where_asked() -> None:
-    still, encoder = (TimmEncoder(VIT, image_size=32, patch_size=8, dynamic_image_size=dynamic).eval() for dynamic in (False, True))
+    still, encoder = (
+        TimmEncoder(VIT, image_size=32, patch_size=8, dynamic_image_size=dynamic).eval() for dynamic in (False, True)
+    )
     still.load_state_dict(encoder.state_dict())
     with torch.no_grad():
         assert torch.equal(encoder(full := images()), still(full)) and encoder(images(size=16)).shape == (2, 192)
-    with pytest.raises(ValueError, match=r"got 16x16: set its image_size=16, or the data's; or, for local views.*dynamic_image_size=true"):
+    with pytest.raises(
+        ValueError,
+        match=r"got 16x16: set its image_size=16, or the data's; or, for local views.*dynamic_image_size=true",
+    ):
         still(images(size=16))
     with pytest.raises(ValueError, match=r"got 40x40: set its image_size=40, or the data's\.$"):
         still(images(size=40))
@@ -190,13 +206,18 @@ SUITED = [
     ({"name": VIT, "image_size": 224}, {"image_size": 224}),
     ({"name": VIT, "image_size": 224, "patch_size": 32}, {"image_size": 224, "patch_size": 32}),
     ({"name": "vit_small_patch8_224", "image_size": 64}, {"image_size": 64}),  # 8 patches a side
-    ({"name": "vit_small_patch8_224", "image_size": 100}, {"image_size": 100, "patch_size": 10}),  # 8 does not divide it
+    (
+        {"name": "vit_small_patch8_224", "image_size": 100},
+        {"image_size": 100, "patch_size": 10},
+    ),  # 8 does not divide it
     ({"name": "mixer_s16_224", "image_size": 32}, {"image_size": 32}),  # its patch is fixed
     ({"name": "no_such_model", "image_size": 32}, {}),  # which the constructor says
 ]
 
 
-@pytest.mark.parametrize(("given", "suited"), SUITED, ids=[f"{case[0]['name']}-{case[0]['image_size']}" for case in SUITED])
+@pytest.mark.parametrize(
+    ("given", "suited"), SUITED, ids=[f"{case[0]['name']}-{case[0]['image_size']}" for case in SUITED]
+)
 def test_size_and_patch_suit_the_images(given: dict[str, object], suited: dict[str, object]) -> None:
     assert TimmEncoder.suited_args({**given, "channels": 1}) == {"name": given["name"], "channels": 1, **suited}
 

@@ -1,4 +1,5 @@
-"""ViTEncoder: timm's vision transformers in two halves, equal to timm's own forward and to transformers' ViTMAE."""
+"""ViTEncoder: timm's vision transformers in two halves, equal to timm's own forward and to
+transformers' ViTMAE."""
 
 from __future__ import annotations
 
@@ -26,7 +27,8 @@ def images(channels: int = 3, size: int = 32, samples: int = 2) -> View:
 
 
 def shaken(encoder: ViTEncoder) -> ViTEncoder:
-    """In eval mode, with weights that are nowhere zero or one by construction, so that none can be left out unseen."""
+    """In eval mode, with weights that are nowhere zero or one by construction, so that none can be
+    left out unseen."""
     generator = torch.Generator().manual_seed(1)
     for parameter in encoder.parameters():
         if parameter.requires_grad:
@@ -42,7 +44,8 @@ OF_BLOCK = {
 
 
 def reference(encoder: ViTEncoder, mask_ratio: float) -> ViTMAEForPreTraining:
-    """transformers' model with the weights of ours; its own positions are zero where a config builds it (5.23)."""
+    """transformers' model with the weights of ours; its own positions are zero where a config
+    builds it (5.23)."""
     config = ViTMAEConfig(
         hidden_size=24, num_hidden_layers=2, num_attention_heads=3, intermediate_size=96, image_size=32, patch_size=8,
         num_channels=encoder.channels, layer_norm_eps=1e-6, mask_ratio=mask_ratio, decoder_hidden_size=8, decoder_num_hidden_layers=1,
@@ -78,19 +81,25 @@ def test_visible_tokens_alone_are_mixed_as_in_mae() -> None:
     noise = torch.rand(2, PATCHES, generator=torch.Generator().manual_seed(2))
     expected = theirs.vit(view.x, noise=noise).last_hidden_state  # [2, 1 + 4, 24]
     x = encoder.tokenize(view).x
-    mixed = encoder.mix(Tokens(torch.cat([x[:, : encoder.prefix], take(x[:, encoder.prefix :], noise.argsort(1)[:, :4])], dim=1)))
+    mixed = encoder.mix(
+        Tokens(torch.cat([x[:, : encoder.prefix], take(x[:, encoder.prefix :], noise.argsort(1)[:, :4])], dim=1))
+    )
     assert torch.allclose(mixed, expected, atol=1e-5)
     for output in (mixed, expected):
         output.square().sum().backward()
     gradient = theirs.vit.embeddings.patch_embeddings.projection.weight.grad
-    assert gradient is not None and torch.allclose(encoder.model.patch_embed.proj.weight.grad, gradient, rtol=1e-3, atol=1e-4)
+    assert gradient is not None and torch.allclose(
+        encoder.model.patch_embed.proj.weight.grad, gradient, rtol=1e-3, atol=1e-4
+    )
 
 
 @pytest.mark.parametrize("pooling", ["mean", "token"])
 def test_features_are_the_pooled_tokens_of_mae(pooling: str) -> None:
     encoder, view = shaken(ViTEncoder(**SMALL, pooling=pooling)), images()
     with torch.no_grad():
-        tokens: Tensor = reference(encoder, 0.0).vit(view.x, noise=torch.arange(float(PATCHES)).expand(2, -1)).last_hidden_state
+        tokens: Tensor = (
+            reference(encoder, 0.0).vit(view.x, noise=torch.arange(float(PATCHES)).expand(2, -1)).last_hidden_state
+        )
         assert torch.allclose(encoder(view), tokens[:, 1:].mean(1) if pooling == "mean" else tokens[:, 0], atol=1e-5)
 
 
@@ -98,7 +107,9 @@ def test_fixed_positions_are_those_of_mae_and_stay() -> None:
     encoder = ViTEncoder(**SMALL)
     w = [10_000 ** (-i / 6) for i in range(6)]  # a quarter of 24
     places = [
-        [f(place * wi) for place in (column, row) for f in (math.sin, math.cos) for wi in w] for row in range(4) for column in range(4)
+        [f(place * wi) for place in (column, row) for f in (math.sin, math.cos) for wi in w]
+        for row in range(4)
+        for column in range(4)
     ]
     assert torch.allclose(encoder.model.pos_embed[0], torch.tensor([[0.0] * 24, *places]), atol=1e-6)
     assert not encoder.model.pos_embed.requires_grad and encoder.model.cls_token.requires_grad
@@ -121,7 +132,10 @@ FAMILIES = [
 
 @pytest.mark.parametrize(("name", "prefix"), FAMILIES, ids=[case[0] for case in FAMILIES])
 def test_the_two_halves_are_timms_forward(name: str, prefix: int) -> None:
-    encoder, view = shaken(ViTEncoder(name, image_size=32, patch_size=8, dim=24, depth=2, heads=3, position="learned")), images()
+    encoder, view = (
+        shaken(ViTEncoder(name, image_size=32, patch_size=8, dim=24, depth=2, heads=3, position="learned")),
+        images(),
+    )
     with torch.no_grad():
         tokens = encoder.tokenize(view)
         expected = encoder.model.fc_norm(encoder.model.forward_features(view.x))
@@ -193,7 +207,10 @@ def test_a_model_that_does_not_keep_the_halves_is_refused_by_name(name: str, rea
         ({"dim": 6, "heads": 3}, "dim=6"),
         ({"depth": 0}, "depth=0"),
         ({"pretrained": True}, "position=learned"),
-        ({"name": "test_vit4", "pretrained": True, "position": "learned"}, "pretrained=True.*No pretrained weights exist"),
+        (
+            {"name": "test_vit4", "pretrained": True, "position": "learned"},
+            "pretrained=True.*No pretrained weights exist",
+        ),
     ],
 )
 def test_an_argument_that_does_not_fit_is_named(arguments: dict[str, Any], message: str) -> None:
@@ -206,7 +223,9 @@ def test_images_that_do_not_fit_name_both_sides() -> None:
     for half in (encoder.tokenize, encoder.content):
         with pytest.raises(ValueError, match="3 channels, got images with 1"):
             half(images(channels=1))
-        with pytest.raises(ValueError, match=r"32x32 pixels, got 16x16: set its image_size=16.*local views.*dynamic_image_size=true"):
+        with pytest.raises(
+            ValueError, match=r"32x32 pixels, got 16x16: set its image_size=16.*local views.*dynamic_image_size=true"
+        ):
             half(images(size=16))
 
 
@@ -238,7 +257,9 @@ def test_a_rebuilt_encoder_is_the_same_and_downloads_nothing() -> None:
 
 
 def test_it_says_of_itself_what_methods_and_optimizers_ask() -> None:
-    encoder = ViTEncoder("vit_small_patch14_reg4_dinov2", image_size=32, patch_size=8, dim=24, depth=2, heads=3, drop_path_rate=0.2)
+    encoder = ViTEncoder(
+        "vit_small_patch14_reg4_dinov2", image_size=32, patch_size=8, dim=24, depth=2, heads=3, drop_path_rate=0.2
+    )
     assert encoder.no_weight_decay() == {"model.pos_embed", "model.cls_token", "model.reg_token"}
     assert encoder.patch_embedding is encoder.model.patch_embed
     assert encoder.model.patch_embed.proj.weight.is_contiguous(memory_format=torch.channels_last)
@@ -249,10 +270,16 @@ def test_it_says_of_itself_what_methods_and_optimizers_ask() -> None:
 
 
 def test_rectangles_are_cut_into_rectangular_patches() -> None:
-    encoder = ViTEncoder("vit_tiny_patch16_224", channels=1, image_size=(64, 100), patch_size=(16, 10), dim=32, depth=1, heads=2).eval()
+    encoder = ViTEncoder(
+        "vit_tiny_patch16_224", channels=1, image_size=(64, 100), patch_size=(16, 10), dim=32, depth=1, heads=2
+    ).eval()
     view = View(torch.randn(2, 1, 64, 100))
     content = encoder.content(view)
-    assert encoder.grid(view) == (4, 10) and content.shape == (2, 40, 160) and encoder.tokenize(view).x.shape == (2, 41, 32)
+    assert (
+        encoder.grid(view) == (4, 10)
+        and content.shape == (2, 40, 160)
+        and encoder.tokenize(view).x.shape == (2, 41, 32)
+    )
     assert torch.equal(content[1, 13], view.x[1, 0, 16:32, 30:40].flatten())
     assert torch.equal(encoder.restore(content, view), view.x) and encoder(view).shape == (2, 32)
     with pytest.raises(ValueError, match=r"image_size=100, patch_size=16\): the image is no whole number of patches"):

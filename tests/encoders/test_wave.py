@@ -48,7 +48,8 @@ def states_of(encoder: WaveTransformer, view: View) -> tuple[Tokens, list[Tensor
 
 @pytest.mark.parametrize(("stem", "norm"), VARIANTS)
 def test_it_is_transformers_wav2vec2(stem: str, norm: str) -> None:
-    """What the stem finds, and every layer; the last one of transformers is without the norm that follows it."""
+    """What the stem finds, and every layer; the last one of transformers is without the norm that
+    follows it."""
     pytest.importorskip("transformers")
     encoder = encoder_of(stem, norm)
     model, view = twin(encoder), View(recordings([700] * 3, 700)[0])
@@ -78,7 +79,8 @@ def test_it_is_so_with_padding() -> None:
 
 @pytest.mark.parametrize(("stem", "norm"), VARIANTS)
 def test_padding_and_the_batch_change_nothing(stem: str, norm: str) -> None:
-    """The features of a recording alone are those in a batch, in a longer row, and whatever is behind it; so is their gradient."""
+    """The features of a recording alone are those in a batch, in a longer row, and whatever is
+    behind it; so is their gradient."""
     encoder, view = encoder_of(stem, norm), view_of(LENGTHS)
     features, layers = encoder(view), encoder.layer_features(view)
     assert encoder.reads_padding and layers.shape == (5, 4, 32)
@@ -90,7 +92,9 @@ def test_padding_and_the_batch_change_nothing(stem: str, norm: str) -> None:
     assert_close(encoder(quiet), features, rtol=0, atol=1e-12)
     wider = view_of(LENGTHS, 1100)._replace(x=torch.nn.functional.pad(view.x, (0, 400), value=7.0))
     assert_close(encoder(wider), features, rtol=0, atol=1e-9)
-    one, other = (torch.autograd.grad(each.square().sum(), list(encoder.parameters())) for each in (features, encoder(wider)))
+    one, other = (
+        torch.autograd.grad(each.square().sum(), list(encoder.parameters())) for each in (features, encoder(wider))
+    )
     for mine, yours in zip(one, other, strict=True):
         assert_close(mine, yours, rtol=1e-6, atol=1e-9)
 
@@ -102,12 +106,15 @@ def test_a_recording_too_short_for_a_token_has_one() -> None:
     assert tokens.segment is not None and (tokens.segment > 0).sum(1).tolist() == [17, 1, 1]
     assert encoder(view_of([700, 40, 3], loud=0.0)).isfinite().all()
     paper = WaveTransformer(size="tiny")
-    assert paper.receptive_field == 400 and paper.hop == 320 and paper.tokens(16_000) == 49, "25 ms, 20 ms, 49 Hz (Section 4.2)"
+    assert paper.receptive_field == 400 and paper.hop == 320 and paper.tokens(16_000) == 49, (
+        "25 ms, 20 ms, 49 Hz (Section 4.2)"
+    )
 
 
 @pytest.mark.parametrize(("kernels", "strides"), [(STEM["kernels"], STEM["strides"]), ([4, 3], [4, 3]), ([5], [2])])
 def test_content_and_its_inverse(kernels: list[int], strides: list[int]) -> None:
-    """Each token's samples are those from its first one to the next token's; together they are the wave."""
+    """Each token's samples are those from its first one to the next token's; together they are the
+    wave."""
     encoder = encoder_of(kernels=kernels, strides=strides)
     view = View(recordings([333] * 2, 333)[0])
     content = encoder.content(view)
@@ -121,7 +128,8 @@ def test_content_and_its_inverse(kernels: list[int], strides: list[int]) -> None
 
 @pytest.mark.parametrize(("stem", "norm"), VARIANTS)
 def test_it_is_copied_kept_and_shared_out(stem: str, norm: str, tmp_path: Path) -> None:
-    """Its weight-normed convolution goes through copies, a slow teacher and a file; every parameter is of one layer and learns."""
+    """Its weight-normed convolution goes through copies, a slow teacher and a file; every parameter
+    is of one layer and learns."""
     encoder, view = (
         encoder_of(stem, norm).float().eval(),
         view_of(LENGTHS).each(lambda part: part.float() if part.dtype == torch.float64 else part),

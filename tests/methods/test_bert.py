@@ -1,4 +1,5 @@
-"""BERT's loss and its gradients are the paper's, token by token; its runs go on exactly, and it learns a language."""
+"""BERT's loss and its gradients are the paper's, token by token; its runs go on exactly, and it
+learns a language."""
 
 from __future__ import annotations
 
@@ -30,7 +31,10 @@ LENGTHS = [5, 14, 3, 9, 16, 4, 2, 12, 7, 5]
 
 def samples(below: int = VOCAB_SIZE) -> list[Tensor]:
     generator = torch.Generator().manual_seed(0)
-    return [torch.cat([torch.tensor([2]), torch.randint(5, below, (n - 2,), generator=generator), torch.tensor([3])]) for n in LENGTHS]
+    return [
+        torch.cat([torch.tensor([2]), torch.randint(5, below, (n - 2,), generator=generator), torch.tensor([3])])
+        for n in LENGTHS
+    ]
 
 
 def batch_of(texts: list[Tensor], numbers: Tensor | None = None) -> Batch:
@@ -52,8 +56,9 @@ def exact(**init_args: Any) -> BERT:
 
 
 def written_out(method: BERT, text: Tensor, key: Tensor) -> tuple[list[Tensor], Tensor, Tensor]:
-    """Of one sample by itself: the negative log-likelihood of each token that is to be predicted, -log p(w | what is seen) with
-    p = softmax over the vocabulary (arXiv 1810.04805, Section 3.1 and Appendix A.2), its contextual tokens, and its text."""
+    """Of one sample by itself: the negative log-likelihood of each token that is to be predicted,
+    -log p(w | what is seen) with p = softmax over the vocabulary (arXiv 1810.04805, Section 3.1 and
+    Appendix A.2), its contextual tokens, and its text."""
     if method.order is not None and uniform(fold(key, ORDER), 1)[0, 0] < 0.5:
         inner = text[1:-1]
         half = math.ceil(len(inner) / 2)
@@ -69,13 +74,17 @@ def written_out(method: BERT, text: Tensor, key: Tensor) -> tuple[list[Tensor], 
         z = linear.weight @ h[place] + linear.bias
         z = z * (1 + torch.erf(z / math.sqrt(2))) / 2
         z = (z - z.mean()) / (z.var(unbiased=False) + norm.eps).sqrt() * norm.weight + norm.bias
-        scores = torch.stack([z @ word + bias for word, bias in zip(method.encoder.embedding.weight, method.bias, strict=True)])
+        scores = torch.stack(
+            [z @ word + bias for word, bias in zip(method.encoder.embedding.weight, method.bias, strict=True)]
+        )
         terms.append(-torch.log(scores[text[place]].exp() / scores.exp().sum()))
     return terms, h, text
 
 
 @pytest.mark.parametrize(
-    "init_args", [{}, {"mask_ratio": 0.4, "whole_words": True}, {"sentence_order": True}], ids=["plain", "words", "order"]
+    "init_args",
+    [{}, {"mask_ratio": 0.4, "whole_words": True}, {"sentence_order": True}],
+    ids=["plain", "words", "order"],
 )
 def test_loss_and_gradient_are_the_papers_token_by_token(init_args: dict[str, Any]) -> None:
     """Of a packed batch, against one sample after the other in a row of its own."""
@@ -93,10 +102,14 @@ def test_loss_and_gradient_are_the_papers_token_by_token(init_args: dict[str, An
     assert_close(step["loss"], loss, rtol=1e-7 if method.order is not None else 1e-12, atol=0, check_dtype=False)
     assert step["weight"] == len(terms)
     parameters = dict(method.named_parameters())
-    ours, theirs = (torch.autograd.grad(each, list(parameters.values()), allow_unused=True) for each in (step["loss"], loss))
+    ours, theirs = (
+        torch.autograd.grad(each, list(parameters.values()), allow_unused=True) for each in (step["loss"], loss)
+    )
     for name, one, other in zip(parameters, ours, theirs, strict=True):
         assert one is not None and other is not None, name
-        assert_close(one, other, rtol=1e-6, atol=1e-6 * float(other.abs().max()), msg=lambda text, name=name: f"{name}: {text}")
+        assert_close(
+            one, other, rtol=1e-6, atol=1e-6 * float(other.abs().max()), msg=lambda text, name=name: f"{name}: {text}"
+        )
     assert_close(step["logs"]["mlm"], mlm.detach())
     assert_close(step["logs"]["perplexity"], mlm.detach().exp())
 
@@ -180,7 +193,8 @@ def test_pictures_are_the_text_what_was_seen_and_the_guesses() -> None:
 
 
 def test_halves_are_swapped_between_the_first_and_last_token() -> None:
-    """Of those samples that are to be, in packed rows and in rows of their own; twice is as before where the number is even."""
+    """Of those samples that are to be, in packed rows and in rows of their own; twice is as before
+    where the number is even."""
     texts = samples()
     swapped = torch.arange(len(texts)) % 3 > 0
     (view,) = batch_of(texts)["views"]
@@ -252,7 +266,8 @@ def test_so_it_does_with(run: Run, tmp_path: Path, changes: dict[str, Any], plac
 
 
 def topical(seed: int, steps: int) -> dict[str, float]:
-    """Scores on samples that were withheld, of a run on texts of one of 4 topics, each with 8 words of its own."""
+    """Scores on samples that were withheld, of a run on texts of one of 4 topics, each with 8 words
+    of its own."""
     torch.manual_seed(seed)
     data = TinyText(samples=1024, batch_size=64, seed=seed)
     encoder = TextTransformer(vocab_size=VOCAB_SIZE, dim=32, depth=1, heads=2, max_length=ROW_LENGTH, dropout=0.0)
@@ -270,8 +285,8 @@ def topical(seed: int, steps: int) -> dict[str, float]:
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_it_learns_the_topic_from_the_words_around(seed: int) -> None:
-    """All words are equally frequent: who knows no more than that has a loss of log 32; who knows the topic, log 8, and a
-    little less, for what is neither hidden nor replaced."""
+    """All words are equally frequent: who knows no more than that has a loss of log 32; who knows
+    the topic, log 8, and a little less, for what is neither hidden nor replaced."""
     scores = topical(seed, 50)
     assert 0.8 * math.log(8) < scores["mlm"] < math.log(8) + 0.3 and scores["accuracy"] > 1 / 12
 
@@ -286,5 +301,7 @@ def test_a_ratio_that_is_none_is_refused(ratio: float) -> None:
 
 
 def test_an_encoder_of_images_is_refused() -> None:
-    with pytest.raises(TypeError, match=r"BERT needs an ssl_lightning\.TextEncoder, such as TextTransformer, got a TinyEncoder"):
+    with pytest.raises(
+        TypeError, match=r"BERT needs an ssl_lightning\.TextEncoder, such as TextTransformer, got a TinyEncoder"
+    ):
         BERT(TinyEncoder())  # type: ignore[arg-type]

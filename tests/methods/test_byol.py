@@ -17,7 +17,8 @@ from ssl_lightning.testing import TinyEncoder
 
 
 def equation_2(p: Tensor, z: Tensor) -> Tensor:
-    """arXiv 2006.07733: the squared distance of the normalised prediction and projection, one sample at a time."""
+    """arXiv 2006.07733: the squared distance of the normalised prediction and projection, one
+    sample at a time."""
     return torch.stack([(a / a.norm() - b / b.norm()).square().sum() for a, b in zip(p, z, strict=True)]).mean()
 
 
@@ -45,7 +46,8 @@ def test_one_step_is_equation_2_and_lightlys_similarity(norm: str, distance: Any
 
 
 def test_a_run_is_algorithm_1() -> None:
-    """The slow network moves once an optimizer step, by less and less; and accumulated batches are one large one."""
+    """The slow network moves once an optimizer step, by less and less; and accumulated batches are
+    one large one."""
     init_args: dict[str, Any] = {"norm": "layer", "momentum": 0.8, "optimizer": "sgd", "lr": 3.0}
     expected = plain_loop(tiny(BYOL, **init_args), loss_of, 1.0, lambda: None, steps=5)
     assert (expected["teacher"][-1] - expected["teacher"][0]).abs().max() > 1e-3
@@ -71,7 +73,8 @@ def test_under_bf16_autocast_loss_and_slow_network_are_float32() -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"), [({"momentum": 1.5}, "between 0 and 1 .*decay=1.5"), ({"norm": "group"}, "norm='group'.* batch, layer, none")]
+    ("arguments", "message"),
+    [({"momentum": 1.5}, "between 0 and 1 .*decay=1.5"), ({"norm": "group"}, "norm='group'.* batch, layer, none")],
 )
 def test_mistakes_are_named(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):

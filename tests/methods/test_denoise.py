@@ -1,4 +1,5 @@
-"""denoise gives back, of each sample under noise of its own, what was there; of images and of sound."""
+"""denoise gives back, of each sample under noise of its own, what was there; of images and of
+sound."""
 
 from __future__ import annotations
 
@@ -22,7 +23,9 @@ from ssl_lightning.testing import TinyEncoder
 
 def exact(encoder: TokenEncoder | None = None, **init_args: Any) -> Denoise:
     torch.manual_seed(0)
-    method = Denoise(encoder or FrameTransformer(mels=4, frames_per_token=2, dim=8, depth=2, heads=2), **init_args).double()
+    method = Denoise(
+        encoder or FrameTransformer(mels=4, frames_per_token=2, dim=8, depth=2, heads=2), **init_args
+    ).double()
     with torch.no_grad():
         for parameter in method.parameters():
             parameter += 0.1 * torch.randn_like(parameter)
@@ -65,7 +68,9 @@ def test_loss_and_gradient_are_those_of_each_sample_alone(kind: str) -> None:
     parameters = {name: parameter for name, parameter in method.named_parameters() if parameter.requires_grad}
     ours, theirs = (torch.autograd.grad(each, list(parameters.values())) for each in (step["loss"], loss))
     for name, one, other in zip(parameters, ours, theirs, strict=True):
-        assert_close(one, other, rtol=1e-6, atol=1e-6 * float(other.abs().max()), msg=lambda text, name=name: f"{name}: {text}")
+        assert_close(
+            one, other, rtol=1e-6, atol=1e-6 * float(other.abs().max()), msg=lambda text, name=name: f"{name}: {text}"
+        )
 
 
 def test_each_sample_has_noise_of_its_own_deviation_and_padding_has_none() -> None:
@@ -76,8 +81,12 @@ def test_each_sample_has_noise_of_its_own_deviation_and_padding_has_none() -> No
     assert 0.17 < deviation.min() < 0.25 and 0.9 < deviation.max() < 1.1 and abs(float(deviation.mean()) - 0.6) < 0.05
     assert not noise[..., 90:].any() and abs(float(noise.mean())) < 0.01
     order = torch.randperm(400, generator=torch.Generator().manual_seed(0))
-    assert torch.equal(method.corrupt(View(x), key[order], (0.2, 1.0)).x[..., :90], noise[order][..., :90]), "its key alone decides"
-    assert torch.equal(method.corrupt(View(x[..., :50]), key, (0.2, 1.0)).x, noise[..., :50]), "a longer row changes nothing"
+    assert torch.equal(method.corrupt(View(x), key[order], (0.2, 1.0)).x[..., :90], noise[order][..., :90]), (
+        "its key alone decides"
+    )
+    assert torch.equal(method.corrupt(View(x[..., :50]), key, (0.2, 1.0)).x, noise[..., :50]), (
+        "a longer row changes nothing"
+    )
 
 
 def test_skill_and_gain_are_against_the_noisy_view(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -101,7 +110,9 @@ def test_skill_and_gain_are_against_the_noisy_view(monkeypatch: pytest.MonkeyPat
 def test_pictures_are_the_view_under_noise_and_given_back() -> None:
     method, batch = exact(vit()), images()
     shown = method.pictures(batch)
-    assert list(shown) == ["original", "noisy", "denoised"] and all(each.shape == (5, 3, 16, 16) for each in shown.values())
+    assert list(shown) == ["original", "noisy", "denoised"] and all(
+        each.shape == (5, 3, 16, 16) for each in shown.values()
+    )
     assert torch.equal(shown["original"], batch["views"][0].x)
     assert abs(float((shown["noisy"] - shown["original"]).std()) - 0.5) < 0.02
 

@@ -1,4 +1,5 @@
-"""infill tells what is missing from what is around it, and from nothing else; its skill is against a straight line."""
+"""infill tells what is missing from what is around it, and from nothing else; its skill is against
+a straight line."""
 
 from __future__ import annotations
 
@@ -22,7 +23,9 @@ from ssl_lightning.testing import TinyTokenEncoder
 
 def exact(encoder: SequenceEncoder | None = None, **init_args: Any) -> Infill:
     torch.manual_seed(0)
-    method = Infill(encoder or FrameTransformer(mels=4, frames_per_token=2, dim=8, depth=2, heads=2), **init_args).double()
+    method = Infill(
+        encoder or FrameTransformer(mels=4, frames_per_token=2, dim=8, depth=2, heads=2), **init_args
+    ).double()
     with torch.no_grad():
         for parameter in method.parameters():
             parameter += 0.3 * torch.randn_like(parameter)
@@ -46,10 +49,15 @@ def written_out(method: Infill, x: Tensor, key: Tensor) -> list[Tensor]:
     for t in hidden.nonzero()[:, 0].tolist():
         heard[:, :, 2 * t : 2 * t + 2] = 0
     tokens = method.encoder.tokenize(View(heard[None])).x[0]
-    tokens = torch.stack([token + method.mask_token if gone else token for token, gone in zip(tokens, hidden, strict=True)])
+    tokens = torch.stack(
+        [token + method.mask_token if gone else token for token, gone in zip(tokens, hidden, strict=True)]
+    )
     h = method.encoder.mix(method.encoder.tokenize(View(heard[None]))._replace(x=tokens[None]))[0]
     content = method.encoder.content(View(x[None]))[0]
-    return [(method.head.weight @ h[t] + method.head.bias - content[t]).abs().mean() for t in hidden.nonzero()[:, 0].tolist()]
+    return [
+        (method.head.weight @ h[t] + method.head.bias - content[t]).abs().mean()
+        for t in hidden.nonzero()[:, 0].tolist()
+    ]
 
 
 @pytest.mark.parametrize("init_args", [{}, {"span": 0.5, "gaps": 2}], ids=["one", "two"])
@@ -66,7 +74,9 @@ def test_loss_and_gradient_are_those_of_each_recording_alone(init_args: dict[str
     parameters = dict(method.named_parameters())
     ours, theirs = (torch.autograd.grad(each, list(parameters.values())) for each in (step["loss"], loss))
     for name, one, other in zip(parameters, ours, theirs, strict=True):
-        assert_close(one, other, rtol=1e-6, atol=1e-6 * float(other.abs().max()), msg=lambda text, name=name: f"{name}: {text}")
+        assert_close(
+            one, other, rtol=1e-6, atol=1e-6 * float(other.abs().max()), msg=lambda text, name=name: f"{name}: {text}"
+        )
 
 
 @pytest.mark.parametrize("kind", ["frames", "waves"])
@@ -94,7 +104,10 @@ def test_gaps_leave_a_token_on_either_side_and_padding_changes_none() -> None:
     assert ((hidden[:, 1:] != hidden[:, :-1]).sum(1) == 2).all(), "one stretch"
     starts = hidden.int().argmax(1).bincount(minlength=20)[1:14].double()
     assert (starts - 2000 / 13).abs().max() < 5 * (2000 / 13) ** 0.5, "anywhere"
-    assert torch.equal(random_gaps(key, lengths, 33, 0.3)[:, :20], hidden) and not random_gaps(key, lengths, 33, 0.3)[:, 20:].any()
+    assert (
+        torch.equal(random_gaps(key, lengths, 33, 0.3)[:, :20], hidden)
+        and not random_gaps(key, lengths, 33, 0.3)[:, 20:].any()
+    )
     several = random_gaps(key, lengths, 20, 0.6, gaps=3)
     assert ((several[:, 1:] & ~several[:, :-1]).sum(1) == 3).all() and not several[:, [0, -1]].any()
     short = random_gaps(key[:6], torch.arange(6), 8, 0.9)
@@ -104,7 +117,11 @@ def test_gaps_leave_a_token_on_either_side_and_padding_changes_none() -> None:
 def test_interpolation_is_a_straight_line() -> None:
     """In every band of its own, between what is left."""
     x = torch.randn(2, 1, 3, 9, generator=torch.Generator().manual_seed(0))
-    hidden = torch.tensor([[0, 1, 1, 0, 0, 1, 0, 0, 0], [0, 0, 1, 1, 1, 1, 1, 1, 0]]).bool()[:, None, None].expand(2, 1, 3, 9)
+    hidden = (
+        torch.tensor([[0, 1, 1, 0, 0, 1, 0, 0, 0], [0, 0, 1, 1, 1, 1, 1, 1, 0]])
+        .bool()[:, None, None]
+        .expand(2, 1, 3, 9)
+    )
     found = interpolated(x.masked_fill(hidden, 1e9), hidden)
     assert_close(found[~hidden], x[~hidden])
     assert_close(found[0, ..., 1], x[0, ..., 0] * 2 / 3 + x[0, ..., 3] / 3)

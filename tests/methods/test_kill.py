@@ -1,4 +1,5 @@
-"""A killed run that is resumed ends bit for bit like one that was never killed: queue, its place and slow encoder included."""
+"""A killed run that is resumed ends bit for bit like one that was never killed: queue, its place
+and slow encoder included."""
 
 from __future__ import annotations
 
@@ -19,7 +20,9 @@ RUNS: dict[str, dict[str, Any]] = {
 def killed_like_straight(run: Run, root: Path, place: str, number: int, **spec: Any) -> None:
     straight = finished(run(root / "straight", **spec))
     names = set(straight["end"]["weights"])
-    assert {"teacher.module.1.0.weight"} < names and (spec["method"] != "moco" or {"queue.features", "queue.place"} < names)
+    assert {"teacher.module.1.0.weight"} < names and (
+        spec["method"] != "moco" or {"queue.features", "queue.place"} < names
+    )
     kill(run, root / "killed", place, number, **spec)
     assert_same(finished(run(root / "killed", ckpt_path="auto", **spec)), straight)
 

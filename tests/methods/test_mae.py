@@ -1,4 +1,5 @@
-"""MAE is transformers' ViTMAE to the last gradient, sees what its keys leave visible and nothing else, and shows what it paints."""
+"""MAE is transformers' ViTMAE to the last gradient, sees what its keys leave visible and nothing
+else, and shows what it paints."""
 
 from __future__ import annotations
 
@@ -32,7 +33,8 @@ def encoder_of(name: str, size: int) -> ViTEncoder:
 def method(name: str = "vit_tiny_patch16_224", size: int = 16, **changes: Any) -> MAE:
     torch.manual_seed(0)
     return MAE(
-        deepcopy(encoder_of(name, size)), **{"decoder_dim": 16, "decoder_depth": 2, "decoder_heads": 4, "warmup_epochs": 0, **changes}
+        deepcopy(encoder_of(name, size)),
+        **{"decoder_dim": 16, "decoder_depth": 2, "decoder_heads": 4, "warmup_epochs": 0, **changes},
     )
 
 
@@ -45,7 +47,9 @@ def batch_of(samples: int = 5, size: int = 16) -> Batch:
 # Against transformers.
 
 
-def blocks(ours: Any, theirs: Any, qkv: str, projection: str, first: str, second: str) -> Iterator[tuple[Tensor, list[Tensor]]]:
+def blocks(
+    ours: Any, theirs: Any, qkv: str, projection: str, first: str, second: str
+) -> Iterator[tuple[Tensor, list[Tensor]]]:
     for mine, other in zip(ours, theirs, strict=True):
         attention = other.attention
         names = {
@@ -88,7 +92,9 @@ def test_loss_and_gradient_are_those_of_transformers(normalise_target: bool, rat
     theirs.vit.embeddings.initialize_weights()  # transformers 5.23 leaves all positions at zero where no weights are loaded
     theirs.decoder.initialize_weights(num_patches=16)
     learned = [parameter for parameter in ours.parameters() if parameter.requires_grad]
-    assert {id(mine) for mine, _ in pairs(ours, theirs)} == {id(parameter) for parameter in learned}, "every parameter is compared"
+    assert {id(mine) for mine, _ in pairs(ours, theirs)} == {id(parameter) for parameter in learned}, (
+        "every parameter is compared"
+    )
     with torch.no_grad():
         for mine, others in pairs(ours, theirs):
             for other in others:
@@ -96,7 +102,9 @@ def test_loss_and_gradient_are_those_of_transformers(normalise_target: bool, rat
             mine.copy_(torch.cat(others).view_as(mine))
     batch = batch_of()
     x = batch["views"][0].x.double()
-    noise = torch.cat(random_masking(batch["key"], 16, ratio), dim=1).argsort(dim=1).double()  # the place of each token in our order
+    noise = (
+        torch.cat(random_masking(batch["key"], 16, ratio), dim=1).argsort(dim=1).double()
+    )  # the place of each token in our order
     loss = ours.step({**batch, "views": [View(x)]})["loss"]
     expected = theirs(x, noise=noise)
     assert int(expected.mask[0].sum()) == 16 * ratio
@@ -112,9 +120,12 @@ def test_loss_and_gradient_are_those_of_transformers(normalise_target: bool, rat
 # What goes where.
 
 
-@pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "vit_base_patch14_reg4_dinov2", "vit_base_patch16_siglip_gap_224"])
+@pytest.mark.parametrize(
+    "name", ["vit_tiny_patch16_224", "vit_base_patch14_reg4_dinov2", "vit_base_patch16_siglip_gap_224"]
+)
 def test_the_encoder_mixes_the_prefix_and_the_visible_tokens_alone(name: str) -> None:
-    """A class token, one with four registers, none: always visible, and without a position in the decoder."""
+    """A class token, one with four registers, none: always visible, and without a position in the
+    decoder."""
     model, batch = method(name), batch_of()
     given: list[Tensor] = []
     model.encoder.model.blocks[0].register_forward_pre_hook(lambda module, args: given.append(args[0]))  # type: ignore[attr-defined]
@@ -147,7 +158,9 @@ def test_the_loss_is_of_hidden_patches_alone() -> None:
     model, batch = method(normalise_target=False), batch_of()
     (view,) = batch["views"]
     painted, hidden = model.reconstruct(view, batch["key"])
-    patches = view.x.unfold(2, 4, 4).unfold(3, 4, 4).permute(0, 2, 3, 4, 5, 1).reshape(5, 16, 48)  # pixels of each patch, channels last
+    patches = (
+        view.x.unfold(2, 4, 4).unfold(3, 4, 4).permute(0, 2, 3, 4, 5, 1).reshape(5, 16, 48)
+    )  # pixels of each patch, channels last
     errors = [(painted[s, m] - patches[s, hidden[s, m]]).square().mean() for s in range(5) for m in range(12)]
     assert_close(model.step(batch)["loss"], torch.stack(errors).mean())
 
@@ -181,7 +194,13 @@ def test_it_runs_in_other_dtypes(dtype: torch.dtype) -> None:
 
 @pytest.mark.slow
 def test_a_killed_run_goes_on_bit_for_bit(run: Run, tmp_path: Path) -> None:
-    spec = {"method": "mae", "samples": 70, "watch": False, "init_args": {"decoder_dim": 16}, "trainer": {"max_epochs": 2}}
+    spec = {
+        "method": "mae",
+        "samples": 70,
+        "watch": False,
+        "init_args": {"decoder_dim": 16},
+        "trainer": {"max_epochs": 2},
+    }
     straight = finished(run(tmp_path / "straight", **spec))
     kill(run, tmp_path / "killed", "backward", 7, save_at=[3, 5], **spec)
     resumed = finished(run(tmp_path / "killed", ckpt_path="auto", **spec))
@@ -208,7 +227,9 @@ def test_mistakes_are_named(change: dict[str, Any], says: str) -> None:
 
 
 def test_an_encoder_without_tokens_is_refused() -> None:
-    with pytest.raises(TypeError, match=r"MAE needs an ssl_lightning\.TokenEncoder, such as ViTEncoder, .* got a ConvEncoder"):
+    with pytest.raises(
+        TypeError, match=r"MAE needs an ssl_lightning\.TokenEncoder, such as ViTEncoder, .* got a ConvEncoder"
+    ):
         MAE(ConvEncoder())  # type: ignore[arg-type]
 
 
@@ -222,7 +243,9 @@ def test_images_of_another_size_and_of_one_patch_are_refused() -> None:
 def test_an_encoder_that_needs_all_tokens_is_refused() -> None:
     from ssl_lightning import WaveTransformer
 
-    with pytest.raises(TypeError, match="gives the visible tokens alone, and WaveTransformer needs all of a row; take ViTEncoder"):
+    with pytest.raises(
+        TypeError, match="gives the visible tokens alone, and WaveTransformer needs all of a row; take ViTEncoder"
+    ):
         MAE(WaveTransformer(size="tiny"))
 
 
@@ -233,5 +256,8 @@ def test_padded_recordings_are_refused() -> None:
 
     data = Tones(seconds=None)
     data.prepare_data()
-    with pytest.raises(ValueError, match=r"MAE would take the padding of recordings of varying length for sound: set --data\.seconds 1\.0"):
+    with pytest.raises(
+        ValueError,
+        match=r"MAE would take the padding of recordings of varying length for sound: set --data\.seconds 1\.0",
+    ):
         data.serve(MAE(FrameTransformer(mels=32, dim=32, depth=1)))

@@ -23,7 +23,8 @@ TAU = 0.2
 
 
 def equation_1(q: Tensor, k: Tensor, queue: Tensor) -> Tensor:
-    """arXiv 1911.05722: the mean over queries of -log(exp(q k+ / tau) / (exp(q k+ / tau) + sum over the queue))."""
+    """arXiv 1911.05722: the mean over queries of -log(exp(q k+ / tau) / (exp(q k+ / tau) + sum over
+    the queue))."""
     loss = q.new_zeros(())
     for i in range(len(q)):
         s = torch.stack([cosine(q[i], k[i]), *(q[i] / q[i].norm() @ key for key in queue)]) / TAU
@@ -62,9 +63,16 @@ def test_one_step_is_equation_1_and_lightlys_loss(symmetric: bool) -> None:
 
 @pytest.mark.parametrize(("symmetric", "length"), [(True, 24), (True, 40), (False, 24)])
 def test_a_run_is_algorithm_1(symmetric: bool, length: int) -> None:
-    """Keys of the slow encoder before its update, enqueued after it, in the order of samples; a queue shorter than a step's 32 keys
-    and others whose length they do not divide. And accumulated batches are one large one."""
-    init_args: dict[str, Any] = {"symmetric": symmetric, "queue_length": length, "output_dim": 8, "optimizer": "sgd", "lr": 3.0}
+    """Keys of the slow encoder before its update, enqueued after it, in the order of samples; a
+    queue shorter than a step's 32 keys and others whose length they do not divide. And accumulated
+    batches are one large one."""
+    init_args: dict[str, Any] = {
+        "symmetric": symmetric,
+        "queue_length": length,
+        "output_dim": 8,
+        "optimizer": "sgd",
+        "lr": 3.0,
+    }
     method = tiny(MoCo, **init_args, momentum=0.8)
     keys: list[Tensor] = list(method.queue.features.double())  # all that ever were, the oldest first
     new: list[Tensor] = []
@@ -117,13 +125,18 @@ def test_split_keys_have_the_statistics_of_other_samples_and_come_back_to_their_
     queries = method.encoder(View(numbers[:, None]))[:, 0]
     assert_close(queries, torch.cat([standardised(part) for part in numbers.tensor_split(3)]))
     assert all(
-        set(part.tolist()) != set(other.tolist()) for part in torch.arange(samples).tensor_split(3) for other in order.tensor_split(3)
+        set(part.tolist()) != set(other.tolist())
+        for part in torch.arange(samples).tensor_split(3)
+        for other in order.tensor_split(3)
     )
 
 
 def test_split_reaches_every_batch_norm_of_both_networks_and_no_name() -> None:
     encoder = ConvEncoder(channels=1, width=4, depth=2)
-    plain, split = MoCo(encoder, norm="batch"), MoCo(ConvEncoder(channels=1, width=4, depth=2), norm="batch", batch_norm="split", parts=2)
+    plain, split = (
+        MoCo(encoder, norm="batch"),
+        MoCo(ConvEncoder(channels=1, width=4, depth=2), norm="batch", batch_norm="split", parts=2),
+    )
     norms = [module for module in split.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
     assert len(norms) == 6 and all(isinstance(module, Parts) and module.parts == 2 for module in norms)
     assert not any(isinstance(module, Parts) for module in plain.modules())

@@ -1,4 +1,5 @@
-"""MoCo v3 is Algorithm 1 of its paper, step by step, and keeps a vision transformer's patches as they were."""
+"""MoCo v3 is Algorithm 1 of its paper, step by step, and keeps a vision transformer's patches as
+they were."""
 
 from __future__ import annotations
 
@@ -19,7 +20,8 @@ TAU = 0.2
 
 
 def ctr(q: Tensor, k: Tensor) -> Tensor:
-    """arXiv 2104.02057, Algorithm 1: 2 tau times the cross entropy of q k^T / tau with the diagonal, one query at a time."""
+    """arXiv 2104.02057, Algorithm 1: 2 tau times the cross entropy of q k^T / tau with the
+    diagonal, one query at a time."""
     loss = q.new_zeros(())
     for i in range(len(q)):
         s = torch.stack([cosine(q[i], key) / TAU for key in k])
@@ -54,7 +56,9 @@ def test_a_run_is_algorithm_1() -> None:
 
 
 def test_accumulation_is_refused_with_the_reason() -> None:
-    with pytest.raises(MisconfigurationException, match="accumulate_grad_batches=2 changes the loss of MoCoV3: its negatives come from"):
+    with pytest.raises(
+        MisconfigurationException, match="accumulate_grad_batches=2 changes the loss of MoCoV3: its negatives come from"
+    ):
         remembered(tiny(MoCoV3), 1, 8, 2)
 
 
@@ -74,11 +78,14 @@ class Patches(Encoder):
 
 @pytest.mark.parametrize("freeze", [True, False])
 def test_the_patch_embedding_stays_unless_it_is_to_learn(freeze: bool) -> None:
-    """Bitwise, weight decay and slow encoder included (two processes: test_momentum_processes.py)."""
+    """Bitwise, weight decay and slow encoder included (two processes:
+    test_momentum_processes.py)."""
     method = MoCoV3(Patches(), norm="layer", lr=1.0, weight_decay=0.5, freeze_patch_embedding=freeze)
     before = {name: value.clone().double() for name, value in method.state_dict().items()}
     after = remembered(method, 3)["state"]
-    places = [f"{place}.patch_embedding.{name}" for place in ("encoder", "teacher.module.0") for name in ("weight", "bias")]
+    places = [
+        f"{place}.patch_embedding.{name}" for place in ("encoder", "teacher.module.0") for name in ("weight", "bias")
+    ]
     assert [torch.equal(before[place], after[place]) for place in places] == [freeze] * 4
     assert not torch.equal(before["encoder.mlp.0.weight"], after["encoder.mlp.0.weight"])
 

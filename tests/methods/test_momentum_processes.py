@@ -1,6 +1,8 @@
-"""MoCo, MoCo v3 and BYOL in two gloo processes, with different samples, are those of one process with all samples.
+"""MoCo, MoCo v3 and BYOL in two gloo processes, with different samples, are those of one process
+with all samples.
 
-Run as a script this file is one of the processes: `test_momentum_processes.py FOLDER`, which Lightning starts once more.
+Run as a script this file is one of the processes: `test_momentum_processes.py FOLDER`, which
+Lightning starts once more.
 """
 
 from __future__ import annotations
@@ -127,17 +129,22 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("case", CASES)
 def test_two_processes_train_like_one(two: list[dict[str, Any]], case: str) -> None:
-    """Losses, gradients, weights, teacher and queue of every step; accumulation included, against one large batch."""
+    """Losses, gradients, weights, teacher and queue of every step; accumulation included, against
+    one large batch."""
     cls, init_args, _ = CASES[case]
     one = remembered(tiny(cls, **init_args), STEPS, BATCH)
     assert_close((two[0][case]["loss"] + two[1][case]["loss"]) / 2, one["loss"], rtol=1e-9, atol=0)
     assert not torch.allclose(two[0][case]["loss"], two[1][case]["loss"], rtol=1e-3), "each has samples of its own"
     for name in ("gradient", "weights", "teacher", "queue"):
         for each in two:
-            assert_close(each[case][name], one[name], rtol=1e-6, atol=1e-10, msg=lambda text, name=name: f"{name}: {text}")
+            assert_close(
+                each[case][name], one[name], rtol=1e-6, atol=1e-10, msg=lambda text, name=name: f"{name}: {text}"
+            )
         assert torch.equal(two[0][case][name], two[1][case][name]), f"{name} is the same bit for bit in both"
         if one[name].numel():
-            assert (one[name][-1] - one[name][0]).abs().max() > 1e-3, f"{name} moved, so that a difference would be seen"
+            assert (one[name][-1] - one[name][0]).abs().max() > 1e-3, (
+                f"{name} moved, so that a difference would be seen"
+            )
 
 
 def test_the_queue_is_not_sent_round(two: list[dict[str, Any]]) -> None:
@@ -145,7 +152,9 @@ def test_the_queue_is_not_sent_round(two: list[dict[str, Any]]) -> None:
         assert each["moco"]["broadcast"] == ["queue.place"]
 
 
-def test_a_shuffled_key_has_the_statistics_of_another_process_and_comes_back_to_its_query(two: list[dict[str, Any]]) -> None:
+def test_a_shuffled_key_has_the_statistics_of_another_process_and_comes_back_to_its_query(
+    two: list[dict[str, Any]],
+) -> None:
     numbers = torch.tensor(NUMBERS[0] + NUMBERS[1])
     order = fold(torch.cat(KEYS), SHUFFLE).argsort()
     parts = [numbers[order[:6]], numbers[order[6:]]]  # what either process embeds

@@ -1,4 +1,5 @@
-"""next_step predicts from the past alone what comes n steps later in the same recording, and knows what that is worth."""
+"""next_step predicts from the past alone what comes n steps later in the same recording, and knows
+what that is worth."""
 
 from __future__ import annotations
 
@@ -25,7 +26,9 @@ class OnAGrid(FrameTransformer):
 
 def exact(cls: type[FrameTransformer] = FrameTransformer, **init_args: Any) -> NextStep:
     torch.manual_seed(0)
-    method = NextStep(cls(mels=4, frames_per_token=2, dim=8, depth=2, heads=2, causal=True), **{"steps": 2, **init_args}).double()
+    method = NextStep(
+        cls(mels=4, frames_per_token=2, dim=8, depth=2, heads=2, causal=True), **{"steps": 2, **init_args}
+    ).double()
     with torch.no_grad():
         for parameter in method.parameters():
             parameter += 0.3 * torch.randn_like(parameter)
@@ -33,8 +36,9 @@ def exact(cls: type[FrameTransformer] = FrameTransformer, **init_args: Any) -> N
 
 
 def written_out(method: NextStep, batch: Batch, lengths: list[int], n: int = 2) -> Tensor:
-    """Of one recording after the other, of each token the mean of |x_(t+n) - (W h_t + b)| (arXiv 1904.03240, Section 2.2), where h_t is
-    the last contextual token of the recording cut off behind t."""
+    """Of one recording after the other, of each token the mean of |x_(t+n) - (W h_t + b)| (arXiv
+    1904.03240, Section 2.2), where h_t is the last contextual token of the recording cut off behind
+    t."""
     terms = []
     for x, length in zip(batch["views"][0].x, lengths, strict=True):
         frames = x[0].T
@@ -56,7 +60,9 @@ def test_loss_and_gradient_are_those_of_each_recording_heard_up_to_each_token() 
     parameters = dict(method.named_parameters())
     ours, theirs = (torch.autograd.grad(loss, list(parameters.values())) for loss in (step["loss"], terms.mean()))
     for name, one, other in zip(parameters, ours, theirs, strict=True):
-        assert_close(one, other, rtol=1e-6, atol=1e-6 * float(other.abs().max()), msg=lambda text, name=name: f"{name}: {text}")
+        assert_close(
+            one, other, rtol=1e-6, atol=1e-6 * float(other.abs().max()), msg=lambda text, name=name: f"{name}: {text}"
+        )
 
 
 def test_padding_changes_nothing() -> None:

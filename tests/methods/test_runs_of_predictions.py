@@ -1,7 +1,8 @@
-"""Two processes whose recordings are of other lengths train next_step, denoise and infill like one; accumulated batches equal a large
-one; and all three learn.
+"""Two processes whose recordings are of other lengths train next_step, denoise and infill like one;
+accumulated batches equal a large one; and all three learn.
 
-Run as a script this file is one of the processes: `test_runs_of_predictions.py FOLDER`, which Lightning starts once more.
+Run as a script this file is one of the processes: `test_runs_of_predictions.py FOLDER`, which
+Lightning starts once more.
 """
 
 from __future__ import annotations
@@ -41,7 +42,8 @@ class Record(pl.Callback):
 
 
 class Recordings(TinyImages):
-    """Images as log-mels of 16 bands, of which a few frames up to all are real: of even and of odd samples, of unlike lengths."""
+    """Images as log-mels of 16 bands, of which a few frames up to all are real: of even and of odd
+    samples, of unlike lengths."""
 
     def make_batch(self, fetched: Any) -> Batch:
         made = super().make_batch(fetched)
@@ -53,7 +55,9 @@ class Recordings(TinyImages):
 
 def method_of(name: str, lr: float = 0.003, **sizes: int) -> Any:
     torch.manual_seed(rank())  # DistributedDataParallel must make them equal
-    encoder = FrameTransformer(**{"mels": 16, "frames_per_token": 1, "dim": 8, "depth": 1, "heads": 2, **sizes}, causal=name == "next_step")
+    encoder = FrameTransformer(
+        **{"mels": 16, "frames_per_token": 1, "dim": 8, "depth": 1, "heads": 2, **sizes}, causal=name == "next_step"
+    )
     return METHODS[name](encoder, warmup_epochs=0, lr=lr)
 
 
@@ -92,7 +96,9 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("name", list(METHODS))
 @pytest.mark.slow
-def test_two_processes_have_the_gradients_and_weights_of_one(one: dict[str, Any], two: list[dict[str, Any]], name: str) -> None:
+def test_two_processes_have_the_gradients_and_weights_of_one(
+    one: dict[str, Any], two: list[dict[str, Any]], name: str
+) -> None:
     for each in two:
         assert_equal_runs(each[name], one[name])
 
@@ -106,8 +112,11 @@ def test_accumulated_batches_equal_a_large_one(one: dict[str, Any], name: str) -
     ("name", "steps", "worth"),
     [("denoise", 60, 0.2), pytest.param("next_step", 100, 0.07, marks=pytest.mark.slow), pytest.param("infill", 100, 0.04, marks=pytest.mark.slow)],
 )  # fmt: skip
-def test_it_learns_what_needs_learning(name: str, steps: int, worth: float, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """On sounds that it has not seen, an untrained network is worse than what needs no learning, and a trained one better."""
+def test_it_learns_what_needs_learning(
+    name: str, steps: int, worth: float, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """On sounds that it has not seen, an untrained network is worse than what needs no learning,
+    and a trained one better."""
     monkeypatch.setenv("SSL_LIGHTNING_CACHE", str(tmp_path))
     data = Tones(batch_size=64, hop=0.02)
     method = method_of(name, lr=0.01, mels=32, frames_per_token=1 if name == "next_step" else 2, dim=48, heads=4)

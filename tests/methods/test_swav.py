@@ -1,4 +1,5 @@
-"""SwAV is its paper's Algorithm 1: the loss, what is assigned, when prototypes move and when the queue is used."""
+"""SwAV is its paper's Algorithm 1: the loss, what is assigned, when prototypes move and when the
+queue is used."""
 
 from __future__ import annotations
 
@@ -53,7 +54,8 @@ def trained(model: SwAV, callback: pl.Callback, epochs: int = 2, **trainer: Any)
 
 
 def algorithm_1(model: SwAV, batch: Batch) -> Tensor:
-    """arXiv 2006.09882, Algorithm 1 with the multi-crop of Section 3.3 and the queue of Section 4.1, as a loop."""
+    """arXiv 2006.09882, Algorithm 1 with the multi-crop of Section 3.3 and the queue of Section
+    4.1, as a loop."""
     c = model.prototypes.weight  # of length 1, which is not part of the gradient
     z = [F.normalize(model.projector(model.encoder(view)), dim=1) for view in batch["views"]]
     terms = []
@@ -62,7 +64,9 @@ def algorithm_1(model: SwAV, batch: Batch) -> Tensor:
             scores = z[s] @ c.T
             if model.queue is not None:
                 half = model.queue.features.shape[1] // 2
-                scores = torch.cat([scores, F.normalize(model.queue.features[:, s * half : (s + 1) * half], dim=1) @ c.T])
+                scores = torch.cat(
+                    [scores, F.normalize(model.queue.features[:, s * half : (s + 1) * half], dim=1) @ c.T]
+                )
             q = (scores / model.epsilon).exp()
             for _ in range(model.iterations):
                 q = q / q.sum(dim=0)
@@ -85,8 +89,11 @@ def lightlys(model: SwAV, batch: Batch) -> Tensor:
 @pytest.mark.parametrize("reference", [algorithm_1, lightlys])
 @pytest.mark.parametrize("queue_length", [0, 21])
 @pytest.mark.parametrize("local_views", [0, 3])
-def test_loss_and_gradient_are_the_papers(local_views: int, queue_length: int, reference: Callable[[SwAV, Batch], Tensor]) -> None:
-    """Codes have no gradient, local views are never assigned, each full view is assigned with its own half of the queue."""
+def test_loss_and_gradient_are_the_papers(
+    local_views: int, queue_length: int, reference: Callable[[SwAV, Batch], Tensor]
+) -> None:
+    """Codes have no gradient, local views are never assigned, each full view is assigned with its
+    own half of the queue."""
     model = method(local_views=local_views, queue_length=queue_length, queue_epochs=0.0).double()
     batch = batch_for(model)
     batch["views"] = [View(view.x.double()) for view in batch["views"]]
@@ -101,7 +108,8 @@ def test_loss_and_gradient_are_the_papers(local_views: int, queue_length: int, r
 
 
 class Record(pl.Callback):
-    """The prototypes before the first step and after each; what was scored and the queue in each step."""
+    """The prototypes before the first step and after each; what was scored and the queue in each
+    step."""
 
     def __init__(self) -> None:
         self.prototypes: list[Tensor] = []
@@ -110,7 +118,9 @@ class Record(pl.Callback):
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         self.prototypes.append(pl_module.prototypes.weight.detach().clone())
-        pl_module.prototypes.register_forward_hook(lambda module, args, out: self.scored[-1].append(args[0].detach().clone()))
+        pl_module.prototypes.register_forward_hook(
+            lambda module, args, out: self.scored[-1].append(args[0].detach().clone())
+        )
 
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
         self.scored.append([])
@@ -125,7 +135,9 @@ class Record(pl.Callback):
     ("optimizer", "freeze_epochs", "steps"),
     [("adamw", 1.0, 4), ("sgd", 0.5, 2), ("lars", 1.3, 6), ("sgd", 0.0, 0), ("adamw", 0.01, 1)],
 )
-def test_prototypes_rest_exactly_as_long_as_told_and_keep_length_1(optimizer: str, freeze_epochs: float, steps: int) -> None:
+def test_prototypes_rest_exactly_as_long_as_told_and_keep_length_1(
+    optimizer: str, freeze_epochs: float, steps: int
+) -> None:
     record = Record()
     trained(method(optimizer=optimizer, freeze_epochs=freeze_epochs, weight_decay=0.5, lr=1.0), record)
     assert len(record.prototypes) == 2 * EPOCH + 1
@@ -136,7 +148,8 @@ def test_prototypes_rest_exactly_as_long_as_told_and_keep_length_1(optimizer: st
 
 def test_accumulated_batches_are_refused_with_the_reason() -> None:
     with pytest.raises(
-        MisconfigurationException, match=r"accumulate_grad_batches=2 changes the loss of SwAV: its samples share the prototypes"
+        MisconfigurationException,
+        match=r"accumulate_grad_batches=2 changes the loss of SwAV: its samples share the prototypes",
     ):
         trained(method(), Record(), accumulate_grad_batches=2)
 
@@ -170,7 +183,8 @@ def test_the_queue_is_used_from_its_epoch_on_each_view_with_its_own_half(queue_e
 
 @pytest.mark.slow
 def test_a_killed_run_goes_on_bit_for_bit_with_its_queue(run: Run, tmp_path: Path) -> None:
-    """Killed while the prototypes rest, and in mid-epoch while the queue is used; its ring is then at a place of its own."""
+    """Killed while the prototypes rest, and in mid-epoch while the queue is used; its ring is then
+    at a place of its own."""
     spec = {
         "method": "swav", "samples": 70, "watch": False,
         "init_args": {"prototypes": 10, "output_dim": 6, "local_views": 1, "queue_length": 21, "queue_epochs": 1.25, "freeze_epochs": 0.75},
@@ -223,7 +237,9 @@ def test_encoders_take_local_views(encoder: Callable[[], Encoder]) -> None:
 
 def test_a_vision_transformer_of_one_size_says_what_to_set() -> None:
     model = method(TimmEncoder("vit_tiny_patch16_224", **VIT))
-    with pytest.raises(ValueError, match=r"takes images of 32x32 pixels, got 16x16: .* for local views .* dynamic_image_size=true"):
+    with pytest.raises(
+        ValueError, match=r"takes images of 32x32 pixels, got 16x16: .* for local views .* dynamic_image_size=true"
+    ):
         model.step(batch_for(model, samples=2, size=32, local=16))
 
 

@@ -1,4 +1,5 @@
-"""wav2vec 2.0's loss and gradients are transformers', its runs go on exactly, and two processes make one.
+"""wav2vec 2.0's loss and gradients are transformers', its runs go on exactly, and two processes
+make one.
 
 Run as a script this file is one of two processes: `test_wav2vec2.py FOLDER`.
 """
@@ -60,42 +61,56 @@ def some(batch: Batch, rows: list[int]) -> Batch:
     most = int((view.segment[rows] > 0).sum(1).max())
     real = view.segment[rows, :most] > 0
     sample = torch.arange(1, len(rows) + 1)[:, None]
-    return {"views": [View(view.x[rows, :most], real * sample)], "index": batch["index"][rows], "key": batch["key"][rows]}
+    return {
+        "views": [View(view.x[rows, :most], real * sample)],
+        "index": batch["index"][rows],
+        "key": batch["key"][rows],
+    }
 
 
 # Against transformers.
 
 
 class Theirs:
-    """transformers' loss with the masks, negatives and noise that ours draws, and the penalty on features that it lacks."""
+    """transformers' loss with the masks, negatives and noise that ours draws, and the penalty on
+    features that it lacks."""
 
     def __init__(self, method: Wav2Vec2, batch: Batch, monkeypatch: pytest.MonkeyPatch) -> None:
         (view,), key = batch["views"], batch["key"]
         made = method.compare(view, key, noise=True)
         self.spans, rows, tokens = made.spans, len(key), made.found.x.shape[1]
         own = torch.arange(rows)[:, None, None]
-        chosen = self.spans.place[own, others(key, self.spans.real, method.negatives)] + tokens * own  # [S, M, K] among all places
+        chosen = (
+            self.spans.place[own, others(key, self.spans.real, method.negatives)] + tokens * own
+        )  # [S, M, K] among all places
         negatives = torch.zeros(rows, tokens, method.negatives, dtype=torch.int64)
         negatives[own[:, 0], self.spans.place] = chosen
         scores = method.quantizer.score.out_features
         noise = torch.zeros(rows, tokens, scores)
-        noise[own[:, 0], self.spans.place] = gumbel(self.spans.keys(fold(key, NOISE)).flatten(), scores).view(rows, -1, scores)
+        noise[own[:, 0], self.spans.place] = gumbel(self.spans.keys(fold(key, NOISE)).flatten(), scores).view(
+            rows, -1, scores
+        )
         monkeypatch.setattr(Tensor, "exponential_", lambda self, *args: self.copy_((-noise).exp().view_as(self)))
         self.model, self.names = pretraining_twin(method)
         self.model.quantizer.temperature = method.quantizer.temperature_at(method.progress)
         mask = None if view.segment is None else (view.segment > 0).long()
-        out = self.model(view.x, attention_mask=mask, mask_time_indices=self.spans.hidden, sampled_negative_indices=negatives)
+        out = self.model(
+            view.x, attention_mask=mask, mask_time_indices=self.spans.hidden, sampled_negative_indices=negatives
+        )
         found = self.model.wav2vec2.feature_extractor(view.x).mT  # [S, N, P]
         count = [int(tokens if view.segment is None else method.encoder.tokens(n)) for n in LENGTHS[:rows]]  # type: ignore[attr-defined]
         hidden = self.spans.hidden.sum(1)
-        self.penalty = torch.stack([found[s, : count[s]].square().mean() * hidden[s] for s in range(rows)]).sum() / hidden.sum()
+        self.penalty = (
+            torch.stack([found[s, : count[s]].square().mean() * hidden[s] for s in range(rows)]).sum() / hidden.sum()
+        )
         self.contrastive, self.unused = out.contrastive_loss / hidden.sum(), out.diversity_loss / hidden.sum()
         self.loss = out.loss / hidden.sum() + method.feature_penalty * self.penalty
 
 
 @pytest.mark.parametrize(("stem", "norm"), [("layer", "pre"), ("group", "post")])
 def test_loss_and_every_gradient_are_transformers(monkeypatch: pytest.MonkeyPatch, stem: str, norm: str) -> None:
-    """With recordings of unequal length where transformers knows them; those of the stem a tenth, penalty included."""
+    """With recordings of unequal length where transformers knows them; those of the stem a tenth,
+    penalty included."""
     pytest.importorskip("transformers")
     method, batch = exact(stem, norm), batch_of(LENGTHS if stem == "layer" else [700] * 5)
     step, theirs = method.step(batch), Theirs(method, batch, monkeypatch)
@@ -112,16 +127,21 @@ def test_loss_and_every_gradient_are_transformers(monkeypatch: pytest.MonkeyPatc
         other = torch.cat([found[each].grad for each in theirs.names[name]]).view_as(parameter)
         scale = 0.1 if name.startswith("encoder.convolutions") else 1.0
         assert parameter.grad is not None and other.abs().max() > 1e-6, f"{name} learns"
-        assert_close(parameter.grad, scale * other, rtol=1e-5, atol=1e-6 * float(other.abs().max()), msg=f"{name}: {{}}".format)
+        assert_close(
+            parameter.grad, scale * other, rtol=1e-5, atol=1e-6 * float(other.abs().max()), msg=f"{name}: {{}}".format
+        )
 
 
 def test_without_noise_it_is_transformers_in_eval_mode(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The scores on samples that are held out: contrastive loss and accuracy over all hidden tokens of unequal batches."""
+    """The scores on samples that are held out: contrastive loss and accuracy over all hidden tokens
+    of unequal batches."""
     pytest.importorskip("transformers")
     method, batch = exact(), batch_of(LENGTHS)
     method.quantizer.forward = lambda x, progress=0.0, key=None: type(method.quantizer).forward(method.quantizer, x)  # type: ignore[method-assign]
     with monkeypatch.context() as patch, torch.no_grad():
-        patch.setattr("transformers.Wav2Vec2ForPreTraining.train", lambda self, mode=True: torch.nn.Module.train(self, False))
+        patch.setattr(
+            "transformers.Wav2Vec2ForPreTraining.train", lambda self, mode=True: torch.nn.Module.train(self, False)
+        )
         theirs = Theirs(method, batch, patch)
     del method.quantizer.forward
     with torch.no_grad():
@@ -135,10 +155,13 @@ def test_without_noise_it_is_transformers_in_eval_mode(monkeypatch: pytest.Monke
 
 
 def test_padding_and_the_batch_change_no_recording(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A recording's part of the loss is that which it has alone, whatever lies behind it; an odd batch is like any other."""
+    """A recording's part of the loss is that which it has alone, whatever lies behind it; an odd
+    batch is like any other."""
     method, batch = exact(), batch_of(LENGTHS)
     whole = method.compare(batch["views"][0], batch["key"], noise=True)
-    alone = [method.compare(each["views"][0], each["key"], noise=True) for each in (some(batch, [row]) for row in range(5))]
+    alone = [
+        method.compare(each["views"][0], each["key"], noise=True) for each in (some(batch, [row]) for row in range(5))
+    ]
     assert_close(sum(each.nll for each in alone), whole.nll, rtol=1e-10, atol=0)
     assert sum(int(each.correct) for each in alone) == whole.correct
     assert_close(torch.cat([each.embeddings for each in alone]), whole.embeddings)
@@ -149,7 +172,13 @@ def test_padding_and_the_batch_change_no_recording(monkeypatch: pytest.MonkeyPat
         step = method.step(other)
         assert_close(step["loss"], straight["loss"], rtol=1e-10, atol=0)
         for name, value in straight["logs"].items():
-            assert_close(torch.as_tensor(step["logs"][name]), torch.as_tensor(value), rtol=1e-5, atol=1e-7, msg=f"{name}: {{}}".format)
+            assert_close(
+                torch.as_tensor(step["logs"][name]),
+                torch.as_tensor(value),
+                rtol=1e-5,
+                atol=1e-7,
+                msg=f"{name}: {{}}".format,
+            )
 
 
 def test_logs_are_what_they_say() -> None:
@@ -159,7 +188,9 @@ def test_logs_are_what_they_say() -> None:
     tokens = sum(method.encoder.tokens(n) for n in LENGTHS)  # type: ignore[attr-defined]
     assert float(logs["masked"]) == pytest.approx(int(made.spans.hidden.sum()) / tokens)
     codes = made.codes.code[real.flatten()]
-    entropy = torch.stack([torch.special.entr(codes[:, group].bincount(minlength=3) / len(codes)).sum() for group in range(2)])
+    entropy = torch.stack(
+        [torch.special.entr(codes[:, group].bincount(minlength=3) / len(codes)).sum() for group in range(2)]
+    )
     assert_close(logs["code_perplexity"], entropy.exp().sum(), check_dtype=False)
     assert float(logs["codes_used"]) == sum(len(codes[:, group].unique()) for group in range(2)) / 6
     assert_close(logs["target_deviation"], spread(made.targets[real].detach()), check_dtype=False)
@@ -207,9 +238,15 @@ class Seen(pl.Callback):
 def trained(
     steps: int = 4, batch_size: int = 16, accumulate: int = 1, settings: dict[str, Any] | None = None, **init_args: Any
 ) -> dict[str, Any]:
-    """A run by Lightning's bare Trainer: loss and gradient of every optimizer step, and the temperatures."""
+    """A run by Lightning's bare Trainer: loss and gradient of every optimizer step, and the
+    temperatures."""
     seen = Seen()
-    quiet: dict[str, Any] = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
+    quiet: dict[str, Any] = {
+        "logger": False,
+        "enable_checkpointing": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+    }
     trainer = pl.Trainer(
         accelerator="cpu", precision="64-true", max_epochs=-1, max_steps=steps, accumulate_grad_batches=accumulate, callbacks=[seen], **quiet,
         **(settings or {}),
@@ -230,7 +267,8 @@ def process(folder: Path) -> None:
 
 
 def test_two_processes_with_unequal_recordings_train_like_one(run: Any, tmp_path: Path) -> None:
-    """Loss and gradient of every step: codes are counted over both, and each counts by its hidden tokens."""
+    """Loss and gradient of every step: codes are counted over both, and each counts by its hidden
+    tokens."""
     ended = run(tmp_path, script=[__file__, str(tmp_path)], processes=2)
     assert ended["code"] == 0, ended["log"][-3000:]
     two = [torch.load(tmp_path / f"{number}.pt", weights_only=True) for number in range(2)]
@@ -252,7 +290,12 @@ def test_accumulated_batches_are_one_large_batch_where_codes_are_free() -> None:
         trained(batch_size=8, accumulate=2)
 
 
-WAV_RUN: dict[str, Any] = {"method": "wav2vec2", "init_args": {**SMALL, "lr": 3e-3}, "samples": 70, "trainer": {"max_epochs": 2}}
+WAV_RUN: dict[str, Any] = {
+    "method": "wav2vec2",
+    "init_args": {**SMALL, "lr": 3e-3},
+    "samples": 70,
+    "trainer": {"max_epochs": 2},
+}
 """Two epochs of 4 steps of 16 recordings; the last 6 of a pass come with the next."""
 
 
@@ -268,7 +311,9 @@ def test_a_killed_run_goes_on_bit_for_bit(run: Run, tmp_path: Path) -> None:
     straight = killed_like_straight(run, tmp_path, "backward", 7, **WAV_RUN)
     lines = [line.split(",") for line in (Path(straight["folder"]) / "metrics.csv").read_text().splitlines()]
     rows = [dict(zip(lines[0], line, strict=True)) for line in lines[1:]]
-    temperatures = {int(row["step"]): float(row["train/gumbel_temperature"]) for row in rows if row.get("train/gumbel_temperature")}
+    temperatures = {
+        int(row["step"]): float(row["train/gumbel_temperature"]) for row in rows if row.get("train/gumbel_temperature")
+    }
     assert temperatures and len(set(temperatures.values())) == len(temperatures)
     assert [row["step"] for row in rows if row.get("held_out/contrastive")] == ["3", "6", "8"]
 
@@ -278,7 +323,11 @@ def test_a_killed_run_goes_on_bit_for_bit(run: Run, tmp_path: Path) -> None:
     "changes",
     [
         {"trainer": {"max_epochs": 2, "precision": "bf16-mixed"}},
-        {"samples": 83, "init_args": {**SMALL, "diversity": 0.0}, "trainer": {"max_epochs": 4, "accumulate_grad_batches": 2}},
+        {
+            "samples": 83,
+            "init_args": {**SMALL, "diversity": 0.0},
+            "trainer": {"max_epochs": 4, "accumulate_grad_batches": 2},
+        },
         {"samples": 90, "workers": 2, "augment_on": "worker"},
     ],
     ids=["bf16", "accumulated", "workers"],
@@ -296,12 +345,16 @@ def test_so_it_does_with(run: Run, tmp_path: Path, changes: dict[str, Any], plac
     ids=str,
 )  # fmt: skip
 def test_arguments_out_of_range_are_refused(wrong: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=r"Wav2Vec2\(.*a ratio in \(0, 1\), positive numbers, and weights of at least 0"):
+    with pytest.raises(
+        ValueError, match=r"Wav2Vec2\(.*a ratio in \(0, 1\), positive numbers, and weights of at least 0"
+    ):
         exact(**wrong)
 
 
 def test_an_encoder_of_images_is_refused() -> None:
-    with pytest.raises(TypeError, match=r"Wav2Vec2 needs an ssl_lightning\.WaveEncoder, such as WaveTransformer, got a TinyEncoder"):
+    with pytest.raises(
+        TypeError, match=r"Wav2Vec2 needs an ssl_lightning\.WaveEncoder, such as WaveTransformer, got a TinyEncoder"
+    ):
         Wav2Vec2(TinyEncoder())  # type: ignore[arg-type]
 
 

@@ -35,7 +35,8 @@ class FirstFolders(NamedTuple):
 class FileList:
     """Absolute paths by number: `files[i]`, in an order that depends on the names alone.
 
-    A folder's files come in the order of their names' bytes, then its folders in theirs, each with all that is in it.
+    A folder's files come in the order of their names' bytes, then its folders in theirs, each with
+    all that is in it.
 
     Args:
         root: the folder that all lie below.
@@ -63,7 +64,8 @@ class FileList:
         return os.fsdecode(folder + b"/" + name if folder else name)
 
     def folders(self) -> FirstFolders:
-        """The folders right below the root, such as one for each class, and the one that each file is in."""
+        """The folders right below the root, such as one for each class, and the one that each file
+        is in."""
         table = self._table
         counts = np.diff(table.starts)
         names: list[bytes] = []
@@ -85,19 +87,22 @@ class FileList:
 
 
 def list_files(root: str | Path, suffixes: Collection[str], cache: str | Path | None = "default") -> FileList:
-    """All files below a folder whose names end in one of `suffixes`, from the cache where no folder has changed.
+    """All files below a folder whose names end in one of `suffixes`, from the cache where no folder
+    has changed.
 
-    Links to files and folders are followed; a link to a folder that it lies in is not. Hidden files and folders are skipped, and
-    the folders of runs.
+    Links to files and folders are followed; a link to a folder that it lies in is not. Hidden files
+    and folders are skipped, and the folders of runs.
 
     Args:
         root: the folder.
         suffixes: such as `.jpg`, in any case; one dot each.
-        cache: the folder of cached lists: by default `$SSL_LIGHTNING_CACHE`, `$XDG_CACHE_HOME/ssl_lightning` or
-            `~/.cache/ssl_lightning`; None for no cache. A folder that cannot be written is done without.
+        cache: the folder of cached lists: by default `$SSL_LIGHTNING_CACHE`,
+            `$XDG_CACHE_HOME/ssl_lightning` or `~/.cache/ssl_lightning`; None for no cache. A folder
+            that cannot be written is done without.
 
     Raises:
-        FileNotFoundError, NotADirectoryError, PermissionError: there is no such folder, or it or one below may not be read.
+        FileNotFoundError, NotADirectoryError, PermissionError: there is no such folder, or it or
+            one below may not be read.
         ValueError: no file below it has such a name.
     """
     folder = Path(os.path.abspath(os.path.expanduser(root)))
@@ -111,7 +116,13 @@ def list_files(root: str | Path, suffixes: Collection[str], cache: str | Path | 
     table = scan(folder, wanted)
     fingerprint = fingerprint_of(table)
     settled = int(table.stamps.max()) < began - RECENT
-    if place and settled and file_cache.save(place, table, fingerprint) and (found := file_cache.load(place)) and found[1] == fingerprint:
+    if (
+        place
+        and settled
+        and file_cache.save(place, table, fingerprint)
+        and (found := file_cache.load(place))
+        and found[1] == fingerprint
+    ):
         return FileList(folder, *found, place)
     return FileList(folder, table, fingerprint)
 

@@ -29,8 +29,8 @@ class Folders:
     Args:
         root: the folder.
         suffixes: of the files that count.
-        labels: `folders`, `none` or `auto`: whether the first folders are classes; `auto`: where there are several, and each file lies
-            in one of them, not deeper.
+        labels: `folders`, `none` or `auto`: whether the first folders are classes; `auto`: where
+            there are several, and each file lies in one of them, not deeper.
         samples: what messages call the files.
 
     Attributes:
@@ -40,7 +40,9 @@ class Folders:
         OSError, ValueError: there is no such folder, or no file of these in it.
     """
 
-    def __init__(self, root: str, suffixes: Collection[str], labels: Literal["auto", "folders", "none"], samples: str) -> None:
+    def __init__(
+        self, root: str, suffixes: Collection[str], labels: Literal["auto", "folders", "none"], samples: str
+    ) -> None:
         if labels not in ("auto", "folders", "none"):
             raise ValueError(f"labels={labels!r} is unknown; choose auto, folders or none.")
         if not root:
@@ -52,8 +54,8 @@ class Folders:
             list_files(self.folder, suffixes)  # says what is wrong, before an encoder is built
 
     def files(self, split: str) -> FileList | None:
-        """The files of a split (`pretrain`: those to pretrain on, where they are not those of `train`); None where there is no such
-        folder."""
+        """The files of a split (`pretrain`: those to pretrain on, where they are not those of
+        `train`); None where there is no such folder."""
         divided = self._below("train")
         if split == "train":
             return list_files(divided or self.folder, self.suffixes)
@@ -61,7 +63,8 @@ class Folders:
         return None if place is None else list_files(place, self.suffixes)
 
     def labels(self, split: str, files: FileList) -> Tensor | None:
-        """Each file's class, by the names of the training split's folders; None where there are no classes."""
+        """Each file's class, by the names of the training split's folders; None where there are no
+        classes."""
         folders = files.folders()
         if self.class_names is None:
             train = files if split == "train" else self.files("train")
@@ -77,7 +80,9 @@ class Folders:
             )
         outside = np.flatnonzero(folders.of_file < 0)
         if len(outside):
-            raise ValueError(f"{printable(files[int(outside[0])])} lies in no class folder. Move it, or set --data.labels none.")
+            raise ValueError(
+                f"{printable(files[int(outside[0])])} lies in no class folder. Move it, or set --data.labels none."
+            )
         return torch.from_numpy(np.array([known[name] for name in folders.names])[folders.of_file])
 
     def _classes(self, files: FileList, folders: FirstFolders) -> tuple[str, ...]:
@@ -86,7 +91,9 @@ class Folders:
             return ()
         if len(folders.names) < 2:
             there = f"one, {folders.names[0]!r}" if folders.names else "none"
-            raise ValueError(f"{files.root} should hold a folder for each class, and holds {there}. Set --data.labels none to do without.")
+            raise ValueError(
+                f"{files.root} should hold a folder for each class, and holds {there}. Set --data.labels none to do without."
+            )
         return tuple(folders.names)
 
     def _below(self, split: str) -> Path | None:
@@ -94,4 +101,6 @@ class Folders:
 
     def _has_files(self) -> bool:
         """Whether there is a file that counts, as far as the first one met tells."""
-        return any(os.path.splitext(name)[1].lower() in self.suffixes for _, _, names in os.walk(self.folder) for name in names)
+        return any(
+            os.path.splitext(name)[1].lower() in self.suffixes for _, _, names in os.walk(self.folder) for name in names
+        )

@@ -15,7 +15,8 @@ import torch
 
 
 def kept(name: str, make: Callable[[], Any]) -> Any:
-    """What lies in the cache folder under a name; else what `make` gives, tensors and plain values, which lies there then.
+    """What lies in the cache folder under a name; else what `make` gives, tensors and plain values,
+    which lies there then.
 
     Raises:
         OSError: the folder cannot be written.

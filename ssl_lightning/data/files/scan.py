@@ -1,4 +1,5 @@
-"""One walk through a folder, to a table of names: some 25 bytes for each file, in arrays that forked workers share."""
+"""One walk through a folder, to a table of names: some 25 bytes for each file, in arrays that
+forked workers share."""
 
 from __future__ import annotations
 
@@ -13,7 +14,8 @@ import numpy as np
 from ...plugins.messages import printable
 
 SKIPPED = frozenset((b"__MACOSX", b"@eaDir", b"lost+found", b"$RECYCLE.BIN", b"System Volume Information"))
-"""Folders that file systems and archives make for themselves; hidden files and folders are skipped too."""
+"""Folders that file systems and archives make for themselves; hidden files and folders are skipped
+too."""
 RUN_FOLDER = frozenset((b"config.yaml", b"checkpoints"))
 """What a run writes first of all into its folder, whose plots are nobody's samples."""
 
@@ -43,7 +45,8 @@ class Table:
 
 
 def stamp(state: os.stat_result) -> tuple[int, int]:
-    """What tells whether a folder has changed: the second cannot be set back, as unpacking an archive does with the first."""
+    """What tells whether a folder has changed: the second cannot be set back, as unpacking an
+    archive does with the first."""
     return state.st_mtime_ns, state.st_ctime_ns
 
 
@@ -53,7 +56,8 @@ def scan(root: Path, suffixes: frozenset[bytes]) -> Table:
     lengths: list[np.ndarray] = []
     folder_offsets, starts, stamps = [0], [0], []
     others: Counter[bytes] = Counter()
-    # Each folder that waits, and the identities of those above it: a link to one of them would lead round in a circle.
+    # Each folder that waits, and the identities of those above it: a link to one of them would lead
+    # round in a circle.
     waiting: list[tuple[bytes, tuple[tuple[int, int], ...]]] = [(b"", ())]
     while waiting:
         folder, above = waiting.pop()
@@ -86,8 +90,8 @@ def scan(root: Path, suffixes: frozenset[bytes]) -> Table:
 
 
 def _entries(path: bytes, suffixes: frozenset[bytes], others: Counter[bytes]) -> tuple[list[bytes], list[bytes]]:
-    """The names of a folder's wanted files and of its folders, sorted; none of a run's folder. Counts the suffixes of its other
-    files in `others`."""
+    """The names of a folder's wanted files and of its folders, sorted; none of a run's folder.
+    Counts the suffixes of its other files in `others`."""
     files, folders, of_run = [], [], set()
     with os.scandir(path) as entries:
         for entry in entries:
@@ -120,5 +124,9 @@ def _nothing_found(root: Path, suffixes: frozenset[bytes], others: Counter[bytes
     wanted = ", ".join(printable(suffix) for suffix in sorted(suffixes))
     if not others:
         return ValueError(f"The folder {printable(root)} holds no files. Names that end in {wanted} were looked for.")
-    found = ", ".join(f"{printable(suffix) or 'without suffix'} ({number:,})" for suffix, number in others.most_common(5))
-    return ValueError(f"None of the {others.total():,} files below {printable(root)} ends in {wanted}. They are: {found}.")
+    found = ", ".join(
+        f"{printable(suffix) or 'without suffix'} ({number:,})" for suffix, number in others.most_common(5)
+    )
+    return ValueError(
+        f"None of the {others.total():,} files below {printable(root)} ends in {wanted}. They are: {found}."
+    )

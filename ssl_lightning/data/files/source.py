@@ -1,4 +1,5 @@
-"""Samples that are read from files when they are asked for: by threads, and what happens where one cannot be read."""
+"""Samples that are read from files when they are asked for: by threads, and what happens where one
+cannot be read."""
 
 from __future__ import annotations
 
@@ -21,7 +22,8 @@ Read = TypeVar("Read")
 
 
 class Unreadable(ValueError):
-    """A file gives no sample; the message names it and says why, without the traceback that a worker's would hold."""
+    """A file gives no sample; the message names it and says why, without the traceback that a
+    worker's would hold."""
 
     def __init__(self, message: str) -> None:
         super().__init__(message.rpartition(f"{type(self).__module__}.{type(self).__name__}: ")[2].strip())
@@ -33,7 +35,8 @@ class FileSource(Source):
     Args:
         count: how many there are.
         labels: [N], or None.
-        unreadable: `raise` stops at a sample that cannot be read; `skip` takes the next one of the same label in its place.
+        unreadable: `raise` stops at a sample that cannot be read; `skip` takes the next one of the
+            same label in its place.
         max_unreadable: the part of the samples that may be skipped, rounded up; more stop the run.
     """
 
@@ -43,7 +46,11 @@ class FileSource(Source):
     """What a sample that cannot be read raises."""
 
     def __init__(
-        self, count: int, labels: Tensor | None = None, unreadable: Literal["raise", "skip"] = "raise", max_unreadable: float = 0.01
+        self,
+        count: int,
+        labels: Tensor | None = None,
+        unreadable: Literal["raise", "skip"] = "raise",
+        max_unreadable: float = 0.01,
     ) -> None:
         self.count, self.labels = count, labels
         self.unreadable, self.allowed = unreadable, math.ceil(max_unreadable * count)
@@ -57,7 +64,8 @@ class FileSource(Source):
         """What an error calls a sample."""
 
     def substitutes(self, number: int) -> Iterator[int]:
-        """The samples that may stand for one that cannot be read: those after it, of its label where there are labels."""
+        """The samples that may stand for one that cannot be read: those after it, of its label
+        where there are labels."""
         after = (torch.arange(1, self.count) + number) % self.count
         if self.labels is not None:
             after = after[self.labels[after] == self.labels[number]]
@@ -70,7 +78,9 @@ class FileSource(Source):
             Unreadable: none may be skipped, or too many were.
         """
         if self.unreadable == "raise":
-            raise self.error(f"{error} Remove it, or leave such {self.samples} out with --data.unreadable skip.") from error
+            raise self.error(
+                f"{error} Remove it, or leave such {self.samples} out with --data.unreadable skip."
+            ) from error
         self.skipped[number] = True
         count = int(self.skipped.sum())
         if count > self.allowed:
@@ -91,7 +101,9 @@ class FileSource(Source):
             except Unreadable as error:
                 self.skip(other, error)
         one = self.samples.removesuffix("s")
-        raise self.error(f"No {one} can stand for {self.name(number)}, which cannot be read: there is no other of its label.")
+        raise self.error(
+            f"No {one} can stand for {self.name(number)}, which cannot be read: there is no other of its label."
+        )
 
 
 def check_unreadable(unreadable: str, max_unreadable: float, samples: str) -> None:
@@ -106,12 +118,17 @@ def skipped_in(source: Source | None) -> list[str]:
     """The names of the samples that a source skipped."""
     while isinstance(source, Subset):
         source = source.source
-    return [source.name(number) for number in source.skipped.nonzero()[:, 0].tolist()] if isinstance(source, FileSource) else []
+    return (
+        [source.name(number) for number in source.skipped.nonzero()[:, 0].tolist()]
+        if isinstance(source, FileSource)
+        else []
+    )
 
 
 @rank_zero_only
 def report_skipped(sources: Iterable[Source | None], samples: str, folder: Path | None) -> None:
-    """Says which samples were skipped, the first of them by name, and all in a file of the run folder; nothing where none was."""
+    """Says which samples were skipped, the first of them by name, and all in a file of the run
+    folder; nothing where none was."""
     names = sorted({name for source in sources for name in skipped_in(source)})
     if not names:
         return
@@ -125,7 +142,8 @@ def report_skipped(sources: Iterable[Source | None], samples: str, folder: Path 
 
 
 def in_threads(function: Callable[[int], Read], items: Iterable[int]) -> list[Read]:
-    """The function of each item; outside of workers by as many threads as there are cores, since decoding needs no interpreter."""
+    """The function of each item; outside of workers by as many threads as there are cores, since
+    decoding needs no interpreter."""
     if get_worker_info() is not None:
         return [function(item) for item in items]
     with ThreadPoolExecutor(os.cpu_count()) as threads:

@@ -1,5 +1,5 @@
-"""What is kept between runs, and where; among it tables of names: one file for each folder listed, mapped into memory, valid while no
-folder below changes."""
+"""What is kept between runs, and where; among it tables of names: one file for each folder listed,
+mapped into memory, valid while no folder below changes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from .scan import Table, stamp
 
 VERSION = 1
 HEADER = 1024
-"""Bytes of JSON, padded with spaces, before the arrays: a multiple of 8, so that the integers stay aligned."""
+"""Bytes of JSON, padded with spaces, before the arrays: a multiple of 8, so that the integers stay
+aligned."""
 SECTIONS = [field.name for field in fields(Table)]
 BYTES = ("names", "folders")
 
@@ -33,12 +34,18 @@ def place(cache: str | Path | None, root: Path, suffixes: frozenset[bytes]) -> P
 
 
 def save(path: Path, table: Table, fingerprint: str) -> bool:
-    """Writes the table in one step, so that a reader meets the old or the new one; False where it may not be written."""
+    """Writes the table in one step, so that a reader meets the old or the new one; False where it
+    may not be written."""
     arrays = [np.ascontiguousarray(getattr(table, name)) for name in SECTIONS]
     checksum = 0
     for array in arrays:
         checksum = zlib.crc32(array.data, checksum)
-    header = {"version": VERSION, "fingerprint": fingerprint, "checksum": checksum, "sizes": [array.nbytes for array in arrays]}
+    header = {
+        "version": VERSION,
+        "fingerprint": fingerprint,
+        "checksum": checksum,
+        "sizes": [array.nbytes for array in arrays],
+    }
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -56,12 +63,17 @@ def save(path: Path, table: Table, fingerprint: str) -> bool:
 
 
 def load(path: Path) -> tuple[Table, str] | None:
-    """The table and its fingerprint; None where the file is missing, damaged or of another version."""
+    """The table and its fingerprint; None where the file is missing, damaged or of another
+    version."""
     try:
         raw = np.asarray(np.memmap(path, np.uint8, mode="r"))
         header = json.loads(raw[:HEADER].tobytes())
         sizes, fingerprint = header["sizes"], str(header["fingerprint"])
-        if header["version"] != VERSION or HEADER + sum(sizes) != len(raw) or zlib.crc32(raw[HEADER:].data) != header["checksum"]:
+        if (
+            header["version"] != VERSION
+            or HEADER + sum(sizes) != len(raw)
+            or zlib.crc32(raw[HEADER:].data) != header["checksum"]
+        ):
             return None
         sections, start = {}, HEADER
         for name, size in zip(SECTIONS, sizes, strict=True):
@@ -79,7 +91,8 @@ def unchanged(root: Path, table: Table) -> bool:
     base = os.fsencode(root)
     try:
         return all(
-            list(stamp(os.stat(os.path.join(base, table.folder(index))))) == dates for index, dates in enumerate(table.stamps.tolist())
+            list(stamp(os.stat(os.path.join(base, table.folder(index))))) == dates
+            for index, dates in enumerate(table.stamps.tolist())
         )
     except OSError:
         return False

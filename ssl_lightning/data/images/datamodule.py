@@ -1,4 +1,5 @@
-"""The bases of datamodules for images: those of one size in memory, and encoded ones of any size."""
+"""The bases of datamodules for images: those of one size in memory, and encoded ones of any
+size."""
 
 from __future__ import annotations
 
@@ -20,12 +21,13 @@ from .reading import Reading
 RAW_SIZE = 32
 """Raw features are the pixels of images reduced to this side."""
 LOCAL = 96 / 224
-"""Side of a local crop as a part of a full view's (SwAV, arXiv 2006.09882, Section 4.1; DINO, arXiv 2104.14294, Section 3.1)."""
+"""Side of a local crop as a part of a full view's (SwAV, arXiv 2006.09882, Section 4.1; DINO, arXiv
+2104.14294, Section 3.1)."""
 
 
 class ImageDataModule(SSLDataModule):
-    """A data set of images: an author sets `policy` and defines `source`, whose samples are uint8 images [S, C, H, W], or
-    floating ones in [0, 1], or `Pictures` of any size.
+    """A data set of images: an author sets `policy` and defines `source`, whose samples are uint8
+    images [S, C, H, W], or floating ones in [0, 1], or `Pictures` of any size.
 
     Args:
         image_size: side of a view, in pixels.
@@ -54,19 +56,23 @@ class ImageDataModule(SSLDataModule):
 
     @classmethod
     def suited_encoders(cls, init_args: dict[str, Any]) -> dict[str, dict[str, Any]]:
-        """The class's own defaults, or a ResNet-18 with the stem that suits the images' size, and a ViT-Tiny with the patch that does."""
+        """The class's own defaults, or a ResNet-18 with the stem that suits the images' size, and a
+        ViT-Tiny with the patch that does."""
         size, channels = init_args.get("image_size", RAW_SIZE), init_args.get("channels", cls.channels)
         size = size if isinstance(size, int) else RAW_SIZE  # anything else the parser refuses
         resnet = {"name": "resnet18", "small_images": size <= SMALL, "channels": channels}
         vit = {"name": "vit_tiny_patch16_224", "channels": channels, "image_size": size, "patch_size": patch_for(size)}
         kinds = {"Encoder": ("timm", resnet), "TokenEncoder": ("vit", vit)}
-        return {kind: {"class_path": path, "init_args": args} for kind, (path, args) in kinds.items()} | cls.default_encoders
+        return {
+            kind: {"class_path": path, "init_args": args} for kind, (path, args) in kinds.items()
+        } | cls.default_encoders
 
     def serve(self, method: Describes) -> None:
         """Builds the transforms for the views that a method asks for.
 
         Raises:
-            ValueError: this data has no such views, fewer samples than a batch, or a probe set of other channels.
+            ValueError: this data has no such views, fewer samples than a batch, or a probe set of
+                other channels.
         """
         super().serve(method)
         for name, data in self.probe_sets.items():
@@ -77,16 +83,20 @@ class ImageDataModule(SSLDataModule):
                 )
 
     def teardown(self, stage: str) -> None:
-        """Says which images were skipped, those of probe sets among them, and lists them in the run folder."""
+        """Says which images were skipped, those of probe sets among them, and lists them in the run
+        folder."""
         super().teardown(stage)
         sources = [source for data in (self, *self.probe_sets.values()) for source in data._sources.values()]
         report_skipped(sources, "images", getattr(self.trainer, "run_folder", None))
 
     def transform(self, strength: Strength, local_size: int | None = None) -> nn.Module:
-        return self.recipe.build(strength, local_size or self.image_size, local=local_size is not None, varying=self.varying)
+        return self.recipe.build(
+            strength, local_size or self.image_size, local=local_size is not None, varying=self.varying
+        )
 
     def local_size(self, spec: ViewSpec) -> int:
-        """The size asked for, or about 3/7 of a full view: a whole number of the patches that suit it, so that transformers take both."""
+        """The size asked for, or about 3/7 of a full view: a whole number of the patches that suit
+        it, so that transformers take both."""
         patch = patch_for(self.image_size)
         return spec.local_size or max(8, round(self.image_size * LOCAL / patch) * patch)
 
@@ -102,21 +112,27 @@ class ImageDataModule(SSLDataModule):
 
 
 class PictureDataModule(ImageDataModule):
-    """Encoded images of any size, mode and depth: an author defines `source`, whose samples come from `self.pictures`.
+    """Encoded images of any size, mode and depth: an author defines `source`, whose samples come
+    from `self.pictures`.
 
     Args:
         image_size: side of a view, in pixels.
-        channels: 1 for grey, 3 for colour, to which every image is brought; another number is for images that have it.
-        window: the pixel values that become 0 and 1, with what is below and above cut off: for images of more than 8 bits.
-        percentiles: the percentiles of each image's own values that become 0 and 1, instead of a window.
+        channels: 1 for grey, 3 for colour, to which every image is brought; another number is for
+            images that have it.
+        window: the pixel values that become 0 and 1, with what is below and above cut off: for
+            images of more than 8 bits.
+        percentiles: the percentiles of each image's own values that become 0 and 1, instead of a
+            window.
         max_pixels: an image that says it has more is refused before it is read.
-        unreadable: `raise` stops at an image that cannot be read; `skip` takes another one in its place, always the same.
+        unreadable: `raise` stops at an image that cannot be read; `skip` takes another one in its
+            place, always the same.
         max_unreadable: the part of the images that may be skipped; more stop the run.
     """
 
     varying = True
     policy = ImagePolicy(jitter=(0.8, 0.8, 0.8, 0.2), mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
-    """SimCLR's recipe for ImageNet (arXiv 2002.05709, Appendix A), normalised by ImageNet's mean and deviation."""
+    """SimCLR's recipe for ImageNet (arXiv 2002.05709, Appendix A), normalised by ImageNet's mean
+    and deviation."""
 
     def __init__(
         self,
@@ -147,14 +163,26 @@ def changed(policy: ImagePolicy, changes: dict[str, Any]) -> ImagePolicy:
     fields = {field.name: getattr(policy, field.name) for field in dataclass_fields(policy)}
     for name, value in changes.items():
         if name not in fields:
-            raise ValueError(f"augmentation has no field {name!r}.{did_you_mean(name, fields)} There are {', '.join(fields)}.")
+            raise ValueError(
+                f"augmentation has no field {name!r}.{did_you_mean(name, fields)} There are {', '.join(fields)}."
+            )
         now = fields[name]
         many = isinstance(now, tuple)
         numbers = tuple(value) if isinstance(value, (list, tuple)) else (value,)
-        fits = isinstance(value, (list, tuple)) == many and (name in ("mean", "std") or len(numbers) == (len(now) if many else 1))
-        if not (fits and all(type(number) in (int, float) for number in numbers)) and not (name == "blur_p" and value is None):
-            kind = ("a list of numbers, one a channel" if name in ("mean", "std") else f"{len(now)} numbers") if many else "a number"
-            raise ValueError(f"augmentation.{name}={value!r} does not fit; give {kind}, such as {list(now) if many else now}.")
+        fits = isinstance(value, (list, tuple)) == many and (
+            name in ("mean", "std") or len(numbers) == (len(now) if many else 1)
+        )
+        if not (fits and all(type(number) in (int, float) for number in numbers)) and not (
+            name == "blur_p" and value is None
+        ):
+            kind = (
+                ("a list of numbers, one a channel" if name in ("mean", "std") else f"{len(now)} numbers")
+                if many
+                else "a number"
+            )
+            raise ValueError(
+                f"augmentation.{name}={value!r} does not fit; give {kind}, such as {list(now) if many else now}."
+            )
         fields[name] = numbers if many else value
     return ImagePolicy(**fields)
 

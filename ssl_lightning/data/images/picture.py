@@ -19,9 +19,11 @@ from .tiff import TIFF, from_tiff
 
 KINDS = "jpg jpeg jpe jfif mpo png apng webp bmp dib gif tif tiff ppm pgm pbm pnm pfm jp2 j2k jpx npy" + " avif" * AVIF
 SUFFIXES = frozenset("." + kind for kind in KINDS.split())
-"""Ends of file names that count as images, in lower case, with the dot. What a file is, its content says."""
+"""Ends of file names that count as images, in lower case, with the dot. What a file is, its content
+says."""
 TURNS = {1: (0, 0, 0), 2: (0, 0, 1), 3: (0, 1, 1), 4: (0, 1, 0), 5: (1, 0, 0), 6: (1, 0, 1), 7: (1, 1, 1), 8: (1, 1, 0)}
-"""EXIF orientation -> what makes the stored picture the displayed one, in this order: transpose, reverse rows, reverse columns."""
+"""EXIF orientation -> what makes the stored picture the displayed one, in this order: transpose,
+reverse rows, reverse columns."""
 
 
 class UnreadablePicture(Unreadable):
@@ -31,9 +33,10 @@ class UnreadablePicture(Unreadable):
 class Picture:
     """One image file, of which the header is decoded at once, and the pixels when views are cut.
 
-    Transparency is laid upon white; CMYK and palettes become RGB; of an animation the first frame counts. Half a file is an
-    error, never a picture with a grey half: Pillow's `LOAD_TRUNCATED_IMAGES` is set to False. Its `MAX_IMAGE_PIXELS` is raised
-    to `reading.max_pixels`, which rules instead.
+    Transparency is laid upon white; CMYK and palettes become RGB; of an animation the first frame
+    counts. Half a file is an error, never a picture with a grey half: Pillow's
+    `LOAD_TRUNCATED_IMAGES` is set to False. Its `MAX_IMAGE_PIXELS` is raised to
+    `reading.max_pixels`, which rules instead.
 
     Args:
         file: a path, or the bytes of a file.
@@ -44,7 +47,8 @@ class Picture:
         height, width: in pixels, as displayed (EXIF orientation applied).
 
     Raises:
-        UnreadablePicture: the file is missing, no image, too large, or of another number of channels.
+        UnreadablePicture: the file is missing, no image, too large, or of another number of
+            channels.
     """
 
     def __init__(self, file: str | Path | bytes, reading: Reading, name: str | None = None) -> None:
@@ -56,7 +60,9 @@ class Picture:
             if not height or not width:
                 raise ValueError(f"it has no pixels ({width} x {height})")
             if height * width > reading.max_pixels:
-                raise ValueError(f"it says that it has {width} x {height} pixels, above the limit of {reading.max_pixels:,} (max_pixels)")
+                raise ValueError(
+                    f"it says that it has {width} x {height} pixels, above the limit of {reading.max_pixels:,} (max_pixels)"
+                )
         self._transpose, self._reverse_rows, self._reverse_columns = TURNS[self._stored.orientation]
         self.height, self.width = (width, height) if self._transpose else (height, width)
 
@@ -68,12 +74,14 @@ class Picture:
             sizes: the views' side lengths, one for each box.
 
         Returns:
-            For each box [C, size, size], contiguous: uint8, or float32 in [0, 1] where the file has more than 8 bits or a
-            window or percentiles were asked for.
+            For each box [C, size, size], contiguous: uint8, or float32 in [0, 1] where the file has
+            more than 8 bits or a window or percentiles were asked for.
 
         Raises:
-            UnreadablePicture: the file is damaged, or nothing says which of its values become 0 and 1.
-            ValueError: a box that is empty or reaches beyond the picture, or not as many sizes as boxes.
+            UnreadablePicture: the file is damaged, or nothing says which of its values become 0 and
+                1.
+            ValueError: a box that is empty or reaches beyond the picture, or not as many sizes as
+                boxes.
         """
         if len(boxes) != len(sizes):
             raise ValueError(f"There are {len(boxes)} boxes and {len(sizes)} sizes: each box needs one.")

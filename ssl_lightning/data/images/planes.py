@@ -1,4 +1,5 @@
-"""Image files whose values need a scale: more than 8 bits, a window or percentiles, any number of channels."""
+"""Image files whose values need a scale: more than 8 bits, a window or percentiles, any number of
+channels."""
 
 from __future__ import annotations
 
@@ -55,7 +56,9 @@ class Planes:
         if self.dtype.kind not in "uif":
             raise ValueError(f"it holds values of type {self.dtype}, not numbers of an image")
         if top is None and self.dtype.kind != "f" and not reading.rescales:
-            raise ValueError(f"it holds {self.dtype} values, and nothing says which become 0 and 1: give window or percentiles")
+            raise ValueError(
+                f"it holds {self.dtype} values, and nothing says which become 0 and 1: give window or percentiles"
+            )
 
     def cut(self, boxes: Sequence[Box], sizes: Sequence[int]) -> list[Tensor]:
         values = self.read()
@@ -105,7 +108,8 @@ class Planes:
 
 
 def deepest(dtype: np.dtype[Any]) -> float | None:
-    """The greatest value of an unsigned type of up to 16 bits; None where the values in use cannot be known."""
+    """The greatest value of an unsigned type of up to 16 bits; None where the values in use cannot
+    be known."""
     return float(np.iinfo(dtype).max) if dtype.kind == "u" and dtype.itemsize <= 2 else None
 
 
@@ -116,7 +120,9 @@ def from_numpy(file: str | Path | bytes, reading: Reading) -> Planes:
         source: Any = io.BytesIO(file) if isinstance(file, bytes) else file
         values = np.load(source, mmap_mode=None if isinstance(file, bytes) else "r", allow_pickle=False)
         if values.ndim not in (2, 3):
-            raise ValueError(f"it holds an array of shape {list(values.shape)}, not [height, width] or [height, width, channels]")
+            raise ValueError(
+                f"it holds an array of shape {list(values.shape)}, not [height, width] or [height, width, channels]"
+            )
         if values.dtype == bool:
             values = values.astype(np.uint8) * np.uint8(255)
         return values[..., None] if values.ndim == 2 else values
@@ -142,7 +148,8 @@ def from_png(data: bytes, reading: Reading) -> Planes:
 
 
 def from_image(data: bytes, image: Image.Image, reading: Reading, top: float | None = 65535.0) -> Planes:
-    """A picture that Pillow decodes to values of more than 8 bits, or to 8-bit values that the reading scales.
+    """A picture that Pillow decodes to values of more than 8 bits, or to 8-bit values that the
+    reading scales.
 
     Args:
         top: what becomes 1 in a picture of more than 8 bits; None where nothing tells.

@@ -12,8 +12,9 @@ class Reading:
     Args:
         channels: 1: luma; 3: RGB; any other number: the file must have exactly that many.
         window: the values that become 0 and 1; what lies beyond is clamped.
-        percentiles: the percentiles of an image's own values that become 0 and 1, such as (0.5, 99.5); over all its channels, and
-            from about a million evenly spaced pixels where it has more.
+        percentiles: the percentiles of an image's own values that become 0 and 1, such as (0.5,
+            99.5); over all its channels, and from about a million evenly spaced pixels where it has
+            more.
         max_pixels: a file whose header says more is refused.
 
     Raises:

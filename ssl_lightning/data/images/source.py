@@ -1,4 +1,5 @@
-"""Encoded images of any size as a source: each is read once, where it is fetched, and cut for every view."""
+"""Encoded images of any size as a source: each is read once, where it is fetched, and cut for every
+view."""
 
 from __future__ import annotations
 
@@ -32,7 +33,8 @@ class PictureSource(FileSource):
         count: how many there are.
         reading: how pixels become numbers.
         labels: [N], or None.
-        unreadable: `raise` stops at an image that cannot be read; `skip` takes the next one of the same label in its place.
+        unreadable: `raise` stops at an image that cannot be read; `skip` takes the next one of the
+            same label in its place.
         max_unreadable: the part of the images that may be skipped, rounded up; more stop the run.
     """
 
@@ -75,8 +77,8 @@ class Pictures(Uncut):
         return len(self.numbers)
 
     def cut(self, transforms: Sequence[Any], keys: Sequence[Tensor]) -> list[Tensor]:
-        """For each view the images [S, C, size, size] within the boxes of its transform's `cut`, uint8; float32 in [0, 1] where
-        an image holds more than 8 bits.
+        """For each view the images [S, C, size, size] within the boxes of its transform's `cut`,
+        uint8; float32 in [0, 1] where an image holds more than 8 bits.
 
         Raises:
             UnreadablePicture: an image cannot be read, and the source does not skip it.
@@ -116,7 +118,10 @@ class Pictures(Uncut):
     def _substitute(self, number: int, crops: Sequence[Crop], keys: Sequence[Tensor]) -> Cuts:
         def read(other: int) -> Cuts:
             picture = self.source.open(other)
-            boxes = [crop.boxes(key, picture.height, picture.width)[0].tolist() for crop, key in zip(crops, keys, strict=True)]
+            boxes = [
+                crop.boxes(key, picture.height, picture.width)[0].tolist()
+                for crop, key in zip(crops, keys, strict=True)
+            ]
             return picture.cut(boxes, [crop.size for crop in crops])
 
         return self.source.substitute(number, read)

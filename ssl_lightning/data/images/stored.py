@@ -1,4 +1,5 @@
-"""Image files as they are stored, before EXIF orientation: what all have in common, and those of 8 bits."""
+"""Image files as they are stored, before EXIF orientation: what all have in common, and those of 8
+bits."""
 
 from __future__ import annotations
 
@@ -21,23 +22,28 @@ Box = tuple[int, int, int, int]  # top, left, height, width
 
 AVIF = bool(features.check("avif"))
 FORMATS = ["JPEG", "PNG", "WEBP", "BMP", "DIB", "GIF", "TIFF", "PPM", "JPEG2000"] + ["AVIF"] * AVIF
-"""What Pillow may try: formats with a signature of their own, none of which runs another program (as EPS does)."""
+"""What Pillow may try: formats with a signature of their own, none of which runs another program
+(as EPS does)."""
 DEEP = {"I": np.int32, "F": np.float32, "I;16": np.uint16, "I;16B": np.uint16, "I;16L": np.uint16, "I;16N": np.uint16}
 """Pillow's modes of more than 8 bits, all of one channel."""
 ORIENTATION = 274
 
-warnings.filterwarnings("ignore", module=r"PIL\.")  # of odd metadata and of sizes; what matters is told by the file's name
+warnings.filterwarnings(
+    "ignore", module=r"PIL\."
+)  # of odd metadata and of sizes; what matters is told by the file's name
 
 
 class Stored(Protocol):
-    """A file whose header has been read. Height and width as stored; `orientation` is EXIF's, 1 to 8."""
+    """A file whose header has been read. Height and width as stored; `orientation` is EXIF's, 1 to
+    8."""
 
     height: int
     width: int
     orientation: int
 
     def cut(self, boxes: Sequence[Box], sizes: Sequence[int]) -> list[Tensor]:
-        """Views [C, size, size] of boxes in stored pixels; C is 1 for grey pictures, whatever was asked for."""
+        """Views [C, size, size] of boxes in stored pixels; C is 1 for grey pictures, whatever was
+        asked for."""
         ...
 
 
@@ -48,13 +54,16 @@ def open_image(data: bytes, reading: Reading) -> Image.Image:
     try:
         return Image.open(io.BytesIO(data), formats=FORMATS)
     except Image.DecompressionBombError:
-        raise ValueError(f"it says that it has more pixels than the limit of {reading.max_pixels:,} (max_pixels)") from None
+        raise ValueError(
+            f"it says that it has more pixels than the limit of {reading.max_pixels:,} (max_pixels)"
+        ) from None
     except UnidentifiedImageError:
         raise UnidentifiedImageError(f"it is no image that can be read here: it begins with {data[:12]!r}") from None
 
 
 def orientation_of(image: Image.Image) -> int:
-    """EXIF's orientation; 1 where there is none or the EXIF data are damaged, which is no reason to lose the picture."""
+    """EXIF's orientation; 1 where there is none or the EXIF data are damaged, which is no reason to
+    lose the picture."""
     if image.format == "TIFF":
         return 1  # Pillow turns these itself, as it decodes them
     if image.format == "PNG" and not {"exif", "Raw profile type exif"} & set(image.info):
@@ -67,13 +76,15 @@ def orientation_of(image: Image.Image) -> int:
 
 
 def check_channels(found: int, channels: int) -> None:
-    """Raises ValueError where a file's channels are not those asked for, nor can be turned into them (grey and RGB)."""
+    """Raises ValueError where a file's channels are not those asked for, nor can be turned into
+    them (grey and RGB)."""
     if found != channels and {found, channels} != {1, 3}:
         raise ValueError(f"it has {found} channel{'s' * (found != 1)}, not the {channels} asked for (channels)")
 
 
 def plain(image: Image.Image, channels: int) -> Image.Image:
-    """The image in mode L or RGB where 1 or 3 channels are asked for (grey stays L), transparency laid upon white."""
+    """The image in mode L or RGB where 1 or 3 channels are asked for (grey stays L), transparency
+    laid upon white."""
     if channels not in (1, 3):
         return image
     if image.has_transparency_data:
@@ -102,7 +113,10 @@ class EightBits:
 
     def cut(self, boxes: Sequence[Box], sizes: Sequence[int]) -> list[Tensor]:
         if self.jpeg and self.mode in ("L", "RGB") and self.reading.channels in (1, 3):
-            fits = min((min(height, width) // size for (_, _, height, width), size in zip(boxes, sizes, strict=True)), default=1)
+            fits = min(
+                (min(height, width) // size for (_, _, height, width), size in zip(boxes, sizes, strict=True)),
+                default=1,
+            )
             return self._cut_whole(boxes, sizes) if fits < 2 else self._cut_reduced(boxes, sizes, fits)
         image = open_image(self.data, self.reading)
         image.load()
@@ -121,7 +135,8 @@ class EightBits:
         ]
 
     def _cut_reduced(self, boxes: Sequence[Box], sizes: Sequence[int], fits: int) -> list[Tensor]:
-        """From a JPEG decoded at 1/2, 1/4 or 1/8, where every box still has as many pixels as its view."""
+        """From a JPEG decoded at 1/2, 1/4 or 1/8, where every box still has as many pixels as its
+        view."""
         image = open_image(self.data, self.reading)
         scale = max(s for s in (2, 4, 8) if s <= fits)
         image.draft("L" if self.reading.channels == 1 else None, (self.width // scale, self.height // scale))

@@ -1,4 +1,5 @@
-"""TIFF files: 8-bit ones and grey ones of any depth by Pillow, several pages as channels, the others by tifffile."""
+"""TIFF files: 8-bit ones and grey ones of any depth by Pillow, several pages as channels, the
+others by tifffile."""
 
 from __future__ import annotations
 
@@ -19,7 +20,8 @@ BITS_PER_SAMPLE, SAMPLES_PER_PIXEL = 258, 277
 
 
 def from_tiff(data: bytes, reading: Reading) -> Stored:
-    """The picture in a TIFF file: its first page, or all its grey pages as channels where they are as many as asked for."""
+    """The picture in a TIFF file: its first page, or all its grey pages as channels where they are
+    as many as asked for."""
     try:
         image: Any = open_image(data, reading)
     except UnidentifiedImageError:
@@ -48,7 +50,9 @@ def _pages(data: bytes, image: Image.Image, reading: Reading, top: float | None)
         return np.stack(planes, axis=-1)
 
     dtype = DEEP.get(image.mode, np.uint8)
-    return Planes(read, (image.height, image.width, reading.channels), dtype, reading, 255.0 if dtype == np.uint8 else top)
+    return Planes(
+        read, (image.height, image.width, reading.channels), dtype, reading, 255.0 if dtype == np.uint8 else top
+    )
 
 
 def _by_tifffile(data: bytes, reading: Reading) -> Planes:
@@ -74,4 +78,6 @@ def _by_tifffile(data: bytes, reading: Reading) -> Planes:
         orientation = page.tags.valueof(ORIENTATION, 1)
         dtype, bits = np.dtype(series.dtype), page.bitspersample
     top = float(2**bits - 1) if deepest(dtype) else None
-    return Planes(read, (height, width, planes), dtype, reading, top, alpha, orientation if orientation in range(1, 9) else 1)
+    return Planes(
+        read, (height, width, planes), dtype, reading, top, alpha, orientation if orientation in range(1, 9) else 1
+    )

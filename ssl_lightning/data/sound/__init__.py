@@ -1,0 +1,1 @@
+"""Recordings of any length and rate: read where they are needed, resampled, and cut into views."""

@@ -16,7 +16,8 @@ from .source import SoundSource, recordings_of
 
 
 def lengths_of(source: Source) -> Tensor:
-    """Samples of each recording of a source, at the source's rate: [N] int64. They are kept until a file changes.
+    """Samples of each recording of a source, at the source's rate: [N] int64. They are kept until a
+    file changes.
 
     Raises:
         UnreadableSound: the head of a file cannot be read, and the source does not skip it.

@@ -21,7 +21,8 @@ SUFFIXES = (".csv", ".tsv", ".jsonl")
 
 
 class Columns(NamedTuple):
-    """What the columns of a list are called. `path` must be there, and `label` where it is not None."""
+    """What the columns of a list are called. `path` must be there, and `label` where it is not
+    None."""
 
     path: str = "path"
     label: str | None = None
@@ -41,7 +42,8 @@ class Recording(NamedTuple):
 
 
 class Manifest:
-    """Recordings by number: `manifest[i]` is the path of one, relative to the list's folder where it is not absolute.
+    """Recordings by number: `manifest[i]` is the path of one, relative to the list's folder where
+    it is not absolute.
 
     Args:
         path: csv or tsv with a header, or jsonl.
@@ -55,11 +57,16 @@ class Manifest:
         fingerprint: of the lines.
 
     Raises:
-        OSError, ValueError: the list cannot be read, lacks a column, or has a line that says nothing sensible; it is named.
+        OSError, ValueError: the list cannot be read, lacks a column, or has a line that says
+            nothing sensible; it is named.
     """
 
     def __init__(
-        self, path: Path, columns: Columns, recordings: Sequence[Recording] | None = None, class_names: tuple[str, ...] | None = None
+        self,
+        path: Path,
+        columns: Columns,
+        recordings: Sequence[Recording] | None = None,
+        class_names: tuple[str, ...] | None = None,
     ) -> None:
         self.path, self.columns, self.folder = path, columns, path.resolve().parent
         self.recordings = list(_read(path, columns)) if recordings is None else list(recordings)
@@ -78,7 +85,8 @@ class Manifest:
         return self.recordings[number][3:]
 
     def of_split(self, split: str) -> Manifest | None:
-        """The recordings of a split (`train`, `val`, `test`, `pretrain`); None where there are none."""
+        """The recordings of a split (`train`, `val`, `test`, `pretrain`); None where there are
+        none."""
         chosen = [each for each in self.recordings if each.split == split]
         return Manifest(self.path, self.columns, chosen, self.class_names) if chosen else None
 
@@ -113,7 +121,9 @@ def _read(path: Path, columns: Columns) -> Iterator[Recording]:
         label = None if columns.label is None else row[columns.label]
         split = str(row.get(columns.split) or "train")
         if split not in splits:
-            raise ValueError(f"{where}: {columns.split}={split!r} is no split.{did_you_mean(split, splits)} Choose {', '.join(splits)}.")
+            raise ValueError(
+                f"{where}: {columns.split}={split!r} is no split.{did_you_mean(split, splits)} Choose {', '.join(splits)}."
+            )
         start = _seconds(row.get(columns.start), f"{where}: {columns.start}") or 0.0
         end = _seconds(row.get(columns.end), f"{where}: {columns.end}")
         if end is not None and end <= start:

@@ -20,7 +20,8 @@ Recording = str | Path | tuple[Tensor, int]
 
 
 class SoundReader:
-    """Turns recordings into a view, as the run did: `encoder(read(["a.wav", "b.flac"]))` gives features [2, dim].
+    """Turns recordings into a view, as the run did: `encoder(read(["a.wav", "b.flac"]))` gives
+    features [2, dim].
 
     Of a recording that is longer than the run's windows the middle is taken.
 
@@ -60,7 +61,9 @@ class SoundReader:
         if isinstance(recordings, (str, Path)):
             raise TypeError("Give a list of recordings; this is one: [recording].")
         source = _Given(recordings, self.sample_rate)
-        (raw,) = source.fetch(torch.arange(len(recordings))).cut([self.transform], [torch.zeros(len(recordings), dtype=torch.int64)])
+        (raw,) = source.fetch(torch.arange(len(recordings))).cut(
+            [self.transform], [torch.zeros(len(recordings), dtype=torch.int64)]
+        )
         view: View = self.transform(raw, torch.zeros(len(recordings), dtype=torch.int64))
         return view
 

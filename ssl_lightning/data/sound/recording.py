@@ -16,9 +16,27 @@ from ...plugins.messages import printable
 from ..files.source import Unreadable
 
 SUFFIXES = frozenset(
-    "." + kind for kind in ["wav", "wave", "flac", "ogg", "oga", "opus", "mp3", "aif", "aiff", "aifc", "au", "snd", "caf", "w64", "rf64"]
+    "." + kind
+    for kind in [
+        "wav",
+        "wave",
+        "flac",
+        "ogg",
+        "oga",
+        "opus",
+        "mp3",
+        "aif",
+        "aiff",
+        "aifc",
+        "au",
+        "snd",
+        "caf",
+        "w64",
+        "rf64",
+    ]
 )
-"""Ends of file names that count as sound, in lower case, with the dot. What a file is, its content says."""
+"""Ends of file names that count as sound, in lower case, with the dot. What a file is, its content
+says."""
 LOSSY = ("MP3", "OGG")
 """Formats whose headers may promise some frames more than there are: the decoder's delay."""
 DELAY = 2 * 1152
@@ -46,10 +64,12 @@ class Sound(ABC):
 
     @abstractmethod
     def read(self, start: int, count: int) -> Tensor:
-        """Samples from `start` on, [count] float32, at full scale in [-1, 1]; zeros before the beginning and beyond the end.
+        """Samples from `start` on, [count] float32, at full scale in [-1, 1]; zeros before the
+        beginning and beyond the end.
 
         Raises:
-            UnreadableSound: they cannot be decoded, are not finite, or the whole recording is silent.
+            UnreadableSound: they cannot be decoded, are not finite, or the whole recording is
+                silent.
         """
 
 
@@ -74,10 +94,12 @@ class Stored(Sound):
 
 
 class SoundFile(Sound):
-    """A sound file, or a stretch of one, whose header is read at once, and its samples when they are asked for.
+    """A sound file, or a stretch of one, whose header is read at once, and its samples when they
+    are asked for.
 
-    Several channels become their mean. A file that ends before its header says so is an error; but a wav that was cut off is merely
-    shorter, and what an mp3 lacks its decoder fills with silence. Silence is no error where the file sounds elsewhere.
+    Several channels become their mean. A file that ends before its header says so is an error; but
+    a wav that was cut off is merely shorter, and what an mp3 lacks its decoder fills with silence.
+    Silence is no error where the file sounds elsewhere.
 
     Args:
         path: of the file.
@@ -85,7 +107,8 @@ class SoundFile(Sound):
         end: of the stretch, in seconds; None is the file's.
 
     Raises:
-        UnreadableSound: the file is missing, no sound, without samples, or has nothing at the stretch.
+        UnreadableSound: the file is missing, no sound, without samples, or has nothing at the
+            stretch.
     """
 
     def __init__(self, path: str | Path, begin: float = 0.0, end: float | None = None) -> None:
@@ -119,7 +142,8 @@ class SoundFile(Sound):
     def _decode(self, low: int, high: int) -> NDArray[np.float32]:
         try:
             place = self.first + low
-            # Where libsndfile goes near the end of an ogg is not always where it was sent (its issue 885): go there by decoding.
+            # Where libsndfile goes near the end of an ogg is not always where it was sent (its
+            # issue 885): go there by decoding.
             ahead = max(0, place - max(0, self.file.frames - OGG_END * self.rate)) if self.file.format == "OGG" else 0
             if self.file.tell() != place - ahead:
                 self.file.seek(place - ahead)

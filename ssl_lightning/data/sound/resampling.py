@@ -11,14 +11,17 @@ from torch import Tensor
 ZEROS, BETA = 10, 5.0
 """Of the filter: zero crossings on each side, and the shape of its Kaiser window."""
 PHASES = 32
-"""Phases that are computed at once: the matrix of one product spans their inputs, and is nearly without zeros."""
+"""Phases that are computed at once: the matrix of one product spans their inputs, and is nearly
+without zeros."""
 
 
 class Resampler:
-    """From one sampling rate to another by a windowed sinc (Crochiere and Rabiner 1983, Multirate Digital Signal Processing).
+    """From one sampling rate to another by a windowed sinc (Crochiere and Rabiner 1983, Multirate
+    Digital Signal Processing).
 
-    Sample n of the output stands at the time of sample n * down / up of the input. The filter is that of SciPy's `resample_poly`. A
-    stretch of the output needs a stretch of the input alone: `needs` says which.
+    Sample n of the output stands at the time of sample n * down / up of the input. The filter is
+    that of SciPy's `resample_poly`. A stretch of the output needs a stretch of the input alone:
+    `needs` says which.
 
     Args:
         rate: of the input, in Hz.
@@ -39,14 +42,16 @@ class Resampler:
         return -(-frames * self.up // self.down)
 
     def needs(self, start: int, count: int) -> tuple[int, int]:
-        """First frame and number of frames of the input that `count` samples of the output from `start` are made of; they may lie before
-        its beginning and beyond its end, and are zeros there."""
+        """First frame and number of frames of the input that `count` samples of the output from
+        `start` are made of; they may lie before its beginning and beyond its end, and are zeros
+        there."""
         if self.up == self.down:
             return start, count
         return start // self.up * self.down - self.reach, self._periods(count) * self.down + 2 * self.reach
 
     def __call__(self, x: Tensor, start: Tensor, count: int) -> Tensor:
-        """The input that `needs(start, count)` names, [S, frames] float32, and `start` [S] -> `count` samples of the output, [S, count]."""
+        """The input that `needs(start, count)` names, [S, frames] float32, and `start` [S] ->
+        `count` samples of the output, [S, count]."""
         if self.up == self.down:
             return x
         periods = self._periods(count)
@@ -70,8 +75,8 @@ class Resampler:
 
 @lru_cache(maxsize=16)
 def _kernels(up: int, down: int) -> list[tuple[int, int, Tensor]]:
-    """For each block of phases: the first one, the offset of its inputs from the first frame that `needs` names, and its kernels
-    [phases, frames]."""
+    """For each block of phases: the first one, the offset of its inputs from the first frame that
+    `needs` names, and its kernels [phases, frames]."""
     widest = max(up, down)
     half = ZEROS * widest
     k = torch.arange(-half, half + 1, dtype=torch.float64)
@@ -80,7 +85,9 @@ def _kernels(up: int, down: int) -> list[tuple[int, int, Tensor]]:
     reach = -(-half // up) + 1
     blocks = []
     for first in range(0, up, PHASES):
-        phase = torch.arange(first, min(first + PHASES, up))  # output i * up + p is the sum of x[i * down + j] h[p * down - j * up]
+        phase = torch.arange(
+            first, min(first + PHASES, up)
+        )  # output i * up + p is the sum of x[i * down + j] h[p * down - j * up]
         centre = phase * down // up
         low, high = int(centre[0]) - reach, int(centre[-1]) + reach + 1
         tap = phase[:, None] * down - torch.arange(low, high) * up + half

@@ -1,4 +1,5 @@
-"""Recordings of any length as a source: of each, the windows are read that the views take, at one sampling rate."""
+"""Recordings of any length as a source: of each, the windows are read that the views take, at one
+sampling rate."""
 
 from __future__ import annotations
 
@@ -47,7 +48,8 @@ class SoundSource(FileSource):
 
 
 Parts = list[tuple[int, int, int, Tensor]]
-"""For each view of a recording: its rate, the window's start and length at the rate of the views, and the samples as recorded."""
+"""For each view of a recording: its rate, the window's start and length at the rate of the views,
+and the samples as recorded."""
 
 
 class Recordings(Uncut):
@@ -88,7 +90,9 @@ class Recordings(Uncut):
         sound = self.source.open(number)
         resampler = Resampler(sound.rate, self.source.sample_rate)
         length = resampler.length(sound.frames)
-        stretches = [(window.start(key, length), window.taken(length)) for window, key in zip(windows, keys, strict=True)]
+        stretches = [
+            (window.start(key, length), window.taken(length)) for window, key in zip(windows, keys, strict=True)
+        ]
         return [(sound.rate, start, count, sound.read(*resampler.needs(start, count))) for start, count in stretches]
 
     def _resampled(self, parts: Parts, window: Window) -> Waves:

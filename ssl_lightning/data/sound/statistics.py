@@ -1,4 +1,5 @@
-"""What is learned of a data set before the training: mean and deviation of its log-mels, and some of them to mix others with."""
+"""What is learned of a data set before the training: mean and deviation of its log-mels, and some
+of them to mix others with."""
 
 from __future__ import annotations
 
@@ -25,7 +26,8 @@ class Statistics(NamedTuple):
     """Of a data set's log-mels.
 
     Args:
-        mean: over the bands and frames of recordings, padding apart; rounded to 3 places, so that every machine finds the same.
+        mean: over the bands and frames of recordings, padding apart; rounded to 3 places, so that
+            every machine finds the same.
         deviation: likewise.
         bank: [N, M, F] float16, the log-mels of some recordings.
     """
@@ -40,7 +42,8 @@ class _Clean(NamedTuple):
 
 
 def statistics_of(source: Source, mel: LogMel, samples: int) -> Statistics:
-    """The statistics of a source's recordings, of each the middle `samples`; made once and kept in the cache folder.
+    """The statistics of a source's recordings, of each the middle `samples`; made once and kept in
+    the cache folder.
 
     Raises:
         Unreadable: a recording cannot be read, and the source does not skip it.
@@ -73,7 +76,9 @@ def _identity(source: Source, index: Tensor) -> tuple[int, list[str]]:
 def _compute(source: Source, index: Tensor, mel: LogMel, samples: int) -> Statistics:
     log_mels, real = [], []
     for part in index.split(BATCH):
-        (waves,) = source.fetch(part).cut([_Clean(Window(samples, random=False))], [torch.zeros(len(part), dtype=torch.int64)])
+        (waves,) = source.fetch(part).cut(
+            [_Clean(Window(samples, random=False))], [torch.zeros(len(part), dtype=torch.int64)]
+        )
         made = mel(waves.x)  # [S, M, F]
         lengths = torch.full((len(part),), samples) if waves.lengths is None else waves.lengths
         real.append(made.mT[within((lengths // mel.hop).clamp(min=1), made.shape[2])])  # [frames, M]

@@ -1,0 +1,1 @@
+"""Documents, tokenizers, and the memory-mapped store of tokens."""

@@ -16,10 +16,11 @@ from ...augment.random import fold, uniform
 
 
 class TextAugmentation(nn.Module):
-    """Deletes each token with a probability, and packs what is left into rows (random deletion: Wei and Zou 2019, EDA, arXiv
-    1901.11196, Section 2).
+    """Deletes each token with a probability, and packs what is left into rows (random deletion: Wei
+    and Zou 2019, EDA, arXiv 1901.11196, Section 2).
 
-    Special tokens stay, and at least one other of each sample. What is deleted depends on the sample's key and the token's place.
+    Special tokens stay, and at least one other of each sample. What is deleted depends on the
+    sample's key and the token's place.
 
     Args:
         row_length: N, places in a row.
@@ -48,7 +49,9 @@ class TextAugmentation(nn.Module):
         sample, position = raw.sample, raw.position
         number = uniform(fold(key, zlib.crc32(b"TokenDeletion")), int(raw.lengths.max()))  # [S, longest]
         own = number[sample, position].masked_fill(self.special[raw.x], 1.0)  # [T]
-        highest = torch.full_like(number[:, 0], -1.0).scatter_reduce(0, sample, own.masked_fill(own == 1.0, -1.0), "amax")
+        highest = torch.full_like(number[:, 0], -1.0).scatter_reduce(
+            0, sample, own.masked_fill(own == 1.0, -1.0), "amax"
+        )
         stays = (own >= self.deletion) | (own == highest[sample])
         lengths = torch.zeros_like(raw.lengths).index_add_(0, sample, stays.long())
         return Ragged(raw.x[stays], lengths)

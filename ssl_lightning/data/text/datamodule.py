@@ -37,13 +37,15 @@ Part = Literal["train", "val", "test", "pretrain"]
 class TextDataModule(SSLDataModule):
     """A data set of texts: an author defines `corpus`.
 
-    A sample is a document, cut off at the length of a row. Where a document is longer, pretraining takes all of it, in pieces. Samples
-    share rows of equal length, without padding between them; the strong augmentation deletes tokens. Tokenizer and tokens are made
-    once and kept in `$SSL_LIGHTNING_CACHE` (default: `~/.cache/ssl_lightning`).
+    A sample is a document, cut off at the length of a row. Where a document is longer, pretraining
+    takes all of it, in pieces. Samples share rows of equal length, without padding between them;
+    the strong augmentation deletes tokens. Tokenizer and tokens are made once and kept in
+    `$SSL_LIGHTNING_CACHE` (default: `~/.cache/ssl_lightning`).
 
     Args:
         row_length: tokens in a row, and in the longest sample, its first and last token among them.
-        tokenizer: a `tokenizer.json`, or the folder of one, such as a run's; None trains one on the documents to pretrain on.
+        tokenizer: a `tokenizer.json`, or the folder of one, such as a run's; None trains one on the
+            documents to pretrain on.
         tokenizer_kind: `wordpiece`, `bpe` or `unigram`, for one that is trained.
         vocab_size: its tokens at most.
         deletion: the part of the tokens that the strong augmentation deletes.
@@ -63,7 +65,9 @@ class TextDataModule(SSLDataModule):
     ) -> None:
         super().__init__(**kwargs)
         if self.cache == "device":
-            raise ValueError("cache=device keeps samples of one size; texts are packed before they go to the device. Leave it out.")
+            raise ValueError(
+                "cache=device keeps samples of one size; texts are packed before they go to the device. Leave it out."
+            )
         if self.augment_on == "device":
             raise ValueError("augment_on=device does not suit text, which is packed where it is fetched. Leave it out.")
         if row_length < 8:
@@ -82,8 +86,8 @@ class TextDataModule(SSLDataModule):
     # What an author writes.
 
     def corpus(self, split: Part) -> Corpus | None:
-        """The documents of a split, `train` at least; `pretrain` are those to pretrain on, where they are not those of `train`. None
-        where there are none."""
+        """The documents of a split, `train` at least; `pretrain` are those to pretrain on, where
+        they are not those of `train`. None where there are none."""
         raise NotImplementedError(f"{type(self).__name__} must define corpus(split).")
 
     # What follows from it.
@@ -106,7 +110,11 @@ class TextDataModule(SSLDataModule):
         """A transformer for as many tokens as the tokenizer has, in rows as long as the data's."""
         path = init_args.get("tokenizer")
         try:
-            size = len(vocabulary_of(load_tokenizer(path))) if isinstance(path, str) else init_args.get("vocab_size", VOCAB_SIZE)
+            size = (
+                len(vocabulary_of(load_tokenizer(path)))
+                if isinstance(path, str)
+                else init_args.get("vocab_size", VOCAB_SIZE)
+            )
         except (OSError, ValueError) as error:
             raise UsageError(f"--data.tokenizer: {error}") from error
         args = {"vocab_size": size, "max_length": init_args.get("row_length", ROW_LENGTH)}
@@ -127,17 +135,22 @@ class TextDataModule(SSLDataModule):
 
     def source(self, split: Split) -> Source | None:
         store = self.store(split)
-        return None if store is None else TextSource(store, self.row_length, self.vocabulary, labels=self._labels(split, store))
+        return (
+            None
+            if store is None
+            else TextSource(store, self.row_length, self.vocabulary, labels=self._labels(split, store))
+        )
 
     def pretraining_source(self) -> Source | None:
-        """The documents to pretrain on, in pieces where one is longer than a row, without those that are withheld."""
+        """The documents to pretrain on, in pieces where one is longer than a row, without those
+        that are withheld."""
         self._divide()
         return self._sources["kept"]
 
     @property
     def held_out(self) -> Source | None:
-        """The validation split, where there is one; else a part of the samples to pretrain on, which are then withheld: one in 50, at most
-        1,000; None of fewer than 50."""
+        """The validation split, where there is one; else a part of the samples to pretrain on,
+        which are then withheld: one in 50, at most 1,000; None of fewer than 50."""
         self._divide()
         return self._sources["held_out"]
 
@@ -157,10 +170,13 @@ class TextDataModule(SSLDataModule):
         self._sources["kept"], self._sources["held_out"] = samples, withheld
 
     def transform(self, strength: Strength, local_size: int | None = None) -> nn.Module:
-        return TextAugmentation(self.row_length, self.vocabulary, self.deletion if strength.startswith("strong") else 0.0)
+        return TextAugmentation(
+            self.row_length, self.vocabulary, self.deletion if strength.startswith("strong") else 0.0
+        )
 
     def raw_features(self, raw: Ragged) -> Tensor:
-        """TF-IDF [S, D] of the tokens that are in the most training documents, of length 1 (Salton and Buckley 1988)."""
+        """TF-IDF [S, D] of the tokens that are in the most training documents, of length 1 (Salton
+        and Buckley 1988)."""
         column, idf = self._weights
         found = column.to(raw.x.device)[raw.x]
         place = (raw.sample * len(idf) + found)[found >= 0]
@@ -169,7 +185,9 @@ class TextDataModule(SSLDataModule):
 
     def as_words(self, ids: Tensor) -> list[list[str]]:
         """Token ids [S, N] as one would read them, without padding."""
-        return [[self.tokenizer.id_to_token(id) or "?" for id in row if id != self.vocabulary.pad] for row in ids.tolist()]
+        return [
+            [self.tokenizer.id_to_token(id) or "?" for id in row if id != self.vocabulary.pad] for row in ids.tolist()
+        ]
 
     def artifacts(self) -> dict[str, str]:
         """The tokenizer, for the run folder and for checkpoints."""
@@ -177,7 +195,8 @@ class TextDataModule(SSLDataModule):
 
     @property
     def in_workers(self) -> bool:
-        """Always: what shares a row follows from the lengths, which an accelerator would have to send back."""
+        """Always: what shares a row follows from the lengths, which an accelerator would have to
+        send back."""
         return True
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -211,7 +230,8 @@ class TextDataModule(SSLDataModule):
         return store
 
     def _labels(self, split: Split, store: Store) -> Tensor | None:
-        """Each document's class, by the names of the training split's; None where there are no classes."""
+        """Each document's class, by the names of the training split's; None where there are no
+        classes."""
         self.class_names = self._store("train").class_names or None
         if self.class_names is None or store.labels is None:
             return None

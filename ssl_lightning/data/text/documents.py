@@ -45,7 +45,9 @@ class Counts:
         """What was counted, in words; nothing where all is 0."""
         said = []
         if self.replaced:
-            said.append(f"{self.replaced:,} byte{'s that are' if self.replaced > 1 else ' that is'} no UTF-8 became U+FFFD")
+            said.append(
+                f"{self.replaced:,} byte{'s that are' if self.replaced > 1 else ' that is'} no UTF-8 became U+FFFD"
+            )
         if self.empty:
             said.append(f"{self.empty:,} empty document{'s were' if self.empty > 1 else ' was'} skipped")
         return ", ".join(said)
@@ -120,7 +122,8 @@ def pieces(text: str, label: str | None, counts: Counts) -> Iterator[Piece]:
 
 
 def cut(text: str) -> Iterator[str]:
-    """Text in parts of at most `PIECE` characters, which begin with white space where there is some: there no word is cut."""
+    """Text in parts of at most `PIECE` characters, which begin with white space where there is
+    some: there no word is cut."""
     start = 0
     while len(text) - start > PIECE:
         low, high = start + PIECE // 2, start + PIECE
@@ -132,7 +135,8 @@ def cut(text: str) -> Iterator[str]:
 
 
 def valid(text: str, counts: Counts) -> str:
-    """Text with U+FFFD for what no UTF-8 can stand for: the bytes that `surrogateescape` let through among it."""
+    """Text with U+FFFD for what no UTF-8 can stand for: the bytes that `surrogateescape` let
+    through among it."""
     try:
         text.encode()
     except UnicodeEncodeError:

@@ -51,7 +51,8 @@ class Files(Corpus):
 
 
 def find_files(path: str) -> tuple[Path, ...]:
-    """The text files at a path: a file, all below a folder, or what a pattern (`*.txt`, `**/*.csv`) matches; sorted.
+    """The text files at a path: a file, all below a folder, or what a pattern (`*.txt`, `**/*.csv`)
+    matches; sorted.
 
     Raises:
         FileNotFoundError: there is none.
@@ -73,8 +74,8 @@ def find_files(path: str) -> tuple[Path, ...]:
 
 
 def find_splits(path: str) -> dict[str, tuple[Path, ...]]:
-    """The text files of `train`, `val`, `test` and `pretrain`: of a folder by the names of its entries, where one is called train; else all
-    are `train`."""
+    """The text files of `train`, `val`, `test` and `pretrain`: of a folder by the names of its
+    entries, where one is called train; else all are `train`."""
     place = Path(os.path.abspath(os.path.expanduser(path)))
     entries: dict[str, list[Path]] = {split: [] for split in NAMES}
     for entry in sorted(place.iterdir()) if place.is_dir() else ():
@@ -84,7 +85,9 @@ def find_splits(path: str) -> dict[str, tuple[Path, ...]]:
             entries[split].append(entry)
     if not entries["train"]:
         return {"train": find_files(path)}
-    return {split: tuple(file for entry in of for file in find_files(str(entry))) for split, of in entries.items() if of}
+    return {
+        split: tuple(file for entry in of for file in find_files(str(entry))) for split, of in entries.items() if of
+    }
 
 
 def _of_known_suffix(path: Path) -> Path:

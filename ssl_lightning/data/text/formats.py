@@ -31,25 +31,33 @@ def read_file(path: Path, columns: Columns, document: Division, counts: Counts) 
 
     Raises:
         OSError: it cannot be read.
-        ValueError: a column is missing, a text or label is none, or the file is not of its format; the message names the place.
+        ValueError: a column is missing, a text or label is none, or the file is not of its format;
+            the message names the place.
     """
     suffix = path.suffix.lower()
     if suffix == ".txt":
         if columns.label is not None:
-            raise ValueError(f"{path} is plain text without columns: there is no label_column {columns.label!r}. Leave it out.")
+            raise ValueError(
+                f"{path} is plain text without columns: there is no label_column {columns.label!r}. Leave it out."
+            )
         yield from read_txt(path, document, counts)
         return
     rows = {".jsonl": _jsonl_rows, ".csv": _csv_rows, ".parquet": _parquet_rows}[suffix]
     for place, text, label in rows(path, columns, counts):
         if not isinstance(text, str):
-            raise ValueError(f"{path}, {place}: the text {columns.text!r} is {_shown(text)}; give a string, if only an empty one.")
+            raise ValueError(
+                f"{path}, {place}: the text {columns.text!r} is {_shown(text)}; give a string, if only an empty one."
+            )
         if columns.label is not None and (label in (None, "") or not isinstance(label, (str, int))):
-            raise ValueError(f"{path}, {place}: the label {columns.label!r} is {_shown(label)}; give text or an integer.")
+            raise ValueError(
+                f"{path}, {place}: the label {columns.label!r} is {_shown(label)}; give text or an integer."
+            )
         yield from pieces(text, None if columns.label is None else valid(str(label), counts), counts)
 
 
 def read_txt(path: Path, document: Division, counts: Counts) -> Iterator[Piece]:
-    """Plain text: a document is a paragraph, parted from the next by blank lines, or a line, or all of the file."""
+    """Plain text: a document is a paragraph, parted from the next by blank lines, or a line, or all
+    of the file."""
     held: list[str] = []
     size, begins, fresh = 0, True, True  # fresh: at the beginning of a line
     with _opened(path) as file:
@@ -105,7 +113,9 @@ def _jsonl_rows(path: Path, columns: Columns, counts: Counts) -> Iterator[tuple[
             except (ValueError, RecursionError) as error:
                 raise ValueError(f"{path}, line {number}: no JSON: {error}.") from error
             if not isinstance(row, dict):
-                raise ValueError(f"{path}, line {number}: {_shown(row)} where an object such as {{{columns.text!r}: ...}} should be.")
+                raise ValueError(
+                    f"{path}, line {number}: {_shown(row)} where an object such as {{{columns.text!r}: ...}} should be."
+                )
             _check(f"{path}, line {number},", columns, list(row))
             yield f"line {number}", row[columns.text], row[columns.label] if columns.label is not None else None
 
@@ -125,11 +135,15 @@ def _csv_rows(path: Path, columns: Columns, counts: Counts) -> Iterator[tuple[st
                 if not row:
                     counts.empty += 1
                 elif len(row) < least:
-                    raise ValueError(f"{path}, line {rows.line_num}: {len(row)} of the {len(header)} columns {', '.join(header)}.")
+                    raise ValueError(
+                        f"{path}, line {rows.line_num}: {len(row)} of the {len(header)} columns {', '.join(header)}."
+                    )
                 else:
                     yield f"line {rows.line_num}", row[text], None if label is None else row[label]
         except csv.Error as error:
-            raise ValueError(f"{path}, line {rows.line_num}: no CSV: {error}. Is a quotation mark left open?") from error
+            raise ValueError(
+                f"{path}, line {rows.line_num}: no CSV: {error}. Is a quotation mark left open?"
+            ) from error
 
 
 def _parquet_rows(path: Path, columns: Columns, counts: Counts) -> Iterator[tuple[str, Any, Any]]:
@@ -164,7 +178,9 @@ def _check(where: str, columns: Columns, there: list[str]) -> None:
     for option, column in (("text_column", columns.text), ("label_column", columns.label)):
         if column is not None and column not in there:
             known = f"It has {', '.join(there[:20])}{', ...' * (len(there) > 20)}" if there else "It has none"
-            raise ValueError(f"{where} has no column {column!r}.{did_you_mean(column, there)} {known}; name one with --data.{option}.")
+            raise ValueError(
+                f"{where} has no column {column!r}.{did_you_mean(column, there)} {known}; name one with --data.{option}."
+            )
 
 
 def _shown(value: Any) -> str:

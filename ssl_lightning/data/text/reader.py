@@ -15,7 +15,8 @@ ROW_LENGTH = 128
 
 
 class Reader:
-    """Turns texts into a view, by the tokenizer of a run: `encoder(reader(["a text", "another"]))` gives features [2, dim].
+    """Turns texts into a view, by the tokenizer of a run: `encoder(reader(["a text", "another"]))`
+    gives features [2, dim].
 
     Args:
         path: the run folder, another folder that holds a `tokenizer.json`, or this file.

@@ -17,7 +17,8 @@ class TextSource(Source):
 
     Args:
         store: the documents.
-        row_length: N, tokens in the longest sample; what is longer is cut off, or is further samples.
+        row_length: N, tokens in the longest sample; what is longer is cut off, or is further
+            samples.
         vocabulary: whose `cls` and `sep` begin and end a sample.
         pieces: whether a document that is longer gives several samples, all full but the last.
         labels: [documents] their classes, or None; pieces have none.
@@ -29,10 +30,18 @@ class TextSource(Source):
     in_memory = True  # mapped: workers would only cost
 
     def __init__(
-        self, store: Store, row_length: int, vocabulary: Vocabulary, *, pieces: bool = False, labels: Tensor | None = None
+        self,
+        store: Store,
+        row_length: int,
+        vocabulary: Vocabulary,
+        *,
+        pieces: bool = False,
+        labels: Tensor | None = None,
     ) -> None:
         if row_length < 3:
-            raise ValueError(f"row_length={row_length} has no room for a token between the first and the last; give more.")
+            raise ValueError(
+                f"row_length={row_length} has no room for a token between the first and the last; give more."
+            )
         self.store, self.room, self.cls, self.sep = store, row_length - 2, vocabulary.cls, vocabulary.sep
         self.ends: np.ndarray | None = None
         if pieces:

@@ -1,4 +1,5 @@
-"""The tokens of a corpus in files that are mapped into memory: made once, found again on the next run."""
+"""The tokens of a corpus in files that are mapped into memory: made once, found again on the next
+run."""
 
 from __future__ import annotations
 
@@ -36,7 +37,8 @@ CHECKED = 1 << 30
 ABANDONED = 3600.0
 """Seconds without a change after which the beginnings of a store are nobody's."""
 LOCK = "text.lock"
-"""Held while a finished store takes its place, so that no process takes away what another has just put there."""
+"""Held while a finished store takes its place, so that no process takes away what another has just
+put there."""
 META, PARTS = "meta.json", ("tokens", "offsets", "labels")
 
 
@@ -78,7 +80,8 @@ class Store:
 
     @property
     def labels(self) -> Tensor | None:
-        """[N] int64, the number of each document's class in `class_names`; None where there are no labels."""
+        """[N] int64, the number of each document's class in `class_names`; None where there are no
+        labels."""
         return torch.from_numpy(self._labels.astype(np.int64)) if self.class_names else None
 
     @cached_property
@@ -87,7 +90,8 @@ class Store:
         return int(np.diff(self.offsets).max())
 
     def document_frequency(self, most: int = 100_000) -> tuple[Tensor, int]:
-        """[V] in how many documents each token occurs, and of how many: of at most this many, evenly spaced."""
+        """[V] in how many documents each token occurs, and of how many: of at most this many,
+        evenly spaced."""
         chosen = np.linspace(0, len(self) - 1, min(most, len(self))).astype(np.int64)
         frequency = np.zeros(self.vocab_size, np.int64)
         for document in chosen.tolist():
@@ -98,7 +102,8 @@ class Store:
 def open_store(corpus: Corpus, tokenizer: Tokenizer) -> Store:
     """The store of a corpus and a tokenizer, from the cache folder, or made there.
 
-    It is made in a folder of its own, which is renamed when it is whole: of several processes that make it the first one's stays.
+    It is made in a folder of its own, which is renamed when it is whole: of several processes that
+    make it the first one's stays.
 
     Raises:
         OSError: a file, or the cache folder, cannot be read or written.
@@ -135,7 +140,9 @@ class _Labels:
     def number(self, label: str) -> int:
         number = self.numbers.setdefault(label, len(self.numbers))
         if number == MOST_CLASSES:
-            raise ValueError(f"{self.name}: the labels have more than {MOST_CLASSES:,} values, {label!r} among them. Is it another column?")
+            raise ValueError(
+                f"{self.name}: the labels have more than {MOST_CLASSES:,} values, {label!r} among them. Is it another column?"
+            )
         return number
 
     def order(self) -> tuple[list[str], NDArray[np.int32]]:
@@ -161,7 +168,10 @@ def _make(folder: Path, corpus: Corpus, tokenizer: Tokenizer, counts: Counts) ->
     try:
         files["offsets"].write(np.zeros(1, "<i8").tobytes())
         for batch in _batches(corpus.read(counts)):
-            ids = [encoding.ids for encoding in tokenizer.encode_batch_fast([piece.text for piece in batch], add_special_tokens=False)]
+            ids = [
+                encoding.ids
+                for encoding in tokenizer.encode_batch_fast([piece.text for piece in batch], add_special_tokens=False)
+            ]
             tokens = allowed[np.fromiter(chain.from_iterable(ids), np.int64, sum(map(len, ids)))]
             offsets, numbers = [], []
             for piece, some in zip(batch, ids, strict=True):
@@ -197,7 +207,9 @@ def _finish(folder: Path, labels: _Labels, dtypes: dict[str, str], vocab_size: i
         for start in range(0, len(stored), AT_ONCE):
             stored[start : start + AT_ONCE] = places[stored[start : start + AT_ONCE]]
         stored.flush()
-    parts = {name: [dtype, (folder / name).stat().st_size // np.dtype(dtype).itemsize] for name, dtype in dtypes.items()}
+    parts = {
+        name: [dtype, (folder / name).stat().st_size // np.dtype(dtype).itemsize] for name, dtype in dtypes.items()
+    }
     digest, checksums = sha256(), {}
     for name in PARTS:
         checksums[name] = 0

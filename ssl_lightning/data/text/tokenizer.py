@@ -36,11 +36,13 @@ UNKNOWN = ("[UNK]", "<unk>")
 
 
 def train_tokenizer(corpus: Corpus, kind: Kind = "wordpiece", vocab_size: int = 8192) -> Tokenizer:
-    """A tokenizer trained on documents, evenly chosen from all where these have more than 32 million characters.
+    """A tokenizer trained on documents, evenly chosen from all where these have more than 32
+    million characters.
 
-    Its first tokens are `vocabulary.SPECIAL`. WordPiece takes lower case without accents (Devlin et al. 2018, arXiv 1810.04805), BPE
-    is that of bytes (Radford et al. 2019, GPT-2), Unigram is Kudo's (2018, arXiv 1804.10959). The same documents give the same
-    WordPiece and BPE; two trainings of Unigram may differ a little, since the library adds up in varying order.
+    Its first tokens are `vocabulary.SPECIAL`. WordPiece takes lower case without accents (Devlin et
+    al. 2018, arXiv 1810.04805), BPE is that of bytes (Radford et al. 2019, GPT-2), Unigram is
+    Kudo's (2018, arXiv 1804.10959). The same documents give the same WordPiece and BPE; two
+    trainings of Unigram may differ a little, since the library adds up in varying order.
 
     Args:
         corpus: the documents.
@@ -51,7 +53,9 @@ def train_tokenizer(corpus: Corpus, kind: Kind = "wordpiece", vocab_size: int = 
         ValueError: the kind is unknown, vocab_size is too small, or there is no text.
     """
     if kind not in ("wordpiece", "bpe", "unigram"):
-        raise ValueError(f"tokenizer_kind={kind!r} is unknown.{did_you_mean(kind, Kind.__args__)} Choose wordpiece, bpe or unigram.")  # type: ignore[attr-defined]  # of a Literal
+        raise ValueError(
+            f"tokenizer_kind={kind!r} is unknown.{did_you_mean(kind, Kind.__args__)} Choose wordpiece, bpe or unigram."
+        )  # type: ignore[attr-defined]  # of a Literal
     least = 300 if kind == "bpe" else 50
     if vocab_size < least:
         raise ValueError(f"vocab_size={vocab_size} is too small for {kind}; give {least} or more.")
@@ -64,8 +68,8 @@ def train_tokenizer(corpus: Corpus, kind: Kind = "wordpiece", vocab_size: int = 
 
 
 def load_tokenizer(path: str) -> Tokenizer:
-    """The tokenizer of a `tokenizer.json`: the file, a folder with it, such as that of a run or of a Hugging Face model, or a checkpoint
-    of a run, which holds it.
+    """The tokenizer of a `tokenizer.json`: the file, a folder with it, such as that of a run or of
+    a Hugging Face model, or a checkpoint of a run, which holds it.
 
     Raises:
         FileNotFoundError, ValueError: there is none, or it is no tokenizer.
@@ -74,16 +78,21 @@ def load_tokenizer(path: str) -> Tokenizer:
     file = place / FILE if place.is_dir() else place
     if not file.is_file():
         known = [entry.name for entry in file.parent.iterdir()] if file.parent.is_dir() else []
-        raise FileNotFoundError(f"tokenizer={path!r}: there is no {file}.{did_you_mean(file.name, known)} Give a {FILE} or its folder.")
+        raise FileNotFoundError(
+            f"tokenizer={path!r}: there is no {file}.{did_you_mean(file.name, known)} Give a {FILE} or its folder."
+        )
     try:
         text = read(file).get("artifacts", {})[FILE] if file.suffix == ".ckpt" else file.read_text(encoding="utf-8")
         return settled(Tokenizer.from_str(text))
     except Exception as error:  # the library raises no narrower kind
-        raise ValueError(f"{file} is no tokenizer of the library tokenizers: {' '.join(str(error).split())[:200]}") from error
+        raise ValueError(
+            f"{file} is no tokenizer of the library tokenizers: {' '.join(str(error).split())[:200]}"
+        ) from error
 
 
 def settled(tokenizer: Tokenizer) -> Tokenizer:
-    """The tokenizer as it is read again after it was written: the library rounds Unigram's scores anew, once or twice."""
+    """The tokenizer as it is read again after it was written: the library rounds Unigram's scores
+    anew, once or twice."""
     text = tokenizer.to_str()
     for _ in range(5):
         tokenizer = Tokenizer.from_str(text)
@@ -94,7 +103,8 @@ def settled(tokenizer: Tokenizer) -> Tokenizer:
 
 
 def ready(tokenizer: Tokenizer) -> Tokenizer:
-    """A copy that cuts and fills nothing, and takes the name of a special token in a text for text."""
+    """A copy that cuts and fills nothing, and takes the name of a special token in a text for
+    text."""
     copy = Tokenizer.from_str(tokenizer.to_str())
     copy.no_truncation()
     copy.no_padding()
@@ -118,7 +128,9 @@ def vocabulary_of(tokenizer: Tokenizer) -> Vocabulary:
     for role, names in NAMES.items():
         found = next((ids[name] for name in names if name in ids), None)
         if found is None:
-            raise ValueError(f"The tokenizer has no {role} token: none of its {len(ids):,} tokens is called {' or '.join(names)}.")
+            raise ValueError(
+                f"The tokenizer has no {role} token: none of its {len(ids):,} tokens is called {' or '.join(names)}."
+            )
         roles[role] = found
     size = max(ids.values()) + 1
     special, continues = torch.ones(size, dtype=torch.bool), torch.zeros(size, dtype=torch.bool)
@@ -127,30 +139,40 @@ def vocabulary_of(tokenizer: Tokenizer) -> Vocabulary:
     special[[*roles.values(), *added, *(ids[name] for name in UNKNOWN if name in ids)]] = True
     model = json.loads(tokenizer.to_str())["model"]
     prefix = model.get("continuing_subword_prefix") or ""
-    marks = () if model["type"] == "WordPiece" or prefix else ("\u0120", "\u2581")  # what the first token of a word begins with
+    marks = (
+        () if model["type"] == "WordPiece" or prefix else ("\u0120", "\u2581")
+    )  # what the first token of a word begins with
     marked = marks and any(token.startswith(marks) for token in ids)
-    goes_on = [number for token, number in ids.items() if (marked and not token.startswith(marks)) or (prefix and token.startswith(prefix))]
+    goes_on = [
+        number
+        for token, number in ids.items()
+        if (marked and not token.startswith(marks)) or (prefix and token.startswith(prefix))
+    ]
     continues[goes_on] = True
     return Vocabulary(special, continues & ~special, **roles)
 
 
 def without_special(tokenizer: Tokenizer) -> torch.Tensor:
-    """[V] each token's id, for special ones that of the unknown token: a text may spell them, and must not become them."""
+    """[V] each token's id, for special ones that of the unknown token: a text may spell them, and
+    must not become them."""
     ids, vocabulary = tokenizer.get_vocab(with_added_tokens=True), vocabulary_of(tokenizer)
     unknown = next((ids[name] for name in UNKNOWN if name in ids), vocabulary.pad)
     return torch.where(vocabulary.special, unknown, torch.arange(len(vocabulary)))
 
 
 def _word_piece(corpus: Corpus, vocab_size: int) -> Tokenizer:
-    """The library numbers the characters within words in the order of a hash table that differs from run to run, and settles ties by
-    those numbers. So they are counted before, and given as if they were special."""
+    """The library numbers the characters within words in the order of a hash table that differs
+    from run to run, and settles ties by those numbers. So they are counted before, and given as if
+    they were special."""
     normalizer, splitter = normalizers.BertNormalizer(lowercase=True), pre_tokenizers.BertPreTokenizer()
     counts: Counter[str] = Counter()
     for text in _chosen(corpus):
         counts.update(normalizer.normalize_str(text))
     often = sorted((char for char in counts if not char.isspace()), key=lambda char: (-counts[char], char))
     alphabet = sorted(often[: min(ALPHABET, vocab_size // 4)])
-    within = [f"##{char}" for char in alphabet if len(splitter.pre_tokenize_str(normalizer.normalize_str(f"a{char}"))) == 1]
+    within = [
+        f"##{char}" for char in alphabet if len(splitter.pre_tokenize_str(normalizer.normalize_str(f"a{char}"))) == 1
+    ]
     tokenizer = Tokenizer(models.WordPiece(unk_token=SPECIAL[1]))
     tokenizer.normalizer, tokenizer.pre_tokenizer = normalizer, splitter
     trainer = trainers.WordPieceTrainer(
@@ -182,8 +204,14 @@ def _byte_pairs(corpus: Corpus, vocab_size: int) -> Tokenizer:
 
 def _unigram(corpus: Corpus, vocab_size: int) -> Tokenizer:
     tokenizer = Tokenizer(models.Unigram())
-    tokenizer.normalizer, tokenizer.pre_tokenizer, tokenizer.decoder = normalizers.NFKC(), pre_tokenizers.Metaspace(), decoders.Metaspace()
-    trainer = trainers.UnigramTrainer(vocab_size=vocab_size, special_tokens=list(SPECIAL), unk_token=SPECIAL[1], show_progress=False)
+    tokenizer.normalizer, tokenizer.pre_tokenizer, tokenizer.decoder = (
+        normalizers.NFKC(),
+        pre_tokenizers.Metaspace(),
+        decoders.Metaspace(),
+    )
+    trainer = trainers.UnigramTrainer(
+        vocab_size=vocab_size, special_tokens=list(SPECIAL), unk_token=SPECIAL[1], show_progress=False
+    )
     tokenizer.train_from_iterator(_chosen(corpus), trainer)
     return tokenizer
 
@@ -213,7 +241,9 @@ def trained_tokenizer(corpus: Corpus, kind: Kind, vocab_size: int) -> Tokenizer:
         tokenizer = train_tokenizer(corpus, kind, vocab_size)
     with writing(place.parent):
         place.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=place.parent, prefix=place.stem, suffix=".tmp", delete=False) as file:
+        with tempfile.NamedTemporaryFile(
+            "w", encoding="utf-8", dir=place.parent, prefix=place.stem, suffix=".tmp", delete=False
+        ) as file:
             file.write(tokenizer.to_str())
         os.replace(file.name, place)
     return Tokenizer.from_file(str(place))  # of several processes that trained one, the last one's

@@ -54,7 +54,9 @@ def plot_closing(final: dict[str, dict[str, Cell]], path: str | Path, split: str
                 fontsize=8.5 if len(rows) < 4 else 7.5,
                 color=INK,
             )
-    axes.set_xticks(range(len(columns)), [title.replace(" all", " all labels").replace(" ", "\n", 1) for title in columns.values()])
+    axes.set_xticks(
+        range(len(columns)), [title.replace(" all", " all labels").replace(" ", "\n", 1) for title in columns.values()]
+    )
     axes.grid(False, axis="x")
     axes.set_ylim(0, 108)
     axes.set_yticks(range(0, 101, 20))

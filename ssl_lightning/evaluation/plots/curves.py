@@ -1,4 +1,5 @@
-"""The pictures of a run folder, and its sounds. Each file is written whole or not at all; nothing touches pyplot."""
+"""The pictures of a run folder, and its sounds. Each file is written whole or not at all; nothing
+touches pyplot."""
 
 from __future__ import annotations
 
@@ -20,9 +21,11 @@ def plot_curves(rows: Sequence[Row], path: str | Path, kind: Curves) -> bool:
     """The course of a run over its steps.
 
     Args:
-        rows: metrics by name, with `step`; a row need not hold every metric. `collapse/std` in units of 1 / sqrt(d).
+        rows: metrics by name, with `step`; a row need not hold every metric. `collapse/std` in
+            units of 1 / sqrt(d).
         path: the PNG to write.
-        kind: `loss` (`train/loss`, `train/lr`), `probes` (every `probe/...` accuracy) or `collapse` (`collapse/std`, `collapse/rank`).
+        kind: `loss` (`train/loss`, `train/lr`), `probes` (every `probe/...` accuracy) or `collapse`
+            (`collapse/std`, `collapse/rank`).
 
     Returns:
         Whether the rows hold any such metric; if not, nothing is written.
@@ -30,7 +33,11 @@ def plot_curves(rows: Sequence[Row], path: str | Path, kind: Curves) -> bool:
     Raises:
         ValueError: the kind is unknown.
     """
-    kinds = {"loss": (_draw_loss, "train/loss"), "probes": (_draw_probes, "probe/"), "collapse": (_draw_collapse, "collapse/")}
+    kinds = {
+        "loss": (_draw_loss, "train/loss"),
+        "probes": (_draw_probes, "probe/"),
+        "collapse": (_draw_collapse, "collapse/"),
+    }
     if kind not in kinds:
         raise ValueError(f"plot_curves knows no kind {kind!r}; choose from {', '.join(kinds)}.")
     draw, prefix = kinds[kind]
@@ -53,7 +60,15 @@ def _draw_loss(figure: Figure, rows: Sequence[Row]) -> None:
     lines = axes.plot(steps, _smooth(loss, reach), color=COLOURS[0], linewidth=2, label=label)
     broken = int((~np.isfinite(loss)).sum())
     if broken:
-        axes.text(0.5, 0.95, f"{broken} values are not finite", transform=axes.transAxes, ha="center", va="top", color=COLOURS[5])
+        axes.text(
+            0.5,
+            0.95,
+            f"{broken} values are not finite",
+            transform=axes.transAxes,
+            ha="center",
+            va="top",
+            color=COLOURS[5],
+        )
     steps, rate = series(rows, "train/lr")
     if np.isfinite(rate).any():
         other = axes.twinx()
@@ -68,7 +83,9 @@ def _draw_probes(figure: Figure, rows: Sequence[Row]) -> None:
     axes = figure.subplots()
     dress(axes, "Probes of the frozen features during the run", "step", "accuracy (%)")
     ends: list[tuple[float, float, str, str]] = []
-    names = {name for row in rows for name in row if name.startswith("probe/") and name.rpartition("/")[2].startswith("top")}
+    names = {
+        name for row in rows for name in row if name.startswith("probe/") and name.rpartition("/")[2].startswith("top")
+    }
     for number, name in enumerate(sorted(names)):
         steps, accuracy = series(rows, name)
         colour = COLOURS[number % len(COLOURS)]
@@ -76,7 +93,9 @@ def _draw_probes(figure: Figure, rows: Sequence[Row]) -> None:
         finite = np.flatnonzero(np.isfinite(accuracy))
         if len(finite):
             *kind, metric = name.split("/")[1:]
-            title = " ".join("kNN" if part == "knn" else part for part in kind) + ("" if metric == "top1" else f" {metric}")
+            title = " ".join("kNN" if part == "knn" else part for part in kind) + (
+                "" if metric == "top1" else f" {metric}"
+            )
             last = finite[-1]
             ends.append((100 * accuracy[last], steps[last], f"{title} {100 * accuracy[last]:.1f}", colour))
     low, high = axes.get_ylim()
@@ -84,7 +103,16 @@ def _draw_probes(figure: Figure, rows: Sequence[Row]) -> None:
     for value, step, text, colour in sorted(ends):
         floor = max(value, floor + gap)  # labels never lie on each other
         point = (step, floor)
-        axes.annotate(text, point, (7, 0), textcoords="offset points", va="center", color=colour, fontsize=9.5, annotation_clip=False)
+        axes.annotate(
+            text,
+            point,
+            (7, 0),
+            textcoords="offset points",
+            va="center",
+            color=colour,
+            fontsize=9.5,
+            annotation_clip=False,
+        )
 
 
 def _draw_collapse(figure: Figure, rows: Sequence[Row]) -> None:
@@ -93,7 +121,10 @@ def _draw_collapse(figure: Figure, rows: Sequence[Row]) -> None:
     dress(rank, "", "step", "effective rank")
     for axes, name, colour in ((std, "collapse/std", COLOURS[0]), (rank, "collapse/rank", COLOURS[1])):
         axes.plot(*series(rows, name), color=colour, linewidth=2)
-    for value, text, colour in ((1.0, "spread evenly over the sphere", COLOURS[4]), (0.0, "collapsed to one point", COLOURS[5])):
+    for value, text, colour in (
+        (1.0, "spread evenly over the sphere", COLOURS[4]),
+        (0.0, "collapsed to one point", COLOURS[5]),
+    ):
         std.axhline(value, color=colour, linewidth=1.2, linestyle=(0, (4, 2)))
         std.annotate(
             text,
@@ -110,7 +141,8 @@ def _draw_collapse(figure: Figure, rows: Sequence[Row]) -> None:
 
 
 def _smooth(values: Points, reach: int) -> Points:
-    """Mean over each value and its `reach` neighbours on either side, of those that are finite; a gap stays a gap."""
+    """Mean over each value and its `reach` neighbours on either side, of those that are finite; a
+    gap stays a gap."""
     finite, window = np.isfinite(values), np.ones(2 * reach + 1)
     total = np.convolve(np.where(finite, values, 0.0), window, "full")[reach : reach + len(values)]
     count = np.convolve(finite, window, "full")[reach : reach + len(values)]
@@ -134,7 +166,12 @@ def plot_health(rows: Sequence[Row], alarms: Sequence[Alarm], path: str | Path) 
     figure = Figure(figsize=(8, 1.2 + 1.6 * len(drawn)), dpi=120, layout="constrained")
     grid = figure.subplots(len(drawn), 1, sharex=True, squeeze=False)[:, 0]
     for place, (axes, alarm) in enumerate(zip(grid, drawn, strict=True)):
-        dress(axes, "" if place else "Is the run healthy? Shaded: not", "step" if alarm is drawn[-1] else "", alarm.name.replace("_", " "))
+        dress(
+            axes,
+            "" if place else "Is the run healthy? Shaded: not",
+            "step" if alarm is drawn[-1] else "",
+            alarm.name.replace("_", " "),
+        )
         axes.plot(*series(rows, f"train/{alarm.name}"), color=COLOURS[0], linewidth=2)
         low, high = axes.get_ylim()
         low, high = min(low, 0.0), max(high, 1.1 * (alarm.high or alarm.low or high))

@@ -18,13 +18,17 @@ MAP_SAMPLES = 2_000
 
 
 def plot_embedding(
-    features: Tensor | Points, labels: Tensor | NDArray[np.int64] | None, path: str | Path, class_names: Sequence[str] | None = None
+    features: Tensor | Points,
+    labels: Tensor | NDArray[np.int64] | None,
+    path: str | Path,
+    class_names: Sequence[str] | None = None,
 ) -> None:
     """A 2-D map in which near means similar, coloured by class: t-SNE of the normalised features.
 
-    Van der Maaten and Hinton 2008, "Visualizing Data using t-SNE"; started from the principal components, always the same
-    way, for at most 2,000 samples drawn once. Fewer than 10 samples, or features that are all equal or of length
-    1, are drawn by their principal components. Distances between far groups mean little.
+    Van der Maaten and Hinton 2008, "Visualizing Data using t-SNE"; started from the principal
+    components, always the same way, for at most 2,000 samples drawn once. Fewer than 10 samples, or
+    features that are all equal or of length 1, are drawn by their principal components. Distances
+    between far groups mean little.
 
     Args:
         features: [N, D]; a sample with a value that is not finite is left out.
@@ -55,13 +59,22 @@ def plot_embedding(
     else:
         classes = np.unique(y[kept])
         for number, label in enumerate(classes):
-            colour, marker = COLOURS[number % len(COLOURS)], MARKERS[number // 5 % len(MARKERS)]  # like colours get unlike marks
+            colour, marker = (
+                COLOURS[number % len(COLOURS)],
+                MARKERS[number // 5 % len(MARKERS)],
+            )  # like colours get unlike marks
             name = class_names[label] if class_names is not None and 0 <= label < len(class_names) else str(label)
             axes.scatter(*place[y[kept] == label].T, color=colour, marker=marker, label=name, **style)
         if len(classes) <= len(COLOURS) * 3:
             columns = 1 + (len(classes) - 1) // 15
             axes.legend(
-                title="class", loc="center left", bbox_to_anchor=(1, 0.5), frameon=False, fontsize=9, markerscale=1.8, ncols=columns
+                title="class",
+                loc="center left",
+                bbox_to_anchor=(1, 0.5),
+                frameon=False,
+                fontsize=9,
+                markerscale=1.8,
+                ncols=columns,
             )
     save_figure(figure, path)
 

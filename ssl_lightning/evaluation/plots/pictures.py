@@ -20,7 +20,8 @@ def plot_views(views: Sequence[Tensor], path: str | Path, clean: bool = False) -
     """A grid of what the method sees: one column a sample (the first 8), one row a view.
 
     Args:
-        views: images [S, C, H, W], one tensor a view; the sizes may differ. An image beyond [0, 1] is stretched to its own range.
+        views: images [S, C, H, W], one tensor a view; the sizes may differ. An image beyond [0, 1]
+            is stretched to its own range.
         path: the PNG to write.
         clean: whether the last view is made by the test transform (`ViewSpec.clean`).
 
@@ -35,7 +36,8 @@ def plot_pictures(pictures: Mapping[str, Tensor], path: str | Path) -> None:
     """A grid of images: one column a sample (the first 8), one row a caption.
 
     Args:
-        pictures: by caption, images [S, C, H, W]; the sizes may differ. An image beyond [0, 1] is stretched to its own range.
+        pictures: by caption, images [S, C, H, W]; the sizes may differ. An image beyond [0, 1] is
+            stretched to its own range.
         path: the PNG to write.
 
     Raises:
@@ -45,7 +47,9 @@ def plot_pictures(pictures: Mapping[str, Tensor], path: str | Path) -> None:
     if not shapes or any(len(shape) != 4 or shape[0] == 0 for shape in shapes):
         raise ValueError(f"Pictures are batches of images [S, C, H, W], got shapes {shapes}.")
     samples = min(8, *(shape[0] for shape in shapes))
-    heights = [min(1.2, max(0.4, 1.2 * shape[2] / shape[3])) + 0.06 for shape in shapes]  # inches; a spectrogram is wider than high
+    heights = [
+        min(1.2, max(0.4, 1.2 * shape[2] / shape[3])) + 0.06 for shape in shapes
+    ]  # inches; a spectrogram is wider than high
     figure = Figure(
         figsize=(1.2 * samples + 0.5, sum(heights)),
         dpi=120,
@@ -62,7 +66,8 @@ def plot_pictures(pictures: Mapping[str, Tensor], path: str | Path) -> None:
 
 
 def _image(image: Tensor) -> NDArray[np.float32]:
-    """[C, H, W] of any range -> [H, W, 3], or [H, W] where C is not 3, in 0 to 1; only what goes beyond that is stretched."""
+    """[C, H, W] of any range -> [H, W, 3], or [H, W] where C is not 3, in 0 to 1; only what goes
+    beyond that is stretched."""
     x = image.detach().float().cpu()
     x = x if len(x) == 3 else x.mean(dim=0, keepdim=True)
     x = x.nan_to_num()

@@ -26,8 +26,9 @@ def plot_texts(texts: Texts, path: str | Path, compare: bool = True) -> None:
     Args:
         texts: by caption, for each sample its words.
         path: the PNG to write.
-        compare: whether later captions have as many words as the first, which is the truth: where one of them differs from it, words
-            are coloured, green where they are right and red where they are wrong.
+        compare: whether later captions have as many words as the first, which is the truth: where
+            one of them differs from it, words are coloured, green where they are right and red
+            where they are wrong.
 
     Raises:
         ValueError: there is nothing to draw, or there is nothing to compare with a word.
@@ -64,7 +65,8 @@ def plot_texts(texts: Texts, path: str | Path, compare: bool = True) -> None:
 
 
 def _wrapped(words: Sequence[str], colours: Sequence[str], margin: int) -> tuple[list[tuple[int, int, str, str]], int]:
-    """The words with line and column, and the lines that they take; those beyond `MOST_LINES` are left out."""
+    """The words with line and column, and the lines that they take; those beyond `MOST_LINES` are
+    left out."""
     placed = []
     line = column = 0
     for word, colour in zip(words, colours, strict=True):

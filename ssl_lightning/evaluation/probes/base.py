@@ -16,7 +16,8 @@ from ...plugins.record import class_path
 from ...run.metrics import updated
 
 COST_OF_STEP = 3.0
-"""Forward passes that a training step costs for each view of a sample: forward, and backward at twice that."""
+"""Forward passes that a training step costs for each view of a sample: forward, and backward at
+twice that."""
 
 
 class Labelled:
@@ -29,15 +30,20 @@ class Labelled:
         self.data = data
         self.train, self.val = splits
         self.train_index, self.val_index = sample(len(self.train), most_train), sample(len(self.val), most_val)
-        self.train_labels, self.val_labels = labels_of(self.train)[self.train_index], labels_of(self.val)[self.val_index]
+        self.train_labels, self.val_labels = (
+            labels_of(self.train)[self.train_index],
+            labels_of(self.val)[self.val_index],
+        )
         self.num_classes = int(max(self.train_labels.max(), self.val_labels.max())) + 1
 
     def embed(self, source: Source, index: Tensor, trainer: Any, network: Any) -> Tensor:
-        """Features [M, D] of some of its samples, by the network that trains, on its device and in its precision."""
+        """Features [M, D] of some of its samples, by the network that trains, on its device and in
+        its precision."""
         return embed(network, self.data, source, index, network.device, trainer.precision_plugin.forward_context)
 
     def accuracy(self, scores: Tensor) -> float:
-        """Top-1 accuracy of scores [M, K] for the samples it is judged by, by torchmetrics, reduced over processes."""
+        """Top-1 accuracy of scores [M, K] for the samples it is judged by, by torchmetrics, reduced
+        over processes."""
         metric = MulticlassAccuracy(self.num_classes, average="micro").to(scores.device)
         share = slice(rank(), None, world_size())
         metric.update(scores[share], self.val_labels[share].to(scores.device))
@@ -45,11 +51,13 @@ class Labelled:
 
 
 class Probe(Callback):
-    """A callback that looks every so many steps, right after the update and before the checkpoint of that step.
+    """A callback that looks every so many steps, right after the update and before the checkpoint
+    of that step.
 
     Args:
         enabled: whether to run.
-        every_n_steps: optimizer steps between two looks; "auto" makes them cost about `budget` of the training.
+        every_n_steps: optimizer steps between two looks; "auto" makes them cost about `budget` of
+            the training.
         budget: the share of the training's forward and backward passes that "auto" may cost.
     """
 
@@ -57,7 +65,9 @@ class Probe(Callback):
         if every_n_steps != "auto" and every_n_steps < 1:
             raise ValueError(f"{type(self).__name__}(every_n_steps={every_n_steps}) must be at least 1, or 'auto'.")
         if not 0 < budget <= 1:
-            raise ValueError(f"{type(self).__name__}(budget={budget}) is a share of the training; give a number in (0, 1].")
+            raise ValueError(
+                f"{type(self).__name__}(budget={budget}) is a share of the training; give a number in (0, 1]."
+            )
         self.enabled = enabled
         self.every_n_steps = every_n_steps
         self.budget = budget
@@ -69,8 +79,8 @@ class Probe(Callback):
         return class_path(type(self))
 
     def cadence(self, trainer: Any, passes: float, budget: float) -> int:
-        """Steps after which `passes` forward passes cost `budget` of the training. A pure function of sizes, never of a
-        clock, so that a resumed run looks at the same steps."""
+        """Steps after which `passes` forward passes cost `budget` of the training. A pure function
+        of sizes, never of a clock, so that a resumed run looks at the same steps."""
         data = trainer.datamodule
         # Where samples are read from files, reading one costs a probe what it costs the training.
         of_sample = COST_OF_STEP * trainer.lightning_module.views_a_step if data.training_split.in_memory else 1.0

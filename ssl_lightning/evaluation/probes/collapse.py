@@ -1,4 +1,5 @@
-"""Collapse monitor: do the embeddings still differ from each other, in more than a few directions?"""
+"""Collapse monitor: do the embeddings still differ from each other, in more than a few
+directions?"""
 
 from __future__ import annotations
 
@@ -16,14 +17,16 @@ from ...run.metrics import log_metrics, updated
 class CollapseMonitor(Callback):
     """Watches the embeddings that the loss sees, and raises an alarm that names cause and remedy.
 
-    Logged as `collapse/std` (1 is spread evenly, 0 is collapsed) and `collapse/rank` (effective number of dimensions).
+    Logged as `collapse/std` (1 is spread evenly, 0 is collapsed) and `collapse/rank` (effective
+    number of dimensions).
 
     Args:
         enabled: whether to run.
         every_n_steps: optimizer steps between two looks.
         min_std: an alarm below this `collapse/std`.
-        min_rank: an alarm below this `collapse/rank`. Features on a line were seen at up to 2.4 behind a projection head that
-            bends it, healthy encoders from their first step on at 30 and more.
+        min_rank: an alarm below this `collapse/rank`. Features on a line were seen at up to 2.4
+            behind a projection head that bends it, healthy encoders from their first step on at 30
+            and more.
         patience: looks in a row that must be that low.
         stop: whether an alarm ends the run, after a checkpoint.
     """
@@ -38,9 +41,17 @@ class CollapseMonitor(Callback):
         stop: bool = False,
     ) -> None:
         if every_n_steps < 1 or patience < 1:
-            raise ValueError(f"CollapseMonitor needs every_n_steps and patience of at least 1, got {every_n_steps} and {patience}.")
+            raise ValueError(
+                f"CollapseMonitor needs every_n_steps and patience of at least 1, got {every_n_steps} and {patience}."
+            )
         self.enabled = enabled
-        self.every_n_steps, self.min_std, self.min_rank, self.patience, self.stop = every_n_steps, min_std, min_rank, patience, stop
+        self.every_n_steps, self.min_std, self.min_rank, self.patience, self.stop = (
+            every_n_steps,
+            min_std,
+            min_rank,
+            patience,
+            stop,
+        )
         self.low = 0
         self.alarmed = False
 

@@ -16,21 +16,27 @@ from .base import Probe
 
 
 class HeldOut(Probe):
-    """Scores of the method's own task (`SSLMethod.scores`) on samples that are withheld from training, in eval mode: BERT's loss,
-    accuracy and perplexity at 15 % of the tokens. Logged as `held_out/<name>`.
+    """Scores of the method's own task (`SSLMethod.scores`) on samples that are withheld from
+    training, in eval mode: BERT's loss, accuracy and perplexity at 15 % of the tokens. Logged as
+    `held_out/<name>`.
 
-    What is drawn for them, such as masks, is the same at every look. There are none for data that withholds nothing
-    (`Splits.held_out`), and for methods without scores.
+    What is drawn for them, such as masks, is the same at every look. There are none for data that
+    withholds nothing (`Splits.held_out`), and for methods without scores.
 
     Args:
         enabled: whether to run.
         samples: at most this many are scored.
-        every_n_steps: optimizer steps between two looks; "auto" makes them cost about `budget` of the training.
+        every_n_steps: optimizer steps between two looks; "auto" makes them cost about `budget` of
+            the training.
         budget: the share of the training's forward and backward passes that "auto" may cost.
     """
 
     def __init__(
-        self, enabled: bool = True, samples: int = 1_000, every_n_steps: int | Literal["auto"] = "auto", budget: float = 0.01
+        self,
+        enabled: bool = True,
+        samples: int = 1_000,
+        every_n_steps: int | Literal["auto"] = "auto",
+        budget: float = 0.01,
     ) -> None:
         super().__init__(enabled, every_n_steps, budget)
         if samples < 1:
@@ -56,7 +62,9 @@ class HeldOut(Probe):
     def batches(self, data: SSLDataModule, device: torch.device) -> Iterator[Batch]:
         """This process's share of the held-out samples, in the views of the first pass."""
         assert data.held_out is not None
-        for index in data.parts(data.held_out, self.index[rank() :: world_size()], max(1, data.batch_size // world_size())):
+        for index in data.parts(
+            data.held_out, self.index[rank() :: world_size()], max(1, data.batch_size // world_size())
+        ):
             fetched = {"raw": data.held_out.fetch(index), "index": index, "pass": torch.zeros_like(index)}
             made = data.maker.batch(fetched) if data.in_workers else data.maker.cut(fetched)
             moved = data.transfer_batch_to_device(made, device, 0)

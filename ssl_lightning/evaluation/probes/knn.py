@@ -10,10 +10,12 @@ from .base import Probe
 
 
 class KNNProbe(Probe):
-    """Accuracy of weighted k nearest neighbours in the features: what the encoder knows without any further learning.
+    """Accuracy of weighted k nearest neighbours in the features: what the encoder knows without any
+    further learning.
 
-    Wu et al., Unsupervised Feature Learning via Non-Parametric Instance Discrimination (2018), arXiv 1805.01978, Section 3.4.
-    Logged as `probe/knn/top1`, for a further set as `probe/<set>/knn/top1`.
+    Wu et al., Unsupervised Feature Learning via Non-Parametric Instance Discrimination (2018),
+    arXiv 1805.01978, Section 3.4. Logged as `probe/knn/top1`, for a further set as
+    `probe/<set>/knn/top1`.
 
     Args:
         enabled: whether to run.
@@ -21,8 +23,10 @@ class KNNProbe(Probe):
         temperature: of their votes, exp(cosine / temperature).
         bank: at most this many labelled training samples are embedded, by the test transform.
         queries: at most this many labelled validation samples are classified.
-        every_n_steps: optimizer steps between two looks; "auto" makes them cost about `budget` of the training.
-        budget: the share of the training's forward and backward passes that "auto" may cost; with the linear probe's, 5 %.
+        every_n_steps: optimizer steps between two looks; "auto" makes them cost about `budget` of
+            the training.
+        budget: the share of the training's forward and backward passes that "auto" may cost; with
+            the linear probe's, 5 %.
     """
 
     def __init__(
@@ -53,5 +57,7 @@ class KNNProbe(Probe):
         for prefix, labelled in self.sets.items():
             bank = labelled.embed(labelled.train, labelled.train_index, trainer, pl_module)
             queries = labelled.embed(labelled.val, labelled.val_index, trainer, pl_module)
-            votes = knn_predict(bank, labelled.train_labels.to(bank.device), queries, labelled.num_classes, self.k, self.temperature)
+            votes = knn_predict(
+                bank, labelled.train_labels.to(bank.device), queries, labelled.num_classes, self.k, self.temperature
+            )
             log_metrics(trainer, {f"probe/{prefix}knn/top1": labelled.accuracy(votes)})

@@ -13,8 +13,8 @@ from ...run.metrics import log_metrics, updated
 from .base import Labelled, Probe
 
 UPDATES = 5
-"""Updates of the head on each batch that is embedded: they cost next to nothing, and the first looks would else judge an
-untrained head."""
+"""Updates of the head on each batch that is embedded: they cost next to nothing, and the first
+looks would else judge an untrained head."""
 
 
 class Head:
@@ -23,9 +23,11 @@ class Head:
     def __init__(self, dim: int, num_classes: int, lr: float, weight_decay: float, device: torch.device) -> None:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            # Features are standardised by running statistics, as in MAE's linear probing (arXiv 2111.06377, Appendix A.1);
-            # with a momentum that follows an encoder which moves.
-            self.module = nn.Sequential(nn.BatchNorm1d(dim, affine=False, momentum=0.5), nn.Linear(dim, num_classes)).to(device)
+            # Features are standardised by running statistics, as in MAE's linear probing (arXiv
+            # 2111.06377, Appendix A.1); with a momentum that follows an encoder which moves.
+            self.module = nn.Sequential(
+                nn.BatchNorm1d(dim, affine=False, momentum=0.5), nn.Linear(dim, num_classes)
+            ).to(device)
         self.optimizer = torch.optim.AdamW(self.module.parameters(), lr=lr, weight_decay=weight_decay)
 
     def learn(self, features: torch.Tensor, labels: torch.Tensor) -> None:
@@ -45,10 +47,11 @@ class Head:
 
 
 class LinearProbe(Probe):
-    """A linear classifier that learns beside the encoder, on labelled batches that it embeds itself, in eval mode.
+    """A linear classifier that learns beside the encoder, on labelled batches that it embeds
+    itself, in eval mode.
 
-    It has its own head and optimizer and cannot touch the method's gradients. Logged as `probe/linear/top1`, for a further
-    set as `probe/<set>/linear/top1`.
+    It has its own head and optimizer and cannot touch the method's gradients. Logged as
+    `probe/linear/top1`, for a further set as `probe/<set>/linear/top1`.
 
     Args:
         enabled: whether to run.
@@ -56,8 +59,10 @@ class LinearProbe(Probe):
         weight_decay: of its AdamW.
         batch_size: labelled samples in a step of the head.
         queries: at most this many labelled validation samples are classified.
-        every_n_steps: optimizer steps between two steps of the head; "auto" makes them cost about half of `budget`.
-        eval_every_n_steps: optimizer steps between two looks at the validation samples; "auto" likewise.
+        every_n_steps: optimizer steps between two steps of the head; "auto" makes them cost about
+            half of `budget`.
+        eval_every_n_steps: optimizer steps between two looks at the validation samples; "auto"
+            likewise.
         budget: the share of the training's forward and backward passes that "auto" may cost.
     """
 
@@ -92,7 +97,8 @@ class LinearProbe(Probe):
             return
         dim = pl_module.backbone.dim
         self.heads = {
-            prefix: Head(dim, labelled.num_classes, self.lr, self.weight_decay, pl_module.device) for prefix, labelled in self.sets.items()
+            prefix: Head(dim, labelled.num_classes, self.lr, self.weight_decay, pl_module.device)
+            for prefix, labelled in self.sets.items()
         }
         for prefix, state in self._restored.items():
             if prefix in self.heads:
@@ -102,7 +108,9 @@ class LinearProbe(Probe):
         judged = sum(len(labelled.val_index) for labelled in self.sets.values())
         half = self.budget / 2
         self.period = self.cadence(trainer, passes, half) if self.every_n_steps == "auto" else self.every_n_steps
-        self.eval_period = self.cadence(trainer, judged, half) if self.eval_every_n_steps == "auto" else self.eval_every_n_steps
+        self.eval_period = (
+            self.cadence(trainer, judged, half) if self.eval_every_n_steps == "auto" else self.eval_every_n_steps
+        )
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         if not self.period or not updated(trainer):
@@ -119,10 +127,13 @@ class LinearProbe(Probe):
         if step % self.eval_period == 0 or self.at_end(trainer, batch_idx):
             for prefix, labelled in self.sets.items():
                 features = labelled.embed(labelled.val, labelled.val_index, trainer, pl_module)
-                log_metrics(trainer, {f"probe/{prefix}linear/top1": labelled.accuracy(self.heads[prefix].scores(features))})
+                log_metrics(
+                    trainer, {f"probe/{prefix}linear/top1": labelled.accuracy(self.heads[prefix].scores(features))}
+                )
 
     def draw(self, labelled: Labelled) -> torch.Tensor:
-        """The labelled samples of the head's next step: an endless order of its own, a pure function of its step count."""
+        """The labelled samples of the head's next step: an endless order of its own, a pure
+        function of its step count."""
         n = len(labelled.train)
         size = min(self.batch_size, n)
         steps_a_pass = n // size
@@ -132,7 +143,8 @@ class LinearProbe(Probe):
 
     def state_dict(self) -> dict[str, Any]:
         heads = {
-            prefix: {"head": head.module.state_dict(), "optimizer": head.optimizer.state_dict()} for prefix, head in self.heads.items()
+            prefix: {"head": head.module.state_dict(), "optimizer": head.optimizer.state_dict()}
+            for prefix, head in self.heads.items()
         }
         return {"steps": self.steps, "heads": heads or self._restored}
 

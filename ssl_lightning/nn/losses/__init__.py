@@ -1,0 +1,2 @@
+"""Losses: tensors -> scalar. No Lightning and no process group in here: a method gathers, a loss
+computes."""

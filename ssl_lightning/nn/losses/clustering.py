@@ -9,7 +9,8 @@ from torch import Tensor
 
 
 def swapped_prediction(scores: Sequence[Tensor], codes: Sequence[Tensor], temperature: float) -> Tensor:
-    """Predicts the code of each full view from every other view (Caron et al. 2020, arXiv 2006.09882, Equations 1, 2 and 6).
+    """Predicts the code of each full view from every other view (Caron et al. 2020, arXiv
+    2006.09882, Equations 1, 2 and 6).
 
     Args:
         scores: for each view, full ones first, similarities [B, K] to the prototypes.

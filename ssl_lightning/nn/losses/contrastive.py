@@ -1,4 +1,5 @@
-"""Losses: tensors -> scalar. No Lightning and no process group in here: a method gathers, a loss computes.
+"""Losses: tensors -> scalar. No Lightning and no process group in here: a method gathers, a loss
+computes.
 
 Notation for shapes: B samples on this process, G samples on all of them, D features.
 """
@@ -18,39 +19,49 @@ CHUNK = 2**22
 
 
 def nt_xent(z1: Tensor, z2: Tensor, temperature: float, sizes: Sequence[int] | None = None, rank: int = 0) -> Tensor:
-    """NT-Xent: picks each sample's other view out of all other views (Chen et al. 2020, arXiv 2002.05709, Equation 1).
+    """NT-Xent: picks each sample's other view out of all other views (Chen et al. 2020, arXiv
+    2002.05709, Equation 1).
 
-    Memory grows with G, not G squared: similarities are computed in chunks of anchors, and the gradient along with them.
-    Half-precision features are compared in float32, under autocast too.
+    Memory grows with G, not G squared: similarities are computed in chunks of anchors, and the
+    gradient along with them. Half-precision features are compared in float32, under autocast too.
 
-    With several processes, gather both views first. Each process then takes its own samples as anchors:
+    With several processes, gather both views first. Each process then takes its own samples as
+    anchors:
 
         sizes = row_counts(z1)  # of `SSLMethod`, which asks only where it must
         loss = nt_xent(gather(z1, sizes), gather(z2, sizes), temperature, sizes, rank())
 
-    The sum over its anchors is scaled by W / 2G, W processes, so that the mean over processes, which is what
-    DistributedDataParallel makes of the gradients, is the loss of one process with all samples, however many each has.
+    The sum over its anchors is scaled by W / 2G, W processes, so that the mean over processes,
+    which is what DistributedDataParallel makes of the gradients, is the loss of one process with
+    all samples, however many each has.
 
     Args:
         z1: features of the first view [G, D], of any length: they are l2-normalised here.
         z2: features of the second view [G, D].
         temperature: divides the cosine similarities (the paper's tau; 0.1 to 0.5 in Table 5).
-        sizes: number of samples that came from each process, in the order of ranks. None: one process, B = G.
+        sizes: number of samples that came from each process, in the order of ranks. None: one
+            process, B = G.
         rank: which of them is this process.
 
     Returns:
-        A scalar of at least float32. Zero for a single sample, which has nothing to be told apart from.
+        A scalar of at least float32. Zero for a single sample, which has nothing to be told apart
+        from.
 
     Raises:
-        ValueError: the shapes differ, the temperature is not positive, or `sizes` do not add up to G.
+        ValueError: the shapes differ, the temperature is not positive, or `sizes` do not add up to
+            G.
     """
     sizes = [len(z1)] if sizes is None else sizes
     if z1.ndim != 2 or z1.shape != z2.shape:
-        raise ValueError(f"nt_xent compares two views [G, D] of the same samples, got {tuple(z1.shape)} and {tuple(z2.shape)}.")
+        raise ValueError(
+            f"nt_xent compares two views [G, D] of the same samples, got {tuple(z1.shape)} and {tuple(z2.shape)}."
+        )
     if not temperature > 0:
         raise ValueError(f"nt_xent divides by the temperature, which must be positive, got {temperature}.")
     if sum(sizes) != len(z1) or not 0 <= rank < len(sizes):
-        raise ValueError(f"nt_xent got {len(z1)} samples for sizes={list(sizes)} and rank={rank}; gather both views first.")
+        raise ValueError(
+            f"nt_xent got {len(z1)} samples for sizes={list(sizes)} and rank={rank}; gather both views first."
+        )
     start = sum(sizes[:rank])
     with torch.autocast(z1.device.type, enabled=False):
         z = torch.stack((z1, z2), dim=1).flatten(0, 1)  # [2G, D], the views of sample k at 2k and 2k + 1
@@ -59,11 +70,15 @@ def nt_xent(z1: Tensor, z2: Tensor, temperature: float, sizes: Sequence[int] | N
         return total * (len(sizes) / len(z))
 
 
-def quantized_nce(c: Tensor, q: Tensor, code: Tensor, other: Tensor, real: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
-    """wav2vec 2.0's contrastive loss: picks a hidden place's own quantized target out of those of other hidden places of its sample
-    (Baevski et al. 2020, arXiv 2006.11477, Equation 3). Others with the same code are none to be told from: they do not count.
+def quantized_nce(
+    c: Tensor, q: Tensor, code: Tensor, other: Tensor, real: Tensor, temperature: float
+) -> tuple[Tensor, Tensor]:
+    """wav2vec 2.0's contrastive loss: picks a hidden place's own quantized target out of those of
+    other hidden places of its sample (Baevski et al. 2020, arXiv 2006.11477, Equation 3). Others
+    with the same code are none to be told from: they do not count.
 
-    All similarities within a sample are computed at once, and the asked ones picked: M squared numbers in place of M K D.
+    All similarities within a sample are computed at once, and the asked ones picked: M squared
+    numbers in place of M K D.
 
     Args:
         c: contextual tokens at S samples' hidden places, [S, M, D], of any length.
@@ -74,8 +89,8 @@ def quantized_nce(c: Tensor, q: Tensor, code: Tensor, other: Tensor, real: Tenso
         temperature: divides the cosine similarities (the paper's kappa, 0.1).
 
     Returns:
-        The sum over the real places, a scalar of at least float32, and the number of them that have something to be told from and whose
-        own target is the most similar.
+        The sum over the real places, a scalar of at least float32, and the number of them that have
+        something to be told from and whose own target is the most similar.
     """
     with torch.autocast(c.device.type, enabled=False):
         s = _direction(c) @ _direction(q).mT / temperature  # [S, M, M]
@@ -88,7 +103,8 @@ def quantized_nce(c: Tensor, q: Tensor, code: Tensor, other: Tensor, real: Tenso
 
 
 def queue_nce(q: Tensor, k: Tensor, queue: Tensor, temperature: float) -> Tensor:
-    """InfoNCE: picks each query's key out of the key and a queue of others (He et al. 2019, arXiv 1911.05722, Equation 1).
+    """InfoNCE: picks each query's key out of the key and a queue of others (He et al. 2019, arXiv
+    1911.05722, Equation 1).
 
     Args:
         q: queries [B, D], of any length: they are l2-normalised here.
@@ -107,7 +123,8 @@ def queue_nce(q: Tensor, k: Tensor, queue: Tensor, temperature: float) -> Tensor
 
 
 def batch_nce(q: Tensor, keys: Tensor, temperature: float, first: int = 0) -> Tensor:
-    """InfoNCE: picks each query's key out of the keys of the whole batch (Chen, Xie and He 2021, arXiv 2104.02057, Algorithm 1).
+    """InfoNCE: picks each query's key out of the keys of the whole batch (Chen, Xie and He 2021,
+    arXiv 2104.02057, Algorithm 1).
 
     Args:
         q: queries [B, D] of this process, of any length: they are l2-normalised here.
@@ -116,7 +133,8 @@ def batch_nce(q: Tensor, keys: Tensor, temperature: float, first: int = 0) -> Te
         first: place among the keys of the first query's own; the others follow.
 
     Returns:
-        The mean over the queries times 2 tau, as the paper has it, a scalar of at least float32, under autocast too.
+        The mean over the queries times 2 tau, as the paper has it, a scalar of at least float32,
+        under autocast too.
     """
     with torch.autocast(q.device.type, enabled=False):
         q, keys = _direction(q), _direction(keys.detach())
@@ -126,12 +144,14 @@ def batch_nce(q: Tensor, keys: Tensor, temperature: float, first: int = 0) -> Te
 
 
 def _direction(x: Tensor) -> Tensor:
-    """Vectors [..., D] of length 1, in at least float32: half precision would round similarities, which a small temperature enlarges."""
+    """Vectors [..., D] of length 1, in at least float32: half precision would round similarities,
+    which a small temperature enlarges."""
     return F.normalize(x.to(torch.promote_types(x.dtype, torch.float32)), dim=-1)
 
 
 class _NTXentSum(torch.autograd.Function):
-    """Sum of l(i, j) over the anchors i in [start, stop); its gradient is ready when the value is."""
+    """Sum of l(i, j) over the anchors i in [start, stop); its gradient is ready when the value
+    is."""
 
     @staticmethod
     def forward(ctx: Any, z: Tensor, temperature: float, start: int, stop: int) -> Tensor:

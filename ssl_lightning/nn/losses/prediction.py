@@ -9,7 +9,8 @@ from .contrastive import _direction
 
 
 def regression(p: Tensor, z: Tensor) -> Tensor:
-    """Squared distance of l2-normalised predictions and targets, 2 - 2 cos (Grill et al. 2020, arXiv 2006.07733, Equation 2).
+    """Squared distance of l2-normalised predictions and targets, 2 - 2 cos (Grill et al. 2020,
+    arXiv 2006.07733, Equation 2).
 
     Args:
         p: predictions [B, D].

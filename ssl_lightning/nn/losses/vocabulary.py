@@ -12,10 +12,12 @@ from .contrastive import CHUNK
 
 
 def vocabulary_nll(h: Tensor, table: Tensor, bias: Tensor, target: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Negative log-likelihood of tokens under softmax(h table^T + bias): the last layer and cross-entropy of a language model.
+    """Negative log-likelihood of tokens under softmax(h table^T + bias): the last layer and
+    cross-entropy of a language model.
 
-    The scores [M, V] are never held at once: they are computed in chunks of tokens, and the gradient along with them. Under autocast
-    the products are in its dtype, softmax and sums in float32.
+    The scores [M, V] are never held at once: they are computed in chunks of tokens, and the
+    gradient along with them. Under autocast the products are in its dtype, softmax and sums in
+    float32.
 
     Args:
         h: [M, D] what is projected onto the vocabulary.
@@ -25,11 +27,13 @@ def vocabulary_nll(h: Tensor, table: Tensor, bias: Tensor, target: Tensor, weigh
         weight: [M] how much each counts, without gradient.
 
     Returns:
-        The weighted sum of the negative log-likelihoods, a scalar of at least float32, and the weighted number of tokens that have the
-        highest score, without gradient.
+        The weighted sum of the negative log-likelihoods, a scalar of at least float32, and the
+        weighted number of tokens that have the highest score, without gradient.
     """
     kind = h.device.type
-    dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else torch.promote_types(h.dtype, table.dtype)
+    dtype = (
+        torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else torch.promote_types(h.dtype, table.dtype)
+    )
     with torch.autocast(kind, enabled=False):
         total, correct = _VocabularyNLL.apply(h, table, bias, target, weight, dtype)
     return total, correct

@@ -1,0 +1,1 @@
+"""Masks, drawn from the samples' keys."""

@@ -12,8 +12,9 @@ GAP = 0x676170
 
 
 def random_gaps(key: Tensor, lengths: Tensor, tokens: int, span: float, gaps: int = 1) -> Tensor:
-    """Which tokens are taken out, [S, N] bool: a part of each sequence, in gaps of equal length, each anywhere in its own part of the
-    sequence, with a token left before and behind it. A part too short for that has no gap. Padding changes nothing.
+    """Which tokens are taken out, [S, N] bool: a part of each sequence, in gaps of equal length,
+    each anywhere in its own part of the sequence, with a token left before and behind it. A part
+    too short for that has no gap. Padding changes nothing.
 
     Args:
         key: [S] int64, the samples' keys.
@@ -24,7 +25,10 @@ def random_gaps(key: Tensor, lengths: Tensor, tokens: int, span: float, gaps: in
     """
     n, part = lengths[:, None], torch.arange(gaps + 1, device=lengths.device)
     edges = n * part // gaps  # [S, gaps + 1]
-    low, high = edges[:, :-1] + 1, edges[:, 1:] - (part[1:] == gaps).long()  # a gap lies from `low` up to, without, `high`
+    low, high = (
+        edges[:, :-1] + 1,
+        edges[:, 1:] - (part[1:] == gaps).long(),
+    )  # a gap lies from `low` up to, without, `high`
     room = (high - low).clamp(min=0)
     length = (n * (span / gaps)).round().long().clamp(min=1).minimum(room)
     start = low + (uniform(fold(key, GAP), gaps) * (room - length + 1)).long()
@@ -33,7 +37,8 @@ def random_gaps(key: Tensor, lengths: Tensor, tokens: int, span: float, gaps: in
 
 
 def interpolated(x: Tensor, hidden: Tensor) -> Tensor:
-    """Views [S, ..., T] whose hidden places lie on straight lines in time between the nearest ones before and behind.
+    """Views [S, ..., T] whose hidden places lie on straight lines in time between the nearest ones
+    before and behind.
 
     Args:
         x: waves or log-mels, time last.

@@ -1,4 +1,5 @@
-"""Spans of hidden tokens, and what the true one among them is to be told from: both from the samples' keys alone."""
+"""Spans of hidden tokens, and what the true one among them is to be told from: both from the
+samples' keys alone."""
 
 from __future__ import annotations
 
@@ -19,7 +20,8 @@ class Spans(NamedTuple):
 
     Args:
         hidden: [S, N] bool.
-        place: [S, M] the places of the hidden ones in order, as many for every batch of rows of N; behind them others.
+        place: [S, M] the places of the hidden ones in order, as many for every batch of rows of N;
+            behind them others.
         real: [S, M] bool, which of these are hidden.
     """
 
@@ -37,12 +39,13 @@ class Spans(NamedTuple):
 
 
 def span_masks(key: Tensor, lengths: Tensor, tokens: int, ratio: float, length: int) -> Spans:
-    """Hides spans of equal length that may overlap (Baevski, Zhou, Mohamed and Auli 2020, wav2vec 2.0, arXiv 2006.11477, Section 3.1
-    and Appendix A).
+    """Hides spans of equal length that may overlap (Baevski, Zhou, Mohamed and Auli 2020, wav2vec
+    2.0, arXiv 2006.11477, Section 3.1 and Appendix A).
 
-    Of a sample with n tokens, ratio * n / length spans, rounded up or down at random so that the mean is kept, and at least one, begin
-    at as many different places. With 0.65 and spans of 10, about half of the tokens are hidden: spans overlap. A sample with less than
-    twice the length has shorter spans, half of its own.
+    Of a sample with n tokens, ratio * n / length spans, rounded up or down at random so that the
+    mean is kept, and at least one, begin at as many different places. With 0.65 and spans of 10,
+    about half of the tokens are hidden: spans overlap. A sample with less than twice the length has
+    shorter spans, half of its own.
 
     Args:
         key: [S] int64, the samples' keys, `batch["key"]`.
@@ -66,8 +69,8 @@ def span_masks(key: Tensor, lengths: Tensor, tokens: int, ratio: float, length: 
 
 
 def others(key: Tensor, real: Tensor, count: int) -> Tensor:
-    """For each hidden token, others of the same sample, drawn with replacement: never padding, a visible token, or itself (arXiv
-    2006.11477, Section 3.2).
+    """For each hidden token, others of the same sample, drawn with replacement: never padding, a
+    visible token, or itself (arXiv 2006.11477, Section 3.2).
 
     Args:
         key: [S] int64, the samples' keys.
@@ -75,7 +78,8 @@ def others(key: Tensor, real: Tensor, count: int) -> Tensor:
         count: K, how many for each.
 
     Returns:
-        [S, M, K] places in 0 ... M - 1; those of a sample with a single hidden token are its own, which tells nothing apart.
+        [S, M, K] places in 0 ... M - 1; those of a sample with a single hidden token are its own,
+        which tells nothing apart.
     """
     samples, most = real.shape
     own = torch.arange(most, device=key.device).expand(samples, most)

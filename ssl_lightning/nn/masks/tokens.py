@@ -1,4 +1,5 @@
-"""Masks: which tokens a method hides. They are drawn from the samples' keys, so neither batch, process nor resume changes them."""
+"""Masks: which tokens a method hides. They are drawn from the samples' keys, so neither batch,
+process nor resume changes them."""
 
 from __future__ import annotations
 
@@ -13,7 +14,8 @@ MASK = 0x6D61736B
 
 
 def random_masking(key: Tensor, tokens: int, ratio: float) -> tuple[Tensor, Tensor]:
-    """Hides the same number of tokens of each sample, at random (He et al. 2021, arXiv 2111.06377, Section 3, "Masking").
+    """Hides the same number of tokens of each sample, at random (He et al. 2021, arXiv 2111.06377,
+    Section 3, "Masking").
 
     Args:
         key: [S] int64, the samples' keys, `batch["key"]`.
@@ -21,7 +23,8 @@ def random_masking(key: Tensor, tokens: int, ratio: float) -> tuple[Tensor, Tens
         ratio: part of the tokens to hide, in (0, 1); at least one stays and at least one is hidden.
 
     Returns:
-        places of the visible tokens [S, V] and of the masked ones [S, N - V], each in random order; V = floor(N (1 - ratio)).
+        places of the visible tokens [S, V] and of the masked ones [S, N - V], each in random order;
+        V = floor(N (1 - ratio)).
 
     Raises:
         ValueError: the ratio is not in (0, 1), or there are fewer than two tokens.
@@ -29,9 +32,15 @@ def random_masking(key: Tensor, tokens: int, ratio: float) -> tuple[Tensor, Tens
     if not 0 < ratio < 1:
         raise ValueError(f"mask_ratio={ratio} is the part of the tokens to hide; give a number between 0 and 1.")
     if tokens < 2:
-        raise ValueError(f"Masking needs at least 2 tokens a sample, got {tokens}: use a smaller patch, or a larger input.")
-    visible = min(max(1, int(tokens * (1 - ratio) + 1e-6)), tokens - 1)  # 0.9 of 100 tokens leaves 10, not int(9.9999999)
-    order = uniform(fold(key, MASK), tokens).argsort(dim=1, stable=True)  # among equal numbers too, the batch decides nothing
+        raise ValueError(
+            f"Masking needs at least 2 tokens a sample, got {tokens}: use a smaller patch, or a larger input."
+        )
+    visible = min(
+        max(1, int(tokens * (1 - ratio) + 1e-6)), tokens - 1
+    )  # 0.9 of 100 tokens leaves 10, not int(9.9999999)
+    order = uniform(fold(key, MASK), tokens).argsort(
+        dim=1, stable=True
+    )  # among equal numbers too, the batch decides nothing
     return order[:, :visible], order[:, visible:]
 
 
@@ -46,8 +55,8 @@ def put(x: Tensor, places: Tensor, tokens: Tensor) -> Tensor:
 
 
 def place_keys(view: View | Tokens, key: Tensor, purpose: int) -> Tensor:
-    """A key for each place of a view [B, N], from the key [S] of its sample and its place in it: the samples around it, and where
-    they share a row, change nothing."""
+    """A key for each place of a view [B, N], from the key [S] of its sample and its place in it:
+    the samples around it, and where they share a row, change nothing."""
     segment, position = segments(view), positions(view)
     of_sample = torch.cat([key.new_zeros(1), fold(key, purpose)])[segment]
     return fold(of_sample.flatten(), position.flatten()).view_as(segment)
@@ -63,7 +72,11 @@ def segments(view: View | Tokens) -> Tensor:
 
 def positions(view: View | Tokens) -> Tensor:
     """[B, N] the place within its sample."""
-    return torch.arange(view.x.shape[1], device=view.x.device).expand(view.x.shape[:2]) if view.position is None else view.position
+    return (
+        torch.arange(view.x.shape[1], device=view.x.device).expand(view.x.shape[:2])
+        if view.position is None
+        else view.position
+    )
 
 
 def lengths(view: View | Tokens) -> Tensor:

@@ -1,0 +1,80 @@
+"""Recordings outside of a run: the same view as within it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from ssl_lightning.datamodules.audio_folder import AudioFolder
+
+from ssl_lightning import SoundReader
+from ssl_lightning.data.sound.datamodule import SOUND, difference
+from ssl_lightning.data.sound.recording import UnreadableSound
+
+
+@pytest.fixture
+def recordings(tmp_path: Path) -> Path:
+    random = np.random.default_rng(0)
+    for number, (rate, seconds) in enumerate([(8000, 0.3), (16000, 0.9), (8000, 1.4), (22050, 0.5)]):
+        soundfile.write(tmp_path / f"{number}.wav", random.normal(0, 0.1, int(rate * seconds)), rate)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"features": "log_mel", "seconds": 0.5},
+        {"features": "log_mel", "seconds": 0.5, "spectrogram": "kaldi", "mels": 20},
+        {"features": "log_mel", "seconds": None},
+        {"features": "wave", "seconds": 0.5},
+        {"features": "wave", "seconds": None},
+        {"features": "wave", "seconds": 1.0, "normalise": False},
+    ],
+    ids=str,
+)
+def test_it_makes_the_view_of_the_run(recordings: Path, arguments: dict[str, object]) -> None:
+    data = AudioFolder(str(recordings), batch_size=2, sample_rate=8000, window=0.032, **arguments)  # type: ignore[arg-type]
+    data.prepare_data()
+    (recordings / "run").mkdir()
+    (recordings / "run" / SOUND).write_text(data.artifacts()[SOUND])
+    source = data.split("train")
+    assert source is not None
+    transform = data.transform("none")
+    expected = transform(data.fetch_clean(source, torch.arange(4)), torch.zeros(4, dtype=torch.int64))
+    view = SoundReader(recordings / "run")([recordings / f"{number}.wav" for number in range(4)])
+    assert torch.equal(view.x, expected.x)
+    assert (view.segment is None) == (expected.segment is None)
+    assert view.segment is None or torch.equal(view.segment, expected.segment)
+
+
+def test_waves_in_memory_are_read_like_files(recordings: Path) -> None:
+    (recordings / SOUND).write_text(AudioFolder(str(recordings), features="wave").artifacts()[SOUND])
+    read, path = SoundReader(recordings), recordings / "3.wav"
+    samples, rate = soundfile.read(path, dtype="float32")
+    assert torch.equal(read([path]).x, read([(torch.from_numpy(samples), rate)]).x)
+
+
+def test_what_is_no_run_or_no_recording_is_named(recordings: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"There is no sound\.json in .*, which a run on sound leaves behind"):
+        SoundReader(recordings)
+    (recordings / SOUND).write_text(AudioFolder(str(recordings), features="wave").artifacts()[SOUND])
+    with pytest.raises(TypeError, match=r"Give a list of recordings; this is one: \[recording\]"):
+        SoundReader(recordings)("0.wav")
+    with pytest.raises(UnreadableSound, match=r"missing\.wav"):
+        SoundReader(recordings)([recordings / "missing.wav"])
+
+
+def test_a_second_step_may_cut_otherwise_but_not_hear_otherwise() -> None:
+    run = {"varies": False, "features": "log_mel", "seconds": 1.0, "mels": 48, "statistics": [-6.0, 3.0]}
+    assert difference(SOUND, json.dumps({**run, "seconds": None, "varies": True}), json.dumps(run)) == ""
+    assert difference(SOUND, json.dumps({**run, "mels": 64, "statistics": [0.0, 1.0]}), json.dumps(run)) == (
+        "mels=64, not 48, statistics=[0.0, 1.0], not [-6.0, 3.0]"
+    )
+    assert (
+        difference("tokenizer.json", "a", "b") == "another tokenizer.json"
+        and difference("tokenizer.json", None, "b") == ""
+    )

@@ -1,0 +1,201 @@
+"""What all text data share: tokenizer and stores, samples, views, raw features, the position."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from ssl_lightning.datamodules.python_docs import paragraphs
+from ssl_lightning.datamodules.text_files import TextFiles
+
+from ssl_lightning import ViewSpec
+from ssl_lightning.cli.names import UsageError
+from ssl_lightning.data.text.augment import TextAugmentation
+from ssl_lightning.data.text.tokenizer import digest_of
+
+SMALL = {"vocab_size": 300, "row_length": 32, "batch_size": 16, "label_column": "label"}
+ROWS = [(f"class {number % 3}", text) for number, text in enumerate(list(paragraphs())[:200])]
+
+
+class Asks:
+    views = ViewSpec(full=2, clean=True)
+
+
+def write(path: Path, rows: list[tuple[str, str]]) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows([("label", "text"), *rows])
+    return path
+
+
+@pytest.fixture
+def texts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with 150 labelled documents to train on and 50 to judge by."""
+    monkeypatch.setenv("SSL_LIGHTNING_CACHE", str(tmp_path / "cache"))
+    write(tmp_path / "set" / "train.csv", ROWS[:150])
+    write(tmp_path / "set" / "test.csv", ROWS[150:])
+    return tmp_path / "set"
+
+
+def made(texts: Path, **changes: Any) -> TextFiles:
+    return TextFiles(str(texts), **{**SMALL, **changes})
+
+
+def words(data: TextFiles, source: Any, index: list[int]) -> list[list[int]]:
+    samples = source.fetch(torch.tensor(index))
+    return [part.tolist() for part in samples.x.split(samples.lengths.tolist())]
+
+
+def test_after_prepare_data_no_process_reads_the_files(texts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made(texts).prepare_data()
+    for name in ("Files.read",):
+        monkeypatch.setattr(f"ssl_lightning.data.text.files.{name}", lambda *args: pytest.fail("read again"))
+    data = made(texts)
+    assert len(data.split("train") or ()) == 150 and len(data.split("test") or ()) == 50 and len(data.vocabulary) == 300
+    assert data.class_names == ("class 0", "class 1", "class 2")
+
+
+def test_pretraining_takes_all_of_long_documents_and_probes_their_beginnings(texts: Path) -> None:
+    data = made(texts)
+    train, pretraining, held_out = data.split("train"), data.training_split, data.held_out
+    assert train is not None and held_out is not None
+    ids = [data.tokenizer.encode(text, add_special_tokens=False).ids for _, text in ROWS[:150]]
+    assert words(data, train, list(range(150))) == [[2, *some[:30], 3] for some in ids]
+    pieces = [tuple([2, *some[start : start + 30], 3]) for some in ids for start in range(0, len(some), 30)]
+    kept = [
+        tuple(sample) for source in (pretraining, held_out) for sample in words(data, source, list(range(len(source))))
+    ]
+    assert len(held_out) == len(pieces) // 50 and sorted(kept) == sorted(pieces)
+    assert sorted(
+        map(tuple, words(data, made(texts, row_length=4096).training_split, [0, 1]))
+    )  # no document is longer: these are samples
+    assert len(made(texts, row_length=4096).training_split) == 147
+
+
+def test_a_validation_split_is_held_out_and_then_nothing_else_is(texts: Path, tmp_path: Path) -> None:
+    data = made(texts, val_path=str(write(tmp_path / "v.csv", ROWS[150:170])), row_length=4096)
+    assert len(data.training_split) == 150 and data.held_out is not None and len(data.held_out) == 20
+    splits = data.probe_splits()
+    assert splits is not None and [len(source) for source in splits] == [150, 20]
+
+
+def test_documents_called_unlabelled_are_pretrained_on_instead(texts: Path) -> None:
+    (texts / "unlabelled.txt").write_text("\n\n".join(f"an unlabelled text {number}" for number in range(40)))
+    data = made(texts, row_length=64)
+    assert (
+        len(data.training_split) == 40 and len(data.split("train") or ()) == 150 and data.training_split.labels is None
+    )
+
+
+def test_labels_of_another_split_are_numbered_as_those_of_train(texts: Path) -> None:
+    write(texts / "test.csv", [("class 2", "a"), ("class 1", "b")])
+    test = made(texts).source("test")
+    assert test is not None and test.labels is not None and test.labels.tolist() == [2, 1]
+    write(texts / "test.csv", [("class2", "a"), ("class 1", "b")])
+    with pytest.raises(
+        ValueError,
+        match=r"test\.csv has the class 'class2', which the training documents have not\. Did you mean 'class 2'",
+    ):
+        made(texts).source("test")
+
+
+def test_only_strong_views_lose_tokens(texts: Path) -> None:
+    data = made(texts, deletion=0.25)
+    transforms = {strength: data.transform(strength) for strength in ("none", "weak", "strong", "strong_a", "strong_b")}  # type: ignore[arg-type]
+    assert {name: made.deletion for name, made in transforms.items() if isinstance(made, TextAugmentation)} == {
+        "none": 0.0, "weak": 0.0, "strong": 0.25, "strong_a": 0.25, "strong_b": 0.25,
+    }  # fmt: skip
+
+
+def test_batches_are_packed_where_they_are_fetched(texts: Path) -> None:
+    data = made(texts)
+    data.serve(Asks())
+    batch = next(data.train_dataloader())
+    assert data.in_workers and [view.samples for view in batch["views"]] == [16] * 3
+    one, two, clean = batch["views"]
+    assert (
+        clean.x.shape[1] == 32 and int((clean.x > 0).sum()) > int((one.x > 0).sum()) and not torch.equal(one.x, two.x)
+    )
+    assert torch.equal(clean.x[clean.position == 0][clean.segment[clean.position == 0] > 0], torch.full((16,), 2))
+
+
+def test_raw_features_are_tf_idf(texts: Path) -> None:
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    data = made(texts, row_length=4096)
+    train = data.split("train")
+    assert train is not None
+    documents = [data.tokenizer.encode(text, add_special_tokens=False).ids for _, text in ROWS[:150]]
+    reference = TfidfVectorizer(analyzer=lambda ids: [token for token in ids if token > 4]).fit(documents)
+    found = data.raw_features(train.fetch(torch.arange(20))).numpy()
+    expected = reference.transform(documents[:20]).toarray()
+    column = data._weights[0]
+    places = [int(column[token]) for token in sorted(reference.vocabulary_, key=reference.vocabulary_.get)]
+    assert found.shape == expected.shape
+    np.testing.assert_allclose(found[:, places], expected, atol=1e-5)
+
+
+def test_raw_features_know_the_most_frequent_tokens(texts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ssl_lightning.data.text.datamodule.RAW_TOKENS", 10)
+    data = made(texts)
+    features = data.raw_features(data.training_split.fetch(torch.arange(20)))
+    assert features.shape == (20, 10) and float((features > 0).float().mean()) > 0.3
+
+
+def test_a_run_is_not_resumed_with_another_tokenizer(texts: Path, tmp_path: Path) -> None:
+    data = made(texts)
+    state = data.state_dict()
+    (tmp_path / "run").mkdir()
+    for name, text in data.artifacts().items():
+        (tmp_path / "run" / name).write_text(text)
+    again = made(texts, tokenizer=str(tmp_path / "run"))
+    again.load_state_dict(state)
+    assert again.training_split.fingerprint == data.training_split.fingerprint
+    other = made(texts, vocab_size=301)
+    own = digest_of(other.tokenizer)
+    with pytest.raises(
+        ValueError, match=rf"trained with the tokenizer {state['tokenizer']}, this run has {own}: .* --data\.tokenizer"
+    ):
+        other.load_state_dict(state)
+
+
+def test_the_default_encoder_knows_the_tokens_of_the_tokenizer(texts: Path, tmp_path: Path) -> None:
+    data = made(texts)
+    (tmp_path / "tokenizer.json").write_text(data.artifacts()["tokenizer.json"])
+    named = TextFiles.suited_encoders({"tokenizer": str(tmp_path), "vocab_size": 8192, "row_length": 64})
+    assert named["TextEncoder"] == {"class_path": "text", "init_args": {"vocab_size": 300, "max_length": 64}}
+    trained = TextFiles.suited_encoders({"tokenizer": None, "vocab_size": 777})
+    assert trained["Encoder"]["init_args"] == {"vocab_size": 777, "max_length": 128}
+    with pytest.raises(UsageError, match=r"--data\.tokenizer: tokenizer='nowhere': there is no nowhere"):
+        TextFiles.suited_encoders({"tokenizer": "nowhere"})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"cache": "device"}, "cache=device keeps samples of one size; .* Leave it out"),
+        ({"augment_on": "device"}, "augment_on=device does not suit text"),
+        ({"row_length": 7}, "row_length=7 is too short for a text; give 8 tokens or more"),
+        ({"deletion": 1.5}, r"deletion needs a probability p between 0 and 1, got 1\.5"),
+        ({"tokenizer_kind": "unigramm"}, r"tokenizer_kind='unigramm' is unknown\. Did you mean 'unigram'"),
+        ({"document": "lines"}, r"document='lines' is unknown\. Did you mean 'line'\? Choose paragraph, line or file"),
+        ({"path": ""}, "path is empty; give the file or folder"),
+        ({"path": "nowhere.txt"}, "There is no file or folder 'nowhere.txt'"),
+        ({"tokenizer": "nowhere"}, "tokenizer='nowhere': there is no nowhere"),
+    ],
+)
+def test_a_wrong_value_is_told_before_anything_is_read(texts: Path, arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        TextFiles(**{"path": str(texts), **SMALL, **arguments})
+
+
+def test_every_kind_of_tokenizer_gives_whole_batches(texts: Path) -> None:
+    for kind in ("wordpiece", "bpe", "unigram"):
+        data = made(texts, tokenizer_kind=kind, vocab_size=350)
+        data.serve(Asks())
+        batch = next(data.train_dataloader())
+        assert int(batch["views"][2].x.max()) < len(data.vocabulary) <= 350, kind

@@ -1,0 +1,259 @@
+"""Documents from files: each once, in order, whatever is in the files; and in bounded memory."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ssl_lightning.data.text.documents import PIECE, Corpus, Counts, Texts
+from ssl_lightning.data.text.files import Files, find_files, find_splits
+from ssl_lightning.data.text.formats import Columns, Division
+
+TEXTS = ["one line", 'two\nlines, and "quotes"', "naïve \u2013 日本語 🙂", "a,b\tc"]
+LABELS = ["x", "y", "x", "z"]
+
+
+def read(corpus: Corpus) -> tuple[list[tuple[str, str | None]], Counts]:
+    """The documents, put together from their pieces."""
+    counts, found = Counts(), list[tuple[str, str | None]]()
+    for piece in corpus.read(counts):
+        assert piece.text.strip() and len(piece.text) <= PIECE
+        if piece.begins:
+            found.append(("", piece.label))
+        found[-1] = (found[-1][0] + piece.text, piece.label)
+    return found, counts
+
+
+def files(path: Path, columns: Columns = Columns(), document: Division = "paragraph") -> Files:  # noqa: B008
+    return Files(str(path), find_files(str(path)), columns, document)
+
+
+def write(path: Path, texts: list[Any], labels: list[Any]) -> Path:
+    if path.suffix == ".jsonl":
+        path.write_text(
+            "".join(
+                json.dumps({"label": label, "text": text}) + "\n" for text, label in zip(texts, labels, strict=True)
+            )
+        )
+    elif path.suffix == ".csv":
+        with path.open("w", newline="") as file:
+            csv.writer(file).writerows([("label", "text"), *zip(labels, texts, strict=True)])
+    else:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        pq.write_table(pa.table({"label": labels, "text": texts}), path)
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".csv", ".parquet"])
+def test_columns_are_read_with_labels(tmp_path: Path, suffix: str) -> None:
+    path = write(tmp_path / f"some{suffix}", [*TEXTS, "", "word " * PIECE], [*LABELS, "z", "z"])
+    found, counts = read(files(path, Columns(label="label")))
+    assert found == [*zip(TEXTS, LABELS, strict=True), ("word " * PIECE, "z")]
+    assert (counts.empty, counts.replaced) == (1, 0)
+    assert [label for _, label in read(files(path))[0]] == [None] * 5
+
+
+@pytest.mark.parametrize(
+    ("document", "expected"),
+    [
+        ("paragraph", ["\na\nb\n", " c\nd\n", "e"]),
+        ("line", ["a\n", "b\n", " c\n", "d\n", "e"]),
+        ("file", ["\ufeff\na\nb\n \n\n c\nd\n\t\ne"]),
+    ],
+)
+def test_txt_is_divided_as_asked(tmp_path: Path, document: Division, expected: list[str]) -> None:
+    path = tmp_path / "a.txt"
+    path.write_bytes("\ufeff\r\na\nb\r\n \n\n c\nd\n\t\ne".encode())
+    found, counts = read(files(path, document=document))
+    assert [text.strip("\n\ufeff") for text, _ in found] == [text.strip("\n\ufeff") for text in expected]
+    assert counts.empty == (4 if document == "line" else 0)
+
+
+def test_a_long_line_is_one_document_in_pieces_that_cut_no_word(tmp_path: Path) -> None:
+    text = "wörter " * PIECE
+    (tmp_path / "a.txt").write_text(f"first\n\n{text}\n\n{'x' * 3 * PIECE}\n\n{' ' * 3 * PIECE}\n\nlast")
+    counts = Counts()
+    pieces = list(files(tmp_path / "a.txt").read(counts))
+    assert [piece.begins for piece in pieces].count(True) == 4
+    words = [piece for piece in pieces if "w" in piece.text]
+    assert len(words) > 6 and all(word == "wörter" for piece in words for word in piece.text.split())
+    assert [text.strip() for text, _ in read(files(tmp_path / "a.txt"))[0]] == [
+        "first",
+        text.strip(),
+        "x" * 3 * PIECE,
+        "last",
+    ]
+
+
+def test_a_line_of_a_hundred_megabytes_does_not_need_its_size(tmp_path: Path) -> None:
+    """In 100 MB more address space than Python takes by itself there is no room for it."""
+    with (tmp_path / "a.txt").open("wb") as file:
+        for _ in range(100):
+            file.write(b"word " * 200_000)
+    code = (
+        "import resource, sys; from pathlib import Path; from ssl_lightning.data.text.formats import read_txt; "
+        "from ssl_lightning.data.text.documents import Counts; "
+        "size = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize() + 60_000_000; "
+        "resource.setrlimit(resource.RLIMIT_AS, (size, size)); "
+        "print(sum(len(piece.text) for piece in read_txt(Path(sys.argv[1]), 'paragraph', Counts())))"
+    )
+    done = subprocess.run([sys.executable, "-c", code, tmp_path / "a.txt"], capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == "100000000", done.stderr[-500:]
+
+
+@pytest.mark.parametrize("suffix", [".txt", ".jsonl", ".csv", ".parquet"])
+def test_bytes_that_are_no_utf8_are_replaced_and_counted(tmp_path: Path, suffix: str) -> None:
+    path, wrong = tmp_path / f"a{suffix}", b"caf\xe9 \xff! \xef\xbf\xbd"
+    if suffix == ".parquet":
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        strings = pa.Array.from_buffers(pa.string(), 1, pa.array([wrong]).buffers())
+        pq.write_table(pa.table({"text": strings}), path)
+    else:
+        path.write_bytes({".txt": b"%s", ".jsonl": b'{"text": "%s"}\n', ".csv": b"text\r\n%s\r\n"}[suffix] % wrong)
+    found, counts = read(files(path))
+    assert found == [("caf\ufffd \ufffd! \ufffd", None)]
+    assert counts.sentence() == "2 bytes that are no UTF-8 became U+FFFD"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        (
+            "a.csv",
+            "label,txet\na,b\n",
+            r"a\.csv has no column 'text'\. Did you mean 'txet'\? It has label, txet; name one with --data\.text_column",
+        ),
+        ("a.csv", "text,lable\na,b\n", r"a\.csv has no column 'label'\. Did you mean 'lable'\?.* --data\.label_column"),
+        ("a.csv", "label,text\na,b\nc\n", r"a\.csv, line 3: 1 of the 2 columns label, text"),
+        ("a.csv", "label,text\n,b\n", r"a\.csv, line 2: the label 'label' is str ''; give text or an integer"),
+        ("a.jsonl", '{"text": "a", "label": 1}\n{"text": \n', r"a\.jsonl, line 2: no JSON"),
+        ("a.jsonl", "[1]\n", r"a\.jsonl, line 1: list '\[1\]' where an object"),
+        ("a.jsonl", '{"text": null, "label": 1}\n', r"a\.jsonl, line 1: the text 'text' is nothing \(null\)"),
+        ("a.jsonl", '{"text": "a", "label": 0.5}\n', r"a\.jsonl, line 1: the label 'label' is float '0.5'"),
+        ("a.jsonl", '{"text": "a", "label": 1}\n{"label": 1}\n', r"a\.jsonl, line 2, has no column 'text'"),
+        ("a.parquet", "no", r"a\.parquet is no parquet file, or is damaged"),
+        ("a.txt", "text", r"a\.txt is plain text without columns: there is no label_column 'label'"),
+    ],
+)
+def test_what_cannot_be_read_is_named(tmp_path: Path, name: str, content: str, message: str) -> None:
+    (tmp_path / name).write_text(content)
+    with pytest.raises(ValueError, match=message):
+        read(files(tmp_path / name, Columns(label="label")))
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.jsonl"])
+def test_a_line_too_long_to_hold_is_refused(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ssl_lightning.data.text.formats.LONGEST", 100)
+    (tmp_path / name).write_text("text\n" + "x" * 101 if name == "a.csv" else '{"text": "a"}\n' + "x" * 101)
+    with pytest.raises(ValueError, match=r"line 2: longer than 100 characters"):
+        read(files(tmp_path / name))
+
+
+def test_an_open_quotation_mark_does_not_swallow_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ssl_lightning.data.text.formats.LONGEST", 1 << 17)
+    csv.field_size_limit(1 << 17)
+    (tmp_path / "a.csv").write_text('text\n"x\n' + ("y" * 1000 + "\n") * 140)
+    with pytest.raises(
+        ValueError, match=r"a\.csv, line .*: no CSV: field larger than field limit .* Is a quotation mark left open"
+    ):
+        read(files(tmp_path / "a.csv"))
+
+
+def test_integers_and_nulls_of_parquet(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.parquet", ["a", None], [1, 2])
+    with pytest.raises(ValueError, match=r"a\.parquet, row 2: the text 'text' is nothing"):
+        read(files(path, Columns(label="label")))
+    assert read(files(write(path, ["a"], [7]), Columns(label="label")))[0] == [("a", "7")]
+
+
+def make(root: Path, *names: str) -> Path:
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text("text")
+    return root
+
+
+def test_files_are_found_by_path_folder_and_pattern(tmp_path: Path) -> None:
+    make(tmp_path, "b.txt", "a.TXT", "c/d.csv", "c/.hidden.txt", "notes.md")
+
+    def names(path: str) -> list[str]:
+        return [str(found.relative_to(tmp_path)) for found in find_files(path)]
+
+    assert names(str(tmp_path)) == ["a.TXT", "b.txt", "c/d.csv"]
+    assert names(str(tmp_path / "*.txt")) == ["b.txt"] and names(str(tmp_path / "**" / "*.csv")) == ["c/d.csv"]
+    assert names(str(tmp_path / "b.txt")) == ["b.txt"]
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("b.text", "There is no file or folder 'b.text' in .*Did you mean 'b.txt'"),
+        ("*.csv", "matches no file"),
+        ("notes.md", r"notes.md ends in '.md'; text is read from .txt, .jsonl, .csv, .parquet"),
+        ("images", r"None of the 1 files below .* ends in .*They are: .png \(1\)"),
+        ("empty", "holds no files"),
+    ],
+)
+def test_what_is_not_there_is_told(tmp_path: Path, path: str, message: str) -> None:
+    make(tmp_path, "b.txt", "notes.md", "images/a.png")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        find_files(str(tmp_path / path))
+
+
+def test_a_folder_is_divided_by_the_names_of_its_entries(tmp_path: Path) -> None:
+    names = (
+        "train-0001.csv",
+        "train_2.csv",
+        "valid/x.txt",
+        "test.jsonl",
+        "testament.txt",
+        "unlabelled/y.txt",
+        "readme.txt",
+    )
+    splits = find_splits(str(make(tmp_path / "set", *names)))
+    found = {split: [path.name for path in of] for split, of in splits.items()}
+    assert found == {
+        "train": ["train-0001.csv", "train_2.csv"],
+        "val": ["x.txt"],
+        "test": ["test.jsonl"],
+        "pretrain": ["y.txt"],
+    }
+    assert [path.name for path in find_splits(str(make(tmp_path / "other", "a.txt", "test.txt")))["train"]] == [
+        "a.txt",
+        "test.txt",
+    ]
+
+
+@pytest.mark.parametrize("change", ["size", "time", "column", "name"])
+def test_what_changes_the_documents_changes_their_identity(tmp_path: Path, change: str) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("text,label\na,b\n")
+    before = files(path, Columns()).identity()
+    assert before == files(path, Columns()).identity()
+    changes: dict[str, Callable[[], Any]] = {
+        "size": lambda: path.write_text("text,label\naa,b\n"),
+        "time": lambda: os.utime(path, ns=(1, 1)),
+        "column": lambda: None,
+        "name": lambda: path.rename(tmp_path / "b.csv"),
+    }
+    changes[change]()
+    assert files(next(tmp_path.iterdir()), Columns("label" if change == "column" else "text")).identity() != before
+
+
+def test_texts_in_memory_are_documents_too() -> None:
+    found, counts = read(Texts("some", ["a", " ", "\ud800b"], ["x", "y", "z"]))
+    assert found == [("a", "x"), ("\ufffdb", "z")] and (counts.empty, counts.replaced) == (1, 1)
+    assert Texts("some", ["a", "b"]).identity() != Texts("some", ["ab", ""]).identity()

@@ -1,0 +1,145 @@
+"""HuggingFaceText: any text encoder of transformers, on packed rows as on rows of its own."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from ssl_lightning.methods.bert import BERT
+from transformers import (
+    AlbertConfig,
+    AutoModel,
+    AutoModelForMaskedLM,
+    BertConfig,
+    DebertaV2Config,
+    DistilBertConfig,
+    ElectraConfig,
+    ModernBertConfig,
+    MPNetConfig,
+    PreTrainedConfig,
+    RobertaConfig,
+    T5Config,
+    ViTConfig,
+)
+
+from ssl_lightning import View
+from ssl_lightning.encoders.hf_text import HuggingFaceText
+from ssl_lightning.nn.packing import Ragged, pack, unpacked
+from ssl_lightning.plugins.record import config_of, rebuild
+from ssl_lightning.run.encoder_file import load_encoder, save_encoder
+
+SIZES: dict[str, Any] = {
+    "vocab_size": 40, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24, "max_position_embeddings": 32
+}  # fmt: skip
+IDS: dict[str, Any] = {"pad_token_id": 1, "bos_token_id": 2, "eos_token_id": 3, "cls_token_id": 2, "sep_token_id": 3}
+FAMILIES: dict[str, Callable[[], PreTrainedConfig]] = {
+    "bert": lambda: BertConfig(**SIZES),
+    "roberta": lambda: RobertaConfig(**SIZES, pad_token_id=1),
+    "distilbert": lambda: DistilBertConfig(
+        vocab_size=40, dim=16, n_layers=2, n_heads=2, hidden_dim=24, max_position_embeddings=32
+    ),
+    "electra": lambda: ElectraConfig(**SIZES, embedding_size=8),
+    "albert": lambda: AlbertConfig(**SIZES, embedding_size=8),
+    "mpnet": lambda: MPNetConfig(**SIZES),
+    "deberta": lambda: DebertaV2Config(
+        **SIZES, relative_attention=True, pos_att_type=["c2p", "p2c"], position_buckets=4
+    ),
+    "modernbert": lambda: ModernBertConfig(**SIZES, **IDS, local_attention=4, global_attn_every_n_layers=2),
+}
+LENGTHS = [7, 3, 12, 4, 2]
+
+
+def saved(config: PreTrainedConfig, folder: Path, auto: Any = AutoModelForMaskedLM) -> Any:
+    """A model of this config, in a folder as it would be published, with weights that are nowhere
+    zero or one by construction."""
+    torch.manual_seed(0)
+    model = auto.from_config(config).eval()
+    for parameter in model.parameters():
+        parameter.data += 0.1 * torch.randn(parameter.shape)
+    model.save_pretrained(folder)
+    return model
+
+
+def packed() -> View:
+    x = torch.randint(5, 40, (sum(LENGTHS),), generator=torch.Generator().manual_seed(0))
+    view = pack(Ragged(x, torch.tensor(LENGTHS)), 15)
+    assert len(view.x) < len(LENGTHS) and (view.segment == 0).any()
+    return view
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_packed_rows_are_read_as_rows_of_their_own(tmp_path: Path, family: str) -> None:
+    """The contextual tokens of published weights are those that the model itself gives for padded
+    ids; every weight of the encoder learns by BERT's loss, and belongs to one layer; a checkpoint
+    rebuilds it without the folder."""
+    model, view, folder = saved(FAMILIES[family](), tmp_path / "published"), packed(), tmp_path / "published"
+    encoder = HuggingFaceText(str(folder), pooling="first")
+    assert encoder.training and all(module.training for module in encoder.modules())
+    encoder.eval()
+    there = torch.arange(max(LENGTHS)) < torch.tensor(LENGTHS)[:, None]
+    theirs = model.base_model(unpacked(view), attention_mask=there.long()).last_hidden_state
+    ours, real = encoder.mix(encoder.tokenize(view)), view.segment > 0
+    torch.testing.assert_close(ours[real], theirs[view.segment[real] - 1, view.position[real]], atol=1e-5, rtol=0)
+    assert ours[~real].eq(0).all() and ours.shape == (*view.x.shape, encoder.dim)
+    torch.testing.assert_close(encoder(view), theirs[:, 0], atol=1e-5, rtol=0)
+    alone = View(unpacked(view)[2:3])  # as long as its row: no segment needed
+    torch.testing.assert_close(encoder.mix(encoder.tokenize(alone)), theirs[2:3], atol=1e-5, rtol=0)
+
+    groups = encoder.layer_groups()
+    assert [id(each) for group in groups for each in group] == [id(each) for each in encoder.parameters()]
+    assert len(groups) >= (1 if family == "albert" else 3)  # whose layers are one
+
+    method, key = BERT(encoder, mask_ratio=0.5), torch.arange(len(LENGTHS))
+    method.step({"views": [view], "index": key, "key": key})["loss"].backward()
+    assert [name for name, parameter in method.named_parameters() if parameter.grad is None] == []
+
+    save_encoder(encoder, tmp_path / "encoder.safetensors")
+    shutil.rmtree(folder)
+    twin = load_encoder(tmp_path / "encoder.safetensors")
+    assert twin.init_args["pretrained"] is False and torch.equal(twin(view), encoder(view))
+
+
+def test_the_run_s_config_holds_the_model_s(tmp_path: Path) -> None:
+    """What the command line completes: a checkpoint of the run then needs no folder."""
+    saved(BertConfig(**SIZES), tmp_path)
+    args = HuggingFaceText.suited_args({"name": str(tmp_path)})
+    assert args["config"] == HuggingFaceText(str(tmp_path)).init_args["config"]
+    assert HuggingFaceText.suited_args(args) == args and HuggingFaceText.suited_args({}) == {}
+    shutil.rmtree(tmp_path)
+    random = rebuild(config_of(HuggingFaceText(**args, pretrained=False)))
+    assert random.dim == 16 and random.model.config.max_position_embeddings == 32
+
+
+def test_weights_are_read_in_float32_and_whole(tmp_path: Path) -> None:
+    model = saved(BertConfig(**SIZES), tmp_path / "half")
+    model.bfloat16().save_pretrained(tmp_path / "half")
+    assert {parameter.dtype for parameter in HuggingFaceText(str(tmp_path / "half")).parameters()} == {torch.float32}
+    state = {name: tensor for name, tensor in model.state_dict().items() if "query" not in name}
+    model.save_pretrained(tmp_path / "part", state_dict=state)
+    with pytest.raises(ValueError, match=r"lack 4 tensors, among them encoder\.layer\.0\.attention\.self\.query\.bias"):
+        HuggingFaceText(str(tmp_path / "part"))
+
+
+def test_mistakes_are_told(tmp_path: Path) -> None:
+    small = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    saved(T5Config(vocab_size=40, d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2), tmp_path / "t5", AutoModel)
+    saved(ViTConfig(**small, image_size=16, patch_size=8), tmp_path / "vit", AutoModel)
+    saved(RobertaConfig(**SIZES, pad_token_id=1), tmp_path / "roberta", AutoModel)
+    for name, options, said in (
+        ("t5", {}, "a t5 has a decoder besides"),
+        ("vit", {}, "a vit does not read token ids"),
+        ("./nothing", {}, "neither as a folder nor from the hub"),
+        ("roberta", {"pooling": "last"}, "choose mean or first"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            HuggingFaceText(str(tmp_path / name) if not name.startswith(".") else name, **options)
+    encoder = HuggingFaceText(str(tmp_path / "roberta"))
+    assert encoder(View(torch.full((1, 30), 7))).isfinite().all()
+    with pytest.raises(ValueError, match="takes 30 tokens, got rows of 31"):
+        encoder(View(torch.full((1, 31), 7)))
+    with pytest.raises(ValueError, match="token ids"):
+        encoder(View(torch.rand(1, 3, 8, 8)))

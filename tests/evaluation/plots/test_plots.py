@@ -1,0 +1,263 @@
+"""The pictures: written whole or not at all, of the stated size, with ink in them, whatever the
+numbers."""
+
+from __future__ import annotations
+
+import math
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.image import imread
+
+from ssl_lightning.evaluation.plots import curves as plots
+from ssl_lightning.evaluation.plots.closing import plot_closing
+from ssl_lightning.evaluation.plots.curves import plot_curves
+from ssl_lightning.evaluation.plots.embedding import plot_embedding
+from ssl_lightning.evaluation.plots.pictures import plot_pictures, plot_views
+from ssl_lightning.evaluation.table import ROWS
+
+
+def history(steps=40):
+    return [
+        {"step": step, "train/loss": 5 / step, "train/lr": 1e-3}
+        | (
+            {
+                "probe/linear/top1": 0.5,
+                "probe/knn/top1": 0.5,
+                "probe/other/linear/top1": 0.2,
+                "collapse/std": 0.8,
+                "collapse/rank": 9.0,
+            }
+            if step % 5 == 0
+            else {}
+        )
+        for step in range(1, steps)
+    ]
+
+
+def pixels(path):
+    """[H, W, 3] in 0 to 1."""
+    return imread(path)[..., :3]
+
+
+def is_drawn(path, size):
+    x = pixels(path)
+    return x.shape[:2] == (size[1], size[0]) and (x != x[0, 0]).any(axis=2).mean() > 0.005
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """The figures behind the files, to ask what they show."""
+    figures: list[Figure] = []
+    save = plots.save_figure
+    monkeypatch.setattr(plots, "save_figure", lambda figure, path: (figures.append(figure), save(figure, path))[1])
+    return figures
+
+
+@pytest.mark.parametrize("kind", ["loss", "probes", "collapse"])
+def test_curves_are_drawn(kind, tmp_path):
+    assert plot_curves(history(), tmp_path / "new" / "a.png", kind)
+    assert is_drawn(tmp_path / "new" / "a.png", (960, 540))
+
+
+@pytest.mark.parametrize("kind", ["loss", "probes", "collapse"])
+@pytest.mark.parametrize(("value", "steps"), [(0.0, 2), (1e30, 80), (math.nan, 80), (math.inf, 2)])
+def test_curves_of_one_value_of_one_step_or_of_nan_are_drawn(kind, value, steps, tmp_path):
+    rows = [{"step": step, **dict.fromkeys(list(history()[4])[1:], value)} for step in range(1, steps)]
+    assert plot_curves(rows, tmp_path / "a.png", kind)
+    assert is_drawn(tmp_path / "a.png", (960, 540))
+
+
+def test_without_its_metrics_a_curve_is_not_written(tmp_path):
+    rows = [{"step": 1, "train/loss": 1.0}]
+    assert not plot_curves(rows, tmp_path / "probes.png", "probes")
+    assert not plot_curves([], tmp_path / "loss.png", "loss")
+    assert plot_curves(rows, tmp_path / "loss.png", "loss")  # no learning rate
+    assert plot_curves([{"step": 1, "collapse/std": 1.0}], tmp_path / "collapse.png", "collapse")  # no rank
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["collapse.png", "loss.png"]
+    with pytest.raises(ValueError, match="'los'; choose from loss, probes, collapse"):
+        plot_curves(rows, tmp_path / "a.png", "los")
+
+
+def test_probes_are_in_percent_with_labels_at_their_ends_that_do_not_overlap(tmp_path, drawn):
+    plot_curves([*history(), {"step": 40, "probe/linear/loss": 7.0}], tmp_path / "a.png", "probes")
+    (axes,) = drawn[0].axes
+    assert sorted(line.get_ydata()[-1] for line in axes.lines) == [20, 50, 50]
+    assert sorted(text.get_text() for text in axes.texts) == ["kNN 50.0", "linear 50.0", "other linear 20.0"]
+    boxes = [text.get_window_extent() for text in axes.texts]
+    assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
+
+
+def test_the_smoothed_loss_keeps_a_straight_line_and_steps_over_gaps():
+    line = np.arange(20.0)
+    assert np.allclose(plots._smooth(line, 2)[2:-2], line[2:-2])
+    assert np.array_equal(plots._smooth(line, 0), line)
+    gap = np.array([1.0, 1.0, np.nan, 1.0, 1.0])
+    assert np.array_equal(plots._smooth(gap, 1), gap, equal_nan=True)
+
+
+def test_a_loss_that_is_not_finite_is_said_in_words(tmp_path, drawn):
+    plot_curves([{"step": 1, "train/loss": 1.0}, {"step": 2, "train/loss": math.nan}], tmp_path / "a.png", "loss")
+    assert [text.get_text() for text in drawn[0].axes[0].texts] == ["1 values are not finite"]
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3])
+def test_views_of_any_range_and_size_fill_their_grid(channels, tmp_path, drawn):
+    views = [
+        torch.randn(20, channels, 8, 8) * 50,
+        torch.full((20, channels, 5, 5), 0.3),
+        torch.full((20, channels, 8, 8), -2.0),
+    ]
+    plot_views(views, tmp_path / "a.png", clean=True)
+    assert is_drawn(tmp_path / "a.png", (1212, 453))
+    assert [axes.get_ylabel() for axes in drawn[0].axes[::8]] == ["view 1", "view 2", "clean"]
+    images = [axes.images[0].get_array() for axes in drawn[0].axes]
+    assert len(images) == 8 * 3
+    assert images[0].shape == ((8, 8, 3) if channels == 3 else (8, 8))
+    assert images[0].min() == 0 and images[0].max() == 1 and (images[16] == 0.5).all()
+    assert np.allclose(images[8], 0.3), "what lies in [0, 1] is shown as it is"
+
+
+def test_a_column_shows_the_views_of_one_sample_and_pixels_stay_square(tmp_path, drawn):
+    first = torch.zeros(2, 1, 2, 2)
+    first[0, 0, 0, 1] = first[1, 0, 1, 0] = 1
+    plot_views([first, first.flip(3)], tmp_path / "a.png")
+    shown = [axes.images[0].get_array().tolist() for axes in drawn[0].axes]
+    assert shown == [[[0, 1], [0, 0]], [[0, 0], [1, 0]], [[1, 0], [0, 0]], [[0, 0], [0, 1]]]
+    assert {axes.images[0].get_interpolation() for axes in drawn[0].axes} == {"nearest"}
+
+
+@pytest.mark.parametrize("views", [[], [torch.zeros(2, 100)], [torch.zeros(0, 1, 4, 4)]])
+def test_views_that_are_no_images_are_refused(views, tmp_path):
+    with pytest.raises(ValueError, match="batches of images"):
+        plot_views(views, tmp_path / "a.png")
+
+
+def test_the_map_keeps_groups_together_the_same_way_each_time(tmp_path, drawn):
+    x = torch.randn(90, 8, generator=torch.Generator().manual_seed(0)) + 8 * torch.eye(3, 8).repeat_interleave(30, 0)
+    y = torch.arange(3).repeat_interleave(30)
+    plot_embedding(x, y, tmp_path / "a.png", ["shirt", "coat", "bag"])
+    plot_embedding(x.numpy(), y.numpy(), tmp_path / "b.png", ["shirt", "coat", "bag"])
+    assert is_drawn(tmp_path / "a.png", (900, 720))
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+    (axes,) = drawn[0].axes
+    assert "90 features" in axes.get_title(loc="left") and "t-SNE" in axes.get_title(loc="left")
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["shirt", "coat", "bag"]
+    place = [np.asarray(group.get_offsets()) for group in axes.collections]
+    spread = max(group.std(axis=0).max() for group in place)
+    assert min(np.linalg.norm(place[i].mean(0) - place[i - 1].mean(0)) for i in range(3)) > 3 * spread
+
+
+def test_a_large_map_is_of_a_fixed_subsample(tmp_path, drawn, monkeypatch):
+    monkeypatch.setattr(plots, "MAP_SAMPLES", 40)
+    plot_embedding(torch.randn(100, 3), torch.arange(100) % 50, tmp_path / "a.png")
+    (axes,) = drawn[0].axes
+    assert sum(len(group.get_offsets()) for group in axes.collections) == 40
+    looks = {(tuple(group.get_facecolor()[0]), group.get_paths()[0].vertices.tobytes()) for group in axes.collections}
+    assert len(looks) == len(axes.collections)  # no two classes look the same
+    assert axes.get_legend() is None or len(axes.get_legend().get_texts()) <= 30
+
+
+@pytest.mark.parametrize(
+    "x", [torch.ones(20, 4), torch.zeros(20, 4), torch.randn(3, 4), torch.randn(1, 4), torch.randn(20, 1)]
+)
+@pytest.mark.parametrize("labelled", [True, False])
+def test_a_map_of_collapsed_few_or_flat_features_is_drawn(x, labelled, tmp_path):
+    plot_embedding(x, torch.arange(len(x)) % 3 if labelled else None, tmp_path / "a.png")
+    assert pixels(tmp_path / "a.png").shape == (720, 900, 3)
+
+
+def test_a_map_leaves_out_what_is_not_finite_and_refuses_where_nothing_is(tmp_path, drawn):
+    x = torch.randn(20, 4)
+    x[3, 1] = math.nan
+    plot_embedding(x, None, tmp_path / "a.png")
+    assert "19 features" in drawn[0].axes[0].get_title(loc="left")
+    with pytest.raises(ValueError, match="none of them finite"):
+        plot_embedding(x * math.nan, None, tmp_path / "b.png")
+    with pytest.raises(ValueError, match="20 features and 3 labels"):
+        plot_embedding(x, torch.arange(3), tmp_path / "b.png")
+
+
+def closing(*rows):
+    all_labels, few = {"mean": 0.97, "std": 0.0, "n": 1}, {"mean": 0.9, "std": 0.02, "n": 5}
+    return {row: {"knn": all_labels, "knn_10": few, "linear": all_labels, "linear_10": few} for row in rows}
+
+
+@pytest.mark.parametrize("rows", [("raw", "untrained", "pretrained"), ("untrained", "pretrained")])
+def test_the_closing_bars_carry_their_values_and_deviations(rows, tmp_path, drawn):
+    plot_closing(closing(*rows), tmp_path / "a.png")
+    assert is_drawn(tmp_path / "a.png", (960, 540))
+    (axes,) = drawn[0].axes
+    assert [bar.get_height() for bar in axes.patches] == [97, 90] * 2 * len(rows)
+    assert [text.get_text() for text in axes.texts] == ["97.0", "90.0"] * 2 * len(rows)
+    errors = [np.ptp(segment[:, 1]) for lines in axes.collections for segment in lines.get_segments()]
+    assert errors == pytest.approx([4, 4] * len(rows))  # twice the deviation, with few labels only
+
+
+def test_a_cell_that_was_not_made_leaves_its_place_free(tmp_path, drawn):
+    rows = closing("raw", "untrained", "labels_only", "pretrained")
+    for column in ("knn", "knn_10", "linear"):
+        del rows["labels_only"][column]
+    plot_closing(rows, tmp_path / "a.png")
+    (axes,) = drawn[0].axes
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == [ROWS[row] for row in rows]
+    centres = [bar.get_x() + bar.get_width() / 2 for bar in axes.patches]
+    raw, untrained, (labels_only,), pretrained = centres[:4], centres[4:8], centres[8:9], centres[9:]
+    assert raw[3] < untrained[3] < labels_only < pretrained[3]
+    assert pretrained[0] - untrained[0] == pytest.approx(2 * (untrained[0] - raw[0]))
+    assert len({bar.get_facecolor() for bar in axes.patches}) == 4
+
+
+def test_pictures_stand_in_rows_under_their_captions(tmp_path, drawn):
+    x = torch.rand(9, 3, 6, 6)
+    plot_pictures({"original": x, "reconstructed from a quarter": x[:5] / 2}, tmp_path / "a.png")
+    grid = drawn[0].axes
+    assert [axes.get_ylabel() for axes in grid[::5]] == ["original", "reconstructed\nfrom a quarter"]
+    assert len(grid) == 10 and np.allclose(grid[5].images[0].get_array(), grid[0].images[0].get_array() / 2)
+    with pytest.raises(ValueError, match="batches of images"):
+        plot_pictures({"wave": torch.rand(2, 100)}, tmp_path / "a.png")
+
+
+def test_an_interrupted_picture_leaves_the_old_one_whole_and_nothing_beside_it(tmp_path, monkeypatch):
+    path = tmp_path / "a.png"
+    plot_closing(closing("raw"), path)
+    before = path.read_bytes()
+
+    def half(canvas, file):
+        (file if hasattr(file, "write") else path.open("wb")).write(b"half")
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(FigureCanvasAgg, "print_png", half)
+        plot_closing(closing("raw", "pretrained"), path)
+    assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
+
+    def full_disk(self, data):
+        with open(self, "wb") as file:
+            file.write(data[:100])
+        raise OSError("no space left")
+
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="no space"):
+        patch.setattr(type(path), "write_bytes", full_disk)
+        plot_closing(closing("raw", "pretrained"), path)
+    assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
+
+
+def test_a_reader_of_the_old_picture_reads_it_to_its_end(tmp_path):
+    path = tmp_path / "a.png"
+    plot_closing(closing("raw"), path)
+    before = path.read_bytes()
+    with path.open("rb") as reader:
+        plot_closing(closing("raw", "pretrained"), path)
+        assert reader.read() == before != path.read_bytes()
+
+
+def test_drawing_leaves_pyplot_alone(tmp_path):
+    draw = f"plot_curves([{{'step': 1, 'train/loss': 1.0}}], {str(tmp_path / 'a.png')!r}, 'loss')"
+    program = f"import sys; from ssl_lightning.evaluation.plots.curves import plot_curves; {draw}; sys.exit('matplotlib.pyplot' in sys.modules)"
+    subprocess.run([sys.executable, "-c", program], check=True)

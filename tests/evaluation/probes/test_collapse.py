@@ -1,0 +1,241 @@
+"""The collapse monitor: its two numbers, alarms on collapsed encoders, none on healthy ones."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from ssl_lightning.datamodules.digits import Digits
+from ssl_lightning.methods.simclr import SimCLR
+from torch import Tensor
+
+import ssl_lightning
+from ssl_lightning.data.datamodule import SSLDataModule
+from ssl_lightning.encoders.base import Encoder
+from ssl_lightning.encoders.conv import ConvEncoder
+from ssl_lightning.encoders.timm import TimmEncoder
+from ssl_lightning.evaluation.probes.collapse import CollapseMonitor
+from ssl_lightning.evaluation.probes.knn import KNNProbe
+from ssl_lightning.evaluation.probes.linear import LinearProbe
+from ssl_lightning.evaluation.report import Report
+from ssl_lightning.nn.spread import effective_rank, spread
+from ssl_lightning.run.checkpoint import find_newest
+from ssl_lightning.run.metrics import Metrics
+from ssl_lightning.testing import TinyEncoder, TinyImages
+from ssl_lightning.types import View
+
+
+class Constant(TinyEncoder):
+    """The same features for every image."""
+
+    def forward(self, view: View) -> Tensor:
+        return super().forward(view) * 0 + 1
+
+
+class Line(TinyEncoder):
+    """Features along one line."""
+
+    def forward(self, view: View) -> Tensor:
+        return super().forward(view)[:, :1] * torch.ones(self.dim)
+
+
+class Broken(TinyEncoder):
+    """No number at all."""
+
+    def forward(self, view: View) -> Tensor:
+        return super().forward(view) * float("nan")
+
+
+class Run:
+    """A short SimCLR run under a monitor: its metrics by name, and what it warned of."""
+
+    def __init__(
+        self, root: Path, encoder: Encoder, data: SSLDataModule, monitor: CollapseMonitor, steps: int, **trainer: Any
+    ) -> None:
+        callbacks = [monitor, KNNProbe(enabled=False), LinearProbe(enabled=False), Report(enabled=False)]
+        self.trainer = ssl_lightning.Trainer(
+            max_steps=steps, max_epochs=1000, accelerator="cpu", precision="32-true", default_root_dir=str(root),
+            callbacks=callbacks, **{"enable_progress_bar": False, "enable_checkpointing": False, **trainer},
+        )  # fmt: skip
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            self.trainer.fit(SimCLR(encoder), datamodule=data)
+        self.alarms = [str(warning.message) for warning in caught if "ollapse" in str(warning.message)]
+        self.rows = next(callback.table.rows for callback in self.trainer.callbacks if isinstance(callback, Metrics))
+
+    def values(self, name: str) -> list[float]:
+        return [row[name] for row in self.rows if name in row]
+
+
+def slow_spread(embeddings: Tensor) -> float:
+    z = [[x / sum(y * y for y in row) ** 0.5 for x in row] for row in embeddings.tolist()]
+    n, d = len(z), len(z[0])
+    deviations = []
+    for column in zip(*z, strict=True):
+        mean = sum(column) / n
+        deviations.append((sum((x - mean) ** 2 for x in column) / (n - 1)) ** 0.5)
+    return sum(deviations) / d / (1 / d**0.5)
+
+
+def slow_rank(embeddings: Tensor) -> float:
+    z = embeddings.double() / embeddings.double().norm(dim=1, keepdim=True)
+    singular = torch.linalg.svdvals(z - z.mean(dim=0, keepdim=True))
+    p = [value / float(singular.sum()) for value in singular.tolist()]
+    return float(torch.tensor(-sum(value * float(torch.tensor(value).log()) for value in p if value > 0)).exp())
+
+
+@pytest.mark.parametrize("shape", [(64, 8), (8, 64), (32, 32)])
+def test_both_numbers_equal_their_formulas(shape: tuple[int, int]) -> None:
+    """On any embeddings, more samples than dimensions or fewer, with directions of very different
+    size."""
+    torch.manual_seed(0)
+    embeddings = torch.randn(shape) * torch.logspace(0, -3, shape[1]) + torch.randn(shape[1])
+    assert float(spread(embeddings)) == pytest.approx(slow_spread(embeddings), rel=1e-4)
+    assert float(effective_rank(embeddings)) == pytest.approx(slow_rank(embeddings), rel=1e-3)
+
+
+@pytest.mark.parametrize("rank", [1, 2, 5])
+def test_the_rank_of_few_directions_is_not_blurred_by_rounding(rank: int) -> None:
+    """Orthogonal directions of equal size count as that many; numerical noise in the 127 others
+    does not."""
+    directions = torch.linalg.qr(torch.randn(128, rank, generator=torch.Generator().manual_seed(0))).Q
+    embeddings = torch.cat((directions.T, -directions.T)).repeat(64 // rank, 1) * 3.0  # [S, 128], mean 0
+    assert float(effective_rank(embeddings)) == pytest.approx(rank, rel=1e-3)
+
+
+def test_what_is_spread_evenly_reads_1_and_what_is_constant_reads_0() -> None:
+    normal = torch.randn(2000, 64, generator=torch.Generator().manual_seed(0))
+    assert float(spread(normal)) == pytest.approx(1.0, abs=0.02)
+    assert float(effective_rank(normal)) == pytest.approx(64, rel=0.02)
+    assert float(spread(normal[:1].expand(100, -1))) == pytest.approx(0.0, abs=1e-6)
+
+
+@pytest.mark.parametrize("cls, cause", [(Constant, "complete collapse"), (Line, "dimensional collapse")])
+def test_a_collapsed_encoder_raises_one_alarm_within_50_steps_that_names_cause_and_remedy(
+    cls: type[TinyEncoder], cause: str, tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    run = Run(tmp_path, cls(), TinyImages(), CollapseMonitor(), 50)
+    assert len(run.alarms) == 1
+    alarm = run.alarms[0]
+    assert cause in alarm and "SimCLR, step" in alarm
+    assert "Lower the learning rate" in alarm and "warm-up" in alarm and "views.png" in alarm
+    assert run.trainer.global_step == 50  # told, not stopped
+
+
+def test_stop_ends_the_run_after_a_checkpoint_of_that_step(tmp_path: Path) -> None:
+    run = Run(
+        tmp_path,
+        Constant(),
+        TinyImages(),
+        CollapseMonitor(every_n_steps=1, patience=3, stop=True),
+        50,
+        enable_checkpointing=True,
+    )
+    assert run.trainer.global_step == 3
+    assert run.trainer.run_folder is not None
+    newest = find_newest(run.trainer.run_folder / "checkpoints")
+    assert newest is not None and newest.name == "step-00000003.ckpt"
+
+
+def test_low_values_must_follow_each_other_and_one_alarm_is_enough() -> None:
+    """Two low looks, a healthy one, two low looks: no alarm at a patience of 3. Then three, and
+    later three more: one alarm."""
+    monitor, method = CollapseMonitor(every_n_steps=1), SimCLR(TinyEncoder())
+    trainer = ssl_lightning.Trainer(max_epochs=1, accelerator="cpu", enable_progress_bar=False)
+    trainer.fit_loop._should_accumulate = lambda: False  # type: ignore[method-assign]
+    trainer.strategy.connect(method)
+    trainer.strategy.optimizers = [torch.optim.SGD(method.parameters(), lr=0.1)]
+    healthy, constant = torch.randn(32, 8, generator=torch.Generator().manual_seed(0)), torch.ones(32, 8)
+    counts, alarms = [], []
+    for embeddings in (
+        constant,
+        constant,
+        healthy,
+        constant,
+        constant,
+        constant,
+        healthy,
+        constant,
+        constant,
+        constant,
+    ):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            monitor.on_train_batch_end(trainer, method, {"embeddings": embeddings}, None, 0)
+        counts.append(monitor.low)
+        alarms.append(sum("collapse/" in str(warning.message) for warning in caught))
+    assert counts == [1, 2, 0, 1, 2, 3, 0, 1, 2, 3]
+    assert alarms == [0, 0, 0, 0, 0, 1, 0, 0, 0, 0]
+
+
+@pytest.mark.parametrize(
+    "name, seed",
+    [
+        ("tiny", 0),
+        ("tiny", 1),
+        ("tiny", 2),
+        ("digits", 0),
+        ("digits", 1),
+        ("resnet18", 0),
+        ("resnet18", 1),
+        ("vit", 0),
+        ("vit", 1),
+    ],
+)
+def test_healthy_runs_raise_no_alarm_from_their_first_step_on(name: str, seed: int, tmp_path: Path) -> None:
+    """The thresholds lie far below what untrained networks and the first, fastest changes show: at
+    every step, not each tenth. (`tiny` has 8 features, and images that differ in brightness
+    only.)"""
+    torch.manual_seed(seed)
+    encoder, data, steps = {
+        "tiny": lambda: (TinyEncoder(), TinyImages(seed=seed), 30),
+        "digits": lambda: (ConvEncoder(channels=1), Digits(seed=seed), 8),
+        "resnet18": lambda: (
+            TimmEncoder("resnet18", channels=1, small_images=True),
+            Digits(seed=seed, batch_size=32),
+            2,
+        ),
+        "vit": lambda: (
+            TimmEncoder("vit_tiny_patch16_224", channels=1, image_size=16, patch_size=4),
+            Digits(seed=seed, batch_size=32),
+            2,
+        ),
+    }[name]()
+    run = Run(tmp_path, encoder, data, CollapseMonitor(every_n_steps=1, patience=1), steps)
+    std, rank = run.values("collapse/std"), run.values("collapse/rank")
+    assert len(std) == len(rank) == steps and run.alarms == []
+    assert min(std) > 4 * CollapseMonitor().min_std
+    assert min(rank) > (1 if name == "tiny" else 4) * CollapseMonitor().min_rank
+
+
+def test_embeddings_that_are_no_numbers_leave_the_word_to_the_loss(tmp_path: Path) -> None:
+    """The monitor looks at step 1, the loss is checked at step 4: the error is the one that names
+    step and remedy."""
+    with pytest.raises(FloatingPointError, match="step 4"):
+        Run(tmp_path, Broken(), TinyImages(), CollapseMonitor(every_n_steps=1), 8, log_every_n_steps=4)
+
+
+def test_switched_off_it_logs_nothing(tmp_path: Path) -> None:
+    run = Run(tmp_path, TinyEncoder(), TinyImages(), CollapseMonitor(enabled=False), 10)
+    assert run.values("train/loss") and not run.values("collapse/std")
+
+
+def test_a_method_without_embeddings_is_not_watched(tmp_path: Path) -> None:
+    class Silent(SimCLR):
+        def step(self, batch: Any) -> Any:
+            return {"loss": super().step(batch)["loss"]}
+
+    trainer = ssl_lightning.Trainer(
+        max_steps=10,
+        accelerator="cpu",
+        precision="32-true",
+        default_root_dir=str(tmp_path),
+        enable_progress_bar=False,
+        callbacks=[Report(enabled=False)],
+    )
+    trainer.fit(Silent(TinyEncoder()), datamodule=TinyImages())
+    assert "train/loss" in trainer.callback_metrics and "collapse/std" not in trainer.callback_metrics

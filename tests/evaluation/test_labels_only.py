@@ -1,0 +1,336 @@
+"""The row "labels only": trained on the draws of the other rows, to convergence, and without a
+trace in the run."""
+
+from __future__ import annotations
+
+import copy
+import json
+import pickle
+import random
+from collections.abc import Iterator
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed as dist
+from ssl_lightning.datamodules.digits import Digits
+from ssl_lightning.methods.simclr import SimCLR
+from torch import Tensor, nn
+
+import ssl_lightning
+from ssl_lightning.data.datamodule import Split
+from ssl_lightning.data.peek import sample
+from ssl_lightning.data.sources import InMemory, Source
+from ssl_lightning.encoders.base import Encoder
+from ssl_lightning.encoders.conv import ConvEncoder
+from ssl_lightning.evaluation import labels_only, protocol
+from ssl_lightning.evaluation.closing import Closing
+from ssl_lightning.evaluation.labels_only import (
+    accuracy,
+    costs,
+    fits_of,
+    fitted,
+    labels_only_row,
+    left_out,
+    spared_line,
+    steps_of,
+)
+from ssl_lightning.evaluation.report import Report
+from ssl_lightning.testing import TinyEncoder, TinyImages
+from ssl_lightning.types import View
+
+CELLS = ("linear", "linear_2")
+
+
+class DroppingEncoder(Encoder):
+    """All that could leave a trace: dropout, BatchNorm, and a part that is not to be trained."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dim = 8
+        self.frozen = nn.Conv2d(1, 8, 5, stride=2)
+        self.frozen.requires_grad_(False)
+        self.norm, self.drop, self.linear = nn.BatchNorm2d(8), nn.Dropout(0.3), nn.Linear(8, 8)
+
+    def forward(self, view: View) -> Tensor:
+        x: Tensor = self.norm(self.frozen(view.x)).relu().mean(dim=(2, 3))
+        return self.linear(self.drop(x))
+
+
+class Watched(InMemory):
+    """Writes down what is fetched."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.fetched: list[Tensor] = []
+
+    def fetch(self, index: Tensor) -> Tensor:
+        self.fetched.append(index)
+        return super().fetch(index)
+
+
+class WatchedImages(TinyImages):
+    """Images whose training samples are watched; a test split of its own size."""
+
+    def source(self, split: Split) -> Source | None:
+        found = super().source(split)
+        assert isinstance(found, InMemory)
+        return Watched(found.samples, found.labels) if split == "train" else found
+
+
+@pytest.fixture
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fits of a few steps."""
+    monkeypatch.setattr(labels_only, "FEWEST_STEPS", 4)
+    monkeypatch.setattr(labels_only, "PASSES", 2)
+
+
+def trainer(root: Path, **kwargs: Any) -> ssl_lightning.Trainer:
+    report = Report(**{"draws": 2, "labels_per_class": 2, "labels_only": True, **kwargs.pop("report", {})})
+    settings = {"max_steps": 3, "accelerator": "cpu", "precision": "32-true", "enable_progress_bar": False, **kwargs}
+    return ssl_lightning.Trainer(**settings, default_root_dir=str(root), callbacks=[report])
+
+
+class Run:
+    """Three steps on 60 images, and the closing table, with fits of a few steps."""
+
+    def __init__(self, root: Path, ckpt_path: Path | None = None, **kwargs: Any) -> None:
+        torch.manual_seed(0)
+        self.method, self.data, self.trainer = SimCLR(TinyEncoder()), WatchedImages(samples=60), trainer(root, **kwargs)
+        self.trainer.fit(self.method, datamodule=self.data, ckpt_path=ckpt_path)
+        assert self.trainer.run_folder is not None
+        self.folder = self.trainer.run_folder
+
+    def close(self, data: TinyImages | None = None, **report: Any) -> Closing:
+        """The closing table once more."""
+        report = {"draws": 2, "labels_per_class": 2, **report}
+        return Report(**report).compare(self.trainer, self.method, data or self.data, self.folder)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(labels_only, "FEWEST_STEPS", 4)
+        patch.setattr(labels_only, "PASSES", 2)
+        yield Run(tmp_path_factory.mktemp("labels_only"))
+
+
+def row_of(folder: Path, name: str = "labels_only") -> dict[str, Any]:
+    summary = json.loads((folder / "summary.json").read_text())
+    return {key.rpartition("/")[2]: cell for key, cell in summary.items() if key.startswith(f"final/{name}/")}
+
+
+def generators() -> tuple[bytes, ...]:
+    return torch.get_rng_state().numpy().tobytes(), pickle.dumps(np.random.get_state()), pickle.dumps(random.getstate())
+
+
+def test_it_learns_from_the_very_draws_of_the_other_rows(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which samples the regressions of the first row were given is read off their features, and
+    which these fits were given off what they fetched. `train_samples` caps both."""
+    given: list[Any] = []
+    regress, fits = protocol.linear_accuracy, fits_of
+    source = run.data.split("train")
+    assert isinstance(source, Watched)
+
+    def watched(*parts: Any) -> float:
+        given.append(torch.from_numpy(parts[0]))
+        return regress(*parts)
+
+    def from_here(*args: Any) -> Any:
+        source.fetched.clear()
+        return fits(*args)
+
+    monkeypatch.setattr(protocol, "linear_accuracy", watched)
+    monkeypatch.setattr("ssl_lightning.evaluation.report.fits_of", from_here)
+    run.close(train_samples=48, labels_only=True)
+    learned, (all_labels, *few) = sample(60, 48), given[:3]
+    expected = [learned, *(learned[torch.cdist(x, all_labels).argmin(dim=1)] for x in few)]
+    steps = [steps_of(48), steps_of(8), steps_of(8)]
+    assert len(source.fetched) == sum(steps)
+    batches = iter(source.fetched)
+    for places, number in zip(expected, steps, strict=True):
+        assert set(torch.cat([next(batches) for _ in range(number)]).tolist()) == set(places.tolist())
+    assert set(expected[1].tolist()) != set(expected[2].tolist()) and len(expected[1]) == 8
+
+
+def test_with_the_row_a_run_ends_as_without_it(run: Run, tmp_path: Path) -> None:
+    alone = Run(tmp_path, report={"enabled": False})
+    weights = copy.deepcopy(run.method.state_dict())
+    for name, value in alone.method.state_dict().items():
+        assert torch.equal(value, weights[name]), name
+    found = []
+    for wanted in (True, False):
+        torch.manual_seed(0)
+        closing = run.close(labels_only=wanted)
+        found.append(({**closing.table}, generators(), [module.training for module in run.method.modules()]))
+        assert all(torch.equal(value, run.method.state_dict()[name]) for name, value in weights.items())
+    row = found[0][0].pop("labels_only")
+    assert found[0] == found[1] and set(found[1][0]) == {"raw", "untrained", "pretrained"}
+    assert set(row) == set(CELLS) and row == row_of(run.folder)
+    assert "over labels only" in (run.folder / "encoder.md").read_text()
+
+
+def test_a_run_that_has_ended_closes_with_the_same_row_again(run: Run) -> None:
+    row = row_of(run.folder)
+    (run.folder / "summary.json").unlink()
+    again = Run(Path(run.trainer.default_root_dir), ckpt_path=run.folder / "checkpoints" / "step-00000003.ckpt")
+    assert again.folder == run.folder and row_of(run.folder) == row
+
+
+def test_fits_are_a_function_of_weights_data_and_seed_and_leave_no_trace(short: None, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    encoder, data, run = DroppingEncoder().eval(), TinyImages(samples=40), trainer(tmp_path)
+    before, source = copy.deepcopy(encoder.state_dict()), data.split("train")
+    assert source is not None
+    found = []
+    for seed in (1, 1, 2):
+        torch.rand(1)  # the default generator stands elsewhere each time
+        state = generators()
+        network = fitted(encoder, data, source, run, seed)
+        assert generators() == state
+        found.append({name: value.clone() for name, value in network.state_dict().items()})
+        accuracy(network, data, source, run)
+        assert all(torch.equal(value, found[-1][name]) for name, value in network.state_dict().items())
+    assert all(torch.equal(value, found[0][name]) for name, value in found[1].items())
+    assert (
+        all(torch.equal(value, encoder.state_dict()[name]) for name, value in before.items()) and not encoder.training
+    )
+    for name, value in found[0].items():
+        initial = before.get(name.removeprefix("encoder."))
+        if "frozen" in name:
+            assert initial is not None and torch.equal(value, initial), name
+        else:
+            assert not torch.equal(value, found[2][name]) or name.endswith("num_batches_tracked"), name
+            assert initial is None or not torch.equal(value, initial), name
+    assert all(parameter.requires_grad is ("frozen" not in name) for name, parameter in network.named_parameters())
+
+
+def test_a_cell_does_not_depend_on_whether_the_other_is_made(short: None, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    encoder, data, run = TinyEncoder(), TinyImages(samples=40), trainer(tmp_path, precision="bf16-mixed")
+    train, test = data.split("train"), data.split("test")
+    assert train is not None and train.labels is not None and test is not None
+    fits = fits_of(train.labels, 2, 2)
+    whole = labels_only_row(encoder, data, train, test, run, fits)
+    assert [cell["n"] for cell in whole.values()] == [1, 2]
+    assert {name: labels_only_row(encoder, data, train, test, run, {name: fits[name]})[name] for name in CELLS} == whole
+
+
+def test_the_cost_is_counted_in_sample_passes_and_auto_spares_what_is_dear() -> None:
+    """Digits: 1,400 samples with labels, 397 to judge by; 80 epochs of 10 batches of 128, two views
+    each."""
+    fits = fits_of(torch.arange(1400) % 10, 10, 5)
+    assert [len(places) for places in fits["linear"]] == [1400] and [len(places) for places in fits["linear_10"]] == [
+        100
+    ] * 5
+    steps, few_steps = steps_of(1400), steps_of(100)
+    expected = {"linear": steps * 64 + 397 / 3, "linear_10": 5 * (few_steps * 64 + 397 / 3)}
+    assert costs(fits, 397) == pytest.approx(expected)
+    assert left_out(fits, 397, 80 * 10 * 128 * 2) == {}
+    assert costs(fits_of(torch.arange(20) % 10, 10, 1), 0)["linear"] == steps_of(20) * 20, (
+        "a batch is no larger than its samples"
+    )
+    cost = expected["linear_10"]
+    assert left_out({"linear_10": fits["linear_10"]}, 397, cost / labels_only.SHARE + 9) == {}
+    assert left_out({"linear_10": fits["linear_10"]}, 397, cost / labels_only.SHARE - 9) == pytest.approx(
+        {"linear_10": labels_only.SHARE}, rel=0.01
+    )
+    line = spared_line({"linear": 1234.56, "linear_10": 0.5})
+    assert (
+        "linear all (1,234.6) and linear 10/class (0.5)" in " ".join(line.split())
+        and "--report.labels_only true" in line
+    )
+    assert all(len(part) <= 80 for part in line.splitlines()) and spared_line({}) == ""
+
+
+def test_auto_counts_the_samples_and_views_of_the_run(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The run: 3 batches of 16, two views each. A fit on all 60: 4 steps of 60, judged on 60; with
+    few labels 4 of 8, twice."""
+    learned, judged = run.data.split("train"), run.data.split("test")
+    assert learned is not None and judged is not None
+
+    def row(share: float, wanted: Any = "auto") -> tuple[set[str], str]:
+        monkeypatch.setattr(labels_only, "SHARE", share)
+        report = Report(draws=2, labels_per_class=2, labels_only=wanted)
+        cells, note = report.labels_only_row(run.trainer, TinyEncoder(), learned, judged)
+        return set(cells), " ".join(note.split())
+
+    few, every = (2 * 32 + 40) / 96, (240 + 20) / 96
+    assert row(every * 1.001) == (set(CELLS), "")
+    assert row(every * 0.999)[0] == row(few * 1.001)[0] == {"linear_2"}
+    assert "labels only, linear all (2.7). --report" in row(few * 1.001)[1]
+    assert row(few * 0.999)[0] == set() and "linear all (2.7) and linear 2/class (1.1). --report" in row(few * 0.999)[1]
+    assert row(0, True) == (set(CELLS), "") and row(9, False) == (set(), "")
+
+
+def test_what_is_left_out_is_said_under_the_table(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(labels_only, "SHARE", 0.01)
+    closing = run.close(draws=1, labels_only="auto")
+    assert (
+        "labels_only" not in closing.table
+        and closing.printed.endswith("\n" + closing.note)
+        and "Left out" in closing.note
+    )
+    assert all(len(line) <= 80 for line in closing.printed.splitlines())
+
+
+def test_a_further_set_has_no_such_row(run: Run) -> None:
+    assert set(run.close(TinyImages(samples=32), labels_only=True).table) == {"raw", "untrained", "pretrained"}
+
+
+def test_a_choice_that_makes_no_sense_is_refused() -> None:
+    with pytest.raises(ValueError, match="labels_only='often'"):
+        Report(labels_only="often")  # type: ignore[arg-type]
+
+
+def row_here(root: Path) -> dict[str, Any]:
+    torch.manual_seed(0)
+    data = TinyImages(samples=40)
+    train, test = data.split("train"), data.split("test")
+    assert train is not None and train.labels is not None and test is not None
+    return labels_only_row(TinyEncoder(), data, train, test, trainer(root), fits_of(train.labels, 2, 2))
+
+
+def process(number: int, root: Path) -> None:
+    """One of two processes."""
+    sizes: list[int] = []
+    fit = labels_only.fitted
+
+    def watched(*args: Any) -> Any:
+        sizes.append(len(args[2]))
+        return fit(*args)
+
+    labels_only.fitted = watched  # type: ignore[assignment]
+    dist.init_process_group("gloo", f"file://{root / 'meeting'}", rank=number, world_size=2)
+    row = row_here(root)
+    (root / f"{number}.json").write_text(json.dumps({"row": row, "sizes": sizes}))
+    dist.destroy_process_group()
+
+
+def test_two_processes_share_the_fits_out_and_both_get_the_row_of_one(short: None, tmp_path: Path) -> None:
+    forked = [get_context("fork").Process(target=process, args=(number, tmp_path)) for number in range(2)]
+    for each in forked:
+        each.start()
+    for each in forked:
+        each.join(120)
+    assert [each.exitcode for each in forked] == [0, 0]
+    found = [json.loads((tmp_path / f"{number}.json").read_text()) for number in range(2)]
+    assert [each["sizes"] for each in found] == [[40, 8], [8]]
+    assert found[0]["row"] == found[1]["row"] == row_here(tmp_path)
+
+
+@pytest.mark.slow
+def test_labels_alone_teach_more_than_they_read_off_raw_pixels_or_the_untrained_encoder(tmp_path: Path) -> None:
+    """Digits, with all labels and with 10 a class: a baseline that loses to what it starts from
+    would be crippled."""
+    torch.manual_seed(0)
+    settings = trainer(tmp_path, max_steps=1, precision="auto", report={"draws": 2, "labels_per_class": 10})
+    settings.fit(SimCLR(ConvEncoder(channels=1)), datamodule=Digits())
+    assert settings.run_folder is not None
+    rows = {name: row_of(settings.run_folder, name) for name in ("raw", "untrained", "labels_only")}
+    for column in ("linear", "linear_10"):
+        other = max(rows["raw"][column]["mean"], rows["untrained"][column]["mean"])
+        assert rows["labels_only"][column]["mean"] > other + 0.003, (column, rows)

@@ -1,0 +1,230 @@
+"""The trunk is timm's, and the positions are those of MAE and of transformers; other grids follow
+the same formula."""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+from itertools import product
+from typing import Any
+
+import pytest
+import torch
+from timm.models.vision_transformer import Block
+from torch import nn
+from torch.nn import functional as F
+from torch.testing import assert_close
+from transformers import LlamaConfig
+from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding, apply_rotary_pos_emb
+from transformers.models.vit_mae.modeling_vit_mae import build_2d_sinusoidal_position_embedding
+
+from ssl_lightning.nn import transformer
+from ssl_lightning.nn.transformer import (
+    GridPositions,
+    Transformer,
+    _rotation,
+    _turned,
+    attention,
+    attention_mask,
+    sincos_positions,
+)
+
+NAMES = {
+    "attn.qkv": "qkv",
+    "attn.proj": "projection",
+    "mlp.fc1": "mlp.0",
+    "mlp.fc2": "mlp.2",
+    "norm1": "norm1",
+    "norm2": "norm2",
+}
+
+
+@pytest.mark.parametrize(("dim", "heads", "mlp_ratio"), [(24, 3, 4.0), (16, 1, 2.5)])
+def test_blocks_equal_timms(dim: int, heads: int, mlp_ratio: float) -> None:
+    torch.manual_seed(0)
+    ours = Transformer(dim, 2, heads, mlp_ratio).double()
+    theirs = nn.Sequential(
+        *(Block(dim, heads, mlp_ratio, qkv_bias=True, norm_layer=partial(nn.LayerNorm, eps=1e-6)) for _ in range(2))
+    )
+    theirs.double()
+    with torch.no_grad():
+        for mine, other in zip(ours.blocks, theirs, strict=True):
+            for name, of_ours in NAMES.items():
+                for part in ("weight", "bias"):
+                    parameter = other.get_submodule(name).get_parameter(part)
+                    parameter.normal_(std=0.3)
+                    mine.get_submodule(of_ours).get_parameter(part).copy_(parameter)
+        ours.norm.weight.normal_()
+    x = torch.randn(3, 7, dim, dtype=torch.float64)
+    expected = ours.norm(theirs(x))
+    assert_close(ours(x), expected, rtol=1e-10, atol=1e-10)
+
+
+def test_linear_layers_start_by_xaviers_rule_and_without_bias() -> None:
+    trunk = Transformer(32, 2, 4)
+    for module in trunk.modules():
+        if isinstance(module, nn.Linear):
+            bound = math.sqrt(6 / (module.in_features + module.out_features))
+            assert not module.bias.any() and 0.9 * bound < module.weight.abs().max() <= bound
+
+
+@pytest.mark.parametrize(("dim", "depth", "heads"), [(10, 2, 4), (8, 0, 2), (8, 1, 0)])
+def test_sizes_that_do_not_go_together_are_refused(dim: int, depth: int, heads: int) -> None:
+    with pytest.raises(ValueError, match=f"heads that divide its width, got dim={dim}, depth={depth}, heads={heads}"):
+        Transformer(dim, depth, heads)
+
+
+@pytest.mark.parametrize("grid", [(4, 4), (3, 5), (1, 7)])
+def test_positions_on_rows_and_columns_are_those_of_mae(grid: tuple[int, int]) -> None:
+    """Its authors' code, and the weights they published, have the columns first."""
+    rows_first = build_2d_sinusoidal_position_embedding(*grid, embed_dim=24)
+    assert_close(sincos_positions(grid, 24), rows_first.roll(12, dims=1), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("grid", [(9,), (2, 3, 4)], ids=["one axis", "three axes"])
+def test_positions_on_any_number_of_axes_follow_the_formula(grid: tuple[int, ...]) -> None:
+    dim = 24
+    share = dim // (2 * len(grid))
+    expected = []
+    for places in (
+        [(i,) for i in range(9)]
+        if len(grid) == 1
+        else [(i, j, k) for i in range(2) for j in range(3) for k in range(4)]
+    ):
+        row: list[float] = []
+        for place in reversed(places):
+            angles = [place / 10_000 ** (d / share) for d in range(share)]
+            row += [math.sin(angle) for angle in angles] + [math.cos(angle) for angle in angles]
+        expected.append(row)
+    assert_close(sincos_positions(grid, dim), torch.tensor(expected), rtol=0, atol=1e-6)
+    assert len(sincos_positions(grid, dim).unique(dim=0)) == math.prod(grid)
+
+
+def test_a_width_that_the_axes_cannot_share_is_refused() -> None:
+    with pytest.raises(ValueError, match="Positions on 2 axes need a width that is a multiple of 4, got 10"):
+        sincos_positions((4, 4), 10)
+
+
+def test_positions_are_computed_once_a_grid_and_follow_the_module() -> None:
+    positions = GridPositions(8)
+    first = positions((3, 4))
+    assert positions((3, 4)) is first and "table" not in positions.state_dict()
+    assert_close(positions((2, 5)), sincos_positions((2, 5), 8))
+    assert positions.double()((2, 5)).dtype == torch.float64
+    assert positions((3, 4)).dtype == torch.float64
+
+
+@pytest.mark.parametrize("places", [5, 65, 300])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_attention_is_torchs_whichever_way_it_is_computed(places: int, dtype: torch.dtype) -> None:
+    q, k, v = torch.randn(3, 2, 3, places, 8).to(dtype)
+    assert_close(attention(q, k, v), F.scaled_dot_product_attention(q, k, v), rtol=2e-2, atol=2e-2)
+    if dtype == torch.float32:
+        assert_close(attention(q, k, v), F.scaled_dot_product_attention(q, k, v), rtol=1e-4, atol=1e-6)
+
+
+# The kinds of blocks that texts may have.
+
+
+def test_post_norm_blocks_are_torchs() -> None:
+    torch.manual_seed(0)
+    ours = Transformer(12, 1, 3, 2.0, norm="post").double()
+    theirs = nn.TransformerEncoderLayer(
+        12, 3, 24, dropout=0.0, activation="gelu", layer_norm_eps=1e-6, batch_first=True
+    ).double()
+    names = {
+        "qkv": "self_attn.in_proj",
+        "projection": "self_attn.out_proj",
+        "mlp.0": "linear1",
+        "mlp.2": "linear2",
+        "norm1": "norm1",
+        "norm2": "norm2",
+    }
+    with torch.no_grad():
+        for mine, other in names.items():
+            for part in ("weight", "bias"):
+                name = f"{other}_{part}" if mine == "qkv" else f"{other}.{part}"
+                parameter = dict(theirs.named_parameters())[name]
+                parameter.normal_(std=0.4)
+                ours.blocks[0].get_submodule(mine).get_parameter(part).copy_(parameter)
+    assert isinstance(ours.norm, nn.Identity), "the last norm is the last block's"
+    x = torch.randn(2, 6, 12, dtype=torch.float64)
+    assert_close(ours(x), theirs(x), rtol=1e-10, atol=1e-12)
+    causal = nn.Transformer.generate_square_subsequent_mask(6, dtype=torch.float64)
+    ours.causal = True
+    assert_close(ours(x), theirs(x, src_mask=causal, is_causal=True), rtol=1e-10, atol=1e-12)
+
+
+def test_rotary_positions_are_those_of_transformers_and_relative() -> None:
+    """The same shift of all places changes no attention; places of a packed row are the
+    samples'."""
+    torch.manual_seed(0)
+    q, k = torch.randn(2, 3, 4, 7, 8)
+    position = torch.stack([torch.arange(7) for _ in range(3)]) + torch.tensor([[0], [2], [90]])
+    theirs = LlamaRotaryEmbedding(LlamaConfig(hidden_size=32, num_attention_heads=4, head_dim=8))
+    expected = apply_rotary_pos_emb(q, k, *theirs(q, position))
+    angles = _rotation(position, 8)
+    assert_close((_turned(q, angles), _turned(k, angles)), expected, rtol=1e-5, atol=1e-5)
+    trunk, x = Transformer(16, 2, 2, rotary=True).double(), torch.randn(2, 9, 16, dtype=torch.float64)
+    places = torch.arange(9).expand(2, 9)
+    assert_close(trunk(x, position=places), trunk(x), rtol=1e-12, atol=1e-12)
+    assert_close(trunk(x, position=places + 31), trunk(x), rtol=1e-4, atol=1e-5)
+    assert (trunk(x, position=2 * places) - trunk(x)).abs().max() > 1e-3
+
+
+def test_geglu_is_equation_6_and_as_large_as_gelu() -> None:
+    trunk = Transformer(12, 1, 3, activation="geglu").double()
+    mlp: Any = trunk.blocks[0].mlp
+    x = torch.randn(5, 12, dtype=torch.float64)
+    gate, value = (mlp[0].weight @ x.T).T.split(32, dim=1)
+    expected = (gate * (1 + torch.erf(gate / math.sqrt(2))) / 2 * value) @ mlp[2].weight.T
+    assert_close(mlp(x), expected, rtol=1e-10, atol=1e-12)
+    sizes = [sum(p.numel() for p in Transformer(48, 1, 3, activation=kind).parameters()) for kind in ("gelu", "geglu")]
+    assert abs(sizes[1] / sizes[0] - 1) < 0.01
+
+
+@pytest.mark.parametrize("plain", [True, False])
+def test_a_mask_keeps_samples_apart_whichever_way_attention_is_computed(
+    plain: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Against softmax over the tokens that are seen alone, one token at a time; padding is not a
+    number nowhere."""
+    monkeypatch.setattr(transformer, "plain_is_faster", lambda *_: plain)
+    segment = torch.tensor([[1, 1, 1, 2, 2, 0, 0], [3, 4, 4, 4, 4, 4, 0]])
+    q, k, v = torch.randn(3, 2, 2, 7, 4, dtype=torch.float64)
+    for causal in (False, True):
+        found = attention(q, k, v, attention_mask(segment, torch.empty(2, 7, 8, dtype=torch.float64), causal))
+        for b, h, i in product(range(2), range(2), range(7)):
+            seen = [j for j in range(7) if segment[b, j] == segment[b, i] and (j <= i or not causal)]
+            weights = (k[b, h, seen] @ q[b, h, i] / 2).softmax(dim=0)
+            assert_close(found[b, h, i], weights @ v[b, h, seen])
+    assert attention_mask(None, q) is None
+
+
+def test_dropout_is_of_the_training_alone_and_keeps_the_mean() -> None:
+    torch.manual_seed(0)
+    q, k = torch.randn(2, 1, 1, 12, 4)
+    v = torch.randn(1, 1, 12, 3)
+    whole = attention(q, k, v)
+    dropped = torch.stack([attention(q, k, v, dropout=0.4) for _ in range(3000)])
+    assert (dropped - whole).abs().max() > 0.1
+    assert ((dropped.mean(dim=0) - whole).abs() < 5 * dropped.std(dim=0) / 3000**0.5).all()
+    trunk, x = Transformer(8, 2, 2, dropout=0.5), torch.randn(1, 5, 8)
+    assert not torch.equal(trunk(x), trunk(x))
+    trunk.eval()
+    assert torch.equal(trunk(x), trunk(x))
+
+
+@pytest.mark.parametrize(
+    ("init_args", "message"),
+    [
+        ({"norm": "both"}, "norm='both'.*pre or post"),
+        ({"activation": "relu"}, "activation='relu'.*gelu or geglu"),
+        ({"dropout": 1.0}, r"dropout=1\.0.*below 1"),
+        ({"dropout": -0.1}, r"dropout=-0\.1"),
+        ({"rotary": True, "heads": 4}, "dim=12 / heads=4 has an odd number"),
+    ],
+)
+def test_arguments_that_are_unknown_or_out_of_range_are_refused(init_args: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Transformer(**{"dim": 12, "depth": 1, "heads": 2, **init_args})

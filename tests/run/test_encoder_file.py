@@ -1,0 +1,170 @@
+"""The exported encoder is the one that was trained, and its file says what it is."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from ssl_lightning.methods.simclr import SimCLR
+from torch import nn
+
+import ssl_lightning
+from ssl_lightning import ConvEncoder, Encoder, TimmEncoder, View, load_encoder
+from ssl_lightning.evaluation.probes.knn import KNNProbe
+from ssl_lightning.evaluation.probes.linear import LinearProbe
+from ssl_lightning.evaluation.report import Report
+from ssl_lightning.run.encoder_file import save_encoder
+from ssl_lightning.testing import TinyEncoder, TinyImages, TinyTokenEncoder
+
+
+class Shared(Encoder):
+    """Two layers with one weight, and a buffer that is a view of another tensor."""
+
+    def __init__(self, dim: int = 3) -> None:
+        super().__init__()
+        self.dim = dim
+        self.first, self.second = nn.Linear(dim, dim), nn.Linear(dim, dim)
+        self.second.weight = self.first.weight
+        self.register_buffer("part", torch.arange(6.0)[::2])
+
+    def forward(self, view: View) -> torch.Tensor:
+        return self.second(self.first(view.x)) + self.part
+
+
+@pytest.mark.parametrize(
+    ("encoder", "shape"),
+    [
+        (lambda: TinyEncoder(dim=4), (1, 16, 16)),
+        (lambda: TinyTokenEncoder(), (1, 16, 16)),
+        (lambda: ConvEncoder(channels=1, width=4, depth=3), (1, 16, 16)),
+        (lambda: TimmEncoder("resnet18", small_images=True, channels=1), (1, 16, 16)),
+        (lambda: Shared(), (3,)),
+    ],
+    ids=["tiny", "tokens", "conv", "resnet18", "shared"],
+)
+def test_an_encoder_comes_back_as_it_was(tmp_path: Path, encoder: Any, shape: tuple[int, ...]) -> None:
+    """Weights, running means of norms, memory format and all; it is in eval mode and nothing of the
+    original has changed."""
+    original, view = encoder(), View(torch.rand(6, *shape))
+    original.train()
+    original(view)  # moves the running means
+    before = {name: tensor.clone() for name, tensor in original.state_dict().items()}
+    save_encoder(original, tmp_path / "encoder.safetensors", run="a run")
+    assert original.training and all(torch.equal(value, before[name]) for name, value in original.state_dict().items())
+    for path in (tmp_path, tmp_path / "encoder.safetensors", str(tmp_path)):
+        twin = load_encoder(path)
+        assert (
+            type(twin) is type(original)
+            and twin.dim == original.dim
+            and not any(module.training for module in twin.modules())
+        )
+        with torch.no_grad():
+            assert torch.equal(twin(view), original.eval()(view))
+        for (name, value), other in zip(original.state_dict().items(), twin.state_dict().values(), strict=True):
+            assert torch.equal(value, other) and value.dtype == other.dtype and value.stride() == other.stride(), name
+        original.train()
+
+
+def test_the_header_holds_the_config_and_further_facts(tmp_path: Path) -> None:
+    save_encoder(TinyEncoder(dim=4), tmp_path / "encoder.safetensors", run="simclr-tiny", seed="0")
+    with safe_open(tmp_path / "encoder.safetensors", framework="pt") as file:
+        header = file.metadata()
+    assert json.loads(header["encoder"]) == {
+        "class_path": "ssl_lightning.testing.tiny.TinyEncoder",
+        "init_args": {"dim": 4},
+    }
+    assert header["run"] == "simclr-tiny" and header["seed"] == "0"
+
+
+def test_a_new_file_takes_the_place_of_the_old_at_once(tmp_path: Path) -> None:
+    """Whoever has the old one open goes on reading it whole."""
+    path = tmp_path / "encoder.safetensors"
+    save_encoder(TinyEncoder(dim=4), path)
+    old = path.read_bytes()
+    with path.open("rb") as file:
+        save_encoder(TinyEncoder(dim=8), path)
+        assert file.read() == old and load_encoder(path).dim == 8
+
+
+def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "encoder.safetensors"
+    save_encoder(TinyEncoder(dim=4), path)
+
+    def half(tensors: Any, file: Path, metadata: Any) -> None:
+        Path(file).write_bytes(b"half")
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr("ssl_lightning.run.encoder_file.save_file", half)
+    with pytest.raises(OSError, match="no space"):
+        save_encoder(TinyEncoder(dim=8), path)
+    assert load_encoder(path).dim == 4 and os.listdir(tmp_path) == [path.name]
+
+
+def test_a_file_that_is_no_exported_encoder_is_named(tmp_path: Path) -> None:
+    with pytest.raises(
+        FileNotFoundError, match=r"There is no encoder .*encoder\.safetensors'; a run writes it when it ends"
+    ):
+        load_encoder(tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"absent\.safetensors"):
+        load_encoder(tmp_path / "absent.safetensors")
+    save_file({"weight": torch.ones(2)}, tmp_path / "other.safetensors")
+    with pytest.raises(
+        ValueError, match=r"other\.safetensors' holds no encoder config; it was not written by ssl_lightning"
+    ):
+        load_encoder(tmp_path / "other.safetensors")
+    save_encoder(TinyEncoder(), tmp_path / "cut.safetensors")
+    whole = (tmp_path / "cut.safetensors").read_bytes()
+    torch.save({"state_dict": {}}, tmp_path / "step-00000001.ckpt")
+    for content in (whole[: len(whole) // 2], b"text", b"", (tmp_path / "step-00000001.ckpt").read_bytes()):
+        (tmp_path / "cut.safetensors").write_bytes(content)
+        with pytest.raises(ValueError, match=r"cut\.safetensors' is no whole safetensors file"):
+            load_encoder(tmp_path / "cut.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"class_path": "os.system", "init_args": {"command": "true"}}, "os.system"),
+        ({"class_path": "ssl_lightning.testing.TinyImages"}, "TinyImages, which is no encoder"),
+        ("{", "holds no encoder config"),
+        ([1], "no encoder"),
+        ({"class_path": "ssl_lightning.testing.TinyEncoder", "init_args": {"dim": 5}}, "do not fit"),
+        ({"class_path": "ssl_lightning.testing.TinyEncoder", "init_args": {"width": 8}}, "width"),
+    ],
+)
+def test_a_header_that_describes_no_such_encoder_is_refused(tmp_path: Path, config: Any, message: str) -> None:
+    path = tmp_path / "odd.safetensors"
+    save_file(
+        TinyEncoder(dim=8).state_dict(),
+        path,
+        metadata={"encoder": config if isinstance(config, str) else json.dumps(config)},
+    )
+    with pytest.raises((ValueError, TypeError), match=message):
+        load_encoder(path)
+
+
+def test_the_lines_that_a_run_prints_load_its_encoder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """They stand in the card as well, and give the features of the method that was trained."""
+    monkeypatch.chdir(tmp_path)
+    method = SimCLR(TinyEncoder(dim=4), hidden_dim=8, output_dim=4)
+    callbacks = [Report(draws=1), KNNProbe(enabled=False), LinearProbe(enabled=False)]
+    trainer = ssl_lightning.Trainer(
+        max_steps=2, accelerator="cpu", precision="32-true", enable_progress_bar=False, callbacks=callbacks
+    )
+    trainer.fit(method, datamodule=TinyImages())
+    printed = capsys.readouterr().out.strip().splitlines()[-3:]
+    card = (trainer.run_folder / "encoder.md").read_text()
+    assert "```python\n" + "\n".join(printed) + "\n```" in card
+    images = torch.rand(5, 1, 16, 16)
+    spoken: dict[str, Any] = {"images": images}
+    exec("\n".join(printed), spoken)
+    assert torch.equal(spoken["features"], method.eval()(View(images))), printed
+    assert printed[2].endswith("# [S, 4]")

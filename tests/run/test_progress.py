@@ -1,0 +1,224 @@
+"""What a run says while it goes on, and how it measures its speed."""
+
+from __future__ import annotations
+
+import io
+import re
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import ProgressBar, TQDMProgressBar
+from ssl_lightning.methods.simclr import SimCLR
+
+import ssl_lightning
+from ssl_lightning.data.datamodule import Split
+from ssl_lightning.data.sources import InMemory, Source
+from ssl_lightning.encoders.text import TextTransformer
+from ssl_lightning.evaluation.probes.collapse import CollapseMonitor
+from ssl_lightning.evaluation.probes.knn import KNNProbe
+from ssl_lightning.evaluation.probes.linear import LinearProbe
+from ssl_lightning.evaluation.report import Report
+from ssl_lightning.run.progress import Meter, Progress, duration, run_totals, speed_of
+from ssl_lightning.testing import TinyEncoder, TinyImages, TinyText
+
+
+class Slow(InMemory):
+    """Takes its time to fetch."""
+
+    seconds = 0.0
+
+    def fetch(self, index: torch.Tensor) -> torch.Tensor:
+        time.sleep(self.seconds)
+        return super().fetch(index)
+
+
+class SlowImages(TinyImages):
+    """Tiny images whose training samples take their time."""
+
+    seconds = 0.05
+
+    def source(self, split: Split) -> Source | None:
+        images = super().source(split)
+        assert isinstance(images, InMemory)
+        slow = Slow(images.samples, images.labels)
+        slow.seconds = self.seconds if split == "train" else 0.0
+        return slow
+
+
+class Busy(SimCLR):
+    """Takes its time to compute."""
+
+    def step(self, batch: Any) -> Any:
+        time.sleep(0.05)
+        return super().step(batch)
+
+
+def fit(
+    root: Path, *callbacks: pl.Callback, method: SimCLR | None = None, data: TinyImages | None = None, **kwargs: Any
+) -> ssl_lightning.Trainer:
+    off = [KNNProbe(enabled=False), LinearProbe(enabled=False), CollapseMonitor(enabled=False), Report(enabled=False)]
+    watchers = [each for each in off if not any(isinstance(own, type(each)) for own in callbacks)]
+    trainer = ssl_lightning.Trainer(
+        **{"max_steps": 100, "max_epochs": 1000, "accelerator": "cpu", "precision": "32-true", "default_root_dir": str(root), **kwargs},
+        callbacks=[*watchers, *callbacks],
+    )  # fmt: skip
+    trainer.fit(method or SimCLR(TinyEncoder()), datamodule=data or TinyImages())
+    return trainer
+
+
+class Terminal(io.StringIO):
+    """A terminal that remembers when it was drawn on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.drawn: list[str] = []
+
+    def isatty(self) -> bool:
+        return True
+
+    def write(self, text: str) -> int:
+        self.drawn += [text] if text.startswith("\r\x1b[Kstep") else []
+        return super().write(text)
+
+
+@pytest.mark.parametrize("steps", [5, 120])
+def test_into_a_file_a_run_of_any_length_prints_a_dozen_lines(
+    steps: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fit(tmp_path, KNNProbe(every_n_steps=50), max_steps=steps, enable_checkpointing=False)
+    out = capsys.readouterr().out
+    lines = out.splitlines()
+    assert 3 <= len(lines) <= 14 and "\x1b" not in out and "\r" not in out
+    steps_said = [int(match[1]) for line in lines if (match := re.match(r"step ([\d,]+)/", line))]
+    assert steps_said == sorted(set(steps_said)) and steps_said[-1] == steps and len(steps_said) <= 10
+
+
+def test_the_first_lines_say_what_is_trained_on_what_and_for_how_long(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trainer = fit(tmp_path, max_steps=-1, max_epochs=10)
+    first, folder, *rest = capsys.readouterr().out.splitlines()
+    assert first.startswith("simclr-")
+    for fact in ("64 samples", "16 in a batch", "40 steps (4 an epoch)", "TinyEncoder", "cpu", "32-true"):
+        assert fact in first, fact
+    parameters = sum(parameter.numel() for parameter in TinyEncoder().parameters())
+    assert f"{parameters:,} parameters" in first
+    assert folder == f"run folder: {trainer.run_folder}"
+    expected = next(line for line in rest if line.startswith("expected time: about "))
+    assert "for the remaining 29 steps" in expected
+    assert rest.index(expected) <= 3
+
+
+def test_progress_lines_hold_the_newest_figures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    trainer = fit(
+        tmp_path, KNNProbe(every_n_steps=10), LinearProbe(every_n_steps=5, eval_every_n_steps=10), max_steps=30
+    )
+    last = capsys.readouterr().out.splitlines()[-1]
+    for name, text in (
+        ("train/loss", "loss {:.3f}"),
+        ("probe/knn/top1", "kNN {:.1f} %"),
+        ("probe/linear/top1", "linear {:.1f} %"),
+    ):
+        value = float(trainer.callback_metrics[name])
+        assert text.format(value if name == "train/loss" else 100 * value) in last
+    assert "step 30/30" in last and "samples/s" in last and "waiting for data" in last and "0 s left" in last
+
+
+def test_a_terminal_is_drawn_on_twice_a_second_at_most(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Steps of 20 ms by an own clock: 100 of them take 2 seconds, however long they really take."""
+    terminal, clock = Terminal(), iter(range(10**6))
+    monkeypatch.setattr(sys, "stdout", terminal)
+    monkeypatch.setattr(
+        "ssl_lightning.run.progress.time",
+        SimpleNamespace(monotonic=lambda: 1000 + 0.02 * next(clock), perf_counter=time.perf_counter),
+    )
+    progress = Progress()
+    trainer = fit(tmp_path, progress, enable_progress_bar=True, enable_checkpointing=False)
+    assert sum(isinstance(callback, Progress) for callback in trainer.callbacks) == 1
+    assert next(clock) == 100
+    assert 3 <= len(terminal.drawn) <= 5
+    assert all("\n" not in text and len(text) <= 125 for text in terminal.drawn)
+    assert terminal.getvalue().endswith("\r\x1b[K")  # wiped, for what comes after
+
+
+def test_without_progress_bar_a_run_is_silent(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    fit(tmp_path, enable_progress_bar=False, max_steps=20)
+    assert capsys.readouterr().out == ""
+
+
+def usual_wait(trainer: ssl_lightning.Trainer) -> float:
+    """The median over the rows, of which each is a share."""
+    waits = sorted(row["speed/data_wait"] for row in speed_of(trainer))
+    assert len(waits) == 5 and all(0 <= wait <= 1 for wait in waits)
+    return waits[2]
+
+
+def test_a_run_that_waits_for_its_data_says_so(tmp_path: Path) -> None:
+    assert usual_wait(fit(tmp_path, data=SlowImages(), max_steps=20, log_every_n_steps=4)) > 0.6
+
+
+def test_a_run_that_computes_does_not(tmp_path: Path) -> None:
+    assert usual_wait(fit(tmp_path, method=Busy(TinyEncoder()), max_steps=20, log_every_n_steps=4)) < 0.4
+
+
+class Dawdle(pl.Callback):
+    """Takes its time between two steps, as the writing of a checkpoint does."""
+
+    def on_train_batch_end(self, *args: Any) -> None:
+        time.sleep(0.05)
+
+
+def test_time_that_callbacks_take_is_not_waiting_for_data(tmp_path: Path) -> None:
+    assert usual_wait(fit(tmp_path, Dawdle(), max_steps=20, log_every_n_steps=4)) < 0.4
+
+
+def test_a_progress_bar_of_your_own_takes_the_place_of_ours(tmp_path: Path) -> None:
+    own = TQDMProgressBar(refresh_rate=0)
+    trainer = fit(tmp_path, own, max_steps=2)
+    assert [callback for callback in trainer.callbacks if isinstance(callback, ProgressBar)] == [own]
+
+
+def test_samples_a_second_are_those_of_the_clock(tmp_path: Path) -> None:
+    trainer = fit(tmp_path, data=SlowImages(), max_steps=20)
+    rates = [row["speed/samples_per_s"] for row in speed_of(trainer)]
+    seconds, samples = run_totals(trainer)
+    assert samples == 20 * 16 and all(0 < rate < 16 / 0.05 for rate in rates)
+    assert len(rates) == 2 and 2 / sum(1 / rate for rate in rates) == pytest.approx(samples / seconds, rel=0.05)
+
+
+def test_tokens_a_second_count_real_places_alone(tmp_path: Path) -> None:
+    encoder = TextTransformer(vocab_size=40, dim=8, depth=1, heads=2, max_length=16)
+    data = TinyText(samples=16)
+    (row,) = speed_of(fit(tmp_path, method=SimCLR(encoder), data=data, max_steps=10))  # type: ignore[arg-type]  # any data will do
+    lengths = data.training_split.fetch(
+        torch.arange(16)
+    ).lengths  # each batch holds all samples; a fifth of the inner tokens is deleted
+    real = float((lengths - 2).sum() * 0.8 + 32)
+    assert row["speed/tokens_per_s"] / row["speed/samples_per_s"] == pytest.approx(real / 16, rel=0.05)
+
+
+def test_the_meter_is_switched_off_by_a_flag(tmp_path: Path) -> None:
+    trainer = fit(tmp_path, Meter(enabled=False), max_steps=20)
+    assert speed_of(trainer) == [] and not {"speed/samples_per_s", "speed/data_wait"} & set(trainer.callback_metrics)
+    assert run_totals(trainer)[1] == 20 * 16
+
+
+@pytest.mark.parametrize(
+    "seconds, said",
+    [
+        (0.4, "0 s"),
+        (59.4, "59 s"),
+        (59.6, "1 min 0 s"),
+        (125, "2 min 5 s"),
+        (3599, "59 min 59 s"),
+        (12000, "3 h 20 min"),
+    ],
+)
+def test_durations_read_as_a_person_says_them(seconds: float, said: str) -> None:
+    assert duration(seconds) == said
