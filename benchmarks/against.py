@@ -166,7 +166,8 @@ def verdicts(results: Results) -> None:
         for row in ("ours", lightly):
             gain = means[row] - means["untrained"]
             print(
-                f"{column}: {row} {gain:+.2f} over untrained, bar {ABOVE_UNTRAINED:+.0f}: {met(gain >= ABOVE_UNTRAINED)}"
+                f"{column}: {row} {gain:+.2f} over untrained, bar {ABOVE_UNTRAINED:+.0f}:"
+                f" {met(gain >= ABOVE_UNTRAINED)}"
             )
 
 

@@ -58,7 +58,8 @@ def main() -> None:
     lengths = train.fetch(torch.arange(len(train))).lengths
     tokens = float(lengths.double().mean()) * args.batch
     print(
-        f"{machine()}\n\nreal tokens/s, medians over {args.rounds} rounds of {args.steps} steps [quartiles]; {tokens:,.0f} tokens a step\n"
+        f"{machine()}\n\nreal tokens/s, medians over {args.rounds} rounds of {args.steps} steps [quartiles];"
+        f" {tokens:,.0f} tokens a step\n"
     )
     print("| `fit` against | bar | ratio | fit | the other | |\n| --- | --- | --- | --- | --- | --- |")
     with tempfile.TemporaryDirectory() as folder:
@@ -84,7 +85,8 @@ def main() -> None:
                 bar = BARS[peer]
                 met = "" if bar is None else "met" if statistics.median(ratios) >= bar else "not met"
                 print(
-                    f"| {TITLES[peer]}, {precision} | {bar or ''} | {quartiles(ratios)} | {rates['fit']} | {rates[peer]} | {met} |",
+                    f"| {TITLES[peer]}, {precision} | {bar or ''} | {quartiles(ratios)} | {rates['fit']} |"
+                    f" {rates[peer]} | {met} |",
                     flush=True,
                 )
     print(f"\nIn the end: load {os.getloadavg()[0]:.1f}.")

@@ -102,4 +102,7 @@ def machine() -> str:
     """The hardware and what it is busy with."""
     cpu = device_name(torch.device("cpu"))
     load = f"load {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
-    return f"{cpu}, {os.cpu_count()} cores, {torch.get_num_threads()} threads, torch {torch.__version__}, Python {platform.python_version()}, {load}"
+    return (
+        f"{cpu}, {os.cpu_count()} cores, {torch.get_num_threads()} threads, torch {torch.__version__}, Python"
+        f" {platform.python_version()}, {load}"
+    )

@@ -55,7 +55,8 @@ def main() -> None:
         "| two views at 224 pixels | bar | ours / lightly | ours | lightly | |\n| --- | --- | --- | --- | --- | --- |"
     )
     print(
-        f"| JPEG folder, {args.workers} workers each | {BAR} | {quartiles(ratios)} | {rates['ours']} | {rates['lightly']} | {met} |"
+        f"| JPEG folder, {args.workers} workers each | {BAR} | {quartiles(ratios)} | {rates['ours']} |"
+        f" {rates['lightly']} | {met} |"
     )
     print(f"\nIn the end: load {os.getloadavg()[0]:.1f}.")
 

@@ -117,10 +117,12 @@ def main() -> None:
     if args.threads:
         torch.set_num_threads(args.threads)
     print(
-        f"{machine()}\n\nimages/s, medians over {args.rounds} rounds of {args.steps} steps [quartiles], batch {args.batch}\n"
+        f"{machine()}\n\nimages/s, medians over {args.rounds} rounds of {args.steps} steps [quartiles], batch"
+        f" {args.batch}\n"
     )
     print(
-        "| MAE, ViT-Tiny, patch 4, 32x32 | bar | ours / transformers | ours | transformers | |\n| --- | --- | --- | --- | --- | --- |"
+        "| MAE, ViT-Tiny, patch 4, 32x32 | bar | ours / transformers | ours | transformers | |\n| --- | --- | --- | ---"
+        " | --- | --- |"
     )
     for precision in dict.fromkeys(("32-true", best_precision("cpu"))):
         compare("equal encoder and decoder", EQUAL, BAR, precision, args)

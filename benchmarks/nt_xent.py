@@ -105,14 +105,16 @@ def main() -> None:
     seconds = {form: statistics.median(times[form] for times in rounds) for form in FORMS}
 
     print(
-        f"NT-Xent, forward and backward, 2B = {2 * args.batch}, D = {args.dim}, float32, {args.threads} threads, {args.rounds} rounds"
+        f"NT-Xent, forward and backward, 2B = {2 * args.batch}, D = {args.dim}, float32, {args.threads} threads,"
+        f" {args.rounds} rounds"
     )
     print("| form | peak MiB | seconds | gradient error (against float64) |")
     print("| --- | --- | --- | --- |")
     for form in FORMS:
         print(f"| {form} | {memory[form] / 2**20:.0f} | {seconds[form]:.2f} | {errors[form]:.1e} |")
     print(
-        f"| ratio | 1/{memory['dense'] / memory['nt_xent']:.0f} | {seconds['nt_xent'] / seconds['dense']:.2f} | {errors_to_dense:.1e} (dense) |"
+        f"| ratio | 1/{memory['dense'] / memory['nt_xent']:.0f} | {seconds['nt_xent'] / seconds['dense']:.2f} |"
+        f" {errors_to_dense:.1e} (dense) |"
     )
 
 

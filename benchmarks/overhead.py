@@ -269,9 +269,10 @@ def rates(case: Case, bars: dict[bool, float], rounds: int) -> None:
         turns, checkpoint = alternate(case, ready, rounds)
         wall, cpu = ([(bare, fit + checkpoint) for bare, fit in turns.rounds(case.round, clock)] for clock in (0, 1))
         print(
-            f"| {case.title}, {'ready batches' if ready else 'whole data path'} | {bar:.2f} | {spread([bare / fit for bare, fit in wall])} | "
-            f"{spread([bare / fit for bare, fit in cpu])} | {1000 * statistics.median(bare for bare, _ in wall):.1f} | "
-            f"{1000 * statistics.median(fit for _, fit in wall):.1f} | {1000 * checkpoint:.2f} |",
+            f"| {case.title}, {'ready batches' if ready else 'whole data path'} | {bar:.2f} |"
+            f" {spread([bare / fit for bare, fit in wall])} | {spread([bare / fit for bare, fit in cpu])} |"
+            f" {1000 * statistics.median(bare for bare, _ in wall):.1f} |"
+            f" {1000 * statistics.median(fit for _, fit in wall):.1f} | {1000 * checkpoint:.2f} |",
             flush=True,
         )
 
@@ -296,15 +297,16 @@ def toy(case: Case, rounds: int) -> None:
     print(f"\nToy model, one thread: the bare loop takes {1000 * statistics.median(step):.2f} ms a step")
     print(f"{len(wall[''])} rounds of {case.round} steps; in brackets the quartiles\n")
     print(
-        "| standing callbacks | ms a step above the bare loop (bar 0.5) | CPU ms | against all on, CPU ms |\n| --- | --- | --- | --- |"
+        "| standing callbacks | ms a step above the bare loop (bar 0.5) | CPU ms | against all on, CPU ms |\n| --- |"
+        " --- | --- | --- |"
     )
     names = {"": "all on", "all": "all off", "framework": "plain pytorch_lightning.Trainer, all off"}
     for off in TOY:
         quartiles = statistics.quantiles(wall[off], n=4)
         difference = statistics.median(cpu[off]) - statistics.median(cpu[""])
         print(
-            f"| {names.get(off, f'without {off}')} | {1000 * quartiles[1]:.3f} [{1000 * quartiles[0]:.3f}, {1000 * quartiles[2]:.3f}] | "
-            f"{1000 * statistics.median(cpu[off]):.3f} | {1000 * difference:+.3f} |"
+            f"| {names.get(off, f'without {off}')} | {1000 * quartiles[1]:.3f} [{1000 * quartiles[0]:.3f},"
+            f" {1000 * quartiles[2]:.3f}] | {1000 * statistics.median(cpu[off]):.3f} | {1000 * difference:+.3f} |"
         )
 
 

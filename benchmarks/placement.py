@@ -79,7 +79,8 @@ def main() -> None:
                 ratios = [fastest / value for fastest, value in zip(seconds[best], values, strict=True)]
                 mark = " (auto on up to 4 cores)" if name == AUTO else ""
                 print(
-                    f"| {name}{mark} | {quartiles([batch * steps / value for value in values], '.1f')} | {quartiles(ratios)} |"
+                    f"| {name}{mark} | {quartiles([batch * steps / value for value in values], '.1f')} |"
+                    f" {quartiles(ratios)} |"
                 )
             print(flush=True)
 

@@ -87,7 +87,8 @@ def main() -> None:
         torch.set_num_threads(args.threads)
     print(f"{machine()}\n\nConvEncoder, default probes; medians over {args.rounds} rounds [least, most]\n")
     print(
-        "| data | seconds | linear probe, % | kNN, % | both, % (bar 5) | longer than without, % |\n| --- | --- | --- | --- | --- | --- |"
+        "| data | seconds | linear probe, % | kNN, % | both, % (bar 5) | longer than without, % |\n| --- | --- | --- |"
+        " --- | --- | --- |"
     )
     for name, (make_data, epochs) in CASES.items():
         run(make_data, 1, True)  # warm-up

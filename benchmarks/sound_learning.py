@@ -111,7 +111,8 @@ def verdicts(runs: dict[str, list[Run]]) -> None:
         below = [name for name, (after, before) in pairs.items() if after <= before and after < 100]
         minutes = max(run["summary"]["seconds"] for run in each) / 60
         print(
-            f"{method}: {'not above untrained: ' + '; '.join(below) if below else 'above untrained everywhere, or at 100 %'}",
+            f"{method}:"
+            f" {'not above untrained: ' + '; '.join(below) if below else 'above untrained everywhere, or at 100 %'}",
             end="; ",
         )
         print(f"at most {minutes:.1f} of {MINUTES} minutes")

@@ -90,7 +90,8 @@ def main() -> None:
     if args.threads:
         torch.set_num_threads(args.threads)
     print(
-        f"{machine()}\n{args}\n\n| features | {' | '.join(COLUMNS.values())} | training, s |\n| --- |{' --- |' * (len(COLUMNS) + 1)}"
+        f"{machine()}\n{args}\n\n| features | {' | '.join(COLUMNS.values())} | training, s |\n| ---"
+        f" |{' --- |' * (len(COLUMNS) + 1)}"
     )
     gains = []
     for seed in args.seeds:
@@ -134,7 +135,8 @@ def main() -> None:
             ]
             scores = words_alone(texts, labels)
             print(
-                f"| TF-IDF of all words | {100 * statistics.mean(scores):.1f} ± {100 * statistics.stdev(scores):.1f} | | | | |",
+                f"| TF-IDF of all words | {100 * statistics.mean(scores):.1f} ± {100 * statistics.stdev(scores):.1f} |"
+                " | | | |",
                 flush=True,
             )
             row("TF-IDF of 2,048 tokens", [data.raw_features(part.fetch(torch.arange(len(part)))) for part in parts])
@@ -161,7 +163,8 @@ def main() -> None:
         )
     if len(gains) > 1:
         print(
-            f"over untrained: {100 * statistics.mean(gains):+.1f} ± {100 * statistics.stdev(gains):.1f} points, least {100 * min(gains):+.1f}"
+            f"over untrained: {100 * statistics.mean(gains):+.1f} ± {100 * statistics.stdev(gains):.1f} points, least"
+            f" {100 * min(gains):+.1f}"
         )
 
 

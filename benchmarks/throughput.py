@@ -85,7 +85,8 @@ def main() -> None:
     root = os.path.abspath(args.root)
     print(f"{machine()}\n\nimages/s, medians over {args.rounds} rounds of {args.steps} steps [quartiles]\n")
     print(
-        "| ResNet-18 at 32x32, batch 128 | bar | ours / lightly | ours | lightly | |\n| --- | --- | --- | --- | --- | --- |"
+        "| ResNet-18 at 32x32, batch 128 | bar | ours / lightly | ours | lightly | |\n| --- | --- | --- | --- | --- |"
+        " --- |"
     )
     for method, name in ((method, name) for method in args.method for name in args.cases or CASES):
         case = CASES[name]
@@ -107,7 +108,8 @@ def main() -> None:
         }
         met = "met" if statistics.median(ratios) >= case.bar else "not met"
         print(
-            f"| {method}: {case.title} | {case.bar} | {quartiles(ratios)} | {rates['ours']} | {rates['lightly']} | {met} |",
+            f"| {method}: {case.title} | {case.bar} | {quartiles(ratios)} | {rates['ours']} | {rates['lightly']} |"
+            f" {met} |",
             flush=True,
         )
     print(f"\nIn the end: load {os.getloadavg()[0]:.1f}; {torch.get_num_threads()} threads each.")

@@ -74,7 +74,8 @@ def main() -> None:
         measure(*args.measure)
         return
     print(
-        f"{machine()}\n\n| corpus | threads | documents | tokenising and storing, s | MB/s | packing, s | MB/s | peak above the imports, MB | fill, % |"
+        f"{machine()}\n\n| corpus | threads | documents | tokenising and storing, s | MB/s | packing, s | MB/s | peak"
+        " above the imports, MB | fill, % |"
     )
     print("| --- |" + " --- |" * 8)
     with tempfile.TemporaryDirectory() as folder:
@@ -98,7 +99,8 @@ def main() -> None:
                 ).stdout.split()[-5:]
                 store, pack_, peak, documents = float(out[0]), float(out[1]), out[2], int(out[3])
                 print(
-                    f"| {size} MB | {threads} | {documents:,} | {store:.1f} | {size / store:.2f} | {pack_:.1f} | {size / pack_:.0f} | {peak} | {out[4]} |",
+                    f"| {size} MB | {threads} | {documents:,} | {store:.1f} | {size / store:.2f} | {pack_:.1f} |"
+                    f" {size / pack_:.0f} | {peak} | {out[4]} |",
                     flush=True,
                 )
     print(f"\nIn the end: load {os.getloadavg()[0]:.1f}.")

@@ -40,7 +40,8 @@ def main() -> None:
     args = parser.parse_args()
     sound = args.batch * SECONDS
     print(
-        f"{machine()}\n\nseconds of sound/s, medians over {args.rounds} rounds of {args.steps} steps [quartiles]; {sound:.0f} s a step\n"
+        f"{machine()}\n\nseconds of sound/s, medians over {args.rounds} rounds of {args.steps} steps [quartiles];"
+        f" {sound:.0f} s a step\n"
     )
     print("| `fit` against | bar | ratio | fit | the other | |\n| --- | --- | --- | --- | --- | --- |")
     for precision in args.precision:
@@ -58,7 +59,8 @@ def main() -> None:
             bar = BARS[peer]
             met = "" if bar is None else "met" if statistics.median(ratios) >= bar else "not met"
             print(
-                f"| {TITLES[peer]}, {precision} | {bar or ''} | {quartiles(ratios)} | {rates['fit']} | {rates[peer]} | {met} |",
+                f"| {TITLES[peer]}, {precision} | {bar or ''} | {quartiles(ratios)} | {rates['fit']} | {rates[peer]} |"
+                f" {met} |",
                 flush=True,
             )
     print(f"\nIn the end: load {os.getloadavg()[0]:.1f}.")

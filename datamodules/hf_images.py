@@ -131,7 +131,8 @@ def load(path: str, name: str | None = None, revision: str | None = None) -> dic
     saved = any((place / name).is_file() for name in ("dataset_dict.json", "state.json"))
     if place.exists() and not parquet and not saved:
         raise ValueError(
-            f"{path!r} is neither parquet nor a folder that `save_to_disk` wrote. For files of images: --data image_folder."
+            f"{path!r} is neither parquet nor a folder that `save_to_disk` wrote. For files of images: --data"
+            " image_folder."
         )
     try:
         if parquet:

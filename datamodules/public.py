@@ -57,8 +57,9 @@ class PublicImages(ImageDataModule):
             self.read("train", download=True)  # every reader fetches all splits at once
         except (OSError, RuntimeError) as error:
             raise ValueError(
-                f"There is no {self.title} in root={self.root!r}, and it cannot be downloaded into it ({type(error).__name__}: {error}). "
-                f"Put the files into {self.root}/{self.expected}, or set --data.root to the folder that holds them."
+                f"There is no {self.title} in root={self.root!r}, and it cannot be downloaded into it"
+                f" ({type(error).__name__}: {error}). Put the files into {self.root}/{self.expected}, or set"
+                " --data.root to the folder that holds them."
             ) from error
 
     def source(self, split: Split) -> Source | None:
@@ -87,8 +88,8 @@ class PublicImages(ImageDataModule):
             reader = self.read(split)
         except (RuntimeError, FileNotFoundError) as error:
             raise ValueError(
-                f"There is no {self.title} in root={self.root!r}: expected {self.root}/{self.expected}. Set --data.root to the "
-                "folder that holds it, or --data.download true."
+                f"There is no {self.title} in root={self.root!r}: expected {self.root}/{self.expected}. Set --data.root"
+                " to the folder that holds it, or --data.download true."
             ) from error
         images = torch.as_tensor(reader.data)
         labels = torch.as_tensor(np.asarray(reader.labels if hasattr(reader, "labels") else reader.targets))

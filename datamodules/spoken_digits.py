@@ -83,7 +83,8 @@ class SpokenDigits(SoundDataModule):
             if name is None:
                 odd = printable(files[number])
                 raise ValueError(
-                    f"{odd} is not called {{digit}}_{{speaker}}_{{index}}.wav. Take it away, or use --data audio_folder."
+                    f"{odd} is not called {{digit}}_{{speaker}}_{{index}}.wav. Take it away, or use --data"
+                    " audio_folder."
                 )
             label = name[1] if self.labels == "digit" else name[2]
             recordings.append(

@@ -45,7 +45,8 @@ class Denoise(SSLMethod):
         super().__init__(encoder, **kwargs)
         if not isinstance(encoder, TokenEncoder) or isinstance(encoder, TextEncoder):
             raise TypeError(
-                f"Denoise needs an ssl_lightning.TokenEncoder of images or sound, such as ViTEncoder, got a {type(encoder).__name__}."
+                "Denoise needs an ssl_lightning.TokenEncoder of images or sound, such as ViTEncoder, got a"
+                f" {type(encoder).__name__}."
             )
         if len(noise) != 2 or not 0 <= noise[0] <= noise[1] or noise[1] == 0:
             raise ValueError(

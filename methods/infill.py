@@ -62,11 +62,13 @@ class Infill(SSLMethod):
         super().__init__(encoder, **kwargs)
         if not isinstance(encoder, SequenceEncoder):
             raise TypeError(
-                f"Infill needs an ssl_lightning.SequenceEncoder, such as FrameTransformer, got a {type(encoder).__name__}."
+                "Infill needs an ssl_lightning.SequenceEncoder, such as FrameTransformer, got a"
+                f" {type(encoder).__name__}."
             )
         if not 0 < span < 1 or gaps < 1:
             raise ValueError(
-                f"Infill(span={span}, gaps={gaps}): takes out a part of the sound, between 0 and 1, in at least one gap."
+                f"Infill(span={span}, gaps={gaps}): takes out a part of the sound, between 0 and 1, in at least one"
+                " gap."
             )
         self.span, self.gaps = span, gaps
         self.mask_token = nn.Parameter(torch.randn(encoder.dim) * 0.02)

@@ -49,7 +49,8 @@ class MAE(SSLMethod):
         super().__init__(encoder, **kwargs)
         if not isinstance(encoder, TokenEncoder):
             raise TypeError(
-                f"MAE needs an ssl_lightning.TokenEncoder, such as ViTEncoder, to hide its tokens; got a {type(encoder).__name__}."
+                "MAE needs an ssl_lightning.TokenEncoder, such as ViTEncoder, to hide its tokens; got a"
+                f" {type(encoder).__name__}."
             )
         if not encoder.takes_subsets:
             raise TypeError(
@@ -61,7 +62,8 @@ class MAE(SSLMethod):
             )
         if decoder_dim % 4 or decoder_dim % max(1, decoder_heads):
             raise ValueError(
-                f"MAE(decoder_dim={decoder_dim}) must be a multiple of decoder_heads={decoder_heads}, and of 4 for rows and columns."
+                f"MAE(decoder_dim={decoder_dim}) must be a multiple of decoder_heads={decoder_heads}, and of 4 for rows"
+                " and columns."
             )
         self.mask_ratio, self.normalise_target = mask_ratio, normalise_target
         self.embed = nn.Linear(encoder.dim, decoder_dim)

@@ -93,8 +93,8 @@ class MoCo(SSLMethod):
         super().setup(stage)
         if stage == "fit" and self.batch_norm != "whole" and getattr(self.trainer.strategy, "_layer_sync", None):
             raise MisconfigurationException(
-                f"sync_batchnorm gives all samples of a step the same statistics, which MoCo(batch_norm={self.batch_norm!r}) is there "
-                "to avoid: leave one of them out."
+                "sync_batchnorm gives all samples of a step the same statistics, which"
+                f" MoCo(batch_norm={self.batch_norm!r}) is there to avoid: leave one of them out."
             )
         if stage == "fit" and self.batch_norm == "shuffle" and self.trainer.world_size == 1:
             rank_zero_warn(

@@ -53,13 +53,13 @@ class NextStep(SSLMethod):
         super().__init__(encoder, **kwargs)
         if not isinstance(encoder, SequenceEncoder):
             raise TypeError(
-                f"NextStep needs an ssl_lightning.SequenceEncoder, such as FrameTransformer, whose tokens follow each other in time; got a "
-                f"{type(encoder).__name__}."
+                "NextStep needs an ssl_lightning.SequenceEncoder, such as FrameTransformer, whose tokens follow each"
+                f" other in time; got a {type(encoder).__name__}."
             )
         if not encoder.causal:
             raise ValueError(
-                f"NextStep predicts from the past, and this {type(encoder).__name__} sees the future: set --model.encoder.causal true, or "
-                "take an encoder that has it: --model.encoder frames."
+                f"NextStep predicts from the past, and this {type(encoder).__name__} sees the future: set"
+                " --model.encoder.causal true, or take an encoder that has it: --model.encoder frames."
             )
         if steps < 1:
             raise ValueError(f"NextStep(steps={steps}) is how far ahead to predict; give at least 1.")
@@ -83,7 +83,8 @@ class NextStep(SSLMethod):
         times, places = self.encoder.grid(view)[0], content.shape[1]
         if self.steps >= times:
             raise ValueError(
-                f"NextStep(steps={self.steps}) looks beyond the end of views of {times} steps of time; give less, or longer ones."
+                f"NextStep(steps={self.steps}) looks beyond the end of views of {times} steps of time; give less, or"
+                " longer ones."
             )
         n = self.steps * (places // times)
         predicted = wide(self.head(h[:, first : first + places - n]))

@@ -57,7 +57,8 @@ class SwAV(SSLMethod):
         super().__init__(encoder, **kwargs)
         if min(temperature, epsilon) <= 0 or iterations < 1:
             raise ValueError(
-                f"SwAV needs temperature={temperature} and epsilon={epsilon} above 0, iterations={iterations} of at least 1."
+                f"SwAV needs temperature={temperature} and epsilon={epsilon} above 0, iterations={iterations} of at"
+                " least 1."
             )
         self.views = ViewSpec(full=2, local=local_views, strength="strong")
         self.temperature, self.epsilon, self.iterations = temperature, epsilon, iterations

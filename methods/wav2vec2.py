@@ -83,7 +83,10 @@ class Wav2Vec2(SSLMethod):
             or min(mask_length, negatives, temperature) <= 0
             or min(diversity, feature_penalty, stem_gradient) < 0
         ):
-            given = f"{mask_ratio=}, {mask_length=}, {negatives=}, {temperature=}, {diversity=}, {feature_penalty=}, {stem_gradient=}"
+            given = (
+                f"{mask_ratio=}, {mask_length=}, {negatives=}, {temperature=}, {diversity=}, {feature_penalty=},"
+                f" {stem_gradient=}"
+            )
             raise ValueError(f"Wav2Vec2({given}): a ratio in (0, 1), positive numbers, and weights of at least 0.")
         self.mask_ratio, self.mask_length, self.negatives, self.temperature = (
             mask_ratio,

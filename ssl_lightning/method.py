@@ -82,7 +82,8 @@ class SSLMethod(Recorded, LightningModule):
         name = optimizer or next(iter(self.optimizer_specs))
         if name not in self.optimizer_specs:
             raise ValueError(
-                f"{type(self).__name__} has no settings for optimizer {name!r}; choose from {', '.join(self.optimizer_specs)}."
+                f"{type(self).__name__} has no settings for optimizer {name!r}; choose from"
+                f" {', '.join(self.optimizer_specs)}."
             )
         self.optimizer_spec = self.optimizer_specs[name].with_changes(
             lr=lr, weight_decay=weight_decay, warmup_epochs=warmup_epochs
@@ -192,8 +193,9 @@ class SSLMethod(Recorded, LightningModule):
         ]  # equal everywhere: megabytes a step saved
         if stage == "fit" and self.couples_samples and self.trainer.accumulate_grad_batches > 1:
             raise MisconfigurationException(
-                f"accumulate_grad_batches={self.trainer.accumulate_grad_batches} changes the loss of {type(self).__name__}: "
-                f"{self.couples_samples}. Use a larger batch_size, or more processes: they share their negatives."
+                f"accumulate_grad_batches={self.trainer.accumulate_grad_batches} changes the loss of"
+                f" {type(self).__name__}: {self.couples_samples}. Use a larger batch_size, or more processes: they"
+                " share their negatives."
             )
 
     def meet(self, vocabulary: Vocabulary) -> None:
@@ -202,8 +204,9 @@ class SSLMethod(Recorded, LightningModule):
         known = self.encoder.embedding.num_embeddings if isinstance(self.encoder, TextEncoder) else None
         if known is not None and known < len(vocabulary):
             raise ValueError(
-                f"{type(self.encoder).__name__} knows {known:,} tokens, the data's tokenizer has {len(vocabulary):,}: set "
-                f"--model.encoder.vocab_size {len(vocabulary)}, or give the tokenizer that belongs to the encoder, --data.tokenizer."
+                f"{type(self.encoder).__name__} knows {known:,} tokens, the data's tokenizer has {len(vocabulary):,}:"
+                f" set --model.encoder.vocab_size {len(vocabulary)}, or give the tokenizer that belongs to the encoder,"
+                " --data.tokenizer."
             )
         self.read_vocabulary(vocabulary)
 
@@ -215,7 +218,8 @@ class SSLMethod(Recorded, LightningModule):
         planned, total = self._planned_steps, self.trainer.estimated_stepping_batches
         if planned not in (None, total):
             rank_zero_warn(
-                f"The run was planned for {planned:,} steps and goes on to {total:,}: its learning-rate schedule changes with it."
+                f"The run was planned for {planned:,} steps and goes on to {total:,}: its learning-rate schedule"
+                " changes with it."
             )
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
@@ -282,7 +286,8 @@ class SSLMethod(Recorded, LightningModule):
         total = self.trainer.estimated_stepping_batches
         if total == float("inf"):
             raise MisconfigurationException(
-                f"{type(self).__name__}'s learning-rate schedule needs the length of the run: set max_epochs or max_steps."
+                f"{type(self).__name__}'s learning-rate schedule needs the length of the run: set max_epochs or"
+                " max_steps."
             )
         accumulated = self.trainer.accumulate_grad_batches
         steps_an_epoch = max(1.0, self.trainer.num_training_batches / accumulated)

@@ -107,9 +107,9 @@ def test_what_is_no_encoder_is_refused_by_name() -> None:
     for wrong, name in ((nn.Linear(2, 2), "Linear"), ("resnet18", "str"), (None, "NoneType")):
         with pytest.raises(
             TypeError,
-            match=rf"Predicts.*{name}"
-            if name == "Linear"
-            else rf"Predicts needs an ssl_lightning\.Encoder, got a {name}",
+            match=(
+                rf"Predicts.*{name}" if name == "Linear" else rf"Predicts needs an ssl_lightning\.Encoder, got a {name}"
+            ),
         ):
             Predicts(wrong)  # type: ignore[arg-type]
 
@@ -277,7 +277,10 @@ def test_biases_norms_and_teachers_have_no_weight_decay() -> None:
 def test_accumulation_is_refused_where_samples_are_coupled_and_says_why() -> None:
     with pytest.raises(
         Exception,
-        match=r"accumulate_grad_batches=2 changes the loss of SimCLR: the negatives of a sample are the others of its batch\. Use a larger",
+        match=(
+            r"accumulate_grad_batches=2 changes the loss of SimCLR: the negatives of a sample are the others of its"
+            r" batch\. Use a larger"
+        ),
     ):
         bare(accumulate_grad_batches=2).fit(build(SimCLR), datamodule=TinyImages())
 

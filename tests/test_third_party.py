@@ -14,7 +14,8 @@ import pytest
 
 FILES = {
     "pyproject.toml": '[build-system]\nrequires = ["setuptools"]\nbuild-backend = "setuptools.build_meta"\n',
-    "setup.cfg": """
+    "setup.cfg": (
+        """
 [metadata]
 name = acme-ssl
 version = 3.1.4
@@ -25,8 +26,10 @@ ssl_lightning.methods =
     acme_spread = acme_ssl:Spread
 ssl_lightning.datamodules =
     acme_bars = acme_ssl:Bars
-""",
-    "acme_ssl.py": '''
+"""
+    ),
+    "acme_ssl.py": (
+        '''
 from __future__ import annotations
 
 from typing import Any, ClassVar
@@ -93,7 +96,8 @@ class Bars(SSLDataModule):
 
     def transform(self, strength: str, local_size: int | None = None) -> nn.Module:
         return Noise(0.0 if strength == "none" else 0.3)
-''',
+'''
+    ),
 }
 
 CHECK = """
@@ -172,7 +176,8 @@ def test_it_trains_by_short_name_and_its_encoder_loads(run: Any, acme: Path, tmp
     assert "output_dim: 8" in (folder / "config.yaml").read_text()
     load = tmp_path / "load.py"
     load.write_text(
-        f"from ssl_lightning import load, load_encoder\nprint(type(load({str(folder)!r})).__name__, load_encoder({str(folder)!r}).dim)"
+        f"from ssl_lightning import load, load_encoder\nprint(type(load({str(folder)!r})).__name__,"
+        f" load_encoder({str(folder)!r}).dim)"
     )
     assert well(run(tmp_path, script=[load], path=[acme])).split() == ["Spread", "16"]
 

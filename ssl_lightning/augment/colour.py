@@ -247,6 +247,7 @@ class Normalize(Operation):
     def change(self, x: Tensor, *numbers: Tensor) -> Tensor:
         if len(self.mean) not in (1, x.shape[1]):
             raise ValueError(
-                f"Normalize has {len(self.mean)} means for images of {x.shape[1]} channels; give one each, or one for all."
+                f"Normalize has {len(self.mean)} means for images of {x.shape[1]} channels; give one each, or one for"
+                " all."
             )
         return x.sub_(self.mean).mul_(self.scale)

@@ -74,16 +74,19 @@ class LogMel(nn.Module):
         high = sample_rate / 2 if high is None else high
         if not 1 <= self.hop <= self.window or mels < 1 or floor <= 0 or not 0 <= pre_emphasis < 1:
             raise ValueError(
-                f"LogMel(window={window}, hop={hop}, mels={mels}, floor={floor}, pre_emphasis={pre_emphasis}): a hop is at least a sample "
-                f"(1 / {sample_rate} s) and at most the window, there is at least a band, the floor is positive, and 0 <= pre_emphasis < 1."
+                f"LogMel(window={window}, hop={hop}, mels={mels}, floor={floor}, pre_emphasis={pre_emphasis}): a hop is"
+                f" at least a sample (1 / {sample_rate} s) and at most the window, there is at least a band, the floor"
+                " is positive, and 0 <= pre_emphasis < 1."
             )
         if not 0 <= low < high <= sample_rate / 2:
             raise ValueError(
-                f"LogMel(low={low}, high={high}): needs 0 <= low < high <= {sample_rate / 2:g} Hz, half the sampling rate."
+                f"LogMel(low={low}, high={high}): needs 0 <= low < high <= {sample_rate / 2:g} Hz, half the sampling"
+                " rate."
             )
         if shape not in ("hann", "povey") or triangles not in ("hz", "mel") or edges not in ("pad", "snip"):
             raise ValueError(
-                f"LogMel(shape={shape!r}, triangles={triangles!r}, edges={edges!r}): choose hann or povey, hz or mel, pad or snip."
+                f"LogMel(shape={shape!r}, triangles={triangles!r}, edges={edges!r}): choose hann or povey, hz or mel,"
+                " pad or snip."
             )
         self.mels, self.floor, self.edges = mels, floor, edges
         self.pre_emphasis, self.centre = pre_emphasis, centre
@@ -91,8 +94,8 @@ class LogMel(nn.Module):
         bank = mel_bank(sample_rate, self.size, mels, low, high, triangles)
         if bool((bank.sum(1) == 0).any()):
             raise ValueError(
-                f"LogMel(mels={mels}): the lowest bands are narrower than a bin of the spectrum, {sample_rate / self.size:g} Hz, and would "
-                f"be empty. Take fewer, or a longer window than {window} s."
+                f"LogMel(mels={mels}): the lowest bands are narrower than a bin of the spectrum,"
+                f" {sample_rate / self.size:g} Hz, and would be empty. Take fewer, or a longer window than {window} s."
             )
         self.register_buffer("taper", taper(self.window, shape), persistent=False)
         self.register_buffer("bank", bank.float().T.contiguous(), persistent=False)  # [K, M]

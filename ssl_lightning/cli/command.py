@@ -109,7 +109,10 @@ class CLI(LightningCLI):
                 "--resume",
                 type=str,
                 default="none",
-                help="`auto` goes on from the newest whole checkpoint of the same method and data; or a checkpoint's path; or `none`.",
+                help=(
+                    "`auto` goes on from the newest whole checkpoint of the same method and data; or a checkpoint's"
+                    " path; or `none`."
+                ),
             )
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:

@@ -114,7 +114,8 @@ def _encoder(method: type, data: Any, request: Request, names: Names) -> dict[st
         return None
     if parameter.annotation is parameter.empty:
         raise UsageError(
-            f"{chosen['model']} does not say what encoder it needs; annotate the argument: `encoder: Encoder` or `TokenEncoder`."
+            f"{chosen['model']} does not say what encoder it needs; annotate the argument: `encoder: Encoder` or"
+            " `TokenEncoder`."
         )
     kind = kind_of_encoder(request, names)
     data_args = argument_defaults(data) | _suited_data(method, data, chosen, names) | _given("data", chosen)

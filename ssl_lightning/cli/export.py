@@ -62,8 +62,9 @@ def _bert(source: Any) -> Any:
     if isinstance(method, Registry("ssl_lightning.methods")["bert"]):
         return method
     raise ValueError(
-        f"{str(source)!r} is a run of {type(method).__name__}; those of BERT alone can be exported to transformers. "
-        "The encoder of any run is loaded from its folder, which holds encoder.safetensors: ssl_lightning.load_encoder(folder)."
+        f"{str(source)!r} is a run of {type(method).__name__}; those of BERT alone can be exported to transformers. The"
+        " encoder of any run is loaded from its folder, which holds encoder.safetensors:"
+        " ssl_lightning.load_encoder(folder)."
     )
 
 
@@ -71,7 +72,8 @@ def _tokenizer(source: Any) -> Tokenizer:
     """The tokenizer of a run folder or of a checkpoint."""
     if not isinstance(source, (str, Path)):
         raise ValueError(
-            "A method in memory has no tokenizer with it; give what its tokenizer.json holds: export_bert(..., tokenizer=text)."
+            "A method in memory has no tokenizer with it; give what its tokenizer.json holds: export_bert(...,"
+            " tokenizer=text)."
         )
     if (Path(source) / FILE).is_file():
         return load_tokenizer(str(source))

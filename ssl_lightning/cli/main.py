@@ -83,7 +83,8 @@ def _export(options: list[str]) -> int:
             raise
         return _complain(EXPORT, str(error))
     print(
-        f"{folder}: AutoModelForMaskedLM.from_pretrained({folder!r}) and AutoTokenizer.from_pretrained({folder!r}) load it."
+        f"{folder}: AutoModelForMaskedLM.from_pretrained({folder!r}) and AutoTokenizer.from_pretrained({folder!r})"
+        " load it."
     )
     return 0
 

@@ -67,7 +67,8 @@ class Buckets:
             raise ValueError(f"{len(lengths)} samples cannot be shared out among {processes} processes.")
         if int(lengths.max()) * processes > budget:
             raise ValueError(
-                f"A budget of {budget:,} has no room for a sample of {int(lengths.max()):,} in each of {processes} processes."
+                f"A budget of {budget:,} has no room for a sample of {int(lengths.max()):,} in each of {processes}"
+                " processes."
             )
         self.lengths, self.budget, self.seed, self.processes = lengths, budget, seed, processes
         self.layout = list(_layout(lengths, budget, processes))

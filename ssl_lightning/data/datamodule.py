@@ -85,7 +85,8 @@ class SSLDataModule(Recorded, Splits, LightningDataModule):
             raise ValueError("cache=device leaves nothing to workers; leave out augment_on=worker.")
         if labels_per_class is not None and labels_per_class < 2:
             raise ValueError(
-                f"labels_per_class={labels_per_class} is too few: one to learn from, one to be judged by. Give at least 2."
+                f"labels_per_class={labels_per_class} is too few: one to learn from, one to be judged by. Give at"
+                " least 2."
             )
         self.batch_size = batch_size
         self.seed = seed
@@ -169,8 +170,8 @@ class SSLDataModule(Recorded, Splits, LightningDataModule):
         size = self._batch_size
         if size % processes:
             raise ValueError(
-                f"batch_size={size} counts the samples of all processes together and cannot be shared out equally among "
-                f"{processes}; use a multiple, such as --data.batch_size {-(-size // processes) * processes}."
+                f"batch_size={size} counts the samples of all processes together and cannot be shared out equally among"
+                f" {processes}; use a multiple, such as --data.batch_size {-(-size // processes) * processes}."
             )
 
     def check_probe_sets(self) -> None:
@@ -178,7 +179,8 @@ class SSLDataModule(Recorded, Splits, LightningDataModule):
         for name, data in self.probe_sets.items():
             if data.probe_splits() is None:
                 raise ValueError(
-                    f"probe_sets.{name}: {type(data).__name__} has no labels in its train and val splits. Leave it out, or label it."
+                    f"probe_sets.{name}: {type(data).__name__} has no labels in its train and val splits. Leave it out,"
+                    " or label it."
                 )
 
     def serve(self, method: Describes) -> None:
@@ -378,8 +380,9 @@ class SSLDataModule(Recorded, Splits, LightningDataModule):
         for name, value in self._order().items():
             if state_dict.get(name, value) != value:
                 raise ValueError(
-                    f"The checkpoint was trained with {name}={state_dict[name]}, this run has {name}={value}: the order of the "
-                    f"samples would change. Resume with the settings of the run, or start from its weights with ssl_lightning.load."
+                    f"The checkpoint was trained with {name}={state_dict[name]}, this run has {name}={value}: the order"
+                    " of the samples would change. Resume with the settings of the run, or start from its weights with"
+                    " ssl_lightning.load."
                 )
         self._base, self._base_batches = int(state_dict["position"]), None
 

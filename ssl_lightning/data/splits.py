@@ -100,7 +100,8 @@ class Splits:
             splits = self.probe_splits()
             if splits is None:
                 raise ValueError(
-                    f"{type(self).__name__} has no labels in its train and val splits, and this method learns from labels."
+                    f"{type(self).__name__} has no labels in its train and val splits, and this method learns from"
+                    " labels."
                 )
             return splits[0]
         if "pretraining" not in self._sources:

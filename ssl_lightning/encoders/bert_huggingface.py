@@ -42,7 +42,8 @@ def from_huggingface(source: Any, tokenizer: str | None = None, **options: Any) 
     wrong = _unlike_ours(config) if layout else f"is of the kind {config.model_type!r}"
     if layout is None or wrong:
         raise ValueError(
-            f"The model {wrong}, which TextTransformer cannot be; wrap it: ssl_lightning.encoders.hf_text.HuggingFaceText."
+            f"The model {wrong}, which TextTransformer cannot be; wrap it:"
+            " ssl_lightning.encoders.hf_text.HuggingFaceText."
         )
     offset = config.pad_token_id + 1 if layout.after_padding else 0
     encoder = TextTransformer(
@@ -103,15 +104,16 @@ def _layout(encoder: Any) -> Layout:
     """What transformers calls our encoder."""
     if not isinstance(encoder, TextTransformer):
         raise ValueError(
-            f"The encoder of the run is a {type(encoder).__name__}, and a TextTransformer alone can be exported; a model of transformers "
-            "saves itself: ssl_lightning.load_encoder(run).model.save_pretrained(folder)."
+            f"The encoder of the run is a {type(encoder).__name__}, and a TextTransformer alone can be exported; a"
+            " model of transformers saves itself: ssl_lightning.load_encoder(run).model.save_pretrained(folder)."
         )
     settings = encoder.init_args
     for name, needed in (("position", "learned"), ("activation", "gelu"), ("causal", False)):
         if settings[name] != needed:
             raise ValueError(
-                f"transformers has no BERT like TextTransformer({name}={settings[name]!r}); train with --model.encoder.{name} "
-                f"{str(needed).lower()} to export, or load the encoder with ssl_lightning.load_encoder."
+                f"transformers has no BERT like TextTransformer({name}={settings[name]!r}); train with"
+                f" --model.encoder.{name} {str(needed).lower()} to export, or load the encoder with"
+                " ssl_lightning.load_encoder."
             )
     return LAYOUTS[settings["norm"]]
 
@@ -121,7 +123,8 @@ def _vocabulary(tokenizer: Tokenizer, method: Any) -> Vocabulary:
     vocabulary = vocabulary_of(tokenizer)
     if len(vocabulary) > len(method.bias):
         raise ValueError(
-            f"The tokenizer has {len(vocabulary):,} tokens, the model {len(method.bias):,}; it was trained with another one."
+            f"The tokenizer has {len(vocabulary):,} tokens, the model {len(method.bias):,}; it was trained with another"
+            " one."
         )
     return vocabulary
 

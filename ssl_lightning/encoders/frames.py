@@ -47,7 +47,8 @@ class FrameTransformer(SequenceEncoder):
         super().__init__()
         if mels < 1 or frames_per_token < 1 or dim < 2 or dim % 2:
             raise ValueError(
-                f"FrameTransformer(mels={mels}, frames_per_token={frames_per_token}, dim={dim}): needs a band, a frame, and an even width."
+                f"FrameTransformer(mels={mels}, frames_per_token={frames_per_token}, dim={dim}): needs a band, a frame,"
+                " and an even width."
             )
         self.mels, self.frames_per_token, self.dim, self.causal = mels, frames_per_token, dim, causal
         self.content_dim = frames_per_token * mels
@@ -85,7 +86,7 @@ class FrameTransformer(SequenceEncoder):
         if x.ndim != 4 or x.shape[1:3] != (1, self.mels) or x.shape[3] < k:
             raise ValueError(
                 f"FrameTransformer takes log-mels [S, 1, {self.mels}, F] of at least {k} frames, got {list(x.shape)}: "
-                f"set --model.encoder.mels to the bands, and --data.features log_mel."
+                "set --model.encoder.mels to the bands, and --data.features log_mel."
             )
         frames = x[:, 0].mT  # [S, F, M]
         return frames[:, : frames.shape[1] // k * k].unflatten(1, (-1, k)).flatten(2)

@@ -65,7 +65,8 @@ class HuggingFaceSpeech(OfTransformers, Encoder):
         )
         if settings.is_encoder_decoder or not (hasattr(settings, "conv_kernel") and hasattr(settings, "conv_stride")):
             raise ValueError(
-                f"HuggingFaceSpeech({name!r}): a {settings.model_type} is no encoder of waves; choose one such as HuBERT or WavLM."
+                f"HuggingFaceSpeech({name!r}): a {settings.model_type} is no encoder of waves; choose one such as"
+                " HuBERT or WavLM."
             )
         self.model = model_of("HuggingFaceSpeech", name, settings, pretrained, spare="masked_spec_embed")
         if getattr(self.model, "masked_spec_embed", None) is not None:
@@ -87,8 +88,8 @@ class HuggingFaceSpeech(OfTransformers, Encoder):
     def _pooled(self, view: View, every: bool) -> Tensor:
         if view.x.ndim != 2 or not view.x.is_floating_point():
             raise ValueError(
-                f"HuggingFaceSpeech takes waves [S, T], got {view.x.dtype} of shape {tuple(view.x.shape)}; data of sound gives them with "
-                "--data.features wave."
+                f"HuggingFaceSpeech takes waves [S, T], got {view.x.dtype} of shape {tuple(view.x.shape)}; data of"
+                " sound gives them with --data.features wave."
             )
         least, wave = self._least, view.x if view.segment is None else view.x * (view.segment > 0)
         x = F.pad(wave, (0, max(0, least - wave.shape[1])))

@@ -54,7 +54,8 @@ class HuggingFaceText(OfTransformers, TextEncoder):
         settings = auto.AutoConfig.for_model(**config)
         if settings.is_encoder_decoder:
             raise ValueError(
-                f"HuggingFaceText({name!r}): a {settings.model_type} has a decoder besides; choose an encoder such as BERT."
+                f"HuggingFaceText({name!r}): a {settings.model_type} has a decoder besides; choose an encoder such as"
+                " BERT."
             )
         self.model = model_of("HuggingFaceText", name, settings, pretrained, spare="pooler.")
         if not isinstance(self.model.get_input_embeddings(), nn.Embedding):
@@ -87,8 +88,8 @@ class HuggingFaceText(OfTransformers, TextEncoder):
             )
         if self.max_length is not None and view.x.shape[1] > self.max_length:
             raise ValueError(
-                f"HuggingFaceText: the model takes {self.max_length} tokens, got rows of {view.x.shape[1]} places; set a shorter "
-                "--data.row_length."
+                f"HuggingFaceText: the model takes {self.max_length} tokens, got rows of {view.x.shape[1]} places; set"
+                " a shorter --data.row_length."
             )
         return Tokens(self.embedding(view.x), *view[1:])
 

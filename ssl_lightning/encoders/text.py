@@ -58,7 +58,8 @@ class TextTransformer(TextEncoder):
             raise ValueError(f"TextTransformer(size={size!r}) is unknown; choose from {', '.join(SIZES)}.")
         if position not in ("learned", "rotary") or pooling not in ("mean", "first"):
             raise ValueError(
-                f"TextTransformer(position={position!r}, pooling={pooling!r}): choose learned or rotary, and mean or first."
+                f"TextTransformer(position={position!r}, pooling={pooling!r}): choose learned or rotary, and mean or"
+                " first."
             )
         if vocab_size < 1 or max_length < 1:
             raise ValueError(
@@ -96,8 +97,8 @@ class TextTransformer(TextEncoder):
             )
         if view.x.shape[1] > self.max_length:
             raise ValueError(
-                f"TextTransformer(max_length={self.max_length}) got rows of {view.x.shape[1]} places; set --model.encoder.max_length or a "
-                f"shorter --data.row_length."
+                f"TextTransformer(max_length={self.max_length}) got rows of {view.x.shape[1]} places; set"
+                " --model.encoder.max_length or a shorter --data.row_length."
             )
         x = self.words(view.x)
         if self.places is not None:

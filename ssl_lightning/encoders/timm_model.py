@@ -108,14 +108,16 @@ class TimmModel(Encoder):
         if size is not None and (height, width) != tuple(size):
             local = hasattr(self.model, "dynamic_img_size") and height < size[0]
             raise ValueError(
-                f"The encoder takes images of {size[0]}x{size[1]} pixels, got {height}x{width}: set its image_size={height}, or the data's"
+                f"The encoder takes images of {size[0]}x{size[1]} pixels, got {height}x{width}: set its"
+                f" image_size={height}, or the data's"
                 + ("; or, for local views beside the full ones, its dynamic_image_size=true." if local else ".")
             )
         if getattr(self.model, "dynamic_img_size", False) and (patches := patches_of(self.model)):
             rows, columns = patches.patch_size
             if height % rows or width % columns:
                 raise ValueError(
-                    f"The encoder cuts images into patches of {rows}x{columns} pixels, which {height}x{width} are no multiple of."
+                    f"The encoder cuts images into patches of {rows}x{columns} pixels, which {height}x{width} are no"
+                    " multiple of."
                 )
         return x
 

@@ -152,7 +152,8 @@ def _check_family(name: str, pooling: str, dim: int | None, depth: int | None, h
         reason = "has no positions, or drops patches itself"
     if reason:
         raise ValueError(
-            f"ViTEncoder({name!r}): its class {type(model).__name__} {reason}, so that patches cannot be masked; choose one such as {VIT}."
+            f"ViTEncoder({name!r}): its class {type(model).__name__} {reason}, so that patches cannot be masked; choose"
+            f" one such as {VIT}."
         )
     if pooling == "token" and not model.has_class_token:
         raise ValueError(f"ViTEncoder({name!r}, pooling='token'): {name} has no class token; choose pooling=mean.")
@@ -160,7 +161,8 @@ def _check_family(name: str, pooling: str, dim: int | None, depth: int | None, h
     heads = model.blocks[0].attn.num_heads if heads is None and hasattr(model.blocks[0], "attn") else heads
     if dim < 4 or dim % 4 or (depth is not None and depth < 1) or (heads is not None and (heads < 1 or dim % heads)):
         raise ValueError(
-            f"ViTEncoder({name!r}, dim={dim}, depth={depth}, heads={heads}): needs a block, and a dim that is a multiple of 4 and of heads."
+            f"ViTEncoder({name!r}, dim={dim}, depth={depth}, heads={heads}): needs a block, and a dim that is a"
+            " multiple of 4 and of heads."
         )
 
 

@@ -63,12 +63,14 @@ class WaveTransformer(WaveEncoder):
         super().__init__()
         if size not in get_args(Size) or stem not in ("layer", "group"):
             raise ValueError(
-                f"WaveTransformer(size={size!r}, stem={stem!r}): choose a size of {', '.join(SIZES)}, and layer or group."
+                f"WaveTransformer(size={size!r}, stem={stem!r}): choose a size of {', '.join(SIZES)}, and layer or"
+                " group."
             )
         pairs = list(zip(kernels, strides, strict=False))
         if len(kernels) != len(strides) or not pairs or any(not 1 <= stride <= kernel for kernel, stride in pairs):
             raise ValueError(
-                f"WaveTransformer(kernels={list(kernels)}, strides={list(strides)}): as many of each, every stride at least 1 and at most its kernel."
+                f"WaveTransformer(kernels={list(kernels)}, strides={list(strides)}): as many of each, every stride at"
+                " least 1 and at most its kernel."
             )
         of_size = SIZES[size]
         self.features_dim = of_size[0] if maps is None else maps
@@ -116,8 +118,8 @@ class WaveTransformer(WaveEncoder):
         """Waves [S, T] -> what the convolutions find [S, N, P], without a norm; 0 in padding."""
         if view.x.ndim != 2 or not view.x.is_floating_point():
             raise ValueError(
-                f"WaveTransformer takes waves [S, T], got {view.x.dtype} of shape {tuple(view.x.shape)}; data of sound gives them with "
-                "--data.features wave."
+                f"WaveTransformer takes waves [S, T], got {view.x.dtype} of shape {tuple(view.x.shape)}; data of sound"
+                " gives them with --data.features wave."
             )
         length = None if view.segment is None else lengths(view)
         x = view.x[:, :, None]  # [S, T, 1]

@@ -53,7 +53,8 @@ class Evaluation(Callback):
         if not isinstance(data, SSLDataModule):
             command = "validate" if split == "val" else "test"
             raise ValueError(
-                f"There are no labelled training samples to learn from: call {command} with a datamodule, not with loaders."
+                f"There are no labelled training samples to learn from: call {command} with a datamodule, not with"
+                " loaders."
             )
         splits = data.probe_splits()
         if splits is None or "label" not in features:
@@ -73,7 +74,8 @@ class Evaluation(Callback):
             name = "pretrained" if trainer.ckpt_path or trainer.global_step else "untrained"
             table: Table = {name: row}
             print(
-                f"{run_name(pl_module, data)}, split {split!r}, {trainer.ckpt_path or 'weights as they are'}\n{format_table(table, split)}",
+                f"{run_name(pl_module, data)}, split {split!r},"
+                f" {trainer.ckpt_path or 'weights as they are'}\n{format_table(table, split)}",
                 flush=True,
             )
         row = trainer.strategy.broadcast(row)
@@ -87,7 +89,8 @@ class Evaluation(Callback):
         if trainer.is_global_zero:
             name, weights = run_name(pl_module, trainer.datamodule), trainer.ckpt_path or "weights as they are"
             print(
-                f"{name}, split {split!r}, {weights}\nTop-1 accuracy: {100 * top1:.1f} % of {len(features['label']):,} samples",
+                f"{name}, split {split!r}, {weights}\nTop-1 accuracy: {100 * top1:.1f} % of {len(features['label']):,}"
+                " samples",
                 flush=True,
             )
         (trainer.validate_loop if split == "val" else trainer.test_loop).verbose = False  # the line above says it

@@ -295,4 +295,7 @@ def loading_lines(folder: Path, dim: int, data: Any) -> str:
             f'encoder, read = load_encoder("{folder}"), SoundReader("{folder}")\n'
             f'features = encoder(read(["a.wav", "b.flac"]))  # [2, {dim}]'
         )
-    return f'from ssl_lightning import View, load_encoder\nencoder = load_encoder("{folder}")\nfeatures = encoder(View(images))  # [S, {dim}]'
+    return (
+        f'from ssl_lightning import View, load_encoder\nencoder = load_encoder("{folder}")\nfeatures ='
+        f" encoder(View(images))  # [S, {dim}]"
+    )

@@ -100,15 +100,15 @@ class Supervised(SSLMethod):
             for name, text in self.artifacts.items():
                 if differs := difference(name, own.get(name), text):
                     raise MisconfigurationException(
-                        f"The data has {differs}, as in the run that the encoder comes from: the same numbers would stand for something "
-                        f"else. Give the run's {TAKES.get(name, 'own')}."
+                        f"The data has {differs}, as in the run that the encoder comes from: the same numbers would"
+                        f" stand for something else. Give the run's {TAKES.get(name, 'own')}."
                     )
             if self.head is None:
                 self.size_head(data.num_classes)
             elif self.head.out_features != data.num_classes:
                 raise MisconfigurationException(
-                    f"{type(self).__name__} has num_classes={self.head.out_features}, and {type(data).__name__} has {data.num_classes} "
-                    "classes. Leave num_classes out, or choose other data."
+                    f"{type(self).__name__} has num_classes={self.head.out_features}, and {type(data).__name__} has"
+                    f" {data.num_classes} classes. Leave num_classes out, or choose other data."
                 )
         elif self.head is None:
             raise MisconfigurationException(

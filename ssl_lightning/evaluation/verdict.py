@@ -49,6 +49,7 @@ def verdict(
     )
     if chosen is not None:
         lines += [
-            f"weights of step {chosen.step:,}, whose loss on {len(splits[1]):,} samples withheld for validation was the lowest"
+            f"weights of step {chosen.step:,}, whose loss on {len(splits[1]):,} samples withheld for validation was the"
+            " lowest"
         ]
     return {split: {"top1": {**cell_of([top1]), "labels": len(splits[0])}}}, split, features, labels, ",\n".join(lines)

@@ -59,7 +59,8 @@ class EMA(nn.Module):
         old: list[Tensor] = list(self.module.parameters())
         if any(mine.dtype in (torch.bfloat16, torch.float16) for mine in old):
             raise TypeError(
-                "The EMA's weights were cast to half precision, where its small steps are lost; train with a mixed precision."
+                "The EMA's weights were cast to half precision, where its small steps are lost; train with a mixed"
+                " precision."
             )
         new = [parameter.to(mine) for mine, parameter in zip(old, source.parameters(), strict=True)]
         torch._foreach_lerp_(old, new, 1 - self.decay_at(progress))

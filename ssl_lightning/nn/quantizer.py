@@ -57,7 +57,8 @@ class ProductQuantizer(nn.Module):
         self.temperature = temperature
         if groups < 1 or entries < 2 or dim < 1 or dim % groups:
             raise ValueError(
-                f"ProductQuantizer(groups={groups}, entries={entries}, dim={dim}): at least 1, 2, and a multiple of groups."
+                f"ProductQuantizer(groups={groups}, entries={entries}, dim={dim}): at least 1, 2, and a multiple of"
+                " groups."
             )
         self.score = nn.Linear(features, groups * entries)
         self.codebooks = nn.Parameter(torch.rand(groups, entries, dim // groups))

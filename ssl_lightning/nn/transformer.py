@@ -44,7 +44,8 @@ class Transformer(nn.Module):
         super().__init__()
         if depth < 1 or heads < 1 or dim % heads:
             raise ValueError(
-                f"A transformer needs a block and heads that divide its width, got dim={dim}, depth={depth}, heads={heads}."
+                f"A transformer needs a block and heads that divide its width, got dim={dim}, depth={depth},"
+                f" heads={heads}."
             )
         if norm not in get_args(NormPlace) or activation not in get_args(Activation):
             raise ValueError(
@@ -56,7 +57,8 @@ class Transformer(nn.Module):
             )
         if rotary and dim // heads % 2:
             raise ValueError(
-                f"Rotary positions turn pairs of numbers; a head of dim={dim} / heads={heads} has an odd number of them."
+                f"Rotary positions turn pairs of numbers; a head of dim={dim} / heads={heads} has an odd number of"
+                " them."
             )
         self.rotary, self.causal, self.head_dim = rotary, causal, dim // heads
         self.blocks = nn.ModuleList(Block(dim, heads, mlp_ratio, norm, activation, dropout) for _ in range(depth))

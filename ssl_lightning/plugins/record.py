@@ -145,7 +145,8 @@ def offline(config: Any) -> Any:
 def _trusted_class(path: str, trust: Iterable[str]) -> type[Recorded]:
     if "<locals>" in path:
         raise ValueError(
-            f"The config names {path!r}, a class inside a function, which nothing can import; move it to its module's top level."
+            f"The config names {path!r}, a class inside a function, which nothing can import; move it to its module's"
+            " top level."
         )
     module_name, _, name = path.rpartition(".")
     packages = {"ssl_lightning", *trust}

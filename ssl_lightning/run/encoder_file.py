@@ -71,5 +71,6 @@ def write_card(path: str | Path, title: str, facts: dict[str, Any], table: str, 
     """A page in Markdown that says what the encoder is, how good it is, and how it is loaded."""
     listed = "\n".join(f"| {name} | {value} |" for name, value in facts.items())
     Path(path).write_text(
-        f"# {title}\n\n| | |\n| --- | --- |\n{listed}\n\n## How good\n\n```\n{table}\n```\n\n## How to load it\n\n```python\n{lines}\n```\n"
+        f"# {title}\n\n| | |\n| --- | --- |\n{listed}\n\n## How good\n\n```\n{table}\n```\n\n## How to load"
+        f" it\n\n```python\n{lines}\n```\n"
     )

@@ -203,7 +203,8 @@ class Wandb(InRunFolder, WandbLogger):
             )
         except wandb.Error as error:
             raise ValueError(
-                f"W&B does not start: {str(error).rstrip('.')}. With WANDB_MODE=offline it writes files, to be uploaded later."
+                f"W&B does not start: {str(error).rstrip('.')}. With WANDB_MODE=offline it writes files, to be uploaded"
+                " later."
             ) from error
         run.define_metric("trainer/global_step")
         run.define_metric("*", step_metric="trainer/global_step", step_sync=True)

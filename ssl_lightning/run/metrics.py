@@ -166,8 +166,9 @@ class Metrics(Callback):
         log_metrics(trainer, values)
         if not math.isfinite(values["train/loss"]):
             raise FloatingPointError(
-                f"The loss is {values['train/loss']} at step {trainer.global_step}. Try a lower learning rate, a longer warm-up, "
-                "--trainer.gradient_clip_val 1.0 or --trainer.precision 32; the newest checkpoint is from before."
+                f"The loss is {values['train/loss']} at step {trainer.global_step}. Try a lower learning rate, a longer"
+                " warm-up, --trainer.gradient_clip_val 1.0 or --trainer.precision 32; the newest checkpoint is from"
+                " before."
             )
 
     def reduced(self) -> dict[str, torch.Tensor]:

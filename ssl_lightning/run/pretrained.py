@@ -64,8 +64,8 @@ def load_pretrained(encoder: Encoder, path: str | Path) -> None:
         encoder.load_state_dict(pretrained.state_dict())
     except RuntimeError as error:
         raise ValueError(
-            f"The weights in {str(path)!r} are those of {_described(pretrained)}, and do not fit {_described(encoder)}. "
-            "Leave the encoder out, and it is built as the checkpoint says."
+            f"The weights in {str(path)!r} are those of {_described(pretrained)}, and do not fit {_described(encoder)}."
+            " Leave the encoder out, and it is built as the checkpoint says."
         ) from error
 
 

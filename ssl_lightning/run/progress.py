@@ -115,9 +115,10 @@ class Progress(ProgressBar):
         size = f", {data.batch_size} in a batch" if hasattr(data, "batch_size") else ""
         parameters = sum(parameter.numel() for parameter in pl_module.backbone.parameters())
         print(
-            f"{run_name(pl_module, data)}: {samples}{size}, {total:,} steps ({trainer.num_training_batches:,} an epoch); "
-            f"encoder {type(pl_module.backbone).__name__}, {parameters:,} parameters; {trainer.strategy.root_device}, "
-            f"precision {trainer.precision}" + (f"; going on at step {self._first_step:,}" if self._first_step else "")
+            f"{run_name(pl_module, data)}: {samples}{size}, {total:,} steps ({trainer.num_training_batches:,} an"
+            f" epoch); encoder {type(pl_module.backbone).__name__}, {parameters:,} parameters;"
+            f" {trainer.strategy.root_device}, precision {trainer.precision}"
+            + (f"; going on at step {self._first_step:,}" if self._first_step else "")
         )
         folder = getattr(trainer, "run_folder", None)
         if folder:
@@ -135,7 +136,8 @@ class Progress(ProgressBar):
             self._expected = True
             left = (trainer.estimated_stepping_batches - trainer.global_step) * (now - self._started) / (done - 1)
             self._print(
-                f"expected time: about {duration(left)} for the remaining {trainer.estimated_stepping_batches - trainer.global_step:,.0f} steps"
+                f"expected time: about {duration(left)} for the remaining"
+                f" {trainer.estimated_stepping_batches - trainer.global_step:,.0f} steps"
             )
         share = trainer.global_step / trainer.estimated_stepping_batches
         if sys.stdout.isatty():
@@ -163,7 +165,8 @@ class Progress(ProgressBar):
                 parts.append(f"{title} {100 * float(values[name]):.1f} %")
         if "speed/samples_per_s" in values:
             parts.append(
-                f"{float(values['speed/samples_per_s']):,.0f} samples/s, {100 * float(values['speed/data_wait']):.0f} % waiting for data"
+                f"{float(values['speed/samples_per_s']):,.0f} samples/s, {100 * float(values['speed/data_wait']):.0f} %"
+                " waiting for data"
             )
         done = trainer.global_step - self._first_step
         if done > 1:

@@ -142,10 +142,10 @@ BASE = ("--model", "simclr", "--data", "digits")
 )
 def test_torch_and_plugins_stay_out_of_lists_help_and_version(argv, strangers):
     code = (
-        "import sys; from ssl_lightning.cli.main import main; main(sys.argv[1:]); "
-        "heavy = {'torch', 'pytorch_lightning', 'jsonargparse', 'yaml', 'acme_cli', 'acme_wreck'} & set(sys.modules); "
-        "heavy |= {m for m in sys.modules if m.startswith(('ssl_lightning.methods', 'ssl_lightning.datamodules', 'ssl_lightning.encoders'))}; "
-        "sys.exit(f'imported: {heavy}' if heavy else 0)"
+        "import sys; from ssl_lightning.cli.main import main; main(sys.argv[1:]); heavy = {'torch',"
+        " 'pytorch_lightning', 'jsonargparse', 'yaml', 'acme_cli', 'acme_wreck'} & set(sys.modules); heavy |= {m for m"
+        " in sys.modules if m.startswith(('ssl_lightning.methods', 'ssl_lightning.datamodules',"
+        " 'ssl_lightning.encoders'))}; sys.exit(f'imported: {heavy}' if heavy else 0)"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, *argv],
@@ -225,7 +225,8 @@ def test_a_config_before_the_command_counts(capsys, tmp_path):
 
 def test_the_later_layer_wins_and_shared_arguments_stay(config, tmp_path):
     (tmp_path / "a.yaml").write_text(
-        "model: {class_path: quick, init_args: {hurry: 3, temperature: 0.3, lr: 1e-2, encoder: {class_path: conv, init_args: {width: 8}}}}\ndata: digits"
+        "model: {class_path: quick, init_args: {hurry: 3, temperature: 0.3, lr: 1e-2, encoder: {class_path: conv,"
+        " init_args: {width: 8}}}}\ndata: digits"
     )
     (tmp_path / "b.yaml").write_text("model: {init_args: {temperature: 0.4}}\ntrainer: {max_epochs: 3}")
     parsed = config("-c", tmp_path / "a.yaml", "-c", tmp_path / "b.yaml", "--model.encoder.width", 4)
@@ -315,9 +316,12 @@ def test_a_vision_transformer_takes_size_and_patch_of_the_data_and_masks_where_t
     tiny = ("--model.encoder", "vit_tiny_patch16_224")
     assert encoder("simclr", *tiny, "--data", "digits") == ("TimmEncoder", 16, 2, 1)
     assert encoder("reads", *tiny, "--data", "digits") == ("ViTEncoder", 16, 2, 1)
-    assert encoder("reads", "--data", "digits") == ("ViTEncoder", 16, 4, 1), (
-        "the data's default: small, and of 16 patches"
-    )
+    assert encoder("reads", "--data", "digits") == (
+        "ViTEncoder",
+        16,
+        4,
+        1,
+    ), "the data's default: small, and of 16 patches"
     assert encoder("reads", "--data", "cifar10") == ("ViTEncoder", 32, 4, 3), "the data's default"
     assert encoder("reads", "--model.encoder", "vit", "--data", "cifar10", "--data.image_size", 64) == (
         "ViTEncoder",
@@ -326,9 +330,12 @@ def test_a_vision_transformer_takes_size_and_patch_of_the_data_and_masks_where_t
         3,
     )
     folder = ("--data", "image_folder", "--data.root", "photos")
-    assert encoder("simclr", "--model.encoder", "vit_base_patch32_224", *folder) == ("TimmEncoder", 224, None, 3), (
-        "the model's own patch"
-    )
+    assert encoder("simclr", "--model.encoder", "vit_base_patch32_224", *folder) == (
+        "TimmEncoder",
+        224,
+        None,
+        3,
+    ), "the model's own patch"
     assert encoder("simclr", *tiny, "--model.encoder.patch_size", 8, "--data", "cifar10") == ("TimmEncoder", 32, 8, 3)
     assert encoder("simclr", "--model.encoder", "resnet18", "--data", "cifar10") == ("TimmEncoder", None, None, 3)
 
@@ -442,7 +449,9 @@ def test_a_mistake_is_answered_in_one_line_with_exit_code_2(argv, parts, mistake
         "a-list.yaml": "- 1",
         "torn.yaml": "model: simclr\ndata: [digits",
         "key.yaml": "modle: simclr\ndata: digits",
-        "inner.yaml": "model: {class_path: simclr, init_args: {encoder: {class_path: conv, init_args: {widht: 2}}}}\ndata: digits",
+        "inner.yaml": (
+            "model: {class_path: simclr, init_args: {encoder: {class_path: conv, init_args: {widht: 2}}}}\ndata: digits"
+        ),
         "type.yaml": "model: simclr\ndata: {class_path: digits, init_args: {batch_size: many}}",
         "trainer.yaml": "model: simclr\ndata: digits\ntrainer: {max_epoch: 3}",
         "name.yaml": "model: simcrl\ndata: digits",

@@ -225,7 +225,10 @@ def test_the_command_exports_runs_of_bert_alone(tmp_path: Path, capsys: Any) -> 
 
 
 def test_the_command_s_help_imports_no_torch() -> None:
-    code = "import sys; from ssl_lightning.cli.main import main; main(['export', '--help']); sys.exit('torch' in sys.modules)"
+    code = (
+        "import sys; from ssl_lightning.cli.main import main; main(['export', '--help']); sys.exit('torch' in"
+        " sys.modules)"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "export RUN --to FOLDER" in done.stdout
 

@@ -168,9 +168,11 @@ def test_each_row_of_the_closing_table_is_what_it_is_called(run: Run) -> None:
     assert train is not None and train.labels is not None and test is not None and test.labels is not None
     for row, network in (("raw", None), ("untrained", run.untrained), ("pretrained", run.method)):
         features = [
-            run.data.raw_features(source.fetch(torch.arange(len(source))))
-            if network is None
-            else embed(network, run.data, source)
+            (
+                run.data.raw_features(source.fetch(torch.arange(len(source))))
+                if network is None
+                else embed(network, run.data, source)
+            )
             for source in (train, test)
         ]
         expected = closing_row(features[0], train.labels, features[1], test.labels, draws=2)

@@ -151,7 +151,8 @@ def canary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     sing = f"open({str(sang)!r}, 'w').close()\n"
     (package / "__init__.py").write_text(sing)
     (package / "deep.py").write_text(
-        f"from ssl_lightning.plugins.record import Recorded\n{sing}class Evil(Recorded):\n    def __init__(self, a=1):\n        {sing}"
+        f"from ssl_lightning.plugins.record import Recorded\n{sing}class Evil(Recorded):\n    def __init__(self,"
+        f" a=1):\n        {sing}"
     )
     monkeypatch.syspath_prepend(tmp_path)
     yield sang

@@ -384,7 +384,8 @@ def test_an_unknown_name_gets_the_nearest_one(capsys: pytest.CaptureFixture[str]
         (line,) = capsys.readouterr().err.splitlines()
         assert (
             line
-            == "ssl-lightning fit: error: There is no logger 'tensorbord'. Did you mean 'tensorboard'? Short names: csv, tensorboard, wandb."
+            == "ssl-lightning fit: error: There is no logger 'tensorbord'. Did you mean 'tensorboard'? Short names:"
+            " csv, tensorboard, wandb."
         )
 
 

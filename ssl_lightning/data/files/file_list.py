@@ -131,7 +131,8 @@ def _reopened(root: Path, cached: Path, fingerprint: str) -> FileList:
     found = file_cache.load(cached)
     if not found or found[1] != fingerprint:
         raise RuntimeError(
-            f"The list of the files below {root} was replaced while this run started, since files came or went. Start it again."
+            f"The list of the files below {root} was replaced while this run started, since files came or went. Start"
+            " it again."
         )
     return FileList(root, *found, cached)
 

@@ -76,7 +76,8 @@ class Folders:
         unknown = next((name for name in folders.names if name not in known), None)
         if unknown is not None:
             raise ValueError(
-                f"{files.root} has the class {unknown!r}, which the training {self.samples} have not.{did_you_mean(unknown, known)}"
+                f"{files.root} has the class {unknown!r}, which the training {self.samples} have"
+                f" not.{did_you_mean(unknown, known)}"
             )
         outside = np.flatnonzero(folders.of_file < 0)
         if len(outside):
@@ -92,7 +93,8 @@ class Folders:
         if len(folders.names) < 2:
             there = f"one, {folders.names[0]!r}" if folders.names else "none"
             raise ValueError(
-                f"{files.root} should hold a folder for each class, and holds {there}. Set --data.labels none to do without."
+                f"{files.root} should hold a folder for each class, and holds {there}. Set --data.labels none to do"
+                " without."
             )
         return tuple(folders.names)
 

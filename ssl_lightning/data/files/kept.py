@@ -48,7 +48,8 @@ def writing(folder: Path) -> Iterator[None]:
     except OSError as error:
         reason = error.strerror or str(error)
         raise type(error)(
-            f"The cache folder {folder} cannot be written: {reason}. Name another one by the environment variable SSL_LIGHTNING_CACHE."
+            f"The cache folder {folder} cannot be written: {reason}. Name another one by the environment variable"
+            " SSL_LIGHTNING_CACHE."
         ) from error
 
 

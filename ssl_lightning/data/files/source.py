@@ -85,8 +85,8 @@ class FileSource(Source):
         count = int(self.skipped.sum())
         if count > self.allowed:
             raise self.error(
-                f"{count} of {self.count:,} {self.samples} cannot be read, more than --data.max_unreadable allows ({self.allowed:,}). "
-                f"The last: {error}"
+                f"{count} of {self.count:,} {self.samples} cannot be read, more than --data.max_unreadable allows"
+                f" ({self.allowed:,}). The last: {error}"
             ) from error
 
     def substitute(self, number: int, read: Callable[[int], Read]) -> Read:
@@ -137,7 +137,8 @@ def report_skipped(sources: Iterable[Source | None], samples: str, folder: Path 
         (folder / "unreadable.txt").write_text("\n".join(names) + "\n")
         where = f" All are listed in {folder / 'unreadable.txt'}."
     print(
-        f"Unreadable {samples}, in whose place others were taken: {len(names)} ({', '.join(names[:3])}{', ...' * (len(names) > 3)}).{where}"
+        f"Unreadable {samples}, in whose place others were taken: {len(names)}"
+        f" ({', '.join(names[:3])}{', ...' * (len(names) > 3)}).{where}"
     )
 
 

@@ -78,8 +78,9 @@ class ImageDataModule(SSLDataModule):
         for name, data in self.probe_sets.items():
             if isinstance(data, ImageDataModule) and data.channels != self.channels:
                 raise ValueError(
-                    f"probe_sets.{name}: {type(data).__name__} has images of {data.channels} channel{'s' * (data.channels != 1)}, "
-                    f"{type(self).__name__} of {self.channels}, and one encoder takes both. Files are brought to 1 or 3 by `channels`."
+                    f"probe_sets.{name}: {type(data).__name__} has images of {data.channels}"
+                    f" channel{'s' * (data.channels != 1)}, {type(self).__name__} of {self.channels}, and one encoder"
+                    " takes both. Files are brought to 1 or 3 by `channels`."
                 )
 
     def teardown(self, stage: str) -> None:

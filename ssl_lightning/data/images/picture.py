@@ -61,7 +61,8 @@ class Picture:
                 raise ValueError(f"it has no pixels ({width} x {height})")
             if height * width > reading.max_pixels:
                 raise ValueError(
-                    f"it says that it has {width} x {height} pixels, above the limit of {reading.max_pixels:,} (max_pixels)"
+                    f"it says that it has {width} x {height} pixels, above the limit of {reading.max_pixels:,}"
+                    " (max_pixels)"
                 )
         self._transpose, self._reverse_rows, self._reverse_columns = TURNS[self._stored.orientation]
         self.height, self.width = (width, height) if self._transpose else (height, width)
@@ -94,7 +95,8 @@ class Picture:
         top, left, height, width = map(int, box)
         if min(top, left) < 0 or min(height, width) < 1 or top + height > self.height or left + width > self.width:
             raise ValueError(
-                f"The box {tuple(box)} (top, left, height, width) is not within {self.name}, {self.height} pixels high and {self.width} wide."
+                f"The box {tuple(box)} (top, left, height, width) is not within {self.name}, {self.height} pixels high"
+                f" and {self.width} wide."
             )
         if self._reverse_rows:
             top = self.height - top - height

@@ -87,7 +87,8 @@ class Planes:
         low, high = colours.min(), colours.max()
         if not (low >= 0 and high <= 1):
             raise ValueError(
-                f"it holds {self.dtype} values from {low:g} to {high:g}, and nothing says which become 0 and 1: give window or percentiles"
+                f"it holds {self.dtype} values from {low:g} to {high:g}, and nothing says which become 0 and 1: give"
+                " window or percentiles"
             )
         return 0.0, 1.0
 

@@ -60,7 +60,8 @@ def _by_tifffile(data: bytes, reading: Reading) -> Planes:
         from tifffile import TiffFile
     except ImportError:
         raise ValueError(
-            "only tifffile might read this TIFF (more than 4 channels, or more than 8 bits in colour): pip install 'ssl-lightning[tiff]'"
+            "only tifffile might read this TIFF (more than 4 channels, or more than 8 bits in colour): pip install"
+            " 'ssl-lightning[tiff]'"
         ) from None
 
     def read() -> np.ndarray:

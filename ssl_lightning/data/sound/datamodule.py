@@ -196,8 +196,8 @@ class SoundDataModule(SSLDataModule):
                 continue
             if data._shape != self._shape:
                 raise ValueError(
-                    f"probe_sets.{name} has views of (features, sample_rate, bands, frames) {data._shape}, {type(self).__name__} of {self._shape}, "
-                    "and one encoder takes both. Give it the same."
+                    f"probe_sets.{name} has views of (features, sample_rate, bands, frames) {data._shape},"
+                    f" {type(self).__name__} of {self._shape}, and one encoder takes both. Give it the same."
                 )
             if self.features == "log_mel" and data.given_statistics is None:
                 data.statistics = data.statistics._replace(
@@ -209,18 +209,20 @@ class SoundDataModule(SSLDataModule):
         remedy = "--data.seconds 1.0" + (" without --data.batch_seconds" if self.batch_seconds is not None else "")
         if self.features == "log_mel" and any(strength.startswith("strong") for strength in method.views.strengths):
             raise ValueError(
-                f"{type(method).__name__} asks for strong views, and log-mels are shifted, cropped and mixed in windows of one length alone: set "
-                f"{remedy}."
+                f"{type(method).__name__} asks for strong views, and log-mels are shifted, cropped and mixed in windows"
+                f" of one length alone: set {remedy}."
             )
         if not getattr(method, "reads_padding", True):
             raise ValueError(
-                f"{type(method).__name__} would take the padding of recordings of varying length for sound: set {remedy}."
+                f"{type(method).__name__} would take the padding of recordings of varying length for sound: set"
+                f" {remedy}."
             )
         encoder = getattr(method, "encoder", None)
         if encoder is not None and not encoder.reads_padding:
             raise ValueError(
-                f"{type(encoder).__name__} would take the padding of recordings of varying length for sound: set {remedy}, or take an encoder "
-                f"that heeds padding, --model.encoder {'frames' if self.features == 'log_mel' else 'wav'}."
+                f"{type(encoder).__name__} would take the padding of recordings of varying length for sound: set"
+                f" {remedy}, or take an encoder that heeds padding, --model.encoder"
+                f" {'frames' if self.features == 'log_mel' else 'wav'}."
             )
 
     @property
@@ -261,9 +263,10 @@ class SoundDataModule(SSLDataModule):
             number = train.indices[longest] if isinstance(train, Subset) else longest
             least = math.ceil(10 * int(rows.max()) * processes / self.sample_rate) / 10
             raise ValueError(
-                f"batch_seconds={seconds:g} has no room for the longest recording, {recordings_of(train).name(int(number))}, of "
-                f"{float(lengths[longest]) / self.sample_rate:.3g} s, in each of {processes} processes: set --data.batch_seconds {least:g} or "
-                "more, or take less of each recording by --data.seconds."
+                f"batch_seconds={seconds:g} has no room for the longest recording,"
+                f" {recordings_of(train).name(int(number))}, of {float(lengths[longest]) / self.sample_rate:.3g} s, in"
+                f" each of {processes} processes: set --data.batch_seconds {least:g} or more, or take less of each"
+                " recording by --data.seconds."
             )
         return Buckets(rows, budget, self.seed, processes)
 
@@ -353,8 +356,9 @@ class SoundDataModule(SSLDataModule):
         theirs = state_dict.get("statistics")
         if fitting and theirs is not None and self.features == "log_mel" and theirs != self._normalisation:
             raise ValueError(
-                f"The checkpoint was trained on log-mels with mean and deviation {theirs}, this data has {self._normalisation}: recordings "
-                f"have changed. To go on regardless, give those of the run: --data.statistics '{theirs}'."
+                f"The checkpoint was trained on log-mels with mean and deviation {theirs}, this data has"
+                f" {self._normalisation}: recordings have changed. To go on regardless, give those of the run:"
+                f" --data.statistics '{theirs}'."
             )
         super().load_state_dict(state_dict)
 

@@ -113,7 +113,8 @@ def _read(path: Path, columns: Columns) -> Iterator[Recording]:
         for column in (columns.path, columns.label):
             if column is not None and column not in row:
                 raise ValueError(
-                    f"{where}: there is no column {column!r}.{did_you_mean(column, row)} There are {', '.join(map(str, row))}."
+                    f"{where}: there is no column {column!r}.{did_you_mean(column, row)} There are"
+                    f" {', '.join(map(str, row))}."
                 )
         name = row[columns.path]
         if not isinstance(name, str) or not name:
@@ -122,7 +123,8 @@ def _read(path: Path, columns: Columns) -> Iterator[Recording]:
         split = str(row.get(columns.split) or "train")
         if split not in splits:
             raise ValueError(
-                f"{where}: {columns.split}={split!r} is no split.{did_you_mean(split, splits)} Choose {', '.join(splits)}."
+                f"{where}: {columns.split}={split!r} is no split.{did_you_mean(split, splits)} Choose"
+                f" {', '.join(splits)}."
             )
         start = _seconds(row.get(columns.start), f"{where}: {columns.start}") or 0.0
         end = _seconds(row.get(columns.end), f"{where}: {columns.end}")

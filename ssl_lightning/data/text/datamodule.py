@@ -209,8 +209,9 @@ class TextDataModule(SSLDataModule):
         own, theirs = digest_of(self.tokenizer), state_dict.get("tokenizer")
         if fitting and theirs not in (None, own):
             raise ValueError(
-                f"The checkpoint was trained with the tokenizer {theirs}, this run has {own}: the same ids would stand for other words. "
-                "Resume with the run's own: --data.tokenizer and its folder, which holds tokenizer.json."
+                f"The checkpoint was trained with the tokenizer {theirs}, this run has {own}: the same ids would stand"
+                " for other words. Resume with the run's own: --data.tokenizer and its folder, which holds"
+                " tokenizer.json."
             )
         super().load_state_dict(state_dict)
 

@@ -97,7 +97,8 @@ def _lines(path: Path, file: TextIO) -> Iterator[str]:
         number += 1
         if len(line) > LONGEST:
             raise ValueError(
-                f"{path}, line {number}: longer than {LONGEST:,} characters. Cut it into several documents, or make it a .txt."
+                f"{path}, line {number}: longer than {LONGEST:,} characters. Cut it into several documents, or make it"
+                " a .txt."
             )
         yield line
 
@@ -179,7 +180,8 @@ def _check(where: str, columns: Columns, there: list[str]) -> None:
         if column is not None and column not in there:
             known = f"It has {', '.join(there[:20])}{', ...' * (len(there) > 20)}" if there else "It has none"
             raise ValueError(
-                f"{where} has no column {column!r}.{did_you_mean(column, there)} {known}; name one with --data.{option}."
+                f"{where} has no column {column!r}.{did_you_mean(column, there)} {known}; name one with"
+                f" --data.{option}."
             )
 
 

@@ -141,7 +141,8 @@ class _Labels:
         number = self.numbers.setdefault(label, len(self.numbers))
         if number == MOST_CLASSES:
             raise ValueError(
-                f"{self.name}: the labels have more than {MOST_CLASSES:,} values, {label!r} among them. Is it another column?"
+                f"{self.name}: the labels have more than {MOST_CLASSES:,} values, {label!r} among them. Is it another"
+                " column?"
             )
         return number
 

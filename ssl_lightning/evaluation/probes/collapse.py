@@ -78,12 +78,16 @@ class CollapseMonitor(Callback):
         name = type(trainer.lightning_module).__name__
         lr = trainer.optimizers[0].param_groups[0]["lr"]
         if std < self.min_std:
-            cause = f"all samples get nearly the same embedding (collapse/std {std:.3f}, healthy is near 1): complete collapse"
+            cause = (
+                f"all samples get nearly the same embedding (collapse/std {std:.3f}, healthy is near 1): complete"
+                " collapse"
+            )
         else:
             cause = f"the embeddings differ in about {rank:.1f} directions only (collapse/rank): dimensional collapse"
         return (
-            f"{name}, step {trainer.global_step}: {cause}. Lower the learning rate (now {lr:.2g}) or lengthen the warm-up, check that the "
-            f"two views differ (plots/views.png), and for methods without negatives that predictor, teacher and stop-gradient are in place."
+            f"{name}, step {trainer.global_step}: {cause}. Lower the learning rate (now {lr:.2g}) or lengthen the"
+            " warm-up, check that the two views differ (plots/views.png), and for methods without negatives that"
+            " predictor, teacher and stop-gradient are in place."
         )
 
     def state_dict(self) -> dict[str, Any]:

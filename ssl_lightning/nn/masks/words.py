@@ -67,7 +67,8 @@ class TokenMasks(nn.Module):
         """
         if len(vocabulary) > self.tokens:
             raise ValueError(
-                f"The tokenizer has {len(vocabulary):,} tokens, the encoder's table {self.tokens:,} rows; take its own tokenizer."
+                f"The tokenizer has {len(vocabulary):,} tokens, the encoder's table {self.tokens:,} rows; take its own"
+                " tokenizer."
             )
         device, beyond = (
             getattr(self, "mask", torch.empty(0)).device,

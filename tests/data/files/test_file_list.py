@@ -274,7 +274,10 @@ def test_a_cached_list_is_pickled_by_its_place(root, cache, monkeypatch):
     listed = list_files(root, SUFFIXES)
     assert len(pickle.dumps(listed)) < 1000 < len(pickle.dumps(list_files(root, SUFFIXES, cache=None)))
     pickled = pickle.dumps(listed)
-    code = "import pickle, sys; listed = pickle.load(sys.stdin.buffer); print(len(listed), listed[500], listed.fingerprint)"
+    code = (
+        "import pickle, sys; listed = pickle.load(sys.stdin.buffer); print(len(listed), listed[500],"
+        " listed.fingerprint)"
+    )
     said = (
         subprocess.run([sys.executable, "-c", code], input=pickled, capture_output=True, check=True)
         .stdout.decode()

@@ -88,7 +88,9 @@ def test_probe_sets_are_normalised_as_what_is_pretrained_on(folder: Path, tmp_pa
     assert others.statistics[:2] == sounds.statistics[:2] != own
     with pytest.raises(
         ValueError,
-        match=r"probe_sets.others has views of .* \('log_mel', 8000, 24, 40\), AudioFolder of \('log_mel', 8000, 32, 40\)",
+        match=(
+            r"probe_sets.others has views of .* \('log_mel', 8000, 24, 40\), AudioFolder of \('log_mel', 8000, 32, 40\)"
+        ),
     ):
         data(folder, probe_sets={"others": AudioFolder(str(tmp_path / "others"), **{**ARGS, "mels": 24})})
 

@@ -15,8 +15,8 @@ CSV = "path,word,split,start,end\na.wav,10,train,,\nsub/a.wav,9,train,0.5,1.5\nb
 def test_a_csv_and_the_same_jsonl_say_the_same(tmp_path: Path) -> None:
     (tmp_path / "list.csv").write_text(CSV)
     (tmp_path / "list.jsonl").write_text(
-        '{"path": "a.wav", "word": 10}\n\n{"path": "sub/a.wav", "word": "9", "start": 0.5, "end": "1.5"}\n'
-        '{"path": "b.wav", "word": 9, "split": "test", "start": 2}\n{"path": "/c.wav", "word": null, "split": "pretrain"}\n'
+        '{"path": "a.wav", "word": 10}\n\n{"path": "sub/a.wav", "word": "9", "start": 0.5, "end": "1.5"}\n{"path":'
+        ' "b.wav", "word": 9, "split": "test", "start": 2}\n{"path": "/c.wav", "word": null, "split": "pretrain"}\n'
     )
     one, two = (Manifest(tmp_path / f"list.{form}", Columns(label="word")) for form in ("csv", "jsonl"))
     assert one.recordings == two.recordings and one.fingerprint == two.fingerprint

@@ -133,7 +133,10 @@ def test_bytes_that_are_no_utf8_are_replaced_and_counted(tmp_path: Path, suffix:
         (
             "a.csv",
             "label,txet\na,b\n",
-            r"a\.csv has no column 'text'\. Did you mean 'txet'\? It has label, txet; name one with --data\.text_column",
+            (
+                r"a\.csv has no column 'text'\. Did you mean 'txet'\? It has label, txet; name one with"
+                r" --data\.text_column"
+            ),
         ),
         ("a.csv", "text,lable\na,b\n", r"a\.csv has no column 'label'\. Did you mean 'lable'\?.* --data\.label_column"),
         ("a.csv", "label,text\na,b\nc\n", r"a\.csv, line 3: 1 of the 2 columns label, text"),

@@ -227,7 +227,9 @@ def test_a_cache_that_cannot_be_written_is_named_with_the_remedy(
     for make in (lambda: open_store(CORPUS, tokenizer), lambda: trained_tokenizer(CORPUS, "wordpiece", 500)):
         with pytest.raises(
             OSError,
-            match=rf"The cache folder {tmp_path}/file/cache cannot be written: .*environment variable SSL_LIGHTNING_CACHE",
+            match=(
+                rf"The cache folder {tmp_path}/file/cache cannot be written: .*environment variable SSL_LIGHTNING_CACHE"
+            ),
         ):
             make()
 

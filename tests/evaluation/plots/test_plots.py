@@ -259,5 +259,8 @@ def test_a_reader_of_the_old_picture_reads_it_to_its_end(tmp_path):
 
 def test_drawing_leaves_pyplot_alone(tmp_path):
     draw = f"plot_curves([{{'step': 1, 'train/loss': 1.0}}], {str(tmp_path / 'a.png')!r}, 'loss')"
-    program = f"import sys; from ssl_lightning.evaluation.plots.curves import plot_curves; {draw}; sys.exit('matplotlib.pyplot' in sys.modules)"
+    program = (
+        f"import sys; from ssl_lightning.evaluation.plots.curves import plot_curves; {draw};"
+        " sys.exit('matplotlib.pyplot' in sys.modules)"
+    )
     subprocess.run([sys.executable, "-c", program], check=True)
