@@ -1,4 +1,4 @@
-"""The arguments of a class's constructor, with their defaults."""
+"""The arguments of a class's constructor: their defaults, and whether numbers are in range."""
 
 from __future__ import annotations
 
@@ -27,3 +27,45 @@ def argument_defaults(cls: type) -> dict[str, Any]:
         for name, parameter in parameters(cls).items()
         if parameter.default is not parameter.empty
     }
+
+
+def require(
+    owner: object,
+    *,
+    at_least: float | None = None,
+    above: float | None = None,
+    at_most: float | None = None,
+    below: float | None = None,
+    **values: float | None,
+) -> None:
+    """Checks that arguments of a constructor lie in a range; None passes, NaN does not.
+
+        require(self, at_least=1, k=k, bank=bank)
+        require(self, above=0, at_most=1, budget=budget)
+
+    Args:
+        owner: the object that is being built, or a name; the message begins with it.
+        at_least: smallest value allowed.
+        above: largest value that is too small.
+        at_most: largest value allowed.
+        below: smallest value that is too large.
+        values: the arguments by name.
+
+    Raises:
+        ValueError: a value lies outside; the message names owner, argument, value and range.
+    """
+    bounds = {"at least": at_least, "above": above, "at most": at_most, "below": below}
+    given = {words: bound for words, bound in bounds.items() if bound is not None}
+    for name, value in values.items():
+        if value is None:
+            continue
+        inside = (
+            (at_least is None or value >= at_least)
+            and (above is None or value > above)
+            and (at_most is None or value <= at_most)
+            and (below is None or value < below)
+        )
+        if not inside:
+            who = owner if isinstance(owner, str) else type(owner).__name__
+            expected = " and ".join(f"{words} {bound:g}" for words, bound in given.items())
+            raise ValueError(f"{who}({name}={value}) must be {expected}.")
