@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
@@ -54,8 +54,8 @@ def train_tokenizer(corpus: Corpus, kind: Kind = "wordpiece", vocab_size: int = 
     """
     if kind not in ("wordpiece", "bpe", "unigram"):
         raise ValueError(
-            f"tokenizer_kind={kind!r} is unknown.{did_you_mean(kind, Kind.__args__)} Choose wordpiece, bpe or unigram."
-        )  # type: ignore[attr-defined]  # of a Literal
+            f"tokenizer_kind={kind!r} is unknown.{did_you_mean(kind, get_args(Kind))} Choose wordpiece, bpe or unigram."
+        )
     least = 300 if kind == "bpe" else 50
     if vocab_size < least:
         raise ValueError(f"vocab_size={vocab_size} is too small for {kind}; give {least} or more.")
