@@ -19,7 +19,7 @@ from torch import nn
 
 from ssl_lightning import SSLMethod
 from ssl_lightning.data.datamodule import Split
-from ssl_lightning.data.order import Stream
+from ssl_lightning.data.loaders import Stream
 from ssl_lightning.data.sources import InMemory, Source
 from ssl_lightning.run.folder import device_name
 
@@ -51,8 +51,8 @@ class NoiseImages(FashionMNIST):
         n = self.train_samples if split == "train" else 1_000
         return InMemory(noise(n), torch.arange(n) % 10)
 
-    def _make_loader(self) -> Iterable[Any]:
-        loader = super()._make_loader()
+    def _train_loader(self) -> Iterable[Any]:
+        loader = super()._train_loader()
         return repeat(self.on_after_batch_transfer(next(iter(loader)), 0)) if self.ready else loader
 
     def train_dataloader(self) -> Any:

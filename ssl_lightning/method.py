@@ -14,12 +14,11 @@ from torch import Tensor
 from .augment.random import mix
 from .data.datamodule import SSLDataModule
 from .data.order import batches_done
-from .data.peek import embed, evaluating
+from .data.peek import try_encoder
 from .distributed import reduce_mean, row_counts, world_size
-from .encoders.base import Encoder, TextEncoder
+from .encoders.base import Encoder
 from .nn.ema import EMA
 from .nn.queue import FeatureQueue
-from .nn.vocabulary import Vocabulary
 from .optim.recipes import OptimizerSpec
 from .plugins.record import Recorded
 from .plugins.run_record import check_resume, record_run
@@ -112,10 +111,6 @@ class SSLMethod(Recorded, LightningModule):
                 the last optimizer step: one, or as many as are accumulated.
         """
 
-    def read_vocabulary(self, vocabulary: Vocabulary) -> None:
-        """Called before a run on text; a method that handles tokens itself takes over which are
-        special."""
-
     def pictures(self, batch: Batch) -> dict[str, Tensor]:
         """What the network makes of a batch, to look at when a run ends: by caption, tensors like a
         view's `x` (MAE's reconstructions). Most methods have nothing to show."""
@@ -178,15 +173,8 @@ class SSLMethod(Recorded, LightningModule):
         in silence."""
         data = getattr(self.trainer, "datamodule", None)
         if isinstance(data, SSLDataModule):
-            if data.vocabulary is not None:
-                self.meet(data.vocabulary)
-            index = torch.arange(2)
-            embed(self.backbone, data, data.training_split, index, self.device)  # the encoder takes what the data gives
-            if stage == "fit" and self.views.local:
-                fetched = {"raw": data.training_split.fetch(index), "index": index, "pass": torch.zeros_like(index)}
-                local = data.maker.batch(data.maker.cut(fetched))["views"][self.views.full]
-                with evaluating(self.backbone), torch.no_grad():
-                    self.backbone(local.each(lambda part: part.to(self.device)))
+            data.meet(self)
+            try_encoder(self.backbone, data, self.device, local=stage == "fit" and self.views.local > 0)
         queues = [name for name, module in self.named_modules() if isinstance(module, FeatureQueue)]
         self._ddp_params_and_buffers_to_ignore = [
             f"{name}.features" for name in queues
@@ -197,18 +185,6 @@ class SSLMethod(Recorded, LightningModule):
                 f" {type(self).__name__}: {self.couples_samples}. Use a larger batch_size, or more processes: they"
                 " share their negatives."
             )
-
-    def meet(self, vocabulary: Vocabulary) -> None:
-        """Refuses an encoder that does not know the data's tokens, and tells a method which has to
-        know them."""
-        known = self.encoder.embedding.num_embeddings if isinstance(self.encoder, TextEncoder) else None
-        if known is not None and known < len(vocabulary):
-            raise ValueError(
-                f"{type(self.encoder).__name__} knows {known:,} tokens, the data's tokenizer has {len(vocabulary):,}:"
-                f" set --model.encoder.vocab_size {len(vocabulary)}, or give the tokenizer that belongs to the encoder,"
-                " --data.tokenizer."
-            )
-        self.read_vocabulary(vocabulary)
 
     def on_fit_start(self) -> None:
         self._teachers = self.teachers

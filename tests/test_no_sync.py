@@ -25,7 +25,7 @@ from torch.utils._pytree import tree_leaves
 from ssl_lightning import Trainer
 from ssl_lightning.augment.image import ImagePolicy
 from ssl_lightning.data.datamodule import SSLDataModule
-from ssl_lightning.data.order import Stream
+from ssl_lightning.data.loaders import Stream
 from ssl_lightning.encoders.base import Encoder
 from ssl_lightning.encoders.conv import ConvEncoder
 from ssl_lightning.encoders.timm import TimmEncoder

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from ssl_lightning import Batch, Step, TextTransformer
-from ssl_lightning.data.order import Stream
+from ssl_lightning.data.loaders import Stream
 from ssl_lightning.distributed import rank
 from ssl_lightning.run.metrics import Metrics
 from ssl_lightning.testing import TinyText

@@ -8,8 +8,6 @@ hold the choice.
 from __future__ import annotations
 
 import importlib
-import json
-from pathlib import Path
 from typing import Any
 
 from ..encoders.kinds import KINDS, REMEDIES, needed_encoder
@@ -20,9 +18,6 @@ from .request import Request
 
 LENGTH = {"trainer.max_epochs": (None,), "trainer.max_steps": (None, -1), "trainer.max_time": (None,)}
 """What says how long a run is, and the values that say nothing."""
-OF_THE_DATA = ("kernels", "strides", "channels", "image_size", "vocab_size", "max_length", "mels")
-"""What an encoder that the user names still takes from the data's default one, or else from the
-data's own arguments."""
 
 
 def lowest_layer(request: Request, names: Names) -> dict[str, Any]:
@@ -35,7 +30,7 @@ def lowest_layer(request: Request, names: Names) -> dict[str, Any]:
     """
     chosen = request.chosen
     if request.command != "fit" and chosen.get("ckpt_path") and "model" not in chosen:
-        return of_checkpoint(str(chosen["ckpt_path"]))
+        return of_checkpoint(str(chosen["ckpt_path"]), names)
     layer: dict[str, Any] = {}
     method = _load(chosen.get("model"), "methods", names)
     data = _load(chosen.get("data"), "datamodules", names)
@@ -46,11 +41,7 @@ def lowest_layer(request: Request, names: Names) -> dict[str, Any]:
         if method is not None:
             own |= _suited_data(method, data, chosen, names)
         if method is not None and "checkpoint" in parameters(method):
-            own |= {
-                name: value
-                for name, value in _of_run(chosen.get("model.checkpoint")).items()
-                if name in parameters(data)
-            }
+            own |= _of_run(data, chosen.get("model.checkpoint"))
         layer["data"] = {"class_path": chosen["data"], "init_args": own}
         if request.command == "fit" and all(chosen.get(key) in silent for key, silent in LENGTH.items()):
             layer["trainer"] = {"max_epochs": data.default_epochs}
@@ -60,7 +51,7 @@ def lowest_layer(request: Request, names: Names) -> dict[str, Any]:
     return layer
 
 
-def of_checkpoint(path: str) -> dict[str, Any]:
+def of_checkpoint(path: str, names: Names) -> dict[str, Any]:
     """Model and data of the run that wrote a checkpoint, which holds the weights: none come from
     elsewhere."""
     from ..plugins.run_record import config_in
@@ -71,26 +62,24 @@ def of_checkpoint(path: str) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise UsageError(str(error)) from error
     layer: dict[str, Any] = {key: offline(config[key]) for key in ("model", "data") if key in config}
-    if "data" in layer and (own := _of_run(path)):
-        layer["data"].setdefault("init_args", {}).update(own)
+    if isinstance(layer.get("data"), dict):
+        init_args = layer["data"].setdefault("init_args", {})
+        init_args.update(_of_run(_load(layer["data"].get("class_path"), "datamodules", names), path))
     return layer
 
 
-def _of_run(path: Any) -> dict[str, Any]:
-    """The arguments of datamodules that take what a run or checkpoint cannot be used without, where
-    there is such a thing there."""
-    from ..data.sound.datamodule import SOUND
-    from ..run.pretrained import TOKENIZER, artifacts_of
+def _of_run(data: Any, path: Any) -> dict[str, Any]:
+    """The arguments of a datamodule class that make views as a run did, whose folder, checkpoint or
+    encoder is at `path`."""
+    from ..run.pretrained import artifacts_of
 
+    if not isinstance(path, str) or not hasattr(data, "arguments_of"):
+        return {}
     try:
-        found = artifacts_of(path) if isinstance(path, str) else {}
-        own: dict[str, Any] = json.loads(found[SOUND]) if SOUND in found else {}
-        own.pop("varies", None)  # follows from the arguments
-        if TOKENIZER in found:
-            own["tokenizer"] = str(Path(path).parent) if path.endswith(".safetensors") else path
+        arguments = data.arguments_of(artifacts_of(path), path)
     except (OSError, ValueError):
-        return {}  # said where it is loaded
-    return own
+        return {}  # said where the encoder is loaded
+    return {name: value for name, value in arguments.items() if name in parameters(data)}
 
 
 def _pretrained(method: type, chosen: dict[str, Any]) -> dict[str, Any] | None:
@@ -125,31 +114,18 @@ def _encoder(method: type, data: Any, request: Request, names: Names) -> dict[st
     model = names.registries["methods"].name_of(chosen["model"])
     if path is None and default is None:
         dataset = names.registries["datamodules"].name_of(chosen["data"])
-        if kind == "TextEncoder":
-            raise UsageError(
-                f"{model} reads texts, and {dataset} has none; take data of text, such as --data python_docs."
-            )
-        if kind == "WaveEncoder" and "features" in data_args:
-            raise UsageError(f"{model} reads waves: set --data.features wave, or leave it out.")
-        if kind == "WaveEncoder":
-            raise UsageError(
-                f"{model} reads waves, and {dataset} gives none; take data of sound, such as --data tones."
-            )
-        if kind == "SequenceEncoder":
-            raise UsageError(
-                f"{model} follows time, and {dataset} has none; take sound as log-mels, such as --data tones."
-            )
-        raise UsageError(f"{model} needs a {kind}, and {dataset} has no default one; name one with --model.encoder.")
+        raise UsageError(_without_encoder(model, dataset, data, data_args, kind, names))
     encoder = _load(path, "encoders", names)
     if isinstance(encoder, type) and kind != "Encoder" and not issubclass(encoder, KINDS[kind]):
-        raise UsageError(f"{model} needs a {kind}, and {encoder.__name__} is none; take {REMEDIES[kind]}.")
+        raise UsageError(f"{model} needs a {kind}, and {encoder.__name__} is not one; take {REMEDIES[kind]}.")
     wanted = dict(getattr(method, "suited_encoder_args", {}))
     if path is None and default is not None:
         return {**default, "init_args": default.get("init_args", {}) | wanted}
     if default is None:
         return {"class_path": path, "init_args": wanted} if wanted else None
     known = [suited.get("init_args", {}) for suited in (*suited_encoders.values(), default)]
-    of_the_data = {key: value for args in (data_args, *known) for key, value in args.items() if key in OF_THE_DATA}
+    follows = getattr(encoder, "follows_data", ())
+    of_the_data = {key: value for args in (data_args, *known) for key, value in args.items() if key in follows}
     init_args = {key: value for key, value in (of_the_data | wanted).items() if encoder and key in parameters(encoder)}
     given = _given("model.encoder", chosen)
     if hasattr(encoder, "suited_args"):
@@ -158,6 +134,29 @@ def _encoder(method: type, data: Any, request: Request, names: Names) -> dict[st
     if "name" in given:
         init_args["name"] = given["name"]
     return {"class_path": path, "init_args": init_args}
+
+
+def _without_encoder(model: str, dataset: str, data: Any, data_args: dict[str, Any], kind: str, names: Names) -> str:
+    """What is wrong where data has no default encoder of a kind, and what to do."""
+    reads = f"{model} needs a {kind}, which reads {KINDS[kind].reads}"
+    wanted = {name: value for name, value in KINDS[kind].suited_data.items() if name in parameters(data)}
+    settings = [f"--data.{name} {value}" for name, value in wanted.items() if data_args.get(name) != value]
+    if settings:
+        return f"{reads}: set {' '.join(settings)}, or leave it out."
+    suited = [name for name in names.registries["datamodules"] if _suits(name, kind, names)]
+    choice = f" Choose data that does: {', '.join(suited)}; or" if suited else ""
+    return f"{reads}, and {dataset} has no default one.{choice or ' You may'} name one with --model.encoder."
+
+
+def _suits(name: str, kind: str, names: Names) -> bool:
+    """Whether a registered datamodule has a default encoder of a kind."""
+    try:
+        data = names.registries["datamodules"][name]
+        arguments = argument_defaults(data)
+        arguments |= {key: value for key, value in KINDS[kind].suited_data.items() if key in arguments}
+        return kind in data.suited_encoders(arguments)
+    except Exception:  # a broken plug-in is no choice
+        return False
 
 
 def _suited_data(method: type, data: Any, chosen: dict[str, Any], names: Names) -> dict[str, Any]:

@@ -1,8 +1,16 @@
-"""Data loaders: how many workers, what is pinned."""
+"""Data loaders: batches fetched whole, by as many workers as the machine has room for."""
 
 from __future__ import annotations
 
 import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from .sources import Source
 
 FEW_CORES = 4
 """Cores of a CPU that a training keeps busy by itself: on 2 of them workers took 8 to 16 % of the
@@ -10,5 +18,110 @@ rate of a ResNet-18 on JPEGs at 224 pixels, and gained at most 6 % with a small 
 (`benchmarks/placement.py`)."""
 
 
-def _cores() -> int:
+def cores() -> int:
+    """Cores of this machine."""
     return os.cpu_count() or 1
+
+
+class Stream:
+    """The training loader: one lazy endless iterator that outlives epochs, so that a resumed run
+    meets the same batches.
+
+    No `DataLoader`, so that Lightning injects no sampler and restarts nothing between epochs.
+    """
+
+    def __init__(self, make: Callable[[], Iterable[Any]], steps: int) -> None:
+        self.make, self.steps = make, steps
+        self.iterator: Iterator[Any] | None = None
+        self.asked = 0.0
+        """When the newest batch was asked for, by `time.perf_counter`: the training waits from here
+        on."""
+
+    def __len__(self) -> int:
+        return self.steps
+
+    def __iter__(self) -> Stream:
+        return self
+
+    def state_dict(self) -> dict[str, Any]:
+        """Nothing: the position is in the datamodule's state. It tells Lightning that this loader
+        can go on in mid-epoch."""
+        return {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Nothing to restore."""
+
+    def __next__(self) -> Any:
+        self.asked = time.perf_counter()
+        if self.iterator is None:  # first use: by now everything is restored
+            self.iterator = iter(self.make())
+        return next(self.iterator)
+
+
+class Share:
+    """An evaluation loader: this process's batches of a split, each once. It is not a `DataLoader`,
+    into which Lightning would put a sampler of its own."""
+
+    def __init__(self, loader: DataLoader[Any]) -> None:
+        self.loader = loader
+
+    def __len__(self) -> int:
+        return len(self.loader)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.loader)
+
+
+class Fetch(Dataset[dict[str, Any]]):
+    """Fetches a whole batch of draws at once, and prepares it: cuts it, and augments it where that
+    happens in the workers.
+
+    Args:
+        source: of N samples.
+        prepare: what is done with each fetched batch.
+    """
+
+    def __init__(self, source: Source, prepare: Callable[[dict[str, Any]], Any]) -> None:
+        self.source, self.prepare = source, prepare
+
+    def __getitems__(self, draws: Sequence[int]) -> Any:
+        """The batch of `draws`, each pass * N + index."""
+        draw = torch.as_tensor(draws)
+        index = draw % len(self.source)
+        batch = {"raw": self.source.fetch(index), "index": index, "pass": draw // len(self.source)}
+        if self.source.labels is not None:
+            batch["label"] = self.source.labels[index]
+        return self.prepare(batch)
+
+    def __getitem__(self, draw: int) -> Any:
+        return self.__getitems__([draw])
+
+
+def batch_loader(
+    dataset: Fetch, draws: Iterable[Any], *, workers: int | None, seed: int, on_cpu: bool, pin: bool
+) -> DataLoader[Any]:
+    """A loader of whole batches.
+
+    Args:
+        dataset: what fetches a batch of draws.
+        draws: for each batch its draws.
+        workers: how many; None: none for data in memory, and none where the training keeps a CPU of
+            few cores busy; else one a core, at most 8.
+        seed: of the workers' generators; a loader would draw it from the global one.
+        on_cpu: whether the model trains on the CPU.
+        pin: whether batches lie in pinned memory.
+    """
+    if workers is None:
+        workers = 0 if dataset.source.in_memory or (on_cpu and cores() <= FEW_CORES) else min(8, cores())
+    return DataLoader(
+        dataset,
+        batch_sampler=draws,
+        collate_fn=_as_is,
+        num_workers=workers,
+        pin_memory=pin,
+        generator=torch.Generator().manual_seed(seed),
+    )
+
+
+def _as_is(batch: Any) -> Any:
+    return batch

@@ -1,65 +1,13 @@
-"""Loaders over an endless order of samples, whose place is one number."""
+"""An endless order of samples, whose position is one number."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader, Dataset
 
 from ..augment.random import permutation
-from .sources import Source
-
-
-class Stream:
-    """The training loader: one lazy endless iterator that outlives epochs, so that a resumed run
-    meets the same batches.
-
-    No `DataLoader`, so that Lightning injects no sampler and restarts nothing between epochs.
-    """
-
-    def __init__(self, make: Callable[[], Iterable[Any]], steps: int) -> None:
-        self.make, self.steps = make, steps
-        self.iterator: Iterator[Any] | None = None
-        self.asked = 0.0
-        """When the newest batch was asked for, by `time.perf_counter`: the training waits from here
-        on."""
-
-    def __len__(self) -> int:
-        return self.steps
-
-    def __iter__(self) -> Stream:
-        return self
-
-    def state_dict(self) -> dict[str, Any]:
-        """Nothing: the position is in the datamodule's state. It tells Lightning that this loader
-        can go on in mid-epoch."""
-        return {}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Nothing to restore."""
-
-    def __next__(self) -> Any:
-        self.asked = time.perf_counter()
-        if self.iterator is None:  # first use: by now everything is restored
-            self.iterator = iter(self.make())
-        return next(self.iterator)
-
-
-class Share:
-    """An evaluation loader: this process's batches of a split, each once. No `DataLoader`, into
-    which Lightning would put a sampler of its own."""
-
-    def __init__(self, loader: DataLoader[Any]) -> None:
-        self.loader = loader
-
-    def __len__(self) -> int:
-        return len(self.loader)
-
-    def __iter__(self) -> Iterator[Any]:
-        return iter(self.loader)
 
 
 class Draws:
@@ -85,30 +33,6 @@ class Draws:
                 draws += [pass_ * self.n + index for index in take]
                 position += len(take)
             yield draws[self.part]
-
-
-class Fetch(Dataset[dict[str, Any]]):
-    """Fetches a whole batch of draws at once, and prepares it: cuts it, and augments it where that
-    happens in the workers."""
-
-    def __init__(self, source: Source, prepare: Callable[[dict[str, Any]], Any]) -> None:
-        self.source, self.prepare = source, prepare
-
-    def __getitems__(self, draws: Sequence[int]) -> Any:
-        draw = torch.as_tensor(draws)
-        index = draw % len(self.source)
-        batch = {"raw": self.source.fetch(index), "index": index, "pass": draw // len(self.source)}
-        if self.source.labels is not None:
-            batch["label"] = self.source.labels[index]
-        return self.prepare(batch)
-
-    def __getitem__(self, draw: int) -> Any:
-        return self.__getitems__([draw])
-
-
-def as_is(batch: Any) -> Any:
-    """The collate function of loaders that fetch whole batches."""
-    return batch
 
 
 def batches_done(trainer: Any) -> int:

@@ -1,22 +1,70 @@
-"""Features of labelled samples, computed beside a training without leaving a trace in it."""
+"""Samples in views for all who look at them without training: probes, the closing table, pictures.
+
+Everything here leaves the run as it is: no order moves on, no generator draws, every module is back
+in the mode it had.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
-from lightning_fabric.utilities import move_data_to_device
 from torch import Tensor, nn
 
 from ..augment.random import permutation
 from ..distributed import gather, rank, world_size
+from ..types import Batch
 from .datamodule import SSLDataModule
+from .loaders import Fetch
 from .sources import Source
-from .views import as_view
+from .views import Fetched, Views
 
 BATCH = 256
+
+
+def peek(data: SSLDataModule, source: Source, index: Tensor, device: Any, views: Views | None = None) -> Batch:
+    """One batch of samples in views, made where the training makes its own: on the device, or where
+    they are fetched.
+
+    Args:
+        data: whose test transform is used, and which says where views are made.
+        source: the samples.
+        index: [S] which of them.
+        device: where the batch is wanted.
+        views: of which transforms; None: the test transform alone.
+    """
+    views = views or clean_views(data)
+    fetched = Fetch(source, _prepared(data, views)).__getitems__(index.tolist())
+    return _finished(data, views, fetched, torch.device(device))
+
+
+def peek_each(
+    data: SSLDataModule, source: Source, draws: Iterable[Sequence[int] | Tensor], device: Any, views: Views
+) -> Iterator[Batch]:
+    """`peek` for many batches, fetched by the data's workers.
+
+    Args:
+        data, source, device, views: as in `peek`.
+        draws: for each batch, pass * len(source) + index of each sample.
+    """
+    for fetched in data.loader(Fetch(source, _prepared(data, views)), draws):
+        yield _finished(data, views, fetched, torch.device(device))
+
+
+def clean_views(data: SSLDataModule) -> Views:
+    """The one view of the test transform."""
+    return Views([data.transform("none")])
+
+
+def _prepared(data: SSLDataModule, views: Views) -> Any:
+    return views.batch if data.in_workers else views.cut
+
+
+def _finished(data: SSLDataModule, views: Views, prepared: Fetched, device: torch.device) -> Batch:
+    moved = data.transfer_batch_to_device(prepared, device, 0)
+    return moved if data.in_workers else views.batch(moved)
 
 
 @contextmanager
@@ -32,7 +80,7 @@ def evaluating(module: nn.Module) -> Iterator[None]:
 
 
 def sample(n: int, most: int | None) -> Tensor:
-    """The first `most` places of a fixed permutation of n; all n in order where there are no
+    """The first `most` indices of a fixed permutation of n, sorted; all n where there are no
     more."""
     return torch.arange(n) if most is None or n <= most else permutation(0, 0, n)[:most].sort().values
 
@@ -53,28 +101,40 @@ def embed(
         network: called with a `View`.
         data: whose test transform is used.
         source: the samples.
-        index: [M] which of them; None for all.
+        index: [M] which of them; None: all.
         device: where the network is.
         context: a context manager for the forward pass, such as the precision plugin's.
     """
     index = torch.arange(len(source)) if index is None else index
-    places = [
-        torch.arange(len(index))[first :: world_size()] for first in range(world_size())
-    ]  # process r: r, r + W, ...
-    mine = index[places[rank()]]
-    transform = data.transform("none").to(device)
+    shares = [torch.arange(len(index))[first :: world_size()] for first in range(world_size())]
+    mine = index[shares[rank()]]
+    views = clean_views(data)
     features = []
     with evaluating(network):
-        for part in data.parts(
-            source, mine if len(mine) else index[:1], BATCH
-        ):  # a process without samples still needs a row's shape
-            raw = data.fetch_clean(source, part)
-            view = as_view(
-                transform(move_data_to_device(raw, device), torch.zeros(len(part), dtype=torch.int64, device=device))
-            )
+        # A process without samples still needs the shape of a row.
+        for part in data.parts(source, mine if len(mine) else index[:1], BATCH):
+            view = peek(data, source, part, device, views)["views"][0]
             with context() if context is not None else nullcontext():
                 features.append(network(view).float())
     gathered = gather(torch.cat(features)[: len(mine)])
-    features_in_order = torch.empty_like(gathered)
-    features_in_order[torch.cat(places).to(gathered.device)] = gathered
-    return features_in_order
+    in_order = torch.empty_like(gathered)
+    in_order[torch.cat(shares).to(gathered.device)] = gathered
+    return in_order
+
+
+@torch.no_grad()
+def try_encoder(encoder: nn.Module, data: SSLDataModule, device: Any, local: bool) -> None:
+    """Shows the encoder two samples before a run starts; whatever it raises for views it does not
+    take, it raises here.
+
+    Args:
+        encoder: called with a `View`.
+        data: `served`, so that it has the views of the run.
+        device: where the encoder is.
+        local: whether local crops are shown too.
+    """
+    source, index = data.training_split, torch.arange(2)
+    with evaluating(encoder):
+        encoder(peek(data, source, index, device)["views"][0])
+        if local and data.views is not None:
+            encoder(peek(data, source, index, device, data.maker)["views"][data.views.full])

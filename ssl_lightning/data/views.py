@@ -1,5 +1,5 @@
-"""From fetched samples to the views of a batch: cut where they were fetched, augmented there or
-where the model is."""
+"""From fetched samples to the views of a batch: cut where they were fetched, augmented there or on
+the device."""
 
 from __future__ import annotations
 
@@ -24,15 +24,14 @@ def as_view(made: Tensor | View) -> View:
 
 
 class Views:
-    """Makes the views of training batches, one for each transform; small enough to travel to
-    workers.
+    """Makes the views of a batch, one for each transform; small enough to travel to workers.
 
     Args:
         transforms: of each view: `forward(raw, key)`.
         seed: of the samples' keys.
     """
 
-    def __init__(self, transforms: Sequence[nn.Module], seed: int) -> None:
+    def __init__(self, transforms: Sequence[nn.Module], seed: int = 0) -> None:
         self.transforms, self.seed = list(transforms), seed
 
     def cut(self, fetched: Fetched) -> Fetched:
@@ -46,43 +45,19 @@ class Views:
         return {**{name: value for name, value in fetched.items() if name != "raw"}, "cuts": cuts}
 
     def batch(self, fetched: Fetched) -> Batch:
-        """The `Batch` of views, where the fetched samples are."""
+        """The `Batch` of views, where the fetched samples are; augmented in full precision, under
+        autocast too."""
         fetched = self.cut(fetched)
         index = fetched["index"]
         cuts = fetched.get("cuts") or [fetched["raw"]] * len(self.transforms)
         for transform in self.transforms:
             transform.to(index.device)  # their constants; moves nothing after the first batch
         key = sample_keys(self.seed, fetched["pass"], index)
-        views = [
-            as_view(transform(cuts[number], fold(key, number))) for number, transform in enumerate(self.transforms)
-        ]
+        with torch.autocast(index.device.type, enabled=False):
+            views = [
+                as_view(transform(cuts[number], fold(key, number))) for number, transform in enumerate(self.transforms)
+            ]
         batch: Batch = {"views": views, "index": index, "key": key}
         if "label" in fetched:
             batch["label"] = fetched["label"]
         return batch
-
-
-class CleanViews:
-    """Makes the one view of evaluation batches, by the test transform; it draws no numbers, and its
-    keys are 0."""
-
-    def __init__(self, transform: nn.Module) -> None:
-        self.transform = transform
-
-    def cut(self, raw: Any, count: int) -> Any:
-        """Fetched samples [S] as the transform takes them."""
-        return raw.cut([self.transform], [torch.zeros(count, dtype=torch.int64)])[0] if isinstance(raw, Uncut) else raw
-
-    def prepare(self, fetched: Fetched) -> Fetched:
-        """A fetched batch, cut and marked as one for evaluation."""
-        return {**fetched, "raw": self.cut(fetched["raw"], len(fetched["index"])), "clean": True}
-
-    def batch(self, fetched: Fetched) -> dict[str, Any]:
-        """What `prepare` returned -> a batch of the clean view, where the fetched samples are."""
-        key: Tensor = torch.zeros_like(fetched["index"])
-        clean = as_view(self.transform.to(key.device)(fetched["raw"], key))
-        return {
-            **{name: value for name, value in fetched.items() if name not in ("raw", "clean")},
-            "views": [clean],
-            "key": key,
-        }

@@ -23,9 +23,21 @@ class Encoder(Recorded, nn.Module, ABC):
     dim: int
     reads_padding: bool = False
     """Whether `View.segment` is heeded: padding then changes no feature."""
+    reads: ClassVar[str] = "views that it was built for"
+    """What a view holds that this kind of encoder takes, for messages."""
     suited_data: ClassVar[dict[str, Any]] = {}
-    """Arguments that a datamodule is given where it knows them and nobody says otherwise: those
-    that make views which this encoder reads."""
+    """Datamodule arguments this encoder needs, used as defaults."""
+    follows_data: ClassVar[tuple[str, ...]] = (
+        "kernels",
+        "strides",
+        "channels",
+        "image_size",
+        "vocab_size",
+        "max_length",
+        "mels",
+    )
+    """Constructor arguments that the command line takes from the data's default encoder, or else
+    from the data's arguments of the same name, where nobody says otherwise."""
 
     @abstractmethod
     def forward(self, view: View) -> Tensor:
@@ -55,6 +67,8 @@ class Encoder(Recorded, nn.Module, ABC):
 class TokenEncoder(Encoder):
     """An encoder in two halves, so that a method can mask in between (MAE, wav2vec 2.0) or before
     (BERT)."""
+
+    reads = "views that are cut into tokens, such as images"
 
     prefix: int = 0
     """Leading tokens of `tokenize` that stand for no place of the input (a class token, registers);
@@ -95,12 +109,15 @@ class SequenceEncoder(TokenEncoder):
     """A token encoder whose tokens follow each other in time, one row a sample: time is the first
     axis of `grid`. Where the view marks padding, `tokenize` does so too, in `segment`."""
 
+    reads = "what follows time, such as log-mels of sound"
+
 
 class WaveEncoder(SequenceEncoder):
     """An encoder of waves [S, T], in three parts: what `stem` finds in each place by itself is
     normed, then embedded (`tokenize`), and put into context (`mix`). A method may hide tokens
     before they are embedded, and predict what the stem found there."""
 
+    reads = "waves"
     suited_data: ClassVar = {"features": "wave"}
     features_dim: int
     """P, the numbers that the stem gives for a token."""
@@ -125,6 +142,7 @@ class TextEncoder(TokenEncoder):
     """An encoder of token ids [B, N]. `tokenize` embeds them, `content` gives the ids themselves,
     [B, N, 1]."""
 
+    reads = "texts"
     reads_padding = True
     norm_eps: float = 1e-6
     """What its norms add to the variance; the norm of a head on top does the same."""

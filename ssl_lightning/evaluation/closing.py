@@ -2,18 +2,33 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from ..data.datamodule import SSLDataModule
-from ..data.peek import embed
-from ..data.sources import Source
+from ..data.peek import embed, sample
+from ..data.sources import Source, Subset, labels_of
+from ..encoders.base import Encoder
+from .labels_only import fits_of, labels_only_row, left_out, spared_line
+from .layers import Layers, has_layers, layered_row
+from .protocol import closing_row
 from .table import Cell, format_table
 
 UNTRAINED = "untrained.safetensors"
 Table = dict[str, dict[str, Cell]]
+
+
+class ClosingSettings(NamedTuple):
+    """How much of a closing table is computed; the arguments of `Report`."""
+
+    train_samples: int
+    test_samples: int
+    labels_per_class: int
+    draws: int
+    labels_only: bool | Literal["auto"]
+    layers: bool
 
 
 class Closing(NamedTuple):
@@ -53,9 +68,7 @@ def closing_splits(data: SSLDataModule) -> tuple[Source, Source, str]:
     return *splits, "val"
 
 
-def features_of(
-    network: nn.Module | None, data: SSLDataModule, source: Any, index: Tensor, trainer: Any, pl_module: Any
-) -> Tensor:
+def features_of(network: nn.Module | None, data: SSLDataModule, source: Source, index: Tensor, trainer: Any) -> Tensor:
     """Features [M, D] on the CPU: by a network, or without learning where it is None."""
     if network is None:
         return torch.cat(
@@ -63,3 +76,67 @@ def features_of(
         )
     device = trainer.strategy.root_device
     return embed(network.to(device), data, source, index, device, trainer.precision_plugin.forward_context).cpu()
+
+
+def compare(
+    trainer: Any, pl_module: Any, data: SSLDataModule, untrained: Encoder | None, settings: ClosingSettings
+) -> Closing:
+    """The closing table of one labelled set: raw features, the untrained encoder, and the method.
+
+    Every process calls it, and takes its share of the embedding; the table is filled in on rank 0
+    alone.
+
+    Args:
+        trainer: of the run.
+        pl_module: the pretrained method.
+        data: the labelled set; the row "labels only" is made for the data pretrained on.
+        untrained: the encoder as the run began; None: not known.
+        settings: how much is computed.
+    """
+    networks: dict[str, nn.Module | None] = {"raw": None}
+    if untrained is not None:
+        networks["untrained"] = untrained
+    networks["pretrained"] = pl_module
+    train, judged, split = closing_splits(data)
+    train_index, judged_index = sample(len(train), settings.train_samples), sample(len(judged), settings.test_samples)
+    train_labels, labels = labels_of(train)[train_index], labels_of(judged)[judged_index]
+    few: dict[str, int] = {"labels_per_class": settings.labels_per_class, "draws": settings.draws}
+    table: Table = {}
+
+    def features(network: nn.Module | None) -> tuple[Tensor, Tensor]:
+        return (
+            features_of(network, data, train, train_index, trainer),
+            features_of(network, data, judged, judged_index, trainer),
+        )
+
+    for row, network in networks.items():
+        train_features, judged_features = features(network)
+        if trainer.is_global_zero:
+            table[row] = closing_row(train_features, train_labels, judged_features, labels, **few)
+        encoder = getattr(network, "backbone", network)
+        if settings.layers and has_layers(encoder):
+            train_layers, judged_layers = features(Layers(encoder))
+            if trainer.is_global_zero:
+                table[f"{row}_layers"] = layered_row(train_layers, train_labels, judged_layers, labels, **few)
+    note = ""
+    if untrained is not None and data is trainer.datamodule:
+        cells, note = labels_only_cells(
+            trainer, untrained, Subset(train, train_index), Subset(judged, judged_index), settings
+        )
+        table.update({"labels_only": cells} if cells else {})
+    return Closing(table, split, judged_features, labels, note)
+
+
+def labels_only_cells(
+    trainer: Any, untrained: Encoder, train: Source, judged: Source, settings: ClosingSettings
+) -> tuple[dict[str, Cell], str]:
+    """The cells of the row "labels only" that are worth their cost, and a line on those that are
+    skipped."""
+    if not settings.labels_only:
+        return {}, ""
+    data = trainer.datamodule
+    fits = fits_of(labels_of(train), settings.labels_per_class, settings.draws)
+    pretraining = data.samples_done * max(1, data.views.full)
+    skipped = left_out(fits, len(judged), pretraining) if settings.labels_only == "auto" else {}
+    worth = {column: each for column, each in fits.items() if column not in skipped}
+    return labels_only_row(untrained, data, train, judged, trainer, worth, data.seed), spared_line(skipped)

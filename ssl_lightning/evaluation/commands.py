@@ -67,7 +67,7 @@ class Evaluation(Callback):
         train = (data.labelled_split if split == "test" else None) or splits[0]
         labels = labels_of(train)
         index = sample(len(train), self.train_samples)
-        learned = features_of(pl_module, data, train, index, trainer, pl_module)
+        learned = features_of(pl_module, data, train, index, trainer)
         row: dict[str, Cell] = {}
         if trainer.is_global_zero:
             row = closing_row(learned, labels[index], features["features"], features["label"])

@@ -17,10 +17,10 @@ from torch.nn import functional as F
 
 from ..augment.random import mix
 from ..data.datamodule import SSLDataModule
-from ..data.order import Draws, Fetch
-from ..data.peek import BATCH, evaluating
+from ..data.order import Draws
+from ..data.peek import BATCH, clean_views, evaluating, peek_each
 from ..data.sources import Source, Subset, labelled_draw, labels_of
-from ..data.views import CleanViews, Views
+from ..data.views import Views
 from ..distributed import gather, rank, world_size
 from ..encoders.base import Encoder
 from ..optim.recipes import OptimizerSpec
@@ -162,8 +162,7 @@ def fitted(encoder: Encoder, data: SSLDataModule, source: Source, trainer: Any, 
             torch.cuda.manual_seed(seed)
         network = LabelsOnlyNetwork(copy.deepcopy(encoder), int(labels_of(source).max()) + 1).to(device).train()
         optimizer, schedule = RECIPE.build(network, batch_size, steps, steps)
-        for fetched in data._loader(Fetch(source, views.cut), order):
-            batch = views.batch(data.transfer_batch_to_device(fetched, device, 0))
+        for batch in peek_each(data, source, order, device, views):
             with trainer.precision_plugin.forward_context():
                 logits = network(batch["views"][0])
             loss = F.cross_entropy(logits.float(), batch["label"])
@@ -179,11 +178,10 @@ def fitted(encoder: Encoder, data: SSLDataModule, source: Source, trainer: Any, 
 def accuracy(network: nn.Module, data: SSLDataModule, source: Source, trainer: Any) -> float:
     """The part of a source's samples that the network classifies rightly, under the test transform,
     by this process alone."""
-    views = CleanViews(data.transform("none"))
+    parts = data.parts(source, torch.arange(len(source)), BATCH)
     right = torch.zeros((), dtype=torch.int64, device=trainer.strategy.root_device)
     with evaluating(network):
-        for fetched in data._loader(Fetch(source, views.prepare), data.parts(source, torch.arange(len(source)), BATCH)):
-            batch = views.batch(data.transfer_batch_to_device(fetched, right.device, 0))
+        for batch in peek_each(data, source, parts, right.device, clean_views(data)):
             with trainer.precision_plugin.forward_context():
                 logits = network(batch["views"][0])
             right += (logits.argmax(dim=1) == batch["label"]).sum()

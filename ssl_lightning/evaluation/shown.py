@@ -1,55 +1,49 @@
-"""What a method has to show of a few samples when a run ends."""
+"""What there is to look at in a run: the first batch's views, and what the method makes of a few
+samples when it ends."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from ..data.datamodule import SSLDataModule
-from ..data.peek import evaluating, sample
+from ..data.peek import evaluating, peek, sample
 from ..data.views import Views
-from .plots.pictures import plot_pictures
-from .plots.texts import plot_texts
-from .sounds import save_sounds
+from ..types import Batch, View
 
 PICTURES = 8
-SOUNDS = 4
-"""Samples in a WAV file."""
 
 
-def pictures_of(pl_module: Any, trainer: Any) -> dict[str, Tensor]:
+def first_views(batch: Batch, clean: bool) -> dict[str, View]:
+    """The views of a batch by caption, on the CPU: of 8 samples, or of all where samples share
+    rows.
+
+    Args:
+        batch: of the training.
+        clean: whether the last view is made by the test transform.
+    """
+    views = batch["views"]
+    captions = [f"view {number}" for number in range(1, len(views) + 1 - clean)] + ["clean"] * clean
+    return dict(zip(captions, map(_first, views), strict=True))
+
+
+def _first(view: View) -> View:
+    packed = view.samples is not None
+    return view.each(lambda x: x.cpu() if packed else x[:PICTURES].cpu())
+
+
+def pictures_of(pl_module: Any, trainer: Any) -> dict[str, View]:
     """What the method has to show of 8 samples, held out where there are such, by caption, on the
     CPU. Every process calls it, since a method may gather; nothing of the run changes."""
     data = trainer.datamodule
     if not isinstance(data, SSLDataModule) or data.views is None:
         return {}
     source = data.split("test") or data.split("val") or data.training_split
-    index = sample(len(source), PICTURES)
     views = Views([data.transform("none")] * max(1, data.views.full), data.seed)
     device = trainer.strategy.root_device
-    fetched = views.cut({"raw": source.fetch(index), "index": index, "pass": torch.zeros_like(index)})
-    batch = views.batch(data.transfer_batch_to_device(fetched, device, 0))
+    batch = peek(data, source, sample(len(source), PICTURES), device, views)
     generators = torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
     with evaluating(pl_module), generators, torch.no_grad(), trainer.precision_plugin.forward_context():
-        shown = pl_module.pictures(batch)
-    return {caption: x.detach().cpu() for caption, x in shown.items()}
-
-
-def draw(data: Any, shown: dict[str, Tensor], plots: Path) -> dict[str, Path]:
-    """Draws `pictures.png` of what a method has to show, texts or images, and gives the pictures by
-    name; of sounds it writes `<caption>.wav` besides, 4 samples each."""
-    picture = {"plots/pictures": plots / "pictures.png"}
-    if hasattr(data, "as_words"):
-        plot_texts({caption: data.as_words(ids) for caption, ids in shown.items()}, plots / "pictures.png")
-        return picture
-    as_pictures = getattr(data, "as_pictures", torch.Tensor.float)
-    images = {caption: as_pictures(x.float()) for caption, x in shown.items() if x.ndim == 4}
-    if images:
-        plot_pictures(images, plots / "pictures.png")
-    if hasattr(data, "as_sounds"):
-        sounds = {caption: data.as_sounds(x[:SOUNDS].float()) for caption, x in shown.items()}
-        save_sounds({caption: waves for caption, (waves, _) in sounds.items()}, next(iter(sounds.values()))[1], plots)
-    return picture if images else {}
+        pictures = pl_module.pictures(batch)
+    return {caption: View(x.detach().cpu()) for caption, x in pictures.items()}

@@ -13,16 +13,12 @@ from torch.nn import functional as F
 
 from ..data.datamodule import SSLDataModule
 from ..data.peek import embed, evaluating
-from ..data.sound.datamodule import SOUND, difference
 from ..data.sources import Source, labels_of
 from ..encoders.base import Encoder
 from ..method import SSLMethod
-from ..run.pretrained import TOKENIZER, artifacts_of, load_pretrained
+from ..run.pretrained import artifacts_of, load_pretrained
 from ..types import Batch, Step, Strength, View, ViewSpec
 from .validation import Validation
-
-TAKES = {TOKENIZER: "--data.tokenizer and its folder", SOUND: "its numbers, or leave these arguments of --data out"}
-"""The argument of the data that takes a file of a run."""
 
 
 class Supervised(SSLMethod):
@@ -96,13 +92,8 @@ class Supervised(SSLMethod):
         super().setup(stage)
         data = getattr(self.trainer, "datamodule", None)
         if isinstance(data, SSLDataModule):
-            own = data.artifacts()
-            for name, text in self.artifacts.items():
-                if differs := difference(name, own.get(name), text):
-                    raise MisconfigurationException(
-                        f"The data has {differs}, as in the run that the encoder comes from: the same numbers would"
-                        f" stand for something else. Give the run's {TAKES.get(name, 'own')}."
-                    )
+            if differs := data.difference(self.artifacts):
+                raise MisconfigurationException(differs)
             if self.head is None:
                 self.size_head(data.num_classes)
             elif self.head.out_features != data.num_classes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -46,3 +47,21 @@ class Vocabulary:
                 f"A vocabulary of {size} tokens has none besides the special ones {', '.join(SPECIAL)}; give more."
             )
         return cls(torch.arange(size) < len(SPECIAL), torch.zeros(size, dtype=torch.bool))
+
+
+def introduce(method: Any, vocabulary: Vocabulary) -> None:
+    """Tells a method which tokens its data has, where it defines `read_vocabulary(vocabulary)`.
+
+    Raises:
+        ValueError: the encoder's `embedding` has fewer rows than there are tokens.
+    """
+    encoder = method.encoder
+    known = getattr(getattr(encoder, "embedding", None), "num_embeddings", None)
+    if known is not None and known < len(vocabulary):
+        raise ValueError(
+            f"{type(encoder).__name__} knows {known:,} tokens, the data's tokenizer has {len(vocabulary):,}:"
+            f" set --model.encoder.vocab_size {len(vocabulary)}, or give the tokenizer that belongs to the encoder,"
+            " --data.tokenizer."
+        )
+    if hasattr(method, "read_vocabulary"):
+        method.read_vocabulary(vocabulary)

@@ -29,6 +29,21 @@ def save_encoder(encoder: Encoder, path: str | Path, **facts: str) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def artifact_names(path: Path) -> list[str] | None:
+    """The names of the files beside an encoder's that it cannot be used without, as its header says
+    them; None: the header does not say.
+
+    Raises:
+        ValueError: the file is damaged.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            text = (file.metadata() or {}).get("artifacts")
+    except SafetensorError as error:
+        raise ValueError(f"{str(path)!r} is not a whole safetensors file: {error}.") from error
+    return None if text is None else [name for name in json.loads(text) if Path(name).name == name]
+
+
 def load_encoder(path: str | Path, trust: Iterable[str] = ()) -> Encoder:
     """The encoder of a run, in eval mode on the CPU: `encoder(View(images))` gives features [S,
     dim].

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
-from ..data.sound.datamodule import SOUND
 from ..encoders.base import Encoder
-from ..method import SSLMethod
-from ..nn.vocabulary import TOKENIZER as TOKENIZER
 from ..plugins.record import config_of, rebuild
 from ..plugins.run_record import config_in
-from .checkpoint import newest_of, read
-from .encoder_file import load_encoder
+from .checkpoint import find_newest, newest_of, read
+from .encoder_file import artifact_names, load_encoder
 
 
 def pretrained_encoder(path: str | Path, trust: Iterable[str] = ()) -> Encoder:
@@ -36,20 +34,20 @@ def pretrained_encoder(path: str | Path, trust: Iterable[str] = ()) -> Encoder:
 
 
 def artifacts_of(path: str | Path) -> dict[str, str]:
-    """The files that the encoder of a run cannot be used without, by name: its tokenizer, or how
-    its data made views of recordings. Empty where
-    there are none.
+    """The text files that the encoder of a run cannot be used without, by name
+    (`SSLDataModule.artifacts`). Empty where there are none.
 
     Args:
         path: as `pretrained_encoder`.
     """
     path = Path(path)
-    if path.suffix == ".ckpt":
-        return dict(read(path).get("artifacts", {}))
     folder = path if path.is_dir() else path.parent
-    return {
-        name: (folder / name).read_text(encoding="utf-8") for name in (TOKENIZER, SOUND) if (folder / name).is_file()
-    }
+    file = path if path.suffix == ".safetensors" else folder / "encoder.safetensors"
+    names = artifact_names(file) if path.suffix != ".ckpt" and file.is_file() else None
+    if names is not None:
+        return {name: (folder / name).read_text(encoding="utf-8") for name in names if (folder / name).is_file()}
+    checkpoint = path if path.suffix == ".ckpt" else find_newest(folder / "checkpoints")
+    return {} if checkpoint is None else dict(read(checkpoint).get("artifacts", {}))
 
 
 def load_pretrained(encoder: Encoder, path: str | Path) -> None:
@@ -74,8 +72,8 @@ def _described(encoder: Encoder) -> str:
     return f"{type(encoder).__name__}({arguments})"
 
 
-def load(path: str | Path, trust: Iterable[str] = ()) -> SSLMethod:
-    """The method of a checkpoint, rebuilt from the config inside, with its weights, in eval mode on
+def load(path: str | Path, trust: Iterable[str] = ()) -> Any:
+    """The method (`SSLMethod`) of a checkpoint, rebuilt from the config inside, with its weights, in eval mode on
     the CPU.
 
     `load(path).backbone` is the pretrained encoder; `load(path)(view)` gives features [S, dim].
@@ -90,6 +88,6 @@ def load(path: str | Path, trust: Iterable[str] = ()) -> SSLMethod:
     """
     path = newest_of(path)
     checkpoint = read(path)
-    method: SSLMethod = rebuild(config_in(checkpoint, path)["model"], trust)
+    method = rebuild(config_in(checkpoint, path)["model"], trust)
     method.load_state_dict(checkpoint["state_dict"])
     return method.eval()

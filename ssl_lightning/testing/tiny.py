@@ -16,7 +16,7 @@ from ..data.sources import InMemory, Source
 from ..data.text.augment import TextAugmentation
 from ..encoders.base import Encoder, TokenEncoder
 from ..nn.packing import Ragged
-from ..nn.vocabulary import SPECIAL, Vocabulary
+from ..nn.vocabulary import SPECIAL, Vocabulary, introduce
 from ..types import Strength, Tokens, View, ViewSpec
 
 VOCAB_SIZE, ROW_LENGTH = 40, 16
@@ -124,6 +124,9 @@ class TinyText(SSLDataModule):
     @property
     def vocabulary(self) -> Vocabulary:
         return Vocabulary.plain(VOCAB_SIZE)
+
+    def meet(self, method: Any) -> None:
+        introduce(method, self.vocabulary)
 
     @property
     def in_workers(self) -> bool:

@@ -17,8 +17,8 @@ from torch.testing import assert_close
 
 from ssl_lightning.augment.inversion import Inversion
 from ssl_lightning.augment.log_mel import LogMel
-from ssl_lightning.evaluation.shown import draw
-from ssl_lightning.evaluation.sounds import save_sounds
+from ssl_lightning.data.sound.listen import save_sounds
+from ssl_lightning.types import View
 
 SAMPLES = 6400
 
@@ -117,7 +117,8 @@ def test_what_is_shown_of_sounds_is_written_as_sounds(tmp_path: Path, monkeypatc
     monkeypatch.setenv("SSL_LIGHTNING_CACHE", str(tmp_path / "cache"))
     data = Tones(statistics=(-5.0, 3.0))
     x = (data.mel(waves()[:6])[:, None] + 5) / 3
-    assert draw(data, {"original": x, "noisy": x + 0.1}, tmp_path) == {"plots/pictures": tmp_path / "pictures.png"}
+    path = tmp_path / "pictures.png"
+    assert data.show({"original": View(x), "noisy": View(x + 0.1)}, path, compare=True) == {"pictures": path}
     assert sorted(path.name for path in tmp_path.iterdir() if path.is_file()) == [
         "noisy.wav",
         "original.wav",
@@ -126,9 +127,8 @@ def test_what_is_shown_of_sounds_is_written_as_sounds(tmp_path: Path, monkeypatc
     wave, rate = soundfile.read(tmp_path / "original.wav")
     assert rate == RATE and len(wave) == 4 * (SAMPLES + RATE // 2), "four samples, half a second apart"
     only = tmp_path / "waves"
-    assert draw(data, {"original": waves()[:2]}, only) == {} and [path.name for path in only.iterdir()] == [
-        "original.wav"
-    ]
+    shown = data.show({"original": View(waves()[:2])}, only / "pictures.png", compare=True)
+    assert shown == {} and [path.name for path in only.iterdir()] == ["original.wav"]
 
 
 def test_captions_of_a_sample_are_equally_loud_and_nothing_is_clipped(tmp_path: Path) -> None:

@@ -17,7 +17,8 @@ from ssl_lightning.methods.simclr import SimCLR
 import ssl_lightning
 from ssl_lightning.augment.random import mix, sample_keys
 from ssl_lightning.data.datamodule import Split, SSLDataModule
-from ssl_lightning.data.order import Draws, Fetch
+from ssl_lightning.data.loaders import Fetch
+from ssl_lightning.data.order import Draws
 from ssl_lightning.data.sources import InMemory, Source, Subset, holdout, stratified_split
 from ssl_lightning.evaluation.report import Report
 from ssl_lightning.run.saving import Checkpoint
@@ -531,7 +532,7 @@ def test_data_in_memory_needs_no_workers_and_files_have_them_where_cores_are_fre
 
     def workers(data: SSLDataModule) -> int:
         source = data.training_split
-        return data._loader(Fetch(source, dict), []).num_workers
+        return data.loader(Fetch(source, dict), []).num_workers
 
     assert workers(TinyImages()) == 0 and workers(TinyImages(workers=2)) == 2
     for cores, expected in ((2, 0), (6, 6), (64, 8)):

@@ -206,7 +206,7 @@ def test_files_are_read_and_augmented_by_workers_on_a_cpu_of_many_cores(
 ) -> None:
     monkeypatch.setattr("os.cpu_count", lambda: cores)
     data = served(classes, workers=None)
-    loader = data._make_loader()
+    loader = data._train_loader()
     assert isinstance(loader, DataLoader) and loader.num_workers == workers
     assert data.in_workers == (cores > 4) and not served(classes, augment_on="device").in_workers
     assert served(classes, augment_on="worker").in_workers

@@ -144,7 +144,7 @@ def test_it_learns_from_the_very_draws_of_the_other_rows(run: Run, monkeypatch: 
         return fits(*args)
 
     monkeypatch.setattr(protocol, "linear_accuracy", watched)
-    monkeypatch.setattr("ssl_lightning.evaluation.report.fits_of", from_here)
+    monkeypatch.setattr("ssl_lightning.evaluation.closing.fits_of", from_here)
     run.close(train_samples=48, labels_only=True)
     learned, (all_labels, *few) = sample(60, 48), given[:3]
     expected = [learned, *(learned[torch.cdist(x, all_labels).argmin(dim=1)] for x in few)]

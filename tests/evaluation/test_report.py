@@ -21,11 +21,12 @@ from torch.utils.data import DataLoader
 import ssl_lightning
 from ssl_lightning import load_encoder
 from ssl_lightning.augment.random import sample_keys
+from ssl_lightning.data import figure
 from ssl_lightning.data.datamodule import Split
+from ssl_lightning.data.figure import plot_pictures
 from ssl_lightning.data.peek import embed
 from ssl_lightning.data.sources import InMemory, Source, labels_of
-from ssl_lightning.evaluation import report
-from ssl_lightning.evaluation.plots.pictures import plot_pictures
+from ssl_lightning.evaluation import closing, report
 from ssl_lightning.evaluation.probes.knn import KNNProbe
 from ssl_lightning.evaluation.probes.linear import LinearProbe
 from ssl_lightning.evaluation.protocol import closing_row
@@ -371,7 +372,7 @@ def learned_from(monkeypatch: pytest.MonkeyPatch, data: TinyImages, root: Path) 
         seen.append(list(parts))
         return closing_row(*parts, **kwargs)
 
-    monkeypatch.setattr(report, "closing_row", spy)
+    monkeypatch.setattr(closing, "closing_row", spy)
     trainer = ssl_lightning.Trainer(
         max_steps=1,
         accelerator="cpu",
@@ -435,7 +436,7 @@ def test_what_a_method_has_to_show_is_drawn_of_held_out_samples_as_one_would_loo
         drawn.append(pictures)
         plot_pictures(pictures, path)
 
-    monkeypatch.setattr(report, "plot_pictures", draw)
+    monkeypatch.setattr(figure, "plot_pictures", draw)
     data, method = Bright(samples=20), Masking(TinyEncoder())
     trainer = ssl_lightning.Trainer(
         max_steps=1,

@@ -3,7 +3,7 @@ size."""
 
 from __future__ import annotations
 
-from dataclasses import fields as dataclass_fields
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -11,10 +11,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...augment.image import SMALL, ImagePolicy
+from ...augment.recipe import changed
 from ...nn.patches import patch_for
-from ...plugins.messages import did_you_mean
+from ...plugins.arguments import require
 from ...types import Strength, ViewSpec
-from ..datamodule import Describes, SSLDataModule
+from ..datamodule import Describes, SSLDataModule, loading_lines
 from ..files.source import check_unreadable, report_skipped
 from .reading import Reading
 
@@ -44,8 +45,7 @@ class ImageDataModule(SSLDataModule):
 
     def __init__(self, *, image_size: int = 32, augmentation: dict[str, Any] | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        if image_size < 8:
-            raise ValueError(f"image_size={image_size} is too small; give 8 pixels or more.")
+        require(self, at_least=8, image_size=image_size)
         self.image_size = image_size
         self.recipe = changed(self.policy, augmentation or {})
         try:
@@ -106,6 +106,9 @@ class ImageDataModule(SSLDataModule):
         mean, std = (torch.tensor(values)[:, None, None] for values in (self.recipe.mean, self.recipe.std))
         return (x.float() * std + mean).clamp(0, 1)
 
+    def how_to_load(self, folder: Path, dim: int) -> str:
+        return loading_lines(folder, dim, "images")
+
     def raw_features(self, raw: Any) -> Tensor:
         """The pixels [S, D], of images above 32 pixels after their reduction to that size."""
         pixels: Tensor = self.transform("none")(raw, torch.zeros(len(raw), dtype=torch.int64))
@@ -153,39 +156,6 @@ class PictureDataModule(ImageDataModule):
         check_unreadable(unreadable, max_unreadable, "images")
         self.reading = Reading(channels, _pair(window), _pair(percentiles), max_pixels)
         self.channels, self.unreadable, self.max_unreadable = channels, unreadable, max_unreadable
-
-
-def changed(policy: ImagePolicy, changes: dict[str, Any]) -> ImagePolicy:
-    """A recipe with some fields changed.
-
-    Raises:
-        ValueError: there is no such field, or the value is of another kind than the field's.
-    """
-    fields = {field.name: getattr(policy, field.name) for field in dataclass_fields(policy)}
-    for name, value in changes.items():
-        if name not in fields:
-            raise ValueError(
-                f"augmentation has no field {name!r}.{did_you_mean(name, fields)} There are {', '.join(fields)}."
-            )
-        now = fields[name]
-        many = isinstance(now, tuple)
-        numbers = tuple(value) if isinstance(value, (list, tuple)) else (value,)
-        fits = isinstance(value, (list, tuple)) == many and (
-            name in ("mean", "std") or len(numbers) == (len(now) if many else 1)
-        )
-        if not (fits and all(type(number) in (int, float) for number in numbers)) and not (
-            name == "blur_p" and value is None
-        ):
-            kind = (
-                ("a list of numbers, one a channel" if name in ("mean", "std") else f"{len(now)} numbers")
-                if many
-                else "a number"
-            )
-            raise ValueError(
-                f"augmentation.{name}={value!r} does not fit; give {kind}, such as {list(now) if many else now}."
-            )
-        fields[name] = numbers if many else value
-    return ImagePolicy(**fields)
 
 
 def _pair(values: Any) -> tuple[float, float] | None:

@@ -4,39 +4,36 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import fields as dataclass_fields
+from collections.abc import Mapping
 from functools import cached_property
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
 from ...augment.inversion import Inversion
-from ...augment.log_mel import LogMel
+from ...augment.recipe import changed
 from ...augment.sound import SoundPolicy
 from ...augment.window import Waves, row_lengths, within
-from ...nn.patches import largest_patch
+from ...plugins.arguments import require
 from ...plugins.messages import did_you_mean
-from ...types import Strength
+from ...types import Strength, View
 from ..buckets import Buckets
 from ..datamodule import Describes, SSLDataModule
 from ..files.source import check_unreadable, report_skipped
-from ..sources import Source, Subset
+from ..sources import Source
 from .lengths import lengths_of
-from .source import recordings_of
+from .listen import save_sounds
+from .settings import SOUND, arguments_in, difference, log_mel, samples_of
 from .statistics import Statistics, statistics_of
+from .suited import suited_encoders
+from .varying import check_varying, plan_batches, split_by_length
 
-SOUND = "sound.json"
-"""How a run on sound made views of recordings, among its files: arguments of the datamodule, and
-whether rows `varies` in length."""
-LENGTH = ("seconds", "varies")
-"""What may differ between data for one encoder."""
-
-SMALL = 64 * 128
-"""Up to so many bands times frames, the default encoder is a small stack of convolutions; above, a
-ResNet-18."""
 LONGEST = 10.0
 """Seconds of a recording that statistics are made of, where recordings are taken whole."""
+SOUNDS = 4
+"""Samples in a WAV file."""
 
 
 class SoundDataModule(SSLDataModule):
@@ -121,8 +118,7 @@ class SoundDataModule(SSLDataModule):
         self.samples = None if seconds is None else samples_of(sample_rate, seconds)
         if self.samples is not None and self.mel.frames(self.samples) < 1:
             raise ValueError(f"seconds={seconds} is shorter than hop={hop}; give more.")
-        if batch_seconds is not None and batch_seconds <= 0:
-            raise ValueError(f"batch_seconds={batch_seconds} is no length of a batch; give some seconds.")
+        require(self, above=0, batch_seconds=batch_seconds)
         self.batch_seconds, self.normalise = batch_seconds, normalise
         self._planned: tuple[Source, int, Buckets] | None = None
         self.recipe = changed(self.policy, augmentation or {})
@@ -133,35 +129,7 @@ class SoundDataModule(SSLDataModule):
 
     @classmethod
     def suited_encoders(cls, init_args: dict[str, Any]) -> dict[str, dict[str, Any]]:
-        """For log-mels a small stack of convolutions that keeps bands apart, or a ResNet-18 for
-        large ones, a small ViT with patches of up to 16 bands and 16 frames, and a transformer over
-        frames, which is the one for lengths that vary; for waves wav2vec's encoder with a token for
-        each 20 ms."""
-        try:
-            if init_args.get("features", "log_mel") == "wave":
-                kernels, strides = stem_for(int(init_args["sample_rate"]))
-                wav = {"class_path": "wav", "init_args": {"kernels": kernels, "strides": strides}}
-                return (
-                    dict.fromkeys(("Encoder", "TokenEncoder", "SequenceEncoder", "WaveEncoder"), wav)
-                    | cls.default_encoders
-                )
-            frames = {"class_path": "frames", "init_args": {"mels": int(init_args["mels"])}}
-            if init_args["seconds"] is None or init_args.get("batch_seconds") is not None:
-                return dict.fromkeys(("Encoder", "TokenEncoder", "SequenceEncoder"), frames) | cls.default_encoders
-            size = (int(init_args["mels"]), _frames(init_args))
-            patch = [largest_patch(side) for side in size]
-        except (KeyError, TypeError, ValueError):  # the parser, or the constructor, says what is wrong
-            return {}
-        resnet = {"class_path": "timm", "init_args": {"name": "resnet18", "channels": 1}}
-        conv = {"class_path": "audio_conv", "init_args": {"mels": size[0]}}
-        vit = {"name": "vit_tiny_patch16_224", "channels": 1, "image_size": list(size), "patch_size": patch}
-        small = size[0] * size[1] <= SMALL
-        kinds = {
-            "Encoder": conv if small else resnet,
-            "TokenEncoder": {"class_path": "vit", "init_args": vit},
-            "SequenceEncoder": frames,
-        }
-        return kinds | cls.default_encoders
+        return suited_encoders(init_args, cls.default_encoders)
 
     def prepare_data(self) -> None:
         """Finds statistics and lengths, for every process to find in the cache."""
@@ -189,7 +157,7 @@ class SoundDataModule(SSLDataModule):
                 views of another size, or an encoder that would take padding for sound.
         """
         if self.varies:
-            self._check_varying(method)
+            check_varying(method, self.features, self.batch_seconds)
         super().serve(method)
         for name, data in self.probe_sets.items():
             if not isinstance(data, SoundDataModule):
@@ -203,27 +171,6 @@ class SoundDataModule(SSLDataModule):
                 data.statistics = data.statistics._replace(
                     mean=self.statistics.mean, deviation=self.statistics.deviation
                 )
-
-    def _check_varying(self, method: Describes) -> None:
-        """Refuses what needs recordings of one length."""
-        remedy = "--data.seconds 1.0" + (" without --data.batch_seconds" if self.batch_seconds is not None else "")
-        if self.features == "log_mel" and any(strength.startswith("strong") for strength in method.views.strengths):
-            raise ValueError(
-                f"{type(method).__name__} asks for strong views, and log-mels are shifted, cropped and mixed in windows"
-                f" of one length alone: set {remedy}."
-            )
-        if not getattr(method, "reads_padding", True):
-            raise ValueError(
-                f"{type(method).__name__} would take the padding of recordings of varying length for sound: set"
-                f" {remedy}."
-            )
-        encoder = getattr(method, "encoder", None)
-        if encoder is not None and not encoder.reads_padding:
-            raise ValueError(
-                f"{type(encoder).__name__} would take the padding of recordings of varying length for sound: set"
-                f" {remedy}, or take an encoder that heeds padding, --model.encoder"
-                f" {'frames' if self.features == 'log_mel' else 'wav'}."
-            )
 
     @property
     def varies(self) -> bool:
@@ -247,28 +194,12 @@ class SoundDataModule(SSLDataModule):
     def buckets(self) -> Buckets | None:
         if self.batch_seconds is None:
             return None
-        train, processes = self.training_split, self._world_size
+        train, processes = self.training_split, self.world_size
         if self._planned is None or self._planned[0] is not train or self._planned[1] != processes:
-            self._planned = train, processes, self._plan(train, self.batch_seconds, processes)
+            rows = self._rows(lengths_of(train))
+            plan = plan_batches(train, rows, self.sample_rate, self.batch_seconds, self.seed, processes)
+            self._planned = train, processes, plan
         return self._planned[2]
-
-    def _plan(self, train: Source, seconds: float, processes: int) -> Buckets:
-        lengths = lengths_of(train)
-        rows = row_lengths(
-            lengths if self.samples is None else lengths.clamp(max=self.samples), self._step, self.samples
-        )
-        budget = samples_of(self.sample_rate, seconds)
-        if int(rows.max()) * processes > budget:
-            longest = lengths.argmax()
-            number = train.indices[longest] if isinstance(train, Subset) else longest
-            least = math.ceil(10 * int(rows.max()) * processes / self.sample_rate) / 10
-            raise ValueError(
-                f"batch_seconds={seconds:g} has no room for the longest recording,"
-                f" {recordings_of(train).name(int(number))}, of {float(lengths[longest]) / self.sample_rate:.3g} s, in"
-                f" each of {processes} processes: set --data.batch_seconds {least:g} or more, or take less of each"
-                " recording by --data.seconds."
-            )
-        return Buckets(rows, budget, self.seed, processes)
 
     def check_share(self, processes: int) -> None:
         if self.batch_seconds is None:
@@ -281,15 +212,13 @@ class SoundDataModule(SSLDataModule):
             return super().parts(source, index, most)
         if self.batch_seconds is None:
             return list(index.split(min(most, self.batch_size)))
-        budget = samples_of(self.sample_rate, self.batch_seconds) / self._world_size
-        rows = row_lengths(lengths_of(source)[index], self._step, self.samples).tolist()
-        starts, longest = [0], 0
-        for place, row in enumerate(rows):
-            longest, count = max(longest, row), place - starts[-1] + 1
-            if count > most or (longest * count > budget and count > 1):
-                starts.append(place)
-                longest = row
-        return [index[start:end] for start, end in zip(starts, [*starts[1:], len(index)], strict=True)]
+        budget = samples_of(self.sample_rate, self.batch_seconds) / self.world_size
+        return split_by_length(index, self._rows(lengths_of(source)[index]).tolist(), budget, most)
+
+    def _rows(self, lengths: Tensor) -> Tensor:
+        """Samples in the rows that recordings of these lengths need."""
+        taken = lengths if self.samples is None else lengths.clamp(max=self.samples)
+        return row_lengths(taken, self._step, self.samples)
 
     def transform(self, strength: Strength, local_size: int | None = None) -> nn.Module:
         if self.features == "wave":
@@ -327,6 +256,22 @@ class SoundDataModule(SSLDataModule):
         )
         return Inversion(self.mel)(log_mels), self.sample_rate
 
+    def show(self, captions: Mapping[str, View], path: Path, compare: bool = False) -> dict[str, Path]:
+        """Draws log-mels; what a method makes of sounds is written besides as `<caption>.wav`, 4
+        samples each."""
+        pictures = super().show(captions, path, compare)
+        if compare:
+            sounds = {caption: self.as_sounds(view.x[:SOUNDS].float())[0] for caption, view in captions.items()}
+            save_sounds(sounds, self.sample_rate, path.parent)
+        return pictures
+
+    def how_to_load(self, folder: Path, dim: int) -> str:
+        return (
+            "from ssl_lightning import SoundReader, load_encoder\n"
+            f'encoder, read = load_encoder("{folder}"), SoundReader("{folder}")\n'
+            f'features = encoder(read(["a.wav", "b.flac"]))  # [2, {dim}]'
+        )
+
     def artifacts(self) -> dict[str, str]:
         """How views are made: what `SoundReader` and a second step on other recordings need."""
         given = {
@@ -338,6 +283,19 @@ class SoundDataModule(SSLDataModule):
         if self.features == "wave":
             return {SOUND: json.dumps({**given, "normalise": self.normalise})}
         return {SOUND: json.dumps({**given, **self.of_log_mels, "statistics": self._normalisation})}
+
+    @classmethod
+    def arguments_of(cls, artifacts: Mapping[str, str], path: str) -> dict[str, Any]:
+        return arguments_in(artifacts[SOUND]) if SOUND in artifacts else {}
+
+    def difference(self, artifacts: Mapping[str, str]) -> str:
+        differs = difference(self.artifacts()[SOUND], artifacts[SOUND]) if SOUND in artifacts else ""
+        if not differs:
+            return ""
+        return (
+            f"The data has {differs}, as in the run that the encoder comes from: the same values would stand for"
+            " something else. Give the run's values, or leave these arguments of --data out."
+        )
 
     def teardown(self, stage: str) -> None:
         """Says which recordings were skipped, those of probe sets among them, and lists them in the
@@ -362,77 +320,10 @@ class SoundDataModule(SSLDataModule):
             )
         super().load_state_dict(state_dict)
 
-    def _order(self) -> dict[str, Any]:
+    def order(self) -> dict[str, Any]:
         statistics = {"statistics": self._normalisation} if self.features == "log_mel" else {}
-        return {**super()._order(), **statistics, "batch_seconds": self.batch_seconds}
+        return {**super().order(), **statistics, "batch_seconds": self.batch_seconds}
 
     @property
     def _normalisation(self) -> list[float]:
         return [float(value) for value in self.statistics[:2]]
-
-
-def log_mel(sample_rate: int, mels: int, window: float, hop: float, spectrogram: str) -> LogMel:
-    """What makes log-mels, for these arguments of a `SoundDataModule`."""
-    if spectrogram == "kaldi":
-        return LogMel.kaldi(sample_rate, mels=mels, window=window, hop=hop, edges="pad")
-    return LogMel(sample_rate, mels=mels, window=window, hop=hop)
-
-
-def stem_for(sample_rate: int) -> tuple[list[int], list[int]]:
-    """Kernels and strides of wav2vec's convolutions for about 20 ms from one token to the next: the
-    paper's at 16 kHz, fewer or more of its last ones at other rates."""
-    kernels, strides, hop = [10], [5], 5
-    while hop * 3 < sample_rate * 0.04:  # nearer to 20 ms with another one
-        kernels.append(3 if len(kernels) < 5 else 2)
-        strides.append(2)
-        hop *= 2
-    return kernels, strides
-
-
-def samples_of(sample_rate: int, seconds: float) -> int:
-    return round(seconds * sample_rate)
-
-
-def _frames(init_args: dict[str, Any]) -> int:
-    rate = init_args["sample_rate"]
-    return samples_of(rate, init_args["seconds"]) // round(init_args["hop"] * rate)
-
-
-def changed(policy: SoundPolicy, changes: dict[str, Any]) -> SoundPolicy:
-    """A recipe with some fields changed.
-
-    Raises:
-        ValueError: there is no such field, or the value is of another kind than the field's.
-    """
-    fields = {field.name: getattr(policy, field.name) for field in dataclass_fields(policy)}
-    for name, value in changes.items():
-        if name not in fields:
-            raise ValueError(
-                f"augmentation has no field {name!r}.{did_you_mean(name, fields)} There are {', '.join(fields)}."
-            )
-        now = fields[name]
-        many = isinstance(now, tuple)
-        numbers = tuple(value) if isinstance(value, (list, tuple)) else (value,)
-        fits = isinstance(value, (list, tuple)) == many and len(numbers) == (len(now) if many else 1)
-        whole = many and type(now[0]) is int
-        if not (fits and all(type(number) in ((int,) if whole else (int, float)) for number in numbers)):
-            kind = f"{len(now)} {'whole ' * whole}numbers" if many else "a number"
-            raise ValueError(
-                f"augmentation.{name}={value!r} does not fit; give {kind}, such as {list(now) if many else now}."
-            )
-        fields[name] = numbers if many else value
-    return SoundPolicy(**fields)
-
-
-def difference(name: str, own: str | None, theirs: str) -> str:
-    """In what the data's file of this name is another than a run's: "another tokenizer.json",
-    "mels=64, not 48"; empty where both make the same views. Recordings may be cut at another
-    length."""
-    if name != SOUND or own is None:
-        return f"another {name}" if own not in (theirs, None) else ""
-    given, expected = json.loads(own), json.loads(theirs)
-    return ", ".join(
-        f"{key}={given.get(key)}, not {value}"
-        for key, value in expected.items()
-        if key not in LENGTH and given.get(key) != value
-    )

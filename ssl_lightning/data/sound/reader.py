@@ -11,8 +11,8 @@ from torch import Tensor
 
 from ...augment.sound import SoundPolicy
 from ...types import View
-from .datamodule import SOUND, log_mel, samples_of
 from .recording import Sound, SoundFile, Stored
+from .settings import SOUND, log_mel, samples_of
 from .source import SoundSource
 
 Recording = str | Path | tuple[Tensor, int]

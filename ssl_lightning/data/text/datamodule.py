@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cached_property
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any, Literal, get_args
 
 import torch
 from tokenizers import Tokenizer
@@ -12,22 +14,24 @@ from torch.nn import functional as F
 
 from ...augment.operation import check_probability
 from ...augment.random import permutation
-from ...cli.names import UsageError
-from ...nn.packing import Ragged
-from ...nn.vocabulary import Vocabulary
+from ...nn.packing import Ragged, unpacked
+from ...nn.vocabulary import TOKENIZER, Vocabulary, introduce
 from ...plugins.messages import did_you_mean
-from ...types import Strength
+from ...types import Strength, View
 from ..datamodule import SSLDataModule
 from ..sources import Source, Subset
 from ..splits import Split
 from .augment import TextAugmentation
 from .documents import Corpus
+from .sheet import plot_texts
 from .source import TextSource
 from .store import Store, open_store
 from .tokenizer import Kind, digest_of, load_tokenizer, trained_tokenizer, vocabulary_of
 
 WITHHELD_ONE_IN, WITHHELD_MOST = 50, 1_000
 """The part of the samples to pretrain on that is withheld, where there is no validation split."""
+SHOWN = 8
+"""Samples of a view that are drawn."""
 RAW_TOKENS = 2048
 """Raw features are the TF-IDF of this many tokens."""
 ROW_LENGTH, VOCAB_SIZE = 128, 8192
@@ -72,7 +76,7 @@ class TextDataModule(SSLDataModule):
             raise ValueError("augment_on=device does not suit text, which is packed where it is fetched. Leave it out.")
         if row_length < 8:
             raise ValueError(f"row_length={row_length} is too short for a text; give 8 tokens or more.")
-        kinds = Kind.__args__  # type: ignore[attr-defined]  # of a Literal
+        kinds = get_args(Kind)
         if tokenizer_kind not in kinds:
             near = did_you_mean(tokenizer_kind, kinds)
             raise ValueError(f"tokenizer_kind={tokenizer_kind!r} is unknown.{near} Choose {', '.join(kinds)}.")
@@ -116,7 +120,7 @@ class TextDataModule(SSLDataModule):
                 else init_args.get("vocab_size", VOCAB_SIZE)
             )
         except (OSError, ValueError) as error:
-            raise UsageError(f"--data.tokenizer: {error}") from error
+            raise ValueError(f"--data.tokenizer: {error}") from error
         args = {"vocab_size": size, "max_length": init_args.get("row_length", ROW_LENGTH)}
         return {kind: {"class_path": "text", "init_args": dict(args)} for kind in ("Encoder", "TextEncoder")}
 
@@ -191,7 +195,35 @@ class TextDataModule(SSLDataModule):
 
     def artifacts(self) -> dict[str, str]:
         """The tokenizer, for the run folder and for checkpoints."""
-        return {"tokenizer.json": self.tokenizer.to_str(pretty=True)}
+        return {TOKENIZER: self.tokenizer.to_str(pretty=True)}
+
+    @classmethod
+    def arguments_of(cls, artifacts: Mapping[str, str], path: str) -> dict[str, Any]:
+        folder = str(Path(path).parent) if path.endswith(".safetensors") else path
+        return {"tokenizer": folder} if TOKENIZER in artifacts else {}
+
+    def difference(self, artifacts: Mapping[str, str]) -> str:
+        if self.artifacts()[TOKENIZER] == artifacts.get(TOKENIZER, self.artifacts()[TOKENIZER]):
+            return ""
+        return (
+            f"The data's {TOKENIZER} differs from that of the encoder's run, so the same ids would mean different"
+            " tokens. Give the run's: --data.tokenizer and its folder."
+        )
+
+    def meet(self, method: Any) -> None:
+        introduce(method, self.vocabulary)
+
+    def show(self, captions: Mapping[str, View], path: Path, compare: bool = False) -> dict[str, Path]:
+        texts = {caption: self.as_words(unpacked(view)[:SHOWN]) for caption, view in captions.items()}
+        plot_texts(texts, path, compare)
+        return {path.stem: path}
+
+    def how_to_load(self, folder: Path, dim: int) -> str:
+        return (
+            "from ssl_lightning import Reader, load_encoder\n"
+            f'encoder, read = load_encoder("{folder}"), Reader("{folder}")\n'
+            f'features = encoder(read(["a text", "another"]))  # [2, {dim}]'
+        )
 
     @property
     def in_workers(self) -> bool:
@@ -215,8 +247,8 @@ class TextDataModule(SSLDataModule):
             )
         super().load_state_dict(state_dict)
 
-    def _order(self) -> dict[str, Any]:
-        return {**super()._order(), "tokenizer": digest_of(self.tokenizer)}
+    def order(self) -> dict[str, Any]:
+        return {**super().order(), "tokenizer": digest_of(self.tokenizer)}
 
     def _corpus(self, split: Part) -> Corpus:
         corpus = self.corpus(split)
@@ -239,8 +271,10 @@ class TextDataModule(SSLDataModule):
         known = {name: number for number, name in enumerate(self.class_names)}
         unknown = next((name for name in store.class_names if name not in known), None)
         if unknown is not None:
-            raise ValueError(f"{self._corpus(split).name} has the class {unknown!r}, which the training documents have not."
-                             f"{did_you_mean(unknown, known)}")  # fmt: skip
+            raise ValueError(
+                f"{self._corpus(split).name} has the class {unknown!r}, which the training documents have not."
+                f"{did_you_mean(unknown, known)}"
+            )
         return torch.tensor([known[name] for name in store.class_names])[store.labels]
 
     @cached_property

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
+from ...data.figure import INK, dress, save_figure
 from ..table import ROWS, Cell, column_titles
-from .style import INK, dress, save_figure
 
 ROW_COLOURS = {
     "raw": "#b4b9c1",

@@ -11,8 +11,9 @@ from typing import Literal
 import numpy as np
 from matplotlib.figure import Figure
 
+from ...data.figure import dress, save_figure
 from ...types import Alarm
-from .style import COLOURS, Points, Row, dress, save_figure, series
+from .style import COLOURS, Points, Row, series
 
 Curves = Literal["loss", "probes", "collapse"]
 

@@ -12,7 +12,8 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .style import COLOURS, MARKERS, Points, dress, save_figure
+from ...data.figure import dress, save_figure
+from .style import COLOURS, MARKERS, Points
 
 MAP_SAMPLES = 2_000
 

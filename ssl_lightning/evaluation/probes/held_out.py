@@ -8,7 +8,7 @@ from typing import Any, Literal
 import torch
 
 from ...data.datamodule import SSLDataModule
-from ...data.peek import evaluating, sample
+from ...data.peek import evaluating, peek, sample
 from ...distributed import rank, world_size
 from ...run.metrics import log_metrics
 from ...types import Batch
@@ -65,7 +65,4 @@ class HeldOut(Probe):
         for index in data.parts(
             data.held_out, self.index[rank() :: world_size()], max(1, data.batch_size // world_size())
         ):
-            fetched = {"raw": data.held_out.fetch(index), "index": index, "pass": torch.zeros_like(index)}
-            made = data.maker.batch(fetched) if data.in_workers else data.maker.cut(fetched)
-            moved = data.transfer_batch_to_device(made, device, 0)
-            yield moved if data.in_workers else data.maker.batch(moved)
+            yield peek(data, data.held_out, index, device, data.maker)

@@ -12,8 +12,8 @@ import torch
 from ssl_lightning.datamodules.audio_folder import AudioFolder
 
 from ssl_lightning import SoundReader
-from ssl_lightning.data.sound.datamodule import SOUND, difference
 from ssl_lightning.data.sound.recording import UnreadableSound
+from ssl_lightning.data.sound.settings import SOUND, difference
 
 
 @pytest.fixture
@@ -70,11 +70,14 @@ def test_what_is_no_run_or_no_recording_is_named(recordings: Path) -> None:
 
 def test_a_second_step_may_cut_otherwise_but_not_hear_otherwise() -> None:
     run = {"varies": False, "features": "log_mel", "seconds": 1.0, "mels": 48, "statistics": [-6.0, 3.0]}
-    assert difference(SOUND, json.dumps({**run, "seconds": None, "varies": True}), json.dumps(run)) == ""
-    assert difference(SOUND, json.dumps({**run, "mels": 64, "statistics": [0.0, 1.0]}), json.dumps(run)) == (
+    assert difference(json.dumps({**run, "seconds": None, "varies": True}), json.dumps(run)) == ""
+    assert difference(json.dumps({**run, "mels": 64, "statistics": [0.0, 1.0]}), json.dumps(run)) == (
         "mels=64, not 48, statistics=[0.0, 1.0], not [-6.0, 3.0]"
     )
-    assert (
-        difference("tokenizer.json", "a", "b") == "another tokenizer.json"
-        and difference("tokenizer.json", None, "b") == ""
-    )
+
+
+def test_a_file_that_the_data_does_not_have_is_not_compared(recordings: Path) -> None:
+    data = AudioFolder(str(recordings), features="wave")
+    assert data.difference({"tokenizer.json": "{}"}) == data.difference({}) == data.difference(data.artifacts()) == ""
+    other = AudioFolder(str(recordings), features="wave", sample_rate=8000).artifacts()
+    assert "sample_rate=16000, not 8000" in data.difference(other)

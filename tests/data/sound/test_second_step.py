@@ -13,7 +13,7 @@ from ssl_lightning.methods.finetune import Finetune
 
 from ssl_lightning import Trainer, WaveTransformer
 from ssl_lightning.cli.main import main
-from ssl_lightning.data.sound.datamodule import SOUND
+from ssl_lightning.data.sound.settings import SOUND
 from ssl_lightning.encoders.frames import FrameTransformer
 from ssl_lightning.run.encoder_file import save_encoder
 

@@ -14,11 +14,12 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 
-from ssl_lightning.evaluation.plots import curves as plots
+from ssl_lightning.data import figure
+from ssl_lightning.data.figure import plot_pictures
+from ssl_lightning.evaluation.plots import closing, curves, embedding
 from ssl_lightning.evaluation.plots.closing import plot_closing
 from ssl_lightning.evaluation.plots.curves import plot_curves
 from ssl_lightning.evaluation.plots.embedding import plot_embedding
-from ssl_lightning.evaluation.plots.pictures import plot_pictures, plot_views
 from ssl_lightning.evaluation.table import ROWS
 
 
@@ -54,8 +55,9 @@ def is_drawn(path, size):
 def drawn(monkeypatch):
     """The figures behind the files, to ask what they show."""
     figures: list[Figure] = []
-    save = plots.save_figure
-    monkeypatch.setattr(plots, "save_figure", lambda figure, path: (figures.append(figure), save(figure, path))[1])
+    save = figure.save_figure
+    for module in (figure, curves, closing, embedding):
+        monkeypatch.setattr(module, "save_figure", lambda each, path: (figures.append(each), save(each, path))[1])
     return figures
 
 
@@ -95,10 +97,10 @@ def test_probes_are_in_percent_with_labels_at_their_ends_that_do_not_overlap(tmp
 
 def test_the_smoothed_loss_keeps_a_straight_line_and_steps_over_gaps():
     line = np.arange(20.0)
-    assert np.allclose(plots._smooth(line, 2)[2:-2], line[2:-2])
-    assert np.array_equal(plots._smooth(line, 0), line)
+    assert np.allclose(curves._smooth(line, 2)[2:-2], line[2:-2])
+    assert np.array_equal(curves._smooth(line, 0), line)
     gap = np.array([1.0, 1.0, np.nan, 1.0, 1.0])
-    assert np.array_equal(plots._smooth(gap, 1), gap, equal_nan=True)
+    assert np.array_equal(curves._smooth(gap, 1), gap, equal_nan=True)
 
 
 def test_a_loss_that_is_not_finite_is_said_in_words(tmp_path, drawn):
@@ -113,7 +115,7 @@ def test_views_of_any_range_and_size_fill_their_grid(channels, tmp_path, drawn):
         torch.full((20, channels, 5, 5), 0.3),
         torch.full((20, channels, 8, 8), -2.0),
     ]
-    plot_views(views, tmp_path / "a.png", clean=True)
+    plot_pictures(dict(zip(("view 1", "view 2", "clean"), views, strict=True)), tmp_path / "a.png")
     assert is_drawn(tmp_path / "a.png", (1212, 453))
     assert [axes.get_ylabel() for axes in drawn[0].axes[::8]] == ["view 1", "view 2", "clean"]
     images = [axes.images[0].get_array() for axes in drawn[0].axes]
@@ -126,7 +128,7 @@ def test_views_of_any_range_and_size_fill_their_grid(channels, tmp_path, drawn):
 def test_a_column_shows_the_views_of_one_sample_and_pixels_stay_square(tmp_path, drawn):
     first = torch.zeros(2, 1, 2, 2)
     first[0, 0, 0, 1] = first[1, 0, 1, 0] = 1
-    plot_views([first, first.flip(3)], tmp_path / "a.png")
+    plot_pictures({"view 1": first, "view 2": first.flip(3)}, tmp_path / "a.png")
     shown = [axes.images[0].get_array().tolist() for axes in drawn[0].axes]
     assert shown == [[[0, 1], [0, 0]], [[0, 0], [1, 0]], [[1, 0], [0, 0]], [[0, 0], [0, 1]]]
     assert {axes.images[0].get_interpolation() for axes in drawn[0].axes} == {"nearest"}
@@ -135,7 +137,7 @@ def test_a_column_shows_the_views_of_one_sample_and_pixels_stay_square(tmp_path,
 @pytest.mark.parametrize("views", [[], [torch.zeros(2, 100)], [torch.zeros(0, 1, 4, 4)]])
 def test_views_that_are_no_images_are_refused(views, tmp_path):
     with pytest.raises(ValueError, match="batches of images"):
-        plot_views(views, tmp_path / "a.png")
+        plot_pictures(dict(enumerate(views)), tmp_path / "a.png")
 
 
 def test_the_map_keeps_groups_together_the_same_way_each_time(tmp_path, drawn):
@@ -154,7 +156,7 @@ def test_the_map_keeps_groups_together_the_same_way_each_time(tmp_path, drawn):
 
 
 def test_a_large_map_is_of_a_fixed_subsample(tmp_path, drawn, monkeypatch):
-    monkeypatch.setattr(plots, "MAP_SAMPLES", 40)
+    monkeypatch.setattr(embedding, "MAP_SAMPLES", 40)
     plot_embedding(torch.randn(100, 3), torch.arange(100) % 50, tmp_path / "a.png")
     (axes,) = drawn[0].axes
     assert sum(len(group.get_offsets()) for group in axes.collections) == 40

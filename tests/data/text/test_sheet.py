@@ -8,8 +8,8 @@ import pytest
 import torch
 from matplotlib.image import imread
 
-from ssl_lightning.evaluation.plots.style import INK
-from ssl_lightning.evaluation.plots.texts import COLUMNS, MOST_LINES, RIGHT, WRONG, _wrapped, plot_texts
+from ssl_lightning.data.figure import INK
+from ssl_lightning.data.text.sheet import COLUMNS, MOST_LINES, RIGHT, WRONG, _wrapped, plot_texts
 
 SENTENCE = ["the", "cat", "sat", "on", "the", "mat", "and", "looked", "at", "the", "moon"]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from .style import INK, save_figure
+from ..figure import INK, save_figure
 
 COLUMNS, MOST_LINES = 110, 4
 """Characters in a line, and lines of each text; what is longer is cut off."""

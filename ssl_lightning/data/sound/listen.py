@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..data.files.atomic import _swap_in
+from ..files.atomic import _swap_in
 
 
 def save_sounds(sounds: Mapping[str, Tensor], rate: int, folder: str | Path) -> None:

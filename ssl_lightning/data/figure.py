@@ -1,35 +1,61 @@
-"""Sheets of images: views, and what a method makes of them."""
+"""Figures in the project's style, and sheets of images: what datamodules and reports draw with."""
 
 from __future__ import annotations
 
+import io
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
 import torch
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .style import INK, save_figure
+from ..types import View
+from .files.atomic import _swap_in
+
+INK, FAINT = "#333842", "#dfe2e7"
 
 
-def plot_views(views: Sequence[Tensor], path: str | Path, clean: bool = False) -> None:
-    """A grid of what the method sees: one column a sample (the first 8), one row a view.
+def dress(axes: Axes, title: str, x: str = "", y: str = "") -> None:
+    axes.set_title(title, loc="left", fontsize=12, color=INK, pad=10)
+    axes.set_xlabel(x, fontsize=10, color=INK)
+    axes.set_ylabel(y, fontsize=10, color=INK)
+    axes.tick_params(labelsize=9, colors=INK, length=0)
+    axes.grid(True, color=FAINT, linewidth=0.8)
+    axes.set_axisbelow(True)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+
+
+def save_figure(figure: Figure, path: str | Path) -> None:
+    """Draws into memory, then swaps the file in: a reader sees the old picture or the new one."""
+    picture = io.BytesIO()
+    FigureCanvasAgg(figure).print_png(picture)
+    _swap_in(Path(path), picture.getvalue())
+
+
+def plot_views(captions: Mapping[str, View], path: Path, as_pictures: Callable[[Tensor], Tensor]) -> dict[str, Path]:
+    """Draws those views that are images, [S, C, H, W], if there are any.
 
     Args:
-        views: images [S, C, H, W], one tensor a view; the sizes may differ. An image beyond [0, 1]
-            is stretched to its own range.
+        captions: views by caption.
         path: the PNG to write.
-        clean: whether the last view is made by the test transform (`ViewSpec.clean`).
+        as_pictures: an image as one would look at it, in [0, 1].
 
-    Raises:
-        ValueError: there is no view, or one is no batch of images.
+    Returns:
+        what was drawn, by the name of the file without its ending.
     """
-    captions = [f"view {number}" for number in range(1, len(views) + 1 - clean)] + ["clean"] * clean
-    plot_pictures(dict(zip(captions, views, strict=True)), path)
+    pictures = {caption: as_pictures(view.x.float()) for caption, view in captions.items() if view.x.ndim == 4}
+    if not pictures:
+        return {}
+    plot_pictures(pictures, path)
+    return {path.stem: path}
 
 
 def plot_pictures(pictures: Mapping[str, Tensor], path: str | Path) -> None:

@@ -1,0 +1,54 @@
+"""What is refused before a run: data that cannot serve it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from .sources import Source
+
+
+def check_share(batch_size: int, processes: int) -> None:
+    """Raises ValueError where a batch cannot be shared out equally among processes."""
+    if batch_size % processes:
+        raise ValueError(
+            f"batch_size={batch_size} counts the samples of all processes together and cannot be shared out equally"
+            f" among {processes}; use a multiple, such as --data.batch_size {-(-batch_size // processes) * processes}."
+        )
+
+
+def check_probe_sets(probe_sets: Mapping[str, Any]) -> None:
+    """Raises ValueError where a probe set has no labels to probe on."""
+    for name, data in probe_sets.items():
+        if data.probe_splits() is None:
+            raise ValueError(
+                f"probe_sets.{name}: {type(data).__name__} has no labels in its train and val splits. Leave it out,"
+                " or label it."
+            )
+
+
+def check_training(data: Any) -> None:
+    """Raises ValueError where a datamodule has fewer samples than a batch, or is to keep on the
+    device what it reads from files."""
+    name, samples = type(data).__name__, len(data.training_split)
+    if samples < data.batch_size:
+        raise ValueError(
+            f"{name} has {samples} training samples, fewer than batch_size={data.batch_size}; "
+            f"set --data.batch_size {max(2, samples)} or less."
+        )
+    if data.cache == "device" and not data.training_split.in_memory:
+        raise ValueError(f"cache=device keeps data that is in memory; {name} reads it from files. Leave it out.")
+
+
+def check_evaluated(data: Any, split: str) -> Source:
+    """The samples of a split.
+
+    Raises:
+        ValueError: there is no such split, or it has fewer samples than there are processes.
+    """
+    source: Source | None = data.split(split)
+    if source is None:
+        raise ValueError(f"{type(data).__name__} has no {split} split.")
+    if len(source) < data.world_size:
+        raise ValueError(f"The {split} split has {len(source)} samples, fewer than the {data.world_size} processes.")
+    return source

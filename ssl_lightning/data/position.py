@@ -1,0 +1,89 @@
+"""Where a training is in its endless order of samples, and whether a later run may go on there."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .buckets import Buckets
+from .order import batches_done
+from .sources import Source
+
+
+class Position:
+    """The position of a datamodule: samples consumed, or batches where these are planned. It
+    travels in checkpoints, with what the order depends on."""
+
+    seed: int
+    batch_size: int
+    trainer: Any
+    _base = 0
+    _base_batches: int | None = None
+    """Batches that the training had consumed at `_base`; None: not known before the loop's counters
+    are restored."""
+
+    @property
+    def training_split(self) -> Source:
+        """The samples to train on."""
+        raise NotImplementedError
+
+    @property
+    def buckets(self) -> Buckets | None:
+        """The plan of batches of samples of similar length; None: each batch has `batch_size`
+        samples, in any order."""
+        return None
+
+    @property
+    def world_size(self) -> int:
+        """How many processes share a batch."""
+        return self.trainer.world_size if self.trainer is not None else 1
+
+    @property
+    def position(self) -> int:
+        """How many samples of the endless order the training has consumed (not: prefetched);
+        batches where they are planned."""
+        if self._base_batches is None:
+            return self._base
+        batches = batches_done(self.trainer) - self._base_batches
+        return self._base + batches * (self.batch_size if self.buckets is None else 1)
+
+    @property
+    def samples_done(self) -> int:
+        """How many samples the training has consumed."""
+        return self.position if self.buckets is None else self.position * self.batch_size
+
+    def start_again(self) -> None:
+        """Sets the position to the start of the order."""
+        self._base, self._base_batches = 0, None
+
+    def fix_position(self) -> int:
+        """The position from which on consumed batches are counted."""
+        self._base, self._base_batches = self.position, batches_done(self.trainer)
+        return self._base
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"position": self.position, **self.order()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restores the position.
+
+        Raises:
+            ValueError: the checkpoint's run had another order of samples.
+        """
+        if self.trainer is not None and self.trainer.state.fn != "fit":
+            return  # an encoder may be judged on other samples
+        for name, value in self.order().items():
+            if state_dict.get(name, value) != value:
+                raise ValueError(
+                    f"The checkpoint was trained with {name}={state_dict[name]}, this run has {name}={value}: the order"
+                    " of the samples would change. Resume with the settings of the run, or start from its weights with"
+                    " ssl_lightning.load."
+                )
+        self._base, self._base_batches = int(state_dict["position"]), None
+
+    def order(self) -> dict[str, Any]:
+        """What the order of the samples depends on, as plain values."""
+        train = self.training_split
+        order = {"samples": len(train), "seed": self.seed, "fingerprint": train.fingerprint}
+        if self.buckets is not None:
+            order |= {"processes": self.world_size, "lengths": self.buckets.fingerprint}
+        return order

@@ -1,0 +1,91 @@
+"""Recordings of varying length: which methods and encoders take them, and batches by seconds."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from torch import Tensor
+
+from ..buckets import Buckets
+from ..sources import Source, Subset
+from .lengths import lengths_of
+from .settings import samples_of
+from .source import recordings_of
+
+
+def check_varying(method: Any, features: str, batch_seconds: float | None) -> None:
+    """Refuses what needs recordings of one length.
+
+    Args:
+        method: with `views`, `encoder` and `reads_padding`.
+        features: `log_mel` or `wave`.
+        batch_seconds: of the data; None: batches count samples.
+
+    Raises:
+        ValueError: the method's views need windows of one length, or the method or its encoder
+            would take padding for sound.
+    """
+    remedy = "--data.seconds 1.0" + (" without --data.batch_seconds" if batch_seconds is not None else "")
+    name = type(method).__name__
+    if features == "log_mel" and any(strength.startswith("strong") for strength in method.views.strengths):
+        raise ValueError(
+            f"{name} asks for strong views, and log-mels are shifted, cropped and mixed in windows of one length"
+            f" alone: set {remedy}."
+        )
+    if not getattr(method, "reads_padding", True):
+        raise ValueError(f"{name} would take the padding of recordings of varying length for sound: set {remedy}.")
+    encoder = getattr(method, "encoder", None)
+    if encoder is not None and not encoder.reads_padding:
+        raise ValueError(
+            f"{type(encoder).__name__} would take the padding of recordings of varying length for sound: set"
+            f" {remedy}, or take an encoder that heeds padding, --model.encoder"
+            f" {'frames' if features == 'log_mel' else 'wav'}."
+        )
+
+
+def plan_batches(train: Source, rows: Tensor, sample_rate: int, seconds: float, seed: int, processes: int) -> Buckets:
+    """Batches of about so many seconds, of recordings of similar length.
+
+    Args:
+        train: N recordings.
+        rows: [N] samples in the row that each recording needs.
+        sample_rate: in Hz.
+        seconds: of a batch, over all processes, padding among them.
+        seed: of the order.
+        processes: among which a batch is shared out.
+
+    Raises:
+        ValueError: the longest recording does not fit into each process's share.
+    """
+    budget = samples_of(sample_rate, seconds)
+    if int(rows.max()) * processes > budget:
+        lengths = lengths_of(train)
+        longest = lengths.argmax()
+        number = train.indices[longest] if isinstance(train, Subset) else longest
+        least = math.ceil(10 * int(rows.max()) * processes / sample_rate) / 10
+        raise ValueError(
+            f"batch_seconds={seconds:g} has no room for the longest recording,"
+            f" {recordings_of(train).name(int(number))}, of {float(lengths[longest]) / sample_rate:.3g} s, in"
+            f" each of {processes} processes: set --data.batch_seconds {least:g} or more, or take less of each"
+            " recording by --data.seconds."
+        )
+    return Buckets(rows, budget, seed, processes)
+
+
+def split_by_length(index: Tensor, rows: list[int], budget: float, most: int) -> list[Tensor]:
+    """Parts of `index` [M], in order, whose longest row times their number is within the budget.
+
+    Args:
+        index: what is split.
+        rows: M lengths.
+        budget: a part of one alone may go beyond it.
+        most: samples in a part.
+    """
+    starts, longest = [0], 0
+    for position, row in enumerate(rows):
+        longest, count = max(longest, row), position - starts[-1] + 1
+        if count > most or (longest * count > budget and count > 1):
+            starts.append(position)
+            longest = row
+    return [index[start:end] for start, end in zip(starts, [*starts[1:], len(index)], strict=True)]
