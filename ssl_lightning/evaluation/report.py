@@ -147,8 +147,8 @@ class Report(Callback):
         temporary.write_text(json.dumps(summary, indent=1))
         temporary.replace(folder / "summary.json")
         served = isinstance(data, SSLDataModule)
-        artifacts = json.dumps(sorted(data.artifacts()) if served else [])
-        save_encoder(pl_module.backbone, folder / "encoder.safetensors", run=str(folder.name), artifacts=artifacts)
+        artifacts = data.artifacts() if served else ()
+        save_encoder(pl_module.backbone, folder / "encoder.safetensors", artifacts, run=str(folder.name))
         printed = "\n\n".join(
             (f"{prefix.rstrip('/')}: " if prefix else "") + each.printed for prefix, each in closing.items()
         )

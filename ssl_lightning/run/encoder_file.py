@@ -16,14 +16,24 @@ from ..encoders.base import Encoder
 from ..plugins.record import config_of, rebuild
 
 
-def save_encoder(encoder: Encoder, path: str | Path, **facts: str) -> None:
-    """Writes the weights, and in the header what `load_encoder` needs and further facts; whole or
-    not at all."""
+def save_encoder(encoder: Encoder, path: str | Path, artifacts: Iterable[str] = (), **facts: str) -> None:
+    """Writes the weights, and in the header what `load_encoder` needs; whole or not at all.
+
+    Args:
+        encoder: what is written.
+        path: the file.
+        artifacts: names of the files beside it that it cannot be used without.
+        facts: further lines of the header.
+    """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in encoder.state_dict().items()}
     try:
-        save_file(tensors, temporary, metadata={"encoder": json.dumps(config_of(encoder)), **facts})
+        save_file(
+            tensors,
+            temporary,
+            metadata={"encoder": json.dumps(config_of(encoder)), "artifacts": json.dumps(sorted(artifacts)), **facts},
+        )
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

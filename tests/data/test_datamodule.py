@@ -245,8 +245,8 @@ def test_data_in_memory_is_augmented_by_the_main_process_and_fetched_without_wor
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        (lambda: TinyImages(batch_size=1), "batch_size=1 is too small; give at least 2"),
-        (lambda: TinyImages(workers=-1), "workers=-1 is negative; give 0 or more"),
+        (lambda: TinyImages(batch_size=1), r"batch_size=1\) must be at least 2"),
+        (lambda: TinyImages(workers=-1), r"workers=-1\) must be at least 0"),
         (
             lambda: TinyImages(samples=10).serve(Asks()),
             r"TinyImages has 10 training samples, fewer than batch_size=16; set --data\.batch_size 10 or less",
@@ -255,7 +255,7 @@ def test_data_in_memory_is_augmented_by_the_main_process_and_fetched_without_wor
         (lambda: NoSplit().serve(Asks()), "NoSplit has no training split"),
         (lambda: NoSplit().train_dataloader(), "NoSplit has no training split"),
         (lambda: NoSplit().test_dataloader(), "NoSplit has no test split"),
-        (lambda: Digits(image_size=4), "image_size=4 is too small; give 8 pixels or more"),
+        (lambda: Digits(image_size=4), r"image_size=4\) must be at least 8"),
         (lambda: FashionMNIST("/nowhere", samples=0), "samples=0 is too few; give 2 or more"),
         (
             lambda: FashionMNIST("/nowhere", download=False).split("train"),

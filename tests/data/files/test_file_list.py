@@ -293,8 +293,8 @@ def test_a_cached_list_is_pickled_by_its_place(root, cache, monkeypatch):
 
 AT_ONCE = """
 import sys
-from ssl_lightning.files import cache as file_cache
-from ssl_lightning.files import file_list as files
+from ssl_lightning.data.files import table_cache as file_cache
+from ssl_lightning.data.files import file_list as files
 
 files.RECENT = -(10**12)
 for _ in range(20):

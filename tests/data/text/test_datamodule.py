@@ -13,7 +13,6 @@ from ssl_lightning.datamodules.python_docs import paragraphs
 from ssl_lightning.datamodules.text_files import TextFiles
 
 from ssl_lightning import ViewSpec
-from ssl_lightning.cli.names import UsageError
 from ssl_lightning.data.text.augment import TextAugmentation
 from ssl_lightning.data.text.tokenizer import digest_of
 
@@ -170,7 +169,7 @@ def test_the_default_encoder_knows_the_tokens_of_the_tokenizer(texts: Path, tmp_
     assert named["TextEncoder"] == {"class_path": "text", "init_args": {"vocab_size": 300, "max_length": 64}}
     trained = TextFiles.suited_encoders({"tokenizer": None, "vocab_size": 777})
     assert trained["Encoder"]["init_args"] == {"vocab_size": 777, "max_length": 128}
-    with pytest.raises(UsageError, match=r"--data\.tokenizer: tokenizer='nowhere': there is no nowhere"):
+    with pytest.raises(ValueError, match=r"--data\.tokenizer: tokenizer='nowhere': there is no nowhere"):
         TextFiles.suited_encoders({"tokenizer": "nowhere"})
 
 

@@ -14,9 +14,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 
-from ssl_lightning.data import figure
 from ssl_lightning.data.figure import plot_pictures
-from ssl_lightning.evaluation.plots import closing, curves, embedding
+from ssl_lightning.evaluation.plots import closing as closing_plots
+from ssl_lightning.evaluation.plots import curves, embedding
 from ssl_lightning.evaluation.plots.closing import plot_closing
 from ssl_lightning.evaluation.plots.curves import plot_curves
 from ssl_lightning.evaluation.plots.embedding import plot_embedding
@@ -54,11 +54,11 @@ def is_drawn(path, size):
 @pytest.fixture
 def drawn(monkeypatch):
     """The figures behind the files, to ask what they show."""
-    figures: list[Figure] = []
-    save = figure.save_figure
-    for module in (figure, curves, closing, embedding):
-        monkeypatch.setattr(module, "save_figure", lambda each, path: (figures.append(each), save(each, path))[1])
-    return figures
+    kept: list[Figure] = []
+    save = figures.save_figure
+    for module in (figures, curves, closing_plots, embedding):
+        monkeypatch.setattr(module, "save_figure", lambda each, path: (kept.append(each), save(each, path))[1])
+    return kept
 
 
 @pytest.mark.parametrize("kind", ["loss", "probes", "collapse"])
