@@ -25,8 +25,8 @@ BATCH = 256
 
 
 def peek(data: SSLDataModule, source: Source, index: Tensor, device: Any, views: Views | None = None) -> Batch:
-    """One batch of samples in views, made where the training makes its own: on the device, or where
-    they are fetched.
+    """One batch of samples in views, without labels, made where the training makes its own: on the
+    device, or where they are fetched.
 
     Args:
         data: whose test transform is used, and which says where views are made.
@@ -36,14 +36,14 @@ def peek(data: SSLDataModule, source: Source, index: Tensor, device: Any, views:
         views: of which transforms; None: the test transform alone.
     """
     views = views or clean_views(data)
-    fetched = Fetch(source, _prepared(data, views)).__getitems__(index.tolist())
-    return _finished(data, views, fetched, torch.device(device))
+    fetched: Fetched = {"raw": source.fetch(index), "index": index, "pass": torch.zeros_like(index)}
+    return _finished(data, views, _prepared(data, views)(fetched), torch.device(device))
 
 
 def peek_each(
     data: SSLDataModule, source: Source, draws: Iterable[Sequence[int] | Tensor], device: Any, views: Views
 ) -> Iterator[Batch]:
-    """`peek` for many batches, fetched by the data's workers.
+    """`peek` for many batches, with labels, fetched by the data's workers.
 
     Args:
         data, source, device, views: as in `peek`.

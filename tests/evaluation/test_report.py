@@ -193,7 +193,7 @@ def test_the_encoder_file_holds_the_trained_encoder_and_the_other_the_initial_on
 def test_the_card_names_the_run_and_its_lines_load_the_encoder(run: Run) -> None:
     card = (run.folder / "encoder.md").read_text()
     assert "SimCLR" in card and "TinyImages" in card and "pretrained encoder" in card and "| steps | 20 |" in card
-    scope: dict[str, Any] = {"images": torch.zeros(2, 1, 16, 16)}
+    scope: dict[str, Any] = {"x": torch.zeros(2, 1, 16, 16)}
     exec(card.partition("```python\n")[2].partition("```")[0], scope)
     assert scope["features"].shape == (2, 8)
 
@@ -448,9 +448,11 @@ def test_what_a_method_has_to_show_is_drawn_of_held_out_samples_as_one_would_loo
     )
     trainer.fit(method, datamodule=data)
     assert trainer.run_folder is not None and (trainer.run_folder / "plots" / "pictures.png").is_file()
-    ((original, masked),) = [list(pictures.values()) for pictures in drawn]
+    views, shown = drawn  # the first batch's views, and what the method has to show
+    assert list(views) == ["view 1", "view 2"]
+    original, masked = shown.values()
     test = data.split("test")
-    assert test is not None and list(drawn[0]) == ["original", "masked"]
+    assert test is not None and list(shown) == ["original", "masked"]
     expected = data.transform("none")(test.fetch(method.shown["index"]), torch.zeros(8, dtype=torch.int64)) / 2
     assert torch.equal(original, expected) and len(set(method.shown["index"].tolist())) == 8
     assert torch.equal(masked[masked != 0], original[masked != 0]) and 0 < (masked == 0).float().mean() < 1
@@ -462,7 +464,7 @@ def test_what_a_method_has_to_show_is_drawn_of_held_out_samples_as_one_would_loo
     state, modes = torch.get_rng_state(), [module.training for module in method.modules()]
     again = report.pictures_of(method, trainer)
     assert torch.equal(torch.get_rng_state(), state) and [module.training for module in method.modules()] == modes
-    assert torch.equal(again["original"] / 2, original)
+    assert torch.equal(again["original"].x / 2, original)
 
 
 class Pooled(TinyEncoder):

@@ -14,6 +14,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 
+from ssl_lightning.data import figure as figures
 from ssl_lightning.data.figure import plot_pictures
 from ssl_lightning.evaluation.plots import closing as closing_plots
 from ssl_lightning.evaluation.plots import curves, embedding
