@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -12,6 +13,7 @@ from ssl_lightning import Batch, OptimizerSpec, SSLMethod, Step, TextEncoder, Vi
 from ssl_lightning.augment.random import fold, uniform
 from ssl_lightning.distributed import reduce_sum
 from ssl_lightning.encoders.base import pooled
+from ssl_lightning.encoders.bert_huggingface import export_bert
 from ssl_lightning.nn.losses.vocabulary import vocabulary_nll
 from ssl_lightning.nn.masks.words import Hidden, TokenMasks
 from ssl_lightning.nn.packing import swap_halves, unpacked
@@ -77,6 +79,9 @@ class BERT(SSLMethod):
 
     def read_vocabulary(self, vocabulary: Vocabulary) -> None:
         self.masks.read(vocabulary)
+
+    def export(self, folder: Path, artifacts: Mapping[str, str]) -> str:
+        return export_bert(self, folder, artifacts.get("tokenizer.json"))
 
     def step(self, batch: Batch) -> Step:
         (view,) = batch["views"]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -122,6 +123,16 @@ class SSLMethod(Recorded, LightningModule):
         training, of which each process has a share; logged as `held_out/<name>`. Most methods have
         none."""
         return {}
+
+    def export(self, folder: Path, artifacts: Mapping[str, str]) -> str:
+        """Writes the trained method into a folder in a form that another library loads, and gives
+        the line that says how (`ssl-lightning export`). Most methods have none.
+
+        Args:
+            folder: to write.
+            artifacts: of the run, such as the text of its `tokenizer.json`.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no other form to be exported to.")
 
     @property
     def backbone(self) -> Encoder:

@@ -33,6 +33,9 @@ class Rule:
     top: bool = False
 
 
+ORDER = "types distributed plugins augment nn optim data encoders run method evaluation trainer cli testing".split()
+"""The rooms of the package from the ground: each imports only those before it."""
+MODALITIES = ("images", "text", "sound")
 EVERYWHERE = ("ssl_lightning/**/*.py", "methods/*.py", "datamodules/*.py")
 RULES = [
     Rule("core knows no method", ("ssl_lightning/**/*.py",), ("ssl_lightning.methods", "methods")),

@@ -18,14 +18,14 @@ EXPORT = "export"
 HELP = """\
 usage: ssl-lightning COMMAND [options]
 
-  fit                                pretrain:  ssl-lightning fit --model simclr --data digits
+  fit                                pretrain:  ssl-lightning fit --model METHOD --data DATA
   validate, test                     the probes' accuracies on that split
   predict                            index and vector of each sample
-  export RUN --to FOLDER             a run of bert as a folder that Hugging Face transformers loads
+  export RUN --to FOLDER             the trained method in a form that another library loads
   methods, datamodules, encoders     what is installed; --json for programs, --check imports each
 
-  ssl-lightning fit --help           the options of a run
-  ssl-lightning fit --model.help simclr
+  ssl-lightning fit --help                   the options of a run
+  ssl-lightning fit --model.help METHOD      what a method takes
   ssl-lightning --version
 
 SSL_LIGHTNING_TRACEBACK=1 shows the traceback of every error.
@@ -74,18 +74,14 @@ def _export(options: list[str]) -> int:
             return _complain(
                 EXPORT, "Give a run folder or a checkpoint, and where to: ssl-lightning export RUN --to FOLDER."
             )
-    from .export import export_bert
+    from .export import export
 
     try:
-        export_bert(run, folder)
+        print(export(run, folder))
     except (ValueError, OSError, RegistryError) as error:
         if os.environ.get("SSL_LIGHTNING_TRACEBACK"):
             raise
         return _complain(EXPORT, str(error))
-    print(
-        f"{folder}: AutoModelForMaskedLM.from_pretrained({folder!r}) and AutoTokenizer.from_pretrained({folder!r})"
-        " load it."
-    )
     return 0
 
 

@@ -10,13 +10,12 @@ from tokenizers import Tokenizer, processors
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..data.text.tokenizer import UNKNOWN, load_tokenizer, vocabulary_of
-from ..nn.vocabulary import TOKENIZER as FILE
+from ..data.text.tokenizer import TOKENIZER, UNKNOWN, load_tokenizer, vocabulary_of
 from ..nn.vocabulary import Vocabulary
 from ..plugins.registry import Registry
 from .bert_layouts import LAYOUTS, TOKEN_TYPES, Layout
 from .text import TextTransformer
-from .transformers_model import fetched, library
+from .transformers_model import fetched, library, quiet
 
 
 def from_huggingface(source: Any, tokenizer: str | None = None, **options: Any) -> Any:
@@ -60,11 +59,48 @@ def from_huggingface(source: Any, tokenizer: str | None = None, **options: Any) 
             raise ValueError(f"The model has no tensor {theirs[0]!r}; its weights are not whole.")
     ours["encoder.places.weight"] = ours["encoder.places.weight"][offset:] + state[f"{layout.base}.{TOKEN_TYPES}"][0]
     method.load_state_dict(ours)
-    if tokenizer is None and isinstance(source, (str, Path)) and (Path(source) / FILE).is_file():
+    if tokenizer is None and isinstance(source, (str, Path)) and (Path(source) / TOKENIZER).is_file():
         tokenizer = load_tokenizer(str(source)).to_str()
     if tokenizer is not None:
         method.read_vocabulary(_vocabulary(Tokenizer.from_str(tokenizer), method))
     return method
+
+
+def export_bert(method: Any, folder: str | Path, tokenizer: str | None) -> str:
+    """Writes a folder that `transformers.AutoModelForMaskedLM` and `AutoTokenizer` load: a BERT
+    whose encoder is `norm="post"` as `BertForMaskedLM`, one that is "pre" as
+    `RobertaPreLayerNormForMaskedLM`.
+
+    The prediction of the order of sentences, which transformers' models do not have, is left out.
+    Texts are encoded as in the run, except for names of special tokens in them, such as [MASK]:
+    they stand for those tokens here.
+
+    Args:
+        method: a `BERT`.
+        folder: where to.
+        tokenizer: what the `tokenizer.json` of its run holds.
+
+    Returns:
+        how to load it.
+
+    Raises:
+        ValueError: transformers is not installed, has no model like the encoder, or the tokenizer
+            is missing or does not fit.
+    """
+    library("export")
+    if tokenizer is None:
+        raise ValueError(
+            f"A BERT cannot be exported without the {TOKENIZER} of its run, which is not there; put it beside the encoder."
+        )
+    tokens = Tokenizer.from_str(tokenizer)
+    vocabulary = _vocabulary(tokens, method)
+    with quiet():
+        to_transformers(method, vocabulary).save_pretrained(folder)
+        _reader(tokens, vocabulary, method.encoder.max_length).save_pretrained(folder)
+    name = str(folder)
+    return (
+        f"{name}: AutoModelForMaskedLM.from_pretrained({name!r}) and AutoTokenizer.from_pretrained({name!r}) load it."
+    )
 
 
 def to_transformers(method: Any, vocabulary: Vocabulary) -> Any:

@@ -8,8 +8,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-TOKENIZER = "tokenizer.json"
-"""The file that holds a tokenizer."""
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 """The first tokens of every tokenizer that is trained here, in the order of their ids."""
 

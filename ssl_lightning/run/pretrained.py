@@ -37,6 +37,9 @@ def artifacts_of(path: str | Path) -> dict[str, str]:
     """The text files that the encoder of a run cannot be used without, by name
     (`SSLDataModule.artifacts`). Empty where there are none.
 
+    They are those that the encoder's file names; else those in the newest checkpoint; else every
+    JSON file beside it but the run's summary.
+
     Args:
         path: as `pretrained_encoder`.
     """
@@ -44,10 +47,13 @@ def artifacts_of(path: str | Path) -> dict[str, str]:
     folder = path if path.is_dir() else path.parent
     file = path if path.suffix == ".safetensors" else folder / "encoder.safetensors"
     names = artifact_names(file) if path.suffix != ".ckpt" and file.is_file() else None
-    if names is not None:
-        return {name: (folder / name).read_text(encoding="utf-8") for name in names if (folder / name).is_file()}
-    checkpoint = path if path.suffix == ".ckpt" else find_newest(folder / "checkpoints")
-    return {} if checkpoint is None else dict(read(checkpoint).get("artifacts", {}))
+    if names is None or not all((folder / name).is_file() for name in names):
+        checkpoint = path if path.suffix == ".ckpt" else find_newest(folder / "checkpoints")
+        inside = read(checkpoint).get("artifacts") if checkpoint is not None else None
+        if inside or path.suffix == ".ckpt":
+            return dict(inside or {})
+        names = [file.name for file in folder.glob("*.json") if file.name != "summary.json"]
+    return {name: (folder / name).read_text(encoding="utf-8") for name in names}
 
 
 def load_pretrained(encoder: Encoder, path: str | Path) -> None:

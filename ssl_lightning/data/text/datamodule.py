@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from ...augment.operation import check_probability
 from ...augment.random import permutation
 from ...nn.packing import Ragged, unpacked
-from ...nn.vocabulary import TOKENIZER, Vocabulary, introduce
+from ...nn.vocabulary import Vocabulary, introduce
 from ...plugins.messages import did_you_mean
 from ...types import Strength, View
 from ..datamodule import SSLDataModule
@@ -26,7 +26,7 @@ from .documents import Corpus
 from .sheet import plot_texts
 from .source import TextSource
 from .store import Store, open_store
-from .tokenizer import Kind, digest_of, load_tokenizer, trained_tokenizer, vocabulary_of
+from .tokenizer import TOKENIZER, Kind, digest_of, load_tokenizer, trained_tokenizer, vocabulary_of
 
 WITHHELD_ONE_IN, WITHHELD_MOST = 50, 1_000
 """The part of the samples to pretrain on that is withheld, where there is no validation split."""

@@ -15,12 +15,13 @@ import torch
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 from ...nn.vocabulary import SPECIAL, Vocabulary
-from ...nn.vocabulary import TOKENIZER as FILE
 from ...plugins.messages import did_you_mean
 from ...run.checkpoint import read
 from ..files.kept import default_folder, key_of, writing
 from .documents import Corpus, Counts
 
+TOKENIZER = "tokenizer.json"
+"""The file that holds a tokenizer."""
 Kind = Literal["wordpiece", "bpe", "unigram"]
 SEEN = 32 << 20
 """Characters that a tokenizer is trained on."""
@@ -75,14 +76,16 @@ def load_tokenizer(path: str) -> Tokenizer:
         FileNotFoundError, ValueError: there is none, or it is no tokenizer.
     """
     place = Path(path).expanduser()
-    file = place / FILE if place.is_dir() else place
+    file = place / TOKENIZER if place.is_dir() else place
     if not file.is_file():
         known = [entry.name for entry in file.parent.iterdir()] if file.parent.is_dir() else []
         raise FileNotFoundError(
-            f"tokenizer={path!r}: there is no {file}.{did_you_mean(file.name, known)} Give a {FILE} or its folder."
+            f"tokenizer={path!r}: there is no {file}.{did_you_mean(file.name, known)} Give a {TOKENIZER} or its folder."
         )
     try:
-        text = read(file).get("artifacts", {})[FILE] if file.suffix == ".ckpt" else file.read_text(encoding="utf-8")
+        text = (
+            read(file).get("artifacts", {})[TOKENIZER] if file.suffix == ".ckpt" else file.read_text(encoding="utf-8")
+        )
         return settled(Tokenizer.from_str(text))
     except Exception as error:  # the library raises no narrower kind
         raise ValueError(
