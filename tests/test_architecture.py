@@ -9,9 +9,12 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
+from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
+
+from ssl_lightning.trainer import STANDING
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = {
@@ -52,8 +55,28 @@ RULES = [
     ),
     Rule(
         "losses gather nothing",
-        ("ssl_lightning/nn/losses/contrastive.py",),
+        ("ssl_lightning/nn/losses/*.py",),
         (*LIGHTNING, "torch.distributed", "ssl_lightning.distributed"),
+    ),
+    Rule(
+        "the data's base knows no modality",
+        ("ssl_lightning/data/*.py", "ssl_lightning/data/files/*.py"),
+        tuple(f"ssl_lightning.data.{modality}" for modality in MODALITIES),
+    ),
+    Rule(
+        "who looks at data knows no modality",
+        tuple(
+            f"ssl_lightning/{room}" for room in ("method.py", "trainer.py", "run/*", "evaluation/**/*.py", "cli/*.py")
+        ),
+        tuple(f"ssl_lightning.data.{modality}" for modality in MODALITIES),
+    ),
+    *(
+        Rule(
+            f"{modality} knows no other modality",
+            (f"ssl_lightning/data/{modality}/*.py",),
+            tuple(f"ssl_lightning.data.{other}" for other in MODALITIES if other != modality),
+        )
+        for modality in MODALITIES
     ),
     Rule("one Lightning", EVERYWHERE, ("lightning",)),
     Rule("no such dependency", EVERYWHERE, ("torchaudio", "kornia", "hydra", "lightly")),
@@ -127,7 +150,7 @@ def test_no_file_breaks_the_rule(rule: Rule) -> None:
 
 PLANTED = [
     ("core knows no method", "ssl_lightning/method.py", "from .methods.simclr import SimCLR"),
-    ("core knows no method", "ssl_lightning/evaluation/probes/knn.py", "from ..methods import simclr"),
+    ("core knows no method", "ssl_lightning/evaluation/probes/knn.py", "from ...methods import simclr"),
     ("core knows no method", "ssl_lightning/__init__.py", "from . import methods"),
     ("core knows no method", "ssl_lightning/cli/main.py", "def run():\n    import ssl_lightning.methods.simclr"),
     ("core knows no datamodule", "ssl_lightning/trainer.py", "from ssl_lightning import datamodules"),
@@ -150,8 +173,19 @@ PLANTED = [
         "ssl_lightning/nn/losses/contrastive.py",
         "import torch\ndef f(x):\n    torch.distributed.all_reduce(x)",
     ),
-    ("losses gather nothing", "ssl_lightning/nn/losses/contrastive.py", "from .distributed import gather"),
+    ("losses gather nothing", "ssl_lightning/nn/losses/contrastive.py", "from ...distributed import gather"),
     ("losses gather nothing", "ssl_lightning/nn/losses/contrastive.py", "import pytorch_lightning as pl"),
+    ("the data's base knows no modality", "ssl_lightning/data/peek.py", "from .text.datamodule import TextDataModule"),
+    ("the data's base knows no modality", "ssl_lightning/data/files/scan.py", "from ..sound import files"),
+    (
+        "who looks at data knows no modality",
+        "ssl_lightning/evaluation/report.py",
+        "def draw():\n    from ..data.images.datamodule import ImageDataModule",
+    ),
+    ("who looks at data knows no modality", "ssl_lightning/cli/defaults.py", "from ..data.sound.settings import SOUND"),
+    ("images knows no other modality", "ssl_lightning/data/images/picture.py", "from ..text import files"),
+    ("text knows no other modality", "ssl_lightning/data/text/files.py", "from ..sound.files import SoundFiles"),
+    ("sound knows no other modality", "ssl_lightning/data/sound/files.py", "from ..images.source import PictureSource"),
     ("one Lightning", "datamodules/digits.py", "from lightning.pytorch import Trainer"),
     ("no such dependency", "ssl_lightning/augment/audio.py", "import torchaudio"),
     ("wandb only when used", "ssl_lightning/trainer.py", "import wandb"),
@@ -201,6 +235,149 @@ def test_importing_the_listing_imports_no_torch() -> None:
     """The same as the rule, for what registry and cli import in their turn."""
     code = "import sys, ssl_lightning.plugins.registry, ssl_lightning.cli.main; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def room_of(name: str) -> str | None:
+    """The room of a module of the package: "ssl_lightning.data.text.files" -> "data"."""
+    parts = name.split(".")
+    return parts[1] if parts[0] == "ssl_lightning" and len(parts) > 1 and parts[1] in ORDER else None
+
+
+def upward(path: str, source: str) -> list[str]:
+    """The imports of a file, inside functions too, that lead to a room above its own."""
+    module = module_of(path)
+    room = room_of(module)
+    assert room is not None, f"{path} is in none of the rooms {ORDER}"
+    above = ORDER[ORDER.index(room) + 1 :]
+    return [f"{path}:{line} names {name}" for line, name in named(source, module, False) if room_of(name) in above]
+
+
+ROOMS = [path for path in files(("ssl_lightning/**/*.py",)) if path != ROOT / "ssl_lightning" / "__init__.py"]
+
+
+def test_each_room_imports_only_those_below_it() -> None:
+    assert [line for path in ROOMS for line in upward(path.relative_to(ROOT).as_posix(), path.read_text())] == []
+
+
+@pytest.mark.parametrize(
+    ("path", "source"),
+    [
+        ("ssl_lightning/types.py", "from .nn.ema import EMA"),
+        ("ssl_lightning/nn/ema.py", "def f():\n    from ..data.sources import Source"),
+        ("ssl_lightning/data/peek.py", "from .. import method"),
+        ("ssl_lightning/run/folder.py", "from ..method import SSLMethod"),
+        ("ssl_lightning/evaluation/report.py", "if TYPE_CHECKING:\n    from ..trainer import Trainer"),
+        ("ssl_lightning/trainer.py", "import ssl_lightning.cli.main"),
+    ],
+)
+def test_an_import_upward_is_found(path: str, source: str) -> None:
+    assert upward(path, source) == [
+        f"{path}:{source.count(chr(10)) + 1} names {named(source, module_of(path), False)[-1][1]}"
+    ]
+
+
+def test_the_top_of_the_package_is_the_order() -> None:
+    """Nothing else stands there but the lazy list of public names and the mark of its types."""
+    entries = {
+        path.name.removesuffix(".py") for path in (ROOT / "ssl_lightning").iterdir() if path.name != "__pycache__"
+    }
+    assert entries - {"__init__", "py.typed"} == set(ORDER) and len(ORDER) <= 14
+
+
+def modules_named(source: str, module: str, known: set[str]) -> set[str]:
+    """The modules of the package that a module imports when it is imported itself."""
+    targets = set()
+    for _, name in named(source, module, True):
+        while name and name not in known:
+            name = name.rpartition(".")[0]
+        targets |= {name} if name else set()
+    return targets - {module}
+
+
+def circles(graph: dict[str, set[str]]) -> list[list[str]]:
+    """Chains of modules, each of which imports the next and the last the first."""
+    done: set[str] = set()
+    found = []
+
+    def walk(module: str, chain: list[str]) -> None:
+        if module in chain:
+            found.append(chain[chain.index(module) :])
+        elif module not in done:
+            for target in sorted(graph.get(module, ())):
+                walk(target, [*chain, module])
+            done.add(module)
+
+    for module in sorted(graph):
+        walk(module, [])
+    return found
+
+
+def test_no_imports_run_in_a_circle() -> None:
+    sources = {module_of(path.relative_to(ROOT).as_posix()): path.read_text() for path in files(EVERYWHERE)}
+    known = {module for module in sources if not module.endswith(".__init__")}
+    graph = {module: modules_named(source, module, known) for module, source in sources.items() if module in known}
+    assert sum(map(len, graph.values())) > 300, "the graph is nearly empty: imports are not understood"
+    assert circles(graph) == []
+    assert circles({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}}) == [["a", "b", "c"]]
+
+
+HOOKS = frozenset(("as_words", "as_sounds", "vocabulary", "tokenizer", "log_mel", "sample_rate", "image_size", "wave"))
+"""Attributes and settings that only data of one modality has."""
+STRANGERS = [
+    path
+    for path in ROOMS
+    if not path.relative_to(ROOT / "ssl_lightning").as_posix().startswith(("augment/", "encoders/", "nn/", "testing/"))
+    and not any((ROOT / "ssl_lightning" / "data" / modality) in path.parents for modality in MODALITIES)
+]
+"""The core without what is built for a modality: bricks, augmentations, encoders, and the stand-ins of the tests' kit."""
+
+
+def plugin_names() -> set[str]:
+    """Short names and classes of our own methods and data sets."""
+    groups = ("ssl_lightning.methods", "ssl_lightning.datamodules")
+    own = [point for group in groups for point in entry_points(group=group) if point.value.startswith("ssl_lightning.")]
+    return {name for point in own for name in (point.name, point.attr)} - set(STANDING)
+
+
+def told_apart(source: str) -> list[str]:
+    """Where code asks for a modality, or names a method or a data set: in strings other than docstrings, and attributes."""
+    tree = ast.parse(source)
+    docstrings = {
+        id(statement.value)
+        for node in ast.walk(tree)
+        if isinstance(body := getattr(node, "body", None), list)
+        for statement in body
+        if isinstance(statement, ast.Expr)
+    }
+    names, lines = plugin_names(), []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docstrings:
+            words = {node.value} & HOOKS | set(re.findall(r"\w+", node.value)) & names
+        elif isinstance(node, ast.Attribute):
+            words = {node.attr} & HOOKS
+        else:
+            continue
+        lines += [f"{node.lineno}: {word}" for word in sorted(words)]
+    return lines
+
+
+@pytest.mark.parametrize(
+    ("source", "word"),
+    [
+        ("if hasattr(data, 'as_words'):\n    pass", "as_words"),
+        ("if data.vocabulary is not None:\n    pass", "vocabulary"),
+        ("raise ValueError(f'take data of sound, such as {option} tones')", "tones"),
+        ("method = Registry('ssl_lightning.methods')['bert']", "bert"),
+    ],
+)
+def test_a_question_for_the_modality_is_found(source: str, word: str) -> None:
+    assert told_apart(source) == [f"1: {word}"]
+
+
+def test_the_core_neither_asks_for_a_modality_nor_names_a_method_or_a_data_set() -> None:
+    assert len(STRANGERS) > 60
+    told = {path.relative_to(ROOT).as_posix(): told_apart(path.read_text()) for path in STRANGERS}
+    assert {path: lines for path, lines in told.items() if lines} == {}
 
 
 def names_used(source: str) -> set[str]:

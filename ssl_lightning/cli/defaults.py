@@ -54,8 +54,8 @@ def lowest_layer(request: Request, names: Names) -> dict[str, Any]:
 def of_checkpoint(path: str, names: Names) -> dict[str, Any]:
     """Model and data of the run that wrote a checkpoint, which holds the weights: none come from
     elsewhere."""
+    from ..plugins.archive import read
     from ..plugins.run_record import config_in
-    from ..run.checkpoint import read
 
     try:
         config = config_in(read(path), path)

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from ..encoders.base import Encoder
+from ..plugins.archive import read
 from ..plugins.record import config_of, rebuild
 from ..plugins.run_record import config_in
-from .checkpoint import find_newest, newest_of, read
+from .checkpoint import find_newest, newest_of
 from .encoder_file import artifact_names, load_encoder
 
 

@@ -21,7 +21,8 @@ from ssl_lightning import View
 from ssl_lightning.evaluation.probes.knn import KNNProbe
 from ssl_lightning.evaluation.probes.linear import LinearProbe
 from ssl_lightning.evaluation.report import Report
-from ssl_lightning.run.checkpoint import AtomicIO, find_newest, is_whole, read
+from ssl_lightning.plugins.archive import is_whole, read
+from ssl_lightning.run.checkpoint import AtomicIO, find_newest
 from ssl_lightning.run.saving import Checkpoint
 from ssl_lightning.testing import TinyEncoder, TinyImages
 

@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 import torch
 
-from ssl_lightning.run.checkpoint import AtomicIO, find_newest, is_whole, read
+from ssl_lightning.plugins.archive import is_whole, read
+from ssl_lightning.run.checkpoint import AtomicIO, find_newest
 
 Run = Callable[..., dict[str, Any]]
 

@@ -15,8 +15,8 @@ import torch
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 from ...nn.vocabulary import SPECIAL, Vocabulary
+from ...plugins.archive import read
 from ...plugins.messages import did_you_mean
-from ...run.checkpoint import read
 from ..files.kept import default_folder, key_of, writing
 from .documents import Corpus, Counts
 
