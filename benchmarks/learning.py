@@ -32,7 +32,7 @@ def summary_of(config: Path, seed: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as root:
         command = ["fit", "--config", str(config), "--seed_everything", str(seed), "--trainer.default_root_dir", root]
         subprocess.run(
-            [sys.executable, "-m", "ssl_lightning.cli.main", *command], check=True, stdout=subprocess.DEVNULL
+            [sys.executable, "-m", "ssl_lightning.cli", *command], check=True, stdout=subprocess.DEVNULL
         )
         (path,) = Path(root).glob("*/*/summary.json")
         return json.loads(path.read_text())

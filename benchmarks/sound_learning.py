@@ -54,7 +54,7 @@ def done(method: str, seed: int, args: argparse.Namespace) -> Run:
         command += ["--trainer.default_root_dir", root, "--report.labels_only", "false"]
         before = os.times()
         subprocess.run(
-            [sys.executable, "-m", "ssl_lightning.cli.main", *command], check=True, stdout=subprocess.DEVNULL
+            [sys.executable, "-m", "ssl_lightning.cli", *command], check=True, stdout=subprocess.DEVNULL
         )
         after = os.times()
         (path,) = Path(root).glob("*/*/summary.json")

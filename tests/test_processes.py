@@ -267,7 +267,7 @@ TINY = [
 
 
 def test_the_command_line_runs_two_processes(tmp_path: Path) -> None:
-    ended = launch("-m", "ssl_lightning.cli.main", "fit", *TINY, "--trainer.default_root_dir", str(tmp_path))
+    ended = launch("-m", "ssl_lightning.cli", "fit", *TINY, "--trainer.default_root_dir", str(tmp_path))
     assert ended.returncode == 0, ended.stderr
     (folder,) = tmp_path.glob("*/*")
     summary = json.loads((folder / "summary.json").read_text())

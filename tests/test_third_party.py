@@ -11,6 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
+
+from ssl_lightning.plugins.archive import read
+from ssl_lightning.run.checkpoint import find_newest
 
 FILES = {
     "pyproject.toml": '[build-system]\nrequires = ["setuptools"]\nbuild-backend = "setuptools.build_meta"\n',
@@ -20,14 +24,20 @@ FILES = {
 name = acme-ssl
 version = 3.1.4
 [options]
-py_modules = acme_ssl
+py_modules =
+    acme_ssl
+    acme_series
 [options.entry_points]
 ssl_lightning.methods =
     acme_spread = acme_ssl:Spread
 ssl_lightning.datamodules =
     acme_bars = acme_ssl:Bars
+    acme_series = acme_series:Series
+ssl_lightning.encoders =
+    acme_gru = acme_series:GRUEncoder
 """
     ),
+    "acme_series.py": (Path(__file__).parent / "strangers" / "acme_series.py").read_text(),
     "acme_ssl.py": (
         '''
 from __future__ import annotations
@@ -140,7 +150,7 @@ def acme(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ],
 )
 def test_it_is_listed_with_package_version_and_summary(acme: Path, kind: str, name: str, summary: str) -> None:
-    command = [sys.executable, "-m", "ssl_lightning.cli.main", kind, "--json"]
+    command = [sys.executable, "-m", "ssl_lightning.cli", kind, "--json"]
     path = os.pathsep.join(filter(None, (str(acme), os.environ.get("PYTHONPATH"))))
     done = subprocess.run(
         command, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, check=False, timeout=120
@@ -185,3 +195,51 @@ def test_it_trains_by_short_name_and_its_encoder_loads(run: Any, acme: Path, tmp
 def test_it_passes_the_conformance_kit(run: Any, acme: Path, tmp_path: Path) -> None:
     (tmp_path / "check.py").write_text(CHECK)
     well(run(tmp_path, script=[tmp_path / "check.py"], path=[acme]))
+
+
+@pytest.fixture(scope="module")
+def series(run: Any, acme: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """The folder of a run on a modality that the core has never heard of, and what it printed."""
+    root = tmp_path_factory.mktemp("series")
+    fit = ["fit", "--model", "acme_spread", "--data", "acme_series", "--data.window", "20"]
+    fit += ["--trainer.max_steps", "4", "--trainer.accelerator", "cpu", "--report.draws", "1"]
+    log = well(run(root, argv=fit, path=[acme], cwd=root))
+    (folder,) = (root / "runs" / "acme_spread-acme_series").iterdir()
+    return folder, log
+
+
+def test_a_modality_of_a_stranger_gets_what_the_built_in_ones_get(
+    run: Any, acme: Path, series: tuple[Path, str], tmp_path: Path
+) -> None:
+    """Its own picture of the views, its own lines for loading, its files in the run folder and in the
+    checkpoint, its raw features as a row of the closing table, and its encoder, with the data's channels."""
+    folder, log = series
+    with Image.open(folder / "plots" / "views.png") as picture:
+        assert picture.size == (640, 480)  # matplotlib's own, not one of ours
+    shown = str(folder.relative_to(folder.parents[2]))  # as the run knew it
+    lines = f"import acme_series\nfeatures = acme_series.embed({shown!r}, series)  # [S, 12]"
+    assert lines in log and lines in (folder / "encoder.md").read_text()
+    assert json.loads((folder / "series.json").read_text()) == {"window": 20}
+    checkpoint = find_newest(folder / "checkpoints")
+    assert checkpoint is not None and read(checkpoint)["artifacts"] == {"series.json": '{"window": 20}'}
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["final/raw/linear"]["mean"] == 0.25 < summary["final/untrained/linear"]["mean"]
+    assert "acme_series.GRUEncoder" in (folder / "config.yaml").read_text()
+    use = tmp_path / "use.py"
+    use.write_text(f"import torch\nseries = torch.zeros(2, 3, 32)\n{lines}\nprint(tuple(features.shape))")
+    assert well(run(tmp_path, script=[use], path=[acme], cwd=folder.parents[2])).split() == ["(2,", "12)"]
+
+
+@pytest.mark.parametrize(("arguments", "window"), [([], 20), (["--data.window", "16"], 16)])
+def test_a_second_step_on_it_takes_over_how_the_run_made_views_and_refuses_others(
+    run: Any, acme: Path, series: tuple[Path, str], tmp_path: Path, arguments: list[str], window: int
+) -> None:
+    fit = ["fit", "--model", "finetune", "--model.checkpoint", str(series[0]), "--data", "acme_series", *arguments]
+    fit += ["--trainer.max_steps", "1", "--trainer.accelerator", "cpu", "--report.enabled", "false"]
+    ended = run(tmp_path, argv=fit, path=[acme], cwd=tmp_path)
+    if window == 20:
+        config = next((tmp_path / "runs" / "finetune-acme_series").glob("*/config.yaml")).read_text()
+        assert "window: 20" in config and "acme_series.GRUEncoder" in config, well(ended)
+    else:
+        assert ended["code"], ended["log"]
+        assert "error: The data's series.json differs from that of the encoder's run" in ended["log"]
