@@ -3,28 +3,24 @@ augmented views."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol
 
 import torch
-from pytorch_lightning import LightningDataModule
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 
 from ..plugins.arguments import require
 from ..plugins.record import Recorded
-from ..types import Batch, Strength, View, ViewSpec
-from .buckets import PlannedDraws
-from .checks import check_evaluated, check_probe_sets, check_share, check_training
+from ..types import Strength, View, ViewSpec
+from .checks import check_probe_sets, check_share, check_training
 from .figure import plot_views
-from .loaders import FEW_CORES, Fetch, Share, Stream, batch_loader, cores
-from .order import Draws
-from .position import Position
-from .sources import Numbers, Source
+from .loaders import Fetch
+from .loading import Loading
+from .sources import Source
 from .splits import Split as Split
 from .splits import Splits
-from .views import Fetched, Views
+from .views import Views
 
 
 class Describes(Protocol):
@@ -41,7 +37,7 @@ def loading_lines(folder: Path, dim: int, x: str = "x") -> str:
     )
 
 
-class SSLDataModule(Recorded, Splits, Position, LightningDataModule):
+class SSLDataModule(Recorded, Splits, Loading):
     """A family of data sets: raw samples (`source`) and how they are augmented (`transform`).
 
     The rest is the framework's: the endless order, views, workers, labelled probe sets, the
@@ -247,114 +243,11 @@ class SSLDataModule(Recorded, Splits, Position, LightningDataModule):
         may choose."""
         return spec.local_size
 
-    @property
-    def maker(self) -> Views:
-        """What makes views of fetched samples."""
-        return Views(self.transforms, self.seed)
-
-    def make_batch(self, fetched: Fetched) -> Batch:
-        """A fetched batch of raw samples -> the `Batch` of views, wherever it is."""
-        return self.maker.batch(fetched)
+    def clean_views(self) -> Views:
+        """What makes the one view of the test transform."""
+        return Views([self.transform("none")])
 
     def fetch_clean(self, source: Source, index: Tensor) -> Any:
         """Raw samples [S] as the test transform takes them."""
-        fetched = Fetch(source, Views([self.transform("none")]).cut).__getitems__(index.tolist())
+        fetched = Fetch(source, self.clean_views().cut).__getitems__(index.tolist())
         return fetched["cuts"][0] if "cuts" in fetched else fetched["raw"]
-
-    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
-        if device.type == "cpu":  # where the loaders make it; Lightning would walk through it to find that out
-            return batch
-        return super().transfer_batch_to_device(batch, device, dataloader_idx)
-
-    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
-        if not (isinstance(batch, dict) and ("raw" in batch or "cuts" in batch)):
-            return batch
-        if self.trainer is not None and self.trainer.state.fn != "fit":
-            return self._evaluated.batch(batch)
-        if self._resident is not None:
-            batch = {**batch, "raw": self._resident.fetch(batch["index"])}
-        return self.make_batch(batch)
-
-    @property
-    def in_workers(self) -> bool:
-        """Whether views are made where the data is fetched."""
-        if self.augment_on != "auto":
-            return self.augment_on == "worker"
-        return self._device.type == "cpu" and not self.training_split.in_memory and cores() > FEW_CORES
-
-    @property
-    def _device(self) -> torch.device:
-        return self.trainer.strategy.root_device if self.trainer is not None else torch.device("cpu")
-
-    # Loaders.
-
-    @property
-    def batch_size(self) -> int:
-        """Samples in a step, over all processes: as many as were asked for; of fewer labels than
-        that, all at once; their mean number where batches are planned."""
-        if self.buckets is not None:
-            return self.buckets.mean_size
-        if not self.supervised:
-            return self._batch_size
-        processes = self.world_size
-        return min(self._batch_size, max(processes, len(self.training_split) // processes * processes))
-
-    @batch_size.setter
-    def batch_size(self, size: int) -> None:
-        self._batch_size = size
-
-    def parts(self, source: Source, index: Tensor, most: int) -> list[Tensor]:
-        """The samples `index` [M] of a source, one after the other in batches that are looked at
-        without training, of at most so many samples each."""
-        return list(index.split(most))
-
-    def loader(self, dataset: Fetch, draws: Iterable[Any]) -> DataLoader[Any]:
-        """A loader of whole batches with this data's workers."""
-        device = self._device.type
-        return batch_loader(
-            dataset, draws, workers=self.workers, seed=self.seed, on_cpu=device == "cpu", pin=device == "cuda"
-        )
-
-    def train_dataloader(self) -> Stream:
-        train, plan = self.training_split, self.buckets
-        return Stream(self._train_loader, len(train) // self.batch_size if plan is None else len(plan))
-
-    def _train_loader(self) -> DataLoader[Any]:
-        train = self.training_split
-        if self.cache == "device":
-            self._resident = train.to(self._device)
-            train = Numbers(train)
-        position, plan, rank = self.fix_position(), self.buckets, self._rank
-        draws: Iterable[list[int]] = (
-            Draws(len(train), self.seed, position, self.batch_size, rank, self.world_size)
-            if plan is None
-            else PlannedDraws(plan, position, rank)
-        )
-        return self.loader(Fetch(train, self.maker.batch if self.in_workers else self.maker.cut), draws)
-
-    def _evaluation_loader(self, split: Split) -> list[Share]:
-        source = check_evaluated(self, split)
-        self._evaluated = Views([self.transform("none")])
-        mine = torch.arange(self._rank, len(source), self.world_size)
-        return [Share(self.loader(Fetch(source, self._evaluated.cut), self.parts(source, mine, self.batch_size)))]
-
-    def val_dataloader(self) -> list[Share]:
-        """The validation split for `validate`. In `fit` there is none: probes watch the run, at
-        their own pace."""
-        fitting = self.trainer is not None and self.trainer.state.fn == "fit"
-        return [] if fitting else self._evaluation_loader("val")
-
-    def test_dataloader(self) -> list[Share]:
-        return self._evaluation_loader("test")
-
-    def predict_dataloader(self) -> list[Share]:
-        return self._evaluation_loader(self.predict_split)
-
-    def teardown(self, stage: str) -> None:
-        loader = self.trainer.train_dataloader if self.trainer is not None else None
-        if isinstance(loader, Stream):
-            loader.iterator = None  # ends the workers; left to the garbage collector, each would stall it for 5 seconds
-
-    @property
-    def _rank(self) -> int:
-        return self.trainer.global_rank if self.trainer is not None else 0

@@ -35,7 +35,7 @@ def peek(data: SSLDataModule, source: Source, index: Tensor, device: Any, views:
         device: where the batch is wanted.
         views: of which transforms; None: the test transform alone.
     """
-    views = views or clean_views(data)
+    views = views or data.clean_views()
     fetched: Fetched = {"raw": source.fetch(index), "index": index, "pass": torch.zeros_like(index)}
     return _finished(data, views, _prepared(data, views)(fetched), torch.device(device))
 
@@ -51,11 +51,6 @@ def peek_each(
     """
     for fetched in data.loader(Fetch(source, _prepared(data, views)), draws):
         yield _finished(data, views, fetched, torch.device(device))
-
-
-def clean_views(data: SSLDataModule) -> Views:
-    """The one view of the test transform."""
-    return Views([data.transform("none")])
 
 
 def _prepared(data: SSLDataModule, views: Views) -> Any:
@@ -108,7 +103,7 @@ def embed(
     index = torch.arange(len(source)) if index is None else index
     shares = [torch.arange(len(index))[first :: world_size()] for first in range(world_size())]
     mine = index[shares[rank()]]
-    views = clean_views(data)
+    views = data.clean_views()
     features = []
     with evaluating(network):
         # A process without samples still needs the shape of a row.

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from ..augment.random import mix
 from ..data.datamodule import SSLDataModule
 from ..data.order import Draws
-from ..data.peek import BATCH, clean_views, evaluating, peek_each
+from ..data.peek import BATCH, evaluating, peek_each
 from ..data.sources import Source, Subset, labelled_draw, labels_of
 from ..data.views import Views
 from ..distributed import gather, rank, world_size
@@ -181,7 +181,7 @@ def accuracy(network: nn.Module, data: SSLDataModule, source: Source, trainer: A
     parts = data.parts(source, torch.arange(len(source)), BATCH)
     right = torch.zeros((), dtype=torch.int64, device=trainer.strategy.root_device)
     with evaluating(network):
-        for batch in peek_each(data, source, parts, right.device, clean_views(data)):
+        for batch in peek_each(data, source, parts, right.device, data.clean_views()):
             with trainer.precision_plugin.forward_context():
                 logits = network(batch["views"][0])
             right += (logits.argmax(dim=1) == batch["label"]).sum()

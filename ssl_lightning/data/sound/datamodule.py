@@ -3,40 +3,33 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from functools import cached_property
-from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
-from ...augment.inversion import Inversion
 from ...augment.recipe import changed
 from ...augment.sound import SoundPolicy
-from ...augment.window import Waves, row_lengths, within
+from ...augment.window import Waves, within
 from ...plugins.arguments import require
 from ...plugins.messages import did_you_mean
-from ...types import Strength, View
-from ..buckets import Buckets
-from ..datamodule import Describes, SSLDataModule
+from ...types import Strength
+from ..datamodule import Describes
 from ..files.source import check_unreadable, report_skipped
-from ..sources import Source
 from .lengths import lengths_of
-from .listen import save_sounds
+from .listen import Listening
 from .settings import SOUND, arguments_in, difference, log_mel, samples_of
 from .statistics import Statistics, statistics_of
 from .suited import suited_encoders
-from .varying import check_varying, plan_batches, split_by_length
+from .varying import VaryingLengths, check_varying
 
 LONGEST = 10.0
 """Seconds of a recording that statistics are made of, where recordings are taken whole."""
-SOUNDS = 4
-"""Samples in a WAV file."""
 
 
-class SoundDataModule(SSLDataModule):
+class SoundDataModule(VaryingLengths, Listening):
     """A data set of recordings of any length and rate: an author defines `source`, which gives a
     `SoundSource`.
 
@@ -120,7 +113,6 @@ class SoundDataModule(SSLDataModule):
             raise ValueError(f"seconds={seconds} is shorter than hop={hop}; give more.")
         require(self, above=0, batch_seconds=batch_seconds)
         self.batch_seconds, self.normalise = batch_seconds, normalise
-        self._planned: tuple[Source, int, Buckets] | None = None
         self.recipe = changed(self.policy, augmentation or {})
         try:
             self.recipe.build("strong", self.samples, self.mel)
@@ -173,15 +165,6 @@ class SoundDataModule(SSLDataModule):
                 )
 
     @property
-    def varies(self) -> bool:
-        """Whether rows are as long as the longest recording of a batch needs."""
-        return self.samples is None or self.batch_seconds is not None
-
-    @property
-    def _step(self) -> int:
-        return self.mel.hop if self.varies else 0
-
-    @property
     def _shape(self) -> tuple[str, int, int, int | None]:
         return (
             self.features,
@@ -189,36 +172,6 @@ class SoundDataModule(SSLDataModule):
             self.mel.mels,
             None if self.samples is None else self.mel.frames(self.samples),
         )
-
-    @property
-    def buckets(self) -> Buckets | None:
-        if self.batch_seconds is None:
-            return None
-        train, processes = self.training_split, self.world_size
-        if self._planned is None or self._planned[0] is not train or self._planned[1] != processes:
-            rows = self._rows(lengths_of(train))
-            plan = plan_batches(train, rows, self.sample_rate, self.batch_seconds, self.seed, processes)
-            self._planned = train, processes, plan
-        return self._planned[2]
-
-    def check_share(self, processes: int) -> None:
-        if self.batch_seconds is None:
-            super().check_share(processes)
-
-    def parts(self, source: Source, index: Tensor, most: int) -> list[Tensor]:
-        """As the base's; where recordings vary in length, no batch is longer than one of the
-        training."""
-        if not self.varies or not len(index):
-            return super().parts(source, index, most)
-        if self.batch_seconds is None:
-            return list(index.split(min(most, self.batch_size)))
-        budget = samples_of(self.sample_rate, self.batch_seconds) / self.world_size
-        return split_by_length(index, self._rows(lengths_of(source)[index]).tolist(), budget, most)
-
-    def _rows(self, lengths: Tensor) -> Tensor:
-        """Samples in the rows that recordings of these lengths need."""
-        taken = lengths if self.samples is None else lengths.clamp(max=self.samples)
-        return row_lengths(taken, self._step, self.samples)
 
     def transform(self, strength: Strength, local_size: int | None = None) -> nn.Module:
         if self.features == "wave":
@@ -238,40 +191,6 @@ class SoundDataModule(SSLDataModule):
         variance = ((log_mels - mean[:, :, None]).square() * real).sum(2) / real.sum(2)
         return torch.cat([mean, variance.sqrt()], 1)
 
-    def as_pictures(self, x: Tensor) -> Tensor:
-        """Log-mels [S, 1, M, F] as one would look at them: low bands at the bottom, three
-        deviations around the mean in [0, 1]. Frames of nothing but zeros, which are padding or a
-        gap, are white."""
-        return (x.float().flip(2) / 6 + 0.5).clamp(0, 1).masked_fill((x == 0).all(2, keepdim=True), 1.0)
-
-    def as_sounds(self, x: Tensor) -> tuple[Tensor, int]:
-        """Views as one would listen to them, waves [S, T] and their rate in Hz: of log-mels [S, 1,
-        M, F], waves that have nearly these. Frames of nothing but zeros, which are padding or a
-        gap, are silent."""
-        if x.ndim == 2:
-            return x.float(), self.sample_rate
-        mean, deviation = self._normalisation
-        log_mels = (x[:, 0].float() * deviation + mean).masked_fill(
-            (x[:, 0] == 0).all(1, keepdim=True), math.log(self.mel.floor)
-        )
-        return Inversion(self.mel)(log_mels), self.sample_rate
-
-    def show(self, captions: Mapping[str, View], path: Path, compare: bool = False) -> dict[str, Path]:
-        """Draws log-mels; what a method makes of sounds is written besides as `<caption>.wav`, 4
-        samples each."""
-        pictures = super().show(captions, path, compare)
-        if compare:
-            sounds = {caption: self.as_sounds(view.x[:SOUNDS].float())[0] for caption, view in captions.items()}
-            save_sounds(sounds, self.sample_rate, path.parent)
-        return pictures
-
-    def how_to_load(self, folder: Path, dim: int) -> str:
-        return (
-            "from ssl_lightning import SoundReader, load_encoder\n"
-            f'encoder, read = load_encoder("{folder}"), SoundReader("{folder}")\n'
-            f'features = encoder(read(["a.wav", "b.flac"]))  # [2, {dim}]'
-        )
-
     def artifacts(self) -> dict[str, str]:
         """How views are made: what `SoundReader` and a second step on other recordings need."""
         given = {
@@ -282,7 +201,7 @@ class SoundDataModule(SSLDataModule):
         }
         if self.features == "wave":
             return {SOUND: json.dumps({**given, "normalise": self.normalise})}
-        return {SOUND: json.dumps({**given, **self.of_log_mels, "statistics": self._normalisation})}
+        return {SOUND: json.dumps({**given, **self.of_log_mels, "statistics": self.normalisation})}
 
     @classmethod
     def arguments_of(cls, artifacts: Mapping[str, str], path: str) -> dict[str, Any]:
@@ -312,18 +231,18 @@ class SoundDataModule(SSLDataModule):
         """
         fitting = self.trainer is None or self.trainer.state.fn == "fit"
         theirs = state_dict.get("statistics")
-        if fitting and theirs is not None and self.features == "log_mel" and theirs != self._normalisation:
+        if fitting and theirs is not None and self.features == "log_mel" and theirs != self.normalisation:
             raise ValueError(
                 f"The checkpoint was trained on log-mels with mean and deviation {theirs}, this data has"
-                f" {self._normalisation}: recordings have changed. To go on regardless, give those of the run:"
+                f" {self.normalisation}: recordings have changed. To go on regardless, give those of the run:"
                 f" --data.statistics '{theirs}'."
             )
         super().load_state_dict(state_dict)
 
     def order(self) -> dict[str, Any]:
-        statistics = {"statistics": self._normalisation} if self.features == "log_mel" else {}
+        statistics = {"statistics": self.normalisation} if self.features == "log_mel" else {}
         return {**super().order(), **statistics, "batch_seconds": self.batch_seconds}
 
     @property
-    def _normalisation(self) -> list[float]:
+    def normalisation(self) -> list[float]:
         return [float(value) for value in self.statistics[:2]]

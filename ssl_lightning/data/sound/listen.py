@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from ...augment.inversion import Inversion
+from ...augment.log_mel import LogMel
+from ...types import View
+from ..datamodule import SSLDataModule
 from ..files.atomic import _swap_in
+
+SOUNDS = 4
+"""Samples in a WAV file."""
 
 
 def save_sounds(sounds: Mapping[str, Tensor], rate: int, folder: str | Path) -> None:
@@ -31,3 +39,49 @@ def save_sounds(sounds: Mapping[str, Tensor], rate: int, folder: str | Path) -> 
         file = io.BytesIO()
         soundfile.write(file, wave.flatten().numpy(), rate, format="WAV")
         _swap_in(Path(folder) / f"{caption}.wav", file.getvalue())
+
+
+class Listening(SSLDataModule):
+    """A datamodule whose views can be looked at, and listened to."""
+
+    sample_rate: int
+    mel: LogMel
+
+    @property
+    def normalisation(self) -> list[float]:
+        """Mean and standard deviation by which log-mels are normalised."""
+        raise NotImplementedError
+
+    def as_pictures(self, x: Tensor) -> Tensor:
+        """Log-mels [S, 1, M, F] as one would look at them: low bands at the bottom, three
+        deviations around the mean in [0, 1]. Frames of nothing but zeros, which are padding or a
+        gap, are white."""
+        return (x.float().flip(2) / 6 + 0.5).clamp(0, 1).masked_fill((x == 0).all(2, keepdim=True), 1.0)
+
+    def as_sounds(self, x: Tensor) -> tuple[Tensor, int]:
+        """Views as one would listen to them, waves [S, T] and their rate in Hz: of log-mels [S, 1,
+        M, F], waves that have nearly these. Frames of nothing but zeros, which are padding or a
+        gap, are silent."""
+        if x.ndim == 2:
+            return x.float(), self.sample_rate
+        mean, deviation = self.normalisation
+        log_mels = (x[:, 0].float() * deviation + mean).masked_fill(
+            (x[:, 0] == 0).all(1, keepdim=True), math.log(self.mel.floor)
+        )
+        return Inversion(self.mel)(log_mels), self.sample_rate
+
+    def show(self, captions: Mapping[str, View], path: Path, compare: bool = False) -> dict[str, Path]:
+        """Draws log-mels; what a method makes of sounds is written besides as `<caption>.wav`, 4
+        samples each."""
+        pictures = super().show(captions, path, compare)
+        if compare:
+            sounds = {caption: self.as_sounds(view.x[:SOUNDS].float())[0] for caption, view in captions.items()}
+            save_sounds(sounds, self.sample_rate, path.parent)
+        return pictures
+
+    def how_to_load(self, folder: Path, dim: int) -> str:
+        return (
+            "from ssl_lightning import SoundReader, load_encoder\n"
+            f'encoder, read = load_encoder("{folder}"), SoundReader("{folder}")\n'
+            f'features = encoder(read(["a.wav", "b.flac"]))  # [2, {dim}]'
+        )

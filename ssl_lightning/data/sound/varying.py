@@ -7,7 +7,10 @@ from typing import Any
 
 from torch import Tensor
 
+from ...augment.log_mel import LogMel
+from ...augment.window import row_lengths
 from ..buckets import Buckets
+from ..datamodule import SSLDataModule
 from ..sources import Source, Subset
 from .lengths import lengths_of
 from .settings import samples_of
@@ -89,3 +92,53 @@ def split_by_length(index: Tensor, rows: list[int], budget: float, most: int) ->
             starts.append(position)
             longest = row
     return [index[start:end] for start, end in zip(starts, [*starts[1:], len(index)], strict=True)]
+
+
+class VaryingLengths(SSLDataModule):
+    """A datamodule whose recordings may be taken whole, in batches that count seconds."""
+
+    sample_rate: int
+    samples: int | None
+    """In a window; None: recordings are taken whole."""
+    batch_seconds: float | None
+    mel: LogMel
+    _planned: tuple[Source, int, Buckets] | None = None
+
+    @property
+    def varies(self) -> bool:
+        """Whether rows are as long as the longest recording of a batch needs."""
+        return self.samples is None or self.batch_seconds is not None
+
+    @property
+    def _step(self) -> int:
+        return self.mel.hop if self.varies else 0
+
+    @property
+    def buckets(self) -> Buckets | None:
+        if self.batch_seconds is None:
+            return None
+        train, processes = self.training_split, self.world_size
+        if self._planned is None or self._planned[0] is not train or self._planned[1] != processes:
+            rows = self._rows(lengths_of(train))
+            plan = plan_batches(train, rows, self.sample_rate, self.batch_seconds, self.seed, processes)
+            self._planned = train, processes, plan
+        return self._planned[2]
+
+    def check_share(self, processes: int) -> None:
+        if self.batch_seconds is None:
+            super().check_share(processes)
+
+    def parts(self, source: Source, index: Tensor, most: int) -> list[Tensor]:
+        """As the base's; where recordings vary in length, no batch is longer than one of the
+        training."""
+        if not self.varies or not len(index):
+            return super().parts(source, index, most)
+        if self.batch_seconds is None:
+            return list(index.split(min(most, self.batch_size)))
+        budget = samples_of(self.sample_rate, self.batch_seconds) / self.world_size
+        return split_by_length(index, self._rows(lengths_of(source)[index]).tolist(), budget, most)
+
+    def _rows(self, lengths: Tensor) -> Tensor:
+        """Samples in the rows that recordings of these lengths need."""
+        taken = lengths if self.samples is None else lengths.clamp(max=self.samples)
+        return row_lengths(taken, self._step, self.samples)

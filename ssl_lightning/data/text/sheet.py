@@ -55,10 +55,8 @@ def plot_texts(texts: Texts, path: str | Path, compare: bool = True) -> None:
     width, height = 0.6 * SIZE * (margin + COLUMNS) / 72, 1.5 * SIZE * (line + 1) / 72
     figure = Figure(figsize=(width, height), dpi=120)
     for down, column, word, colour in drawn:
-        figure.text(
-            (column + 1) / (margin + COLUMNS + 2), 1 - (down + 1) / (line + 1), word, family="monospace", fontsize=SIZE, color=colour,
-            parse_math=False,
-        )  # fmt: skip
+        x, y = (column + 1) / (margin + COLUMNS + 2), 1 - (down + 1) / (line + 1)
+        figure.text(x, y, word, family="monospace", fontsize=SIZE, color=colour, parse_math=False)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing", UserWarning)  # drawn as a box
         save_figure(figure, path)

@@ -1,0 +1,146 @@
+"""The loaders of a datamodule: what Lightning asks it for, and where views are made."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from pytorch_lightning import LightningDataModule
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from ..types import Batch
+from .buckets import PlannedDraws
+from .checks import check_evaluated
+from .loaders import FEW_CORES, Fetch, Share, Stream, batch_loader, cores
+from .order import Draws
+from .position import Position
+from .sources import Numbers, Source
+from .splits import Split
+from .views import Fetched, Views
+
+
+class Loading(Position, LightningDataModule):
+    """Loaders over the endless order for training, and over a split for evaluation."""
+
+    workers: int | None
+    augment_on: str
+    cache: str
+    predict_split: Split
+    supervised: bool
+    transforms: list[nn.Module]
+    _batch_size: int
+    _resident: Source | None
+    """The samples to train on, where they lie on the device."""
+
+    def clean_views(self) -> Views:
+        """What makes the one view of the test transform."""
+        raise NotImplementedError
+
+    @property
+    def maker(self) -> Views:
+        """What makes views of fetched samples."""
+        return Views(self.transforms, self.seed)
+
+    def make_batch(self, fetched: Fetched) -> Batch:
+        """A fetched batch of raw samples -> the `Batch` of views, wherever it is."""
+        return self.maker.batch(fetched)
+
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        if device.type == "cpu":  # where the loaders make it; Lightning would walk through it to find that out
+            return batch
+        return super().transfer_batch_to_device(batch, device, dataloader_idx)
+
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        if not (isinstance(batch, dict) and ("raw" in batch or "cuts" in batch)):
+            return batch
+        if self.trainer is not None and self.trainer.state.fn != "fit":
+            return self._evaluated.batch(batch)
+        if self._resident is not None:
+            batch = {**batch, "raw": self._resident.fetch(batch["index"])}
+        return self.make_batch(batch)
+
+    @property
+    def in_workers(self) -> bool:
+        """Whether views are made where the data is fetched."""
+        if self.augment_on != "auto":
+            return self.augment_on == "worker"
+        return self._device.type == "cpu" and not self.training_split.in_memory and cores() > FEW_CORES
+
+    @property
+    def _device(self) -> torch.device:
+        return self.trainer.strategy.root_device if self.trainer is not None else torch.device("cpu")
+
+    # Loaders.
+
+    @property
+    def batch_size(self) -> int:
+        """Samples in a step, over all processes: as many as were asked for; of fewer labels than
+        that, all at once; their mean number where batches are planned."""
+        if self.buckets is not None:
+            return self.buckets.mean_size
+        if not self.supervised:
+            return self._batch_size
+        processes = self.world_size
+        return min(self._batch_size, max(processes, len(self.training_split) // processes * processes))
+
+    @batch_size.setter
+    def batch_size(self, size: int) -> None:
+        self._batch_size = size
+
+    def parts(self, source: Source, index: Tensor, most: int) -> list[Tensor]:
+        """The samples `index` [M] of a source, one after the other in batches that are looked at
+        without training, of at most so many samples each."""
+        return list(index.split(most))
+
+    def loader(self, dataset: Fetch, draws: Iterable[Any]) -> DataLoader[Any]:
+        """A loader of whole batches with this data's workers."""
+        device = self._device.type
+        return batch_loader(
+            dataset, draws, workers=self.workers, seed=self.seed, on_cpu=device == "cpu", pin=device == "cuda"
+        )
+
+    def train_dataloader(self) -> Stream:
+        train, plan = self.training_split, self.buckets
+        return Stream(self._train_loader, len(train) // self.batch_size if plan is None else len(plan))
+
+    def _train_loader(self) -> DataLoader[Any]:
+        train = self.training_split
+        if self.cache == "device":
+            self._resident = train.to(self._device)
+            train = Numbers(train)
+        position, plan, rank = self.fix_position(), self.buckets, self._rank
+        draws: Iterable[list[int]] = (
+            Draws(len(train), self.seed, position, self.batch_size, rank, self.world_size)
+            if plan is None
+            else PlannedDraws(plan, position, rank)
+        )
+        return self.loader(Fetch(train, self.maker.batch if self.in_workers else self.maker.cut), draws)
+
+    def _evaluation_loader(self, split: Split) -> list[Share]:
+        source = check_evaluated(self, split)
+        self._evaluated = self.clean_views()
+        mine = torch.arange(self._rank, len(source), self.world_size)
+        return [Share(self.loader(Fetch(source, self._evaluated.cut), self.parts(source, mine, self.batch_size)))]
+
+    def val_dataloader(self) -> list[Share]:
+        """The validation split for `validate`. In `fit` there is none: probes watch the run, at
+        their own pace."""
+        fitting = self.trainer is not None and self.trainer.state.fn == "fit"
+        return [] if fitting else self._evaluation_loader("val")
+
+    def test_dataloader(self) -> list[Share]:
+        return self._evaluation_loader("test")
+
+    def predict_dataloader(self) -> list[Share]:
+        return self._evaluation_loader(self.predict_split)
+
+    def teardown(self, stage: str) -> None:
+        loader = self.trainer.train_dataloader if self.trainer is not None else None
+        if isinstance(loader, Stream):
+            loader.iterator = None  # ends the workers; left to the garbage collector, each would stall it for 5 seconds
+
+    @property
+    def _rank(self) -> int:
+        return self.trainer.global_rank if self.trainer is not None else 0
