@@ -97,6 +97,8 @@ class Recordings(Uncut):
 
     def _resampled(self, parts: Parts, window: Window) -> Waves:
         """Windows at one rate: all that were recorded at the same rate at once."""
+        if not parts:
+            return Waves(torch.empty(0, window.row(0)))
         rates, starts, lengths, waves = (list(column) for column in zip(*parts, strict=True))
         samples = window.row(max(lengths))
         x, start = torch.empty(len(parts), samples), torch.tensor(starts)
