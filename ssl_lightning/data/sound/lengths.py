@@ -11,7 +11,7 @@ from ..files.kept import kept
 from ..files.source import in_threads
 from ..sources import Source, Subset
 from .recording import UnreadableSound
-from .resampling import Resampler
+from .resampling import length_at
 from .source import SoundSource, recordings_of
 
 
@@ -54,5 +54,4 @@ def _read(source: SoundSource) -> Tensor:
 
 
 def _length(source: SoundSource, number: int) -> int:
-    sound = source.open(number)
-    return Resampler(sound.rate, source.sample_rate).length(sound.frames)
+    return length_at(source.open(number), source.sample_rate)
