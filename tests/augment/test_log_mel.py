@@ -27,8 +27,18 @@ def waves(count: int = 3, seconds: float = 0.4) -> Floats:
 def by_librosa(wave: Floats, window: int, hop: int, size: int, mels: int, low: float) -> Floats:
     sides = (window - hop) // 2 + (size - window) // 2  # librosa puts a window into the middle of its frame
     return librosa.feature.melspectrogram(
-        y=np.pad(wave, (sides, sides + 1)), sr=RATE, n_fft=size, hop_length=hop, win_length=window, window="hann", center=False, htk=True, norm=None, n_mels=mels, fmin=low,
-    )  # fmt: skip
+        y=np.pad(wave, (sides, sides + 1)),
+        sr=RATE,
+        n_fft=size,
+        hop_length=hop,
+        win_length=window,
+        window="hann",
+        center=False,
+        htk=True,
+        norm=None,
+        n_mels=mels,
+        fmin=low,
+    )
 
 
 CASES = [(0.025, 0.01, 512, 64, 0.0), (0.064, 0.01, 1024, 64, 60.0), (0.032, 0.016, 512, 40, 0.0)]
@@ -104,12 +114,28 @@ def test_kaldis_log_mels_are_those_of_transformers() -> None:
     audio = pytest.importorskip("transformers.audio_utils")
     wave = waves(1)[0]
     bank = audio.mel_filter_bank(
-        num_frequency_bins=257, num_mel_filters=80, min_frequency=20, max_frequency=RATE / 2, sampling_rate=RATE, mel_scale="kaldi", triangularize_in_mel_space=True
-    )  # fmt: skip
+        num_frequency_bins=257,
+        num_mel_filters=80,
+        min_frequency=20,
+        max_frequency=RATE / 2,
+        sampling_rate=RATE,
+        mel_scale="kaldi",
+        triangularize_in_mel_space=True,
+    )
     expected = audio.spectrogram(
-        wave, audio.window_function(400, "povey", periodic=False), frame_length=400, hop_length=160, fft_length=512, power=2.0, center=False, preemphasis=0.97,
-        mel_filters=bank, log_mel="log", mel_floor=EPSILON, remove_dc_offset=True,
-    )  # fmt: skip
+        wave,
+        audio.window_function(400, "povey", periodic=False),
+        frame_length=400,
+        hop_length=160,
+        fft_length=512,
+        power=2.0,
+        center=False,
+        preemphasis=0.97,
+        mel_filters=bank,
+        log_mel="log",
+        mel_floor=EPSILON,
+        remove_dc_offset=True,
+    )
     np.testing.assert_allclose(LogMel.kaldi(RATE)(torch.from_numpy(wave)[None])[0], expected, atol=1e-3)
 
 
