@@ -1,4 +1,4 @@
-"""Spectrograms of waves: log-mels and MFCC, for a whole batch on its device.
+"""Spectrograms of waves: log-mels, for a whole batch on its device.
 
 Notation for shapes: S samples in a batch; T samples of a wave; F frames; W samples of a window; M
 mel bands; K bins of the spectrum.
@@ -151,40 +151,6 @@ class LogMel(nn.Module):
         spectrum = torch.fft.rfft(padded)
         squares = torch.view_as_real(spectrum).square()[..., :-1, :]  # [S, F, K, 2]
         return squares[..., 0] + squares[..., 1]
-
-
-class MFCC(nn.Module):
-    """The cepstrum of log-mels: their cosine transform, whose first numbers are the spectrum's
-    envelope (Davis and Mermelstein 1980).
-
-    Args:
-        mel: what makes the log-mels.
-        coefficients: C, how many are kept.
-        lifter: L, by which coefficient n is multiplied with 1 + L / 2 sin(pi n / L), as Kaldi does;
-            0 for not at all.
-
-    Raises:
-        ValueError: there are more coefficients than bands.
-    """
-
-    matrix: Tensor
-
-    def __init__(self, mel: LogMel, *, coefficients: int = 13, lifter: float = 22.0) -> None:
-        super().__init__()
-        if not 1 <= coefficients <= mel.mels:
-            raise ValueError(f"MFCC(coefficients={coefficients}): needs 1 to {mel.mels}, the number of bands.")
-        self.mel = mel
-        n, m = torch.arange(coefficients, dtype=torch.float64)[:, None], torch.arange(mel.mels, dtype=torch.float64)
-        matrix = (torch.pi / mel.mels * (m + 0.5) * n).cos() * math.sqrt(2 / mel.mels)  # [C, M], orthonormal
-        matrix[0] /= math.sqrt(2)
-        if lifter:
-            matrix *= 1 + lifter / 2 * (torch.pi * n / lifter).sin()
-        self.register_buffer("matrix", matrix.float(), persistent=False)
-
-    def forward(self, wave: Tensor) -> Tensor:
-        """Waves [S, T] -> coefficients [S, C, F]."""
-        mels: Tensor = self.mel(wave)
-        return self.matrix @ mels
 
 
 def taper(length: int, shape: str) -> Tensor:

@@ -88,6 +88,8 @@ class Pictures(Uncut):
         for start in range(0, len(self.numbers), OPEN):
             part = slice(start, start + OPEN)
             images += self._cut(self.numbers[part], crops, [key[part] for key in keys])
+        if not images:
+            return [torch.empty(0, self.source.reading.channels, crop.size, crop.size) for crop in crops]
         return [_stack([views[number] for views in images]) for number in range(len(crops))]
 
     def _cut(self, numbers: Sequence[int], crops: Sequence[Crop], keys: Sequence[Tensor]) -> list[Cuts]:

@@ -11,7 +11,7 @@ from ..files.kept import kept
 from ..files.source import in_threads
 from ..sources import Source, Subset
 from .recording import UnreadableSound
-from .resampling import Resampler
+from .resampling import length_at
 from .source import SoundSource, recordings_of
 
 
@@ -27,7 +27,8 @@ def lengths_of(source: Source) -> Tensor:
         return lengths_of(source.source)[source.indices]
     recordings = recordings_of(source)
     if recordings.lengths is None and recordings.in_memory:
-        recordings.lengths = torch.tensor([_length(recordings, number) for number in range(len(recordings))])
+        lengths = [_length(recordings, number) for number in range(len(recordings))]
+        recordings.lengths = torch.tensor(lengths, dtype=torch.int64)
     if recordings.lengths is None:
         recordings.lengths = kept(f"lengths-{_identity(recordings)}", lambda: _read(recordings))
     return recordings.lengths
@@ -49,9 +50,8 @@ def _read(source: SoundSource) -> Tensor:
             source.skip(number, error)
         return source.substitute(number, lambda other: _length(source, other))
 
-    return torch.tensor(in_threads(length, range(len(source))))
+    return torch.tensor(in_threads(length, range(len(source))), dtype=torch.int64)
 
 
 def _length(source: SoundSource, number: int) -> int:
-    sound = source.open(number)
-    return Resampler(sound.rate, source.sample_rate).length(sound.frames)
+    return length_at(source.open(number), source.sample_rate)

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ...plugins.arguments import require
 from ...plugins.messages import printable
 from ..files.source import Unreadable
 
@@ -80,9 +81,13 @@ class Stored(Sound):
         name: what messages call it.
         samples: [T] in [-1, 1].
         rate: in Hz.
+
+    Raises:
+        ValueError: the rate is not positive.
     """
 
     def __init__(self, name: str, samples: Tensor, rate: int) -> None:
+        require(name, at_least=1, rate=rate)
         self.name, self.samples, self.rate, self.frames = name, samples, rate, len(samples)
 
     def read(self, start: int, count: int) -> Tensor:

@@ -8,14 +8,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from ...augment.window import Waves, Window, within
+from ...augment.window import Waves, Window
 from ..files.source import FileSource, in_threads
 from ..sources import Source, Subset, Uncut
 from .recording import Sound, UnreadableSound
-from .resampling import Resampler
+from .resampling import length_at, read_at
 
 
 class SoundSource(FileSource):
@@ -47,11 +46,6 @@ class SoundSource(FileSource):
         return Recordings(self, index.tolist())
 
 
-Parts = list[tuple[int, int, int, Tensor]]
-"""For each view of a recording: its rate, the window's start and length at the rate of the views,
-and the samples as recorded."""
-
-
 class Recordings(Uncut):
     """Recordings of a source that were asked for; nothing is read before they are cut.
 
@@ -74,7 +68,7 @@ class Recordings(Uncut):
         """
         windows: list[Window] = [transform.window for transform in transforms]
 
-        def read(place: int) -> Parts:
+        def read(place: int) -> list[Tensor]:
             number, key = self.numbers[place], [key[place : place + 1] for key in keys]
             try:
                 return self._read(number, windows, key)
@@ -83,33 +77,27 @@ class Recordings(Uncut):
             return self.source.substitute(number, lambda other: self._read(other, windows, key))
 
         places = range(len(self.numbers))
-        parts = [read(place) for place in places] if self.source.in_memory else in_threads(read, places)
-        return [self._resampled([views[view] for views in parts], window) for view, window in enumerate(windows)]
+        waves = [read(place) for place in places] if self.source.in_memory else in_threads(read, places)
+        return [_rows([of_views[view] for of_views in waves], window) for view, window in enumerate(windows)]
 
-    def _read(self, number: int, windows: Sequence[Window], keys: Sequence[Tensor]) -> Parts:
-        sound = self.source.open(number)
-        resampler = Resampler(sound.rate, self.source.sample_rate)
-        length = resampler.length(sound.frames)
-        stretches = [
-            (window.start(key, length), window.taken(length)) for window, key in zip(windows, keys, strict=True)
+    def _read(self, number: int, windows: Sequence[Window], keys: Sequence[Tensor]) -> list[Tensor]:
+        """For each view the samples [T] of a recording that its window takes."""
+        sound, rate = self.source.open(number), self.source.sample_rate
+        length = length_at(sound, rate)
+        return [
+            read_at(sound, rate, window.start(key, length), window.taken(length))
+            for window, key in zip(windows, keys, strict=True)
         ]
-        return [(sound.rate, start, count, sound.read(*resampler.needs(start, count))) for start, count in stretches]
 
-    def _resampled(self, parts: Parts, window: Window) -> Waves:
-        """Windows at one rate: all that were recorded at the same rate at once."""
-        rates, starts, lengths, waves = (list(column) for column in zip(*parts, strict=True))
-        samples = window.row(max(lengths))
-        x, start = torch.empty(len(parts), samples), torch.tensor(starts)
-        for rate in set(rates):
-            same = torch.tensor([place for place, other in enumerate(rates) if other == rate])
-            resampler = Resampler(rate, self.source.sample_rate)
-            _, frames = resampler.needs(0, samples)  # as many, wherever they start
-            rows = torch.stack([F.pad(waves[place], (0, frames - len(waves[place]))) for place in same.tolist()])
-            x[same] = resampler(rows, start[same], samples)
-        if min(lengths) == samples:
-            return Waves(x)
-        length = torch.tensor(lengths)
-        return Waves(x.masked_fill_(~within(length, samples), 0.0), length)  # resampling sounds on behind the end
+
+def _rows(waves: list[Tensor], window: Window) -> Waves:
+    """Samples of each recording as one batch, padded behind the shorter ones."""
+    lengths = [len(wave) for wave in waves]
+    samples = window.row(max(lengths, default=0))
+    x = torch.zeros(len(waves), samples)
+    for row, wave in zip(x, waves, strict=True):
+        row[: len(wave)] = wave
+    return Waves(x) if min(lengths, default=samples) == samples else Waves(x, torch.tensor(lengths))
 
 
 def recordings_of(source: Source) -> SoundSource:

@@ -61,7 +61,7 @@ def statistics_of(source: Source, mel: LogMel, samples: int) -> Statistics:
         mel.taper.tolist(),
         mel.bank.sum(0).tolist(),
     ]
-    name = f"sound-{key_of(settings, samples, *_identity(source, index))}"
+    name = f"sound-{key_of('soxr', settings, samples, *_identity(source, index))}"
     return Statistics(**kept(name, lambda: _compute(source, index, mel, samples)._asdict()))
 
 

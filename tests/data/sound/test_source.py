@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+import soxr
 import torch
-from scipy.signal import resample_poly
 
 from ssl_lightning.augment.random import sample_keys
 from ssl_lightning.augment.window import Waves, Window
@@ -46,10 +46,8 @@ def windows(of: SoundFiles, numbers: list[int], window: Window, key: torch.Tenso
 
 
 def whole(folder: Path, number: int) -> torch.Tensor:
-    """The recording at 8 kHz, by SciPy."""
-    x, rate = soundfile.read(folder / f"{number}.wav")
-    common = np.gcd(8_000, rate)
-    return torch.from_numpy(resample_poly(x, 8_000 // common, rate // common)).float()
+    """The recording at 8 kHz."""
+    return torch.from_numpy(soxr.resample(*soundfile.read(folder / f"{number}.wav"), 8_000)).float()
 
 
 def test_the_middle_is_taken_at_one_rate_and_what_is_shorter_is_padded(folder: Path) -> None:
