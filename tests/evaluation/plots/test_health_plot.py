@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from matplotlib.figure import Figure
 
-from ssl_lightning import health_plot
+from ssl_lightning.evaluation.plots import curves
 from ssl_lightning.evaluation.plots.curves import plot_health
 from ssl_lightning.types import Alarm
 
@@ -24,8 +24,8 @@ def test_each_value_that_is_logged_has_a_curve_between_its_bounds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     drawn: list[Figure] = []
-    save = health_plot.save_figure
-    monkeypatch.setattr(health_plot, "save_figure", lambda figure, path: (drawn.append(figure), save(figure, path)))
+    save = curves.save_figure
+    monkeypatch.setattr(curves, "save_figure", lambda figure, path: (drawn.append(figure), save(figure, path)))
     assert (
         plot_health(ROWS, ALARMS, tmp_path / "plots" / "health.png")
         and (tmp_path / "plots" / "health.png").stat().st_size > 5_000
