@@ -15,7 +15,8 @@ from ..nn.vocabulary import Vocabulary
 from ..plugins.record import Recorded
 from ..types import Batch, Strength, ViewSpec
 from .buckets import Buckets, PlannedDraws
-from .loaders import FEW_CORES, _cores
+from .cores import meet_neighbours, own_cores
+from .loaders import FEW_CORES
 from .order import Draws, Fetch, Share, Stream, as_is, batches_done
 from .sources import Numbers, Source
 from .splits import Split as Split
@@ -39,9 +40,10 @@ class SSLDataModule(Recorded, Splits, LightningDataModule):
             batch nor learning rate.
         seed: of the order, of every augmentation, and of the generators at each step.
         workers: processes that fetch; None takes none for data in memory, and none where the
-            training keeps a CPU of up to 4 cores busy; else one a core (at most 8).
+            training keeps up to 4 cores busy; else one a core (at most 8). Processes of the run on
+            one machine share its cores.
         augment_on: `worker` augments where the data is fetched, `device` where the model is; `auto`
-            takes `worker` for files on a CPU of more than 4 cores, else `device`.
+            takes `worker` for files on more than 4 cores of a CPU, else `device`.
         cache: `device` keeps all samples to pretrain on in the memory of the device, which then
             fetches each batch by its indices:
             for data in memory that fits there, on an accelerator; `none` sends each batch.
@@ -158,6 +160,7 @@ class SSLDataModule(Recorded, Splits, LightningDataModule):
         self._sources.clear()
         self._resident = None
         self.supervised = False
+        meet_neighbours()
         if stage == "fit":
             self.check_share(self._world_size)
             self.check_probe_sets()
@@ -249,7 +252,7 @@ class SSLDataModule(Recorded, Splits, LightningDataModule):
         """Whether views are made where the data is fetched."""
         if self.augment_on != "auto":
             return self.augment_on == "worker"
-        return self._on_cpu and not self.training_split.in_memory and _cores() > FEW_CORES
+        return self._on_cpu and not self.training_split.in_memory and own_cores() > FEW_CORES
 
     @property
     def _on_cpu(self) -> bool:
@@ -298,7 +301,8 @@ class SSLDataModule(Recorded, Splits, LightningDataModule):
     def _loader(self, dataset: Fetch, draws: Iterable[Any]) -> DataLoader[Any]:
         workers = self.workers
         if workers is None:
-            workers = 0 if dataset.source.in_memory or (self._on_cpu and _cores() <= FEW_CORES) else min(8, _cores())
+            cores = own_cores()
+            workers = 0 if dataset.source.in_memory or (self._on_cpu and cores <= FEW_CORES) else min(8, cores)
         return DataLoader(
             dataset,
             batch_sampler=draws,
