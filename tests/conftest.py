@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -65,3 +66,14 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs]:
     runs = Runs(tmp_path_factory.mktemp("runs"))
     yield runs
     runs.close()
+
+
+@pytest.fixture
+def with_cores(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Gives the process a machine of so many cores."""
+
+    def give(count: int) -> None:
+        monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(count)), raising=False)
+        monkeypatch.setattr("ssl_lightning.data.cores.granted", lambda: math.inf)
+
+    return give

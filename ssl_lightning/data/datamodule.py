@@ -14,6 +14,7 @@ from ..plugins.arguments import require
 from ..plugins.record import Recorded
 from ..types import Strength, View, ViewSpec
 from .checks import check_probe_sets, check_share, check_training
+from .cores import meet_neighbours
 from .figure import plot_views
 from .loaders import Fetch
 from .loading import Loading
@@ -49,9 +50,10 @@ class SSLDataModule(Recorded, Splits, Loading):
             batch nor learning rate.
         seed: of the order, of every augmentation, and of the generators at each step.
         workers: processes that fetch; None takes none for data in memory, and none where the
-            training keeps a CPU of up to 4 cores busy; else one a core (at most 8).
+            training keeps up to 4 cores busy; else one a core (at most 8). Processes of the run on
+            one machine share its cores.
         augment_on: `worker` augments where the data is fetched, `device` where the model is; `auto`
-            takes `worker` for files on a CPU of more than 4 cores, else `device`.
+            takes `worker` for files on more than 4 cores of a CPU, else `device`.
         cache: `device` keeps all samples to pretrain on in the memory of the device, which then
             fetches each batch by its indices: for data in memory that fits there, on an
             accelerator; `none` sends each batch.
@@ -205,6 +207,7 @@ class SSLDataModule(Recorded, Splits, Loading):
         self._sources.clear()
         self._resident = None
         self.supervised = False
+        meet_neighbours()
         if stage == "fit":
             self.check_share(self.world_size)
             check_probe_sets(self.probe_sets)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
@@ -10,17 +9,13 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from .cores import own_cores
 from .sources import Source
 
 FEW_CORES = 4
 """Cores of a CPU that a training keeps busy by itself: on 2 of them workers took 8 to 16 % of the
 rate of a ResNet-18 on JPEGs at 224 pixels, and gained at most 6 % with a small encoder at 96
 (`benchmarks/placement.py`)."""
-
-
-def cores() -> int:
-    """Cores of this machine."""
-    return os.cpu_count() or 1
 
 
 class Stream:
@@ -105,14 +100,15 @@ def batch_loader(
     Args:
         dataset: what fetches a batch of draws.
         draws: for each batch its draws.
-        workers: how many; None: none for data in memory, and none where the training keeps a CPU of
-            few cores busy; else one a core, at most 8.
+        workers: how many; None: none for data in memory, and none where the training keeps few
+            cores of a CPU busy; else one a core of this process, at most 8.
         seed: of the workers' generators; a loader would draw it from the global one.
         on_cpu: whether the model trains on the CPU.
         pin: whether batches lie in pinned memory.
     """
     if workers is None:
-        workers = 0 if dataset.source.in_memory or (on_cpu and cores() <= FEW_CORES) else min(8, cores())
+        cores = own_cores()
+        workers = 0 if dataset.source.in_memory or (on_cpu and cores <= FEW_CORES) else min(8, cores)
     return DataLoader(
         dataset,
         batch_sampler=draws,

@@ -13,7 +13,8 @@ from torch.utils.data import DataLoader
 from ..types import Batch
 from .buckets import PlannedDraws
 from .checks import check_evaluated
-from .loaders import FEW_CORES, Fetch, Share, Stream, batch_loader, cores
+from .cores import own_cores
+from .loaders import FEW_CORES, Fetch, Share, Stream, batch_loader
 from .order import Draws
 from .position import Position
 from .sources import Numbers, Source
@@ -66,7 +67,7 @@ class Loading(Position, LightningDataModule):
         """Whether views are made where the data is fetched."""
         if self.augment_on != "auto":
             return self.augment_on == "worker"
-        return self._device.type == "cpu" and not self.training_split.in_memory and cores() > FEW_CORES
+        return self._device.type == "cpu" and not self.training_split.in_memory and own_cores() > FEW_CORES
 
     @property
     def _device(self) -> torch.device:

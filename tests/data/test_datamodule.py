@@ -4,6 +4,7 @@ what is trained."""
 from __future__ import annotations
 
 import multiprocessing
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -227,9 +228,9 @@ def test_views_are_the_same_wherever_they_are_made(workers: int) -> None:
 
 
 def test_data_in_memory_is_augmented_by_the_main_process_and_fetched_without_workers(
-    monkeypatch: pytest.MonkeyPatch,
+    with_cores: Callable[[int], None],
 ) -> None:
-    monkeypatch.setattr("os.cpu_count", lambda: 16)
+    with_cores(16)
     data = TinyImages()
     data.serve(Asks())
     assert not data.in_workers and "raw" in next(data.train_dataloader())
@@ -524,7 +525,7 @@ def test_a_part_of_a_set_is_in_memory_and_known_as_the_set_is() -> None:
 
 
 def test_data_in_memory_needs_no_workers_and_files_have_them_where_cores_are_free(
-    monkeypatch: pytest.MonkeyPatch,
+    with_cores: Callable[[int], None],
 ) -> None:
     class FromFiles(TinyImages):
         def source(self, split: Split) -> Source | None:
@@ -536,7 +537,7 @@ def test_data_in_memory_needs_no_workers_and_files_have_them_where_cores_are_fre
 
     assert workers(TinyImages()) == 0 and workers(TinyImages(workers=2)) == 2
     for cores, expected in ((2, 0), (6, 6), (64, 8)):
-        monkeypatch.setattr("os.cpu_count", lambda cores=cores: cores)
+        with_cores(cores)
         assert workers(FromFiles()) == expected and workers(FromFiles(workers=0)) == 0
 
 

@@ -202,9 +202,9 @@ def test_a_file_is_opened_once_for_all_views(classes: Path, monkeypatch: pytest.
 
 @pytest.mark.parametrize(("cores", "workers"), [(2, 0), (4, 0), (6, 6), (64, 8)])
 def test_files_are_read_and_augmented_by_workers_on_a_cpu_of_many_cores(
-    classes: Path, monkeypatch: pytest.MonkeyPatch, cores: int, workers: int
+    classes: Path, with_cores: Callable[[int], None], cores: int, workers: int
 ) -> None:
-    monkeypatch.setattr("os.cpu_count", lambda: cores)
+    with_cores(cores)
     data = served(classes, workers=None)
     loader = data._train_loader()
     assert isinstance(loader, DataLoader) and loader.num_workers == workers

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import pytorch_lightning as pl
 import torch
+from resuming import Run, assert_same, finished, kill
 from ssl_lightning.methods.bert import BERT, ORDER
-from test_resume import Run, assert_same, finished, kill
 from torch import Tensor
 from torch.testing import assert_close
 

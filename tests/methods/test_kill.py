@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_resume import Run, assert_same, finished, kill
+from resuming import Run, assert_same, finished, kill
 
 MOCO = {"method": "moco", "init_args": {"queue_length": 50, "momentum": 0.8}, "samples": 70, "watch": False}
 RUNS: dict[str, dict[str, Any]] = {

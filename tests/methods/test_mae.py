@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 import torch
+from resuming import Run, assert_same, finished, kill
 from ssl_lightning.methods.mae import MAE
-from test_resume import Run, assert_same, finished, kill
 from torch import Tensor
 from torch.testing import assert_close
 from transformers import ViTMAEConfig, ViTMAEForPreTraining

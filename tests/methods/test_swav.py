@@ -12,8 +12,8 @@ import pytorch_lightning as pl
 import torch
 from lightly.loss import SwaVLoss
 from lightning_fabric.utilities.exceptions import MisconfigurationException
+from resuming import Run, assert_same, finished, kill
 from ssl_lightning.methods.swav import SwAV
-from test_resume import Run, assert_same, finished, kill
 from torch import Tensor
 from torch.nn import functional as F
 from torch.testing import assert_close

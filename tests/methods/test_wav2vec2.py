@@ -14,8 +14,8 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
+from resuming import Run, assert_same, finished, kill
 from ssl_lightning.methods.wav2vec2 import NOISE, Wav2Vec2
-from test_resume import Run, assert_same, finished, kill
 from torch import Tensor
 from torch.testing import assert_close
 from wav2vec2_twins import pretraining_twin, recordings

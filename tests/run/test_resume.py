@@ -7,17 +7,15 @@ import json
 import random
 import shutil
 import signal
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from resuming import Run, assert_same, differences, finished, kill, metrics
 
 from ssl_lightning.plugins.archive import is_whole, read
 from ssl_lightning.run.checkpoint import AtomicIO, find_newest
-
-Run = Callable[..., dict[str, Any]]
 
 BASE: dict[str, Any] = {"samples": 70}
 """3 epochs of 4 steps of 16 samples: 6 samples of each pass reach into the next epoch."""
@@ -45,48 +43,6 @@ def straight(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Run:
         return made[key]
 
     return get
-
-
-def finished(result: dict[str, Any]) -> dict[str, Any]:
-    assert result["code"] == 0, result["log"][-3000:]
-    return result
-
-
-def kill(run: Run, root: Path, place: str, number: int, **spec: Any) -> Path:
-    """Kills a run at a place; returns its folder."""
-    result = run(root, kill=[place, number], **spec)
-    assert result["code"] == -signal.SIGKILL, f"the run was to die at {place} {number}: {result['log'][-3000:]}"
-    assert "end" not in result
-    (folder,) = root.glob("*/*")
-    return folder
-
-
-def metrics(result: dict[str, Any]) -> bytes:
-    return (Path(result["folder"]) / "metrics.csv").read_bytes()
-
-
-def differences(one: Any, two: Any, where: str = "") -> list[str]:
-    """The places where two nests of dicts, lists, tensors and numbers are not bitwise the same."""
-    if isinstance(one, dict) and isinstance(two, dict):
-        return [
-            d
-            for key in [*one, *(two.keys() - one.keys())]
-            for d in differences(one.get(key), two.get(key), f"{where}/{key}")
-        ]
-    if isinstance(one, (list, tuple)) and isinstance(two, (list, tuple)) and len(one) == len(two):
-        return [
-            d for number, pair in enumerate(zip(one, two, strict=True)) for d in differences(*pair, f"{where}/{number}")
-        ]
-    if isinstance(one, torch.Tensor) and isinstance(two, torch.Tensor):
-        return [] if one.dtype == two.dtype and torch.equal(one, two) else [where]
-    return [] if type(one) is type(two) and one == two else [f"{where}: {one!r}, {two!r}"]
-
-
-def assert_same(run: dict[str, Any], like: dict[str, Any]) -> None:
-    """Weights, optimizer, schedule, steps, position, heads and `metrics.csv` are bitwise those of
-    another run."""
-    assert differences(like["end"], run["end"]) == []
-    assert metrics(run).decode() == metrics(like).decode()
 
 
 def check(run: Run, straight: Run, root: Path, kills: list[tuple[str, int]], **spec: Any) -> dict[str, Any]:

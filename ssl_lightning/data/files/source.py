@@ -4,7 +4,6 @@ cannot be read."""
 from __future__ import annotations
 
 import math
-import os
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +15,7 @@ from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor
 from torch.utils.data import get_worker_info
 
+from ..cores import own_cores
 from ..sources import Source, Subset
 
 Read = TypeVar("Read")
@@ -143,9 +143,9 @@ def report_skipped(sources: Iterable[Source | None], samples: str, folder: Path 
 
 
 def in_threads(function: Callable[[int], Read], items: Iterable[int]) -> list[Read]:
-    """The function of each item; outside of workers by as many threads as there are cores, since
-    decoding needs no interpreter."""
+    """The function of each item; outside of workers by as many threads as this process has cores,
+    since decoding needs no interpreter."""
     if get_worker_info() is not None:
         return [function(item) for item in items]
-    with ThreadPoolExecutor(os.cpu_count()) as threads:
+    with ThreadPoolExecutor(own_cores()) as threads:
         return list(threads.map(function, items))
