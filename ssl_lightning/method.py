@@ -10,6 +10,7 @@ import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning import LightningModule
 from pytorch_lightning.utilities import rank_zero_warn
+from pytorch_lightning.utilities.memory import recursive_detach
 from torch import Tensor
 
 from .augment.random import mix
@@ -230,12 +231,19 @@ class SSLMethod(Recorded, LightningModule):
                 f"{type(self).__name__}.step returned the keys {sorted(out)}; it must return 'loss', and may return "
                 "'embeddings', 'logs' (a dict of scalars), 'state' (for after_update) and 'weight'."
             )
-        self._states.append(out.get("state"))
-        weight = out["weight"].detach().float() if "weight" in out and self._weighs else None
+        # Whatever is kept of a step, its graph is not: it would hold the step's activations.
+        kept = recursive_detach({key: value for key, value in out.items() if key != "loss"})
+        self._states.append(kept.get("state"))
+        weight = kept["weight"].float() if "weight" in kept and self._weighs else None
         if weight is not None:
             self._weights.append(weight)
             out["loss"] = out["loss"] * weight
-        return {"loss": out["loss"], "embeddings": out.get("embeddings"), "logs": out.get("logs", {}), "weight": weight}
+        return {
+            "loss": out["loss"],
+            "embeddings": kept.get("embeddings"),
+            "logs": kept.get("logs", {}),
+            "weight": weight,
+        }
 
     @property
     def _weighs(self) -> bool:
