@@ -22,6 +22,7 @@ from .encoders.base import Encoder
 from .nn.ema import EMA
 from .nn.queue import FeatureQueue
 from .optim.recipes import OptimizerSpec
+from .optim.steps import StepWatch
 from .plugins.record import Recorded
 from .plugins.run_record import check_resume, record_run
 from .types import Alarm, Batch, Step, View, ViewSpec
@@ -106,7 +107,8 @@ class SSLMethod(Recorded, LightningModule):
         raise NotImplementedError(f"{type(self).__name__} must define step(batch).")
 
     def after_update(self, states: list[Any]) -> None:
-        """Called once after each optimizer step, for queues, prototypes, centres.
+        """Called once after each optimizer step, for queues, prototypes, centres; not where float16
+        gradients overflow, and the step is skipped.
 
         Args:
             states: the `state` that `step` returned (None where it gave none), of each batch since
@@ -256,15 +258,15 @@ class SSLMethod(Recorded, LightningModule):
             self._divide_gradients()
             return result
 
-        super().optimizer_step(epoch, batch_idx, optimizer, closure)
-        if not self._states:
+        with StepWatch(optimizer) as watch:
+            super().optimizer_step(epoch, batch_idx, optimizer, closure)
+        states, self._states = self._states, []
+        if not states or not watch.stepped:
             return
-        if self._teachers:
-            for teacher in self._teachers:
-                teacher.update(self.progress)
+        for teacher in self._teachers:
+            teacher.update(self.progress)
         with torch.no_grad():
-            self.after_update(self._states)
-        self._states = []
+            self.after_update(states)
 
     def _divide_gradients(self) -> None:
         """Turns the sum of the batches' gradients times their weights, which the backward passes
