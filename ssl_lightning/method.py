@@ -19,6 +19,7 @@ from .data.order import batches_done
 from .data.peek import try_encoder
 from .distributed import row_counts, world_size
 from .encoders.base import Encoder
+from .encoders.kinds import check_encoder
 from .nn.ema import EMA
 from .nn.queue import FeatureQueue
 from .optim.accumulation import WeightedBatches
@@ -78,10 +79,7 @@ class SSLMethod(Recorded, LightningModule):
         warmup_epochs: float | None = None,
     ) -> None:
         super().__init__()
-        if not isinstance(encoder, Encoder):
-            raise TypeError(
-                f"{type(self).__name__} needs an ssl_lightning.Encoder, got a {type(encoder).__qualname__}."
-            )
+        check_encoder(type(self), encoder)
         self.encoder = encoder
         name = optimizer or next(iter(self.optimizer_specs))
         if name not in self.optimizer_specs:

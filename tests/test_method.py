@@ -110,7 +110,9 @@ def test_what_is_no_encoder_is_refused_by_name() -> None:
         with pytest.raises(
             TypeError,
             match=(
-                rf"Predicts.*{name}" if name == "Linear" else rf"Predicts needs an ssl_lightning\.Encoder, got a {name}"
+                r"Predicts.*Linear"
+                if name == "Linear"
+                else rf"Predicts needs an ssl_lightning\.Encoder, such as ConvEncoder, got a {name}"
             ),
         ):
             Predicts(wrong)  # type: ignore[arg-type]
