@@ -51,14 +51,9 @@ class BERT(SSLMethod):
     }
 
     def __init__(
-        self,
-        encoder: TextEncoder,
-        *,
-        mask_ratio: float = 0.15,
-        whole_words: bool = False,
-        sentence_order: bool = False,
-        **kwargs: Any,
-    ) -> None:
+        self, encoder: TextEncoder, *, mask_ratio: float = 0.15, whole_words: bool = False,
+        sentence_order: bool = False, **kwargs: Any,
+    ) -> None:  # fmt: skip
         super().__init__(encoder, **kwargs)
         require(self, above=0, below=1, mask_ratio=mask_ratio)
         self.mask_ratio = mask_ratio

@@ -33,20 +33,13 @@ class BYOL(SSLMethod):
     optimizer_specs: ClassVar = {
         "adamw": OptimizerSpec("adamw", lr=1e-3, weight_decay=1e-5, warmup_epochs=10),
         "sgd": OptimizerSpec("sgd", lr=0.1, weight_decay=1e-5, momentum=0.9, warmup_epochs=10),
-        # Section 3.3, "Optimization".
-        "lars": OptimizerSpec("lars", lr=0.2, weight_decay=1.5e-6, momentum=0.9, warmup_epochs=10),
+        "lars": OptimizerSpec("lars", lr=0.2, weight_decay=1.5e-6, momentum=0.9, warmup_epochs=10),  # Section 3.3
     }
 
     def __init__(
-        self,
-        encoder: Encoder,
-        *,
-        hidden_dim: int | None = None,
-        output_dim: int = 256,
-        momentum: float = 0.99,
-        norm: Norm = "batch",
-        **kwargs: Any,
-    ) -> None:
+        self, encoder: Encoder, *, hidden_dim: int | None = None, output_dim: int = 256, momentum: float = 0.99,
+        norm: Norm = "batch", **kwargs: Any,
+    ) -> None:  # fmt: skip
         super().__init__(encoder, **kwargs)
         hidden = hidden_dim or min(4 * encoder.dim, 4096)
         self.projector = mlp(encoder.dim, hidden, output_dim, norm=norm)  # g

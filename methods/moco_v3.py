@@ -38,25 +38,16 @@ class MoCoV3(SSLMethod):
     couples_samples = "its negatives come from the same batch"
     optimizer_specs: ClassVar = {
         "adamw": OptimizerSpec("adamw", lr=1e-3, weight_decay=0.1, warmup_epochs=10),
-        # Section 4.1, for batches of 4,096.
-        "paper": OptimizerSpec("adamw", lr=1.5e-4, weight_decay=0.1, warmup_epochs=40),
+        "paper": OptimizerSpec("adamw", lr=1.5e-4, weight_decay=0.1, warmup_epochs=40),  # for batches of 4,096
         # Appendix, for a ResNet-50.
         "lars": OptimizerSpec("lars", lr=0.3, weight_decay=1.5e-6, momentum=0.9, warmup_epochs=10),
     }
 
     def __init__(
-        self,
-        encoder: Encoder,
-        *,
-        hidden_dim: int | None = None,
-        output_dim: int = 256,
-        projector_layers: int = 3,
-        temperature: float = 0.2,
-        momentum: float = 0.99,
-        freeze_patch_embedding: bool = True,
-        norm: Norm = "batch",
+        self, encoder: Encoder, *, hidden_dim: int | None = None, output_dim: int = 256, projector_layers: int = 3,
+        temperature: float = 0.2, momentum: float = 0.99, freeze_patch_embedding: bool = True, norm: Norm = "batch",
         **kwargs: Any,
-    ) -> None:
+    ) -> None:  # fmt: skip
         super().__init__(encoder, **kwargs)
         require(self, above=0, temperature=temperature)
         require(self, at_least=1, projector_layers=projector_layers)
