@@ -18,15 +18,16 @@ from ssl_lightning.nn.losses.vocabulary import vocabulary_nll
 from ssl_lightning.nn.masks.words import Hidden, TokenMasks
 from ssl_lightning.nn.packing import swap_halves, unpacked
 from ssl_lightning.nn.vocabulary import Vocabulary
+from ssl_lightning.plugins.arguments import require
 
 STANDARD_RATIO = 0.15
-"""Where runs with different ratios are compared."""
+"""The ratio at which runs with different ratios are compared."""
 ORDER = 0x6F72646572
-"""Keeps the draw of swapped samples apart from the masks."""
+"""Separates the draw of swapped samples from that of the masks."""
 
 
 class BERT(SSLMethod):
-    """Masked language modelling: hides some of the tokens and predicts them from the rest.
+    """Masked language modelling: some of the tokens are hidden, and predicted from the rest.
 
     Devlin, Chang, Lee and Toutanova, BERT: Pre-training of Deep Bidirectional Transformers for
     Language Understanding (2018), arXiv 1810.04805, Section 3.1 and Appendix A.1.
@@ -37,39 +38,24 @@ class BERT(SSLMethod):
             2022, arXiv 2202.08005). Of those 80 % are hidden, 10 % replaced by another token of the
             vocabulary, 10 % left.
         whole_words: whether all tokens of a word are predicted together.
-        sentence_order: whether to learn besides which samples have their halves swapped (after Lan
-            et al. 2019, arXiv 1909.11942, Section 3.1), which half of them have.
+        sentence_order: whether half of the samples have their halves swapped, and the method also
+            learns which (after Lan et al. 2019, arXiv 1909.11942, Section 3.1).
     """
 
     encoder: TextEncoder
     views = ViewSpec(full=1, strength="none")
     optimizer_specs: ClassVar = {
-        "adamw": OptimizerSpec(
-            "adamw", lr=1e-3, weight_decay=0.01, betas=(0.9, 0.98), reference_batch=None, warmup_epochs=10
-        ),
-        "paper": OptimizerSpec(
-            "adamw", lr=1e-4, weight_decay=0.01, reference_batch=None, warmup_epochs=0.4
-        ),  # 10,000 of a million steps
+        "adamw": OptimizerSpec(lr=1e-3, weight_decay=0.01, betas=(0.9, 0.98), reference_batch=None, warmup_epochs=10),
+        # Appendix A.2: the warm-up is 10,000 of a million steps.
+        "paper": OptimizerSpec(lr=1e-4, weight_decay=0.01, reference_batch=None, warmup_epochs=0.4),
     }
 
     def __init__(
-        self,
-        encoder: TextEncoder,
-        *,
-        mask_ratio: float = 0.15,
-        whole_words: bool = False,
-        sentence_order: bool = False,
-        **kwargs: Any,
-    ) -> None:
+        self, encoder: TextEncoder, *, mask_ratio: float = 0.15, whole_words: bool = False,
+        sentence_order: bool = False, **kwargs: Any,
+    ) -> None:  # fmt: skip
         super().__init__(encoder, **kwargs)
-        if not isinstance(encoder, TextEncoder):
-            raise TypeError(
-                f"BERT needs an ssl_lightning.TextEncoder, such as TextTransformer, got a {type(encoder).__name__}."
-            )
-        if not 0 < mask_ratio < 1:
-            raise ValueError(
-                f"BERT(mask_ratio={mask_ratio}) is the part of the tokens to predict; give a number between 0 and 1."
-            )
+        require(self, above=0, below=1, mask_ratio=mask_ratio)
         self.mask_ratio = mask_ratio
         tokens, dim = encoder.embedding.weight.shape
         self.masks = TokenMasks(tokens, whole_words)
@@ -89,9 +75,9 @@ class BERT(SSLMethod):
         view = view if self.order is None else swap_halves(view, swapped)
         hidden = self.masks.choose(view, batch["key"], self.mask_ratio)
         nll, correct, count, h = self.predict(view, self.masks.corrupt(view, batch["key"], hidden), hidden)
-        some = count.clamp(min=1)  # a batch may have nothing to predict
-        loss = nll / some
-        logs = {"mlm": loss.detach(), "accuracy": correct / some, "perplexity": loss.detach().exp()}
+        at_least_one = count.clamp(min=1)  # a batch may have nothing to predict
+        loss = nll / at_least_one
+        logs = {"mlm": loss.detach(), "accuracy": correct / at_least_one, "perplexity": loss.detach().exp()}
         if self.order is not None:
             logit = self.order(pooled(h, view, first=True))[:, 0].float()
             logs["order"] = nn.functional.binary_cross_entropy_with_logits(logit, swapped.float())
@@ -99,16 +85,16 @@ class BERT(SSLMethod):
         return {"loss": loss, "embeddings": pooled(h.detach(), view), "logs": logs, "weight": count}
 
     def predict(self, view: View, seen: View, hidden: Hidden) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Sum of the negative log-likelihoods of the chosen tokens, how many of them are guessed,
-        how many there are, and the contextual tokens [B, N, D] of what is seen."""
+        """Returns the sum of the negative log-likelihoods of the chosen tokens, how many of them
+        are predicted correctly, how many there are, and the contextual tokens [B, N, D]."""
         h = self.encoder.mix(self.encoder.tokenize(seen))
         table, weight = self.encoder.embedding.weight, hidden.chosen.float()
         nll, correct = vocabulary_nll(self.head(hidden.take(h)), table, self.bias, hidden.take(view.x), weight)
         return nll, correct, weight.sum(), h
 
     def scores(self, batches: Iterable[Batch]) -> dict[str, Tensor]:
-        """Loss, accuracy and perplexity at a ratio of 0.15, whatever is trained with, so that runs
-        can be compared."""
+        """Loss, accuracy and perplexity at a ratio of 0.15, whatever the training's is, so that
+        runs can be compared."""
         sums = torch.zeros(3, device=self.bias.device)
         for batch in batches:
             view, key = batch["views"][0], batch["key"]
@@ -119,15 +105,13 @@ class BERT(SSLMethod):
         return {"mlm": nll / count, "accuracy": correct / count, "perplexity": (nll / count).exp()}
 
     def pictures(self, batch: Batch) -> dict[str, Tensor]:
-        """Token ids [S, N]: the text, what the network saw of it, and its guesses in the hidden
-        places."""
+        """Token ids [S, N]: the text, what the network saw of it, and its predictions of the
+        hidden tokens."""
         (view,) = batch["views"]
         hidden = self.masks.choose(view, batch["key"], STANDARD_RATIO)
         seen = self.masks.hide(view, hidden)
         h = self.head(hidden.take(self.encoder.mix(self.encoder.tokenize(seen)))).float()
         scores = h @ self.encoder.embedding.weight.float().T + self.bias
         guess = scores.masked_fill(self.masks.special, -torch.inf).argmax(dim=1)  # padding would not be shown
-        return {
-            caption: unpacked(each)
-            for caption, each in (("text", view), ("seen", seen), ("guessed", hidden.put(view, guess)))
-        }
+        shown = {"text": view, "seen": seen, "guessed": hidden.put(view, guess)}
+        return {caption: unpacked(each) for caption, each in shown.items()}

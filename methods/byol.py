@@ -12,19 +12,19 @@ from ssl_lightning.nn.losses.prediction import regression
 
 
 class BYOL(SSLMethod):
-    """Learning without negatives: from one view, predicts how a slow copy of the network sees the
-    other.
+    """Learning without negatives: from one view, the network predicts how a slow copy of itself
+    sees the other.
 
     Grill et al., Bootstrap Your Own Latent: A New Approach to Self-Supervised Learning (2020),
     arXiv 2006.07733, Algorithm 1.
 
     Args:
         encoder: the online encoder f, which the paper keeps.
-        hidden_dim: width of the hidden layer of projector and predictor; None takes 4 times that of
-            the features, at most the paper's 4096 (Section 3.3).
+        hidden_dim: width of the hidden layer of projector and predictor; None: 4 times that of the
+            features, at most the paper's 4096 (Section 3.3).
         output_dim: length of projections and predictions (Section 3.3: 256).
         momentum: of the target network at the start, tau_base; it rises to 1 on a cosine (Section
-            3.1). The paper's 0.996 is for runs of 300,000 steps.
+            3.1). The paper's 0.996 suits runs of 300,000 steps.
         norm: of both heads; "layer" and "none" see one sample at a time, and may collapse (Section
             5 and arXiv 2010.10241).
     """
@@ -33,14 +33,12 @@ class BYOL(SSLMethod):
     optimizer_specs: ClassVar = {
         "adamw": OptimizerSpec("adamw", lr=1e-3, weight_decay=1e-5, warmup_epochs=10),
         "sgd": OptimizerSpec("sgd", lr=0.1, weight_decay=1e-5, momentum=0.9, warmup_epochs=10),
-        "lars": OptimizerSpec(
-            "lars", lr=0.2, weight_decay=1.5e-6, momentum=0.9, warmup_epochs=10
-        ),  # Section 3.3, Optimization
+        "lars": OptimizerSpec("lars", lr=0.2, weight_decay=1.5e-6, momentum=0.9, warmup_epochs=10),  # Section 3.3
     }
 
     def __init__(
-        self, encoder: Encoder, *, hidden_dim: int | None = None, output_dim: int = 256, momentum: float = 0.99, norm: Norm = "batch",
-        **kwargs: Any,
+        self, encoder: Encoder, *, hidden_dim: int | None = None, output_dim: int = 256, momentum: float = 0.99,
+        norm: Norm = "batch", **kwargs: Any,
     ) -> None:  # fmt: skip
         super().__init__(encoder, **kwargs)
         hidden = hidden_dim or min(4 * encoder.dim, 4096)

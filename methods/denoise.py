@@ -15,13 +15,14 @@ from ssl_lightning.encoders.base import pooled
 from ssl_lightning.nn.skill import skill, wide
 
 NOISE = 0x6E6F697365
-"""Keeps the noise's numbers apart from those of augmentations."""
+"""Separates the draw of the noise from those of augmentations."""
 STANDARD = (0.5, 0.5)
-"""Where runs with different noise are compared."""
+"""The noise at which runs with different noise are compared."""
 
 
 class Denoise(SSLMethod):
-    """Denoising autoencoder: sees an image or a sound through noise and gives it back clean.
+    """Denoising autoencoder: the network is given an image or a sound with noise, and predicts it
+    without.
 
     Vincent, Larochelle, Bengio and Manzagol, Extracting and Composing Robust Features with
     Denoising Autoencoders (2008), Section 2.3; with Gaussian noise: Vincent et al., Stacked
@@ -29,28 +30,27 @@ class Denoise(SSLMethod):
 
     Args:
         encoder: sees the noisy view.
-        noise: range of the noise's deviation, of which each sample draws its own; 1 is about the
-            deviation of normalised data.
+        noise: range of the noise's standard deviation, from which each sample draws its own; 1 is
+            about the standard deviation of normalised data.
     """
 
     encoder: TokenEncoder
     views = ViewSpec(full=1, strength="weak")
     optimizer_specs: ClassVar = {
-        "adamw": OptimizerSpec(
-            "adamw", lr=1e-3, weight_decay=0.05, betas=(0.9, 0.95), reference_batch=None, warmup_epochs=5
-        )
+        "adamw": OptimizerSpec(lr=1e-3, weight_decay=0.05, betas=(0.9, 0.95), reference_batch=None, warmup_epochs=5)
     }
 
     def __init__(self, encoder: TokenEncoder, *, noise: tuple[float, float] = (0.2, 1.0), **kwargs: Any) -> None:
         super().__init__(encoder, **kwargs)
-        if not isinstance(encoder, TokenEncoder) or isinstance(encoder, TextEncoder):
+        if isinstance(encoder, TextEncoder):
             raise TypeError(
                 "Denoise needs an ssl_lightning.TokenEncoder of images or sound, such as ViTEncoder, got a"
                 f" {type(encoder).__name__}."
             )
         if len(noise) != 2 or not 0 <= noise[0] <= noise[1] or noise[1] == 0:
             raise ValueError(
-                f"Denoise(noise={list(noise)}) is a range of deviations, the lower one first, such as [0.2, 1.0]."
+                f"Denoise(noise={list(noise)}) is not a range of standard deviations, the lower one first, such as"
+                " [0.2, 1.0]."
             )
         self.noise = (float(noise[0]), float(noise[1]))
         self.decoder = nn.Linear(encoder.dim, encoder.content_dim)
@@ -63,12 +63,11 @@ class Denoise(SSLMethod):
         return {"loss": error / count.clamp(min=1), "embeddings": h, "logs": logs, "weight": count}
 
     def corrupt(self, view: View, key: Tensor, noise: tuple[float, float]) -> View:
-        """The view with Gaussian noise, whose deviation each sample draws from a range; padding
-        stays what it is."""
+        """The view with Gaussian noise, whose standard deviation each sample draws from a range;
+        padding is not changed."""
         x, key = view.x, fold(key, NOISE)
         deviation = uniform(key, 1, *noise)
-        # Place by place along the last axis, so that a longer row has the same noise where a
-        # shorter one has any.
+        # Drawn along the last axis first, so that a longer row begins with the noise of a shorter.
         drawn = normal(fold(key, 1), x[0].numel()).view(len(x), x.shape[-1], *x.shape[1:-1]).movedim(1, -1)
         drawn = drawn * deviation.view(-1, *(1,) * (x.ndim - 1))
         if view.segment is not None:
@@ -76,7 +75,7 @@ class Denoise(SSLMethod):
         return view._replace(x=x + drawn.to(x.dtype))
 
     def denoise(self, view: View, noisy: View) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """Contents [S, N, P] of the view, of the noisy view, and as they are given back; which
+        """Returns the contents [S, N, P] of the view, of the noisy view, and as predicted; which
         tokens are real [S, N, 1]; the mean contextual token [S, dim]."""
         tokens, first = self.encoder.tokenize(noisy), self.encoder.prefix
         h = self.encoder.mix(tokens)
@@ -89,9 +88,9 @@ class Denoise(SSLMethod):
         return clean, seen, wide(self.decoder(h[:, first:])), real, pooled(h.detach(), tokens)
 
     def scores(self, batches: Iterable[Batch]) -> dict[str, Tensor]:
-        """At a deviation of 0.5, whatever is trained with, so that runs can be compared: `skill`
-        against the noisy view, in squared error, and `gain`, by how many decibels there is less
-        noise."""
+        """Scores at a standard deviation of 0.5, whatever the training's is, so that runs can be
+        compared: `skill` against the noisy view, in squared error, and `gain`, the decibels by
+        which there is less noise."""
         sums = torch.zeros(2, device=self.device)
         for batch in batches:
             (view,) = batch["views"]
@@ -101,7 +100,7 @@ class Denoise(SSLMethod):
         return {"skill": skill(error, before), "gain": 10 * (before.clamp(min=1e-12) / error.clamp(min=1e-12)).log10()}
 
     def pictures(self, batch: Batch) -> dict[str, Tensor]:
-        """The view, with noise of a deviation of 0.5, and as it is given back."""
+        """The view, with noise of a standard deviation of 0.5, and as it is predicted."""
         (view,) = batch["views"]
         noisy = self.corrupt(view, batch["key"], STANDARD)
         clean, _, denoised, real, _ = self.denoise(view, noisy)

@@ -10,7 +10,7 @@ from ssl_lightning.optim.recipes import OptimizerSpec
 
 
 class Finetune(Supervised):
-    """Fine-tuning: all of a pretrained encoder learns on from labels, its lower layers more slowly.
+    """Fine-tuning: all of a pretrained encoder is trained on labels, its lower layers more slowly.
 
     The recipe of Bao, Dong, Piao and Wei, BEiT: BERT Pre-Training of Image Transformers (2021),
     arXiv 2106.08254, as in He et al., Masked Autoencoders Are Scalable Vision Learners (2021),
@@ -19,12 +19,12 @@ class Finetune(Supervised):
     Args:
         encoder: a pretrained encoder, or, to learn from scratch, a new one.
         layer_decay: factor on the learning rate from a layer to the one below it (0.75 in both
-            papers); 1 is none, for an encoder that has not been pretrained.
+            papers); 1: none, for an encoder that has not been pretrained.
     """
 
     optimizer_specs: ClassVar = {
-        # Of MAE, Table 9, but for the batch: few labels make it small, and 1e-3 then does better
-        # than what is scaled down to it.
+        # MAE, Table 9, apart from the batch: few labels make it small, and a rate that is scaled
+        # down to it does worse.
         "adamw": OptimizerSpec("adamw", lr=1e-3, weight_decay=0.05, reference_batch=None, warmup_epochs=5),
         "sgd": OptimizerSpec("sgd", lr=0.05, weight_decay=1e-4, warmup_epochs=5),
     }

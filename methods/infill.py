@@ -13,18 +13,19 @@ from ssl_lightning.distributed import reduce_sum
 from ssl_lightning.encoders.base import pooled
 from ssl_lightning.nn.masks.gaps import interpolated, random_gaps
 from ssl_lightning.nn.skill import skill, wide
+from ssl_lightning.plugins.arguments import require
 
 STANDARD = (0.3, 1)
-"""Span and number of gaps where runs with others are compared."""
+"""The span and the number of gaps at which runs with others are compared."""
 
 
 class Filled(NamedTuple):
-    """Contents [S, N, P]: the true ones, between the neighbours of a gap, and as they are filled
-    in; `hidden` [S, N, 1] is 1 in a gap. `embeddings` [S, dim] is the mean contextual token."""
+    """Contents [S, N, P]: the true ones, interpolated across a gap, and predicted; `hidden`
+    [S, N, 1] is 1 in a gap. `embeddings` [S, dim] is the mean contextual token."""
 
     content: Tensor
     interpolated: Tensor
-    filled: Tensor
+    predicted: Tensor
     hidden: Tensor
     embeddings: Tensor
 
@@ -34,69 +35,59 @@ class Filled(NamedTuple):
 
 
 class Infill(SSLMethod):
-    """Infilling: a stretch of sound is taken out, and told from what is around it.
+    """Infilling: a stretch of sound is taken out, and predicted from what is around it.
 
     Marafioti, Perraudin, Holighaus and Majdak, A Context Encoder for Audio Inpainting (2018), arXiv
     1810.12138, here as hidden tokens of a transformer (Liu et al. 2020, Mockingjay, arXiv
     1910.12638, Section 2.2, with its absolute error).
 
-    The gap is blank in the view itself, before it becomes tokens: where windows overlap, nothing of
-    it is in any token. A learned token is added there to what the blank and its position give.
+    The gap is blank in the view itself, before it becomes tokens: where windows overlap, no token
+    holds any of it. A learned token is added there to what the blank and its position give.
 
     Args:
         encoder: sees the sound with its gaps.
         span: part of a recording that is taken out.
-        gaps: how many stretches it is shared out to, each in a part of the recording of its own;
-            sound remains on both sides of each.
+        gaps: number of stretches, each in its own part of the recording; sound remains on both
+            sides of each.
     """
 
     encoder: SequenceEncoder
     views = ViewSpec(full=1, strength="weak")
     optimizer_specs: ClassVar = {
-        "adamw": OptimizerSpec(
-            "adamw", lr=1e-3, weight_decay=0.05, betas=(0.9, 0.95), reference_batch=None, warmup_epochs=5
-        )
+        "adamw": OptimizerSpec(lr=1e-3, weight_decay=0.05, betas=(0.9, 0.95), reference_batch=None, warmup_epochs=5)
     }
 
     def __init__(self, encoder: SequenceEncoder, *, span: float = 0.3, gaps: int = 1, **kwargs: Any) -> None:
         super().__init__(encoder, **kwargs)
-        if not isinstance(encoder, SequenceEncoder):
-            raise TypeError(
-                "Infill needs an ssl_lightning.SequenceEncoder, such as FrameTransformer, got a"
-                f" {type(encoder).__name__}."
-            )
-        if not 0 < span < 1 or gaps < 1:
-            raise ValueError(
-                f"Infill(span={span}, gaps={gaps}): takes out a part of the sound, between 0 and 1, in at least one"
-                " gap."
-            )
+        require(self, above=0, below=1, span=span)
+        require(self, at_least=1, gaps=gaps)
         self.span, self.gaps = span, gaps
         self.mask_token = nn.Parameter(torch.randn(encoder.dim) * 0.02)
         self.head = nn.Linear(encoder.dim, encoder.content_dim)
 
     def step(self, batch: Batch) -> Step:
         (view,) = batch["views"]
-        made = self.fill(view, batch["key"], self.span, self.gaps)
-        error, count = made.error(made.filled), made.hidden.sum()
-        logs = {"skill": skill(error.detach(), made.error(made.interpolated))}
-        return {"loss": error / count.clamp(min=1), "embeddings": made.embeddings, "logs": logs, "weight": count}
+        result = self.fill(view, batch["key"], self.span, self.gaps)
+        error, count = result.error(result.predicted), result.hidden.sum()
+        logs = {"skill": skill(error.detach(), result.error(result.interpolated))}
+        return {"loss": error / count.clamp(min=1), "embeddings": result.embeddings, "logs": logs, "weight": count}
 
     def fill(self, view: View, key: Tensor, span: float, gaps: int) -> Filled:
         """Takes gaps out of a view and fills them in."""
         content, first = self.encoder.content(view), self.encoder.prefix
         hidden = random_gaps(key, self.lengths(view, content.shape[1]), content.shape[1], span, gaps)[:, :, None]
-        nothing = view._replace(x=torch.zeros_like(view.x))
-        gone = self.encoder.restore(hidden.expand_as(content).to(view.x.dtype), nothing) > 0  # of the shape of the view
+        blank = view._replace(x=torch.zeros_like(view.x))
+        gone = self.encoder.restore(hidden.expand_as(content).to(view.x.dtype), blank) > 0  # of the shape of view.x
         tokens = self.encoder.tokenize(view._replace(x=view.x.masked_fill(gone, 0.0)))
         marked = tokens.x[:, first:] + hidden * self.mask_token
         h = self.encoder.mix(tokens._replace(x=torch.cat([tokens.x[:, :first], marked], dim=1)))
         line = self.encoder.content(view._replace(x=interpolated(view.x, gone)))
-        content, line, filled = (wide(each) for each in (content, line, self.head(h[:, first:])))
-        return Filled(content, line, filled, hidden.to(content.dtype), pooled(h.detach(), tokens))
+        content, line, predicted = (wide(each) for each in (content, line, self.head(h[:, first:])))
+        return Filled(content, line, predicted, hidden.to(content.dtype), pooled(h.detach(), tokens))
 
     @torch.no_grad()
     def lengths(self, view: View, tokens: int) -> Tensor:
-        """How many tokens of each row are no padding: [S]."""
+        """Tokens of each row that are not padding, [S]."""
         if view.segment is None:
             return torch.full((len(view.x),), tokens, device=view.x.device)
         segment = self.encoder.tokenize(view).segment
@@ -104,22 +95,23 @@ class Infill(SSLMethod):
         return (segment[:, self.encoder.prefix :] > 0).sum(1)
 
     def scores(self, batches: Iterable[Batch]) -> dict[str, Tensor]:
-        """`skill` against interpolation in absolute error, for one gap of 0.3 of the sound,
-        whatever is trained with, so that runs can be compared; and this `error`."""
+        """`skill` against interpolation, in absolute error, for one gap of 0.3 of the sound,
+        whatever the training's are, so that runs can be compared; and this `error`."""
         sums = torch.zeros(3, device=self.device)
         for batch in batches:
-            made = self.fill(batch["views"][0], batch["key"], *STANDARD)
-            sums += torch.stack([made.error(made.filled), made.error(made.interpolated), made.hidden.sum()])
+            result = self.fill(batch["views"][0], batch["key"], *STANDARD)
+            errors = [result.error(guess) for guess in (result.predicted, result.interpolated)]
+            sums += torch.stack([*errors, result.hidden.sum()])
         error, interpolated, count = reduce_sum(sums)
         return {"skill": skill(error, interpolated), "error": error / count.clamp(min=1)}
 
     def pictures(self, batch: Batch) -> dict[str, Tensor]:
-        """The view, with its gap, with the gap filled by interpolation, and as it is filled in."""
+        """The view, with its gap, with the gap interpolated, and as it is predicted."""
         (view,) = batch["views"]
-        made = self.fill(view, batch["key"], *STANDARD)
-        gap = made.hidden > 0
-        shown = {"gap": torch.zeros_like(made.content), "interpolated": made.interpolated, "infilled": made.filled}
-        made_of = {
-            caption: self.encoder.restore(torch.where(gap, each, made.content), view) for caption, each in shown.items()
+        content, line, predicted, hidden, _ = self.fill(view, batch["key"], *STANDARD)
+        contents = {"gap": torch.zeros_like(content), "interpolated": line, "infilled": predicted}
+        shown = {
+            caption: self.encoder.restore(torch.where(hidden > 0, each, content), view)
+            for caption, each in contents.items()
         }
-        return {"original": view.x, **made_of}
+        return {"original": view.x, **shown}

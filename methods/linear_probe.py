@@ -13,14 +13,14 @@ from ssl_lightning.optim.recipes import OptimizerSpec
 
 
 class LinearProbe(Supervised):
-    """Linear probing: a linear classifier on the standardised features of a frozen encoder says how
-    good they are.
+    """Linear probing: a linear classifier on the standardised features of a frozen encoder measures
+    how good they are.
 
     He et al., Masked Autoencoders Are Scalable Vision Learners (2021), arXiv 2111.06377, Appendix
     A.1: a BatchNorm without parameters in front of the classifier, and no weight decay (Table 10).
 
     Args:
-        encoder: a pretrained encoder. It is frozen, and in eval mode all along.
+        encoder: a pretrained encoder. It is frozen, and stays in eval mode.
     """
 
     optimizer_specs: ClassVar = {

@@ -10,11 +10,13 @@ from torch import Tensor, nn
 from ssl_lightning import Batch, OptimizerSpec, SSLMethod, Step, TokenEncoder, View, ViewSpec
 from ssl_lightning.nn.masks.tokens import put, random_masking, take
 from ssl_lightning.nn.transformer import GridPositions, Transformer
+from ssl_lightning.plugins.arguments import require
 from ssl_lightning.types import Tokens
 
 
 class MAE(SSLMethod):
-    """Masked autoencoding: sees a quarter of the patches and paints the rest.
+    """Masked autoencoding: the encoder is given a quarter of the patches, and a decoder predicts
+    the rest.
 
     He, Chen, Xie, Li, Dollar and Girshick, Masked Autoencoders Are Scalable Vision Learners (2021),
     arXiv 2111.06377, Section 3.
@@ -23,13 +25,11 @@ class MAE(SSLMethod):
         encoder: a vision transformer; it is given the visible tokens alone, and is what the paper
             keeps.
         mask_ratio: part of the tokens that is hidden (Figure 5: 0.75).
-        decoder_dim: width of the decoder; the paper's decoder has 512, 8 blocks and 16 heads (Table
-            1).
-        decoder_depth: its blocks; fine-tuning is as good with one (Table 1a), a linear probe wants
-            more.
-        decoder_heads: of its attention.
-        normalise_target: whether each patch is painted relative to its own mean and deviation
-            (Table 1d).
+        decoder_dim, decoder_depth, decoder_heads: width, blocks and attention heads of the decoder;
+            the paper's has 512, 8 and 16 (Table 1). Fine-tuning is as good with one block (Table
+            1a), a linear probe needs more.
+        normalise_target: whether each patch is predicted relative to its own mean and standard
+            deviation (Table 1d).
     """
 
     encoder: TokenEncoder
@@ -37,28 +37,26 @@ class MAE(SSLMethod):
     reads_padding = False
     optimizer_specs: ClassVar = {
         "adamw": OptimizerSpec("adamw", lr=1e-3, weight_decay=0.05, betas=(0.9, 0.95), warmup_epochs=10),
-        "paper": OptimizerSpec(
-            "adamw", lr=1.5e-4, weight_decay=0.05, betas=(0.9, 0.95), warmup_epochs=40
-        ),  # Table 8, batches of 4,096
+        # Table 8, for batches of 4,096.
+        "paper": OptimizerSpec("adamw", lr=1.5e-4, weight_decay=0.05, betas=(0.9, 0.95), warmup_epochs=40),
     }
 
     def __init__(
-        self, encoder: TokenEncoder, *, mask_ratio: float = 0.75, decoder_dim: int = 128, decoder_depth: int = 2, decoder_heads: int = 4,
-        normalise_target: bool = True, **kwargs: Any,
-    ) -> None:  # fmt: skip
+        self,
+        encoder: TokenEncoder,
+        *,
+        mask_ratio: float = 0.75,
+        decoder_dim: int = 128,
+        decoder_depth: int = 2,
+        decoder_heads: int = 4,
+        normalise_target: bool = True,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(encoder, **kwargs)
-        if not isinstance(encoder, TokenEncoder):
-            raise TypeError(
-                "MAE needs an ssl_lightning.TokenEncoder, such as ViTEncoder, to hide its tokens; got a"
-                f" {type(encoder).__name__}."
-            )
+        require(self, above=0, below=1, mask_ratio=mask_ratio)
         if not encoder.takes_subsets:
             raise TypeError(
                 f"MAE gives the visible tokens alone, and {type(encoder).__name__} needs all of a row; take ViTEncoder."
-            )
-        if not 0 < mask_ratio < 1:
-            raise ValueError(
-                f"MAE(mask_ratio={mask_ratio}) is the part of the patches to hide; give a number between 0 and 1."
             )
         if decoder_dim % 4 or decoder_dim % max(1, decoder_heads):
             raise ValueError(
@@ -74,9 +72,8 @@ class MAE(SSLMethod):
 
     @property
     def views_a_step(self) -> float:
-        return (
-            super().views_a_step * (1 - self.mask_ratio) + 0.1
-        )  # the visible tokens through the encoder, and a light decoder
+        # The visible tokens through the encoder, and a light decoder.
+        return super().views_a_step * (1 - self.mask_ratio) + 0.1
 
     def step(self, batch: Batch) -> Step:
         (view,) = batch["views"]
@@ -85,30 +82,28 @@ class MAE(SSLMethod):
         return {"loss": (painted.float() - target).square().mean(), "embeddings": painted.mean(dim=1)}
 
     def reconstruct(self, view: View, key: Tensor) -> tuple[Tensor, Tensor]:
-        """Contents of the hidden tokens [S, M, P] as the decoder paints them, and their places [S,
-        M]."""
+        """Predicted contents of the hidden tokens [S, M, P], and their positions [S, M]."""
         x, first = self.encoder.tokenize(view).x, self.encoder.prefix  # [S, first + N, D]
         visible, hidden = random_masking(key, x.shape[1] - first, self.mask_ratio)
-        seen = self.embed(
-            self.encoder.mix(Tokens(torch.cat([x[:, :first], take(x[:, first:], visible)], dim=1)))
-        )  # [S, first + V, D']
+        kept = Tokens(torch.cat([x[:, :first], take(x[:, first:], visible)], dim=1))
+        seen = self.embed(self.encoder.mix(kept))  # [S, first + V, D']
         p = self.positions(self.encoder.grid(view))  # [N, D']
         # In any order, since the positions are added: the hidden ones last.
         tokens = torch.cat([seen[:, :first], seen[:, first:] + p[visible], self.mask_token + p[hidden]], dim=1)
         return self.paint(self.decoder(tokens, first=seen.shape[1])), hidden
 
     def target(self, content: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """What is to be painted for contents [S, M, P], and the mean and deviation [S, M, 1] that
-        were taken out of it."""
+        """Targets for contents [S, M, P], and the mean and standard deviation [S, M, 1] that are
+        taken out of them."""
         content = content.float()
         variance, mean = torch.var_mean(content, dim=2, keepdim=True)
         deviation = (variance + 1e-6).sqrt()
         return ((content - mean) / deviation if self.normalise_target else content), mean, deviation
 
     def pictures(self, batch: Batch) -> dict[str, Tensor]:
-        """The view, what of it was visible, and the view with the hidden patches as they are
-        painted; with `normalise_target` they have the mean and the deviation of the true patch, as
-        in the paper's figures."""
+        """The view, its visible patches, and the view with its hidden patches as predicted; with
+        `normalise_target` they have the mean and the standard deviation of the true patch, as in
+        the paper's figures."""
         (view,) = batch["views"]
         painted, hidden = self.reconstruct(view, batch["key"])
         content = self.encoder.content(view).float()

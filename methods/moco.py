@@ -16,10 +16,11 @@ from ssl_lightning.nn.batch_norm import split_batch_norm
 from ssl_lightning.nn.heads import Norm, mlp
 from ssl_lightning.nn.losses.contrastive import queue_nce
 from ssl_lightning.nn.queue import FeatureQueue
+from ssl_lightning.plugins.arguments import require
 
 BatchNorm = Literal["whole", "shuffle", "split"]
 SHUFFLE = 1
-"""Keeps the numbers of the shuffle apart from others of the same key."""
+"""Separates the draw of the shuffle from others of the same key."""
 
 
 class MoCo(SSLMethod):
@@ -32,21 +33,21 @@ class MoCo(SSLMethod):
 
     Args:
         encoder: the query encoder f_q, which the paper keeps.
-        hidden_dim: width of the head's hidden layer; None takes that of the features, as version 2
-            does (2048 for a ResNet-50).
+        hidden_dim: width of the head's hidden layer; None: that of the features, as in version 2
+            (2048 for a ResNet-50).
         output_dim: length of queries and keys (Section 3.3: 128).
         queue_length: number of negatives K; 65,536 in the paper for 1.3 million images. Best below
             half of the data set.
         temperature: version 2, Table 2 (0.2).
-        momentum: of the key encoder; the paper's 0.999 (Section 4.1) is for runs of 100,000 steps
+        momentum: of the key encoder; the paper's 0.999 (Section 4.1) suits runs of 100,000 steps
             and more.
-        symmetric: whether each view is query and key once, twice the work and twice the keys of a
-            step; the paper: one is query.
-        batch_norm: what hides from a query which statistics its key had (Section 3.3): "shuffle"
-            has the keys embedded in another order by other processes, "split" embeds queries and
-            keys in `parts` of each process's batch, the keys in another order, for one device;
-            "whole" neither.
-        parts: of a batch, for "split".
+        symmetric: whether each view is query and key once, which takes twice the time and gives
+            twice the keys of a step; in the paper one view is the query.
+        batch_norm: how the statistics that a key was normalised by are kept from its query (Section
+            3.3): "shuffle": other processes embed the keys, in another order; "split": queries and
+            keys are embedded in `parts` of each process's batch, the keys in another order, for one
+            device; "whole": neither.
+        parts: number of parts for "split".
         norm: of the head; the paper's has none.
     """
 
@@ -59,12 +60,11 @@ class MoCo(SSLMethod):
 
     def __init__(
         self, encoder: Encoder, *, hidden_dim: int | None = None, output_dim: int = 128, queue_length: int = 4096,
-        temperature: float = 0.2, momentum: float = 0.99, symmetric: bool = True, batch_norm: BatchNorm = "whole", parts: int = 8,
-        norm: Norm = "none", **kwargs: Any,
+        temperature: float = 0.2, momentum: float = 0.99, symmetric: bool = True, batch_norm: BatchNorm = "whole",
+        parts: int = 8, norm: Norm = "none", **kwargs: Any,
     ) -> None:  # fmt: skip
         super().__init__(encoder, **kwargs)
-        if temperature <= 0:
-            raise ValueError(f"MoCo(temperature={temperature}) must be positive; the paper uses 0.07 to 0.2.")
+        require(self, above=0, temperature=temperature)
         if batch_norm not in get_args(BatchNorm):
             raise ValueError(
                 f"MoCo(batch_norm={batch_norm!r}) is unknown; choose from {', '.join(get_args(BatchNorm))}."
@@ -111,7 +111,7 @@ class MoCo(SSLMethod):
             order = fold(key, SHUFFLE).argsort()
             return self.teacher(view.each(lambda part: part[order]))[order.argsort()]
         sizes = self.row_counts(view.x)
-        own = slice(sum(sizes[: rank()]), sum(sizes[: rank() + 1]))
+        share = slice(sum(sizes[: rank()]), sum(sizes[: rank() + 1]))  # of this process
         order = fold(gather(key, sizes), SHUFFLE).argsort()  # the same on every process
-        shuffled = view.each(lambda part: gather(part, sizes)[order[own]])
-        return gather(self.teacher(shuffled), sizes)[order.argsort()[own]]
+        shuffled = view.each(lambda part: gather(part, sizes)[order[share]])
+        return gather(self.teacher(shuffled), sizes)[order.argsort()[share]]

@@ -10,6 +10,7 @@ from ssl_lightning import EMA, Batch, Encoder, OptimizerSpec, SSLMethod, Step, V
 from ssl_lightning.distributed import gather, rank
 from ssl_lightning.nn.heads import Norm, mlp
 from ssl_lightning.nn.losses.contrastive import batch_nce
+from ssl_lightning.plugins.arguments import require
 
 
 class MoCoV3(SSLMethod):
@@ -21,14 +22,15 @@ class MoCoV3(SSLMethod):
 
     Args:
         encoder: the base encoder, which the paper keeps: a vision transformer or a ResNet.
-        hidden_dim: width of the hidden layers of projector and predictor; None takes 4 times that
-            of the features, at most the paper's 4096 (Section 4.1, "MLP heads").
+        hidden_dim: width of the hidden layers of projector and predictor; None: 4 times that of the
+            features, at most the paper's 4096 (Section 4.1, "MLP heads").
         output_dim: length of queries and keys (Section 4.1: 256).
-        projector_layers: of the projector, 3 for a transformer (Section 4.1), 2 for a ResNet.
+        projector_layers: 3 for a transformer (Section 4.1), 2 for a ResNet.
         temperature: Section 4.1 (0.2).
         momentum: of the slow encoder at the start; it rises to 1 on a cosine (Section 4.1: 0.99).
         freeze_patch_embedding: whether a vision transformer keeps its random patch projection,
-            which makes it stable (Section 4.2, Table 4); an encoder without one is not touched.
+            which makes training stable (Section 4.2, Table 4); an encoder without one is not
+            changed.
         norm: of both heads.
     """
 
@@ -36,23 +38,19 @@ class MoCoV3(SSLMethod):
     couples_samples = "its negatives come from the same batch"
     optimizer_specs: ClassVar = {
         "adamw": OptimizerSpec("adamw", lr=1e-3, weight_decay=0.1, warmup_epochs=10),
-        "paper": OptimizerSpec(
-            "adamw", lr=1.5e-4, weight_decay=0.1, warmup_epochs=40
-        ),  # Section 4.1, for batches of 4,096
-        "lars": OptimizerSpec(
-            "lars", lr=0.3, weight_decay=1.5e-6, momentum=0.9, warmup_epochs=10
-        ),  # for a ResNet-50: Appendix
+        "paper": OptimizerSpec("adamw", lr=1.5e-4, weight_decay=0.1, warmup_epochs=40),  # for batches of 4,096
+        # Appendix, for a ResNet-50.
+        "lars": OptimizerSpec("lars", lr=0.3, weight_decay=1.5e-6, momentum=0.9, warmup_epochs=10),
     }
 
     def __init__(
         self, encoder: Encoder, *, hidden_dim: int | None = None, output_dim: int = 256, projector_layers: int = 3,
-        temperature: float = 0.2, momentum: float = 0.99, freeze_patch_embedding: bool = True, norm: Norm = "batch", **kwargs: Any,
+        temperature: float = 0.2, momentum: float = 0.99, freeze_patch_embedding: bool = True, norm: Norm = "batch",
+        **kwargs: Any,
     ) -> None:  # fmt: skip
         super().__init__(encoder, **kwargs)
-        if temperature <= 0 or projector_layers < 1:
-            raise ValueError(
-                f"MoCoV3 needs temperature={temperature} above 0 and projector_layers={projector_layers} of at least 1."
-            )
+        require(self, above=0, temperature=temperature)
+        require(self, at_least=1, projector_layers=projector_layers)
         self.temperature = temperature
         patches = getattr(encoder, "patch_embedding", None)
         if freeze_patch_embedding and patches is not None:

@@ -12,11 +12,12 @@ from ssl_lightning import Batch, OptimizerSpec, SequenceEncoder, SSLMethod, Step
 from ssl_lightning.distributed import reduce_sum
 from ssl_lightning.encoders.base import pooled
 from ssl_lightning.nn.skill import skill, wide
+from ssl_lightning.plugins.arguments import require
 
 
 class Ahead(NamedTuple):
-    """What is said of the future, [S, N - n, P] each; `real` [S, N - n, 1] is 0 where there is
-    none."""
+    """Predictions, what they predict, and what is there n steps before, [S, N - n, P] each; `real`
+    [S, N - n, 1] is 0 where a sample has ended."""
 
     predicted: Tensor
     future: Tensor
@@ -29,40 +30,33 @@ class Ahead(NamedTuple):
 
 
 class NextStep(SSLMethod):
-    """Autoregressive predictive coding: says from what was heard so far what comes a little later.
+    """Autoregressive predictive coding: from the sound so far, the network predicts what comes a
+    little later.
 
     Chung, Hsu, Tang and Glass, An Unsupervised Autoregressive Model for Speech Representation
     Learning (2019), arXiv 1904.03240, Section 2.2. Sound changes slowly, so that a prediction is
-    worth what it is better than repeating what is there now.
+    measured against a baseline that repeats the present.
 
     Args:
         encoder: a causal one, whose tokens follow each other in time; it is what the paper keeps.
-        steps: n, how many steps of time ahead (Table 1: 3 frames suit phones best).
+        steps: n, number of time steps ahead (Table 1: 3 frames suit phones best).
     """
 
     encoder: SequenceEncoder
     views = ViewSpec(full=1, strength="weak")
     suited_encoder_args: ClassVar = {"causal": True}
     optimizer_specs: ClassVar = {
-        "adamw": OptimizerSpec(
-            "adamw", lr=1e-3, weight_decay=0.01, betas=(0.9, 0.98), reference_batch=None, warmup_epochs=5
-        )
+        "adamw": OptimizerSpec(lr=1e-3, weight_decay=0.01, betas=(0.9, 0.98), reference_batch=None, warmup_epochs=5)
     }
 
     def __init__(self, encoder: SequenceEncoder, *, steps: int = 3, **kwargs: Any) -> None:
         super().__init__(encoder, **kwargs)
-        if not isinstance(encoder, SequenceEncoder):
-            raise TypeError(
-                "NextStep needs an ssl_lightning.SequenceEncoder, such as FrameTransformer, whose tokens follow each"
-                f" other in time; got a {type(encoder).__name__}."
-            )
+        require(self, at_least=1, steps=steps)
         if not encoder.causal:
             raise ValueError(
                 f"NextStep predicts from the past, and this {type(encoder).__name__} sees the future: set"
                 " --model.encoder.causal true, or take an encoder that has it: --model.encoder frames."
             )
-        if steps < 1:
-            raise ValueError(f"NextStep(steps={steps}) is how far ahead to predict; give at least 1.")
         self.steps = steps
         self.head = nn.Linear(encoder.dim, encoder.content_dim)
 
@@ -75,19 +69,19 @@ class NextStep(SSLMethod):
         return {"loss": error / count.clamp(min=1), "embeddings": embeddings, "logs": logs, "weight": count}
 
     def predict(self, view: View) -> tuple[Ahead, Tensor]:
-        """What is said of each token that has a future in its sample, and the mean contextual token
+        """Predictions for each token that has a future in its sample, and the mean contextual token
         of each sample [S, dim]."""
         tokens, first = self.encoder.tokenize(view), self.encoder.prefix
         h = self.encoder.mix(tokens)
         content = wide(self.encoder.content(view))  # [S, N, P]
-        times, places = self.encoder.grid(view)[0], content.shape[1]
+        times, length = self.encoder.grid(view)[0], content.shape[1]
         if self.steps >= times:
             raise ValueError(
-                f"NextStep(steps={self.steps}) looks beyond the end of views of {times} steps of time; give less, or"
-                " longer ones."
+                f"NextStep(steps={self.steps}) looks beyond the end of views of {times} time steps; give fewer steps,"
+                " or longer views."
             )
-        n = self.steps * (places // times)
-        predicted = wide(self.head(h[:, first : first + places - n]))
+        n = self.steps * (length // times)
+        predicted = wide(self.head(h[:, first : first + length - n]))
         real = torch.ones_like(content[:, n:, :1])
         if tokens.segment is not None:
             sample = tokens.segment[:, first:, None]
@@ -95,8 +89,8 @@ class NextStep(SSLMethod):
         return Ahead(predicted, content[:, n:], content[:, :-n], real), pooled(h.detach(), tokens)
 
     def scores(self, batches: Iterable[Batch]) -> dict[str, Tensor]:
-        """`skill` against repeating what is there now, in absolute error, and `explained`: the part
-        of the variance around each number's mean that the prediction explains."""
+        """`skill` against repeating the present, in absolute error, and `explained`: the part of
+        the variance around each feature's mean that the prediction explains."""
         sums = torch.zeros(6, self.encoder.content_dim, device=self.device, dtype=torch.float64)
         for batch in batches:
             (view,) = batch["views"]

@@ -10,6 +10,7 @@ from ssl_lightning import Batch, Encoder, OptimizerSpec, SSLMethod, Step, ViewSp
 from ssl_lightning.distributed import gather, rank
 from ssl_lightning.nn.heads import Norm, mlp
 from ssl_lightning.nn.losses.contrastive import nt_xent
+from ssl_lightning.plugins.arguments import require
 
 
 class SimCLR(SSLMethod):
@@ -21,8 +22,8 @@ class SimCLR(SSLMethod):
 
     Args:
         encoder: the base encoder f; h = f(x) is what the paper keeps.
-        hidden_dim: width of the projection head's hidden layer; None takes that of h, as the paper
-            does (Section 4.2).
+        hidden_dim: width of the projection head's hidden layer; None: that of h, as in the paper
+            (Section 4.2).
         output_dim: length of the projection z (Section 4.2: 128).
         temperature: of NT-Xent (Section 5.1, Table 5); 0.2 suits runs of some hundred epochs, 0.5
             short ones.
@@ -34,12 +35,8 @@ class SimCLR(SSLMethod):
     couples_samples = "the negatives of a sample are the others of its batch"
     optimizer_specs: ClassVar = {
         "adamw": OptimizerSpec("adamw", lr=1e-3, weight_decay=1e-4, warmup_epochs=10),
-        "sgd": OptimizerSpec(
-            "sgd", lr=0.3, weight_decay=1e-4, momentum=0.9, warmup_epochs=10
-        ),  # Section 2.2, LARS aside
-        "lars": OptimizerSpec(
-            "lars", lr=0.3, weight_decay=1e-6, momentum=0.9, warmup_epochs=10
-        ),  # Section 3, Default setting
+        "sgd": OptimizerSpec("sgd", lr=0.3, weight_decay=1e-4, momentum=0.9, warmup_epochs=10),  # Section 2.2
+        "lars": OptimizerSpec("lars", lr=0.3, weight_decay=1e-6, momentum=0.9, warmup_epochs=10),  # Section 3
     }
 
     def __init__(
@@ -53,8 +50,7 @@ class SimCLR(SSLMethod):
         **kwargs: Any,
     ) -> None:
         super().__init__(encoder, **kwargs)
-        if temperature <= 0:
-            raise ValueError(f"temperature={temperature} must be positive; the paper uses 0.1 to 1.")
+        require(self, above=0, temperature=temperature)
         self.temperature = temperature
         self.projector = mlp(encoder.dim, hidden_dim or encoder.dim, output_dim, norm=norm)
 

@@ -13,53 +13,51 @@ from ssl_lightning.nn.heads import Norm, Prototypes, mlp
 from ssl_lightning.nn.losses.clustering import swapped_prediction
 from ssl_lightning.nn.queue import FeatureQueue
 from ssl_lightning.nn.sinkhorn import sinkhorn
+from ssl_lightning.plugins.arguments import require
 
 
 class SwAV(SSLMethod):
-    """Clustering while learning: from each view, predicts to which prototypes another view of the
-    sample was assigned.
+    """Clustering while learning: from each view, the network predicts to which prototypes another
+    view of the sample was assigned.
 
     Caron, Misra, Mairal, Goyal, Bojanowski and Joulin, Unsupervised Learning of Visual Features by
     Contrasting Cluster Assignments (2020), arXiv 2006.09882, Algorithm 1.
 
     Args:
         encoder: the network f, which the paper keeps.
-        local_views: small crops besides the two full views (Section 3.3: 6); they predict, and are
-            never assigned.
-        hidden_dim: width of the projection head's hidden layer; None takes 4 times that of the
-            features, at most the paper's 2048.
+        local_views: number of small crops besides the two full views (Section 3.3: 6); the loss
+            predicts from them, and assigns only the full ones.
+        hidden_dim: width of the projection head's hidden layer; None: 4 times that of the features,
+            at most the paper's 2048.
         output_dim: length of the projection z (128).
         prototypes: number of prototypes K; the paper has 3,000 for 1,000 classes.
         temperature: of the predictions (0.1).
-        epsilon: of the assignments: the smaller, the harder (0.05).
+        epsilon: entropy regularisation of the assignments: the smaller, the harder (0.05).
         iterations: of Sinkhorn-Knopp (3).
-        freeze_epochs: passes at the start in which the prototypes do not move (1).
-        queue_length: earlier samples of each full view that are assigned along with the batch,
-            where a batch is small against the prototypes (3,840 for batches of 256; 0: none).
-        queue_epochs: passes after which the queue is used (15).
+        freeze_epochs: epochs at the start in which the prototypes do not move (1).
+        queue_length: number of earlier samples of each full view that are assigned along with the
+            batch, for batches with few samples a prototype (3,840 for batches of 256; 0: none).
+        queue_epochs: epochs after which the queue is used (15).
         norm: of the head.
     """
 
-    couples_samples = "its samples share the prototypes out among themselves"
+    couples_samples = "the prototypes are shared out among the samples of a batch"
     optimizer_specs: ClassVar = {
         "adamw": OptimizerSpec("adamw", lr=1e-3, weight_decay=1e-6, warmup_epochs=10),
         "sgd": OptimizerSpec("sgd", lr=0.1, weight_decay=1e-6, momentum=0.9, warmup_epochs=10),
-        "lars": OptimizerSpec(
-            "lars", lr=0.3, weight_decay=1e-6, momentum=0.9, warmup_epochs=10
-        ),  # 4.8 for batches of 4,096
+        # The paper's 4.8 is for batches of 4,096.
+        "lars": OptimizerSpec("lars", lr=0.3, weight_decay=1e-6, momentum=0.9, warmup_epochs=10),
     }
 
     def __init__(
-        self, encoder: Encoder, *, local_views: int = 6, hidden_dim: int | None = None, output_dim: int = 128, prototypes: int = 512,
-        temperature: float = 0.1, epsilon: float = 0.05, iterations: int = 3, freeze_epochs: float = 1.0, queue_length: int = 0,
-        queue_epochs: float = 15.0, norm: Norm = "batch", **kwargs: Any,
+        self, encoder: Encoder, *, local_views: int = 6, hidden_dim: int | None = None, output_dim: int = 128,
+        prototypes: int = 512, temperature: float = 0.1, epsilon: float = 0.05, iterations: int = 3,
+        freeze_epochs: float = 1.0, queue_length: int = 0, queue_epochs: float = 15.0, norm: Norm = "batch",
+        **kwargs: Any,
     ) -> None:  # fmt: skip
         super().__init__(encoder, **kwargs)
-        if min(temperature, epsilon) <= 0 or iterations < 1:
-            raise ValueError(
-                f"SwAV needs temperature={temperature} and epsilon={epsilon} above 0, iterations={iterations} of at"
-                " least 1."
-            )
+        require(self, above=0, temperature=temperature, epsilon=epsilon)
+        require(self, at_least=1, iterations=iterations)
         self.views = ViewSpec(full=2, local=local_views, strength="strong")
         self.temperature, self.epsilon, self.iterations = temperature, epsilon, iterations
         self.freeze_epochs, self.queue_epochs = freeze_epochs, queue_epochs

@@ -10,17 +10,22 @@ import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning import LightningModule
 from pytorch_lightning.utilities import rank_zero_warn
+from pytorch_lightning.utilities.memory import recursive_detach
 from torch import Tensor
 
 from .augment.random import mix
 from .data.datamodule import SSLDataModule
 from .data.order import batches_done
 from .data.peek import try_encoder
-from .distributed import reduce_mean, row_counts, world_size
+from .distributed import row_counts, world_size
 from .encoders.base import Encoder
+from .encoders.kinds import check_encoder
 from .nn.ema import EMA
 from .nn.queue import FeatureQueue
+from .optim.accumulation import WeightedBatches
+from .optim.configure import configure_optimizer
 from .optim.recipes import OptimizerSpec
+from .optim.steps import StepWatch
 from .plugins.record import Recorded
 from .plugins.run_record import check_resume, record_run
 from .types import Alarm, Batch, Step, View, ViewSpec
@@ -74,10 +79,7 @@ class SSLMethod(Recorded, LightningModule):
         warmup_epochs: float | None = None,
     ) -> None:
         super().__init__()
-        if not isinstance(encoder, Encoder):
-            raise TypeError(
-                f"{type(self).__name__} needs an ssl_lightning.Encoder, got a {type(encoder).__qualname__}."
-            )
+        check_encoder(type(self), encoder)
         self.encoder = encoder
         name = optimizer or next(iter(self.optimizer_specs))
         if name not in self.optimizer_specs:
@@ -89,7 +91,7 @@ class SSLMethod(Recorded, LightningModule):
             lr=lr, weight_decay=weight_decay, warmup_epochs=warmup_epochs
         )
         self._states: list[Any] = []
-        self._weights: list[Tensor] = []
+        self._weighted = WeightedBatches()
         self._planned_steps: int | None = None
 
     # What an author writes.
@@ -105,7 +107,8 @@ class SSLMethod(Recorded, LightningModule):
         raise NotImplementedError(f"{type(self).__name__} must define step(batch).")
 
     def after_update(self, states: list[Any]) -> None:
-        """Called once after each optimizer step, for queues, prototypes, centres.
+        """Called once after each optimizer step, for queues, prototypes, centres; not where float16
+        gradients overflow, and the step is skipped.
 
         Args:
             states: the `state` that `step` returned (None where it gave none), of each batch since
@@ -230,64 +233,38 @@ class SSLMethod(Recorded, LightningModule):
                 f"{type(self).__name__}.step returned the keys {sorted(out)}; it must return 'loss', and may return "
                 "'embeddings', 'logs' (a dict of scalars), 'state' (for after_update) and 'weight'."
             )
-        self._states.append(out.get("state"))
-        weight = out["weight"].detach().float() if "weight" in out and self._weighs else None
-        if weight is not None:
-            self._weights.append(weight)
-            out["loss"] = out["loss"] * weight
-        return {"loss": out["loss"], "embeddings": out.get("embeddings"), "logs": out.get("logs", {}), "weight": weight}
-
-    @property
-    def _weighs(self) -> bool:
-        """Whether an optimizer step sums over several batches, so that their weights matter."""
-        return self.trainer.world_size > 1 or self.trainer.accumulate_grad_batches > 1
+        # Whatever is kept of a step, its graph is not: it would hold the step's activations.
+        kept = recursive_detach({key: value for key, value in out.items() if key != "loss"})
+        self._states.append(kept.get("state"))
+        loss, weight = out["loss"], None
+        if "weight" in kept and (self.trainer.world_size > 1 or self.trainer.accumulate_grad_batches > 1):
+            weight = kept["weight"].float()
+            loss = self._weighted.weigh(loss, weight)
+        return {
+            "loss": loss,
+            "embeddings": kept.get("embeddings"),
+            "logs": kept.get("logs", {}),
+            "weight": weight,
+        }
 
     def optimizer_step(self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Any = None) -> None:
         def closure() -> Any:
             result = optimizer_closure()
-            self._divide_gradients()
+            self._weighted.divide_gradients(self.parameters(), self.trainer.accumulate_grad_batches)
             return result
 
-        super().optimizer_step(epoch, batch_idx, optimizer, closure)
-        if not self._states:
+        with StepWatch(optimizer) as watch:
+            super().optimizer_step(epoch, batch_idx, optimizer, closure)
+        states, self._states = self._states, []
+        if not states or not watch.stepped:
             return
-        if self._teachers:
-            for teacher in self._teachers:
-                teacher.update(self.progress)
+        for teacher in self._teachers:
+            teacher.update(self.progress)
         with torch.no_grad():
-            self.after_update(self._states)
-        self._states = []
-
-    def _divide_gradients(self) -> None:
-        """Turns the sum of the batches' gradients times their weights, which the backward passes
-        and their mean over processes have made, into the gradient of one large batch."""
-        if not self._weights:
-            return
-        mean = reduce_mean(torch.stack(self._weights).sum()) / self.trainer.accumulate_grad_batches
-        gradients = [parameter.grad for parameter in self.parameters() if parameter.grad is not None]
-        torch._foreach_div_(gradients, mean.clamp(min=1e-12))
-        self._weights = []
+            self.after_update(states)
 
     def configure_optimizers(self) -> Any:
-        self.trainer.fit_loop.setup_data()  # `max_steps` alone would leave the length of an epoch unknown
-        total = self.trainer.estimated_stepping_batches
-        if total == float("inf"):
-            raise MisconfigurationException(
-                f"{type(self).__name__}'s learning-rate schedule needs the length of the run: set max_epochs or"
-                " max_steps."
-            )
-        accumulated = self.trainer.accumulate_grad_batches
-        steps_an_epoch = max(1.0, self.trainer.num_training_batches / accumulated)
-        batch_size = self._global_batch_size() * accumulated
-        optimizer, schedule = self.optimizer_spec.build(self, batch_size, int(total), steps_an_epoch)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
-
-    def _global_batch_size(self) -> int:
-        size = getattr(getattr(self.trainer, "datamodule", None), "batch_size", None)
-        if size is None:  # plain loaders: Lightning counts per process
-            own = getattr(self.trainer.train_dataloader, "batch_size", None) or self.optimizer_spec.reference_batch or 1
-            size = own * self.trainer.world_size
-        return int(size)
+        return configure_optimizer(self.optimizer_spec, self, self.trainer)
 
     # Evaluation: the labelled splits of validate and test, and the vectors of predict.
 

@@ -74,11 +74,11 @@ class _Step(TypedDict):
 class Step(_Step, total=False):
     """What a method's `step` returns.
 
-    `loss`: a finite scalar.
-    `embeddings` [S, D]: what the loss compares, for the collapse monitor; detached by the core.
+    `loss`: a finite scalar. All else is detached by the framework.
+    `embeddings` [S, D]: what the loss compares, for the collapse monitor.
     `logs`: further scalars, logged as `train/<name>`.
-    `state`: what `after_update` is to be given of this batch, detached: features for a queue, sums
-        for a centre.
+    `state`: what `after_update` is to be given of this batch: features for a queue, sums for a
+        centre; tensors, or dicts, lists and tuples of them.
     `weight`: a scalar that says how much goes into the loss, where that differs from batch to
     batch: the number of tokens that it is a mean of, say. Batches that are accumulated, and
     processes, then count by it, as if they were one.

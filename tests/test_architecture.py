@@ -414,7 +414,7 @@ def test_a_method_stays_under_120_lines(path: Path) -> None:
 
 FRAME = re.compile(
     r"from |import |def |@|\"\"\"|Args:|optimizer_specs: ClassVar|super\(\)\.__init__\(encoder,"
-    r" \*\*kwargs\)|[\]\[(){},]*$|\) -> None:$|self,$|\*\*kwargs"
+    r" \*\*kwargs\)|[\]\[(){},]*$|\) -> None:$|self,$|\*,$|\*\*kwargs"
 )
 """What every method has by the contract: imports, signatures, the heads of sections, brackets."""
 

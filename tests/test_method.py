@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
@@ -21,6 +22,7 @@ from ssl_lightning.evaluation.report import Report
 from ssl_lightning.method import SSLMethod
 from ssl_lightning.nn.ema import EMA
 from ssl_lightning.optim.recipes import OptimizerSpec
+from ssl_lightning.run.metrics import Metrics
 from ssl_lightning.testing import TinyEncoder, TinyImages
 from ssl_lightning.types import Batch, Step, View, ViewSpec
 
@@ -108,7 +110,9 @@ def test_what_is_no_encoder_is_refused_by_name() -> None:
         with pytest.raises(
             TypeError,
             match=(
-                rf"Predicts.*{name}" if name == "Linear" else rf"Predicts needs an ssl_lightning\.Encoder, got a {name}"
+                r"Predicts.*Linear"
+                if name == "Linear"
+                else rf"Predicts needs an ssl_lightning\.Encoder, such as ConvEncoder, got a {name}"
             ),
         ):
             Predicts(wrong)  # type: ignore[arg-type]
@@ -151,6 +155,75 @@ def test_other_keys_than_those_of_a_step_are_refused(returned: dict[str, Any]) -
         match=r"Predicts\.step returned the keys .*; it must return 'loss', and may return 'embeddings', 'logs'",
     ):
         bare().fit(method, datamodule=TinyImages())
+
+
+class Node(torch.autograd.Function):
+    """The identity; its node in the graph holds an object, which lives as long as the graph."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, held: object) -> Tensor:
+        ctx.held = held
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        return grad, None
+
+
+class Attached(Predicts):
+    """Returns all it may with its graph, which `graphs` refers to."""
+
+    def step(self, batch: Batch) -> Step:
+        held = Watch()  # any object that can be referred to weakly
+        self.graphs.append(weakref.ref(held))
+        z = Node.apply(self.head(self.encoder(batch["views"][0])), held)
+        pair = View(z, position=z.sum())
+        state = {"one": z, "several": [z, (z.sum(), 3)], "view": pair, "number": 2}
+        return {
+            "loss": z.square().mean(),
+            "embeddings": z,
+            "logs": {"tensor": z.mean(), "number": 0.25},
+            "state": state,
+        }
+
+    def after_update(self, states: list[Any]) -> None:
+        self.states.append(states)
+
+
+class Outputs(pl.Callback):
+    """Keeps what callbacks are given, and how many graphs stand at the end of each batch."""
+
+    def __init__(self) -> None:
+        self.outputs: list[dict[str, Any]] = []
+        self.standing: list[int] = []
+
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        self.outputs.append(outputs)
+        self.standing.append(sum(graph() is not None for graph in pl_module.graphs))
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_no_graph_outlives_its_step(accumulate: int) -> None:
+    """What `step` returns may hang on the graph; what callbacks, metrics and `after_update` are
+    given and keep does not."""
+    method, metrics, outputs = build(Attached), Metrics(), Outputs()
+    method.graphs = []
+    bare(
+        max_steps=4 // accumulate,
+        accumulate_grad_batches=accumulate,
+        log_every_n_steps=1000,
+        callbacks=[outputs, metrics],
+    ).fit(method, datamodule=TinyImages())
+    assert outputs.standing == [0] * 4
+    for each in outputs.outputs:
+        assert each["embeddings"].shape == (16, 4) and each["embeddings"].grad_fn is None
+        assert each["logs"]["tensor"].grad_fn is None and each["logs"]["number"] == 0.25
+    states = [state for several in method.states for state in several]
+    assert len(states) == 4
+    for state in states:
+        assert isinstance(state["view"], View) and state["number"] == state["several"][1][1] - 1 == 2
+        several = [state["one"], state["several"][0], state["several"][1][0], state["view"].x, state["view"].position]
+        assert all(part.grad_fn is None for part in several)
 
 
 def test_a_method_without_a_step_says_so() -> None:

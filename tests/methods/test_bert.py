@@ -296,7 +296,7 @@ def test_it_learns_the_topic_from_the_words_around(seed: int) -> None:
 
 @pytest.mark.parametrize("ratio", [0.0, 1.0, -0.2])
 def test_a_ratio_that_is_none_is_refused(ratio: float) -> None:
-    with pytest.raises(ValueError, match=rf"BERT\(mask_ratio={ratio}\) is the part of the tokens"):
+    with pytest.raises(ValueError, match=rf"BERT\(mask_ratio={ratio}\) must be above 0 and below 1"):
         MethodKit(BERT, mask_ratio=ratio).method()
 
 

@@ -87,7 +87,7 @@ def test_nothing_of_the_gap_reaches_what_is_filled_in(kind: str) -> None:
     (view,), key = batch["views"], batch["key"]
     x = view.x.clone().requires_grad_()
     made = method.fill(view._replace(x=x), key, 0.3, 1)
-    (gradient,) = torch.autograd.grad((made.filled * made.hidden).square().sum(), x)
+    (gradient,) = torch.autograd.grad((made.predicted * made.hidden).square().sum(), x)
     per_token = method.encoder.content(view._replace(x=gradient)).abs().sum(2)
     hidden = made.hidden[:, :, 0] > 0
     assert hidden.sum() > 3 and not per_token[hidden].any()
@@ -163,8 +163,12 @@ def test_pictures_differ_in_the_gap_alone(kind: str) -> None:
 
 
 def test_mistakes_are_named() -> None:
-    for change in ({"span": 0.0}, {"span": 1.0}, {"gaps": 0}):
-        with pytest.raises(ValueError, match=r"Infill\(span=.*, gaps=.*\): takes out a part"):
+    for change, message in (
+        ({"span": 0.0}, r"Infill\(span=0.0\) must be above 0 and below 1"),
+        ({"span": 1.0}, r"Infill\(span=1.0\) must be above 0 and below 1"),
+        ({"gaps": 0}, r"Infill\(gaps=0\) must be at least 1"),
+    ):
+        with pytest.raises(ValueError, match=message):
             exact(**change)
     with pytest.raises(TypeError, match="such as FrameTransformer, got a TinyTokenEncoder"):
         Infill(TinyTokenEncoder())  # type: ignore[arg-type]

@@ -188,7 +188,7 @@ def test_under_bf16_autocast_loss_queue_and_slow_encoder_are_float32() -> None:
         ({"queue_length": 0}, "at least one feature .*length=0"),
         ({"queue_length": -5}, "at least one feature .*length=-5"),
         ({"momentum": 1.5}, "between 0 and 1 .*decay=1.5"),
-        ({"temperature": 0.0}, r"temperature=0\.0\) must be positive"),
+        ({"temperature": 0.0}, r"MoCo\(temperature=0\.0\) must be above 0"),
         ({"batch_norm": "spilt"}, "batch_norm='spilt'.* whole, shuffle, split"),
         ({"batch_norm": "split", "parts": 1}, "at least two parts, got 1"),
         ({"norm": "group"}, "norm='group'.* batch, layer, none"),

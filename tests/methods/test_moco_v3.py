@@ -107,8 +107,8 @@ def test_under_bf16_autocast_loss_and_slow_encoder_are_float32() -> None:
     ("arguments", "message"),
     [
         ({"momentum": 1.5}, "between 0 and 1 .*decay=1.5"),
-        ({"temperature": 0.0}, r"temperature=0\.0 above 0"),
-        ({"projector_layers": 0}, "projector_layers=0 of at least 1"),
+        ({"temperature": 0.0}, r"MoCoV3\(temperature=0\.0\) must be above 0"),
+        ({"projector_layers": 0}, r"MoCoV3\(projector_layers=0\) must be at least 1"),
     ],
 )
 def test_mistakes_are_named(arguments: dict[str, Any], message: str) -> None:

@@ -114,9 +114,9 @@ def test_scores_weigh_tokens_alike_over_batches() -> None:
 def test_mistakes_are_named() -> None:
     with pytest.raises(ValueError, match=r"FrameTransformer sees the future: set --model.encoder.causal true"):
         NextStep(FrameTransformer(mels=4, dim=8, heads=2))
-    with pytest.raises(TypeError, match=r"SequenceEncoder, such as FrameTransformer, .* got a TinyTokenEncoder"):
+    with pytest.raises(TypeError, match=r"SequenceEncoder, such as FrameTransformer, got a TinyTokenEncoder"):
         NextStep(TinyTokenEncoder())  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match=r"NextStep\(steps=0\)"):
+    with pytest.raises(ValueError, match=r"NextStep\(steps=0\) must be at least 1"):
         exact(steps=0)
-    with pytest.raises(ValueError, match=r"NextStep\(steps=8\) looks beyond the end of views of 8 steps"):
+    with pytest.raises(ValueError, match=r"NextStep\(steps=8\) looks beyond the end of views of 8 time steps"):
         exact(steps=8).step(batch_of())

@@ -149,7 +149,7 @@ def test_prototypes_rest_exactly_as_long_as_told_and_keep_length_1(
 def test_accumulated_batches_are_refused_with_the_reason() -> None:
     with pytest.raises(
         MisconfigurationException,
-        match=r"accumulate_grad_batches=2 changes the loss of SwAV: its samples share the prototypes",
+        match=r"accumulate_grad_batches=2 changes the loss of SwAV: the prototypes are shared out",
     ):
         trained(method(), Record(), accumulate_grad_batches=2)
 
@@ -247,9 +247,9 @@ def test_a_vision_transformer_of_one_size_says_what_to_set() -> None:
     ("change", "says"),
     [
         ({"prototypes": 1}, "prototypes=1: at least 2"),
-        ({"epsilon": 0.0}, "epsilon=0.0 above 0"),
-        ({"temperature": -0.1}, "temperature=-0.1 "),
-        ({"iterations": 0}, "iterations=0 of at least 1"),
+        ({"epsilon": 0.0}, r"SwAV\(epsilon=0.0\) must be above 0"),
+        ({"temperature": -0.1}, r"SwAV\(temperature=-0.1\) must be above 0"),
+        ({"iterations": 0}, r"SwAV\(iterations=0\) must be at least 1"),
         ({"queue_length": -1}, "length=-1"),
         ({"local_views": -1}, "local=-1"),
     ],

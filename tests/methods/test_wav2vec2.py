@@ -15,13 +15,13 @@ import pytorch_lightning as pl
 import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from resuming import Run, assert_same, finished, kill
-from ssl_lightning.methods.wav2vec2 import NOISE, Wav2Vec2
+from ssl_lightning.methods.wav2vec2 import Wav2Vec2
 from torch import Tensor
 from torch.testing import assert_close
 from wav2vec2_twins import pretraining_twin, recordings
 
 from ssl_lightning import Batch, View
-from ssl_lightning.augment.random import fold, sample_keys
+from ssl_lightning.augment.random import sample_keys
 from ssl_lightning.distributed import rank
 from ssl_lightning.encoders.wave import WaveTransformer
 from ssl_lightning.nn.masks.spans import others
@@ -78,7 +78,7 @@ class Theirs:
     def __init__(self, method: Wav2Vec2, batch: Batch, monkeypatch: pytest.MonkeyPatch) -> None:
         (view,), key = batch["views"], batch["key"]
         made = method.compare(view, key, noise=True)
-        self.spans, rows, tokens = made.spans, len(key), made.found.x.shape[1]
+        self.spans, rows, tokens = made.spans, len(key), made.features.x.shape[1]
         own = torch.arange(rows)[:, None, None]
         chosen = (
             self.spans.place[own, others(key, self.spans.real, method.negatives)] + tokens * own
@@ -87,9 +87,7 @@ class Theirs:
         negatives[own[:, 0], self.spans.place] = chosen
         scores = method.quantizer.score.out_features
         noise = torch.zeros(rows, tokens, scores)
-        noise[own[:, 0], self.spans.place] = gumbel(self.spans.keys(fold(key, NOISE)).flatten(), scores).view(
-            rows, -1, scores
-        )
+        noise[own[:, 0], self.spans.place] = gumbel(self.spans.keys(key).flatten(), scores).view(rows, -1, scores)
         monkeypatch.setattr(Tensor, "exponential_", lambda self, *args: self.copy_((-noise).exp().view_as(self)))
         self.model, self.names = pretraining_twin(method)
         self.model.quantizer.temperature = method.quantizer.temperature_at(method.progress)
@@ -187,7 +185,7 @@ def test_logs_are_what_they_say() -> None:
     real = made.spans.real
     tokens = sum(method.encoder.tokens(n) for n in LENGTHS)  # type: ignore[attr-defined]
     assert float(logs["masked"]) == pytest.approx(int(made.spans.hidden.sum()) / tokens)
-    codes = made.codes.code[real.flatten()]
+    codes = made.codes.code[real]
     entropy = torch.stack(
         [torch.special.entr(codes[:, group].bincount(minlength=3) / len(codes)).sum() for group in range(2)]
     )
@@ -286,7 +284,7 @@ def test_accumulated_batches_are_one_large_batch_where_codes_are_free() -> None:
     one, several = trained(diversity=0.0), trained(batch_size=8, accumulate=2, diversity=0.0)
     assert_close(several["loss"] * 2 / several["weight"], one["loss"], rtol=1e-6, atol=0)
     assert_close(several["gradient"], one["gradient"], rtol=1e-4, atol=1e-6 * float(one["gradient"].abs().max()))
-    with pytest.raises(MisconfigurationException, match="its codes are to be in use over a whole batch"):
+    with pytest.raises(MisconfigurationException, match="a batch is to use all codes"):
         trained(batch_size=8, accumulate=2)
 
 
@@ -341,14 +339,19 @@ def test_so_it_does_with(run: Run, tmp_path: Path, changes: dict[str, Any], plac
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"mask_ratio": 1.0}, {"mask_length": 0}, {"negatives": 0}, {"temperature": 0.0}, {"diversity": -1.0}, {"stem_gradient": -0.1}],
-    ids=str,
-)  # fmt: skip
-def test_arguments_out_of_range_are_refused(wrong: dict[str, Any]) -> None:
-    with pytest.raises(
-        ValueError, match=r"Wav2Vec2\(.*a ratio in \(0, 1\), positive numbers, and weights of at least 0"
-    ):
-        exact(**wrong)
+    ("argument", "value", "rule"),
+    [
+        ("mask_ratio", 1.0, "above 0 and below 1"),
+        ("mask_length", 0, "above 0"),
+        ("negatives", 0, "above 0"),
+        ("temperature", 0.0, "above 0"),
+        ("diversity", -1.0, "at least 0"),
+        ("stem_gradient", -0.1, "at least 0"),
+    ],
+)
+def test_arguments_out_of_range_are_refused(argument: str, value: float, rule: str) -> None:
+    with pytest.raises(ValueError, match=rf"Wav2Vec2\({argument}={value}\) must be {rule}"):
+        exact(**{argument: value})
 
 
 def test_an_encoder_of_images_is_refused() -> None:

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from ...augment.random import fold, uniform
 
-START, ROUNDING, OTHERS = (int.from_bytes(name, "big") for name in (b"spans", b"rounds", b"others"))
-"""What random numbers are for."""
+START, ROUNDING, OTHERS, NOISE = (int.from_bytes(name, "big") for name in (b"spans", b"rounds", b"others", b"noise"))
+"""Separate the draws from a sample's key."""
 
 
 class Spans(NamedTuple):
@@ -34,8 +34,13 @@ class Spans(NamedTuple):
         return x.gather(1, self.place[:, :, None].expand(-1, -1, x.shape[2]))
 
     def keys(self, key: Tensor) -> Tensor:
-        """A key for each of these places, [S, M], from the samples' keys [S]."""
-        return fold(key[:, None].expand_as(self.place).flatten(), self.place.flatten()).view_as(self.place)
+        """A key for the noise at each of these positions, [S, M], from the samples' keys [S]."""
+        keys = fold(key, NOISE)[:, None].expand_as(self.place)
+        return fold(keys.flatten(), self.place.flatten()).view_as(self.place)
+
+    def hide(self, x: Tensor, token: Tensor) -> Tensor:
+        """x [S, N, D] with a token [D] in place of the hidden ones."""
+        return torch.where(self.hidden[:, :, None], token.to(x.dtype), x)
 
 
 def span_masks(key: Tensor, lengths: Tensor, tokens: int, ratio: float, length: int) -> Spans:
