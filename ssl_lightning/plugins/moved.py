@@ -23,6 +23,17 @@ CLASSES = {
 }
 """Class paths that a recorded config can hold."""
 
+STATES = {
+    "Checkpoint": "checkpoint",
+    "CollapseMonitor": "collapse",
+    "Health": "health",
+    "Meter": "meter",
+    "Metrics": "metrics",
+    "Validation": "validation",
+    "ssl_lightning.probes.linear.LinearProbe": "linear_probe",
+}
+"""Keys of the states of callbacks in a checkpoint."""
+
 
 def renamed(config: Any) -> Any:
     """A recorded config with each `class_path` of then replaced by that of now."""
@@ -38,4 +49,4 @@ def renamed(config: Any) -> Any:
 
 def renamed_states(states: dict[str, Any]) -> dict[str, Any]:
     """The callbacks' states of a checkpoint, under the keys of now."""
-    return {CLASSES.get(key, key): state for key, state in states.items()}
+    return {STATES[key] if key in STATES and STATES[key] not in states else key: state for key, state in states.items()}

@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from pytorch_lightning import Callback
 from pytorch_lightning.utilities import rank_zero_warn
 
 from ..distributed import reduce_mean
 from .metrics import updated
+from .standing import Standing
 
 
-class Health(Callback):
+class Health(Standing):
     """Raises an alarm that names cause and remedy where a value stays outside of the bounds that
     its method gives (`SSLMethod.alarms`).
 
@@ -22,6 +22,8 @@ class Health(Callback):
         patience: looks in a row at which a value must be outside.
         stop: whether an alarm ends the run, after a checkpoint.
     """
+
+    key = "health"
 
     def __init__(self, enabled: bool = True, every_n_steps: int = 10, patience: int = 3, stop: bool = False) -> None:
         if every_n_steps < 1 or patience < 1:

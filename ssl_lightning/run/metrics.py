@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pytorch_lightning import Callback
 
 from ..distributed import reduce_mean
+from .standing import Standing
 
 SECONDS_BETWEEN_WRITES = 1.0
 
@@ -104,12 +104,14 @@ class Table:
         self.write(len(self.rows) - 1)
 
 
-class Metrics(Callback):
+class Metrics(Standing):
     """Collects what `step` returned and writes it every `log_every_n_steps` steps: the mean over
     those steps, reduced over processes, as `train/loss`, `train/<part>` and `train/lr`.
 
     Stops a run whose loss is no longer finite.
     """
+
+    key = "metrics"
 
     def __init__(self) -> None:
         self.table = Table()

@@ -46,15 +46,15 @@ def assert_same_end(folder: Path) -> None:
     assert end["state_dict"].keys() == then["state_dict"].keys()
     for name, weights in then["state_dict"].items():
         torch.testing.assert_close(end["state_dict"][name], weights, rtol=1e-3, atol=1e-4, msg=name)
-    probe, head = (each["callbacks"]["ssl_lightning.evaluation.probes.linear.LinearProbe"] for each in (end, then))
+    probe, head = (each["callbacks"]["linear_probe"] for each in (end, then))
     assert probe["steps"] == head["steps"] == 12
     torch.testing.assert_close(probe["heads"], head["heads"], rtol=1e-3, atol=1e-3)
-    table, expected = (each["callbacks"]["Metrics"]["metrics"] for each in (end, then))
+    table, expected = (each["callbacks"]["metrics"]["metrics"] for each in (end, then))
     assert table.keys() == expected.keys() and table["step"] == expected["step"]
     for name, column in expected.items():
         values, before = (torch.tensor([math.nan if x is None else x for x in each]) for each in (table[name], column))
         torch.testing.assert_close(values, before, rtol=1e-2, atol=0.03, equal_nan=True, msg=name)
-    assert end["callbacks"]["Meter"]["samples"] == 24 * 64
+    assert end["callbacks"]["meter"]["samples"] == 24 * 64
 
 
 def test_a_run_goes_on_by_its_config_to_the_same_end(folder: Path) -> None:
@@ -77,9 +77,14 @@ def test_a_run_goes_on_from_its_folder(folder: Path) -> None:
     config = yaml.safe_load((folder / "config.yaml").read_text())
     method = ssl_lightning.load(folder).train()
     trainer = ssl_lightning.Trainer(
-        max_epochs=4, limit_train_batches=6, accelerator="cpu", precision="32-true", default_root_dir=str(folder.parent), enable_progress_bar=False,
+        max_epochs=4,
+        limit_train_batches=6,
+        accelerator="cpu",
+        precision="32-true",
+        default_root_dir=str(folder.parent),
+        enable_progress_bar=False,
         callbacks=[Report(enabled=False)],
-    )  # fmt: skip
+    )
     data: Any = importlib.import_module("ssl_lightning.datamodules.digits").Digits(**config["data"]["init_args"])
     trainer.fit(method, datamodule=data, ckpt_path=folder / "checkpoints" / CKPT)
     then = read(BEFORE / "end.ckpt")["state_dict"]

@@ -6,15 +6,15 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from pytorch_lightning import Callback
 from pytorch_lightning.utilities import rank_zero_warn
 
 from ...distributed import gather
 from ...nn.spread import effective_rank, spread
 from ...run.metrics import log_metrics, updated
+from ...run.standing import Standing
 
 
-class CollapseMonitor(Callback):
+class CollapseMonitor(Standing):
     """Watches the embeddings that the loss sees, and raises an alarm that names cause and remedy.
 
     Logged as `collapse/std` (1 is spread evenly, 0 is collapsed) and `collapse/rank` (effective
@@ -30,6 +30,8 @@ class CollapseMonitor(Callback):
         patience: looks in a row that must be that low.
         stop: whether an alarm ends the run, after a checkpoint.
     """
+
+    key = "collapse"
 
     def __init__(
         self,

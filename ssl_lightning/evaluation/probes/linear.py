@@ -66,6 +66,8 @@ class LinearProbe(Probe):
         budget: the share of the training's forward and backward passes that "auto" may cost.
     """
 
+    key = "linear_probe"
+
     def __init__(
         self,
         enabled: bool = True,
