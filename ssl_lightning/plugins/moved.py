@@ -25,14 +25,15 @@ CLASSES = {
 
 STATES = {
     "Checkpoint": "checkpoint",
-    "CollapseMonitor": "collapse",
-    "Health": "health",
     "Meter": "meter",
     "Metrics": "metrics",
     "Validation": "validation",
     "ssl_lightning.probes.linear.LinearProbe": "linear_probe",
 }
-"""Keys of the states of callbacks in a checkpoint."""
+"""Keys of the states of callbacks in a checkpoint; those of alarms were divided otherwise."""
+
+RAISED = 10**9
+"""Looks in a row, more than any patience: an alarm that was raised."""
 
 
 def renamed(config: Any) -> Any:
@@ -49,4 +50,11 @@ def renamed(config: Any) -> Any:
 
 def renamed_states(states: dict[str, Any]) -> dict[str, Any]:
     """The callbacks' states of a checkpoint, under the keys of now."""
-    return {STATES[key] if key in STATES and STATES[key] not in states else key: state for key, state in states.items()}
+    if "metrics" in states:  # every run has them
+        return states
+    states = dict(states)
+    outside = {f"train/{name}": looks for name, looks in states.pop("Health", {}).get("outside", {}).items()}
+    if collapse := states.pop("CollapseMonitor", None):
+        looks = RAISED if collapse["alarmed"] else collapse["low"]
+        outside |= {"collapse/std": looks, "collapse/rank": looks}
+    return {"health": {"outside": outside}, **{STATES.get(key, key): state for key, state in states.items()}}

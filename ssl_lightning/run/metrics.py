@@ -22,8 +22,8 @@ SECONDS_BETWEEN_WRITES = 1.0
 
 
 def log_metrics(trainer: Any, values: dict[str, float], timing: bool = False) -> None:
-    """Hands values of this step to every logger, to the run's metrics file, and to
-    `trainer.callback_metrics`.
+    """Hands values of this step to every logger, to the run's metrics file, to standing callbacks,
+    and to `trainer.callback_metrics`.
 
     Args:
         trainer: Lightning's, or ours.
@@ -37,6 +37,8 @@ def log_metrics(trainer: Any, values: dict[str, float], timing: bool = False) ->
     for callback in trainer.callbacks:
         if isinstance(callback, Metrics):
             (callback.speed if timing else callback.table).add(step, values)
+        if isinstance(callback, Standing) and not timing:
+            callback.on_logged(trainer, values)
 
 
 def updated(trainer: Any) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from pytorch_lightning import Callback
@@ -25,3 +26,6 @@ class Standing(Callback):
     @property
     def state_key(self) -> str:
         return self.key if self.number == 1 else f"{self.key}-{self.number}"
+
+    def on_logged(self, trainer: Any, values: Mapping[str, float]) -> None:
+        """Called with what any callback logs (`log_metrics`), by name; equal on every process."""

@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 import ssl_lightning
 from ssl_lightning.cli.main import main
 from ssl_lightning.evaluation.report import Report
-from ssl_lightning.plugins.moved import CLASSES
+from ssl_lightning.plugins.moved import CLASSES, renamed_states
 from ssl_lightning.run.checkpoint import read
 from ssl_lightning.types import View
 
@@ -121,6 +121,22 @@ def test_an_encoder_file_names_a_class_that_has_moved() -> None:
         ]
     )
     torch.testing.assert_close(features, expected, rtol=1e-3, atol=1e-3)
+
+
+def test_what_alarms_had_counted_is_kept() -> None:
+    """Those of a method, and the one of the collapse monitor, which knew two measures."""
+    then = {"Metrics": {}, "Health": {"outside": {"masked": 2}}, "CollapseMonitor": {"low": 1, "alarmed": False}}
+    outside = renamed_states(then)["health"]["outside"]
+    assert outside == {"train/masked": 2, "collapse/std": 1, "collapse/rank": 1}
+    then["CollapseMonitor"] = {"low": 0, "alarmed": True}
+    outside = renamed_states(then)["health"]["outside"]
+    assert outside["collapse/std"] == outside["collapse/rank"] > 10**6  # raised, and so not again
+
+
+def test_states_of_now_are_left_as_they_are() -> None:
+    """Also a user's own, whose class bears a name that was ours."""
+    now = {"metrics": {}, "health": {"outside": {}}, "CollapseMonitor": {"mine": 1}, "Checkpoint": {"mine": 2}}
+    assert renamed_states(now) == now
 
 
 @pytest.mark.parametrize("path", CLASSES.values())
