@@ -25,7 +25,7 @@ from .evaluation.commands import Evaluation
 from .evaluation.probes.collapse import CollapseMonitor
 from .evaluation.probes.held_out import HeldOut
 from .evaluation.probes.knn import KNNProbe
-from .evaluation.probes.linear import LinearProbe
+from .evaluation.probes.linear import OnlineLinearProbe
 from .evaluation.report import Report
 from .plugins.record import PLAIN
 from .run.checkpoint import AtomicIO
@@ -45,7 +45,7 @@ Precision = Literal[
 ]  # fmt: skip
 
 STANDING: dict[str, type[Standing]] = {
-    cls.key: cls for cls in (LinearProbe, KNNProbe, HeldOut, CollapseMonitor, Health, Meter, Report, Checkpoint)
+    cls.key: cls for cls in (OnlineLinearProbe, KNNProbe, HeldOut, CollapseMonitor, Health, Meter, Report, Checkpoint)
 }
 """The callbacks of every run, by their key on the command line and in checkpoints. `enabled: false`
 switches one off."""

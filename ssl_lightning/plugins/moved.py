@@ -14,7 +14,7 @@ CLASSES = {
     "ssl_lightning.probes.collapse.CollapseMonitor": "ssl_lightning.evaluation.probes.collapse.CollapseMonitor",
     "ssl_lightning.probes.held_out.HeldOut": "ssl_lightning.evaluation.probes.held_out.HeldOut",
     "ssl_lightning.probes.knn.KNNProbe": "ssl_lightning.evaluation.probes.knn.KNNProbe",
-    "ssl_lightning.probes.linear.LinearProbe": "ssl_lightning.evaluation.probes.linear.LinearProbe",
+    "ssl_lightning.probes.linear.LinearProbe": "ssl_lightning.evaluation.probes.linear.OnlineLinearProbe",
     "ssl_lightning.progress.Meter": "ssl_lightning.run.progress.Meter",
     "ssl_lightning.progress.Progress": "ssl_lightning.run.progress.Progress",
     "ssl_lightning.report.Report": "ssl_lightning.evaluation.report.Report",
@@ -23,17 +23,27 @@ CLASSES = {
 }
 """Class paths that a recorded config can hold."""
 
+KEYS = {"linear_probe": "online_probe"}
+"""Keys of standing callbacks in a config and on the command line. `linear_probe` is the name of a
+method too."""
+
 STATES = {
     "Checkpoint": "checkpoint",
     "Meter": "meter",
     "Metrics": "metrics",
     "Validation": "validation",
-    "ssl_lightning.probes.linear.LinearProbe": "linear_probe",
+    "ssl_lightning.probes.linear.LinearProbe": "online_probe",
 }
 """Keys of the states of callbacks in a checkpoint; those of alarms were divided otherwise."""
 
 RAISED = 10**9
 """Looks in a row, more than any patience: an alarm that was raised."""
+
+
+def renamed_key(key: str) -> str:
+    """A key of a config, dotted perhaps, as it is called now."""
+    first, dot, rest = key.partition(".")
+    return f"{KEYS.get(first, first)}{dot}{rest}"
 
 
 def renamed(config: Any) -> Any:

@@ -19,8 +19,8 @@ from safetensors.torch import load_file
 import ssl_lightning
 from ssl_lightning.cli.main import main
 from ssl_lightning.evaluation.report import Report
+from ssl_lightning.plugins.archive import read
 from ssl_lightning.plugins.moved import CLASSES, renamed_states
-from ssl_lightning.run.checkpoint import read
 from ssl_lightning.types import View
 
 BEFORE = Path(__file__).parents[1] / "before_the_move"
@@ -46,7 +46,7 @@ def assert_same_end(folder: Path) -> None:
     assert end["state_dict"].keys() == then["state_dict"].keys()
     for name, weights in then["state_dict"].items():
         torch.testing.assert_close(end["state_dict"][name], weights, rtol=1e-3, atol=1e-4, msg=name)
-    probe, head = (each["callbacks"]["linear_probe"] for each in (end, then))
+    probe, head = (each["callbacks"]["online_probe"] for each in (end, then))
     assert probe["steps"] == head["steps"] == 12
     torch.testing.assert_close(probe["heads"], head["heads"], rtol=1e-3, atol=1e-3)
     table, expected = (each["callbacks"]["metrics"]["metrics"] for each in (end, then))

@@ -17,7 +17,7 @@ from ssl_lightning.methods.simclr import SimCLR
 import ssl_lightning
 from ssl_lightning.evaluation.probes.collapse import CollapseMonitor
 from ssl_lightning.evaluation.probes.knn import KNNProbe
-from ssl_lightning.evaluation.probes.linear import LinearProbe
+from ssl_lightning.evaluation.probes.linear import OnlineLinearProbe
 from ssl_lightning.evaluation.report import Report
 from ssl_lightning.run.checkpoint import find_newest
 from ssl_lightning.run.health import Health
@@ -53,7 +53,7 @@ def fitted(
     watch = Health(**{"every_n_steps": 1, "patience": 3, **health})
     others = [
         KNNProbe(enabled=False),
-        LinearProbe(enabled=False),
+        OnlineLinearProbe(enabled=False),
         CollapseMonitor(enabled=False),
         Report(enabled=False),
     ]

@@ -10,8 +10,9 @@ from ssl_lightning.methods.simclr import SimCLR
 
 import ssl_lightning
 from ssl_lightning.evaluation.probes.base import Probe
-from ssl_lightning.evaluation.probes.linear import LinearProbe
-from ssl_lightning.run.checkpoint import newest_of, read
+from ssl_lightning.evaluation.probes.linear import OnlineLinearProbe
+from ssl_lightning.plugins.archive import read
+from ssl_lightning.run.checkpoint import newest_of
 from ssl_lightning.run.health import Health
 from ssl_lightning.run.saving import Checkpoint
 from ssl_lightning.testing import TinyEncoder, TinyImages
@@ -44,7 +45,7 @@ def keys(*callbacks: Callback, **trainer: Any) -> list[str]:
 def test_the_keys_stay() -> None:
     """Config files and checkpoints hold them: another name needs an entry in `plugins/moved.py`."""
     assert list(STANDING) == [
-        "linear_probe",
+        "online_probe",
         "knn_probe",
         "held_out",
         "collapse",
@@ -79,9 +80,9 @@ def test_several_instances_of_a_class_have_distinct_keys() -> None:
         "checkpoint-2",
         "checkpoint-3",
     ]
-    probes = [LinearProbe(), LinearProbe(lr=0.1)]
+    probes = [OnlineLinearProbe(), OnlineLinearProbe(lr=0.1)]
     for _ in range(2):  # instances may serve in several trainers
-        assert [key for key in keys(*probes) if "linear" in key] == ["linear_probe", "linear_probe-2"]
+        assert [key for key in keys(*probes) if "online" in key] == ["online_probe", "online_probe-2"]
 
 
 def test_a_checkpoint_holds_these_keys_and_a_users_callback_keeps_its_name(tmp_path: Any) -> None:

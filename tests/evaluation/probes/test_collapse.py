@@ -21,7 +21,7 @@ from ssl_lightning.encoders.conv import ConvEncoder
 from ssl_lightning.encoders.timm import TimmEncoder
 from ssl_lightning.evaluation.probes.collapse import CollapseMonitor
 from ssl_lightning.evaluation.probes.knn import KNNProbe
-from ssl_lightning.evaluation.probes.linear import LinearProbe
+from ssl_lightning.evaluation.probes.linear import OnlineLinearProbe
 from ssl_lightning.evaluation.report import Report
 from ssl_lightning.nn.spread import effective_rank, spread
 from ssl_lightning.run.checkpoint import find_newest
@@ -67,7 +67,7 @@ class Run:
         ckpt_path: Path | None = None,
         **trainer: Any,
     ) -> None:
-        off = [KNNProbe(enabled=False), LinearProbe(enabled=False), Report(enabled=False)]
+        off = [KNNProbe(enabled=False), OnlineLinearProbe(enabled=False), Report(enabled=False)]
         self.trainer = ssl_lightning.Trainer(
             max_steps=steps,
             max_epochs=1000,
