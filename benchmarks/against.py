@@ -41,7 +41,7 @@ from ssl_lightning.data.peek import embed
 from ssl_lightning.data.sources import Subset
 from ssl_lightning.encoders.conv import ConvEncoder
 from ssl_lightning.evaluation.probes.knn import KNNProbe
-from ssl_lightning.evaluation.probes.linear import LinearProbe
+from ssl_lightning.evaluation.probes.linear import OnlineLinearProbe
 from ssl_lightning.evaluation.protocol import closing_row
 from ssl_lightning.evaluation.report import Report
 from ssl_lightning.optim.recipes import warmup_cosine
@@ -95,7 +95,7 @@ class Pair:
 
     def train(self) -> nn.Module:
         """Our run; its encoder."""
-        callbacks = [LinearProbe(False), KNNProbe(False), Report(False)]
+        callbacks = [OnlineLinearProbe(False), KNNProbe(False), Report(False)]
         with tempfile.TemporaryDirectory() as root, quiet():
             trainer = Trainer(
                 accelerator="cpu", max_epochs=self.epochs, precision=self.precision, default_root_dir=root,

@@ -42,7 +42,7 @@ from ssl_lightning.encoders.vit import ViTEncoder
 from ssl_lightning.evaluation.probes.base import COST_OF_STEP, Labelled
 from ssl_lightning.evaluation.probes.collapse import CollapseMonitor
 from ssl_lightning.evaluation.probes.knn import KNNProbe
-from ssl_lightning.evaluation.probes.linear import Head, LinearProbe
+from ssl_lightning.evaluation.probes.linear import Head, OnlineLinearProbe
 from ssl_lightning.evaluation.report import Report
 from ssl_lightning.plugins.registry import Registry
 from ssl_lightning.run.metrics import Metrics
@@ -111,11 +111,11 @@ class Case:
         """Forward passes that a step costs for each sample, as the probes reckon."""
         return COST_OF_STEP * self.build_method().views_a_step
 
-    def linear_probe(self, enabled: bool = True) -> LinearProbe:
+    def linear_probe(self, enabled: bool = True) -> OnlineLinearProbe:
         """A probe with steps and looks of 1 % of the training each; a look that comes later than a
         round is never timed."""
         size = int(self.probe * self.cost * self.batch_size / 100)
-        return LinearProbe(
+        return OnlineLinearProbe(
             enabled, batch_size=size, queries=size, every_n_steps=self.probe, eval_every_n_steps=self.look
         )
 

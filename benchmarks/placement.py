@@ -30,7 +30,7 @@ AUTO = "device, 0 workers"
 
 def command(*options: str) -> list[str]:
     return [sys.executable, "-m", "ssl_lightning.cli", "fit", "--model", "simclr", "--trainer.callbacks+=paced.Paced",
-            "--linear_probe.enabled", "false", "--knn_probe.enabled", "false", "--report.enabled", "false", *options]  # fmt: skip
+            "--online_probe.enabled", "false", "--knn_probe.enabled", "false", "--report.enabled", "false", *options]  # fmt: skip
 
 
 def main() -> None:

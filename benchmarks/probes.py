@@ -25,7 +25,7 @@ from ssl_lightning.methods.simclr import SimCLR
 from ssl_lightning import SSLDataModule, Trainer
 from ssl_lightning.encoders.conv import ConvEncoder
 from ssl_lightning.evaluation.probes.knn import KNNProbe
-from ssl_lightning.evaluation.probes.linear import LinearProbe
+from ssl_lightning.evaluation.probes.linear import OnlineLinearProbe
 from ssl_lightning.evaluation.report import Report
 
 
@@ -45,7 +45,7 @@ class Timed:
         self.seconds += time.perf_counter() - start
 
 
-class TimedLinear(Timed, LinearProbe):
+class TimedLinear(Timed, OnlineLinearProbe):
     pass
 
 

@@ -32,7 +32,7 @@ from ssl_lightning.data.peek import embed
 from ssl_lightning.data.sources import Subset, labelled_draw, labels_of
 from ssl_lightning.encoders.text import TextTransformer
 from ssl_lightning.evaluation.probes.knn import KNNProbe
-from ssl_lightning.evaluation.probes.linear import LinearProbe
+from ssl_lightning.evaluation.probes.linear import OnlineLinearProbe
 from ssl_lightning.evaluation.protocol import closing_row
 from ssl_lightning.evaluation.report import Report
 
@@ -146,7 +146,7 @@ def main() -> None:
         )
         trainer = Trainer(
             max_steps=args.steps, default_root_dir=args.root, enable_progress_bar=False,
-            callbacks=[LinearProbe(False), KNNProbe(False), Report(False)],
+            callbacks=[OnlineLinearProbe(False), KNNProbe(False), Report(False)],
         )  # fmt: skip
         began = time.perf_counter()
         trainer.fit(method, datamodule=data)

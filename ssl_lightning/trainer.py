@@ -6,6 +6,7 @@ from __future__ import annotations
 import atexit
 import logging
 import warnings
+from collections import Counter
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, Literal
@@ -24,7 +25,7 @@ from .evaluation.commands import Evaluation
 from .evaluation.probes.collapse import CollapseMonitor
 from .evaluation.probes.held_out import HeldOut
 from .evaluation.probes.knn import KNNProbe
-from .evaluation.probes.linear import LinearProbe
+from .evaluation.probes.linear import OnlineLinearProbe
 from .evaluation.report import Report
 from .plugins.record import PLAIN
 from .run.checkpoint import AtomicIO
@@ -34,6 +35,7 @@ from .run.loggers import InRunFolder, as_loggers
 from .run.metrics import Metrics
 from .run.progress import Meter, Progress
 from .run.saving import Checkpoint
+from .run.standing import Standing
 
 atexit.register(leave)  # Lightning leaves only groups of NCCL's
 
@@ -42,18 +44,11 @@ Precision = Literal[
     "16", "bf16", "32", "64", 16, 32, 64,
 ]  # fmt: skip
 
-STANDING: dict[str, type[Callback]] = {
-    "linear_probe": LinearProbe,
-    "knn_probe": KNNProbe,
-    "held_out": HeldOut,
-    "collapse": CollapseMonitor,
-    "health": Health,
-    "meter": Meter,
-    "report": Report,
-    "checkpoint": Checkpoint,
+STANDING: dict[str, type[Standing]] = {
+    cls.key: cls for cls in (OnlineLinearProbe, KNNProbe, HeldOut, CollapseMonitor, Health, Meter, Report, Checkpoint)
 }
-"""The callbacks of every run, by their key on the command line. `enabled: false` switches one
-off."""
+"""The callbacks of every run, by their key on the command line and in checkpoints. `enabled: false`
+switches one off."""
 
 
 def best_precision(accelerator: Any = "auto") -> Literal["bf16-mixed", "32-true"]:
@@ -172,7 +167,13 @@ class Trainer(pl.Trainer):
         others = [callback for callback in given if not isinstance(callback, tuple(STANDING.values()))]
         own_bar = any(isinstance(callback, ProgressBar) for callback in others)
         progress = [] if own_bar or kwargs.get("enable_progress_bar") is False else [Progress()]
-        return [RunFolder(), Metrics(), *standing, Evaluation(), *progress, *others]
+        callbacks = [RunFolder(), Metrics(), *standing, Evaluation(), *progress, *others]
+        counts: Counter[str] = Counter()
+        for callback in callbacks:
+            if isinstance(callback, Standing):
+                counts[callback.key] += 1
+                callback.number = counts[callback.key]
+        return callbacks
 
     @property
     def run_folder(self) -> Path | None:

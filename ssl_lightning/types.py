@@ -136,14 +136,19 @@ class ViewSpec:
 
 @dataclass(frozen=True)
 class Alarm:
-    """Bounds of a value that a method logs.
+    """Bounds of a logged value, and what to say where it stays outside of them. A method gives such
+    alarms for what it logs (`SSLMethod.alarms`), a callback in an attribute `alarms`; the standing
+    callback `health` watches the values.
 
     Args:
-        name: of the value among the method's `logs`.
+        name: the value's name within its group: of a method, the one among its `logs`.
         cause: what is wrong outside of the bounds, as the middle of a sentence.
         remedy: what to do, as the beginning of one.
-        low: the least healthy value; None is none.
-        high: the largest healthy value; None is none.
+        low: the least healthy value; None: there is no lower bound.
+        high: the largest healthy value; None: there is no upper bound.
+        group: the first part of the metric's name; "train" holds a method's `logs`.
+        patience: looks in a row at which the value must be outside; None: as `health` says.
+        stop: whether this alarm ends the run, after a checkpoint; None: as `health` says.
     """
 
     name: str
@@ -151,6 +156,14 @@ class Alarm:
     remedy: str
     low: float | None = None
     high: float | None = None
+    group: str = "train"
+    patience: int | None = None
+    stop: bool | None = None
+
+    @property
+    def metric(self) -> str:
+        """The name under which the value is logged: `train/masked`, `collapse/std`."""
+        return f"{self.group}/{self.name}"
 
     def healthy(self, value: float) -> bool:
         """Whether a value lies within the bounds; NaN does not."""
@@ -159,10 +172,10 @@ class Alarm:
         )
 
     def sentence(self, value: float) -> str:
-        """The value and what is expected of it, the cause, the remedy."""
+        """The cause, the value and what is expected of it, the remedy."""
         bounds = [
             f"at least {self.low:.3g}" if self.low is not None else "",
             f"at most {self.high:.3g}" if self.high is not None else "",
         ]
         expected = " and ".join(bound for bound in bounds if bound)
-        return f"{self.cause} (train/{self.name} {value:.3g}, healthy is {expected}). {self.remedy}."
+        return f"{self.cause} ({self.metric} {value:.3g}, healthy is {expected}). {self.remedy}."

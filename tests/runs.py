@@ -38,7 +38,7 @@ from ssl_lightning.evaluation.probes import knn
 from ssl_lightning.evaluation.probes.collapse import CollapseMonitor
 from ssl_lightning.evaluation.probes.held_out import HeldOut
 from ssl_lightning.evaluation.probes.knn import KNNProbe
-from ssl_lightning.evaluation.probes.linear import Head, LinearProbe
+from ssl_lightning.evaluation.probes.linear import Head, OnlineLinearProbe
 from ssl_lightning.evaluation.report import Report
 from ssl_lightning.method import SSLMethod
 from ssl_lightning.plugins.registry import Registry
@@ -177,7 +177,7 @@ def train(spec: dict[str, Any]) -> None:
     )
     callbacks: list[pl.Callback] = [
         KNNProbe(enabled=spec["watch"], every_n_steps=3, bank=32, queries=16),
-        LinearProbe(enabled=spec["watch"], every_n_steps=2, eval_every_n_steps=5, batch_size=16, queries=16),
+        OnlineLinearProbe(enabled=spec["watch"], every_n_steps=2, eval_every_n_steps=5, batch_size=16, queries=16),
         HeldOut(enabled=spec["watch"], every_n_steps=3, samples=16),
         CollapseMonitor(enabled=spec["watch"], every_n_steps=2),
         Meter(enabled=spec["watch"]),
@@ -205,7 +205,9 @@ def train(spec: dict[str, Any]) -> None:
         "schedule": trainer.lr_scheduler_configs[0].scheduler.state_dict()["last_epoch"],
         "step": trainer.global_step,
         "position": data.position,
-        "linear": next(callback.state_dict() for callback in trainer.callbacks if isinstance(callback, LinearProbe)),
+        "linear": next(
+            callback.state_dict() for callback in trainer.callbacks if isinstance(callback, OnlineLinearProbe)
+        ),
         "pending": next(
             callback.state_dict()["pending"] for callback in trainer.callbacks if isinstance(callback, Metrics)
         ),

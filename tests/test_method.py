@@ -17,7 +17,7 @@ from torch import Tensor, nn
 import ssl_lightning
 from ssl_lightning.encoders.base import Encoder
 from ssl_lightning.evaluation.probes.knn import KNNProbe
-from ssl_lightning.evaluation.probes.linear import LinearProbe
+from ssl_lightning.evaluation.probes.linear import OnlineLinearProbe
 from ssl_lightning.evaluation.report import Report
 from ssl_lightning.method import SSLMethod
 from ssl_lightning.nn.ema import EMA
@@ -416,7 +416,7 @@ def test_gradients_are_clipped_in_every_precision(precision: Any) -> None:
 
 def test_a_bare_trainer_ends_with_the_weights_of_ours(tmp_path: Path) -> None:
     ours, theirs = build(SimCLR), build(SimCLR)
-    callbacks = [Report(enabled=False), KNNProbe(every_n_steps=2), LinearProbe(every_n_steps=2)]
+    callbacks = [Report(enabled=False), KNNProbe(every_n_steps=2), OnlineLinearProbe(every_n_steps=2)]
     settings = {"max_epochs": 2, "accelerator": "cpu", "precision": "32-true", "enable_progress_bar": False}
     ssl_lightning.Trainer(default_root_dir=tmp_path / "runs", callbacks=callbacks, **settings).fit(
         ours, datamodule=TinyImages()

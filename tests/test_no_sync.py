@@ -31,7 +31,7 @@ from ssl_lightning.encoders.conv import ConvEncoder
 from ssl_lightning.encoders.timm import TimmEncoder
 from ssl_lightning.evaluation.probes.collapse import CollapseMonitor
 from ssl_lightning.evaluation.probes.knn import KNNProbe
-from ssl_lightning.evaluation.probes.linear import LinearProbe
+from ssl_lightning.evaluation.probes.linear import OnlineLinearProbe
 from ssl_lightning.evaluation.report import Report
 from ssl_lightning.method import SSLMethod
 from ssl_lightning.nn.ema import EMA
@@ -301,7 +301,7 @@ def watched(method: SSLMethod, watch: Watch, monkeypatch: pytest.MonkeyPatch, ro
     monkeypatch.setattr(Stream, "__next__", fetch_unwatched)
     monkeypatch.setattr(SSLDataModule, "make_batch", make_unwatched)
     standing = [
-        LinearProbe(every_n_steps=10),
+        OnlineLinearProbe(every_n_steps=10),
         KNNProbe(every_n_steps=10),
         CollapseMonitor(every_n_steps=10),
         Report(enabled=False),

@@ -29,7 +29,7 @@ from ssl_lightning.distributed import rank
 from ssl_lightning.evaluation.probes.base import Labelled
 from ssl_lightning.evaluation.probes.collapse import CollapseMonitor
 from ssl_lightning.evaluation.probes.knn import KNNProbe
-from ssl_lightning.evaluation.probes.linear import LinearProbe
+from ssl_lightning.evaluation.probes.linear import OnlineLinearProbe
 from ssl_lightning.evaluation.report import Report
 from ssl_lightning.testing import TinyEncoder, TinyImages
 
@@ -72,7 +72,7 @@ def train(folder: Path, processes: int, ckpt_path: Path | None = None, save_at: 
     """A run of `STEPS` steps, or what is left of them after the checkpoint."""
     record = Record(save_at, folder / f"{save_at}.ckpt")
     run = trainer(
-        folder, processes, record, KNNProbe(every_n_steps=4), LinearProbe(every_n_steps=1, eval_every_n_steps=4), CollapseMonitor(every_n_steps=4),
+        folder, processes, record, KNNProbe(every_n_steps=4), OnlineLinearProbe(every_n_steps=1, eval_every_n_steps=4), CollapseMonitor(every_n_steps=4),
         Report(enabled=False),
     )  # fmt: skip
     model = method()

@@ -39,7 +39,7 @@ def same(root: str, name: str, precision: Any, settings: str, policy: str) -> No
     from ssl_lightning.augment.image import ImagePolicy
     from ssl_lightning.encoders.timm import TimmEncoder
     from ssl_lightning.evaluation.probes.knn import KNNProbe
-    from ssl_lightning.evaluation.probes.linear import LinearProbe
+    from ssl_lightning.evaluation.probes.linear import OnlineLinearProbe
     from ssl_lightning.evaluation.report import Report
     from ssl_lightning.plugins.registry import Registry
 
@@ -59,7 +59,9 @@ def same(root: str, name: str, precision: Any, settings: str, policy: str) -> No
         TimmEncoder("resnet18", small_images=True), optimizer="sgd", **json.loads(settings)
     )
     trainer = Trainer(
-        max_epochs=10, precision=precision, callbacks=[LinearProbe(False), KNNProbe(False), Report(False), Paced()]
+        max_epochs=10,
+        precision=precision,
+        callbacks=[OnlineLinearProbe(False), KNNProbe(False), Report(False), Paced()],
     )
     trainer.fit(method, datamodule=RGB(root, download=False))
 

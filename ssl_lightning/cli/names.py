@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..plugins.moved import renamed
 from ..plugins.registry import Registry, logger_path
 
 CLASS_PATH = re.compile(r"[A-Za-z_]\w*(\.\w+)*\.[A-Z_]\w*")
@@ -114,9 +115,9 @@ class Names:
             ) from error
 
     def parse(self, text: str, where: str) -> Any:
-        """What the text of a config holds."""
+        """What the text of a config holds, with the class paths of now."""
         try:
-            return self.load(text)
+            return renamed(self.load(text))
         except Exception as error:  # the loader's own errors: its library is not imported here
             mark = getattr(error, "problem_mark", None)
             line = f", line {mark.line + 1}" if mark else ""

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..plugins.messages import did_you_mean
+from ..plugins.moved import KEYS, renamed_key
 from .names import IMPLIED, Names, UsageError, kind_of
 
 COMMANDS = ("fit", "validate", "test", "predict")
@@ -42,7 +43,10 @@ def read_request(argv: Sequence[str], names: Names) -> Request:
         )
     tokens: list[str] = []
     chosen: dict[str, Any] = {}
+    earlier: dict[str, str] = {}  # options that go by their earlier names, by their first keys
     for option, value, attached in options:
+        if (first := option[2:].partition(".")[0]) in KEYS:
+            earlier[first], option = option, f"--{renamed_key(option[2:])}"
         if option in ("-c", "--config"):
             tree = _config(value, command, names)
             chosen.update(_flat(tree))
@@ -59,6 +63,14 @@ def read_request(argv: Sequence[str], names: Names) -> Request:
             tokens += [f"{option}={value}"] if attached else [option, value]
         elif value != command:
             tokens.append(value)
+    model = chosen.get("model")
+    name = names.registries["methods"].name_of(model) if isinstance(model, str) else None
+    if name in earlier:
+        rest = earlier[name].partition(".")[2]
+        raise UsageError(
+            f"{earlier[name]} could mean the method {name} or the callback that bore this name: give --model.{rest} or"
+            f" --{KEYS[name]}.{rest}."
+        )
     return Request(str(command), tokens, chosen)
 
 
@@ -99,7 +111,8 @@ def _config(value: str | None, command: str, names: Names) -> dict[str, Any]:
         raise UsageError(f"The config {value!r} holds no mapping of keys to values.")
     if tree and set(tree) <= set(COMMANDS):
         tree = tree.get(command)
-    expanded: dict[str, Any] = names.expand(tree or {}, (), Path() if inline else path.parent)
+    tree = {renamed_key(str(key)): value for key, value in (tree or {}).items()}
+    expanded: dict[str, Any] = names.expand(tree, (), Path() if inline else path.parent)
     data = expanded.get("data")
     init_args = data.get("init_args") if isinstance(data, dict) else None
     if init_args and "seed" in init_args and init_args["seed"] == expanded.get("seed_everything"):

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from pytorch_lightning import Callback
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -16,12 +15,13 @@ from ..data.peek import sample
 from ..data.sources import labels_of
 from ..distributed import gather
 from ..run.folder import folder_of, run_name
+from ..run.standing import Standing
 from .closing import Table, features_of
 from .protocol import closing_row
 from .table import Cell, format_table
 
 
-class Evaluation(Callback):
+class Evaluation(Standing):
     """Fits kNN and logistic regression on the labelled training samples and judges them on the
     split at hand; a supervised method is judged by its own head.
 
@@ -32,6 +32,8 @@ class Evaluation(Callback):
     Args:
         train_samples: at most this many labelled training samples are embedded.
     """
+
+    key = "evaluation"
 
     def __init__(self, train_samples: int = 60_000) -> None:
         self.train_samples = train_samples

@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 from typing import Any, Literal
 
-from pytorch_lightning import Callback
 from torch import Tensor
 
 from ..data.datamodule import SSLDataModule, loading_lines
@@ -20,6 +19,7 @@ from ..run.encoder_file import load_encoder, save_encoder, write_card
 from ..run.folder import folder_of, resolved, run_name
 from ..run.loggers import show
 from ..run.progress import duration, rows_of, run_totals, speed_of
+from ..run.standing import Standing
 from ..types import View
 from .closing import UNTRAINED, Closing, ClosingSettings, compare
 from .plots.closing import plot_closing
@@ -31,7 +31,7 @@ from .verdict import verdict
 CURVES: tuple[Curves, ...] = ("loss", "probes", "collapse")
 
 
-class Report(Callback):
+class Report(Standing):
     """Compares raw features, the untrained encoder, the same encoder trained on labels alone, and
     the pretrained one when a run ends, and writes it all down.
 
@@ -48,6 +48,8 @@ class Report(Callback):
         layers: whether to judge a learned weighted sum of the layers besides (SUPERB's protocol),
             of encoders that give them one by one.
     """
+
+    key = "report"
 
     def __init__(
         self,

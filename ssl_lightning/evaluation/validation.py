@@ -6,15 +6,15 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from pytorch_lightning import Callback
 from torch import Tensor, nn
 
 from ..data.datamodule import SSLDataModule
 from ..data.sources import Source
 from ..run.metrics import log_metrics, updated
+from ..run.standing import Standing
 
 
-class Validation(Callback):
+class Validation(Standing):
     """Judges the network once a pass over the labels, keeps the weights with the lowest loss, and
     ends the run with them.
 
@@ -24,6 +24,8 @@ class Validation(Callback):
     Args:
         patience: passes without a lower loss after which the run stops; 0 for never.
     """
+
+    key = "validation"
 
     def __init__(self, patience: int) -> None:
         self.patience = patience

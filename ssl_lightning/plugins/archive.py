@@ -9,6 +9,8 @@ from typing import Any
 
 import torch
 
+from .moved import renamed_states
+
 
 def is_whole(path: Path) -> bool:
     """Whether the archive's checksums hold: a flipped bit or a torn end is found here, torch would
@@ -48,4 +50,6 @@ def read(path: str | Path, map_location: Any = "cpu") -> dict[str, Any]:
         ) from error
     if not isinstance(checkpoint, dict):
         raise ValueError(f"{str(path)!r} holds a {type(checkpoint).__name__}, no checkpoint.")
+    if isinstance(checkpoint.get("callbacks"), dict):
+        checkpoint["callbacks"] = renamed_states(checkpoint["callbacks"])
     return checkpoint

@@ -7,6 +7,7 @@ from typing import Any
 
 import yaml
 
+from .moved import renamed
 from .record import class_path, config_of
 
 
@@ -22,7 +23,8 @@ def config_in(checkpoint: dict[str, Any], path: str | Path = "The checkpoint") -
         config = None
     if not isinstance(config, dict) or "model" not in config:
         raise ValueError(f"{str(path)!r} holds no config; it was not written by ssl_lightning.")
-    return config
+    current: dict[str, Any] = renamed(config)
+    return current
 
 
 def run_config(method: Any) -> str:

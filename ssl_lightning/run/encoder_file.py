@@ -13,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
 from ..encoders.base import Encoder
+from ..plugins.moved import renamed
 from ..plugins.record import config_of, rebuild
 
 
@@ -73,7 +74,7 @@ def load_encoder(path: str | Path, trust: Iterable[str] = ()) -> Encoder:
         raise FileNotFoundError(f"There is no encoder {str(path)!r}; a run writes it when it ends.")
     try:
         with safe_open(path, framework="pt") as file:
-            config = json.loads((file.metadata() or {})["encoder"])
+            config = renamed(json.loads((file.metadata() or {})["encoder"]))
         tensors = load_file(path)
     except SafetensorError as error:
         raise ValueError(f"{str(path)!r} is no whole safetensors file: {error}.") from error

@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 import yaml
-from pytorch_lightning import Callback
 
 from ..data.datamodule import SSLDataModule
 from ..distributed import world_size
@@ -21,6 +20,7 @@ from .checkpoint import find_newest
 from .loggers import open_loggers, show
 from .metrics import Metrics
 from .saving import Checkpoint
+from .standing import Standing
 
 PACKAGES = ("ssl-lightning", "torch", "torchvision", "pytorch-lightning", "timm", "scikit-learn")
 
@@ -90,7 +90,7 @@ def _version(package: str) -> str:
         return "not installed"
 
 
-class RunFolder(Callback):
+class RunFolder(Standing):
     """Makes `<root>/<method>-<data>/<time>`, or goes on in the folder whose newest whole checkpoint
     the run is resumed from, and writes the complete `config.yaml`. The time is that of rank 0. The
     loggers that write into the folder start here.
@@ -98,6 +98,8 @@ class RunFolder(Callback):
     From an older checkpoint a run branches off into a folder of its own, so that no folder holds
     two histories.
     """
+
+    key = "run_folder"
 
     def __init__(self) -> None:
         self.path: Path | None = None

@@ -1,60 +1,103 @@
-"""Is the run healthy? Values that a method logs, between the bounds that it gives for them."""
+"""Is the run healthy? Logged values, between the bounds that methods and callbacks give for
+them."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
-from pytorch_lightning import Callback
 from pytorch_lightning.utilities import rank_zero_warn
 
 from ..distributed import reduce_mean
+from ..plugins.arguments import require
+from ..types import Alarm
 from .metrics import updated
+from .standing import Standing
 
 
-class Health(Callback):
-    """Raises an alarm that names cause and remedy where a value stays outside of the bounds that
-    its method gives (`SSLMethod.alarms`).
+class Health(Standing):
+    """Raises an alarm that names cause and remedy where a logged value stays outside of its bounds.
+    A method (`SSLMethod.alarms`) and every callback with an attribute `alarms` may give bounds.
 
     Args:
-        enabled: whether to run.
-        every_n_steps: optimizer steps between two looks.
-        patience: looks in a row at which a value must be outside.
-        stop: whether an alarm ends the run, after a checkpoint.
+        enabled: whether to raise any alarm.
+        every_n_steps: optimizer steps between two looks at what a method logs. What callbacks log
+            is looked at whenever they do.
+        patience: looks in a row at which a value must be outside, where its alarm does not say.
+        stop: whether an alarm ends the run, after a checkpoint, where it does not say.
+
+    Raises:
+        ValueError: every_n_steps or patience is below 1.
     """
 
+    key = "health"
+
     def __init__(self, enabled: bool = True, every_n_steps: int = 10, patience: int = 3, stop: bool = False) -> None:
-        if every_n_steps < 1 or patience < 1:
-            raise ValueError(
-                f"Health needs every_n_steps and patience of at least 1, got {every_n_steps} and {patience}."
-            )
+        require(self, at_least=1, every_n_steps=every_n_steps, patience=patience)
         self.enabled, self.every_n_steps, self.patience, self.stop = enabled, every_n_steps, patience, stop
         self.outside: dict[str, int] = {}
-        """Looks in a row at which each value was outside, and not below `patience` where that was
-        said."""
+        """Looks in a row at which each alarm's value was outside. They stay at `patience` once the
+        alarm was raised, so that it is not raised again."""
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         if not self.enabled or trainer.global_step % self.every_n_steps or not updated(trainer):
             return
-        alarms = [alarm for alarm in pl_module.alarms if alarm.name in outputs["logs"]]
-        if not alarms:
+        alarms = keyed([pl_module, *trainer.callbacks]).values()
+        self.look(trainer, means(alarms, outputs["logs"], pl_module.device))
+
+    def on_logged(self, trainer: Any, values: Mapping[str, float]) -> None:
+        self.look(trainer, {name: value for name, value in values.items() if not name.startswith("train/")})
+
+    def look(self, trainer: Any, values: Mapping[str, float]) -> None:
+        """Holds values against the alarms that there are for them; raises some, and ends the run
+        where they say so."""
+        if not self.enabled or not values or not trainer.training:
             return
-        logged = [
-            torch.as_tensor(outputs["logs"][alarm.name], dtype=torch.float32, device=pl_module.device)
-            for alarm in alarms
-        ]
-        values = reduce_mean(torch.stack(logged)).tolist()  # all processes then stop, or none
-        for alarm, value in zip(alarms, values, strict=True):
-            looks = self.outside.get(alarm.name, 0)
-            if looks < self.patience:
-                looks = self.outside[alarm.name] = 0 if alarm.healthy(value) else looks + 1
-                if looks == self.patience:
-                    rank_zero_warn(f"{type(pl_module).__name__}, step {trainer.global_step}: {alarm.sentence(value)}")
-            if looks >= self.patience and self.stop:
+        method = trainer.lightning_module
+        raised: dict[str, str] = {}  # by remedy: the first of several says all that there is to do
+        for key, alarm in keyed([method, *trainer.callbacks]).items():
+            if alarm.metric not in values:
+                continue
+            looks, patience = self.outside.get(key, 0), self.patience if alarm.patience is None else alarm.patience
+            if looks < patience:
+                looks = self.outside[key] = 0 if alarm.healthy(values[alarm.metric]) else looks + 1
+                if looks == patience:
+                    raised.setdefault(alarm.remedy, alarm.sentence(values[alarm.metric]))
+            if looks >= patience and (self.stop if alarm.stop is None else alarm.stop):
                 trainer.should_stop = True
+        for sentence in raised.values():
+            lr = trainer.optimizers[0].param_groups[0]["lr"]
+            rank_zero_warn(
+                f"{type(method).__name__}, step {trainer.global_step}: {sentence} The learning rate is now {lr:.2g}."
+            )
 
     def state_dict(self) -> dict[str, Any]:
         return {"outside": self.outside}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.outside = dict(state_dict["outside"])
+
+
+def keyed(givers: Iterable[Any]) -> dict[str, Alarm]:
+    """The alarms of a method and of callbacks by their metric, and by a number too where it has
+    several.
+
+    Args:
+        givers: the method and the callbacks; `alarms` of each counts, where it has any.
+    """
+    alarms: dict[str, Alarm] = {}
+    for alarm in (alarm for giver in givers for alarm in getattr(giver, "alarms", ())):
+        number = sum(alarm.metric == other.metric for other in alarms.values()) + 1
+        alarms[alarm.metric if number == 1 else f"{alarm.metric}-{number}"] = alarm
+    return alarms
+
+
+def means(alarms: Iterable[Alarm], logs: Mapping[str, Any], device: torch.device) -> dict[str, float]:
+    """Those of a method's `logs` that have an alarm, by metric: means over the processes, which
+    then all stop or none."""
+    watched = {alarm.metric: logs[alarm.name] for alarm in alarms if alarm.group == "train" and alarm.name in logs}
+    if not watched:
+        return {}
+    values = [torch.as_tensor(value, dtype=torch.float32, device=device) for value in watched.values()]
+    return dict(zip(watched, reduce_mean(torch.stack(values)).tolist(), strict=True))

@@ -14,16 +14,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pytorch_lightning import Callback
 
 from ..distributed import reduce_mean
+from .standing import Standing
 
 SECONDS_BETWEEN_WRITES = 1.0
 
 
 def log_metrics(trainer: Any, values: dict[str, float], timing: bool = False) -> None:
-    """Hands values of this step to every logger, to the run's metrics file, and to
-    `trainer.callback_metrics`.
+    """Hands values of this step to every logger, to the run's metrics file, to standing callbacks,
+    and to `trainer.callback_metrics`.
 
     Args:
         trainer: Lightning's, or ours.
@@ -37,6 +37,8 @@ def log_metrics(trainer: Any, values: dict[str, float], timing: bool = False) ->
     for callback in trainer.callbacks:
         if isinstance(callback, Metrics):
             (callback.speed if timing else callback.table).add(step, values)
+        if isinstance(callback, Standing) and not timing:
+            callback.on_logged(trainer, values)
 
 
 def updated(trainer: Any) -> bool:
@@ -104,12 +106,14 @@ class Table:
         self.write(len(self.rows) - 1)
 
 
-class Metrics(Callback):
+class Metrics(Standing):
     """Collects what `step` returned and writes it every `log_every_n_steps` steps: the mean over
     those steps, reduced over processes, as `train/loss`, `train/<part>` and `train/lr`.
 
     Stops a run whose loss is no longer finite.
     """
+
+    key = "metrics"
 
     def __init__(self) -> None:
         self.table = Table()

@@ -7,7 +7,6 @@ import time
 from typing import Any
 
 import torch
-from pytorch_lightning import Callback
 from pytorch_lightning.callbacks import ProgressBar
 from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor
@@ -16,12 +15,13 @@ from ..data.datamodule import SSLDataModule
 from ..distributed import reduce_sum
 from .folder import run_name
 from .metrics import Metrics, log_metrics, updated
+from .standing import Standing
 
 MEASURED_STEPS = 10
 """Steps after the first that the expected time is computed from."""
 
 
-class Meter(Callback):
+class Meter(Standing):
     """Samples a second, and the share of the time that the training waited for data, views
     included, since the last row.
 
@@ -32,6 +32,8 @@ class Meter(Callback):
     Args:
         enabled: whether to run.
     """
+
+    key = "meter"
 
     def __init__(self, enabled: bool = True) -> None:
         self.enabled = enabled

@@ -9,9 +9,10 @@ from typing import Any
 from pytorch_lightning.callbacks import Checkpoint as LightningCheckpoint
 
 from .checkpoint import PATTERN
+from .standing import Standing
 
 
-class Checkpoint(LightningCheckpoint):
+class Checkpoint(Standing, LightningCheckpoint):
     """Writes `checkpoints/step-<optimizer steps>.ckpt` in the run folder, after the probes of that
     step.
 
@@ -22,6 +23,8 @@ class Checkpoint(LightningCheckpoint):
         keep: how many of the newest stay.
         keep_every_n_epochs: those of each n-th epoch stay besides; 0 for none.
     """
+
+    key = "checkpoint"
 
     def __init__(
         self,

@@ -251,7 +251,7 @@ def test_a_run_explains_its_options(capsys):
         main(["fit", "--help"])
     text = capsys.readouterr().out
     assert all(
-        option in text for option in ("--model.help", "--resume", "--linear_probe.enabled", "--trainer.max_epochs")
+        option in text for option in ("--model.help", "--resume", "--online_probe.enabled", "--trainer.max_epochs")
     )
 
 
@@ -375,14 +375,23 @@ def test_a_printed_config_reproduces_itself(config, tmp_path):
         "fashion_mnist",
         "--model.encoder",
         "resnet18",
-        "--linear_probe.lr",
+        "--online_probe.lr",
         0.5,
         "--seed_everything",
         2,
     )
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(parsed))
-    assert parsed["linear_probe"]["lr"] == 0.5
+    assert parsed["online_probe"]["lr"] == 0.5
     assert config("--config", tmp_path / "config.yaml") == parsed
+
+
+def test_an_earlier_name_of_a_callback_is_understood(config, tmp_path):
+    """On the command line and in a config, whose runs may have been of that time."""
+    assert config(*BASE, "--linear_probe.lr", 0.5)["online_probe"]["lr"] == 0.5
+    assert config(*BASE, "--linear_probe.lr=0.5")["online_probe"]["lr"] == 0.5
+    for text in ("linear_probe:\n  lr: 0.5\n", "fit:\n  linear_probe:\n    lr: 0.5\n"):
+        (tmp_path / "then.yaml").write_text(text)
+        assert config("-c", tmp_path / "then.yaml", *BASE)["online_probe"]["lr"] == 0.5
 
 
 # Mistakes.
@@ -406,7 +415,8 @@ def test_a_printed_config_reproduces_itself(config, tmp_path):
         ("fit {base} --model.encoder.widht 2", ["'--model.encoder.width'"]),
         ("fit {base} --data.batch_siz 2", ["'--data.batch_size'"]),
         ("fit {base} --trainer.max_epoch 2", ["--trainer.max_epoch.", "'--trainer.max_epochs'"]),
-        ("fit {base} --linear_prob.lr 2", ["'--linear_probe.lr'"]),
+        ("fit {base} --online_prob.lr 2", ["'--online_probe.lr'"]),
+        ("fit --model linear_probe --data digits --linear_probe.lr 2", ["--model.lr or --online_probe.lr"]),
         ("fit {base} --model.temperature hot", ["--model.temperature", "float", "'hot'"]),
         ("fit {base} --model.encoder.width 2.5", ["--model.encoder.width", "int", "'2.5'"]),
         ("fit {base} --data.augment_on devise", ["--data.augment_on", "'auto'", "Did you mean 'device'"]),

@@ -24,7 +24,7 @@ from ssl_lightning.data.images.picture import UnreadablePicture
 from ssl_lightning.data.images.source import PictureSource
 from ssl_lightning.data.sources import Subset
 from ssl_lightning.evaluation.probes.knn import KNNProbe
-from ssl_lightning.evaluation.probes.linear import LinearProbe
+from ssl_lightning.evaluation.probes.linear import OnlineLinearProbe
 from ssl_lightning.evaluation.report import Report
 from ssl_lightning.run.saving import Checkpoint
 from ssl_lightning.testing import check_datamodule
@@ -314,7 +314,7 @@ def test_a_resumed_run_ends_with_the_same_bits(classes: Path, tmp_path: Path) ->
     def fit(name: str, **arguments: Any) -> tuple[Path, dict[str, torch.Tensor]]:
         torch.manual_seed(0)
         method = SimCLR(ConvEncoder(width=4))
-        quiet = [Report(enabled=False), KNNProbe(enabled=False), LinearProbe(enabled=False), Checkpoint(keep=9)]
+        quiet = [Report(enabled=False), KNNProbe(enabled=False), OnlineLinearProbe(enabled=False), Checkpoint(keep=9)]
         run = trainer(tmp_path / name, max_epochs=4, limit_train_batches=2, callbacks=quiet)
         run.fit(
             method,
@@ -429,7 +429,7 @@ def test_an_unreadable_file_in_mid_run_is_told_in_one_sentence(
         "--trainer.max_epochs",
         "2",
     )
-    off = ("--linear_probe.enabled", "false", "--knn_probe.enabled", "false", "--report.enabled", "false")
+    off = ("--online_probe.enabled", "false", "--knn_probe.enabled", "false", "--report.enabled", "false")
     assert str(broken) in complaint(capsys, classes, *small, *off)
 
 

@@ -28,7 +28,7 @@ from ssl_lightning.data.peek import embed
 from ssl_lightning.data.sources import InMemory, Source, labels_of
 from ssl_lightning.evaluation import closing, report
 from ssl_lightning.evaluation.probes.knn import KNNProbe
-from ssl_lightning.evaluation.probes.linear import LinearProbe
+from ssl_lightning.evaluation.probes.linear import OnlineLinearProbe
 from ssl_lightning.evaluation.protocol import closing_row
 from ssl_lightning.evaluation.report import Report
 from ssl_lightning.plugins.record import rebuild
@@ -63,7 +63,7 @@ class Run:
         self.untrained = copy.deepcopy(self.method.backbone)
         callbacks = [
             KNNProbe(every_n_steps=5),
-            LinearProbe(every_n_steps=2, eval_every_n_steps=5),
+            OnlineLinearProbe(every_n_steps=2, eval_every_n_steps=5),
             Report(draws=2),
             *kwargs.pop("callbacks", []),
         ]

@@ -19,7 +19,7 @@ from ssl_lightning.methods.simclr import SimCLR
 import ssl_lightning
 from ssl_lightning import View
 from ssl_lightning.evaluation.probes.knn import KNNProbe
-from ssl_lightning.evaluation.probes.linear import LinearProbe
+from ssl_lightning.evaluation.probes.linear import OnlineLinearProbe
 from ssl_lightning.evaluation.report import Report
 from ssl_lightning.plugins.archive import is_whole, read
 from ssl_lightning.run.checkpoint import AtomicIO, find_newest
@@ -30,7 +30,12 @@ from ssl_lightning.testing import TinyEncoder, TinyImages
 def fit(root: Path, checkpoint: Checkpoint | None = None, **trainer: Any) -> tuple[SimCLR, Any]:
     """Trains SimCLR on 64 tiny images, 4 steps an epoch, and watches nothing."""
     method = SimCLR(TinyEncoder(dim=4), hidden_dim=8, output_dim=4, temperature=0.3)
-    callbacks = [Report(enabled=False), KNNProbe(enabled=False), LinearProbe(enabled=False), checkpoint or Checkpoint()]
+    callbacks = [
+        Report(enabled=False),
+        KNNProbe(enabled=False),
+        OnlineLinearProbe(enabled=False),
+        checkpoint or Checkpoint(),
+    ]
     settings = {"max_epochs": 2, "precision": "32-true", "accelerator": "cpu", "enable_progress_bar": False, **trainer}
     fitted = ssl_lightning.Trainer(default_root_dir=root, callbacks=callbacks, **settings)
     fitted.fit(method, datamodule=TinyImages())

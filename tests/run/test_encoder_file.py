@@ -17,7 +17,7 @@ from torch import nn
 import ssl_lightning
 from ssl_lightning import ConvEncoder, Encoder, TimmEncoder, View, load_encoder
 from ssl_lightning.evaluation.probes.knn import KNNProbe
-from ssl_lightning.evaluation.probes.linear import LinearProbe
+from ssl_lightning.evaluation.probes.linear import OnlineLinearProbe
 from ssl_lightning.evaluation.report import Report
 from ssl_lightning.run.encoder_file import save_encoder
 from ssl_lightning.testing import TinyEncoder, TinyImages, TinyTokenEncoder
@@ -155,7 +155,7 @@ def test_the_lines_that_a_run_prints_load_its_encoder(
     """They stand in the card as well, and give the features of the method that was trained."""
     monkeypatch.chdir(tmp_path)
     method = SimCLR(TinyEncoder(dim=4), hidden_dim=8, output_dim=4)
-    callbacks = [Report(draws=1), KNNProbe(enabled=False), LinearProbe(enabled=False)]
+    callbacks = [Report(draws=1), KNNProbe(enabled=False), OnlineLinearProbe(enabled=False)]
     trainer = ssl_lightning.Trainer(
         max_steps=2, accelerator="cpu", precision="32-true", enable_progress_bar=False, callbacks=callbacks
     )

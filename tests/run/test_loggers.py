@@ -259,7 +259,7 @@ def test_a_killed_run_goes_on_under_its_id_and_nothing_that_was_logged_is_lost(f
     argv += [
         "--report.enabled",
         "false",
-        "--linear_probe.enabled",
+        "--online_probe.enabled",
         "false",
         "--knn_probe.every_n_steps",
         "3",

@@ -22,7 +22,7 @@ from ssl_lightning.data.sources import InMemory, Source
 from ssl_lightning.encoders.text import TextTransformer
 from ssl_lightning.evaluation.probes.collapse import CollapseMonitor
 from ssl_lightning.evaluation.probes.knn import KNNProbe
-from ssl_lightning.evaluation.probes.linear import LinearProbe
+from ssl_lightning.evaluation.probes.linear import OnlineLinearProbe
 from ssl_lightning.evaluation.report import Report
 from ssl_lightning.run.progress import Meter, Progress, duration, run_totals, speed_of
 from ssl_lightning.testing import TinyEncoder, TinyImages, TinyText
@@ -62,7 +62,12 @@ class Busy(SimCLR):
 def fit(
     root: Path, *callbacks: pl.Callback, method: SimCLR | None = None, data: TinyImages | None = None, **kwargs: Any
 ) -> ssl_lightning.Trainer:
-    off = [KNNProbe(enabled=False), LinearProbe(enabled=False), CollapseMonitor(enabled=False), Report(enabled=False)]
+    off = [
+        KNNProbe(enabled=False),
+        OnlineLinearProbe(enabled=False),
+        CollapseMonitor(enabled=False),
+        Report(enabled=False),
+    ]
     watchers = [each for each in off if not any(isinstance(own, type(each)) for own in callbacks)]
     trainer = ssl_lightning.Trainer(
         **{"max_steps": 100, "max_epochs": 1000, "accelerator": "cpu", "precision": "32-true", "default_root_dir": str(root), **kwargs},
@@ -117,7 +122,7 @@ def test_the_first_lines_say_what_is_trained_on_what_and_for_how_long(
 
 def test_progress_lines_hold_the_newest_figures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     trainer = fit(
-        tmp_path, KNNProbe(every_n_steps=10), LinearProbe(every_n_steps=5, eval_every_n_steps=10), max_steps=30
+        tmp_path, KNNProbe(every_n_steps=10), OnlineLinearProbe(every_n_steps=5, eval_every_n_steps=10), max_steps=30
     )
     last = capsys.readouterr().out.splitlines()[-1]
     for name, text in (

@@ -155,13 +155,13 @@ def plot_health(rows: Sequence[Row], alarms: Sequence[Alarm], path: str | Path) 
 
     Args:
         rows: of `metrics.csv`, each with its `step`.
-        alarms: what to draw, logged as `train/<name>`.
+        alarms: what to draw.
         path: the PNG to write.
 
     Returns:
         Whether the rows hold any of the values; if not, nothing is written.
     """
-    drawn = [alarm for alarm in alarms if any(f"train/{alarm.name}" in row for row in rows)]
+    drawn = [alarm for alarm in alarms if any(alarm.metric in row for row in rows)]
     if not drawn:
         return False
     figure = Figure(figsize=(8, 1.2 + 1.6 * len(drawn)), dpi=120, layout="constrained")
@@ -173,7 +173,7 @@ def plot_health(rows: Sequence[Row], alarms: Sequence[Alarm], path: str | Path) 
             "step" if alarm is drawn[-1] else "",
             alarm.name.replace("_", " "),
         )
-        axes.plot(*series(rows, f"train/{alarm.name}"), color=COLOURS[0], linewidth=2)
+        axes.plot(*series(rows, alarm.metric), color=COLOURS[0], linewidth=2)
         low, high = axes.get_ylim()
         low, high = min(low, 0.0), max(high, 1.1 * (alarm.high or alarm.low or high))
         if alarm.low is not None:

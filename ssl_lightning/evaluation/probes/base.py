@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pytorch_lightning import Callback
 from torch import Tensor
 from torchmetrics.classification import MulticlassAccuracy
 
@@ -14,6 +13,7 @@ from ...data.sources import Source, labels_of
 from ...distributed import rank, world_size
 from ...plugins.record import class_path
 from ...run.metrics import updated
+from ...run.standing import Standing
 
 COST_OF_STEP = 3.0
 """Forward passes that a training step costs for each view of a sample: forward, and backward at
@@ -50,7 +50,7 @@ class Labelled:
         return float(metric.compute())
 
 
-class Probe(Callback):
+class Probe(Standing):
     """A callback that looks every so many steps, right after the update and before the checkpoint
     of that step.
 
@@ -60,6 +60,11 @@ class Probe(Callback):
             the training.
         budget: the share of the training's forward and backward passes that "auto" may cost.
     """
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        key = vars(cls).get("key", class_path(cls))  # of other packages' probes
+        super().__init_subclass__(**kwargs)
+        cls.key = key
 
     def __init__(self, enabled: bool, every_n_steps: int | Literal["auto"], budget: float) -> None:
         if every_n_steps != "auto" and every_n_steps < 1:
@@ -73,10 +78,6 @@ class Probe(Callback):
         self.budget = budget
         self.period = 0
         self.sets: dict[str, Labelled] = {}
-
-    @property
-    def state_key(self) -> str:
-        return class_path(type(self))
 
     def cadence(self, trainer: Any, passes: float, budget: float) -> int:
         """Steps after which `passes` forward passes cost `budget` of the training. A pure function

@@ -31,6 +31,8 @@ class HeldOut(Probe):
         budget: the share of the training's forward and backward passes that "auto" may cost.
     """
 
+    key = "held_out"
+
     def __init__(
         self,
         enabled: bool = True,

@@ -29,6 +29,8 @@ class KNNProbe(Probe):
             the linear probe's, 5 %.
     """
 
+    key = "knn_probe"
+
     def __init__(
         self,
         enabled: bool = True,

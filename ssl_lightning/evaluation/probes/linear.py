@@ -46,7 +46,7 @@ class Head:
         return scores
 
 
-class LinearProbe(Probe):
+class OnlineLinearProbe(Probe):
     """A linear classifier that learns beside the encoder, on labelled batches that it embeds
     itself, in eval mode.
 
@@ -66,6 +66,8 @@ class LinearProbe(Probe):
         budget: the share of the training's forward and backward passes that "auto" may cost.
     """
 
+    key = "online_probe"
+
     def __init__(
         self,
         enabled: bool = True,
@@ -80,9 +82,11 @@ class LinearProbe(Probe):
         super().__init__(enabled, every_n_steps, budget)
         for name, value in (("lr", lr), ("batch_size", batch_size), ("queries", queries)):
             if value <= 0:
-                raise ValueError(f"LinearProbe({name}={value}) must be positive.")
+                raise ValueError(f"OnlineLinearProbe({name}={value}) must be positive.")
         if eval_every_n_steps != "auto" and eval_every_n_steps < 1:
-            raise ValueError(f"LinearProbe(eval_every_n_steps={eval_every_n_steps}) must be at least 1, or 'auto'.")
+            raise ValueError(
+                f"OnlineLinearProbe(eval_every_n_steps={eval_every_n_steps}) must be at least 1, or 'auto'."
+            )
         self.lr, self.weight_decay, self.batch_size, self.queries = lr, weight_decay, batch_size, queries
         self.eval_every_n_steps = eval_every_n_steps
         self.heads: dict[str, Head] = {}

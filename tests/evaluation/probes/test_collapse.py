@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from pytorch_lightning import Callback
 from ssl_lightning.datamodules.digits import Digits
 from ssl_lightning.methods.simclr import SimCLR
 from torch import Tensor
@@ -19,10 +21,11 @@ from ssl_lightning.encoders.conv import ConvEncoder
 from ssl_lightning.encoders.timm import TimmEncoder
 from ssl_lightning.evaluation.probes.collapse import CollapseMonitor
 from ssl_lightning.evaluation.probes.knn import KNNProbe
-from ssl_lightning.evaluation.probes.linear import LinearProbe
+from ssl_lightning.evaluation.probes.linear import OnlineLinearProbe
 from ssl_lightning.evaluation.report import Report
 from ssl_lightning.nn.spread import effective_rank, spread
 from ssl_lightning.run.checkpoint import find_newest
+from ssl_lightning.run.health import Health
 from ssl_lightning.run.metrics import Metrics
 from ssl_lightning.testing import TinyEncoder, TinyImages
 from ssl_lightning.types import View
@@ -53,16 +56,30 @@ class Run:
     """A short SimCLR run under a monitor: its metrics by name, and what it warned of."""
 
     def __init__(
-        self, root: Path, encoder: Encoder, data: SSLDataModule, monitor: CollapseMonitor, steps: int, **trainer: Any
+        self,
+        root: Path,
+        encoder: Encoder,
+        data: SSLDataModule,
+        monitor: CollapseMonitor,
+        steps: int,
+        *callbacks: Callback,
+        cls: type[SimCLR] = SimCLR,
+        ckpt_path: Path | None = None,
+        **trainer: Any,
     ) -> None:
-        callbacks = [monitor, KNNProbe(enabled=False), LinearProbe(enabled=False), Report(enabled=False)]
+        off = [KNNProbe(enabled=False), OnlineLinearProbe(enabled=False), Report(enabled=False)]
         self.trainer = ssl_lightning.Trainer(
-            max_steps=steps, max_epochs=1000, accelerator="cpu", precision="32-true", default_root_dir=str(root),
-            callbacks=callbacks, **{"enable_progress_bar": False, "enable_checkpointing": False, **trainer},
-        )  # fmt: skip
+            max_steps=steps,
+            max_epochs=1000,
+            accelerator="cpu",
+            precision="32-true",
+            default_root_dir=str(root),
+            callbacks=[monitor, *callbacks, *off],
+            **{"enable_progress_bar": False, "enable_checkpointing": False, **trainer},
+        )
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            self.trainer.fit(SimCLR(encoder), datamodule=data)
+            self.trainer.fit(cls(encoder, warmup_epochs=0), datamodule=data, ckpt_path=ckpt_path)
         self.alarms = [str(warning.message) for warning in caught if "ollapse" in str(warning.message)]
         self.rows = next(callback.table.rows for callback in self.trainer.callbacks if isinstance(callback, Metrics))
 
@@ -141,35 +158,54 @@ def test_stop_ends_the_run_after_a_checkpoint_of_that_step(tmp_path: Path) -> No
     assert newest is not None and newest.name == "step-00000003.ckpt"
 
 
-def test_low_values_must_follow_each_other_and_one_alarm_is_enough() -> None:
-    """Two low looks, a healthy one, two low looks: no alarm at a patience of 3. Then three, and
-    later three more: one alarm."""
-    monitor, method = CollapseMonitor(every_n_steps=1), SimCLR(TinyEncoder())
-    trainer = ssl_lightning.Trainer(max_epochs=1, accelerator="cpu", enable_progress_bar=False)
-    trainer.fit_loop._should_accumulate = lambda: False  # type: ignore[method-assign]
-    trainer.strategy.connect(method)
-    trainer.strategy.optimizers = [torch.optim.SGD(method.parameters(), lr=0.1)]
-    healthy, constant = torch.randn(32, 8, generator=torch.Generator().manual_seed(0)), torch.ones(32, 8)
-    counts, alarms = [], []
-    for embeddings in (
-        constant,
-        constant,
-        healthy,
-        constant,
-        constant,
-        constant,
-        healthy,
-        constant,
-        constant,
-        constant,
-    ):
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            monitor.on_train_batch_end(trainer, method, {"embeddings": embeddings}, None, 0)
-        counts.append(monitor.low)
-        alarms.append(sum("collapse/" in str(warning.message) for warning in caught))
-    assert counts == [1, 2, 0, 1, 2, 3, 0, 1, 2, 3]
-    assert alarms == [0, 0, 0, 0, 0, 1, 0, 0, 0, 0]
+class Scripted(SimCLR):
+    """Its embeddings are constant (c) or healthy (h), step by step."""
+
+    script = "cchccchccc"
+
+    def step(self, batch: Any) -> Any:
+        embeddings = torch.randn(32, 8, generator=torch.Generator().manual_seed(0))
+        if self.script[self.trainer.global_step] == "c":
+            embeddings = torch.ones(32, 8)
+        return {"loss": super().step(batch)["loss"], "embeddings": embeddings}
+
+
+def test_low_values_must_follow_each_other_and_one_alarm_is_enough(tmp_path: Path) -> None:
+    """Two low looks, a healthy one, then three, and later three more: one alarm, at the sixth step,
+    for both measures."""
+    run = Run(tmp_path, TinyEncoder(), TinyImages(), CollapseMonitor(every_n_steps=1), 10, cls=Scripted)
+    assert [value < 0.05 for value in run.values("collapse/std")] == [each == "c" for each in Scripted.script]
+    (alarm,) = run.alarms
+    assert alarm.startswith("Scripted, step 6: all samples get nearly the same embedding: complete collapse")
+    assert "healthy is at least 0.05). Lower the learning rate" in alarm
+    assert re.search(r"The learning rate is now \S*\d\.$", alarm)
+
+
+@pytest.mark.parametrize("patience", [None, 5])
+def test_patience_and_stop_are_those_of_health_where_it_does_not_say(tmp_path: Path, patience: int | None) -> None:
+    monitor, health = CollapseMonitor(every_n_steps=1, patience=patience), Health(patience=4, stop=True)
+    run = Run(tmp_path, Constant(), TinyImages(), monitor, 9, health)
+    assert run.trainer.global_step == (4 if patience is None else 5) and len(run.alarms) == 1
+    run = Run(tmp_path, Constant(), TinyImages(), CollapseMonitor(every_n_steps=1, stop=False), 9, health)
+    assert run.trainer.global_step == 9
+
+
+def test_the_count_is_in_the_checkpoint(tmp_path: Path) -> None:
+    """A run that goes on counts on, and says nothing twice."""
+    first = Run(tmp_path, Constant(), TinyImages(), CollapseMonitor(every_n_steps=1), 2, enable_checkpointing=True)
+    for steps, alarms in ((4, 1), (8, 0)):
+        newest = find_newest(first.trainer.run_folder / "checkpoints")
+        second = Run(
+            tmp_path,
+            Constant(),
+            TinyImages(),
+            CollapseMonitor(every_n_steps=1),
+            steps,
+            ckpt_path=newest,
+            enable_checkpointing=True,
+        )
+        assert len(second.alarms) == alarms and second.trainer.run_folder == first.trainer.run_folder
+    assert first.alarms == []
 
 
 @pytest.mark.parametrize(
@@ -208,15 +244,19 @@ def test_healthy_runs_raise_no_alarm_from_their_first_step_on(name: str, seed: i
     run = Run(tmp_path, encoder, data, CollapseMonitor(every_n_steps=1, patience=1), steps)
     std, rank = run.values("collapse/std"), run.values("collapse/rank")
     assert len(std) == len(rank) == steps and run.alarms == []
-    assert min(std) > 4 * CollapseMonitor().min_std
-    assert min(rank) > (1 if name == "tiny" else 4) * CollapseMonitor().min_rank
+    lowest = {alarm.name: alarm.low for alarm in CollapseMonitor().alarms}
+    assert min(std) > 4 * lowest["std"]
+    assert min(rank) > (1 if name == "tiny" else 4) * lowest["rank"]
 
 
 def test_embeddings_that_are_no_numbers_leave_the_word_to_the_loss(tmp_path: Path) -> None:
-    """The monitor looks at step 1, the loss is checked at step 4: the error is the one that names
-    step and remedy."""
-    with pytest.raises(FloatingPointError, match="step 4"):
-        Run(tmp_path, Broken(), TinyImages(), CollapseMonitor(every_n_steps=1), 8, log_every_n_steps=4)
+    """The monitor looks at steps 1 to 3, the loss is checked at step 4: the error is the one that
+    names step and remedy, and no alarm speaks of collapse before it."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        with pytest.raises(FloatingPointError, match="step 4"):
+            Run(tmp_path, Broken(), TinyImages(), CollapseMonitor(every_n_steps=1), 8, log_every_n_steps=4)
+    assert not [each for each in caught if "ollapse" in str(each.message)]
 
 
 def test_switched_off_it_logs_nothing(tmp_path: Path) -> None:

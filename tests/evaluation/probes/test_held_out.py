@@ -19,7 +19,7 @@ from ssl_lightning.data.sources import Source
 from ssl_lightning.data.splits import Split
 from ssl_lightning.evaluation.probes.held_out import HeldOut
 from ssl_lightning.evaluation.probes.knn import KNNProbe
-from ssl_lightning.evaluation.probes.linear import LinearProbe
+from ssl_lightning.evaluation.probes.linear import OnlineLinearProbe
 from ssl_lightning.evaluation.report import Report
 from ssl_lightning.method import SSLMethod
 from ssl_lightning.run.metrics import Metrics
@@ -72,7 +72,7 @@ def trained(root: Path, probe: HeldOut, cls: type[BERT] = Watched, data: TinyTex
     method = cls(encoder, warmup_epochs=0)
     trainer = ssl_lightning.Trainer(
         max_steps=7, max_epochs=-1, accelerator="cpu", precision="32-true", default_root_dir=str(root), enable_checkpointing=False,
-        enable_progress_bar=False, callbacks=[probe, KNNProbe(enabled=False), LinearProbe(enabled=False), Report(enabled=False)],
+        enable_progress_bar=False, callbacks=[probe, KNNProbe(enabled=False), OnlineLinearProbe(enabled=False), Report(enabled=False)],
     )  # fmt: skip
     trainer.fit(method, datamodule=data or TinyText(samples=64))
     return method, next(callback.table.rows for callback in trainer.callbacks if isinstance(callback, Metrics))

@@ -17,7 +17,7 @@ from ssl_lightning.data.datamodule import Split, SSLDataModule
 from ssl_lightning.data.sources import InMemory, Source, Subset
 from ssl_lightning.evaluation.probes.collapse import CollapseMonitor
 from ssl_lightning.evaluation.probes.knn import KNNProbe
-from ssl_lightning.evaluation.probes.linear import LinearProbe
+from ssl_lightning.evaluation.probes.linear import OnlineLinearProbe
 from ssl_lightning.evaluation.protocol import knn_predict
 from ssl_lightning.evaluation.report import Report
 from ssl_lightning.run.metrics import Metrics
@@ -51,7 +51,7 @@ def fit(data: SSLDataModule, root: Path, *callbacks: pl.Callback, steps: int = 8
     """A run with the given probes (those of other kinds off), without report and checkpoints."""
     off = [
         cls(enabled=False)
-        for cls in (KNNProbe, LinearProbe, CollapseMonitor, Meter, Report)
+        for cls in (KNNProbe, OnlineLinearProbe, CollapseMonitor, Meter, Report)
         if not any(isinstance(own, cls) for own in callbacks)
     ]
     trainer = ssl_lightning.Trainer(
@@ -118,7 +118,11 @@ def test_the_accuracy_is_that_of_neighbours_in_the_features_of_that_step(tmp_pat
 
 def test_the_last_step_is_looked_at_though_it_is_not_due(tmp_path: Path) -> None:
     trainer = fit(
-        TinyImages(), tmp_path, KNNProbe(every_n_steps=3), LinearProbe(every_n_steps=2, eval_every_n_steps=5), steps=7
+        TinyImages(),
+        tmp_path,
+        KNNProbe(every_n_steps=3),
+        OnlineLinearProbe(every_n_steps=2, eval_every_n_steps=5),
+        steps=7,
     )
     assert list(curve(trainer, "probe/knn/top1")) == [3, 6, 7]
     assert list(curve(trainer, "probe/linear/top1")) == [5, 7]
@@ -148,13 +152,13 @@ def test_by_default_the_probes_cost_at_most_5_percent_of_a_run(name: str, tmp_pa
     data, steps = (Digits(), 130) if name == "digits" else (TinyImages(samples=10_000, batch_size=256), 330)
     passes, method = Passes(), SimCLR(TinyEncoder())
     method.views = ViewSpec(full=2, strength="none")  # not augmented: quicker, and of equal cost in passes
-    trainer = fit(data, tmp_path, KNNProbe(), LinearProbe(), passes, steps=steps, method=method)
+    trainer = fit(data, tmp_path, KNNProbe(), OnlineLinearProbe(), passes, steps=steps, method=method)
     knn, linear = curve(trainer, "probe/knn/top1"), curve(trainer, "probe/linear/top1")
     assert len(knn) >= 2 and len(linear) >= 2
     sizes = [min(len(each), most) for each, most in zip(data.probe_splits() or (), (10_000, 5_000), strict=True)]
     probe = {type(each): each for each in trainer.callbacks}
     at_the_end = (sum(sizes) if steps % probe[KNNProbe].period else 0) + (
-        sizes[1] if steps % probe[LinearProbe].eval_period else 0
+        sizes[1] if steps % probe[OnlineLinearProbe].eval_period else 0
     )
     assert passes.training == steps * 2 * data.batch_size
     assert 0.03 * 3 * passes.training < passes.probing - at_the_end <= 0.05 * 3 * passes.training
@@ -184,7 +188,7 @@ def test_the_bank_holds_at_most_10000_samples_and_the_queries_5000(tmp_path: Pat
 
 def test_probes_judge_on_samples_that_neither_bank_nor_head_has_seen(tmp_path: Path) -> None:
     """Digits has no validation split: a part of its training samples is withheld."""
-    for probe in (KNNProbe(), LinearProbe()):
+    for probe in (KNNProbe(), OnlineLinearProbe()):
         data = Digits()
         fit(data, tmp_path, probe, steps=1)
         labelled, train = probe.sets[""], data.split("train")
@@ -197,7 +201,7 @@ def test_probes_judge_on_samples_that_neither_bank_nor_head_has_seen(tmp_path: P
 def test_each_labelled_set_is_probed_under_its_own_name(tmp_path: Path) -> None:
     data = TinyImages(probe_sets={"bright": TinyImages(samples=32, seed=1)})
     trainer = fit(
-        data, tmp_path, KNNProbe(every_n_steps=2), LinearProbe(every_n_steps=2, eval_every_n_steps=2), steps=2
+        data, tmp_path, KNNProbe(every_n_steps=2), OnlineLinearProbe(every_n_steps=2, eval_every_n_steps=2), steps=2
     )
     assert probe_names(trainer) == {
         "probe/knn/top1",
@@ -209,20 +213,20 @@ def test_each_labelled_set_is_probed_under_its_own_name(tmp_path: Path) -> None:
 
 def test_pretraining_data_without_labels_is_probed_on_another_set(tmp_path: Path) -> None:
     data = Unlabelled(probe_sets={"bright": TinyImages(samples=32)})
-    assert probe_names(fit(data, tmp_path, KNNProbe(), LinearProbe())) == {
+    assert probe_names(fit(data, tmp_path, KNNProbe(), OnlineLinearProbe())) == {
         "probe/bright/knn/top1",
         "probe/bright/linear/top1",
     }
 
 
 def test_without_any_labels_probes_are_idle(tmp_path: Path) -> None:
-    trainer = fit(Unlabelled(), tmp_path, KNNProbe(every_n_steps=1), LinearProbe(every_n_steps=1))
+    trainer = fit(Unlabelled(), tmp_path, KNNProbe(every_n_steps=1), OnlineLinearProbe(every_n_steps=1))
     assert trainer.global_step == 8 and not probe_names(trainer)
 
 
-@pytest.mark.parametrize("cls, name", [(KNNProbe, "probe/knn/top1"), (LinearProbe, "probe/linear/top1")])
+@pytest.mark.parametrize("cls, name", [(KNNProbe, "probe/knn/top1"), (OnlineLinearProbe, "probe/linear/top1")])
 def test_each_probe_is_switched_off_by_a_flag(cls: type[Any], name: str, tmp_path: Path) -> None:
-    others = {KNNProbe: LinearProbe, LinearProbe: KNNProbe}
+    others = {KNNProbe: OnlineLinearProbe, OnlineLinearProbe: KNNProbe}
     trainer = fit(TinyImages(), tmp_path, cls(enabled=False), others[cls]())
     assert probe_names(trainer) == {"probe/knn/top1", "probe/linear/top1"} - {name}
 

@@ -17,14 +17,14 @@ from ssl_lightning.data.peek import embed
 from ssl_lightning.encoders.conv import ConvEncoder
 from ssl_lightning.evaluation.probes.base import Labelled
 from ssl_lightning.evaluation.probes.knn import KNNProbe
-from ssl_lightning.evaluation.probes.linear import Head, LinearProbe
+from ssl_lightning.evaluation.probes.linear import Head, OnlineLinearProbe
 from ssl_lightning.evaluation.protocol import linear_accuracy
 from ssl_lightning.evaluation.report import Report
 from ssl_lightning.run.metrics import Metrics
 from ssl_lightning.testing import TinyEncoder, TinyImages
 
 
-def fit(method: SimCLR, data: Any, root: Path, probe: LinearProbe, *callbacks: pl.Callback, steps: int) -> Any:
+def fit(method: SimCLR, data: Any, root: Path, probe: OnlineLinearProbe, *callbacks: pl.Callback, steps: int) -> Any:
     trainer = ssl_lightning.Trainer(
         max_steps=steps, max_epochs=1000, accelerator="cpu", precision="32-true", default_root_dir=str(root), enable_progress_bar=False,
         enable_checkpointing=False, callbacks=[probe, KNNProbe(enabled=False), Report(enabled=False), *callbacks],
@@ -42,7 +42,7 @@ def test_on_digits_it_comes_within_a_few_points_of_logistic_regression_from_its_
     """With every default, in a run of 8 epochs: against a fit to convergence on the same samples,
     at the same, last step."""
     torch.manual_seed(0)
-    method, data, probe = SimCLR(ConvEncoder(channels=1, width=16)), Digits(), LinearProbe()
+    method, data, probe = SimCLR(ConvEncoder(channels=1, width=16)), Digits(), OnlineLinearProbe()
     seen = curve(fit(method, data, tmp_path, probe, steps=80))
     labelled = probe.sets[""]
     train, val = (embed(method, data, source).numpy() for source in (labelled.train, labelled.val))
@@ -82,7 +82,7 @@ def test_a_new_head_is_always_the_same_and_draws_from_no_generator() -> None:
 def test_every_labelled_sample_is_learned_from_once_before_any_comes_again() -> None:
     """Batches of 12 of 40 samples: three a pass, then a new order; a function of the step count
     alone."""
-    probe, labelled = LinearProbe(batch_size=12), Labelled(TinyImages(samples=40), None, None)
+    probe, labelled = OnlineLinearProbe(batch_size=12), Labelled(TinyImages(samples=40), None, None)
     drawn = []
     for steps in range(6):
         probe.steps = steps
@@ -143,8 +143,8 @@ def test_a_look_of_either_probe_leaves_weights_statistics_gradients_modes_and_ra
         max_steps=4, accelerator="cpu", precision="32-true", default_root_dir=str(tmp_path), enable_progress_bar=False, enable_checkpointing=False,
         callbacks=[Freeze(), before, after, Report(enabled=False)],
     )  # fmt: skip
-    probes = [LinearProbe(every_n_steps=1, eval_every_n_steps=1), KNNProbe(every_n_steps=1)]
-    others = [each for each in trainer.callbacks if not isinstance(each, (LinearProbe, KNNProbe, Before, After))]
+    probes = [OnlineLinearProbe(every_n_steps=1, eval_every_n_steps=1), KNNProbe(every_n_steps=1)]
+    others = [each for each in trainer.callbacks if not isinstance(each, (OnlineLinearProbe, KNNProbe, Before, After))]
     trainer.callbacks = [*others, before, *probes, after]
     trainer.fit(method, datamodule=TinyImages())
     assert {"probe/knn/top1", "probe/linear/top1"} <= trainer.callback_metrics.keys()
@@ -161,10 +161,10 @@ def test_its_accuracy_is_the_share_of_right_answers_as_torchmetrics_counts_them(
 def test_a_restored_head_goes_on_where_it_was(tmp_path: Path) -> None:
     """State out, state into another probe: weights, statistics, optimizer and step count are the
     same at the start of its run."""
-    first = LinearProbe(every_n_steps=1, batch_size=16)
+    first = OnlineLinearProbe(every_n_steps=1, batch_size=16)
     fit(SimCLR(TinyEncoder()), TinyImages(), tmp_path, first, steps=4)
     state = first.state_dict()
-    second = LinearProbe(every_n_steps=100, batch_size=16)  # takes no step of its own
+    second = OnlineLinearProbe(every_n_steps=100, batch_size=16)  # takes no step of its own
     second.load_state_dict(state)
     fit(SimCLR(TinyEncoder()), TinyImages(), tmp_path, second, steps=1)
     assert second.steps == 4
@@ -180,4 +180,4 @@ def test_a_restored_head_goes_on_where_it_was(tmp_path: Path) -> None:
 )
 def test_a_value_that_makes_no_sense_is_refused_by_name(argument: str, value: Any) -> None:
     with pytest.raises(ValueError, match=argument):
-        LinearProbe(**{argument: value})
+        OnlineLinearProbe(**{argument: value})

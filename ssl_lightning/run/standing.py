@@ -1,0 +1,31 @@
+"""Callbacks that are part of every run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from pytorch_lightning import Callback
+
+
+class Standing(Callback):
+    """A callback of every run. Its state in a checkpoint bears its `key`, which stays when its
+    class moves or is renamed.
+
+    A subclass without a key of its own goes by its name, as Lightning's callbacks do.
+    """
+
+    key: ClassVar[str]
+    number = 1
+    """Which of a run's callbacks with this key it is; set by the trainer."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls.key = vars(cls).get("key", cls.__qualname__)
+
+    @property
+    def state_key(self) -> str:
+        return self.key if self.number == 1 else f"{self.key}-{self.number}"
+
+    def on_logged(self, trainer: Any, values: Mapping[str, float]) -> None:
+        """Called with what any callback logs (`log_metrics`), by name; equal on every process."""
