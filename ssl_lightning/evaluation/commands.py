@@ -16,6 +16,7 @@ from ..data.peek import sample
 from ..data.sources import labels_of
 from ..distributed import gather
 from ..run.folder import folder_of, run_name
+from ..run.lightning import hide_results
 from .closing import Table, features_of
 from .protocol import closing_row
 from .table import Cell, format_table
@@ -79,11 +80,10 @@ class Evaluation(Callback):
                 flush=True,
             )
         row = trainer.strategy.broadcast(row)
-        loop = trainer.validate_loop if split == "val" else trainer.test_loop
-        loop.verbose = False  # the table above says it
+        hide_results(trainer, split)  # the table above says it
         pl_module.log_dict({f"{split}/{column}": cell["mean"] for column, cell in row.items()}, sync_dist=True)
 
-    def score(self, trainer: Any, pl_module: Any, split: str, features: dict[str, Tensor]) -> None:
+    def score(self, trainer: Any, pl_module: Any, split: Literal["val", "test"], features: dict[str, Tensor]) -> None:
         """How often a supervised method's own head is right."""
         loss, top1 = pl_module.score(features["features"], features["label"])
         if trainer.is_global_zero:
@@ -93,7 +93,7 @@ class Evaluation(Callback):
                 " samples",
                 flush=True,
             )
-        (trainer.validate_loop if split == "val" else trainer.test_loop).verbose = False  # the line above says it
+        hide_results(trainer, split)  # the line above says it
         pl_module.log_dict({f"{split}/top1": top1, f"{split}/loss": loss}, sync_dist=True)
 
     def on_validation_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, *args: Any) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import yaml
 
+from ..run.lightning import trainer_of
 from .record import class_path, config_of
 
 
@@ -27,7 +28,7 @@ def config_in(checkpoint: dict[str, Any], path: str | Path = "The checkpoint") -
 
 def run_config(method: Any) -> str:
     """The run's config as YAML: what the command line parsed, else what the objects recorded."""
-    trainer = method._trainer
+    trainer = trainer_of(method)
     if trainer is not None and getattr(trainer, "config", None):
         return str(trainer.config)
     config = {"model": config_of(method)}

@@ -9,7 +9,7 @@ from pytorch_lightning import Callback
 from pytorch_lightning.utilities import rank_zero_warn
 
 from ..distributed import reduce_mean
-from .metrics import updated
+from .lightning import updated
 
 
 class Health(Callback):

@@ -17,6 +17,7 @@ import torch
 from pytorch_lightning import Callback
 
 from ..distributed import reduce_mean
+from .lightning import publish, updated
 
 SECONDS_BETWEEN_WRITES = 1.0
 
@@ -31,18 +32,12 @@ def log_metrics(trainer: Any, values: dict[str, float], timing: bool = False) ->
         timing: the values are clock readings, which no two runs share: they go to `speed.csv`.
     """
     step = trainer.global_step
-    trainer.callback_metrics.update({name: torch.tensor(value) for name, value in values.items()})
+    publish(trainer, values)
     for logger in trainer.loggers:
         logger.log_metrics(values, step=step)
     for callback in trainer.callbacks:
         if isinstance(callback, Metrics):
             (callback.speed if timing else callback.table).add(step, values)
-
-
-def updated(trainer: Any) -> bool:
-    """Whether this batch ended with an optimizer step: the last of those that are accumulated, or
-    of an epoch."""
-    return not trainer.fit_loop._should_accumulate()
 
 
 class Table:

@@ -11,7 +11,8 @@ from pytorch_lightning.utilities import rank_zero_warn
 
 from ...distributed import gather
 from ...nn.spread import effective_rank, spread
-from ...run.metrics import log_metrics, updated
+from ...run.lightning import updated
+from ...run.metrics import log_metrics
 
 
 class CollapseMonitor(Callback):
