@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ..data.datamodule import SSLDataModule
+from ..data.files.atomic import atomic
 from ..data.peek import sample
 from ..data.sources import labels_of
 from ..distributed import gather
@@ -121,8 +122,8 @@ class Evaluation(Callback):
         path = (folder or Path(trainer.default_root_dir) / run_name(pl_module, data)) / f"vectors-{split}.safetensors"
         if trainer.is_global_zero:
             order = vectors["index"].argsort()
-            path.parent.mkdir(parents=True, exist_ok=True)
-            save_file({name: value[order].contiguous() for name, value in vectors.items()}, path)
+            with atomic(path) as temporary:
+                save_file({name: value[order].contiguous() for name, value in vectors.items()}, temporary)
             shape = tuple(vectors["features"].shape)
             print(f"{shape[0]:,} vectors of {shape[1]} numbers with their index: {path}", flush=True)
         trainer.strategy.barrier("predicted")

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from pytorch_lightning import Callback
 
+from ..data.files.atomic import write_text
 from ..distributed import reduce_mean
 from .lightning import publish, updated
 
@@ -74,9 +75,7 @@ class Table:
         if len(self.columns) > self.header:
             writer.writeheader()
             writer.writerows(self.rows[:rows])
-            temporary = self.path.with_name(f".{self.path.name}.tmp")
-            temporary.write_text(text.getvalue())
-            temporary.replace(self.path)
+            write_text(self.path, text.getvalue())
         else:
             writer.writerows(self.rows[self.written : rows])
             with self.path.open("a") as file:

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..files.atomic import _swap_in
+from ..files.atomic import write_bytes
 
 
 def save_sounds(sounds: Mapping[str, Tensor], rate: int, folder: str | Path) -> None:
@@ -30,4 +30,4 @@ def save_sounds(sounds: Mapping[str, Tensor], rate: int, folder: str | Path) -> 
     for caption, wave in zip(sounds, waves, strict=True):
         file = io.BytesIO()
         soundfile.write(file, wave.flatten().numpy(), rate, format="WAV")
-        _swap_in(Path(folder) / f"{caption}.wav", file.getvalue())
+        write_bytes(Path(folder) / f"{caption}.wav", file.getvalue())
