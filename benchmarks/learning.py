@@ -31,9 +31,7 @@ def summary_of(config: Path, seed: int) -> dict[str, Any]:
     """The summary of one whole run."""
     with tempfile.TemporaryDirectory() as root:
         command = ["fit", "--config", str(config), "--seed_everything", str(seed), "--trainer.default_root_dir", root]
-        subprocess.run(
-            [sys.executable, "-m", "ssl_lightning.cli", *command], check=True, stdout=subprocess.DEVNULL
-        )
+        subprocess.run([sys.executable, "-m", "ssl_lightning.cli", *command], check=True, stdout=subprocess.DEVNULL)
         (path,) = Path(root).glob("*/*/summary.json")
         return json.loads(path.read_text())
 

@@ -53,9 +53,7 @@ def done(method: str, seed: int, args: argparse.Namespace) -> Run:
         command = ["fit", "--config", str(config), "--data.root", args.root, "--seed_everything", str(seed)]
         command += ["--trainer.default_root_dir", root, "--report.labels_only", "false"]
         before = os.times()
-        subprocess.run(
-            [sys.executable, "-m", "ssl_lightning.cli", *command], check=True, stdout=subprocess.DEVNULL
-        )
+        subprocess.run([sys.executable, "-m", "ssl_lightning.cli", *command], check=True, stdout=subprocess.DEVNULL)
         after = os.times()
         (path,) = Path(root).glob("*/*/summary.json")
         summary = json.loads(path.read_text())

@@ -17,6 +17,7 @@ from ssl_lightning.nn.heads import Norm, mlp
 from ssl_lightning.nn.losses.contrastive import queue_nce
 from ssl_lightning.nn.queue import FeatureQueue
 from ssl_lightning.plugins.arguments import require
+from ssl_lightning.run.lightning import synchronizes_batch_norm
 
 BatchNorm = Literal["whole", "shuffle", "split"]
 SHUFFLE = 1
@@ -91,7 +92,7 @@ class MoCo(SSLMethod):
 
     def setup(self, stage: str) -> None:
         super().setup(stage)
-        if stage == "fit" and self.batch_norm != "whole" and getattr(self.trainer.strategy, "_layer_sync", None):
+        if stage == "fit" and self.batch_norm != "whole" and synchronizes_batch_norm(self.trainer):
             raise MisconfigurationException(
                 "sync_batchnorm gives all samples of a step the same statistics, which"
                 f" MoCo(batch_norm={self.batch_norm!r}) is there to avoid: leave one of them out."

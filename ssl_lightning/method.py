@@ -15,7 +15,6 @@ from torch import Tensor
 
 from .augment.random import mix
 from .data.datamodule import SSLDataModule
-from .data.order import batches_done
 from .data.peek import try_encoder
 from .distributed import row_counts, world_size
 from .encoders.base import Encoder
@@ -28,6 +27,7 @@ from .optim.recipes import OptimizerSpec
 from .optim.steps import StepWatch
 from .plugins.record import Recorded
 from .plugins.run_record import check_resume, record_run
+from .run.lightning import batches_done, count_epoch, do_not_broadcast, trainer_of
 from .types import Alarm, Batch, Step, View, ViewSpec
 
 STEP_KEYS = frozenset(("loss", "embeddings", "logs", "state", "weight"))
@@ -152,25 +152,27 @@ class SSLMethod(Recorded, LightningModule):
         """Rows of x, one a sample, that each process holds, in the order of ranks. A datamodule
         shares its batches out equally, so that nothing need be asked; elsewhere the processes ask
         each other, and wait."""
-        data = getattr(self._trainer, "datamodule", None)
+        data = getattr(trainer_of(self), "datamodule", None)
         return [len(x)] * world_size() if isinstance(data, SSLDataModule) else row_counts(x)
 
     @property
     def epochs_done(self) -> float:
         """Passes over the data that the run has made, counted in optimizer steps, so that a resumed
         run agrees; 0 outside of one."""
-        if self._trainer is None:
+        trainer = trainer_of(self)
+        if trainer is None:
             return 0.0
-        steps_an_epoch = self._trainer.num_training_batches / self._trainer.accumulate_grad_batches
-        return float(self._trainer.global_step / steps_an_epoch) if steps_an_epoch else 0.0
+        steps_an_epoch = trainer.num_training_batches / trainer.accumulate_grad_batches
+        return float(trainer.global_step / steps_an_epoch) if steps_an_epoch else 0.0
 
     @property
     def progress(self) -> float:
         """Part of the run that is done, counted in optimizer steps, so that a resumed run agrees; 0
         outside of one."""
-        if self._trainer is None:
+        trainer = trainer_of(self)
+        if trainer is None:
             return 0.0
-        return float(min(1.0, self._trainer.global_step / max(1, self._trainer.estimated_stepping_batches)))
+        return float(min(1.0, trainer.global_step / max(1, trainer.estimated_stepping_batches)))
 
     @property
     def has_scores(self) -> bool:
@@ -190,9 +192,7 @@ class SSLMethod(Recorded, LightningModule):
             data.meet(self)
             try_encoder(self.backbone, data, self.device, local=stage == "fit" and self.views.local > 0)
         queues = [name for name, module in self.named_modules() if isinstance(module, FeatureQueue)]
-        self._ddp_params_and_buffers_to_ignore = [
-            f"{name}.features" for name in queues
-        ]  # equal everywhere: megabytes a step saved
+        do_not_broadcast(self, [f"{name}.features" for name in queues])  # equal everywhere: megabytes a step saved
         if stage == "fit" and self.couples_samples and self.trainer.accumulate_grad_batches > 1:
             raise MisconfigurationException(
                 f"accumulate_grad_batches={self.trainer.accumulate_grad_batches} changes the loss of"
@@ -215,12 +215,7 @@ class SSLMethod(Recorded, LightningModule):
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Seeds the default generators from (seed, batches done, rank), so that no generator's
         state need be saved."""
-        epochs: Any = self.trainer.fit_loop.epoch_progress
-        if epochs.current.ready == epochs.current.processed:
-            # Lightning forgets to count the epoch after a resume from an epoch's last step; the
-            # next resume would repeat it.
-            epochs.increment_ready()
-            epochs.increment_started()
+        count_epoch(self.trainer)
         seed = mix(self._seed, batches_done(self.trainer), self.global_rank)
         torch.default_generator.manual_seed(seed)
         if self.device.type == "cuda":

@@ -13,10 +13,8 @@ from typing import Any, Literal
 
 import pytorch_lightning as pl
 import torch
-from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning import Callback
 from pytorch_lightning.callbacks import ProgressBar
-from pytorch_lightning.plugins.io import AsyncCheckpointIO, TorchCheckpointIO
 from pytorch_lightning.profilers import PassThroughProfiler, Profiler
 
 from .data.datamodule import SSLDataModule
@@ -31,6 +29,7 @@ from .plugins.record import PLAIN
 from .run.checkpoint import AtomicIO
 from .run.folder import RunFolder
 from .run.health import Health
+from .run.lightning import set_epochs, use_checkpoint_io
 from .run.loggers import InRunFolder, as_loggers
 from .run.metrics import Metrics
 from .run.progress import Meter, Progress
@@ -143,12 +142,7 @@ class Trainer(pl.Trainer):
             kwargs["enable_model_summary"] = False  # the first lines say what matters
         kwargs["callbacks"] = self._with_standing(kwargs)
         super().__init__(precision=precision, **kwargs)  # type: ignore[arg-type]  # "auto" is resolved by now
-        if isinstance(self.strategy.checkpoint_io, AsyncCheckpointIO):
-            raise MisconfigurationException(
-                "AsyncCheckpointIO writes in place: a killed run would leave a torn file. Leave it out."
-            )
-        if type(self.strategy.checkpoint_io) is TorchCheckpointIO:
-            self.strategy.checkpoint_io = AtomicIO()
+        use_checkpoint_io(self, AtomicIO())
         if type(self.profiler) is PassThroughProfiler:
             self.profiler = NoProfiler()
 
@@ -198,7 +192,7 @@ class Trainer(pl.Trainer):
         settled first."""
         data = datamodule or train_dataloaders
         if self._default_length:
-            self.fit_loop.max_epochs = getattr(data, "default_epochs", 100)
+            set_epochs(self, getattr(data, "default_epochs", 100))
         if isinstance(data, SSLDataModule):
             data.check_share(self.num_devices * self.num_nodes)  # before any further process is started
         for logger in self.loggers:

@@ -21,6 +21,7 @@ from ..method import SSLMethod
 from ..plugins.messages import did_you_mean
 from ..plugins.record import GROUPS
 from ..run.folder import find_resume
+from ..run.lightning import raised_in_a_step
 from ..trainer import STANDING, Trainer
 from .complaint import in_one_line
 from .defaults import kind_of_encoder, lowest_layer
@@ -28,8 +29,6 @@ from .names import CLASS_PATH, KINDS, Names, UsageError
 from .request import Request, read_request
 
 MISTAKES = (MisconfigurationException, ValueError, TypeError, OSError, ImportError)
-STEPS = ("advance", "_evaluation_step", "_predict_step")
-"""Functions of Lightning's loops that run once data flows."""
 SPEAKERS = ("ssl_lightning", "pytorch_lightning", "lightning_fabric")
 """Packages whose errors are written for the user."""
 
@@ -216,10 +215,8 @@ def _speaker(error: BaseException) -> str:
 def _is_mistake(error: BaseException, request: Request) -> bool:
     """Whether an error's message says all: an unreadable file's, or one that this package,
     Lightning, a plug-in or a chosen class raised before any step."""
-    frames = [frame for frame, _ in walk_tb(error.__traceback__)]
-    begun = any(
-        frame.f_code.co_name in STEPS and "lightning.loops" in str(frame.f_globals.get("__name__")) for frame in frames
-    )
     plugins = {point.module.partition(".")[0] for group in GROUPS for point in entry_points(group=group)}
     classes = {str(value).partition(".")[0] for value in request.chosen.values() if CLASS_PATH.fullmatch(str(value))}
-    return isinstance(error, UnreadablePicture) or (not begun and _speaker(error) in {*SPEAKERS, *plugins, *classes})
+    return isinstance(error, UnreadablePicture) or (
+        not raised_in_a_step(error) and _speaker(error) in {*SPEAKERS, *plugins, *classes}
+    )

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from pathlib import Path
 
+from ..data.files.atomic import atomic_folder
 from ..method import SSLMethod
 from ..run.pretrained import artifacts_of, load
 
@@ -34,11 +33,6 @@ def export(source: str | Path, folder: str | Path) -> str:
             " encoder of any run is loaded from its folder, which holds encoder.safetensors:"
             " ssl_lightning.load_encoder(folder)."
         )
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    try:
+    with atomic_folder(target) as temporary:
         lines: str = method.export(temporary, artifacts_of(source))
-        temporary.replace(target)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     return lines.replace(str(temporary), str(target))

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..types import View
-from .files.atomic import _swap_in
+from .files.atomic import write_bytes
 
 INK, FAINT = "#333842", "#dfe2e7"
 
@@ -37,7 +37,7 @@ def save_figure(figure: Figure, path: str | Path) -> None:
     """Draws into memory, then swaps the file in: a reader sees the old picture or the new one."""
     picture = io.BytesIO()
     FigureCanvasAgg(figure).print_png(picture)
-    _swap_in(Path(path), picture.getvalue())
+    write_bytes(path, picture.getvalue())
 
 
 def plot_views(captions: Mapping[str, View], path: Path, as_pictures: Callable[[Tensor], Tensor]) -> dict[str, Path]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import torch
 
@@ -33,9 +32,3 @@ class Draws:
                 draws += [pass_ * self.n + index for index in take]
                 position += len(take)
             yield draws[self.part]
-
-
-def batches_done(trainer: Any) -> int:
-    """Batches that a training has consumed, over all epochs and resumptions; right within
-    `on_train_batch_end` too."""
-    return int(trainer.fit_loop.epoch_loop.batch_progress.total.processed) if trainer is not None else 0

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..run.lightning import batches_done
 from .buckets import Buckets
-from .order import batches_done
 from .sources import Source
 
 

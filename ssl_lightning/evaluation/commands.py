@@ -11,10 +11,12 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ..data.datamodule import SSLDataModule
+from ..data.files.atomic import atomic
 from ..data.peek import sample
 from ..data.sources import labels_of
 from ..distributed import gather
 from ..run.folder import folder_of, run_name
+from ..run.lightning import hide_results
 from ..run.standing import Standing
 from .closing import Table, features_of
 from .protocol import closing_row
@@ -81,11 +83,10 @@ class Evaluation(Standing):
                 flush=True,
             )
         row = trainer.strategy.broadcast(row)
-        loop = trainer.validate_loop if split == "val" else trainer.test_loop
-        loop.verbose = False  # the table above says it
+        hide_results(trainer, split)  # the table above says it
         pl_module.log_dict({f"{split}/{column}": cell["mean"] for column, cell in row.items()}, sync_dist=True)
 
-    def score(self, trainer: Any, pl_module: Any, split: str, features: dict[str, Tensor]) -> None:
+    def score(self, trainer: Any, pl_module: Any, split: Literal["val", "test"], features: dict[str, Tensor]) -> None:
         """How often a supervised method's own head is right."""
         loss, top1 = pl_module.score(features["features"], features["label"])
         if trainer.is_global_zero:
@@ -95,7 +96,7 @@ class Evaluation(Standing):
                 " samples",
                 flush=True,
             )
-        (trainer.validate_loop if split == "val" else trainer.test_loop).verbose = False  # the line above says it
+        hide_results(trainer, split)  # the line above says it
         pl_module.log_dict({f"{split}/top1": top1, f"{split}/loss": loss}, sync_dist=True)
 
     def on_validation_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, *args: Any) -> None:
@@ -123,8 +124,8 @@ class Evaluation(Standing):
         path = (folder or Path(trainer.default_root_dir) / run_name(pl_module, data)) / f"vectors-{split}.safetensors"
         if trainer.is_global_zero:
             order = vectors["index"].argsort()
-            path.parent.mkdir(parents=True, exist_ok=True)
-            save_file({name: value[order].contiguous() for name, value in vectors.items()}, path)
+            with atomic(path) as temporary:
+                save_file({name: value[order].contiguous() for name, value in vectors.items()}, temporary)
             shape = tuple(vectors["features"].shape)
             print(f"{shape[0]:,} vectors of {shape[1]} numbers with their index: {path}", flush=True)
         trainer.strategy.barrier("predicted")

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ..data.datamodule import SSLDataModule, loading_lines
 from ..data.figure import plot_views
+from ..data.files.atomic import write_text
 from ..encoders.base import Encoder
 from ..plugins.arguments import require
 from ..run.encoder_file import load_encoder, save_encoder, write_card
@@ -145,9 +146,7 @@ class Report(Standing):
         deviations = {f"{name}/std": cell["std"] for name, cell in cells.items() if cell["n"] > 1}
         show(trainer, pictures, {**{name: cell["mean"] for name, cell in cells.items()}, **deviations})
         summary = {**self.summary(trainer, rows), **cells}
-        temporary = folder / ".summary.json.tmp"
-        temporary.write_text(json.dumps(summary, indent=1))
-        temporary.replace(folder / "summary.json")
+        write_text(folder / "summary.json", json.dumps(summary, indent=1))
         served = isinstance(data, SSLDataModule)
         artifacts = data.artifacts() if served else ()
         save_encoder(pl_module.backbone, folder / "encoder.safetensors", artifacts, run=str(folder.name))

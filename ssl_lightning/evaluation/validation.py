@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from ..data.datamodule import SSLDataModule
 from ..data.sources import Source
-from ..run.metrics import log_metrics, updated
+from ..run.lightning import stopping, updated
+from ..run.metrics import log_metrics
 from ..run.standing import Standing
 
 
@@ -43,13 +44,13 @@ class Validation(Standing):
         if self.source is None or not updated(trainer):
             return
         step = trainer.global_step
-        ends = step >= trainer.estimated_stepping_batches or _stopping(trainer)
+        ends = step >= trainer.estimated_stepping_batches or stopping(trainer)
         steps_a_pass = math.ceil(trainer.num_training_batches / trainer.accumulate_grad_batches)
         if ends or step % steps_a_pass == 0:
             self.look(trainer, pl_module, step)
         if self.patience and self.waited >= self.patience:
             trainer.should_stop = True
-        if ends or _stopping(trainer):
+        if ends or stopping(trainer):
             for name, tensor in _changing(pl_module).items():
                 tensor.copy_(self.weights[name])
 
@@ -68,12 +69,6 @@ class Validation(Standing):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.loss, self.step, self.waited = state_dict["loss"], state_dict["step"], state_dict["waited"]
         self.weights = dict(state_dict["weights"])
-
-
-def _stopping(trainer: Any) -> bool:
-    """Whether the run ends with this step, by its patience, by `max_time`, or by another
-    callback."""
-    return bool(trainer.should_stop and trainer.fit_loop._can_stop_early)
 
 
 def _changing(module: nn.Module) -> dict[str, Tensor]:

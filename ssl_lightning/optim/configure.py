@@ -7,6 +7,7 @@ from typing import Any
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from torch import nn
 
+from ..run.lightning import open_training_data
 from .recipes import OptimizerSpec
 
 
@@ -23,7 +24,7 @@ def configure_optimizer(spec: OptimizerSpec, module: nn.Module, trainer: Any) ->
     Raises:
         MisconfigurationException: the run has no end, so that no schedule can be computed.
     """
-    trainer.fit_loop.setup_data()  # `max_steps` alone would leave the length of an epoch unknown
+    open_training_data(trainer)  # `max_steps` alone would leave the length of an epoch unknown
     total = trainer.estimated_stepping_batches
     if total == float("inf"):
         raise MisconfigurationException(

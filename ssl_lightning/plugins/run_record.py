@@ -29,8 +29,8 @@ def config_in(checkpoint: dict[str, Any], path: str | Path = "The checkpoint") -
 
 def run_config(method: Any) -> str:
     """The run's config as YAML: what the command line parsed, else what the objects recorded."""
-    trainer = method._trainer
-    if trainer is not None and getattr(trainer, "config", None):
+    trainer = method.trainer
+    if getattr(trainer, "config", None):
         return str(trainer.config)
     config = {"model": config_of(method)}
     datamodule = getattr(trainer, "datamodule", None)

@@ -4,7 +4,6 @@ card beside it."""
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
+from ..data.files.atomic import atomic, write_text
 from ..encoders.base import Encoder
 from ..plugins.moved import renamed
 from ..plugins.record import config_of, rebuild
@@ -26,18 +26,10 @@ def save_encoder(encoder: Encoder, path: str | Path, artifacts: Iterable[str] = 
         artifacts: names of the files beside it that it cannot be used without.
         facts: further lines of the header.
     """
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in encoder.state_dict().items()}
-    try:
-        save_file(
-            tensors,
-            temporary,
-            metadata={"encoder": json.dumps(config_of(encoder)), "artifacts": json.dumps(sorted(artifacts)), **facts},
-        )
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    header = {"encoder": json.dumps(config_of(encoder)), "artifacts": json.dumps(sorted(artifacts)), **facts}
+    with atomic(path) as temporary:
+        save_file(tensors, temporary, metadata=header)
 
 
 def artifact_names(path: Path) -> list[str] | None:
@@ -96,7 +88,8 @@ def load_encoder(path: str | Path, trust: Iterable[str] = ()) -> Encoder:
 def write_card(path: str | Path, title: str, facts: dict[str, Any], table: str, lines: str) -> None:
     """A page in Markdown that says what the encoder is, how good it is, and how it is loaded."""
     listed = "\n".join(f"| {name} | {value} |" for name, value in facts.items())
-    Path(path).write_text(
+    write_text(
+        path,
         f"# {title}\n\n| | |\n| --- | --- |\n{listed}\n\n## How good\n\n```\n{table}\n```\n\n## How to load"
-        f" it\n\n```python\n{lines}\n```\n"
+        f" it\n\n```python\n{lines}\n```\n",
     )

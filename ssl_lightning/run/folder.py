@@ -12,6 +12,7 @@ import torch
 import yaml
 
 from ..data.datamodule import SSLDataModule
+from ..data.files.atomic import write_text
 from ..distributed import world_size
 from ..plugins.record import class_path
 from ..plugins.registry import Registry
@@ -116,11 +117,11 @@ class RunFolder(Standing):
             (self.path / "checkpoints").mkdir(parents=True, exist_ok=True)
             for leftover in (self.path / "checkpoints").glob(".*.tmp"):  # of a process killed while it wrote
                 leftover.unlink(missing_ok=True)
-            (self.path / "config.yaml").write_text(run_config(pl_module))
+            write_text(self.path / "config.yaml", run_config(pl_module))
             for name, text in (
                 trainer.datamodule.artifacts() if isinstance(trainer.datamodule, SSLDataModule) else {}
             ).items():
-                (self.path / name).write_text(text, encoding="utf-8")
+                write_text(self.path / name, text)
         for callback in trainer.callbacks:
             if isinstance(callback, Metrics):
                 callback.open(self.path if trainer.is_global_zero else None)

@@ -12,7 +12,7 @@ from pytorch_lightning.utilities import rank_zero_warn
 from ..distributed import reduce_mean
 from ..plugins.arguments import require
 from ..types import Alarm
-from .metrics import updated
+from .lightning import updated
 from .standing import Standing
 
 

@@ -16,6 +16,7 @@ from lightning_fabric.loggers.logger import _DummyExperiment, rank_zero_experime
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger, WandbLogger
 from pytorch_lightning.utilities import rank_zero_only
 
+from ..data.files.atomic import write_text
 from ..plugins.registry import logger_path
 from .metrics import SECONDS_BETWEEN_WRITES
 
@@ -210,9 +211,7 @@ class Wandb(InRunFolder, WandbLogger):
         run.define_metric("*", step_metric="trainer/global_step", step_sync=True)
         self._own = True
         if is_run and mode != "disabled":
-            temporary = file.with_name(f".{file.name}.tmp")
-            temporary.write_text(json.dumps({"id": run.id, "project": self._project}))
-            temporary.replace(file)
+            write_text(file, json.dumps({"id": run.id, "project": self._project}))
         if mode == "offline":
             why = "" if asked == "offline" else " (not logged in)"
             print(f"W&B: offline{why}. To upload: wandb sync {folder}/wandb/offline-run-*-{run.id}", flush=True)

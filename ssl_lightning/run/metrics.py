@@ -15,7 +15,9 @@ from typing import Any
 
 import torch
 
+from ..data.files.atomic import write_text
 from ..distributed import reduce_mean
+from .lightning import publish, updated
 from .standing import Standing
 
 SECONDS_BETWEEN_WRITES = 1.0
@@ -31,7 +33,7 @@ def log_metrics(trainer: Any, values: dict[str, float], timing: bool = False) ->
         timing: the values are clock readings, which no two runs share: they go to `speed.csv`.
     """
     step = trainer.global_step
-    trainer.callback_metrics.update({name: torch.tensor(value) for name, value in values.items()})
+    publish(trainer, values)
     for logger in trainer.loggers:
         logger.log_metrics(values, step=step)
     for callback in trainer.callbacks:
@@ -39,12 +41,6 @@ def log_metrics(trainer: Any, values: dict[str, float], timing: bool = False) ->
             (callback.speed if timing else callback.table).add(step, values)
         if isinstance(callback, Standing) and not timing:
             callback.on_logged(trainer, values)
-
-
-def updated(trainer: Any) -> bool:
-    """Whether this batch ended with an optimizer step: the last of those that are accumulated, or
-    of an epoch."""
-    return not trainer.fit_loop._should_accumulate()
 
 
 class Table:
@@ -81,9 +77,7 @@ class Table:
         if len(self.columns) > self.header:
             writer.writeheader()
             writer.writerows(self.rows[:rows])
-            temporary = self.path.with_name(f".{self.path.name}.tmp")
-            temporary.write_text(text.getvalue())
-            temporary.replace(self.path)
+            write_text(self.path, text.getvalue())
         else:
             writer.writerows(self.rows[self.written : rows])
             with self.path.open("a") as file:

@@ -14,7 +14,8 @@ from torch import Tensor
 from ..data.datamodule import SSLDataModule
 from ..distributed import reduce_sum
 from .folder import run_name
-from .metrics import Metrics, log_metrics, updated
+from .lightning import updated
+from .metrics import Metrics, log_metrics
 from .standing import Standing
 
 MEASURED_STEPS = 10

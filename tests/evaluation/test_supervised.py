@@ -35,7 +35,7 @@ from ssl_lightning.method import SSLMethod
 from ssl_lightning.optim.recipes import OptimizerSpec
 from ssl_lightning.run.checkpoint import AtomicIO
 from ssl_lightning.run.encoder_file import save_encoder
-from ssl_lightning.run.metrics import updated
+from ssl_lightning.run.lightning import updated
 from ssl_lightning.run.pretrained import pretrained_encoder
 from ssl_lightning.testing import TinyEncoder, TinyImages
 

@@ -254,7 +254,7 @@ def test_the_file_is_on_disk_before_it_gets_its_name(tmp_path: Path, monkeypatch
     monkeypatch.setattr(os, "fsync", traced)
     monkeypatch.setattr(os, "replace", lambda *args: (replace(*args), events.append("renamed")))
     AtomicIO().save_checkpoint({"a": torch.ones(3)}, tmp_path / "new" / "a.ckpt")
-    assert events == [f".a.ckpt.{os.getpid()}.tmp", "renamed", "new"]
+    assert events[0].startswith(".a.ckpt.") and events[1:] == ["renamed", "new"]
 
 
 def test_a_full_disk_leaves_the_old_file(tmp_path: Path) -> None:

@@ -1,16 +1,99 @@
-"""Files that are written whole or not at all."""
+"""Files and folders that are written whole or not at all: who reads, or goes on after a kill, meets
+the old one or the new one.
+
+    with atomic(path) as temporary:
+        save_file(tensors, temporary)
+"""
 
 from __future__ import annotations
 
+import errno
 import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
-def _swap_in(path: Path, content: bytes) -> None:
+@contextmanager
+def atomic(path: str | Path) -> Iterator[Path]:
+    """Gives an empty file to write to, in the folder of `path`, and renames it to `path` when all
+    that was written is on disk. An error removes it and leaves what `path` was.
+
+    Several processes, threads and hosts may write to one path: the last one's file stays.
+
+    Args:
+        path: of the file; missing folders are created.
+
+    Raises:
+        OSError: the folder cannot be written, or is full.
+    """
+    path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = beside(path)
+    os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+    permissions = temporary.stat().st_mode & 0o666  # as the umask gives; safetensors would hide it from a group
     try:
-        temporary.write_bytes(content)
+        yield temporary
+        temporary.chmod(permissions)
+        to_disk(temporary)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+    _sync(path.parent)
+
+
+@contextmanager
+def atomic_folder(path: str | Path) -> Iterator[Path]:
+    """As `atomic`, with an empty folder to write to; `path` is missing or an empty folder."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = beside(path)
+    temporary.mkdir()
+    permissions = temporary.stat().st_mode & 0o666
+    try:
+        yield temporary
+        for file in temporary.rglob("*"):
+            if file.is_file():
+                file.chmod(permissions)
+        to_disk(temporary)
+        os.replace(temporary, path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    _sync(path.parent)
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Writes a text file in UTF-8, whole or not at all."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: str | Path, content: bytes) -> None:
+    """Writes a file, whole or not at all."""
+    with atomic(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def beside(path: Path) -> Path:
+    """A hidden name in the same folder that no other process, thread or host takes."""
+    return path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
+
+
+def to_disk(path: Path) -> None:
+    """Waits until a file, or a folder with all that it holds, would survive a power cut."""
+    if path.is_dir():
+        for each in path.iterdir():
+            to_disk(each)
+    _sync(path)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if not (path.is_dir() and error.errno in (errno.EINVAL, errno.EBADF)):  # some file systems sync no folders
+            raise
+    finally:
+        os.close(descriptor)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from .atomic import atomic
 
 
 def kept(name: str, make: Callable[[], Any]) -> Any:
@@ -26,11 +27,8 @@ def kept(name: str, make: Callable[[], Any]) -> Any:
         return torch.load(place, weights_only=True)
     except Exception:  # none, or a damaged one: torch raises many kinds
         found = make()
-    with writing(place.parent):
-        place.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=place.parent, prefix=place.stem, suffix=".tmp", delete=False) as file:
-            torch.save(found, file)
-        os.replace(file.name, place)
+    with writing(place.parent), atomic(place) as temporary:
+        torch.save(found, temporary)
     return found
 
 

@@ -17,6 +17,7 @@ from torch.utils.data import get_worker_info
 
 from ..cores import own_cores
 from ..sources import Source, Subset
+from .atomic import write_text
 
 Read = TypeVar("Read")
 
@@ -134,7 +135,7 @@ def report_skipped(sources: Iterable[Source | None], samples: str, folder: Path 
         return
     where = ""
     if folder is not None:
-        (folder / "unreadable.txt").write_text("\n".join(names) + "\n")
+        write_text(folder / "unreadable.txt", "\n".join(names) + "\n")
         where = f" All are listed in {folder / 'unreadable.txt'}."
     print(
         f"Unreadable {samples}, in whose place others were taken: {len(names)}"

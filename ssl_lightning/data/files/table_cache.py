@@ -6,13 +6,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
 import zlib
 from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
 
+from .atomic import atomic
 from .kept import default_folder
 from .scan import Table, stamp
 
@@ -46,18 +46,12 @@ def save(path: Path, table: Table, fingerprint: str) -> bool:
         "checksum": checksum,
         "sizes": [array.nbytes for array in arrays],
     }
-    temporary = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=path.stem, suffix=".tmp", delete=False) as file:
-            temporary = file.name
+        with atomic(path) as temporary, temporary.open("wb") as file:
             file.write(json.dumps(header).encode().ljust(HEADER))
             for array in arrays:
                 file.write(array.data)
-        os.replace(temporary, path)
     except OSError:
-        if temporary:
-            Path(temporary).unlink(missing_ok=True)
         return False
     return True
 

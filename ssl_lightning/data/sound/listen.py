@@ -14,7 +14,7 @@ from ...augment.inversion import Inversion
 from ...augment.log_mel import LogMel
 from ...types import View
 from ..datamodule import SSLDataModule
-from ..files.atomic import _swap_in
+from ..files.atomic import write_bytes
 
 SOUNDS = 4
 """Samples in a WAV file."""
@@ -38,7 +38,7 @@ def save_sounds(sounds: Mapping[str, Tensor], rate: int, folder: str | Path) -> 
     for caption, wave in zip(sounds, waves, strict=True):
         file = io.BytesIO()
         soundfile.write(file, wave.flatten().numpy(), rate, format="WAV")
-        _swap_in(Path(folder) / f"{caption}.wav", file.getvalue())
+        write_bytes(Path(folder) / f"{caption}.wav", file.getvalue())
 
 
 class Listening(SSLDataModule):

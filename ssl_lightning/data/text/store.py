@@ -6,7 +6,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import tempfile
 import time
 import zlib
 from collections.abc import Iterator
@@ -24,6 +23,7 @@ from pytorch_lightning.utilities import rank_zero_warn
 from tokenizers import Tokenizer
 from torch import Tensor
 
+from ..files.atomic import beside, to_disk
 from ..files.kept import default_folder, key_of, writing
 from .documents import Corpus, Counts, Piece
 from .tokenizer import ready, vocabulary_of, without_special
@@ -116,12 +116,15 @@ def open_store(corpus: Corpus, tokenizer: Tokenizer) -> Store:
     with writing(place.parent):
         place.parent.mkdir(parents=True, exist_ok=True)
         _clear(place)
-        making = Path(tempfile.mkdtemp(dir=place.parent, prefix=f"{place.name}."))
+        making = beside(place)
+        making.mkdir()
     try:
         counts = Counts()
         _make(making, corpus, tokenizer, counts)
         if corpus.identity() != identity:
             raise ValueError(f"{corpus.name} changed while it was read. Start again.")
+        with writing(place.parent):
+            to_disk(making)
         with writing(place.parent), FileLock(place.parent / LOCK):
             _put(making, place)
     finally:
@@ -258,14 +261,14 @@ def _put(making: Path, place: Path) -> None:
         except OSError:
             if not place.exists():
                 raise
-            damaged = Path(tempfile.mkdtemp(dir=place.parent, prefix=f"{place.name}."))
+            damaged = beside(place)
             os.rename(place, damaged)
             shutil.rmtree(damaged, ignore_errors=True)
 
 
 def _clear(place: Path) -> None:
     """Removes what killed processes began."""
-    for folder in place.parent.glob(f"{place.name}.*"):
+    for folder in place.parent.glob(f".{place.name}.*"):
         newest = max((path.stat().st_mtime for path in (folder, *folder.iterdir())), default=0.0)
         if time.time() - newest > ABANDONED:
             shutil.rmtree(folder, ignore_errors=True)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from hashlib import sha256
@@ -17,6 +15,7 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 from ...nn.vocabulary import SPECIAL, Vocabulary
 from ...plugins.archive import read
 from ...plugins.messages import did_you_mean
+from ..files.atomic import write_text
 from ..files.kept import default_folder, key_of, writing
 from .documents import Corpus, Counts
 
@@ -243,10 +242,5 @@ def trained_tokenizer(corpus: Corpus, kind: Kind, vocab_size: int) -> Tokenizer:
     except Exception:  # none, or a damaged one: the library raises no narrower kind
         tokenizer = train_tokenizer(corpus, kind, vocab_size)
     with writing(place.parent):
-        place.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(
-            "w", encoding="utf-8", dir=place.parent, prefix=place.stem, suffix=".tmp", delete=False
-        ) as file:
-            file.write(tokenizer.to_str())
-        os.replace(file.name, place)
+        write_text(place, tokenizer.to_str())
     return Tokenizer.from_file(str(place))  # of several processes that trained one, the last one's

@@ -12,7 +12,7 @@ from ...data.peek import embed, sample
 from ...data.sources import Source, labels_of
 from ...distributed import rank, world_size
 from ...plugins.record import class_path
-from ...run.metrics import updated
+from ...run.lightning import updated
 from ...run.standing import Standing
 
 COST_OF_STEP = 3.0

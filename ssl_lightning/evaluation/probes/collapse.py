@@ -11,7 +11,8 @@ import torch
 from ...distributed import gather
 from ...nn.spread import effective_rank, spread
 from ...plugins.arguments import require
-from ...run.metrics import log_metrics, updated
+from ...run.lightning import updated
+from ...run.metrics import log_metrics
 from ...run.standing import Standing
 from ...types import Alarm
 

@@ -9,7 +9,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from ...augment.random import permutation
-from ...run.metrics import log_metrics, updated
+from ...run.lightning import updated
+from ...run.metrics import log_metrics
 from .base import Labelled, Probe
 
 UPDATES = 5

@@ -1,0 +1,114 @@
+"""What this package needs of Lightning beyond its public interface, each part under a public name.
+
+`tests/run/test_lightning.py` has a test for each that fails when Lightning changes. The file
+imports nothing of this package, so that every room may import it, those below `run` too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from traceback import walk_tb
+from typing import Any, Literal
+
+import torch
+from lightning_fabric.utilities.exceptions import MisconfigurationException
+from pytorch_lightning.plugins.io import AsyncCheckpointIO, CheckpointIO, TorchCheckpointIO
+
+
+def trainer_of(module: Any) -> Any:
+    """The trainer that a LightningModule is attached to, or None; `module.trainer` raises outside
+    of a run."""
+    return module._trainer
+
+
+def batches_done(trainer: Any | None) -> int:
+    """Batches that a training has consumed, over all epochs and resumptions; right within
+    `on_train_batch_end` too. 0 without a trainer.
+
+    `trainer.global_step` counts optimizer steps, and `fit_loop.total_batch_idx` bears the same
+    value before and after its batch is processed.
+    """
+    return int(trainer.fit_loop.epoch_loop.batch_progress.total.processed) if trainer is not None else 0
+
+
+def updated(trainer: Any) -> bool:
+    """Whether this batch ended with an optimizer step: the last of those that are accumulated, or
+    of an epoch. Hooks are told of batches alone."""
+    return not trainer.fit_loop._should_accumulate()
+
+
+def stopping(trainer: Any) -> bool:
+    """Whether the run ends with this step, by `max_time` or by a callback. `trainer.should_stop`
+    alone does not tell: Lightning goes on until `min_epochs` and `min_steps` are reached."""
+    return bool(trainer.should_stop and trainer.fit_loop._can_stop_early)
+
+
+def count_epoch(trainer: Any) -> None:
+    """Counts the epoch of a training batch where Lightning forgot to: it does after a resume from
+    an epoch's last step, and the next resume would repeat the epoch."""
+    epochs = trainer.fit_loop.epoch_progress
+    if epochs.current.ready == epochs.current.processed:
+        epochs.increment_ready()
+        epochs.increment_started()
+
+
+def open_training_data(trainer: Any) -> None:
+    """Opens the training loader before the optimizer is built, so that
+    `trainer.num_training_batches` is known there; with `max_steps` alone Lightning opens it
+    later."""
+    trainer.fit_loop.setup_data()
+
+
+def set_epochs(trainer: Any, epochs: int) -> None:
+    """Sets the length of a run after the trainer was built, when the data is known."""
+    trainer.fit_loop.max_epochs = epochs
+
+
+def publish(trainer: Any, values: Mapping[str, float]) -> None:
+    """Adds values to `trainer.callback_metrics`, where other callbacks look for them: `self.log`
+    would cost 0.3 ms a step and value."""
+    trainer.callback_metrics.update({name: torch.tensor(value) for name, value in values.items()})
+
+
+def hide_results(trainer: Any, split: Literal["val", "test"]) -> None:
+    """Keeps Lightning from printing its table of a split's metrics; `verbose=False` is an argument
+    of the call, which is the user's."""
+    (trainer.validate_loop if split == "val" else trainer.test_loop).verbose = False
+
+
+def synchronizes_batch_norm(trainer: Any) -> bool:
+    """Whether the run was started with `sync_batchnorm`, which the trainer does not tell."""
+    return getattr(trainer.strategy, "_layer_sync", None) is not None
+
+
+def do_not_broadcast(module: Any, names: Iterable[str]) -> None:
+    """Keeps parameters and buffers of a module out of DistributedDataParallel: those that are equal
+    on every process anyway. Lightning wraps the module itself, so that nothing else can tell."""
+    module._ddp_params_and_buffers_to_ignore = list(names)
+
+
+def use_checkpoint_io(trainer: Any, checkpoint_io: CheckpointIO) -> None:
+    """Has a trainer write its checkpoints by another plugin, where the user gave none.
+
+    Raises:
+        MisconfigurationException: the user's writes in the background, and in place.
+    """
+    current = trainer.strategy.checkpoint_io
+    if isinstance(current, AsyncCheckpointIO):
+        raise MisconfigurationException(
+            "AsyncCheckpointIO writes in place: a killed run would leave a torn file. Leave it out."
+        )
+    if type(current) is TorchCheckpointIO:
+        trainer.strategy.checkpoint_io = checkpoint_io
+
+
+STEPS = ("advance", "_evaluation_step", "_predict_step")
+"""Functions of Lightning's loops that run once data flows."""
+
+
+def raised_in_a_step(error: BaseException) -> bool:
+    """Whether an error comes from a step on data, not from the start of a run."""
+    return any(
+        frame.f_code.co_name in STEPS and "lightning.loops" in str(frame.f_globals.get("__name__"))
+        for frame, _ in walk_tb(error.__traceback__)
+    )

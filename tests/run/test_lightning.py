@@ -1,0 +1,312 @@
+"""What this package needs of Lightning's inside, against a plain trainer: each test fails when
+Lightning changes."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytorch_lightning as pl
+import torch
+import torch.distributed as dist
+from lightning_fabric.utilities.exceptions import MisconfigurationException
+from pytorch_lightning.callbacks import EarlyStopping
+from pytorch_lightning.cli import LightningCLI
+from pytorch_lightning.plugins.io import AsyncCheckpointIO, TorchCheckpointIO
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils.data import DataLoader
+
+from ssl_lightning.cli.command import CLI
+from ssl_lightning.run import lightning
+from ssl_lightning.run.checkpoint import AtomicIO
+
+ROOT = Path(__file__).parents[2]
+
+
+class Linear(pl.LightningModule):
+    """A linear layer that learns nothing in particular."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 2)
+
+    def training_step(self, batch: Tensor) -> Tensor:
+        return self.layer(batch).square().mean()
+
+    def validation_step(self, batch: Tensor) -> None:
+        self.log("a value", self.layer(batch).mean())
+
+    def test_step(self, batch: Tensor) -> None:
+        self.validation_step(batch)
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), 0.1)
+
+
+class Watch(pl.Callback):
+    """Calls a function at the end of each batch."""
+
+    def __init__(self, look: Callable[[Any], Any]) -> None:
+        self.look, self.seen = look, list[Any]()
+
+    def on_train_batch_end(self, trainer: Any, *args: Any) -> None:
+        self.seen.append(self.look(trainer))
+
+
+def loader(batches: int = 5) -> DataLoader[Tensor]:
+    return DataLoader(torch.zeros(2 * batches, 4), batch_size=2)  # type: ignore[arg-type]  # a tensor serves as a data set
+
+
+def plain(tmp_path: Path, *callbacks: pl.Callback, **settings: Any) -> pl.Trainer:
+    options = {"max_epochs": 2, "accelerator": "cpu", "devices": 1, "default_root_dir": tmp_path, **settings}
+    return pl.Trainer(
+        callbacks=list(callbacks), logger=False, enable_checkpointing=False, enable_progress_bar=False,
+        enable_model_summary=False, **options,
+    )  # fmt: skip
+
+
+def test_a_module_outside_of_a_run_has_no_trainer(tmp_path: Path) -> None:
+    module, trainer = Linear(), plain(tmp_path)
+    assert lightning.trainer_of(module) is None
+    trainer.fit(module, loader())
+    assert lightning.trainer_of(module) is trainer
+
+
+def test_batches_are_counted_over_epochs_and_resumptions(tmp_path: Path) -> None:
+    assert lightning.batches_done(None) == 0
+    watch = Watch(lightning.batches_done)
+    first = plain(tmp_path, watch, accumulate_grad_batches=2)
+    first.fit(Linear(), loader())
+    first.save_checkpoint(tmp_path / "a.ckpt")
+    resumed = plain(tmp_path, watch, accumulate_grad_batches=2, max_epochs=3)
+    resumed.fit(Linear(), loader(), ckpt_path=tmp_path / "a.ckpt")
+    assert watch.seen == list(range(1, 16)) and resumed.global_step == 9
+
+
+def test_within_a_batch_it_is_not_yet_counted(tmp_path: Path) -> None:
+    class Early(Watch):
+        def on_train_batch_start(self, trainer: Any, *args: Any) -> None:
+            self.seen.append(self.look(trainer))
+
+    watch = Early(lightning.batches_done)
+    plain(tmp_path, watch, max_epochs=1).fit(Linear(), loader(3))
+    assert watch.seen == [0, 1, 1, 2, 2, 3]
+
+
+def test_a_batch_that_is_only_accumulated_updates_nothing(tmp_path: Path) -> None:
+    """Each second one of 5 updates, and an epoch's last."""
+    watch = Watch(lambda trainer: (lightning.updated(trainer), trainer.global_step))
+    plain(tmp_path, watch, accumulate_grad_batches=2).fit(Linear(), loader())
+    updates, steps = zip(*watch.seen, strict=True)
+    assert updates == (False, True, False, True, True) * 2
+    assert [step for step, updated in zip(steps, updates, strict=True) if updated] == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_run_that_is_told_to_stop_goes_on_until_min_steps(tmp_path: Path) -> None:
+    def stop(trainer: Any) -> tuple[bool, int]:
+        trainer.should_stop = trainer.should_stop or trainer.global_step == 2
+        return lightning.stopping(trainer), trainer.global_step
+
+    watch = Watch(stop)
+    plain(tmp_path, watch, min_epochs=0, min_steps=4).fit(Linear(), loader())
+    assert watch.seen == [(False, 1), (False, 2), (False, 3), (True, 4)]
+
+
+@pytest.mark.parametrize("counted", [False, True])
+def test_an_epoch_is_counted_after_a_resume_from_its_last_step(tmp_path: Path, counted: bool) -> None:
+    """Without `count_epoch` it is not: where that passes, Lightning has mended it."""
+    save = Watch(
+        lambda trainer: (
+            trainer.save_checkpoint(tmp_path / f"{trainer.global_step}.ckpt") if trainer.global_step in (5, 7) else None
+        )
+    )
+    plain(tmp_path, save, max_epochs=1).fit(Linear(), loader())
+
+    class Start(pl.Callback):
+        def on_train_batch_start(self, trainer: Any, *args: Any) -> None:
+            if counted:
+                lightning.count_epoch(trainer)
+
+    again = plain(tmp_path, save, Start(), max_epochs=2)
+    again.fit(Linear(), loader(), ckpt_path=tmp_path / "5.ckpt")
+    assert again.global_step == 10
+    last = plain(tmp_path, Start(), max_epochs=2)
+    last.fit(Linear(), loader(), ckpt_path=tmp_path / "7.ckpt")
+    assert (last.global_step == 10) == counted, last.global_step
+
+
+@pytest.mark.parametrize("opened", [False, True])
+def test_the_length_of_an_epoch_is_known_when_the_optimizer_is_built(tmp_path: Path, opened: bool) -> None:
+    class Scheduled(Linear):
+        def configure_optimizers(self) -> torch.optim.Optimizer:
+            if opened:
+                lightning.open_training_data(self.trainer)
+            self.length = self.trainer.num_training_batches
+            return super().configure_optimizers()
+
+    module = Scheduled()
+    plain(tmp_path, max_epochs=-1, max_steps=7).fit(module, loader())
+    assert (module.length == 5) == opened
+
+
+def test_the_length_of_a_run_may_be_set_later(tmp_path: Path) -> None:
+    trainer = plain(tmp_path, max_epochs=1)
+    lightning.set_epochs(trainer, 3)
+    trainer.fit(Linear(), loader())
+    assert trainer.global_step == trainer.estimated_stepping_batches == 15 and trainer.max_epochs == 3
+
+
+def test_a_published_value_is_seen_by_other_callbacks(tmp_path: Path) -> None:
+    def publish(trainer: Any) -> None:
+        lightning.publish(trainer, {"watched": 1.0})
+
+    stopping = EarlyStopping("watched", patience=1, check_on_train_epoch_end=True)
+    trainer = plain(tmp_path, Watch(publish), stopping, max_epochs=9)
+    trainer.fit(Linear(), loader())
+    assert trainer.current_epoch == 2 and float(trainer.callback_metrics["watched"]) == 1
+
+
+@pytest.mark.parametrize("split", ["val", "test"])
+@pytest.mark.parametrize("hidden", [False, True])
+def test_the_table_of_results_can_be_hidden(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], split: Any, hidden: bool
+) -> None:
+    class Hide(pl.Callback):
+        def on_validation_epoch_end(self, trainer: Any, pl_module: Any) -> None:
+            if hidden:
+                lightning.hide_results(trainer, split)
+
+        on_test_epoch_end = on_validation_epoch_end
+
+    trainer = plain(tmp_path, Hide())
+    (trainer.validate if split == "val" else trainer.test)(Linear(), loader())
+    assert ("a value" in capsys.readouterr().out) != hidden
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_the_trainer_is_asked_whether_it_synchronizes_batch_norm(tmp_path: Path, asked: bool) -> None:
+    several = plain(tmp_path, devices=2, strategy="ddp", sync_batchnorm=asked)
+    assert lightning.synchronizes_batch_norm(several) == asked
+    assert not lightning.synchronizes_batch_norm(plain(tmp_path))
+
+
+def test_what_is_not_to_be_broadcast_is_left_out_of_ddp(tmp_path: Path) -> None:
+    class Queue(Linear):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("features", torch.zeros(3))
+            self.register_buffer("pointer", torch.zeros(1))
+
+    module = Queue()
+    lightning.do_not_broadcast(module, ["features"])
+    dist.init_process_group("gloo", init_method=f"file://{tmp_path}/group", rank=0, world_size=1)
+    try:
+        wrapped = DistributedDataParallel(module)
+        assert [buffer.data_ptr() for buffer in wrapped.modules_buffers] == [module.pointer.data_ptr()]
+    finally:
+        dist.destroy_process_group()
+
+
+def test_lightning_wraps_the_module_itself(tmp_path: Path) -> None:
+    """So that what `do_not_broadcast` says is heard."""
+    trainer = plain(tmp_path, devices=1, strategy="ddp")
+    seen: list[Any] = []
+
+    class Look(pl.Callback):
+        def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+            seen.append(trainer.strategy.model.module is pl_module)
+
+    trainer.callbacks.append(Look())
+    try:
+        trainer.fit(Linear(), loader())
+    finally:
+        dist.destroy_process_group()
+    assert seen == [True]
+
+
+def test_checkpoints_are_written_by_the_given_plugin_where_the_user_gave_none(tmp_path: Path) -> None:
+    class Users(TorchCheckpointIO):
+        pass
+
+    ours, theirs = AtomicIO(), Users()
+    for plugins, expected in (([], ours), ([theirs], theirs)):
+        trainer = plain(tmp_path, plugins=plugins)
+        lightning.use_checkpoint_io(trainer, ours)
+        assert trainer.strategy.checkpoint_io is expected
+    with pytest.raises(MisconfigurationException, match="AsyncCheckpointIO writes in place"):
+        lightning.use_checkpoint_io(plain(tmp_path, plugins=[AsyncCheckpointIO()]), ours)
+
+
+@pytest.mark.parametrize(
+    ("command", "place", "in_a_step"),
+    [
+        ("fit", "training_step", True),
+        ("validate", "validation_step", True),
+        ("test", "test_step", True),
+        ("predict", "predict_step", True),
+        ("fit", "configure_optimizers", False),
+        ("fit", "on_fit_start", False),
+    ],
+)
+def test_an_error_in_a_step_is_told_from_one_at_the_start(
+    tmp_path: Path, command: str, place: str, in_a_step: bool
+) -> None:
+    def fail(*args: Any) -> None:
+        raise KeyError("a defect")
+
+    module = type("Fails", (Linear,), {place: fail})()
+    with pytest.raises(KeyError, match="a defect") as raised:
+        getattr(plain(tmp_path), command)(module, loader())
+    assert lightning.raised_in_a_step(raised.value) == in_a_step
+
+
+@pytest.mark.parametrize("name", ["_parse_ckpt_path", "_set_seed", "_parser", "subcommands", "parse_arguments"])
+def test_what_the_command_line_overrides_or_calls_is_there(name: str) -> None:
+    """Python would not complain of an override that nothing calls."""
+    assert callable(getattr(LightningCLI, name))
+    assert name == "_parser" or name in vars(CLI)
+
+
+INSIDE = {
+    "fit_loop", "validate_loop", "test_loop", "predict_loop", "epoch_loop", "epoch_progress", "batch_progress",
+    "callback_metrics", "checkpoint_io", "_trainer", "_layer_sync", "_ddp_params_and_buffers_to_ignore",
+}  # fmt: skip
+"""Attributes that `run/lightning.py` alone may touch, besides any private one of a trainer."""
+READ = {("ssl_lightning/run/progress.py", "callback_metrics"), ("ssl_lightning/testing/methods.py", "checkpoint_io")}
+"""Public uses: reading the metrics, and the plugin of a test's trainer."""
+
+
+def inside(path: str, source: str) -> list[str]:
+    """The parts of Lightning's inside that a file touches."""
+    return [
+        f"{path}:{node.lineno} {ast.unparse(node)}"
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.Attribute)
+        and (
+            (node.attr in INSIDE and (path, node.attr) not in READ)
+            or (node.attr.startswith("_") and ast.unparse(node.value).rpartition(".")[2] in ("trainer", "strategy"))
+        )
+    ]
+
+
+def test_nothing_else_touches_the_inside_of_lightning() -> None:
+    assert inside("a.py", "self.trainer.fit_loop.max_epochs = 3") and inside("a.py", "trainer._results.clear()")
+    found = []
+    for folder in ("ssl_lightning", "methods", "datamodules"):
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            name = path.relative_to(ROOT).as_posix()
+            found += inside(name, path.read_text()) if name != "ssl_lightning/run/lightning.py" else []
+    assert found == []
+
+
+def test_every_part_is_public_and_documented_and_imports_nothing_of_this_package() -> None:
+    tree = ast.parse((ROOT / "ssl_lightning/run/lightning.py").read_text())
+    functions = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
+    assert functions and all(ast.get_docstring(node) and not node.name.startswith("_") for node in functions)
+    assert not [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.level]
+    tested = Path(__file__).read_text()
+    assert [node.name for node in functions if f"lightning.{node.name}" not in tested] == []
