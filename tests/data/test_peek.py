@@ -8,9 +8,10 @@ from contextlib import contextmanager
 
 import pytest
 import torch
+from ssl_lightning.methods.simclr import SimCLR
 from torch import Tensor, nn
 
-from ssl_lightning.data.peek import BATCH, embed, evaluating, sample
+from ssl_lightning.data.peek import BATCH, embed, evaluating, peek, sample
 from ssl_lightning.testing import TinyEncoder, TinyImages
 from ssl_lightning.types import View
 
@@ -125,3 +126,34 @@ def test_evaluating_may_be_nested() -> None:
     with twice():
         assert not any(modes(network).values())
     assert modes(network) == before
+
+
+class Multiplied(nn.Module):
+    """Images as a product with a matrix, which autocast would round."""
+
+    def forward(self, raw: Tensor, key: Tensor) -> Tensor:
+        x = raw.float().flatten(1) / 255
+        return x @ torch.linspace(-1, 1, x.shape[1] ** 2).view(x.shape[1], -1)
+
+
+class Matrices(TinyImages):
+    """Its views are made by a product of matrices."""
+
+    def transform(self, strength: str, local_size: int | None = None) -> nn.Module:
+        return Multiplied()
+
+
+@pytest.mark.parametrize("augment_on", ["device", "worker"])
+def test_views_are_made_in_full_precision_whoever_looks_and_wherever_they_are_made(augment_on: str) -> None:
+    data, index = Matrices(samples=8, batch_size=4, augment_on=augment_on), torch.arange(4)
+    data.setup("fit")
+    data.serve(SimCLR(TinyEncoder()))
+    expected = Multiplied()(data.training_split.fetch(index), index)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert Multiplied()(data.training_split.fetch(index), index).dtype == torch.bfloat16
+        looked = peek(data, data.training_split, index, "cpu", data.maker)
+        clean = peek(data, data.training_split, index, "cpu")
+        trained = data.make_batch({"raw": data.training_split.fetch(index), "index": index, "pass": index * 0})
+    for view in (*looked["views"], *clean["views"], *trained["views"]):
+        assert torch.equal(view.x, expected)
+    assert "label" not in looked and torch.equal(looked["key"], trained["key"])
