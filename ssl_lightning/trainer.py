@@ -39,8 +39,8 @@ from .run.standing import Standing
 atexit.register(leave)  # Lightning leaves only groups of NCCL's
 
 Precision = Literal[
-    "auto", "32-true", "16-mixed", "bf16-mixed", "16-true", "bf16-true", "64-true", "transformer-engine", "transformer-engine-float16",
-    "16", "bf16", "32", "64", 16, 32, 64,
+    "auto", "32-true", "16-mixed", "bf16-mixed", "16-true", "bf16-true", "64-true", "transformer-engine",
+    "transformer-engine-float16", "16", "bf16", "32", "64", 16, 32, 64,
 ]  # fmt: skip
 
 STANDING: dict[str, type[Standing]] = {

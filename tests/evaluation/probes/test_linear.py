@@ -26,9 +26,15 @@ from ssl_lightning.testing import TinyEncoder, TinyImages
 
 def fit(method: SimCLR, data: Any, root: Path, probe: OnlineLinearProbe, *callbacks: pl.Callback, steps: int) -> Any:
     trainer = ssl_lightning.Trainer(
-        max_steps=steps, max_epochs=1000, accelerator="cpu", precision="32-true", default_root_dir=str(root), enable_progress_bar=False,
-        enable_checkpointing=False, callbacks=[probe, KNNProbe(enabled=False), Report(enabled=False), *callbacks],
-    )  # fmt: skip
+        max_steps=steps,
+        max_epochs=1000,
+        accelerator="cpu",
+        precision="32-true",
+        default_root_dir=str(root),
+        enable_progress_bar=False,
+        enable_checkpointing=False,
+        callbacks=[probe, KNNProbe(enabled=False), Report(enabled=False), *callbacks],
+    )
     trainer.fit(method, datamodule=data)
     return trainer
 
@@ -140,9 +146,14 @@ def test_a_look_of_either_probe_leaves_weights_statistics_gradients_modes_and_ra
             frozen.eval()
 
     trainer = ssl_lightning.Trainer(
-        max_steps=4, accelerator="cpu", precision="32-true", default_root_dir=str(tmp_path), enable_progress_bar=False, enable_checkpointing=False,
+        max_steps=4,
+        accelerator="cpu",
+        precision="32-true",
+        default_root_dir=str(tmp_path),
+        enable_progress_bar=False,
+        enable_checkpointing=False,
         callbacks=[Freeze(), before, after, Report(enabled=False)],
-    )  # fmt: skip
+    )
     probes = [OnlineLinearProbe(every_n_steps=1, eval_every_n_steps=1), KNNProbe(every_n_steps=1)]
     others = [each for each in trainer.callbacks if not isinstance(each, (OnlineLinearProbe, KNNProbe, Before, After))]
     trainer.callbacks = [*others, before, *probes, after]
@@ -176,7 +187,15 @@ def test_a_restored_head_goes_on_where_it_was(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "argument, value",
-    [("lr", 0.0), ("batch_size", 0), ("queries", 0), ("eval_every_n_steps", 0), ("every_n_steps", 0), ("budget", 2.0)],
+    [
+        ("lr", 0.0),
+        ("weight_decay", -1.0),
+        ("batch_size", 1),
+        ("queries", 0),
+        ("eval_every_n_steps", 0),
+        ("every_n_steps", 0),
+        ("budget", 2.0),
+    ],
 )
 def test_a_value_that_makes_no_sense_is_refused_by_name(argument: str, value: Any) -> None:
     with pytest.raises(ValueError, match=argument):
