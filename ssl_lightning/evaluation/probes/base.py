@@ -93,6 +93,9 @@ class Probe(Standing):
         self.enabled = enabled
         self.every_n_steps = every_n_steps
         self.budget = budget
+        self.reset()
+
+    def reset(self) -> None:
         self.period = 0
         self.sets: dict[str, Labelled] = {}
 

@@ -50,7 +50,6 @@ class HeldOut(Probe):
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         data = trainer.datamodule
-        self.period = 0
         if not self.enabled or not pl_module.has_scores or not isinstance(data, SSLDataModule) or data.held_out is None:
             return
         self.index = sample(len(data.held_out), self.samples)

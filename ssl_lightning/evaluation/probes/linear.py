@@ -99,6 +99,9 @@ class OnlineLinearProbe(Probe):
         require(self, at_least=1, eval_every_n_steps=None if eval_every_n_steps == "auto" else eval_every_n_steps)
         self.lr, self.weight_decay, self.batch_size, self.queries = lr, weight_decay, batch_size, queries
         self.eval_every_n_steps = eval_every_n_steps
+
+    def reset(self) -> None:
+        super().reset()
         self.heads: dict[str, Head] = {}
         self.steps = 0
         self.eval_period = 0
@@ -107,7 +110,6 @@ class OnlineLinearProbe(Probe):
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         self.find_sets(trainer, None, self.queries)
         if not self.sets:
-            self.period = 0
             return
         dim = pl_module.backbone.dim
         self.heads = {
