@@ -39,8 +39,8 @@ from .run.standing import Standing
 atexit.register(leave)  # Lightning leaves only groups of NCCL's
 
 Precision = Literal[
-    "auto", "32-true", "16-mixed", "bf16-mixed", "16-true", "bf16-true", "64-true", "transformer-engine", "transformer-engine-float16",
-    "16", "bf16", "32", "64", 16, 32, 64,
+    "auto", "32-true", "16-mixed", "bf16-mixed", "16-true", "bf16-true", "64-true", "transformer-engine",
+    "transformer-engine-float16", "16", "bf16", "32", "64", 16, 32, 64,
 ]  # fmt: skip
 
 STANDING: dict[str, type[Standing]] = {
@@ -112,7 +112,6 @@ class Trainer(pl.Trainer):
       `"wandb"` and lists of such write into the run folder. `log_every_n_steps` is 10.
     """
 
-    callbacks: list[Callback]
     profiler: Profiler
     config: str | None = None
     """The run's complete config, where the command line parsed one; else it is put together from
@@ -161,13 +160,22 @@ class Trainer(pl.Trainer):
         others = [callback for callback in given if not isinstance(callback, tuple(STANDING.values()))]
         own_bar = any(isinstance(callback, ProgressBar) for callback in others)
         progress = [] if own_bar or kwargs.get("enable_progress_bar") is False else [Progress()]
-        callbacks = [RunFolder(), Metrics(), *standing, Evaluation(), *progress, *others]
+        return [RunFolder(), Metrics(), *standing, Evaluation(), *progress, *others]
+
+    @property
+    def callbacks(self) -> list[Callback]:
+        """Those of the run, in the order in which they are called; Lightning adds to them what the
+        method brings (`configure_callbacks`)."""
+        return self._callbacks
+
+    @callbacks.setter
+    def callbacks(self, callbacks: list[Callback]) -> None:
+        self._callbacks = callbacks
         counts: Counter[str] = Counter()
         for callback in callbacks:
             if isinstance(callback, Standing):
                 counts[callback.key] += 1
                 callback.number = counts[callback.key]
-        return callbacks
 
     @property
     def run_folder(self) -> Path | None:

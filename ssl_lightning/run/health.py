@@ -36,6 +36,9 @@ class Health(Standing):
     def __init__(self, enabled: bool = True, every_n_steps: int = 10, patience: int = 3, stop: bool = False) -> None:
         require(self, at_least=1, every_n_steps=every_n_steps, patience=patience)
         self.enabled, self.every_n_steps, self.patience, self.stop = enabled, every_n_steps, patience, stop
+        self.reset()
+
+    def reset(self) -> None:
         self.outside: dict[str, int] = {}
         """Looks in a row at which each alarm's value was outside. They stay at `patience` once the
         alarm was raised, so that it is not raised again."""

@@ -110,6 +110,9 @@ class Metrics(Standing):
     key = "metrics"
 
     def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
         self.table = Table()
         self.speed = Table()
         self.pending: dict[str, list[torch.Tensor]] = {}

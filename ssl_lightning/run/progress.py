@@ -38,6 +38,9 @@ class Meter(Standing):
 
     def __init__(self, enabled: bool = True) -> None:
         self.enabled = enabled
+        self.reset()
+
+    def reset(self) -> None:
         self.waited = 0.0
         self.samples = 0  # since the last row
         self.tokens: list[Tensor] = []  # of each batch since then

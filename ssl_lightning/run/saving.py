@@ -44,6 +44,9 @@ class Checkpoint(Standing, LightningCheckpoint):
         self.minutes = minutes
         self.keep = keep
         self.keep_every_n_epochs = keep_every_n_epochs
+        self.reset()
+
+    def reset(self) -> None:
         self.folder: Path | None = None  # set by the run folder
         self.last: Path | None = None
         self._kept: set[Path] = set()

@@ -27,5 +27,13 @@ class Standing(Callback):
     def state_key(self) -> str:
         return self.key if self.number == 1 else f"{self.key}-{self.number}"
 
+    def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
+        if stage == "fit":
+            self.reset()  # Lightning reads the checkpoint afterwards
+
+    def reset(self) -> None:
+        """Sets all that changes in the course of a run, so that a callback which served in another
+        one begins as if it were new."""
+
     def on_logged(self, trainer: Any, values: Mapping[str, float]) -> None:
         """Called with what any callback logs (`log_metrics`), by name; equal on every process."""

@@ -11,6 +11,8 @@ from ssl_lightning.methods.simclr import SimCLR
 import ssl_lightning
 from ssl_lightning.evaluation.probes.base import Probe
 from ssl_lightning.evaluation.probes.linear import OnlineLinearProbe
+from ssl_lightning.evaluation.report import Report
+from ssl_lightning.evaluation.validation import Validation
 from ssl_lightning.plugins.archive import read
 from ssl_lightning.run.checkpoint import newest_of
 from ssl_lightning.run.health import Health
@@ -83,6 +85,27 @@ def test_several_instances_of_a_class_have_distinct_keys() -> None:
     probes = [OnlineLinearProbe(), OnlineLinearProbe(lr=0.1)]
     for _ in range(2):  # instances may serve in several trainers
         assert [key for key in keys(*probes) if "online" in key] == ["online_probe", "online_probe-2"]
+
+
+class Twofold(SimCLR):
+    """Brings two callbacks of one class."""
+
+    def configure_callbacks(self) -> list[Callback]:
+        return [Validation(1), Validation(2)]
+
+
+def test_callbacks_that_a_method_brings_have_distinct_keys_too(tmp_path: Any) -> None:
+    """Lightning adds them when a run begins; with equal keys one state would replace the other."""
+    trainer = ssl_lightning.Trainer(
+        max_steps=1,
+        accelerator="cpu",
+        default_root_dir=str(tmp_path),
+        enable_progress_bar=False,
+        callbacks=[Report(enabled=False)],
+    )
+    trainer.fit(Twofold(TinyEncoder()), datamodule=TinyImages())
+    assert trainer.run_folder is not None
+    assert {"validation", "validation-2"} <= read(newest_of(trainer.run_folder))["callbacks"].keys()
 
 
 def test_a_checkpoint_holds_these_keys_and_a_users_callback_keeps_its_name(tmp_path: Any) -> None:

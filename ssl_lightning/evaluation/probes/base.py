@@ -1,4 +1,4 @@
-"""What probes share: which labelled sets there are, when to look, and what to log."""
+"""What probes share: which labelled sets there are, and when to evaluate."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from ...data.datamodule import SSLDataModule
 from ...data.peek import embed, sample
 from ...data.sources import Source, labels_of
 from ...distributed import rank, world_size
+from ...plugins.arguments import require
 from ...plugins.record import class_path
 from ...run.lightning import updated
 from ...run.standing import Standing
@@ -21,7 +22,16 @@ twice that."""
 
 
 class Labelled:
-    """One labelled set under a probe: the samples it learns from and those it is judged by."""
+    """A labelled set under a probe: the samples it learns from, and those it is judged on.
+
+    Args:
+        data: the datamodule whose labelled splits they are.
+        most_train: at most this many training samples; None: all.
+        most_val: at most this many validation samples; None: all.
+
+    Raises:
+        ValueError: the data has no labels.
+    """
 
     def __init__(self, data: SSLDataModule, most_train: int | None, most_val: int | None) -> None:
         splits = data.probe_splits()
@@ -30,19 +40,27 @@ class Labelled:
         self.data = data
         self.train, self.val = splits
         self.train_index, self.val_index = sample(len(self.train), most_train), sample(len(self.val), most_val)
-        self.train_labels, self.val_labels = (
-            labels_of(self.train)[self.train_index],
-            labels_of(self.val)[self.val_index],
-        )
+        self.train_labels = labels_of(self.train)[self.train_index]
+        self.val_labels = labels_of(self.val)[self.val_index]
         self.num_classes = int(max(self.train_labels.max(), self.val_labels.max())) + 1
 
     def embed(self, source: Source, index: Tensor, trainer: Any, network: Any) -> Tensor:
-        """Features [M, D] of some of its samples, by the network that trains, on its device and in
-        its precision."""
+        """Embeds some of its samples by the network that trains, on its device and in its
+        precision.
+
+        Args:
+            source: `self.train` or `self.val`.
+            index: [M] which of its samples.
+            trainer: whose precision is used.
+            network: the method.
+
+        Returns:
+            Features [M, D], float32.
+        """
         return embed(network, self.data, source, index, network.device, trainer.precision_plugin.forward_context)
 
     def accuracy(self, scores: Tensor) -> float:
-        """Top-1 accuracy of scores [M, K] for the samples it is judged by, by torchmetrics, reduced
+        """Computes the top-1 accuracy of scores [M, K] for the samples it is judged on, reduced
         over processes."""
         metric = MulticlassAccuracy(self.num_classes, average="micro").to(scores.device)
         share = slice(rank(), None, world_size())
@@ -51,14 +69,17 @@ class Labelled:
 
 
 class Probe(Standing):
-    """A callback that looks every so many steps, right after the update and before the checkpoint
-    of that step.
+    """A callback that evaluates the network every so many steps, right after the update and before
+    the checkpoint of that step.
 
     Args:
         enabled: whether to run.
-        every_n_steps: optimizer steps between two looks; "auto" makes them cost about `budget` of
-            the training.
+        every_n_steps: optimizer steps between two evaluations; "auto" makes them cost about
+            `budget` of the training.
         budget: the share of the training's forward and backward passes that "auto" may cost.
+
+    Raises:
+        ValueError: every_n_steps is neither "auto" nor at least 1, or budget lies outside (0, 1].
     """
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -67,21 +88,25 @@ class Probe(Standing):
         cls.key = key
 
     def __init__(self, enabled: bool, every_n_steps: int | Literal["auto"], budget: float) -> None:
-        if every_n_steps != "auto" and every_n_steps < 1:
-            raise ValueError(f"{type(self).__name__}(every_n_steps={every_n_steps}) must be at least 1, or 'auto'.")
-        if not 0 < budget <= 1:
-            raise ValueError(
-                f"{type(self).__name__}(budget={budget}) is a share of the training; give a number in (0, 1]."
-            )
+        require(self, at_least=1, every_n_steps=None if every_n_steps == "auto" else every_n_steps)
+        require(self, above=0, at_most=1, budget=budget)
         self.enabled = enabled
         self.every_n_steps = every_n_steps
         self.budget = budget
+        self.reset()
+
+    def reset(self) -> None:
         self.period = 0
         self.sets: dict[str, Labelled] = {}
 
     def cadence(self, trainer: Any, passes: float, budget: float) -> int:
-        """Steps after which `passes` forward passes cost `budget` of the training. A pure function
-        of sizes, never of a clock, so that a resumed run looks at the same steps."""
+        """Computes after how many steps `passes` forward passes cost `budget` of the training. The
+        number depends on sizes, never on a clock, so that a resumed run looks at the same steps.
+
+        Args:
+            passes: forward passes of one sample in an evaluation.
+            budget: the share of the training that they may cost.
+        """
         data = trainer.datamodule
         # Where samples are read from files, reading one costs a probe what it costs the training.
         of_sample = COST_OF_STEP * trainer.lightning_module.views_a_step if data.training_split.in_memory else 1.0
@@ -89,12 +114,14 @@ class Probe(Standing):
         return max(1, int(-(-passes // (budget * of_step))))
 
     def find_sets(self, trainer: Any, most_train: int | None, most_val: int | None) -> None:
+        """Looks up the labelled sets of the run's data: none where the method learns from labels
+        itself."""
         data = trainer.datamodule
         if self.enabled and isinstance(data, SSLDataModule) and not trainer.lightning_module.supervised:
             self.sets = {prefix: Labelled(each, most_train, most_val) for prefix, each in data.probed().items()}
 
     def due(self, trainer: Any, batch_idx: int) -> bool:
-        """Whether this step is one to look at: each `period`-th, and the run's last."""
+        """Whether the network is evaluated at this step: each `period`-th, and the run's last."""
         if not self.period or not updated(trainer):
             return False
         return trainer.global_step % self.period == 0 or self.at_end(trainer, batch_idx)

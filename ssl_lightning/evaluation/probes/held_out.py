@@ -10,6 +10,7 @@ import torch
 from ...data.datamodule import SSLDataModule
 from ...data.peek import evaluating, peek, sample
 from ...distributed import rank, world_size
+from ...plugins.arguments import require
 from ...run.metrics import log_metrics
 from ...types import Batch
 from .base import Probe
@@ -20,15 +21,18 @@ class HeldOut(Probe):
     training, in eval mode: BERT's loss, accuracy and perplexity at 15 % of the tokens. Logged as
     `held_out/<name>`.
 
-    What is drawn for them, such as masks, is the same at every look. There are none for data that
-    withholds nothing (`Splits.held_out`), and for methods without scores.
+    Their masks and other random numbers are the same at every evaluation. There are no scores
+    for data that withholds nothing (`Splits.held_out`), and for methods that define none.
 
     Args:
         enabled: whether to run.
         samples: at most this many are scored.
-        every_n_steps: optimizer steps between two looks; "auto" makes them cost about `budget` of
-            the training.
+        every_n_steps: optimizer steps between two evaluations; "auto" makes them cost about
+            `budget` of the training.
         budget: the share of the training's forward and backward passes that "auto" may cost.
+
+    Raises:
+        ValueError: an argument is out of range.
     """
 
     key = "held_out"
@@ -41,13 +45,11 @@ class HeldOut(Probe):
         budget: float = 0.01,
     ) -> None:
         super().__init__(enabled, every_n_steps, budget)
-        if samples < 1:
-            raise ValueError(f"HeldOut(samples={samples}) must be at least 1.")
+        require(self, at_least=1, samples=samples)
         self.samples = samples
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         data = trainer.datamodule
-        self.period = 0
         if not self.enabled or not pl_module.has_scores or not isinstance(data, SSLDataModule) or data.held_out is None:
             return
         self.index = sample(len(data.held_out), self.samples)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+from ...plugins.arguments import require
 from ...run.metrics import log_metrics
 from ..protocol import knn_predict
 from .base import Probe
 
 
 class KNNProbe(Probe):
-    """Accuracy of weighted k nearest neighbours in the features: what the encoder knows without any
-    further learning.
+    """Measures the accuracy of weighted k nearest neighbours in the features: what the encoder
+    knows without any further learning.
 
     Wu et al., Unsupervised Feature Learning via Non-Parametric Instance Discrimination (2018),
     arXiv 1805.01978, Section 3.4. Logged as `probe/knn/top1`, for a further set as
@@ -23,10 +24,13 @@ class KNNProbe(Probe):
         temperature: of their votes, exp(cosine / temperature).
         bank: at most this many labelled training samples are embedded, by the test transform.
         queries: at most this many labelled validation samples are classified.
-        every_n_steps: optimizer steps between two looks; "auto" makes them cost about `budget` of
-            the training.
+        every_n_steps: optimizer steps between two evaluations; "auto" makes them cost about
+            `budget` of the training.
         budget: the share of the training's forward and backward passes that "auto" may cost; with
             the linear probe's, 5 %.
+
+    Raises:
+        ValueError: an argument is out of range.
     """
 
     key = "knn_probe"
@@ -42,9 +46,8 @@ class KNNProbe(Probe):
         budget: float = 0.03,
     ) -> None:
         super().__init__(enabled, every_n_steps, budget)
-        for name, value in (("k", k), ("temperature", temperature), ("bank", bank), ("queries", queries)):
-            if value <= 0:
-                raise ValueError(f"KNNProbe({name}={value}) must be positive.")
+        require(self, at_least=1, k=k, bank=bank, queries=queries)
+        require(self, above=0, temperature=temperature)
         self.k, self.temperature, self.bank, self.queries = k, temperature, bank, queries
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:

@@ -1,4 +1,4 @@
-"""Online linear probe."""
+"""A linear probe that learns while the encoder does."""
 
 from __future__ import annotations
 
@@ -9,17 +9,25 @@ from torch import nn
 from torch.nn import functional as F
 
 from ...augment.random import permutation
+from ...plugins.arguments import require
 from ...run.lightning import updated
 from ...run.metrics import log_metrics
 from .base import Labelled, Probe
 
 UPDATES = 5
-"""Updates of the head on each batch that is embedded: they cost next to nothing, and the first
-looks would else judge an untrained head."""
+"""Updates of the head on each batch that is embedded: they cost next to nothing, and without them
+the first evaluations would judge an untrained head."""
 
 
 class Head:
-    """A linear classifier on standardised features, with an optimizer of its own."""
+    """A linear classifier on standardised features, with an optimizer of its own.
+
+    Args:
+        dim: D of the features.
+        num_classes: K.
+        lr, weight_decay: of its AdamW.
+        device: where the features are.
+    """
 
     def __init__(self, dim: int, num_classes: int, lr: float, weight_decay: float, device: torch.device) -> None:
         with torch.random.fork_rng(devices=[]):
@@ -32,7 +40,7 @@ class Head:
         self.optimizer = torch.optim.AdamW(self.module.parameters(), lr=lr, weight_decay=weight_decay)
 
     def learn(self, features: torch.Tensor, labels: torch.Tensor) -> None:
-        """A few updates on features [S, D] and labels [S]."""
+        """Takes a few updates on features [S, D] and labels [S]."""
         self.module.train()
         for _ in range(UPDATES):
             loss = F.cross_entropy(self.module(features), labels)
@@ -42,7 +50,7 @@ class Head:
 
     @torch.no_grad()
     def scores(self, features: torch.Tensor) -> torch.Tensor:
-        """Logits [M, K]."""
+        """Computes the logits [M, K] of features [M, D]."""
         scores: torch.Tensor = self.module.eval()(features)
         return scores
 
@@ -58,13 +66,16 @@ class OnlineLinearProbe(Probe):
         enabled: whether to run.
         lr: of its AdamW.
         weight_decay: of its AdamW.
-        batch_size: labelled samples in a step of the head.
+        batch_size: labelled samples in a step of the head, at least 2: it standardises over them.
         queries: at most this many labelled validation samples are classified.
         every_n_steps: optimizer steps between two steps of the head; "auto" makes them cost about
             half of `budget`.
-        eval_every_n_steps: optimizer steps between two looks at the validation samples; "auto"
-            likewise.
+        eval_every_n_steps: optimizer steps between two evaluations on the validation samples;
+            "auto" likewise.
         budget: the share of the training's forward and backward passes that "auto" may cost.
+
+    Raises:
+        ValueError: an argument is out of range.
     """
 
     key = "online_probe"
@@ -81,15 +92,16 @@ class OnlineLinearProbe(Probe):
         budget: float = 0.02,
     ) -> None:
         super().__init__(enabled, every_n_steps, budget)
-        for name, value in (("lr", lr), ("batch_size", batch_size), ("queries", queries)):
-            if value <= 0:
-                raise ValueError(f"OnlineLinearProbe({name}={value}) must be positive.")
-        if eval_every_n_steps != "auto" and eval_every_n_steps < 1:
-            raise ValueError(
-                f"OnlineLinearProbe(eval_every_n_steps={eval_every_n_steps}) must be at least 1, or 'auto'."
-            )
+        require(self, above=0, lr=lr)
+        require(self, at_least=0, weight_decay=weight_decay)
+        require(self, at_least=2, batch_size=batch_size)
+        require(self, at_least=1, queries=queries)
+        require(self, at_least=1, eval_every_n_steps=None if eval_every_n_steps == "auto" else eval_every_n_steps)
         self.lr, self.weight_decay, self.batch_size, self.queries = lr, weight_decay, batch_size, queries
         self.eval_every_n_steps = eval_every_n_steps
+
+    def reset(self) -> None:
+        super().reset()
         self.heads: dict[str, Head] = {}
         self.steps = 0
         self.eval_period = 0
@@ -98,7 +110,6 @@ class OnlineLinearProbe(Probe):
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         self.find_sets(trainer, None, self.queries)
         if not self.sets:
-            self.period = 0
             return
         dim = pl_module.backbone.dim
         self.heads = {
@@ -137,8 +148,12 @@ class OnlineLinearProbe(Probe):
                 )
 
     def draw(self, labelled: Labelled) -> torch.Tensor:
-        """The labelled samples of the head's next step: an endless order of its own, a pure
-        function of its step count."""
+        """Draws the labelled samples of the head's next step, from an endless order that depends on
+        its count of steps alone.
+
+        Returns:
+            [S] indices into the set's training samples.
+        """
         n = len(labelled.train)
         size = min(self.batch_size, n)
         steps_a_pass = n // size

@@ -71,9 +71,15 @@ def trained(root: Path, probe: HeldOut, cls: type[BERT] = Watched, data: TinyTex
     encoder: Any = tiny_encoder(BERT)
     method = cls(encoder, warmup_epochs=0)
     trainer = ssl_lightning.Trainer(
-        max_steps=7, max_epochs=-1, accelerator="cpu", precision="32-true", default_root_dir=str(root), enable_checkpointing=False,
-        enable_progress_bar=False, callbacks=[probe, KNNProbe(enabled=False), OnlineLinearProbe(enabled=False), Report(enabled=False)],
-    )  # fmt: skip
+        max_steps=7,
+        max_epochs=-1,
+        accelerator="cpu",
+        precision="32-true",
+        default_root_dir=str(root),
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        callbacks=[probe, KNNProbe(enabled=False), OnlineLinearProbe(enabled=False), Report(enabled=False)],
+    )
     trainer.fit(method, datamodule=data or TinyText(samples=64))
     return method, next(callback.table.rows for callback in trainer.callbacks if isinstance(callback, Metrics))
 

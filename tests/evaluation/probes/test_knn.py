@@ -55,9 +55,15 @@ def fit(data: SSLDataModule, root: Path, *callbacks: pl.Callback, steps: int = 8
         if not any(isinstance(own, cls) for own in callbacks)
     ]
     trainer = ssl_lightning.Trainer(
-        max_steps=steps, max_epochs=1000, accelerator="cpu", precision="32-true", default_root_dir=str(root), enable_progress_bar=False,
-        enable_checkpointing=False, callbacks=[*off, *callbacks],
-    )  # fmt: skip
+        max_steps=steps,
+        max_epochs=1000,
+        accelerator="cpu",
+        precision="32-true",
+        default_root_dir=str(root),
+        enable_progress_bar=False,
+        enable_checkpointing=False,
+        callbacks=[*off, *callbacks],
+    )
     trainer.fit(method or SimCLR(TinyEncoder()), datamodule=data)
     return trainer
 

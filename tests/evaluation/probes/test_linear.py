@@ -20,16 +20,32 @@ from ssl_lightning.evaluation.probes.knn import KNNProbe
 from ssl_lightning.evaluation.probes.linear import Head, OnlineLinearProbe
 from ssl_lightning.evaluation.protocol import linear_accuracy
 from ssl_lightning.evaluation.report import Report
+from ssl_lightning.run.checkpoint import newest_of
 from ssl_lightning.run.metrics import Metrics
+from ssl_lightning.run.saving import Checkpoint
 from ssl_lightning.testing import TinyEncoder, TinyImages
 
 
-def fit(method: SimCLR, data: Any, root: Path, probe: OnlineLinearProbe, *callbacks: pl.Callback, steps: int) -> Any:
+def fit(
+    method: SimCLR,
+    data: Any,
+    root: Path,
+    probe: OnlineLinearProbe,
+    *callbacks: pl.Callback,
+    steps: int,
+    ckpt_path: Path | None = None,
+) -> Any:
     trainer = ssl_lightning.Trainer(
-        max_steps=steps, max_epochs=1000, accelerator="cpu", precision="32-true", default_root_dir=str(root), enable_progress_bar=False,
-        enable_checkpointing=False, callbacks=[probe, KNNProbe(enabled=False), Report(enabled=False), *callbacks],
-    )  # fmt: skip
-    trainer.fit(method, datamodule=data)
+        max_steps=steps,
+        max_epochs=1000,
+        accelerator="cpu",
+        precision="32-true",
+        default_root_dir=str(root),
+        enable_progress_bar=False,
+        enable_checkpointing=any(isinstance(callback, Checkpoint) for callback in callbacks),
+        callbacks=[probe, KNNProbe(enabled=False), Report(enabled=False), *callbacks],
+    )
+    trainer.fit(method, datamodule=data, ckpt_path=ckpt_path)
     return trainer
 
 
@@ -140,9 +156,14 @@ def test_a_look_of_either_probe_leaves_weights_statistics_gradients_modes_and_ra
             frozen.eval()
 
     trainer = ssl_lightning.Trainer(
-        max_steps=4, accelerator="cpu", precision="32-true", default_root_dir=str(tmp_path), enable_progress_bar=False, enable_checkpointing=False,
+        max_steps=4,
+        accelerator="cpu",
+        precision="32-true",
+        default_root_dir=str(tmp_path),
+        enable_progress_bar=False,
+        enable_checkpointing=False,
         callbacks=[Freeze(), before, after, Report(enabled=False)],
-    )  # fmt: skip
+    )
     probes = [OnlineLinearProbe(every_n_steps=1, eval_every_n_steps=1), KNNProbe(every_n_steps=1)]
     others = [each for each in trainer.callbacks if not isinstance(each, (OnlineLinearProbe, KNNProbe, Before, After))]
     trainer.callbacks = [*others, before, *probes, after]
@@ -159,24 +180,31 @@ def test_its_accuracy_is_the_share_of_right_answers_as_torchmetrics_counts_them(
 
 
 def test_a_restored_head_goes_on_where_it_was(tmp_path: Path) -> None:
-    """State out, state into another probe: weights, statistics, optimizer and step count are the
-    same at the start of its run."""
+    """Weights, statistics, optimizer and step count are those of the checkpoint."""
     first = OnlineLinearProbe(every_n_steps=1, batch_size=16)
-    fit(SimCLR(TinyEncoder()), TinyImages(), tmp_path, first, steps=4)
+    trainer = fit(SimCLR(TinyEncoder()), TinyImages(), tmp_path, first, Checkpoint(minutes=0), steps=4)
     state = first.state_dict()
     second = OnlineLinearProbe(every_n_steps=100, batch_size=16)  # takes no step of its own
-    second.load_state_dict(state)
-    fit(SimCLR(TinyEncoder()), TinyImages(), tmp_path, second, steps=1)
+    newest = newest_of(trainer.run_folder)
+    fit(SimCLR(TinyEncoder()), TinyImages(), tmp_path, second, steps=5, ckpt_path=newest)
     assert second.steps == 4
     for name, value in state["heads"][""]["head"].items():
         assert torch.equal(second.heads[""].module.state_dict()[name], value), name
-    theirs, ours = (each["heads"][""]["optimizer"]["state"][0] for each in (state, second.state_dict()))
-    assert torch.equal(theirs["exp_avg"], ours["exp_avg"]) and theirs["step"] == ours["step"] > 0
+    then, now = (each["heads"][""]["optimizer"]["state"][0] for each in (state, second.state_dict()))
+    assert torch.equal(then["exp_avg"], now["exp_avg"]) and then["step"] == now["step"] > 0
 
 
 @pytest.mark.parametrize(
     "argument, value",
-    [("lr", 0.0), ("batch_size", 0), ("queries", 0), ("eval_every_n_steps", 0), ("every_n_steps", 0), ("budget", 2.0)],
+    [
+        ("lr", 0.0),
+        ("weight_decay", -1.0),
+        ("batch_size", 1),
+        ("queries", 0),
+        ("eval_every_n_steps", 0),
+        ("every_n_steps", 0),
+        ("budget", 2.0),
+    ],
 )
 def test_a_value_that_makes_no_sense_is_refused_by_name(argument: str, value: Any) -> None:
     with pytest.raises(ValueError, match=argument):
