@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from ssl_lightning import Batch, OptimizerSpec, SSLMethod, Step, TokenEncoder, View, ViewSpec
 from ssl_lightning.nn.masks.tokens import put, random_masking, take
-from ssl_lightning.nn.transformer import GridPositions, Transformer
+from ssl_lightning.nn.positions import GridPositions
+from ssl_lightning.nn.transformer import Transformer
 from ssl_lightning.plugins.arguments import require
 from ssl_lightning.types import Tokens
 

@@ -7,7 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ssl_lightning.encoders.base import SequenceEncoder, pooled
-from ssl_lightning.nn.transformer import GridPositions, Transformer
+from ssl_lightning.nn.positions import GridPositions
+from ssl_lightning.nn.transformer import Transformer
 from ssl_lightning.types import Tokens, View
 
 

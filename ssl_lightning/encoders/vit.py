@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from ssl_lightning.encoders.base import TokenEncoder
-from ssl_lightning.nn.transformer import plain_is_faster, sincos_positions
+from ssl_lightning.nn.positions import sincos_positions
+from ssl_lightning.nn.transformer import plain_is_faster
 from ssl_lightning.types import Tokens, View
 
 from .timm_model import VIT, TimmModel, build, check_name, check_patches, family

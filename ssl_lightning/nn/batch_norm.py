@@ -1,5 +1,5 @@
-"""BatchNorm that sees a part of the batch, so that a sample's statistics do not give away which
-other samples are near."""
+"""BatchNorm over parts of a batch, so that a sample's statistics do not reveal which other samples
+are near."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from ..plugins.arguments import require
+
 
 class Parts:
-    """Mixed into a BatchNorm class: normalises consecutive parts of a batch, each by its own
+    """A mixin for BatchNorm classes, which normalises consecutive parts of a batch, each by its own
     statistics."""
 
     parts: int
@@ -28,28 +30,27 @@ class Parts:
             return whole
         momentum = self.momentum
         if momentum is not None:  # None averages over all calls
-            self.momentum = 1 - (1 - momentum) ** (1 / number)  # together one step of the running mean
+            self.momentum = 1 - (1 - momentum) ** (1 / number)  # all parts: one step of the running mean
         try:
             return torch.cat([inner.forward(part) for part in x.tensor_split(number)])
         finally:
             self.momentum = momentum
 
-    def __reduce__(self) -> Any:  # pickle finds the class that was split, by its name, and not the one made of it
+    def __reduce__(self) -> Any:  # pickle finds the BatchNorm class by its name, not the class in parts
         return _empty, (type(self).__bases__[1],), self.__dict__
 
 
 def split_batch_norm(network: nn.Module, parts: int) -> None:
-    """Makes every BatchNorm in a network see `parts` parts of a batch one by one, as that many
-    processes would.
+    """Makes every BatchNorm in a network normalise `parts` parts of a batch one by one, as that
+    many processes would.
 
-    What ShuffleBN does with several devices (He et al. 2019, arXiv 1911.05722, Section 3.3), on
-    one. Parameters, running statistics and their names stay; in eval mode nothing changes.
+    This is what ShuffleBN does with several devices (He et al. 2019, arXiv 1911.05722, Section
+    3.3), on one. Parameters, running statistics and their names stay; in eval mode nothing changes.
 
     Raises:
         ValueError: fewer than two parts.
     """
-    if parts < 2:
-        raise ValueError(f"Splitting BatchNorm takes at least two parts, got {parts}.")
+    require("split_batch_norm", at_least=2, parts=parts)
     for module in network.modules():
         if isinstance(module, _BatchNorm):
             cls: Any = type(module)

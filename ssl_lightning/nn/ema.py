@@ -1,4 +1,4 @@
-"""A slow copy of a module: the teacher of BYOL, MoCo, DINO and data2vec."""
+"""A slow copy of a module serves as the teacher of BYOL, MoCo, DINO and data2vec."""
 
 from __future__ import annotations
 
@@ -9,18 +9,20 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..plugins.arguments import require
+
 
 class EMA(nn.Module):
     """Exponential moving average of a module's weights (Grill et al. 2020, arXiv 2006.07733,
     Section 3.1).
 
-    Holds a float32 copy that takes no gradient; calling it calls the copy. Buffers (running means,
+    It holds a float32 copy without gradient; calling it calls the copy. Buffers (running means,
     counters) are copied.
 
     Args:
-        module: what to follow; the copy starts equal to it.
+        module: the module to follow; the copy starts equal to it.
         decay: share of the old value kept at the first update (the paper's tau_base).
-        final: share kept at the end of training; the way there is a half cosine.
+        final: share kept at the end of training, which is reached on a half cosine.
 
     Raises:
         ValueError: decay or final is outside [0, 1].
@@ -28,10 +30,7 @@ class EMA(nn.Module):
 
     def __init__(self, module: nn.Module, decay: float = 0.996, final: float = 1.0) -> None:
         super().__init__()
-        if not (0 <= decay <= 1 and 0 <= final <= 1):
-            raise ValueError(
-                f"EMA keeps a share between 0 and 1 of the old weights, got decay={decay} and final={final}."
-            )
+        require(self, at_least=0, at_most=1, decay=decay, final=final)
         self.decay, self.final = decay, final
         self._source = (module,)  # in a tuple, so that it is no submodule
         self.module = copy.deepcopy(module).float().requires_grad_(False)
@@ -57,12 +56,12 @@ class EMA(nn.Module):
         """
         (source,) = self._source
         old: list[Tensor] = list(self.module.parameters())
-        if any(mine.dtype in (torch.bfloat16, torch.float16) for mine in old):
+        if any(weight.dtype in (torch.bfloat16, torch.float16) for weight in old):
             raise TypeError(
                 "The EMA's weights were cast to half precision, where its small steps are lost; train with a mixed"
                 " precision."
             )
-        new = [parameter.to(mine) for mine, parameter in zip(old, source.parameters(), strict=True)]
+        new = [parameter.to(weight) for weight, parameter in zip(old, source.parameters(), strict=True)]
         torch._foreach_lerp_(old, new, 1 - self.decay_at(progress))
-        for mine, buffer in zip(self.module.buffers(), source.buffers(), strict=True):
-            mine.copy_(buffer)
+        for copied, buffer in zip(self.module.buffers(), source.buffers(), strict=True):
+            copied.copy_(buffer)

@@ -1,4 +1,4 @@
-"""Heads: small networks between an encoder and a loss."""
+"""Heads, small networks between an encoder and a loss."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Norm = Literal["batch", "layer", "none"]
 
 
 def mlp(*dims: int, norm: Norm = "batch", last_norm: bool = False) -> nn.Sequential:
-    """Linear layers with a norm and a ReLU between them.
+    """Builds linear layers with a norm and a ReLU between them.
 
     `mlp(dim, dim, 128, last_norm=True)` is SimCLR's projection head (Chen et al. 2020, arXiv
     2002.05709, Section 2.1: z = W2 relu(W1 h)) as its authors' code builds it: BatchNorm after both
@@ -23,8 +23,8 @@ def mlp(*dims: int, norm: Norm = "batch", last_norm: bool = False) -> nn.Sequent
 
     Args:
         dims: input size, hidden sizes, output size.
-        norm: "batch", "layer" (sees one sample at a time, so a batch may be split at will) or
-            "none".
+        norm: "batch", "layer" (normalises each sample by itself, so that a batch may be split at
+            will) or "none".
         last_norm: whether the output is normalised too; without a shift, which would move all
             samples alike.
 
@@ -32,7 +32,7 @@ def mlp(*dims: int, norm: Norm = "batch", last_norm: bool = False) -> nn.Sequent
         ValueError: fewer than two dims, or an unknown norm.
     """
     if len(dims) < 2:
-        raise ValueError(f"mlp needs an input and an output size, got dims={dims}.")
+        raise ValueError(f"mlp(dims={dims}) must be an input and an output size at least.")
     if norm not in get_args(Norm):
         raise ValueError(f"mlp(norm={norm!r}) is unknown; choose from {', '.join(get_args(Norm))}.")
     layers: list[nn.Module] = []
@@ -48,8 +48,8 @@ def mlp(*dims: int, norm: Norm = "batch", last_norm: bool = False) -> nn.Sequent
 
 
 class Prototypes(nn.Module):
-    """Directions that features are compared with (Caron et al. 2020, arXiv 2006.09882, Section 3.1:
-    C).
+    """Prototypes are directions that features are compared with (Caron et al. 2020, arXiv
+    2006.09882, Section 3.1: C).
 
     Args:
         dim: D, length of a feature.
@@ -73,7 +73,7 @@ class Prototypes(nn.Module):
 
     @torch.no_grad()
     def normalise(self) -> None:
-        """Brings the prototypes back to length 1: after each optimizer step."""
+        """Scales the prototypes back to length 1, after each optimizer step."""
         self.weight.copy_(F.normalize(self.weight, dim=1))
 
 

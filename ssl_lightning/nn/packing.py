@@ -1,4 +1,4 @@
-"""Short samples packed into rows of equal length, without padding between them."""
+"""Short samples are packed into rows of equal length, without padding between them."""
 
 from __future__ import annotations
 
@@ -13,22 +13,26 @@ from .masks.tokens import positions, segments
 
 
 class Ragged(NamedTuple):
-    """Samples of varying length: their tokens one after the other, x [T] int64, and how many each
-    has, lengths [S] int64."""
+    """Samples of varying length, concatenated.
+
+    Args:
+        x: [T] int64, their tokens.
+        lengths: [S] int64, number of tokens of each.
+    """
 
     x: Tensor
     lengths: Tensor
 
     @property
     def sample(self) -> Tensor:
-        """[T] the number of the sample that each token belongs to, from 0."""
+        """[T] index of the sample that each token belongs to."""
         return torch.arange(len(self.lengths), device=self.x.device).repeat_interleave(
             self.lengths, output_size=len(self.x)
         )
 
     @property
     def position(self) -> Tensor:
-        """[T] each token's place within its sample, from 0."""
+        """[T] each token's position within its sample, from 0."""
         starts = self.lengths.cumsum(0) - self.lengths
         return torch.arange(len(self.x), device=self.x.device) - starts.repeat_interleave(
             self.lengths, output_size=len(self.x)
@@ -36,16 +40,16 @@ class Ragged(NamedTuple):
 
 
 def rows_of(lengths: list[int], row_length: int) -> list[list[int]]:
-    """Which samples share a row: best-fit decreasing, the longest first, each into the fullest row
-    that has room for it (Johnson 1973, Near-optimal bin packing algorithms). A pure function of the
-    lengths: there is no packer whose state a resume would need.
+    """Assigns samples to rows by best fit decreasing: the longest first, each into the fullest row
+    that has room for it (Johnson 1973, Near-optimal bin packing algorithms). It is a pure function
+    of the lengths, so that a resume needs no state of it.
 
     Args:
         lengths: of the samples, at least 1 each.
-        row_length: N, places in a row.
+        row_length: N, tokens of a row.
 
     Returns:
-        the numbers of the samples in each row.
+        The indices of the samples in each row.
 
     Raises:
         ValueError: a sample is empty, or longer than a row.
@@ -56,12 +60,12 @@ def rows_of(lengths: list[int], row_length: int) -> list[list[int]]:
             f"A sample of {wrong} tokens cannot be packed into a row of row_length={row_length}; cut it before."
         )
     rows: list[list[int]] = []
-    room: list[tuple[int, int]] = []  # places left, row: ascending
+    room: list[tuple[int, int]] = []  # (tokens left, row), ascending
     for sample in sorted(range(len(lengths)), key=lambda each: -lengths[each]):
         length = lengths[sample]
-        place = bisect_left(room, (length, -1))
-        if place < len(room):
-            left, row = room.pop(place)
+        fit = bisect_left(room, (length, -1))
+        if fit < len(room):
+            left, row = room.pop(fit)
         else:
             left, row = row_length, len(rows)
             rows.append([])
@@ -72,8 +76,8 @@ def rows_of(lengths: list[int], row_length: int) -> list[list[int]]:
 
 
 def pack(samples: Ragged, row_length: int) -> View:
-    """Samples -> token ids [B, N] in as few rows as `rows_of` needs, with segment and position;
-    padding has the id 0."""
+    """Packs samples into token ids [B, N], in as few rows as `rows_of` needs, with segment and
+    position; padding has the id 0."""
     rows = rows_of(samples.lengths.tolist(), row_length)
     order = torch.tensor([sample for row in rows for sample in row], dtype=torch.int64)
     firsts = torch.zeros(len(samples.lengths), dtype=torch.int64)
@@ -84,27 +88,29 @@ def pack(samples: Ragged, row_length: int) -> View:
     before = torch.cat([ends.new_zeros(1), ends[counts.cumsum(0) - 1]])[:-1] if rows else ends  # tokens in earlier rows
     firsts[order] = ends - lengths[order] - before[row] + row * row_length
     sample, position = samples.sample, samples.position
-    place = firsts.to(sample.device)[sample] + position
+    index = firsts.to(sample.device)[sample] + position
     shape = (len(rows), row_length)
-    x, segment, where = (samples.x.new_zeros(shape).flatten() for _ in range(3))
-    x[place], segment[place], where[place] = samples.x, sample + 1, position
-    return View(x.view(shape), segment.view(shape), where.view(shape), len(lengths))
+    x, segment, packed_position = (
+        samples.x.new_zeros(shape).flatten().index_copy_(0, index, values).view(shape)
+        for values in (samples.x, sample + 1, position)
+    )
+    return View(x, segment, packed_position, len(lengths))
 
 
 def unpacked(view: View) -> Tensor:
-    """Token ids of a packed view [B, N] -> a row for each sample, [S, longest], padded with 0."""
+    """Unpacks the token ids [B, N] of a view: a row for each sample, [S, longest], padded with
+    0."""
     if view.segment is None:
         return view.x
-    assert view.position is not None and view.samples is not None
-    real = view.segment > 0
-    rows = view.x.new_zeros(view.samples, int(view.position.max()) + 1)
-    rows[view.segment[real] - 1, view.position[real]] = view.x[real]
+    samples = len(view.x) if view.samples is None else view.samples
+    real, position = view.segment > 0, positions(view)
+    rows = view.x.new_zeros(samples, int(position.max()) + 1 if position.numel() else 0)
+    rows[view.segment[real] - 1, position[real]] = view.x[real]
     return rows
 
 
 def swap_halves(view: View, swapped: Tensor) -> View:
-    """The view with the two halves of some samples swapped, between their first and last tokens,
-    which stay.
+    """Swaps the two halves of some samples, between their first and last tokens, which stay.
 
     Args:
         view: token ids [B, N].
@@ -112,12 +118,10 @@ def swap_halves(view: View, swapped: Tensor) -> View:
     """
     segment, position = segments(view), positions(view)
     count = torch.zeros(len(swapped) + 1, dtype=torch.int64, device=view.x.device)
-    inner = (
-        count.index_add_(0, segment.flatten(), torch.ones_like(segment).flatten())[segment] - 2
-    )  # tokens between first and last
+    count.index_add_(0, segment.flatten(), torch.ones_like(segment).flatten())
+    inner = count[segment] - 2  # tokens between first and last
     moves = torch.cat([swapped.new_zeros(1), swapped])[segment] & (position > 0) & (position <= inner)
-    source = torch.where(
-        moves, 1 + (position - 1 + (inner + 1) // 2) % inner.clamp(min=1), position
-    )  # the second half first
-    places = torch.arange(view.x.shape[1], device=view.x.device) - position + source
-    return view._replace(x=view.x.gather(1, places))
+    # The second half comes first.
+    source = torch.where(moves, 1 + (position - 1 + (inner + 1) // 2) % inner.clamp(min=1), position)
+    index = torch.arange(view.x.shape[1], device=view.x.device) - position + source
+    return view._replace(x=view.x.gather(1, index))

@@ -1,4 +1,4 @@
-"""How good a prediction is, and how much better than what needs no learning."""
+"""How much better a prediction is than a baseline."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ import torch
 from torch import Tensor
 
 
-def skill(error: Tensor, reference: Tensor) -> Tensor:
-    """1 - error / reference (Murphy 1988, Skill scores based on the mean square error, Equation 4):
-    1 for a perfect prediction, 0 for one that is no better than the reference, below 0 for a worse
-    one.
+def skill(error: Tensor, baseline: Tensor) -> Tensor:
+    """Computes 1 - error / baseline (Murphy 1988, Skill scores based on the mean square error,
+    Equation 4): 1 for a perfect prediction, 0 for one that is as good as the baseline, below 0 for
+    a worse one.
 
     Args:
         error: of the prediction.
-        reference: the error of what needs no learning, in the same unit, on the same places. Where
-            it is 0 there is nothing to predict, and no skill.
+        baseline: error of a prediction that needs no learning, in the same unit, on the same
+            samples. Where it is 0 there is nothing to predict, and the skill is 0.
     """
-    return torch.where(reference > 0, 1 - error / reference.clamp(min=1e-12), 0.0)
+    return torch.where(baseline > 0, 1 - error / baseline.clamp(min=1e-12), 0.0)
 
 
 def wide(x: Tensor) -> Tensor:
-    """In float32, or in float64 where it is that already: errors are added up there."""
+    """Converts x to float32, for sums of errors; float64 stays."""
     return x.to(torch.promote_types(x.dtype, torch.float32))

@@ -1,4 +1,4 @@
-"""How much embeddings differ from each other: standard deviation and effective rank."""
+"""How much embeddings differ from each other, as standard deviation and effective rank."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ from torch.nn import functional as F
 
 def spread(embeddings: Tensor, real: Tensor | None = None) -> Tensor:
     """Standard deviation of l2-normalised embeddings [S, D], averaged over dimensions, in units of
-    1/sqrt(D); of those that are real, [S] bool.
+    1/sqrt(D): 1 where they are spread evenly over the sphere, 0 where all are equal (Chen and He
+    2021, arXiv 2011.10566, Section 4.1).
 
-    1 where they are spread evenly over the sphere, 0 where all are equal (Chen and He 2021, arXiv
-    2011.10566, Section 4.1).
+    Args:
+        embeddings: [S, D], of any length.
+        real: [S] bool, which of them count. None: all.
     """
     z = F.normalize(embeddings.float(), dim=1)
     if real is None:
@@ -24,12 +26,11 @@ def spread(embeddings: Tensor, real: Tensor | None = None) -> Tensor:
 
 
 def effective_rank(embeddings: Tensor) -> Tensor:
-    """exp(entropy of the singular values) of l2-normalised, centred embeddings [S, D] (RankMe,
-    arXiv 2210.02885, Equation 1, on centred embeddings, so that those on a line count as rank 1);
-    NaN where one is not finite."""
-    z = F.normalize(
-        embeddings.double(), dim=1
-    )  # the root of a gram matrix's rounding in float32 would add up over dimensions
+    """Effective rank, exp(entropy of the singular values), of l2-normalised embeddings [S, D]
+    (RankMe, arXiv 2210.02885, Equation 1, on centred embeddings, so that those on a line have rank
+    1); NaN where one is not finite."""
+    # In float32 the root of the Gram matrix's rounding would add up over dimensions.
+    z = F.normalize(embeddings.double(), dim=1)
     z = z - z.mean(dim=0)
     gram = z @ z.T if z.shape[0] < z.shape[1] else z.T @ z
     if not gram.isfinite().all():

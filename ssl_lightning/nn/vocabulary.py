@@ -1,4 +1,4 @@
-"""What a method needs to know of a tokenizer's tokens."""
+"""What a method needs to know about a tokenizer's tokens."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class Vocabulary:
     """V tokens by id.
 
     Args:
-        special: [V] bool, tokens that stand for no text, `mask` and `unknown` among them.
-        continues: [V] bool, tokens that go on with the word of the token before.
+        special: [V] bool, tokens that stand for no text, such as those below.
+        continues: [V] bool, tokens that continue the word of the token before.
         pad, cls, sep, mask: ids of the padding, of the tokens that begin and end a sample, and of
             the one that hides a token.
     """
@@ -35,10 +35,10 @@ class Vocabulary:
 
     @classmethod
     def plain(cls, size: int) -> Vocabulary:
-        """That of a tokenizer which was trained here, its every token a word.
+        """The vocabulary of a tokenizer that was trained here, in which every token is a word.
 
         Raises:
-            ValueError: there is no room for a token besides the special ones.
+            ValueError: the size leaves no token besides the special ones.
         """
         if size <= len(SPECIAL):
             raise ValueError(

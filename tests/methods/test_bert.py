@@ -70,7 +70,7 @@ def written_out(method: BERT, text: Tensor, key: Tensor) -> tuple[list[Tensor], 
     head: Any = method.head
     linear, norm = head[0], head[2]
     terms = []
-    for place in hidden.place[hidden.chosen].tolist():
+    for place in hidden.positions[hidden.chosen].tolist():
         z = linear.weight @ h[place] + linear.bias
         z = z * (1 + torch.erf(z / math.sqrt(2))) / 2
         z = (z - z.mean()) / (z.var(unbiased=False) + norm.eps).sqrt() * norm.weight + norm.bias

@@ -74,7 +74,10 @@ def test_under_bf16_autocast_loss_and_slow_network_are_float32() -> None:
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [({"momentum": 1.5}, "between 0 and 1 .*decay=1.5"), ({"norm": "group"}, "norm='group'.* batch, layer, none")],
+    [
+        ({"momentum": 1.5}, r"EMA\(decay=1.5\) must be at least 0 and at most 1"),
+        ({"norm": "group"}, "norm='group'.* batch, layer, none"),
+    ],
 )
 def test_mistakes_are_named(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):

@@ -185,12 +185,12 @@ def test_under_bf16_autocast_loss_queue_and_slow_encoder_are_float32() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"queue_length": 0}, "at least one feature .*length=0"),
-        ({"queue_length": -5}, "at least one feature .*length=-5"),
-        ({"momentum": 1.5}, "between 0 and 1 .*decay=1.5"),
+        ({"queue_length": 0}, r"FeatureQueue\(length=0\) must be at least 1"),
+        ({"queue_length": -5}, r"FeatureQueue\(length=-5\) must be at least 1"),
+        ({"momentum": 1.5}, r"EMA\(decay=1.5\) must be at least 0 and at most 1"),
         ({"temperature": 0.0}, r"MoCo\(temperature=0\.0\) must be above 0"),
         ({"batch_norm": "spilt"}, "batch_norm='spilt'.* whole, shuffle, split"),
-        ({"batch_norm": "split", "parts": 1}, "at least two parts, got 1"),
+        ({"batch_norm": "split", "parts": 1}, r"split_batch_norm\(parts=1\) must be at least 2"),
         ({"norm": "group"}, "norm='group'.* batch, layer, none"),
     ],
 )

@@ -106,7 +106,7 @@ def test_under_bf16_autocast_loss_and_slow_encoder_are_float32() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"momentum": 1.5}, "between 0 and 1 .*decay=1.5"),
+        ({"momentum": 1.5}, r"EMA\(decay=1.5\) must be at least 0 and at most 1"),
         ({"temperature": 0.0}, r"MoCoV3\(temperature=0\.0\) must be above 0"),
         ({"projector_layers": 0}, r"MoCoV3\(projector_layers=0\) must be at least 1"),
     ],

@@ -81,13 +81,13 @@ class Theirs:
         self.spans, rows, tokens = made.spans, len(key), made.features.x.shape[1]
         own = torch.arange(rows)[:, None, None]
         chosen = (
-            self.spans.place[own, others(key, self.spans.real, method.negatives)] + tokens * own
+            self.spans.positions[own, others(key, self.spans.real, method.negatives)] + tokens * own
         )  # [S, M, K] among all places
         negatives = torch.zeros(rows, tokens, method.negatives, dtype=torch.int64)
-        negatives[own[:, 0], self.spans.place] = chosen
+        negatives[own[:, 0], self.spans.positions] = chosen
         scores = method.quantizer.score.out_features
         noise = torch.zeros(rows, tokens, scores)
-        noise[own[:, 0], self.spans.place] = gumbel(self.spans.keys(key).flatten(), scores).view(rows, -1, scores)
+        noise[own[:, 0], self.spans.positions] = gumbel(self.spans.keys(key).flatten(), scores).view(rows, -1, scores)
         monkeypatch.setattr(Tensor, "exponential_", lambda self, *args: self.copy_((-noise).exp().view_as(self)))
         self.model, self.names = pretraining_twin(method)
         self.model.quantizer.temperature = method.quantizer.temperature_at(method.progress)

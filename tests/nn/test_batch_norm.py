@@ -111,5 +111,5 @@ def test_an_exported_encoder_is_a_plain_one(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("parts", [1, 0, -2])
 def test_fewer_than_two_parts_are_refused(parts: int) -> None:
-    with pytest.raises(ValueError, match=f"at least two parts, got {parts}"):
+    with pytest.raises(ValueError, match=rf"split_batch_norm\(parts={parts}\) must be at least 2"):
         split_batch_norm(encoder(), parts)

@@ -131,5 +131,5 @@ def test_a_teacher_in_half_precision_is_refused() -> None:
 
 @pytest.mark.parametrize("shares", [{"decay": 1.5}, {"final": -0.1}])
 def test_a_share_outside_0_to_1_is_refused(shares: dict[str, float]) -> None:
-    with pytest.raises(ValueError, match="between 0 and 1"):
+    with pytest.raises(ValueError, match=r"EMA\((decay=1.5|final=-0.1)\) must be at least 0 and at most 1"):
         EMA(nn.Linear(1, 1), **shares)

@@ -59,5 +59,5 @@ def test_half_precision_and_gradients_stay_outside() -> None:
 
 @pytest.mark.parametrize(("length", "dim"), [(0, 8), (-3, 8), (4, 0)])
 def test_an_empty_queue_is_refused(length: int, dim: int) -> None:
-    with pytest.raises(ValueError, match=f"at least one feature .*length={length} and dim={dim}"):
+    with pytest.raises(ValueError, match=rf"FeatureQueue\((length={length}|dim={dim})\) must be at least 1"):
         FeatureQueue(length, dim)

@@ -106,7 +106,6 @@ def test_codes_have_no_gradient_and_leave_the_scores_alone() -> None:
 
 @pytest.mark.parametrize(("epsilon", "iterations"), [(0.0, 3), (-0.05, 3), (float("nan"), 3), (0.05, 0)])
 def test_mistakes_are_named(epsilon: float, iterations: int) -> None:
-    with pytest.raises(
-        ValueError, match=rf"positive epsilon and at least one iteration, got {epsilon} and {iterations}"
-    ):
+    wrong = r"iterations=0\) must be at least 1" if iterations < 1 else rf"epsilon={epsilon}\) must be above 0"
+    with pytest.raises(ValueError, match=rf"sinkhorn\({wrong}"):
         sinkhorn(torch.zeros(2, 2), epsilon, iterations)

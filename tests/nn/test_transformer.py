@@ -1,5 +1,4 @@
-"""The trunk is timm's, and the positions are those of MAE and of transformers; other grids follow
-the same formula."""
+"""The trunk is timm's and torch's; attention sees what it may and nothing else."""
 
 from __future__ import annotations
 
@@ -14,20 +13,9 @@ from timm.models.vision_transformer import Block
 from torch import nn
 from torch.nn import functional as F
 from torch.testing import assert_close
-from transformers import LlamaConfig
-from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding, apply_rotary_pos_emb
-from transformers.models.vit_mae.modeling_vit_mae import build_2d_sinusoidal_position_embedding
 
 from ssl_lightning.nn import transformer
-from ssl_lightning.nn.transformer import (
-    GridPositions,
-    Transformer,
-    _rotation,
-    _turned,
-    attention,
-    attention_mask,
-    sincos_positions,
-)
+from ssl_lightning.nn.transformer import Transformer, attention, attention_mask
 
 NAMES = {
     "attn.qkv": "qkv",
@@ -68,50 +56,17 @@ def test_linear_layers_start_by_xaviers_rule_and_without_bias() -> None:
             assert not module.bias.any() and 0.9 * bound < module.weight.abs().max() <= bound
 
 
-@pytest.mark.parametrize(("dim", "depth", "heads"), [(10, 2, 4), (8, 0, 2), (8, 1, 0)])
-def test_sizes_that_do_not_go_together_are_refused(dim: int, depth: int, heads: int) -> None:
-    with pytest.raises(ValueError, match=f"heads that divide its width, got dim={dim}, depth={depth}, heads={heads}"):
+@pytest.mark.parametrize(
+    ("dim", "depth", "heads", "message"),
+    [
+        (10, 2, 4, r"Transformer\(dim=10\) must be a multiple of heads=4"),
+        (8, 0, 2, r"Transformer\(depth=0\) must be at least 1"),
+        (8, 1, 0, r"Transformer\(heads=0\) must be at least 1"),
+    ],
+)
+def test_sizes_that_do_not_go_together_are_refused(dim: int, depth: int, heads: int, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         Transformer(dim, depth, heads)
-
-
-@pytest.mark.parametrize("grid", [(4, 4), (3, 5), (1, 7)])
-def test_positions_on_rows_and_columns_are_those_of_mae(grid: tuple[int, int]) -> None:
-    """Its authors' code, and the weights they published, have the columns first."""
-    rows_first = build_2d_sinusoidal_position_embedding(*grid, embed_dim=24)
-    assert_close(sincos_positions(grid, 24), rows_first.roll(12, dims=1), rtol=0, atol=1e-6)
-
-
-@pytest.mark.parametrize("grid", [(9,), (2, 3, 4)], ids=["one axis", "three axes"])
-def test_positions_on_any_number_of_axes_follow_the_formula(grid: tuple[int, ...]) -> None:
-    dim = 24
-    share = dim // (2 * len(grid))
-    expected = []
-    for places in (
-        [(i,) for i in range(9)]
-        if len(grid) == 1
-        else [(i, j, k) for i in range(2) for j in range(3) for k in range(4)]
-    ):
-        row: list[float] = []
-        for place in reversed(places):
-            angles = [place / 10_000 ** (d / share) for d in range(share)]
-            row += [math.sin(angle) for angle in angles] + [math.cos(angle) for angle in angles]
-        expected.append(row)
-    assert_close(sincos_positions(grid, dim), torch.tensor(expected), rtol=0, atol=1e-6)
-    assert len(sincos_positions(grid, dim).unique(dim=0)) == math.prod(grid)
-
-
-def test_a_width_that_the_axes_cannot_share_is_refused() -> None:
-    with pytest.raises(ValueError, match="Positions on 2 axes need a width that is a multiple of 4, got 10"):
-        sincos_positions((4, 4), 10)
-
-
-def test_positions_are_computed_once_a_grid_and_follow_the_module() -> None:
-    positions = GridPositions(8)
-    first = positions((3, 4))
-    assert positions((3, 4)) is first and "table" not in positions.state_dict()
-    assert_close(positions((2, 5)), sincos_positions((2, 5), 8))
-    assert positions.double()((2, 5)).dtype == torch.float64
-    assert positions((3, 4)).dtype == torch.float64
 
 
 @pytest.mark.parametrize("places", [5, 65, 300])
@@ -155,21 +110,15 @@ def test_post_norm_blocks_are_torchs() -> None:
     assert_close(ours(x), theirs(x, src_mask=causal, is_causal=True), rtol=1e-10, atol=1e-12)
 
 
-def test_rotary_positions_are_those_of_transformers_and_relative() -> None:
-    """The same shift of all places changes no attention; places of a packed row are the
+def test_rotary_positions_are_relative() -> None:
+    """The same shift of all positions changes no attention; positions of a packed row are the
     samples'."""
     torch.manual_seed(0)
-    q, k = torch.randn(2, 3, 4, 7, 8)
-    position = torch.stack([torch.arange(7) for _ in range(3)]) + torch.tensor([[0], [2], [90]])
-    theirs = LlamaRotaryEmbedding(LlamaConfig(hidden_size=32, num_attention_heads=4, head_dim=8))
-    expected = apply_rotary_pos_emb(q, k, *theirs(q, position))
-    angles = _rotation(position, 8)
-    assert_close((_turned(q, angles), _turned(k, angles)), expected, rtol=1e-5, atol=1e-5)
     trunk, x = Transformer(16, 2, 2, rotary=True).double(), torch.randn(2, 9, 16, dtype=torch.float64)
-    places = torch.arange(9).expand(2, 9)
-    assert_close(trunk(x, position=places), trunk(x), rtol=1e-12, atol=1e-12)
-    assert_close(trunk(x, position=places + 31), trunk(x), rtol=1e-4, atol=1e-5)
-    assert (trunk(x, position=2 * places) - trunk(x)).abs().max() > 1e-3
+    positions = torch.arange(9).expand(2, 9)
+    assert_close(trunk(x, position=positions), trunk(x), rtol=1e-12, atol=1e-12)
+    assert_close(trunk(x, position=positions + 31), trunk(x), rtol=1e-4, atol=1e-5)
+    assert (trunk(x, position=2 * positions) - trunk(x)).abs().max() > 1e-3
 
 
 def test_geglu_is_equation_6_and_as_large_as_gelu() -> None:

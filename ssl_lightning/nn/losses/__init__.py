@@ -1,2 +1,2 @@
-"""Losses: tensors -> scalar. No Lightning and no process group in here: a method gathers, a loss
+"""Losses: tensors -> scalar. They know neither Lightning nor processes: a method gathers, a loss
 computes."""

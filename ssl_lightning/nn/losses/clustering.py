@@ -9,12 +9,12 @@ from torch import Tensor
 
 
 def swapped_prediction(scores: Sequence[Tensor], codes: Sequence[Tensor], temperature: float) -> Tensor:
-    """Predicts the code of each full view from every other view (Caron et al. 2020, arXiv
-    2006.09882, Equations 1, 2 and 6).
+    """Swapped prediction: every view predicts the code of each other full view (Caron et al. 2020,
+    arXiv 2006.09882, Equations 1, 2 and 6).
 
     Args:
         scores: for each view, full ones first, similarities [B, K] to the prototypes.
-        codes: for each full view, codes [B, K] that its scores were turned into, without gradient.
+        codes: for each full view, codes [B, K] computed from its scores, without gradient.
         temperature: divides the scores (the paper's tau).
 
     Returns:

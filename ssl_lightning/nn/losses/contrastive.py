@@ -1,5 +1,4 @@
-"""Losses: tensors -> scalar. No Lightning and no process group in here: a method gathers, a loss
-computes.
+"""Contrastive losses: a vector picks its counterpart out of others.
 
 Notation for shapes: B samples on this process, G samples on all of them, D features.
 """
@@ -14,13 +13,12 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-CHUNK = 2**22
-"""Similarities held at once: 16 MiB in float32. 1,024 samples in two views need one chunk."""
+from .similarity import CHUNK, unit_vectors
 
 
 def nt_xent(z1: Tensor, z2: Tensor, temperature: float, sizes: Sequence[int] | None = None, rank: int = 0) -> Tensor:
-    """NT-Xent: picks each sample's other view out of all other views (Chen et al. 2020, arXiv
-    2002.05709, Equation 1).
+    """NT-Xent: each view picks the other view of its sample out of all other views (Chen et al.
+    2020, arXiv 2002.05709, Equation 1).
 
     Memory grows with G, not G squared: similarities are computed in chunks of anchors, and the
     gradient along with them. Half-precision features are compared in float32, under autocast too.
@@ -28,12 +26,12 @@ def nt_xent(z1: Tensor, z2: Tensor, temperature: float, sizes: Sequence[int] | N
     With several processes, gather both views first. Each process then takes its own samples as
     anchors:
 
-        sizes = row_counts(z1)  # of `SSLMethod`, which asks only where it must
+        sizes = self.row_counts(z1)  # of `SSLMethod`
         loss = nt_xent(gather(z1, sizes), gather(z2, sizes), temperature, sizes, rank())
 
-    The sum over its anchors is scaled by W / 2G, W processes, so that the mean over processes,
-    which is what DistributedDataParallel makes of the gradients, is the loss of one process with
-    all samples, however many each has.
+    The sum over its anchors is scaled by W / 2G for W processes, so that the mean over processes,
+    which DistributedDataParallel takes of the gradients, is the loss of one process with all
+    samples, however many each has.
 
     Args:
         z1: features of the first view [G, D], of any length: they are l2-normalised here.
@@ -41,11 +39,10 @@ def nt_xent(z1: Tensor, z2: Tensor, temperature: float, sizes: Sequence[int] | N
         temperature: divides the cosine similarities (the paper's tau; 0.1 to 0.5 in Table 5).
         sizes: number of samples that came from each process, in the order of ranks. None: one
             process, B = G.
-        rank: which of them is this process.
+        rank: index of this process.
 
     Returns:
-        A scalar of at least float32. Zero for a single sample, which has nothing to be told apart
-        from.
+        A scalar of at least float32. Zero for a single sample, which has no negatives.
 
     Raises:
         ValueError: the shapes differ, the temperature is not positive, or `sizes` do not add up to
@@ -65,7 +62,7 @@ def nt_xent(z1: Tensor, z2: Tensor, temperature: float, sizes: Sequence[int] | N
     start = sum(sizes[:rank])
     with torch.autocast(z1.device.type, enabled=False):
         z = torch.stack((z1, z2), dim=1).flatten(0, 1)  # [2G, D], the views of sample k at 2k and 2k + 1
-        z = _direction(z)
+        z = unit_vectors(z)
         total: Tensor = _NTXentSum.apply(z, temperature, 2 * start, 2 * (start + sizes[rank]))
         return total * (len(sizes) / len(z))
 
@@ -73,38 +70,38 @@ def nt_xent(z1: Tensor, z2: Tensor, temperature: float, sizes: Sequence[int] | N
 def quantized_nce(
     c: Tensor, q: Tensor, code: Tensor, other: Tensor, real: Tensor, temperature: float
 ) -> tuple[Tensor, Tensor]:
-    """wav2vec 2.0's contrastive loss: picks a hidden place's own quantized target out of those of
-    other hidden places of its sample (Baevski et al. 2020, arXiv 2006.11477, Equation 3). Others
-    with the same code are none to be told from: they do not count.
+    """wav2vec 2.0's contrastive loss: each hidden token picks its quantized target out of those of
+    other hidden tokens of its sample (Baevski et al. 2020, arXiv 2006.11477, Equation 3). Negatives
+    that share the target's code are ignored.
 
-    All similarities within a sample are computed at once, and the asked ones picked: M squared
-    numbers in place of M K D.
+    All similarities within a sample are computed at once, and those of the negatives picked: M
+    squared values in place of M K D.
 
     Args:
-        c: contextual tokens at S samples' hidden places, [S, M, D], of any length.
+        c: contextual tokens of S samples' hidden tokens, [S, M, D], of any length.
         q: their targets [S, M, D]. Both have a gradient.
-        code: [S, M, G] what each target is made of.
-        other: [S, M, K] places among the M of the sample.
-        real: [S, M] bool, which places are hidden ones.
+        code: [S, M, G] entries of the codebooks that each target consists of.
+        other: [S, M, K] negatives, as indices into the M tokens of the sample.
+        real: [S, M] bool, which of the M tokens are hidden.
         temperature: divides the cosine similarities (the paper's kappa, 0.1).
 
     Returns:
-        The sum over the real places, a scalar of at least float32, and the number of them that have
-        something to be told from and whose own target is the most similar.
+        The sum over the hidden tokens, a scalar of at least float32, and the number of them that
+        have negatives, all of which are less similar than the target.
     """
     with torch.autocast(c.device.type, enabled=False):
-        s = _direction(c) @ _direction(q).mT / temperature  # [S, M, M]
+        s = unit_vectors(c) @ unit_vectors(q).mT / temperature  # [S, M, M]
         same = (code[:, :, None] == code[:, None]).all(3)  # [S, M, M]
-        own = s.diagonal(dim1=1, dim2=2)[:, :, None]  # [S, M, 1]
-        rest = s.masked_fill(same, -torch.inf).gather(2, other)
-        nll = torch.cat([own, rest], dim=2).logsumexp(2) - own[:, :, 0]  # [S, M]
-        best = rest.detach().amax(2)
-        return torch.where(real, nll, 0.0).sum(), (real & (own[:, :, 0] > best) & best.isfinite()).sum()
+        positive = s.diagonal(dim1=1, dim2=2)[:, :, None]  # [S, M, 1]
+        negative = s.masked_fill(same, -torch.inf).gather(2, other)  # [S, M, K]
+        nll = torch.cat([positive, negative], dim=2).logsumexp(2) - positive[:, :, 0]  # [S, M]
+        best = negative.detach().amax(2)
+        return torch.where(real, nll, 0.0).sum(), (real & (positive[:, :, 0] > best) & best.isfinite()).sum()
 
 
 def queue_nce(q: Tensor, k: Tensor, queue: Tensor, temperature: float) -> Tensor:
-    """InfoNCE: picks each query's key out of the key and a queue of others (He et al. 2019, arXiv
-    1911.05722, Equation 1).
+    """InfoNCE with a queue: each query picks its key out of the key and a queue of negatives (He et
+    al. 2019, arXiv 1911.05722, Equation 1).
 
     Args:
         q: queries [B, D], of any length: they are l2-normalised here.
@@ -116,37 +113,31 @@ def queue_nce(q: Tensor, k: Tensor, queue: Tensor, temperature: float) -> Tensor
         The mean over the queries, a scalar of at least float32, under autocast too.
     """
     with torch.autocast(q.device.type, enabled=False):
-        q, k = _direction(q), _direction(k.detach())
+        q, k = unit_vectors(q), unit_vectors(k.detach())
         positive = (q * k).sum(dim=1, keepdim=True)  # [B, 1]
         s = torch.cat([positive, q @ queue.detach().to(q.dtype).T], dim=1) / temperature  # [B, 1 + K]
         return -s.log_softmax(dim=1)[:, 0].mean()
 
 
 def batch_nce(q: Tensor, keys: Tensor, temperature: float, first: int = 0) -> Tensor:
-    """InfoNCE: picks each query's key out of the keys of the whole batch (Chen, Xie and He 2021,
-    arXiv 2104.02057, Algorithm 1).
+    """InfoNCE within a batch: each query picks its key out of the keys of the whole batch (Chen,
+    Xie and He 2021, arXiv 2104.02057, Algorithm 1).
 
     Args:
         q: queries [B, D] of this process, of any length: they are l2-normalised here.
         keys: [G, D] of all processes, in the order of ranks; they get no gradient.
         temperature: divides the cosine similarities (the paper's tau).
-        first: place among the keys of the first query's own; the others follow.
+        first: index of the first query's key; those of the others follow.
 
     Returns:
-        The mean over the queries times 2 tau, as the paper has it, a scalar of at least float32,
-        under autocast too.
+        The mean over the queries times 2 tau, as in the paper, a scalar of at least float32, under
+        autocast too.
     """
     with torch.autocast(q.device.type, enabled=False):
-        q, keys = _direction(q), _direction(keys.detach())
+        q, keys = unit_vectors(q), unit_vectors(keys.detach())
         s = q @ keys.T / temperature  # [B, G]
-        own = torch.arange(first, first + len(q), device=q.device)
-        return 2 * temperature * F.cross_entropy(s, own)
-
-
-def _direction(x: Tensor) -> Tensor:
-    """Vectors [..., D] of length 1, in at least float32: half precision would round similarities,
-    which a small temperature enlarges."""
-    return F.normalize(x.to(torch.promote_types(x.dtype, torch.float32)), dim=-1)
+        positive = torch.arange(first, first + len(q), device=q.device)
+        return 2 * temperature * F.cross_entropy(s, positive)
 
 
 class _NTXentSum(torch.autograd.Function):

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from .contrastive import CHUNK
+from .similarity import CHUNK
 
 
 def vocabulary_nll(h: Tensor, table: Tensor, bias: Tensor, target: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
@@ -20,11 +20,11 @@ def vocabulary_nll(h: Tensor, table: Tensor, bias: Tensor, target: Tensor, weigh
     float32.
 
     Args:
-        h: [M, D] what is projected onto the vocabulary.
+        h: [M, D] vectors that are projected onto the vocabulary.
         table: [V, D] a vector for each token of the vocabulary.
         bias: [V].
         target: [M] the true tokens.
-        weight: [M] how much each counts, without gradient.
+        weight: [M] weight of each token in the sums, without gradient.
 
     Returns:
         The weighted sum of the negative log-likelihoods, a scalar of at least float32, and the

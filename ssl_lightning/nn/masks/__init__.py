@@ -1,1 +1,1 @@
-"""Masks, drawn from the samples' keys."""
+"""Masks are drawn from the samples' keys."""

@@ -1,5 +1,4 @@
-"""Spans of hidden tokens, and what the true one among them is to be told from: both from the
-samples' keys alone."""
+"""Spans of hidden tokens and their negatives are drawn from the samples' keys alone."""
 
 from __future__ import annotations
 
@@ -10,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ...augment.random import fold, uniform
+from .tokens import take
 
 START, ROUNDING, OTHERS, NOISE = (int.from_bytes(name, "big") for name in (b"spans", b"rounds", b"others", b"noise"))
 """Separate the draws from a sample's key."""
@@ -20,23 +20,23 @@ class Spans(NamedTuple):
 
     Args:
         hidden: [S, N] bool.
-        place: [S, M] the places of the hidden ones in order, as many for every batch of rows of N;
-            behind them others.
+        positions: [S, M] positions of the hidden tokens in order, followed by others: M is the same
+            for every batch of rows of N.
         real: [S, M] bool, which of these are hidden.
     """
 
     hidden: Tensor
-    place: Tensor
+    positions: Tensor
     real: Tensor
 
     def take(self, x: Tensor) -> Tensor:
-        """x [S, N, D] at these places: [S, M, D]."""
-        return x.gather(1, self.place[:, :, None].expand(-1, -1, x.shape[2]))
+        """x [S, N, D] at these positions: [S, M, D]."""
+        return take(x, self.positions)
 
     def keys(self, key: Tensor) -> Tensor:
         """A key for the noise at each of these positions, [S, M], from the samples' keys [S]."""
-        keys = fold(key, NOISE)[:, None].expand_as(self.place)
-        return fold(keys.flatten(), self.place.flatten()).view_as(self.place)
+        keys = fold(key, NOISE)[:, None].expand_as(self.positions)
+        return fold(keys.flatten(), self.positions.flatten()).view_as(self.positions)
 
     def hide(self, x: Tensor, token: Tensor) -> Tensor:
         """x [S, N, D] with a token [D] in place of the hidden ones."""
@@ -47,26 +47,26 @@ def span_masks(key: Tensor, lengths: Tensor, tokens: int, ratio: float, length: 
     """Hides spans of equal length that may overlap (Baevski, Zhou, Mohamed and Auli 2020, wav2vec
     2.0, arXiv 2006.11477, Section 3.1 and Appendix A).
 
-    Of a sample with n tokens, ratio * n / length spans, rounded up or down at random so that the
-    mean is kept, and at least one, begin at as many different places. With 0.65 and spans of 10,
-    about half of the tokens are hidden: spans overlap. A sample with less than twice the length has
-    shorter spans, half of its own.
+    A sample with n tokens has ratio * n / length spans, rounded up or down at random so that the
+    mean is kept, and at least one. They begin at different positions. With 0.65 and spans of 10,
+    about half of the tokens are hidden, since spans overlap. In a sample with less than twice the
+    length, spans have half the length of the sample.
 
     Args:
         key: [S] int64, the samples' keys, `batch["key"]`.
         lengths: [S] int64, tokens of each sample; those behind are padding, and never hidden.
-        tokens: N, places in a row.
+        tokens: N, tokens of a row.
         ratio: part of the tokens that would be hidden if no spans overlapped, in (0, 1).
-        length: of a span, in tokens.
+        length: tokens of a span.
     """
     span = torch.minimum(lengths // 2, lengths.new_tensor(length)).clamp(min=1)  # [S]
     starts = (lengths - span + 1).clamp(min=0)
     count = (ratio * lengths / span + uniform(fold(key, ROUNDING), 1)[:, 0]).floor().clamp(min=1)
-    place = torch.arange(tokens, device=key.device)
-    drawn = uniform(fold(key, START), tokens).masked_fill(place >= starts[:, None], 2.0)
+    position = torch.arange(tokens, device=key.device)
+    drawn = uniform(fold(key, START), tokens).masked_fill(position >= starts[:, None], 2.0)
     first = (drawn.argsort(dim=1, stable=True).argsort(dim=1) < count[:, None]) & (drawn < 2.0)
     begun = first.long().cumsum(1)
-    ended = begun.gather(1, (place - span[:, None]).clamp(min=0)).masked_fill(place < span[:, None], 0)
+    ended = begun.gather(1, (position - span[:, None]).clamp(min=0)).masked_fill(position < span[:, None], 0)
     hidden = begun > ended
     most = min(tokens, max(2, math.ceil(ratio * tokens) + length))
     order = hidden.logical_not().long().argsort(dim=1, stable=True)[:, :most]
@@ -74,21 +74,21 @@ def span_masks(key: Tensor, lengths: Tensor, tokens: int, ratio: float, length: 
 
 
 def others(key: Tensor, real: Tensor, count: int) -> Tensor:
-    """For each hidden token, others of the same sample, drawn with replacement: never padding, a
-    visible token, or itself (arXiv 2006.11477, Section 3.2).
+    """Draws negatives for each hidden token among the others of the same sample, with replacement:
+    never padding, a visible token, or itself (arXiv 2006.11477, Section 3.2).
 
     Args:
         key: [S] int64, the samples' keys.
         real: [S, M] bool, as `Spans.real`: the first ones of each sample.
-        count: K, how many for each.
+        count: K, number of negatives.
 
     Returns:
-        [S, M, K] places in 0 ... M - 1; those of a sample with a single hidden token are its own,
-        which tells nothing apart.
+        [S, M, K] indices in 0 ... M - 1. A sample with a single hidden token has no others; there
+        they are its own, which `quantized_nce` ignores.
     """
     samples, most = real.shape
-    own = torch.arange(most, device=key.device).expand(samples, most)
-    keys = fold(fold(key, OTHERS)[:, None].expand_as(own).flatten(), own.flatten())
+    index = torch.arange(most, device=key.device).expand(samples, most)
+    keys = fold(fold(key, OTHERS)[:, None].expand_as(index).flatten(), index.flatten())
     last = (real.sum(1) - 1).clamp(min=0)[:, None, None]  # [S, 1, 1]
     drawn = torch.minimum((uniform(keys, count).view(samples, most, count) * last).long(), (last - 1).clamp(min=0))
-    return torch.minimum(drawn + (drawn >= own[:, :, None]), last)
+    return torch.minimum(drawn + (drawn >= index[:, :, None]), last)

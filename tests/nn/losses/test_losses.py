@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from torch.testing import assert_close
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ssl_lightning.nn.losses import contrastive as losses
+from ssl_lightning.nn.losses import contrastive, vocabulary
 from ssl_lightning.nn.losses.contrastive import batch_nce, nt_xent, queue_nce
 from ssl_lightning.nn.losses.prediction import regression
 from ssl_lightning.nn.losses.vocabulary import vocabulary_nll
@@ -66,7 +66,7 @@ def test_value_and_gradient_are_those_of_lightly() -> None:
 def test_chunks_change_nothing(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
     z1, z2 = views(13)  # an odd batch: 26 anchors, so chunks split pairs and the last one is shorter
     whole = nt_xent(z1, z2, 0.5)
-    monkeypatch.setattr(losses, "CHUNK", rows * 26)
+    monkeypatch.setattr(contrastive, "CHUNK", rows * 26)
     cut = nt_xent(z1, z2, 0.5)
     assert_close(cut, whole, rtol=1e-13, atol=0)
     assert_close(gradients(cut, z1, z2), gradients(whole, z1, z2), rtol=1e-11, atol=1e-15)
@@ -256,7 +256,7 @@ def test_vocabulary_nll_is_torchs_cross_entropy_however_it_is_cut(rows: int, mon
     target[:6] = (inputs[0] @ inputs[1].T + inputs[2]).argmax(dim=1)[:6]
     scores = F.linear(*inputs)
     expected = (weight * F.cross_entropy(scores, target, reduction="none")).sum()
-    monkeypatch.setattr(losses, "CHUNK", rows * 29 + 5)
+    monkeypatch.setattr(vocabulary, "CHUNK", rows * 29 + 5)
     nll, correct = vocabulary_nll(*inputs, target, weight)
     assert_close(nll, expected, rtol=1e-13, atol=0)
     assert_close(
@@ -311,7 +311,7 @@ class Largest(TorchDispatchMode):
 def test_vocabulary_nll_never_holds_the_scores_of_all_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither on the way forward nor back; cross-entropy does, so that it would be seen."""
     inputs, target, weight = words(tokens=600, vocabulary=50)
-    monkeypatch.setattr(losses, "CHUNK", 1000)
+    monkeypatch.setattr(vocabulary, "CHUNK", 1000)
     with Largest() as ours:
         vocabulary_nll(*inputs, target, weight)[0].backward()
     with Largest() as torchs:

@@ -64,14 +64,14 @@ def test_places_are_the_hidden_ones_in_order(tokens: int) -> None:
     lengths = torch.randint(1, tokens + 1, (500,), generator=torch.Generator().manual_seed(0))
     lengths[:100] = tokens
     spans = drawn(lengths.tolist(), tokens)
-    assert spans.place.shape == spans.real.shape == (500, drawn([tokens], tokens, seed=1).place.shape[1])
+    assert spans.positions.shape == spans.real.shape == (500, drawn([tokens], tokens, seed=1).positions.shape[1])
     x = torch.arange(tokens).expand(500, tokens)
-    for hidden, place, real in zip(spans.hidden, spans.place, spans.real, strict=True):
+    for hidden, place, real in zip(spans.hidden, spans.positions, spans.real, strict=True):
         assert place[real].tolist() == hidden.nonzero()[:, 0].tolist()
         assert not real[int(real.sum()) :].any()
-    assert torch.equal(spans.take(x[:, :, None])[:, :, 0], spans.place)
+    assert torch.equal(spans.take(x[:, :, None])[:, :, 0], spans.positions)
     if tokens > 40:
-        assert spans.place.shape[1] < tokens, "what is not hidden is not computed"
+        assert spans.positions.shape[1] < tokens, "what is not hidden is not computed"
 
 
 def test_a_sample_s_mask_follows_from_its_key() -> None:

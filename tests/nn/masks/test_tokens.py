@@ -82,7 +82,7 @@ def test_how_many_stay_visible(tokens: int, ratio: float, visible: int) -> None:
 
 @pytest.mark.parametrize("ratio", [0.0, 1.0, 1.5, -0.5, float("nan")])
 def test_ratios_out_of_range_are_refused(ratio: float) -> None:
-    with pytest.raises(ValueError, match=f"mask_ratio={ratio} is the part of the tokens to hide"):
+    with pytest.raises(ValueError, match=rf"random_masking\(ratio={ratio}\) must be above 0 and below 1"):
         random_masking(keys(3), 16, ratio)
 
 

@@ -46,7 +46,7 @@ def hidden_of(masks: TokenMasks, view: View, key: Tensor, ratio: float = 0.15) -
     """For each sample, which of its tokens are to be predicted, and what is seen of it."""
     hidden = masks.choose(view, key, ratio)
     chosen = torch.zeros(view.x.numel(), dtype=torch.bool)
-    chosen[hidden.place[hidden.chosen]] = True
+    chosen[hidden.positions[hidden.chosen]] = True
     seen = masks.corrupt(view, key, hidden).x.flatten()
     rows = torch.arange(1, len(view.x) + 1)[:, None].expand_as(view.x)
     segment = (rows if view.segment is None else view.segment).flatten()
@@ -228,8 +228,8 @@ def test_as_many_places_for_every_batch_of_a_shape_each_once(whole_words: bool) 
         view = packed(texts(count))
         view = view.each(lambda part: torch.nn.functional.pad(part, (0, 0, 0, 20 - len(part))))
         hidden = masks.choose(view, keys(count), 0.15)
-        assert len(hidden.place.unique()) == len(hidden.place) == len(hidden.chosen)
-        counts.add(len(hidden.place))
+        assert len(hidden.positions.unique()) == len(hidden.positions) == len(hidden.chosen)
+        counts.add(len(hidden.positions))
     assert len(counts) == 1
 
 
@@ -241,8 +241,8 @@ def without_room(masks: TokenMasks, view: View, ratio: float) -> list[tuple[Hidd
     for pass_ in range(400):
         key = keys(view.samples or len(view.x), pass_)
         hidden, free = masks.choose(view, key, ratio), masks.choose(wider, key, ratio)
-        wanted, got = (set(each.place[each.chosen].tolist()) for each in (free, hidden))
-        assert got <= wanted and len(hidden.place) < len(free.place)
+        wanted, got = (set(each.positions[each.chosen].tolist()) for each in (free, hidden))
+        assert got <= wanted and len(hidden.positions) < len(free.positions)
         if got != wanted:
             found.append((hidden, wanted, got))
     return found
@@ -252,7 +252,7 @@ def test_without_room_the_last_are_dropped() -> None:
     """Ten samples of one word, of which more than 5 may be hidden, and 5 places."""
     view = packed([torch.tensor([2, 9, 3])] * 10, row_length=30)
     found = without_room(TokenMasks(SIZE), view, 0.15)
-    assert found and all(len(hidden.place) == 5 and len(got) >= 4 for hidden, _, got in found)
+    assert found and all(len(hidden.positions) == 5 and len(got) >= 4 for hidden, _, got in found)
 
 
 def test_without_room_for_a_whole_word_none_of_it_is_hidden() -> None:
@@ -288,9 +288,9 @@ def test_hide_takes_the_tokenizers_own_mask_and_puts_it_in_chosen_places_alone()
     )
     hidden = masks.choose(view, keys(20), 0.2)
     expected = view.x.flatten().clone()
-    expected[hidden.place[hidden.chosen]] = 96
+    expected[hidden.positions[hidden.chosen]] = 96
     assert torch.equal(masks.hide(view, hidden).x.flatten(), expected) and (expected == 96).sum() > 20
-    assert torch.equal(hidden.take(view.x), view.x.flatten()[hidden.place])
+    assert torch.equal(hidden.take(view.x), view.x.flatten()[hidden.positions])
 
 
 def test_a_vocabulary_of_special_tokens_is_refused() -> None:
