@@ -33,7 +33,7 @@ from torch import nn
 
 import ssl_lightning
 from ssl_lightning.cli.main import main
-from ssl_lightning.evaluation import report
+from ssl_lightning.evaluation import closing, report
 from ssl_lightning.evaluation.probes import knn
 from ssl_lightning.evaluation.probes.collapse import CollapseMonitor
 from ssl_lightning.evaluation.probes.held_out import HeldOut
@@ -153,7 +153,7 @@ def arrange_death(place: str, number: int) -> list[pl.Callback]:
         "knn": (knn, "knn_predict", lambda *args, **kwargs: die()),
         "linear": (Head, "learn", lambda *args: die()),
         "linear scores": (Head, "scores", lambda *args: die()),
-        "closing table": (report, "closing_row", lambda *args, **kwargs: die()),
+        "closing table": (closing, "closing_row", lambda *args, **kwargs: die()),
         "torn write": (torch, "save", torn_save),
         "fsync": (os, "fsync", lambda *args: die()),  # of a checkpoint's file before it is renamed, then of its folder
         "saved": (saving.Checkpoint, "save", save_then_die),
@@ -187,7 +187,7 @@ def train(spec: dict[str, Any]) -> None:
         saving.Checkpoint(**spec["checkpoint"]),
     ]
     if spec["save_at"]:
-        saving.Checkpoint._late = lambda self, trainer, batch_idx: trainer.global_step in spec["save_at"]  # type: ignore[method-assign]
+        saving.Checkpoint._late = lambda self, trainer: trainer.global_step in spec["save_at"]  # type: ignore[method-assign]
     callbacks += arrange_death(*spec["kill"]) if spec["kill"] else []
     trainer = ssl_lightning.Trainer(
         **{"precision": "32-true", "accelerator": "cpu", "log_every_n_steps": 3, "default_root_dir": spec["root"], **spec["trainer"]},

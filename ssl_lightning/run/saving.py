@@ -9,7 +9,11 @@ from typing import Any
 from pytorch_lightning.callbacks import Checkpoint as LightningCheckpoint
 
 from .checkpoint import PATTERN
+from .lightning import updated
 from .standing import Standing
+
+BATCHES_BETWEEN_QUESTIONS = 50
+"""Each question is an exchange between processes, which costs as much as several small steps."""
 
 
 class Checkpoint(Standing, LightningCheckpoint):
@@ -52,30 +56,35 @@ class Checkpoint(Standing, LightningCheckpoint):
         self._kept: set[Path] = set()
         self._kept_names: list[str] = []
         self._last_time = time.monotonic()
+        self._asked_at = 0  # the optimizer step at which rank 0 was last asked whether `minutes` have passed
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
-        self._last_time = time.monotonic()
+        self._last_time, self._asked_at = time.monotonic(), trainer.global_step
         if self.folder is not None:
             self._kept = {self.folder / name for name in self._kept_names}
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        epoch_ends = batch_idx + 1 == trainer.num_training_batches
-        if (batch_idx + 1) % trainer.accumulate_grad_batches and not epoch_ends:
-            return  # half an accumulated batch is no place to go on from
-        epoch = trainer.current_epoch + 1
+        if not updated(trainer):
+            return  # a run cannot go on from half an accumulated batch
+        epoch, epoch_ends = trainer.current_epoch + 1, batch_idx + 1 == trainer.num_training_batches
         due = epoch_ends and (epoch % self.every_n_epochs == 0 or epoch == trainer.max_epochs)
-        if due or trainer.global_step == trainer.max_steps or self._late(trainer, batch_idx):
+        if due or trainer.global_step == trainer.max_steps or self._late(trainer):
             self.save(
                 trainer, keep=bool(self.keep_every_n_epochs) and epoch_ends and epoch % self.keep_every_n_epochs == 0
             )
 
-    def _late(self, trainer: Any, batch_idx: int) -> bool:
-        """Whether `minutes` have passed; with several processes rank 0 decides for all, on every
-        50th batch."""
-        if not self.minutes or (trainer.world_size > 1 and batch_idx % 50):
+    def _late(self, trainer: Any) -> bool:
+        """Whether `minutes` have passed. Of several processes rank 0 decides for all, every so many
+        optimizer steps as take about `BATCHES_BETWEEN_QUESTIONS` batches."""
+        if not self.minutes:
             return False
         late = time.monotonic() - self._last_time > 60 * self.minutes
-        return bool(trainer.strategy.broadcast(late)) if trainer.world_size > 1 else late
+        if trainer.world_size == 1:
+            return late
+        if trainer.global_step - self._asked_at < max(1, BATCHES_BETWEEN_QUESTIONS // trainer.accumulate_grad_batches):
+            return False
+        self._asked_at = trainer.global_step
+        return bool(trainer.strategy.broadcast(late))
 
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
         if self.last is None or self.last.name != PATTERN.format(step=trainer.global_step):
