@@ -167,13 +167,19 @@ class Rows(PictureSource):
         rows: a `datasets.Dataset`.
         column: of the images: what `datasets.Image` holds, or bytes.
         title: what errors call the data set.
+
+    Raises:
+        ValueError: the column holds something else.
     """
 
     def __init__(self, rows: Any, column: str, title: str, *args: Any) -> None:
         import datasets
 
-        if isinstance(rows.features[column], datasets.Image):
+        kind = rows.features[column]
+        if isinstance(kind, datasets.Image):
             rows = rows.cast_column(column, datasets.Image(decode=False))
+        elif not isinstance(kind, dict) and getattr(kind, "dtype", None) not in ("binary", "large_binary", "string"):
+            raise ValueError(f"The column {column!r} of {title} holds no images, but {kind}; name another one.")
         self.rows, self.column, self.title = rows.select_columns([column]), column, title
         super().__init__(len(rows), *args)
 
@@ -181,12 +187,8 @@ class Rows(PictureSource):
         value: Any = self.rows[number][self.column]
         if isinstance(value, dict):
             value = value.get("bytes") or value.get("path")
-        if value is None:
-            raise UnreadablePicture(f"{self.name(number)}: it holds no image.")
         if not isinstance(value, (bytes, str)):
-            raise ValueError(
-                f"{self.name(number)} holds no image in the column {self.column!r}, but {type(value).__name__}."
-            )
+            raise UnreadablePicture(f"{self.name(number)}: it holds no image.")
         return value
 
     def name(self, number: int) -> str:

@@ -62,6 +62,15 @@ def gather(x: Tensor, sizes: Sequence[int] | None = None) -> Tensor:
     return gathered
 
 
+def gather_objects(value: Any) -> list[Any]:
+    """A small value of each process, of any kind that can be pickled, in the order of ranks. Every
+    process must call it."""
+    everyone = [value] * world_size()
+    if world_size() > 1:
+        dist.all_gather_object(everyone, value)
+    return everyone
+
+
 def reduce_sum(x: Tensor) -> Tensor:
     """Sum over processes of a tensor of equal shape, without gradient."""
     total = x.detach().clone()

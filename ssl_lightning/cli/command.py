@@ -16,7 +16,7 @@ from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.utilities import rank_zero_only
 
 from ..data.datamodule import SSLDataModule
-from ..data.images.picture import UnreadablePicture
+from ..data.files.source import Unreadable
 from ..method import SSLMethod
 from ..plugins.messages import did_you_mean
 from ..plugins.record import GROUPS
@@ -213,10 +213,10 @@ def _speaker(error: BaseException) -> str:
 
 
 def _is_mistake(error: BaseException, request: Request) -> bool:
-    """Whether an error's message says all: an unreadable file's, or one that this package,
-    Lightning, a plug-in or a chosen class raised before any step."""
+    """Whether an error's message says all: that of a file that cannot be read, or of what this
+    package, Lightning, a plug-in or a chosen class refuses before any step."""
     plugins = {point.module.partition(".")[0] for group in GROUPS for point in entry_points(group=group)}
     classes = {str(value).partition(".")[0] for value in request.chosen.values() if CLASS_PATH.fullmatch(str(value))}
-    return isinstance(error, UnreadablePicture) or (
+    return isinstance(error, Unreadable) or (
         not raised_in_a_step(error) and _speaker(error) in {*SPEAKERS, *plugins, *classes}
     )

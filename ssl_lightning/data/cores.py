@@ -9,9 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-import torch.distributed as dist
-
-from ..distributed import world_size
+from ..distributed import gather_objects
 
 
 class Neighbours(NamedTuple):
@@ -40,10 +38,7 @@ def meet_neighbours() -> None:
     whether or not each was bound to its own. Every process must call it."""
     global _neighbours
     mine = (socket.gethostname(), _allowed())
-    everyone = [mine] * world_size()
-    if world_size() > 1:
-        dist.all_gather_object(everyone, mine)
-    beside = [allowed for host, allowed in everyone if host == mine[0]]
+    beside = [allowed for host, allowed in gather_objects(mine) if host == mine[0]]
     _neighbours = Neighbours(len(beside), sum(not allowed.isdisjoint(mine[1]) for allowed in beside))
 
 

@@ -23,10 +23,17 @@ class Stream:
     meets the same batches.
 
     No `DataLoader`, so that Lightning injects no sampler and restarts nothing between epochs.
+
+    Args:
+        make: makes the loader.
+        steps: batches in an epoch.
+        after_epoch: called when the batches of an epoch have been taken, before the next one is: by
+            every process at the same step.
     """
 
-    def __init__(self, make: Callable[[], Iterable[Any]], steps: int) -> None:
-        self.make, self.steps = make, steps
+    def __init__(self, make: Callable[[], Iterable[Any]], steps: int, after_epoch: Callable[[], None]) -> None:
+        self.make, self.steps, self.after_epoch = make, steps, after_epoch
+        self.taken = 0
         self.iterator: Iterator[Any] | None = None
         self.asked = 0.0
         """When the newest batch was asked for, by `time.perf_counter`: the training waits from here
@@ -50,6 +57,9 @@ class Stream:
         self.asked = time.perf_counter()
         if self.iterator is None:  # first use: by now everything is restored
             self.iterator = iter(self.make())
+        if self.taken and self.taken % self.steps == 0:
+            self.after_epoch()
+        self.taken += 1
         return next(self.iterator)
 
 

@@ -14,6 +14,7 @@ from ..types import Batch
 from .buckets import PlannedDraws
 from .checks import check_evaluated
 from .cores import own_cores
+from .files.skipped import count_skipped, report_skipped
 from .loaders import FEW_CORES, Fetch, Share, Stream, batch_loader
 from .order import Draws
 from .position import Position
@@ -29,6 +30,7 @@ class Loading(Position, LightningDataModule):
     augment_on: str
     cache: str
     predict_split: Split
+    probe_sets: dict[str, Any]
     supervised: bool
     transforms: list[nn.Module]
     _batch_size: int
@@ -104,7 +106,8 @@ class Loading(Position, LightningDataModule):
 
     def train_dataloader(self) -> Stream:
         train, plan = self.training_split, self.buckets
-        return Stream(self._train_loader, len(train) // self.batch_size if plan is None else len(plan))
+        steps = len(train) // self.batch_size if plan is None else len(plan)
+        return Stream(self._train_loader, steps, lambda: count_skipped(self._all_sources))
 
     def _train_loader(self) -> DataLoader[Any]:
         train = self.training_split
@@ -138,9 +141,18 @@ class Loading(Position, LightningDataModule):
         return self._evaluation_loader(self.predict_split)
 
     def teardown(self, stage: str) -> None:
+        """Says which samples could not be read and were skipped, those of probe sets among them,
+        and lists them in the run folder. Lightning calls it where no process has failed."""
         loader = self.trainer.train_dataloader if self.trainer is not None else None
         if isinstance(loader, Stream):
             loader.iterator = None  # ends the workers; left to the garbage collector, each would stall it for 5 seconds
+        report_skipped(self._all_sources, getattr(self.trainer, "run_folder", None))
+
+    @property
+    def _all_sources(self) -> dict[str, Source | None]:
+        """The sources that were asked for, by a key that is the same in every process."""
+        sets = {"": self, **self.probe_sets}
+        return {f"{name}/{split}": source for name, data in sets.items() for split, source in data._sources.items()}
 
     @property
     def _rank(self) -> int:

@@ -4,30 +4,37 @@ cannot be read."""
 from __future__ import annotations
 
 import math
+import re
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import ClassVar, Literal, TypeVar
 
 import torch
-from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor
 from torch.utils.data import get_worker_info
 
 from ..cores import own_cores
-from ..sources import Source, Subset
-from .atomic import write_text
+from ..sources import Source
 
 Read = TypeVar("Read")
 
 
 class Unreadable(ValueError):
-    """A file gives no sample; the message names it and says why, without the traceback that a
-    worker's would hold."""
+    """A file gives no sample; the message names it and says why. The command line shows this
+    message alone, wherever a datamodule raises it: while it trains too, and in a worker.
+
+    Args:
+        message: what is wrong with which file. Where a worker raises the error, PyTorch builds it
+            anew from a text that holds the traceback, of which the message remains; so a subclass
+            takes a message alone.
+    """
 
     def __init__(self, message: str) -> None:
-        super().__init__(message.rpartition(f"{type(self).__module__}.{type(self).__name__}: ")[2].strip())
+        name = re.escape(type(self).__name__)
+        if re.match(rf"Caught {name} in ", message):
+            message = re.split(rf"^(?:[\w.<>]+\.)?{name}: ", message, flags=re.MULTILINE)[-1]
+        super().__init__(message.strip())
 
 
 class FileSource(Source):
@@ -83,12 +90,32 @@ class FileSource(Source):
                 f"{error} Remove it, or leave such {self.samples} out with --data.unreadable skip."
             ) from error
         self.skipped[number] = True
+        if too_many := self._too_many(f"The last: {error}"):
+            raise too_many from error
+
+    @property
+    def skipped_names(self) -> dict[int, str]:
+        """The names of the samples that were skipped, by number."""
+        return {number: self.name(number) for number in self.skipped.nonzero()[:, 0].tolist()}
+
+    def add_skipped(self, numbers: Sequence[int]) -> None:
+        """Notes samples that other processes could not read.
+
+        Raises:
+            Unreadable: too many were skipped.
+        """
+        self.skipped[list(numbers)] = True
+        if numbers and (too_many := self._too_many(f"One of them: {self.name(numbers[-1])}")):
+            raise too_many
+
+    def _too_many(self, example: str) -> Unreadable | None:
         count = int(self.skipped.sum())
-        if count > self.allowed:
-            raise self.error(
-                f"{count} of {self.count:,} {self.samples} cannot be read, more than --data.max_unreadable allows"
-                f" ({self.allowed:,}). The last: {error}"
-            ) from error
+        if count <= self.allowed:
+            return None
+        return self.error(
+            f"{count} of {self.count:,} {self.samples} cannot be read, more than --data.max_unreadable allows"
+            f" ({self.allowed:,}). {example}"
+        )
 
     def substitute(self, number: int, read: Callable[[int], Read]) -> Read:
         """What `read` gives for the first sample that can stand for one that was skipped.
@@ -113,34 +140,6 @@ def check_unreadable(unreadable: str, max_unreadable: float, samples: str) -> No
         raise ValueError(f"unreadable={unreadable!r} is unknown; choose raise or skip.")
     if not 0 <= max_unreadable <= 1:
         raise ValueError(f"max_unreadable={max_unreadable} is a part of the {samples}; give a number from 0 to 1.")
-
-
-def skipped_in(source: Source | None) -> list[str]:
-    """The names of the samples that a source skipped."""
-    while isinstance(source, Subset):
-        source = source.source
-    return (
-        [source.name(number) for number in source.skipped.nonzero()[:, 0].tolist()]
-        if isinstance(source, FileSource)
-        else []
-    )
-
-
-@rank_zero_only
-def report_skipped(sources: Iterable[Source | None], samples: str, folder: Path | None) -> None:
-    """Says which samples were skipped, the first of them by name, and all in a file of the run
-    folder; nothing where none was."""
-    names = sorted({name for source in sources for name in skipped_in(source)})
-    if not names:
-        return
-    where = ""
-    if folder is not None:
-        write_text(folder / "unreadable.txt", "\n".join(names) + "\n")
-        where = f" All are listed in {folder / 'unreadable.txt'}."
-    print(
-        f"Unreadable {samples}, in whose place others were taken: {len(names)}"
-        f" ({', '.join(names[:3])}{', ...' * (len(names) > 3)}).{where}"
-    )
 
 
 def in_threads(function: Callable[[int], Read], items: Iterable[int]) -> list[Read]:

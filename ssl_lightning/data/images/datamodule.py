@@ -16,7 +16,7 @@ from ...nn.patches import patch_for
 from ...plugins.arguments import require
 from ...types import Strength, ViewSpec
 from ..datamodule import Describes, SSLDataModule, loading_lines
-from ..files.source import check_unreadable, report_skipped
+from ..files.source import check_unreadable
 from .reading import Reading
 
 RAW_SIZE = 32
@@ -82,13 +82,6 @@ class ImageDataModule(SSLDataModule):
                     f" channel{'s' * (data.channels != 1)}, {type(self).__name__} of {self.channels}, and one encoder"
                     " takes both. Files are brought to 1 or 3 by `channels`."
                 )
-
-    def teardown(self, stage: str) -> None:
-        """Says which images were skipped, those of probe sets among them, and lists them in the run
-        folder."""
-        super().teardown(stage)
-        sources = [source for data in (self, *self.probe_sets.values()) for source in data._sources.values()]
-        report_skipped(sources, "images", getattr(self.trainer, "run_folder", None))
 
     def transform(self, strength: Strength, local_size: int | None = None) -> nn.Module:
         return self.recipe.build(

@@ -17,7 +17,7 @@ from ...plugins.arguments import require
 from ...plugins.messages import did_you_mean
 from ...types import Strength
 from ..datamodule import Describes
-from ..files.source import check_unreadable, report_skipped
+from ..files.source import check_unreadable
 from .lengths import lengths_of
 from .listen import Listening
 from .settings import SOUND, arguments_in, difference, log_mel, samples_of
@@ -215,13 +215,6 @@ class SoundDataModule(VaryingLengths, Listening):
             f"The data has {differs}, as in the run that the encoder comes from: the same values would stand for"
             " something else. Give the run's values, or leave these arguments of --data out."
         )
-
-    def teardown(self, stage: str) -> None:
-        """Says which recordings were skipped, those of probe sets among them, and lists them in the
-        run folder."""
-        super().teardown(stage)
-        sources = [source for data in (self, *self.probe_sets.values()) for source in data._sources.values()]
-        report_skipped(sources, "recordings", getattr(self.trainer, "run_folder", None))
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """The position.

@@ -127,14 +127,15 @@ class TextDataModule(SSLDataModule):
     def prepare_data(self) -> None:
         """Trains the tokenizer and makes the stores, for every process to find."""
         super().prepare_data()
-        for split in ("train", "val", "test", "pretrain"):
-            self.store(split)
+        self.store("train")
 
     def store(self, split: Part) -> Store | None:
-        """The tokens of a split's documents."""
-        if split not in self._stores:
-            corpus = self.corpus(split)
-            self._stores[split] = None if corpus is None else open_store(corpus, self.tokenizer)
+        """The tokens of a split's documents. All splits are opened with the first one, before any
+        training: later a file may have changed, or be gone."""
+        if not self._stores:
+            parts: tuple[Part, ...] = ("train", "val", "test", "pretrain")
+            corpora = {part: self.corpus(part) for part in parts}
+            self._stores = {part: corpus and open_store(corpus, self.tokenizer) for part, corpus in corpora.items()}
         return self._stores[split]
 
     def source(self, split: Split) -> Source | None:

@@ -6,12 +6,14 @@ import glob
 import os
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ...plugins.messages import did_you_mean
+from ...plugins.messages import did_you_mean, printable
 from ..files.file_list import list_files
+from ..files.source import Unreadable
 from .documents import Corpus, Counts, Piece
 from .formats import SUFFIXES, Columns, Division, read_file
 
@@ -39,15 +41,21 @@ class Files(Corpus):
 
     @property
     def size(self) -> int:
-        return sum(path.stat().st_size for path in self.paths)
+        return sum(state.st_size for _, state in self._states())
 
     def identity(self) -> list[Any]:
-        states = ((path, path.stat()) for path in self.paths)
-        return [*self.columns, self.document, [[str(path), state.st_size, state.st_mtime_ns] for path, state in states]]
+        files = [[str(path), state.st_size, state.st_mtime_ns] for path, state in self._states()]
+        return [*self.columns, self.document, files]
 
     def read(self, counts: Counts) -> Iterator[Piece]:
         for path in self.paths:
-            yield from read_file(path, self.columns, self.document, counts)
+            with _readable(path):
+                yield from read_file(path, self.columns, self.document, counts)
+
+    def _states(self) -> Iterator[tuple[Path, os.stat_result]]:
+        for path in self.paths:
+            with _readable(path):
+                yield path, path.stat()
 
 
 def find_files(path: str) -> tuple[Path, ...]:
@@ -88,6 +96,15 @@ def find_splits(path: str) -> dict[str, tuple[Path, ...]]:
     return {
         split: tuple(file for entry in of for file in find_files(str(entry))) for split, of in entries.items() if of
     }
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Turns an error of the operating system into one that says which file cannot be read."""
+    try:
+        yield
+    except OSError as error:
+        raise Unreadable(f"{printable(path)}: {error.strerror or error}.") from error
 
 
 def _of_known_suffix(path: Path) -> Path:

@@ -16,10 +16,16 @@ from ssl_lightning.methods.simclr import SimCLR
 
 from ssl_lightning import ConvEncoder, Trainer, View, ViewSpec
 from ssl_lightning.augment.image import ImagePolicy
-from ssl_lightning.data.files.source import skipped_in
+from ssl_lightning.data.files.skipped import file_source
 from ssl_lightning.data.images.picture import UnreadablePicture
-from ssl_lightning.data.sources import Subset
+from ssl_lightning.data.sources import Source, Subset
 from ssl_lightning.evaluation.report import Report
+
+
+def skipped(source: Source | None) -> list[str]:
+    files = file_source(source)
+    assert files is not None
+    return list(files.skipped_names.values())
 
 
 class Asks:
@@ -140,7 +146,7 @@ def test_what_workers_skip_is_known_where_the_run_is(photos: Path) -> None:
     data = ImageFolder(str(photos), image_size=16, batch_size=16, unreadable="skip", max_unreadable=0.1, workers=1)
     data.serve(Asks())
     next(data.train_dataloader())
-    assert skipped_in(data.training_split) == [str(photos / "dog" / "2.png")]
+    assert skipped(data.training_split) == [str(photos / "dog" / "2.png")]
 
 
 def test_the_vectors_of_files_are_those_of_their_clean_views(photos: Path, tmp_path: Path) -> None:
@@ -183,7 +189,7 @@ def test_every_image_that_is_met_and_cannot_be_read_counts(photos: Path, capsys:
     data = ImageFolder(str(photos), image_size=16, unreadable="skip", max_unreadable=0.2)
     part = Subset(data.training_split, torch.tensor([10]))  # dog/2.png
     data.fetch_clean(part, torch.tensor([0]))
-    assert skipped_in(part) == [str(photos / "dog" / name) for name in ("2.png", "3.png")]
+    assert skipped(part) == [str(photos / "dog" / name) for name in ("2.png", "3.png")]
 
 
 @pytest.mark.parametrize(

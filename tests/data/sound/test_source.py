@@ -16,7 +16,6 @@ import torch
 from ssl_lightning.augment.random import sample_keys
 from ssl_lightning.augment.window import Waves, Window
 from ssl_lightning.data.files.file_list import list_files
-from ssl_lightning.data.files.source import skipped_in
 from ssl_lightning.data.sound.files import SoundFiles
 from ssl_lightning.data.sound.recording import SUFFIXES, UnreadableSound
 from ssl_lightning.data.sound.source import Recordings
@@ -100,7 +99,7 @@ def test_another_recording_of_its_label_stands_in_for_a_broken_one(folder: Path,
     window = Window(400, random=False)
     cut = windows(skipping, [0, 1, 2], window)
     assert torch.equal(cut.x[1], windows(skipping, [3], window).x[0])
-    assert skipped_in(skipping) == [str(folder / "1.wav")]
+    assert skipping.skipped_names == {1: str(folder / "1.wav")}
     with pytest.raises(UnreadableSound, match=r"1.wav: it .*leave such recordings out with --data.unreadable skip"):
         windows(source(folder, labels), [1], window)
 

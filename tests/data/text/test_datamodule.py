@@ -58,6 +58,15 @@ def test_after_prepare_data_no_process_reads_the_files(texts: Path, monkeypatch:
     assert data.class_names == ("class 0", "class 1", "class 2")
 
 
+def test_a_file_may_go_once_the_first_split_is_open(texts: Path) -> None:
+    """As in a process that opens the test split when the run is over."""
+    made(texts).prepare_data()
+    data = made(texts)
+    assert len(data.training_split) == 150
+    (texts / "test.csv").unlink()
+    assert len(data.split("test") or ()) == 50
+
+
 def test_pretraining_takes_all_of_long_documents_and_probes_their_beginnings(texts: Path) -> None:
     data = made(texts)
     train, pretraining, held_out = data.split("train"), data.training_split, data.held_out

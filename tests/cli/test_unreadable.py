@@ -1,0 +1,135 @@
+"""A file that cannot be read ends a command in one line, of whatever kind it is, and wherever it is
+read."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+from sets import write_sounds
+from torch._utils import ExceptionWrapper
+from unreadable import Tables, tear, write_tables
+
+from ssl_lightning.cli.main import main
+from ssl_lightning.data.text.datamodule import TextDataModule
+from ssl_lightning.evaluation.report import Report
+from ssl_lightning.method import SSLMethod
+
+QUIET = ("--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false")
+UNWATCHED = tuple(f"--{key}.enabled=false" for key in ("linear_probe", "knn_probe", "held_out", "collapse", "report"))
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SSL_LIGHTNING_CACHE", str(tmp_path / "cache"))
+
+
+def command(name: str, *argv: object) -> int:
+    return main([name, *map(str, (*argv, *QUIET))])
+
+
+def tables(folder: Path) -> tuple[object, ...]:
+    return ("--data", "unreadable.Tables", "--data.folder", folder)
+
+
+def one_line(capsys: Any, name: str, message: str) -> None:
+    error = capsys.readouterr().err.strip().splitlines()[-1:]
+    assert "Traceback" not in "".join(error)
+    assert re.fullmatch(rf"ssl-lightning {name}: error: {message}", error[0]), error
+
+
+def pictures(folder: Path) -> tuple[object, ...]:
+    for number in range(8):
+        path = folder / "ab"[number % 2] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (16, 16), (number, 0, 0)).save(path)
+    return ("--data", "image_folder", "--data.root", folder, "--data.image_size", 16, "--model.encoder", "conv")
+
+
+def sounds(folder: Path) -> tuple[object, ...]:
+    write_sounds(folder, [f"{'ab'[number % 2]}/{number}.wav" for number in range(8)])
+    return ("--data", "audio_folder", "--data.root", folder, "--data.seconds", 0.05)
+
+
+KINDS = {
+    "pictures": (pictures, r"\S+\.png: it .* --data\.unreadable skip\."),
+    "sounds": (sounds, r"\S+\.wav: it .* --data\.unreadable skip\."),
+    "of another package": (lambda folder: tables(write_tables(folder)), r"\d+\.txt: could not .* skip\."),
+}
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("kind", KINDS)
+def test_in_the_middle_of_a_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, kind: str, workers: int
+) -> None:
+    write, message = KINDS[kind]
+    step = SSLMethod.training_step
+
+    def tearing(self: Any, *args: Any) -> Any:
+        tear(tmp_path / "files")
+        return step(self, *args)
+
+    monkeypatch.setattr(SSLMethod, "training_step", tearing)
+    data = (*write(tmp_path / "files"), "--data.batch_size", 4, "--data.workers", workers)
+    ends = ("--trainer.max_steps", 12, "--trainer.default_root_dir", tmp_path / "runs")
+    assert command("fit", "--model", "simclr", *data, *ends, *UNWATCHED) == 2
+    one_line(capsys, "fit", message)
+
+
+def test_while_the_report_is_made(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    close = Report.close
+
+    def tearing(self: Any, *args: Any) -> None:
+        tear(tmp_path / "files" / "test")
+        close(self, *args)
+
+    monkeypatch.setattr(Report, "close", tearing)
+    data = tables(write_tables(tmp_path / "files"))
+    ends = ("--trainer.max_steps", 1, "--trainer.default_root_dir", tmp_path / "runs")
+    assert command("fit", "--model", "simclr", *data, *ends, *UNWATCHED[:-1]) == 2
+    one_line(capsys, "fit", r"00\.txt: .*")
+
+
+@pytest.mark.parametrize(("name", "split"), [("validate", "val"), ("test", "test"), ("predict", "train")])
+def test_while_an_encoder_is_judged(tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, split: str) -> None:
+    data = tables(write_tables(tmp_path / "files"))
+    tear(tmp_path / "files" / split)
+    root = ("--trainer.default_root_dir", tmp_path / "runs")
+    assert command(name, "--model", "simclr", *data, "--data.workers", 1, *root) == 2
+    one_line(capsys, name, r"00\.txt: .*")
+
+
+def test_text_that_is_gone_before_the_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepare = TextDataModule.prepare_data
+    (tmp_path / "a.txt").write_text("A text.")
+
+    def removing(self: Any) -> None:
+        (tmp_path / "a.txt").unlink()
+        prepare(self)
+
+    monkeypatch.setattr(TextDataModule, "prepare_data", removing)
+    data = ("--data", "text_files", "--data.path", tmp_path / "a.txt")
+    assert command("fit", "--model", "bert", *data, "--trainer.default_root_dir", tmp_path / "runs") == 2
+    one_line(capsys, "fit", r"\S+a\.txt: No such file or directory\.")
+
+
+def test_of_an_error_from_a_worker_the_message_remains() -> None:
+    """Of a class inside another, which came from another error."""
+    try:
+        try:
+            float("a")
+        except ValueError as error:
+            raise Tables.Torn("00.txt: no number.\nOf two lines.") from error
+    except Tables.Torn:
+        wrapped = ExceptionWrapper(where="in DataLoader worker process 0")
+    with pytest.raises(Tables.Torn) as caught:
+        wrapped.reraise()
+    assert str(caught.value) == "00.txt: no number.\nOf two lines."

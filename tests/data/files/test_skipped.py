@@ -1,0 +1,105 @@
+"""What any process of a run skips is listed, and counts against the part that may be skipped.
+
+Run as a script this file is one of two processes: `test_skipped.py FOLDER`.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from ssl_lightning.methods.simclr import SimCLR
+from unreadable import Line, Tables, write_tables
+
+from ssl_lightning import Trainer
+from ssl_lightning.augment.random import permutation
+from ssl_lightning.data.files.skipped import report_skipped
+from ssl_lightning.data.files.source import Unreadable
+from ssl_lightning.distributed import rank
+from ssl_lightning.evaluation.probes.knn import KNNProbe
+from ssl_lightning.evaluation.probes.linear import LinearProbe
+from ssl_lightning.evaluation.report import Report
+
+ORDER = permutation(0, 0, 16).tolist()
+"""Of the first pass, in one batch: the first eight files are those of rank 0."""
+
+
+def bad(first: int, second: int) -> list[int]:
+    """So many files of rank 0 and of rank 1, each of another label, so that none is read in place
+    of another."""
+    chosen: list[int] = []
+    for part, count in ((ORDER[:8], first), (ORDER[8:], second)):
+        for number in part:
+            if count and number % 4 not in {other % 4 for other in chosen}:
+                chosen.append(number)
+                count -= 1
+    return chosen
+
+
+def broken_tables(folder: Path, numbers: list[int]) -> Path:
+    write_tables(folder)
+    for number in numbers:
+        (folder / "train" / f"{number:02}.txt").write_text("torn")
+    return folder
+
+
+def train(root: Path, folder: Path, epochs: int, workers: int = 0, **several: Any) -> Trainer:
+    quiet = [Report(enabled=False), KNNProbe(enabled=False), LinearProbe(enabled=False)]
+    trainer = Trainer(
+        accelerator="cpu", precision=32, max_epochs=epochs, default_root_dir=str(root), callbacks=quiet, **several
+    )
+    data = Tables(folder=str(folder), unreadable="skip", workers=workers)
+    trainer.fit(SimCLR(Line(), hidden_dim=16, output_dim=8, norm="layer"), datamodule=data)
+    return trainer
+
+
+def process(folder: Path) -> None:
+    """Trains for one pass on a folder with files that rank 1 alone meets, then for three on one
+    where both meet some: together too many."""
+    torch.set_num_threads(1)
+    several = {"devices": 2, "strategy": "ddp"}
+    listed = train(folder / "runs", folder / "listed", 1, workers=1, **several)
+    message = ""
+    try:
+        train(folder / "runs", folder / "stopped", 3, **several)
+    except Unreadable as error:
+        message = str(error)
+    torch.save({"folder": str(listed.run_folder), "message": message}, folder / f"{rank()}.pt")
+
+
+@pytest.fixture(scope="module")
+def ended(run: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    folder = tmp_path_factory.mktemp("skipped")
+    broken_tables(folder / "listed", bad(0, 2))
+    broken_tables(folder / "stopped", bad(1, 2))
+    done = run(folder, script=[__file__, str(folder)], processes=2)
+    assert done["code"] == 0, done["log"][-3000:]
+    return {"log": done["log"], "processes": [torch.load(folder / f"{number}.pt") for number in range(2)]}
+
+
+def test_the_run_lists_what_another_process_skipped(ended: dict[str, Any]) -> None:
+    names = sorted(f"{number:02}.txt" for number in bad(0, 2))
+    path = Path(ended["processes"][0]["folder"]) / "unreadable.txt"
+    assert path.read_text().splitlines() == names
+    said = f"Unreadable tables, in whose place others were taken: 2 ({', '.join(names)}). All are listed in {path}."
+    assert ended["log"].count("in whose place") == 1 and said in ended["log"]
+
+
+def test_more_than_may_be_skipped_by_all_together_stop_every_process(ended: dict[str, Any]) -> None:
+    for each in ended["processes"]:
+        assert each["message"].startswith("3 of 16 tables cannot be read, more than --data.max_unreadable allows (2).")
+
+
+def test_a_run_that_goes_on_keeps_what_it_listed(tmp_path: Path) -> None:
+    (tmp_path / "unreadable.txt").write_text("99.txt\n")
+    source = Tables(folder=str(write_tables(tmp_path / "tables"))).source("train")
+    source.skipped[3] = True
+    report_skipped({"": source}, tmp_path)
+    assert (tmp_path / "unreadable.txt").read_text() == "03.txt\n99.txt\n"
+
+
+if __name__ == "__main__":
+    process(Path(sys.argv[1]))
