@@ -19,7 +19,7 @@ from ssl_lightning.evaluation.report import Report
 from ssl_lightning.method import SSLMethod
 
 QUIET = ("--trainer.accelerator", "cpu", "--trainer.enable_progress_bar", "false")
-UNWATCHED = tuple(f"--{key}.enabled=false" for key in ("linear_probe", "knn_probe", "held_out", "collapse", "report"))
+UNWATCHED = tuple(f"--{key}.enabled=false" for key in ("online_probe", "knn_probe", "held_out", "collapse", "report"))
 
 
 @pytest.fixture(autouse=True)

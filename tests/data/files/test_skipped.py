@@ -20,7 +20,7 @@ from ssl_lightning.data.files.skipped import report_skipped
 from ssl_lightning.data.files.source import Unreadable
 from ssl_lightning.distributed import rank
 from ssl_lightning.evaluation.probes.knn import KNNProbe
-from ssl_lightning.evaluation.probes.linear import LinearProbe
+from ssl_lightning.evaluation.probes.linear import OnlineLinearProbe
 from ssl_lightning.evaluation.report import Report
 
 ORDER = permutation(0, 0, 16).tolist()
@@ -47,7 +47,7 @@ def broken_tables(folder: Path, numbers: list[int]) -> Path:
 
 
 def train(root: Path, folder: Path, epochs: int, workers: int = 0, **several: Any) -> Trainer:
-    quiet = [Report(enabled=False), KNNProbe(enabled=False), LinearProbe(enabled=False)]
+    quiet = [Report(enabled=False), KNNProbe(enabled=False), OnlineLinearProbe(enabled=False)]
     trainer = Trainer(
         accelerator="cpu", precision=32, max_epochs=epochs, default_root_dir=str(root), callbacks=quiet, **several
     )
