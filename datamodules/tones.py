@@ -24,10 +24,10 @@ BATCH = 500
 
 
 class Tones(SoundDataModule):
-    """Generated sounds of 1.2 s at 8 kHz: 2,000 train and 500 test samples, 10 classes, no
+    """Sounds of 1.2 s at 8 kHz are generated: 2,000 train and 500 test samples, 10 classes, no
     download.
 
-    Steady tones, chords, chirps that rise or fall, amplitude and frequency modulation, beeps,
+    They are steady tones, chords, chirps that rise or fall, amplitude and frequency modulation, beeps,
     clicks, bells, and noise in a band: of any pitch between 200 and 1,600 Hz and any loudness, with
     noise 5 to 30 dB below. The class is how a sound moves, not how high it is.
     """
@@ -55,7 +55,13 @@ class Tones(SoundDataModule):
 
 
 class Generated(SoundSource):
-    """Sounds whose classes come in turns."""
+    """Generated sounds take turns in their classes.
+
+    Args:
+        first: index of the first sound, of all that can be generated.
+        count: number of sounds.
+        sample_rate: of what is read, in Hz.
+    """
 
     in_memory = True
 
@@ -73,17 +79,17 @@ class Generated(SoundSource):
 
 @lru_cache(maxsize=2)
 def generated(first: int, count: int) -> Tensor:
-    """Sounds [S, T] of the numbers from `first` on, made once in a process."""
+    """Sounds [S, T] of the indices from `first` on are generated once in a process."""
     return torch.cat([generate(part) for part in torch.arange(first, first + count).split(BATCH)])
 
 
-def generate(number: Tensor) -> Tensor:
-    """Sounds [S, T] of numbers [S]; a sound depends on its number alone."""
-    key = sample_keys(0, 0, number)
+def generate(index: Tensor) -> Tensor:
+    """Sounds [S, T] are generated from indices [S]; a sound depends on its index alone."""
+    key = sample_keys(0, 0, index)
     u = uniform(key, 7)
-    sound = torch.empty(len(number), round(RATE * SECONDS))
-    kinds = number % len(CLASSES)
-    for kind in kinds.unique().tolist():  # those that are there: an FFT of no samples fails on some builds
+    sound = torch.empty(len(index), round(RATE * SECONDS))
+    kinds = index % len(CLASSES)
+    for kind in kinds.unique().tolist():  # only those that occur: an FFT of no samples fails on some builds
         same = kinds == kind
         sound[same] = _sound(CLASSES[kind], u[same], fold(key[same], 1))
     level = 0.3 * 10 ** (-(6 + 18 * u[:, 4:5]) / 20)
@@ -92,13 +98,10 @@ def generate(number: Tensor) -> Tensor:
 
 
 def _sound(kind: str, u: Tensor, key: Tensor) -> Tensor:
-    """Sounds [S, T] of a class, of any loudness, from uniform numbers [S, 7] and keys [S]."""
+    """Sounds [S, T] of a class, of any loudness, follow from uniform values [S, 7] and keys [S]."""
     time = torch.arange(round(RATE * SECONDS)) / RATE  # [T]
-    pitch, pace, start = (
-        200 * 8 ** u[:, :1],
-        3 * 3 ** u[:, 1:2],
-        u[:, 2:3],
-    )  # Hz; beats a second; where in a beat it begins. [S, 1] each
+    # In Hz; in beats a second; the part of a beat at which it begins. [S, 1] each
+    pitch, pace, start = 200 * 8 ** u[:, :1], 3 * 3 ** u[:, 1:2], u[:, 2:3]
     swing = (2 * math.pi * (pace * time + start)).sin()  # [S, T]
     beat = (pace * time + start).frac()  # how far into a beat
     octaves = (1 + u[:, 3:4]) * (time / SECONDS - 0.5)  # of a chirp, around its pitch
@@ -124,6 +127,6 @@ def _sound(kind: str, u: Tensor, key: Tensor) -> Tensor:
 
 
 def _band(pitch: Tensor, samples: int) -> Tensor:
-    """A third of an octave on both sides of a pitch [S, 1], over the bins of a spectrum."""
+    """The bins of a spectrum within a third of an octave on both sides of a pitch [S, 1] are 1."""
     bins = torch.fft.rfftfreq(samples, 1 / RATE)
     return ((bins > pitch / 1.26) & (bins < pitch * 1.26)).float()

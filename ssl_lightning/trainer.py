@@ -31,8 +31,9 @@ from .run.folder import RunFolder
 from .run.health import Health
 from .run.lightning import set_epochs, use_checkpoint_io
 from .run.loggers import InRunFolder, as_loggers
+from .run.meter import Meter
 from .run.metrics import Metrics
-from .run.progress import Meter, Progress
+from .run.progress import Progress
 from .run.saving import Checkpoint
 from .run.standing import Standing
 

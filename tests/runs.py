@@ -44,8 +44,8 @@ from ssl_lightning.method import SSLMethod
 from ssl_lightning.plugins.registry import Registry
 from ssl_lightning.run import saving
 from ssl_lightning.run.folder import find_resume, run_name
+from ssl_lightning.run.meter import Meter
 from ssl_lightning.run.metrics import Metrics, Table
-from ssl_lightning.run.progress import Meter
 from ssl_lightning.testing import TinyEncoder, TinyImages
 from ssl_lightning.testing.methods import tiny_data, tiny_encoder
 

@@ -19,7 +19,9 @@ from ..plugins.arguments import require
 from ..run.encoder_file import load_encoder, save_encoder, write_card
 from ..run.folder import folder_of, resolved, run_name
 from ..run.loggers import show
-from ..run.progress import duration, rows_of, run_totals, speed_of
+from ..run.meter import run_totals
+from ..run.metrics import rows_of, speed_of
+from ..run.progress import duration
 from ..run.standing import Standing
 from ..types import View
 from .closing import UNTRAINED, Closing, ClosingSettings, compare

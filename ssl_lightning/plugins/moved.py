@@ -15,7 +15,7 @@ CLASSES = {
     "ssl_lightning.probes.held_out.HeldOut": "ssl_lightning.evaluation.probes.held_out.HeldOut",
     "ssl_lightning.probes.knn.KNNProbe": "ssl_lightning.evaluation.probes.knn.KNNProbe",
     "ssl_lightning.probes.linear.LinearProbe": "ssl_lightning.evaluation.probes.linear.OnlineLinearProbe",
-    "ssl_lightning.progress.Meter": "ssl_lightning.run.progress.Meter",
+    "ssl_lightning.progress.Meter": "ssl_lightning.run.meter.Meter",
     "ssl_lightning.progress.Progress": "ssl_lightning.run.progress.Progress",
     "ssl_lightning.report.Report": "ssl_lightning.evaluation.report.Report",
     "ssl_lightning.saving.Checkpoint": "ssl_lightning.run.saving.Checkpoint",

@@ -1,5 +1,5 @@
-"""Loggers by short name, at home in the run folder: `csv`, `tensorboard`, `wandb`. Any other of
-Lightning's serves too."""
+"""Loggers that write into the run folder, by short name: `csv`, `tensorboard`, `wandb`. Lightning's
+other loggers work too."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger, WandbLogger
 from pytorch_lightning.utilities import rank_zero_only
 
 from ..data.files.atomic import write_text
+from ..plugins.arguments import require
 from ..plugins.registry import logger_path
 from .metrics import SECONDS_BETWEEN_WRITES
 
@@ -24,7 +25,8 @@ ID_FILE = "wandb.json"
 
 
 def as_loggers(logger: Any) -> Any:
-    """The same with loggers for short names: what `Trainer(logger=...)` takes, alone or in a list.
+    """Short names, alone or in a list, become loggers; what else `Trainer(logger=...)` takes stays
+    as it is.
 
     Raises:
         UnknownName: no logger has this short name.
@@ -46,8 +48,8 @@ def open_loggers(trainer: Any, folder: Path, config: Mapping[str, Any] | None = 
 
 
 def show(trainer: Any, pictures: Mapping[str, Path] | None = None, numbers: Mapping[str, float] | None = None) -> None:
-    """Gives pictures (PNG files by name) and numbers of this step to every logger that can take
-    them; to be called on rank 0."""
+    """Every logger that can take them receives pictures (PNG files by name) and values of this
+    step; to be called on rank 0."""
     step = trainer.global_step
     for logger in trainer.loggers:
         if numbers:
@@ -74,7 +76,7 @@ class InRunFolder:
     fits = True
 
     def open(self, folder: Path, fits: bool) -> None:
-        """From here on the logger writes into `folder`; `fits`: a training run, not an
+        """From here on the logger writes into `folder`; `fits` tells a training run from an
         evaluation."""
         self.folder, self.fits = folder, fits
 
@@ -88,10 +90,14 @@ class CSV(InRunFolder, CSVLogger):
     version.
 
     Args:
-        flush_logs_every_n_steps: how often rows are written.
+        flush_logs_every_n_steps: steps between writes.
+
+    Raises:
+        ValueError: fewer than one step.
     """
 
     def __init__(self, flush_logs_every_n_steps: int = 100) -> None:
+        require(self, at_least=1, flush_logs_every_n_steps=flush_logs_every_n_steps)
         super().__init__("", name="csv", flush_logs_every_n_steps=flush_logs_every_n_steps)
 
     def open(self, folder: Path, fits: bool) -> None:
@@ -105,11 +111,16 @@ class TensorBoard(InRunFolder, TensorBoardLogger):
     runs.
 
     Args:
-        flush_secs: after how many seconds events are written.
+        flush_secs: seconds between writes.
+
+    Raises:
+        ModuleNotFoundError: tensorboard is not installed.
+        ValueError: a negative number of seconds.
     """
 
     def __init__(self, flush_secs: int = 10) -> None:
-        _require("tensorboard", "tensorboard")
+        check_installed("tensorboard", "tensorboard")
+        require(self, at_least=0, flush_secs=flush_secs)
         super().__init__("", name="tensorboard", version="", default_hp_metric=False, flush_secs=flush_secs)
 
     def open(self, folder: Path, fits: bool) -> None:
@@ -120,15 +131,15 @@ class TensorBoard(InRunFolder, TensorBoardLogger):
 class Wandb(InRunFolder, WandbLogger):
     """Weights & Biases: one run, however often it is resumed, with its files in the run folder.
 
-    Its id stands in the run folder's `wandb.json`. Without a login (`wandb login`, WANDB_API_KEY)
-    the run is offline and nothing is asked. A killed run keeps what was logged until a second
-    before. What `validate` and `test` measure goes to the run's summary.
+    The run folder's `wandb.json` holds its id. Without a login (`wandb login`, WANDB_API_KEY) the
+    run is offline and no question is put. A killed run keeps what was logged until a second before.
+    The results of `validate` and `test` go to the run's summary.
 
     Args:
-        project: of W&B; None takes WANDB_PROJECT, else `ssl-lightning`.
-        name: of the run; None takes the run folder's.
-        id: None takes the one in the run folder, else WANDB_RUN_ID, else a new one.
-        entity: user or team; None takes W&B's default.
+        project: of W&B; None: WANDB_PROJECT, else `ssl-lightning`.
+        name: of the run; None: the run folder's.
+        id: of the run; None: the one in the run folder, else WANDB_RUN_ID, else a new one.
+        entity: user or team; None: W&B's default.
         group, job_type, tags, notes: W&B's, to find the run by.
         offline: write files only, for `wandb sync`.
 
@@ -148,7 +159,7 @@ class Wandb(InRunFolder, WandbLogger):
         notes: str | None = None,
         offline: bool = False,
     ) -> None:
-        _require("wandb", "wandb")
+        check_installed("wandb", "wandb")
         project = project or os.environ.get("WANDB_PROJECT", "ssl-lightning")
         super().__init__(
             name=name,
@@ -161,7 +172,7 @@ class Wandb(InRunFolder, WandbLogger):
             tags=tags,
             notes=notes,
         )
-        self._own = False
+        self._started = False
 
     def open(self, folder: Path, fits: bool) -> None:
         if folder != self.folder:
@@ -179,7 +190,8 @@ class Wandb(InRunFolder, WandbLogger):
     def _start(self, folder: Path) -> Any:
         import wandb
 
-        if wandb.run is not None:  # the user's own, of `wandb.agent` perhaps
+        # Not `WandbLogger(experiment=...)`: a logger is built before its run folder is known.
+        if wandb.run is not None:  # the user's, of `wandb.agent` perhaps
             return wandb.run
         is_run = (folder / "config.yaml").is_file()
         file = folder / ID_FILE
@@ -191,10 +203,10 @@ class Wandb(InRunFolder, WandbLogger):
             "name": self._wandb_init["name"] or (f"{folder.parent.name}/{folder.name}" if is_run else None),
         }
         del options["anonymous"]  # W&B no longer has it, and says so
-        asked: Any = "offline" if self._offline else wandb.setup().settings.mode  # of WANDB_MODE, or `wandb offline`
-        asked = {"dryrun": "offline", "run": "online"}.get(asked, asked)  # older names
+        chosen: Any = "offline" if self._offline else wandb.setup().settings.mode  # of WANDB_MODE, or `wandb offline`
+        chosen = {"dryrun": "offline", "run": "online"}.get(chosen, chosen)  # older names
         try:
-            mode: Any = "offline" if asked == "online" and not wandb.login(prompt=False, verify=False) else asked
+            mode: Any = "offline" if chosen == "online" and not wandb.login(prompt=False, verify=False) else chosen
             run = wandb.init(
                 **options,
                 mode=mode,
@@ -209,11 +221,11 @@ class Wandb(InRunFolder, WandbLogger):
             ) from error
         run.define_metric("trainer/global_step")
         run.define_metric("*", step_metric="trainer/global_step", step_sync=True)
-        self._own = True
+        self._started = True
         if is_run and mode != "disabled":
             write_text(file, json.dumps({"id": run.id, "project": self._project}))
         if mode == "offline":
-            why = "" if asked == "offline" else " (not logged in)"
+            why = "" if chosen == "offline" else " (not logged in)"
             print(f"W&B: offline{why}. To upload: wandb sync {folder}/wandb/offline-run-*-{run.id}", flush=True)
         return run
 
@@ -230,15 +242,19 @@ class Wandb(InRunFolder, WandbLogger):
         self._finish(failed=status == "failed")
 
     def _finish(self, failed: bool = False) -> None:
-        """Ends W&B's run, if this logger began it; its `experiment` would go on with it."""
-        if self._experiment is not None and self._own:
+        """Ends W&B's run if this logger started it; a later `experiment` resumes it."""
+        if self._experiment is not None and self._started:
             self._experiment.finish(exit_code=int(failed))
-        self._experiment, self._own = None, False
+        self._experiment, self._started = None, False
 
 
-def _require(package: str, logger: str) -> None:
-    """By its metadata: in a folder that holds runs of W&B's, `wandb` imports as an empty
-    package."""
+def check_installed(package: str, logger: str) -> None:
+    """A logger's package must be installed, by its metadata: in a folder that holds W&B's runs,
+    `wandb` imports as an empty package.
+
+    Raises:
+        ModuleNotFoundError: it is not.
+    """
     try:
         version(package)
     except PackageNotFoundError:

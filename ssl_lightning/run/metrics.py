@@ -190,3 +190,13 @@ class Metrics(Standing):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.resumed = state_dict
         self.pending = {name: list(values) for name, values in state_dict["pending"].items()}
+
+
+def rows_of(trainer: Any) -> list[dict[str, float]]:
+    """The run has written these rows to `metrics.csv`."""
+    return next((callback.table.rows for callback in trainer.callbacks if isinstance(callback, Metrics)), [])
+
+
+def speed_of(trainer: Any) -> list[dict[str, float]]:
+    """The run has written these rows to `speed.csv`."""
+    return next((callback.speed.rows for callback in trainer.callbacks if isinstance(callback, Metrics)), [])

@@ -1,4 +1,4 @@
-"""How fast a run goes, and where it stands: the data-wait meter and the progress line."""
+"""Where a run stands, in a line."""
 
 from __future__ import annotations
 
@@ -6,96 +6,24 @@ import sys
 import time
 from typing import Any
 
-import torch
 from pytorch_lightning.callbacks import ProgressBar
 from pytorch_lightning.utilities import rank_zero_only
-from torch import Tensor
 
 from ..data.datamodule import SSLDataModule
-from ..distributed import reduce_sum
 from .folder import run_name
-from .lightning import updated
-from .metrics import Metrics, log_metrics
-from .standing import Standing
 
 MEASURED_STEPS = 10
-"""Steps after the first that the expected time is computed from."""
-
-
-class Meter(Standing):
-    """Samples a second, and the share of the time that the training waited for data, views
-    included, since the last row.
-
-    Logged as `speed/samples_per_s` and `speed/data_wait`, for views with padding also
-    `speed/tokens_per_s`, places that are real, in the first view; written to `speed.csv`, for no
-    two runs share a clock.
-
-    Args:
-        enabled: whether to run.
-    """
-
-    key = "meter"
-
-    def __init__(self, enabled: bool = True) -> None:
-        self.enabled = enabled
-        self.reset()
-
-    def reset(self) -> None:
-        self.waited = 0.0
-        self.samples = 0  # since the last row
-        self.tokens: list[Tensor] = []  # of each batch since then
-        self.seconds, self.all_samples = 0.0, 0  # of the run, over all resumptions
-        self.samples_per_s = self.data_wait = 0.0
-        self._ended = self._since = time.perf_counter()
-
-    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
-        self.waited, self.samples, self.tokens = 0.0, 0, []
-        self._ended = self._since = time.perf_counter()
-
-    def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
-        # Between the end of a step and the next batch other callbacks run: a checkpoint is written.
-        self.waited += time.perf_counter() - getattr(trainer.train_dataloader, "asked", self._ended)
-
-    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        size = getattr(trainer.datamodule, "batch_size", None)
-        self.samples += size if size is not None else len(batch["views"][0].x) * trainer.world_size
-        segment = batch["views"][0].segment if self.enabled and isinstance(batch, dict) and batch.get("views") else None
-        if segment is not None:
-            self.tokens.append((segment > 0).sum())
-        if self.enabled and trainer.global_step % trainer.log_every_n_steps == 0 and updated(trainer):
-            self.record(trainer)
-        self._ended = time.perf_counter()
-
-    def record(self, trainer: Any) -> None:
-        """Writes the rates since the last call."""
-        elapsed = time.perf_counter() - self._since
-        self.samples_per_s = self.samples / elapsed
-        self.data_wait = self.waited / elapsed
-        values = {"speed/samples_per_s": self.samples_per_s, "speed/data_wait": self.data_wait}
-        if self.tokens:
-            values["speed/tokens_per_s"] = float(reduce_sum(torch.stack(self.tokens).sum())) / elapsed
-        self.add_up()
-        log_metrics(trainer, values, timing=True)
-
-    def add_up(self) -> None:
-        """Adds what was measured since the last row to the run's totals."""
-        now = time.perf_counter()
-        self.seconds, self.all_samples = self.seconds + now - self._since, self.all_samples + self.samples
-        self.waited, self.samples, self.tokens, self._since = 0.0, 0, [], now
-
-    def on_train_end(self, trainer: Any, pl_module: Any) -> None:
-        self.add_up()
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"seconds": self.seconds + time.perf_counter() - self._since, "samples": self.all_samples + self.samples}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.seconds, self.all_samples = state_dict["seconds"], state_dict["samples"]
+"""Steps after the first from which the expected time is computed."""
 
 
 class Progress(ProgressBar):
-    """One line that says where the run stands: redrawn twice a second on a terminal, else printed
-    ten times a run."""
+    """One line says where the run stands: redrawn twice a second on a terminal, printed ten times a
+    run into a file.
+
+    It counts steps of the whole run and names figures of the probes. Lightning's bars count the
+    batches of an epoch: of 400 steps in 100 epochs `TQDMProgressBar` leaves 1,100 lines in a file,
+    and `RichProgressBar` one.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -160,7 +88,7 @@ class Progress(ProgressBar):
             sys.stdout.write("\r\x1b[K")
 
     def line(self, trainer: Any, now: float) -> str:
-        """Step, newest metrics, speed, time left."""
+        """The line holds step, newest metrics, speed, and time left."""
         total = int(trainer.estimated_stepping_batches)
         parts = [f"step {trainer.global_step:,}/{total:,}"]
         values = trainer.callback_metrics
@@ -185,7 +113,7 @@ class Progress(ProgressBar):
 
 
 def _samples(data: SSLDataModule) -> str:
-    """How many samples there are to pretrain on, and what the probes have to go by."""
+    """The line names the samples to pretrain on, and the labels that the probes use."""
     splits = data.probe_splits()
     if data.supervised and splits is not None:
         return (
@@ -200,26 +128,8 @@ def _samples(data: SSLDataModule) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Seconds as a person says them: `45 s`, `2 min 5 s`, `3 h 20 min`."""
+    """Seconds become what a person says: `45 s`, `2 min 5 s`, `3 h 20 min`."""
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"
     return f"{whole // 60} min {whole % 60} s" if whole < 3600 else f"{whole // 3600} h {whole % 3600 // 60} min"
-
-
-def run_totals(trainer: Any) -> tuple[float, int]:
-    """Seconds of training and samples so far, over all resumptions."""
-    return next(
-        ((callback.seconds, callback.all_samples) for callback in trainer.callbacks if isinstance(callback, Meter)),
-        (0.0, 0),
-    )
-
-
-def rows_of(trainer: Any) -> list[dict[str, float]]:
-    """The rows of `metrics.csv` so far."""
-    return next((callback.table.rows for callback in trainer.callbacks if isinstance(callback, Metrics)), [])
-
-
-def speed_of(trainer: Any) -> list[dict[str, float]]:
-    """The rows of `speed.csv` so far."""
-    return next((callback.speed.rows for callback in trainer.callbacks if isinstance(callback, Metrics)), [])

@@ -138,3 +138,18 @@ def test_captions_of_a_sample_are_equally_loud_and_nothing_is_clipped(tmp_path: 
     assert_close(a[:, :400], 0.9 * x.double() / x.abs().amax(1, keepdim=True), rtol=0, atol=1e-4)
     assert_close(b, a / 2, rtol=0, atol=1e-4)
     assert not a[:, 400:].any()
+
+
+@pytest.mark.parametrize("edges", ["pad", "snip"])
+def test_no_log_mels_are_no_waves(edges: Any) -> None:
+    mel = LogMel(RATE, mels=32, window=0.032, edges=edges)
+    inversion = Inversion(mel, steps=1)
+    log_mels = mel(waves()[:2])
+    assert inversion(log_mels[:0]).shape == (0, inversion(log_mels).shape[1])
+
+
+@pytest.mark.parametrize("wrong", [{"steps": -1}, {"momentum": -0.1}, {"momentum": 1.5}], ids=str)
+def test_settings_out_of_range_are_refused(wrong: dict[str, Any]) -> None:
+    ((name, value),) = wrong.items()
+    with pytest.raises(ValueError, match=rf"Inversion\({name}={value}\) must be at least 0"):
+        Inversion(LogMel(RATE, mels=32, window=0.032), **wrong)

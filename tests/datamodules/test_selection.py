@@ -29,6 +29,6 @@ def test_a_fetch_has_the_samples_selected(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kinds", [[], [0], [9], [8, 9], list(range(10))], ids=str)
 def test_a_selection_of_generated_sounds_equals_that_of_all(kinds: list[int]) -> None:
-    """Whichever kinds it has: an FFT of no samples fails on some builds of PyTorch."""
+    """It may have any kinds: an FFT of no samples fails on some builds of PyTorch."""
     numbers = torch.tensor([kind + 10 * turn for kind in kinds for turn in range(2)], dtype=torch.int64)
     torch.testing.assert_close(generate(numbers), generate(torch.arange(20))[numbers], atol=1e-5, rtol=1e-4)

@@ -376,6 +376,13 @@ def test_a_logger_that_is_not_installed_says_how_to_get_it(
         trainer(tmp_path, logger=name)
 
 
+def test_settings_out_of_range_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"CSV\(flush_logs_every_n_steps=0\) must be at least 1"):
+        CSV(flush_logs_every_n_steps=0)
+    with pytest.raises(ValueError, match=r"TensorBoard\(flush_secs=-1\) must be at least 0"):
+        TensorBoard(flush_secs=-1)
+
+
 def test_an_unknown_name_gets_the_nearest_one(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     with pytest.raises(UnknownName, match=r"no logger 'wandbb'\. Did you mean 'wandb'\?"):
         trainer(tmp_path, logger=["csv", "wandbb"])
@@ -394,14 +401,26 @@ def test_an_unknown_name_gets_the_nearest_one(capsys: pytest.CaptureFixture[str]
     [
         (["wandb", "--trainer.logger.project", "p"], "", ("ssl_lightning.run.loggers.Wandb", "p")),
         (["WandbLogger", "--trainer.logger.project", "p"], "", ("pytorch_lightning.loggers.WandbLogger", "p")),
-        (["pytorch_lightning.loggers.CSVLogger", "--trainer.logger.save_dir", "x"], "", ("pytorch_lightning.loggers.CSVLogger", None)),
+        (
+            ["pytorch_lightning.loggers.CSVLogger", "--trainer.logger.save_dir", "x"],
+            "",
+            ("pytorch_lightning.loggers.CSVLogger", None),
+        ),
         ([], "trainer: {logger: tensorboard}", ("ssl_lightning.run.loggers.TensorBoard", None)),
-        ([], "trainer: {logger: {class_path: wandb, init_args: {project: p}}}", ("ssl_lightning.run.loggers.Wandb", "p")),
-        (["--trainer.logger.project", "q"], "trainer: {logger: {class_path: wandb, init_args: {project: p}}}", ("ssl_lightning.run.loggers.Wandb", "q")),
+        (
+            [],
+            "trainer: {logger: {class_path: wandb, init_args: {project: p}}}",
+            ("ssl_lightning.run.loggers.Wandb", "p"),
+        ),
+        (
+            ["--trainer.logger.project", "q"],
+            "trainer: {logger: {class_path: wandb, init_args: {project: p}}}",
+            ("ssl_lightning.run.loggers.Wandb", "q"),
+        ),
         (["false"], "trainer: {logger: wandb}", False),
         (["null"], "trainer: {logger: wandb}", None),
     ],
-)  # fmt: skip
+)
 def test_the_command_line_writes_class_paths(
     argv: list[str], config: str, expected: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -24,7 +24,9 @@ from ssl_lightning.evaluation.probes.collapse import CollapseMonitor
 from ssl_lightning.evaluation.probes.knn import KNNProbe
 from ssl_lightning.evaluation.probes.linear import OnlineLinearProbe
 from ssl_lightning.evaluation.report import Report
-from ssl_lightning.run.progress import Meter, Progress, duration, run_totals, speed_of
+from ssl_lightning.run.meter import Meter, run_totals
+from ssl_lightning.run.metrics import speed_of
+from ssl_lightning.run.progress import Progress, duration
 from ssl_lightning.testing import TinyEncoder, TinyImages, TinyText
 
 
@@ -70,9 +72,16 @@ def fit(
     ]
     watchers = [each for each in off if not any(isinstance(own, type(each)) for own in callbacks)]
     trainer = ssl_lightning.Trainer(
-        **{"max_steps": 100, "max_epochs": 1000, "accelerator": "cpu", "precision": "32-true", "default_root_dir": str(root), **kwargs},
+        **{
+            "max_steps": 100,
+            "max_epochs": 1000,
+            "accelerator": "cpu",
+            "precision": "32-true",
+            "default_root_dir": str(root),
+            **kwargs,
+        },
         callbacks=[*watchers, *callbacks],
-    )  # fmt: skip
+    )
     trainer.fit(method or SimCLR(TinyEncoder()), datamodule=data or TinyImages())
     return trainer
 
@@ -93,7 +102,7 @@ class Terminal(io.StringIO):
 
 
 @pytest.mark.parametrize("steps", [5, 120])
-def test_into_a_file_a_run_of_any_length_prints_a_dozen_lines(
+def test_a_run_of_any_length_prints_a_dozen_lines_into_a_file(
     steps: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     fit(tmp_path, KNNProbe(every_n_steps=50), max_steps=steps, enable_checkpointing=False)

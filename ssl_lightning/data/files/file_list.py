@@ -96,9 +96,8 @@ def list_files(root: str | Path, suffixes: Collection[str], cache: str | Path | 
     Args:
         root: the folder.
         suffixes: such as `.jpg`, in any case; one dot each.
-        cache: the folder of cached lists: by default `$SSL_LIGHTNING_CACHE`,
-            `$XDG_CACHE_HOME/ssl_lightning` or `~/.cache/ssl_lightning`; None for no cache. A folder
-            that cannot be written is done without.
+        cache: the folder of cached lists: by default `default_folder()`; None for no cache. A
+            folder that cannot be written is done without.
 
     Raises:
         FileNotFoundError, NotADirectoryError, PermissionError: there is no such folder, or it or

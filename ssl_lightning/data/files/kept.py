@@ -1,4 +1,4 @@
-"""What is found of recordings once, and kept in the cache folder."""
+"""The cache folder, and values that are computed once and kept there."""
 
 from __future__ import annotations
 
@@ -11,31 +11,34 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from platformdirs import user_cache_path
 
 from .atomic import atomic
 
 
 def kept(name: str, make: Callable[[], Any]) -> Any:
-    """What lies in the cache folder under a name; else what `make` gives, tensors and plain values,
-    which lies there then.
+    """What the cache folder holds under a name; else what `make` returns, tensors and plain values,
+    which is kept there from then on.
 
     Raises:
         OSError: the folder cannot be written.
     """
-    place = default_folder() / f"{name}.pt"
+    path = default_folder() / f"{name}.pt"
     try:
-        return torch.load(place, weights_only=True)
+        return torch.load(path, weights_only=True)
     except Exception:  # none, or a damaged one: torch raises many kinds
-        found = make()
-    with writing(place.parent), atomic(place) as temporary:
-        torch.save(found, temporary)
-    return found
+        value = make()
+    with writing(path.parent), atomic(path) as temporary:
+        torch.save(value, temporary)
+    return value
 
 
 def default_folder() -> Path:
-    if own := os.environ.get("SSL_LIGHTNING_CACHE"):
-        return Path(own).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()) / "ssl_lightning"
+    """Caches lie in `$SSL_LIGHTNING_CACHE`, or in `ssl_lightning` where this user's caches are:
+    `~/.cache` on Linux."""
+    if chosen := os.environ.get("SSL_LIGHTNING_CACHE"):
+        return Path(chosen).expanduser()
+    return user_cache_path("ssl_lightning", appauthor=False)
 
 
 @contextmanager

@@ -36,9 +36,9 @@ class SoundDataModule(VaryingLengths, Listening):
     A view is a window of a recording: anywhere in it, or in its middle for the test transform; a
     shorter recording is padded behind. Or it is the whole recording, padded to about the longest of
     its batch, for encoders that heed where the padding is. Log-mels are normalised by mean and
-    deviation of the data's own, from up to 512 recordings to pretrain on, found once and kept in
-    `$SSL_LIGHTNING_CACHE` (default: `~/.cache/ssl_lightning`); some of these are what the strong
-    augmentation mixes in.
+    standard deviation of the data, computed once from up to 512 recordings to pretrain on and kept
+    in `$SSL_LIGHTNING_CACHE` (on Linux by default `~/.cache/ssl_lightning`); some of these are what
+    the strong augmentation mixes in.
 
     Args:
         sample_rate: in Hz, to which every recording is brought.

@@ -44,7 +44,7 @@ class TextDataModule(SSLDataModule):
     A sample is a document, cut off at the length of a row. Where a document is longer, pretraining
     takes all of it, in pieces. Samples share rows of equal length, without padding between them;
     the strong augmentation deletes tokens. Tokenizer and tokens are made once and kept in
-    `$SSL_LIGHTNING_CACHE` (default: `~/.cache/ssl_lightning`).
+    `$SSL_LIGHTNING_CACHE` (on Linux by default `~/.cache/ssl_lightning`).
 
     Args:
         row_length: tokens in a row, and in the longest sample, its first and last token among them.

@@ -141,12 +141,12 @@ def test_bytes_that_are_no_utf8_are_replaced_and_counted(tmp_path: Path, suffix:
         ("a.csv", "text,lable\na,b\n", r"a\.csv has no column 'label'\. Did you mean 'lable'\?.* --data\.label_column"),
         ("a.csv", "label,text\na,b\nc\n", r"a\.csv, line 3: 1 of the 2 columns label, text"),
         ("a.csv", "label,text\n,b\n", r"a\.csv, line 2: the label 'label' is str ''; give text or an integer"),
-        ("a.jsonl", '{"text": "a", "label": 1}\n{"text": \n', r"a\.jsonl, line 2: no JSON"),
+        ("a.jsonl", '{"text": "a", "label": 1}\n{"text": \n', r"a\.jsonl, line 2: not valid JSON"),
         ("a.jsonl", "[1]\n", r"a\.jsonl, line 1: list '\[1\]' where an object"),
         ("a.jsonl", '{"text": null, "label": 1}\n', r"a\.jsonl, line 1: the text 'text' is nothing \(null\)"),
         ("a.jsonl", '{"text": "a", "label": 0.5}\n', r"a\.jsonl, line 1: the label 'label' is float '0.5'"),
         ("a.jsonl", '{"text": "a", "label": 1}\n{"label": 1}\n', r"a\.jsonl, line 2, has no column 'text'"),
-        ("a.parquet", "no", r"a\.parquet is no parquet file, or is damaged"),
+        ("a.parquet", "no", r"a\.parquet is not a parquet file, or is damaged"),
         ("a.txt", "text", r"a\.txt is plain text without columns: there is no label_column 'label'"),
     ],
 )
@@ -169,7 +169,8 @@ def test_an_open_quotation_mark_does_not_swallow_the_file(tmp_path: Path, monkey
     csv.field_size_limit(1 << 17)
     (tmp_path / "a.csv").write_text('text\n"x\n' + ("y" * 1000 + "\n") * 140)
     with pytest.raises(
-        ValueError, match=r"a\.csv, line .*: no CSV: field larger than field limit .* Is a quotation mark left open"
+        ValueError,
+        match=r"a\.csv, line .*: not valid CSV: field larger than field limit .* Is a quotation mark left open",
     ):
         read(files(tmp_path / "a.csv"))
 

@@ -1,0 +1,93 @@
+"""How fast a run goes."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..distributed import reduce_sum
+from .lightning import updated
+from .metrics import log_metrics
+from .standing import Standing
+
+
+class Meter(Standing):
+    """Measures samples a second and the share of the time in which the training waited for data,
+    views included, since the last row.
+
+    They are logged as `speed/samples_per_s` and `speed/data_wait`; for views with padding also
+    `speed/tokens_per_s`, which counts positions of the first view that are not padding. They go to
+    a file of their own, `speed.csv`, since they differ between equal runs.
+
+    Args:
+        enabled: whether to run.
+    """
+
+    key = "meter"
+
+    def __init__(self, enabled: bool = True) -> None:
+        self.enabled = enabled
+        self.reset()
+
+    def reset(self) -> None:
+        self.waited = 0.0
+        self.samples = 0  # since the last row
+        self.tokens: list[Tensor] = []  # of each batch since then
+        self.seconds, self.all_samples = 0.0, 0  # of the run, over all resumptions
+        self.samples_per_s = self.data_wait = 0.0
+        self._ended = self._since = time.perf_counter()
+
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        self.waited, self.samples, self.tokens = 0.0, 0, []
+        self._ended = self._since = time.perf_counter()
+
+    def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        # Between the end of a step and the next batch other callbacks run: a checkpoint is written.
+        self.waited += time.perf_counter() - getattr(trainer.train_dataloader, "asked", self._ended)
+
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        size = getattr(trainer.datamodule, "batch_size", None)
+        self.samples += size if size is not None else len(batch["views"][0].x) * trainer.world_size
+        segment = batch["views"][0].segment if self.enabled and isinstance(batch, dict) and batch.get("views") else None
+        if segment is not None:
+            self.tokens.append((segment > 0).sum())
+        if self.enabled and trainer.global_step % trainer.log_every_n_steps == 0 and updated(trainer):
+            self.record(trainer)
+        self._ended = time.perf_counter()
+
+    def record(self, trainer: Any) -> None:
+        """The rates since the last call are logged."""
+        elapsed = time.perf_counter() - self._since
+        self.samples_per_s = self.samples / elapsed
+        self.data_wait = self.waited / elapsed
+        values = {"speed/samples_per_s": self.samples_per_s, "speed/data_wait": self.data_wait}
+        if self.tokens:
+            values["speed/tokens_per_s"] = float(reduce_sum(torch.stack(self.tokens).sum())) / elapsed
+        self.add_up()
+        log_metrics(trainer, values, timing=True)
+
+    def add_up(self) -> None:
+        """What was measured since the last row is added to the run's totals."""
+        now = time.perf_counter()
+        self.seconds, self.all_samples = self.seconds + now - self._since, self.all_samples + self.samples
+        self.waited, self.samples, self.tokens, self._since = 0.0, 0, [], now
+
+    def on_train_end(self, trainer: Any, pl_module: Any) -> None:
+        self.add_up()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"seconds": self.seconds + time.perf_counter() - self._since, "samples": self.all_samples + self.samples}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.seconds, self.all_samples = state_dict["seconds"], state_dict["samples"]
+
+
+def run_totals(trainer: Any) -> tuple[float, int]:
+    """The run has taken so many seconds of training and samples, over all resumptions."""
+    return next(
+        ((callback.seconds, callback.all_samples) for callback in trainer.callbacks if isinstance(callback, Meter)),
+        (0.0, 0),
+    )
