@@ -126,5 +126,5 @@ class Evaluation(Standing):
             with atomic(path) as temporary:
                 save_file({name: value[order].contiguous() for name, value in vectors.items()}, temporary)
             shape = tuple(vectors["features"].shape)
-            print(f"{shape[0]:,} vectors of {shape[1]} numbers with their index: {path}", flush=True)
+            print(f"{shape[0]:,} vectors of {shape[1]} values with their index: {path}", flush=True)
         trainer.strategy.barrier("predicted")

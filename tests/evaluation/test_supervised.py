@@ -344,7 +344,7 @@ def test_the_command_line_takes_the_encoder_from_the_checkpoint_and_test_says_th
         method = load(folder)
     finally:
         hidden.rename(run)
-    assert "397 vectors of 32 numbers" in capsys.readouterr().out
+    assert "397 vectors of 32 values" in capsys.readouterr().out
     assert isinstance(method, Finetune) and method.classify(View(torch.zeros(2, 1, 16, 16))).shape == (2, 10)
     data = Digits()
     assert method.judge(data, data.split("test"))[1] == pytest.approx(top1, abs=0.006)  # type: ignore[arg-type]  # bf16 or not
