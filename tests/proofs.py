@@ -89,7 +89,8 @@ def remembered(
         "enable_model_summary": False,
     }
     trainer = pl.Trainer(
-        **{"accelerator": "cpu", "precision": "64-true", "max_epochs": -1, "max_steps": steps, "accumulate_grad_batches": accumulate, **quiet},
+        **{"accelerator": "cpu", "precision": "64-true", "max_epochs": -1, "max_steps": steps,
+            "accumulate_grad_batches": accumulate, **quiet},
         **settings, callbacks=[remember, *callbacks],
     )  # fmt: skip
     trainer.strategy.checkpoint_io = AtomicIO()

@@ -251,7 +251,7 @@ def test_importing_the_listing_imports_no_torch() -> None:
 
 
 LEAF = "ssl_lightning.run.lightning"
-"""Lightning's private parts: a file that imports nothing of ours, and that every room may import."""
+"""Lightning's private parts: a file that imports nothing of ours; every room may import it."""
 
 
 def room_of(name: str) -> str | None:
@@ -356,8 +356,8 @@ STRANGERS = [
     and not any((ROOT / "ssl_lightning" / "data" / modality) in path.parents for modality in MODALITIES)
     and path.name != "moved.py"
 ]
-"""The core without what is built for a modality (bricks, augmentations, encoders, and the stand-ins of the tests' kit)
-and without the names of earlier versions."""
+"""The core without what is built for a modality (bricks, augmentations, encoders, and the stand-ins
+of the tests' kit) and without the names of earlier versions."""
 
 
 def plugin_names() -> set[str]:
@@ -368,7 +368,8 @@ def plugin_names() -> set[str]:
 
 
 def told_apart(source: str) -> list[str]:
-    """Where code asks for a modality, or names a method or a data set: in strings other than docstrings, and attributes."""
+    """Where code asks for a modality, or names a method or a data set: in strings other than
+    docstrings, and in attributes."""
     tree = ast.parse(source)
     docstrings = {
         id(statement.value)

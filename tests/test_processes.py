@@ -64,7 +64,8 @@ def method() -> SimCLR:
 def trainer(root: Path, processes: int, *callbacks: pl.Callback) -> Trainer:
     several = {"devices": 2, "strategy": "ddp"} if processes > 1 else {}
     return Trainer(
-        accelerator="cpu", precision=32, max_epochs=3, log_every_n_steps=3, default_root_dir=str(root), callbacks=list(callbacks), **several
+        accelerator="cpu", precision=32, max_epochs=3, log_every_n_steps=3, default_root_dir=str(root),
+        callbacks=list(callbacks), **several
     )  # fmt: skip
 
 
@@ -72,7 +73,8 @@ def train(folder: Path, processes: int, ckpt_path: Path | None = None, save_at: 
     """A run of `STEPS` steps, or what is left of them after the checkpoint."""
     record = Record(save_at, folder / f"{save_at}.ckpt")
     run = trainer(
-        folder, processes, record, KNNProbe(every_n_steps=4), OnlineLinearProbe(every_n_steps=1, eval_every_n_steps=4), CollapseMonitor(every_n_steps=4),
+        folder, processes, record, KNNProbe(every_n_steps=4), OnlineLinearProbe(every_n_steps=1, eval_every_n_steps=4),
+        CollapseMonitor(every_n_steps=4),
         Report(enabled=False),
     )  # fmt: skip
     model = method()
@@ -142,7 +144,8 @@ def launch(*command: str, seconds: int = 300) -> subprocess.CompletedProcess[str
     """Runs a command that starts further processes; none of them outlives the time, or the test."""
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     started = subprocess.Popen(
-        [sys.executable, *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, start_new_session=True
+        [sys.executable, *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment,
+        start_new_session=True
     )  # fmt: skip
     try:
         out, err = started.communicate(timeout=seconds)  # until the last of them has closed its output

@@ -87,7 +87,9 @@ class Noise(nn.Module):
 class Bars(SSLDataModule):
     """Grey images of one bar, at one of four heights."""
 
-    default_encoders: ClassVar = {"Encoder": {"class_path": "conv", "init_args": {"channels": 1, "width": 8, "depth": 2}}}
+    default_encoders: ClassVar = {
+        "Encoder": {"class_path": "conv", "init_args": {"channels": 1, "width": 8, "depth": 2}}
+    }
     default_epochs = 3
     class_names = ("top", "upper", "lower", "bottom")
 
@@ -211,8 +213,9 @@ def series(run: Any, acme: Path, tmp_path_factory: pytest.TempPathFactory) -> tu
 def test_a_modality_of_a_stranger_gets_what_the_built_in_ones_get(
     run: Any, acme: Path, series: tuple[Path, str], tmp_path: Path
 ) -> None:
-    """Its own picture of the views, its own lines for loading, its files in the run folder and in the
-    checkpoint, its raw features as a row of the closing table, and its encoder, with the data's channels."""
+    """Its own picture of the views, its own lines for loading, its files in the run folder and in
+    the checkpoint, its raw features as a row of the closing table, and its encoder, with the data's
+    channels."""
     folder, log = series
     with Image.open(folder / "plots" / "views.png") as picture:
         assert picture.size == (640, 480)  # matplotlib's own, not one of ours

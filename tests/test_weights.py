@@ -68,8 +68,10 @@ def trained(
     as it is logged."""
     remember, metrics = Remember(), Metrics()
     trainer = pl.Trainer(
-        accelerator="cpu", precision="64-true", max_epochs=epochs, accumulate_grad_batches=accumulate, logger=False, callbacks=[remember, metrics],
-        enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False, log_every_n_steps=10_000, **settings,
+        accelerator="cpu", precision="64-true", max_epochs=epochs, accumulate_grad_batches=accumulate, logger=False,
+        callbacks=[remember, metrics],
+        enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False, log_every_n_steps=10_000,
+        **settings,
     )  # fmt: skip
     trainer.fit(method, datamodule=TinyText(samples=samples, batch_size=batch_size))
     return {

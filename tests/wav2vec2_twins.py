@@ -20,11 +20,15 @@ def config_like(encoder: WaveTransformer, **settings: Any) -> Any:
     layer = isinstance(encoder.convolutions[-1].norm, nn.LayerNorm)
     blocks: Any = encoder.trunk.blocks
     return Wav2Vec2Config(
-        hidden_size=encoder.dim, num_hidden_layers=len(blocks), num_attention_heads=blocks[0].heads, intermediate_size=4 * encoder.dim,
-        conv_dim=[encoder.features_dim] * len(encoder.kernels), conv_kernel=list(encoder.kernels), conv_stride=list(encoder.strides),
-        feat_extract_norm="layer" if layer else "group", conv_bias=layer, do_stable_layer_norm=blocks[0].pre, layer_norm_eps=1e-6,
+        hidden_size=encoder.dim, num_hidden_layers=len(blocks), num_attention_heads=blocks[0].heads,
+        intermediate_size=4 * encoder.dim,
+        conv_dim=[encoder.features_dim] * len(encoder.kernels), conv_kernel=list(encoder.kernels),
+        conv_stride=list(encoder.strides),
+        feat_extract_norm="layer" if layer else "group", conv_bias=layer, do_stable_layer_norm=blocks[0].pre,
+        layer_norm_eps=1e-6,
         num_conv_pos_embeddings=POSITIONS, num_conv_pos_embedding_groups=GROUPS, feat_extract_activation="gelu",
-        hidden_dropout=0.0, activation_dropout=0.0, attention_dropout=0.0, feat_proj_dropout=0.0, feat_quantizer_dropout=0.0, final_dropout=0.0,
+        hidden_dropout=0.0, activation_dropout=0.0, attention_dropout=0.0, feat_proj_dropout=0.0,
+        feat_quantizer_dropout=0.0, final_dropout=0.0,
         layerdrop=0.0, mask_time_prob=0.1, **settings,
     )  # fmt: skip
 
@@ -100,8 +104,10 @@ def pretraining_twin(method: Any) -> tuple[Any, dict[str, list[str]]]:
     quantizer = method.quantizer
     groups, entries, part = quantizer.codebooks.shape
     settings = {
-        "num_codevector_groups": groups, "num_codevectors_per_group": entries, "codevector_dim": groups * part, "proj_codevector_dim": groups * part,
-        "contrastive_logits_temperature": method.temperature, "diversity_loss_weight": method.diversity, "num_negatives": method.negatives,
+        "num_codevector_groups": groups, "num_codevectors_per_group": entries, "codevector_dim": groups * part,
+        "proj_codevector_dim": groups * part,
+        "contrastive_logits_temperature": method.temperature, "diversity_loss_weight": method.diversity,
+        "num_negatives": method.negatives,
     }  # fmt: skip
     model: Any = Wav2Vec2ForPreTraining(config_like(method.encoder, **settings))
     model = model.to(method.mask_token.dtype).train()

@@ -1,5 +1,5 @@
-"""`ssl-lightning fit|validate|test|predict`: LightningCLI with our defaults. Imports torch; `cli`
-imports it when needed."""
+"""`ssl-lightning fit|validate|test|predict`: LightningCLI with our defaults. It imports torch, so
+`main` imports it only when needed."""
 
 from __future__ import annotations
 
@@ -34,31 +34,28 @@ SPEAKERS = ("ssl_lightning", "pytorch_lightning", "lightning_fabric")
 
 
 class Refusal(Exception):
-    """What jsonargparse says is wrong with an argument or a config."""
+    """Carries jsonargparse's error message for an argument or a config."""
 
 
 class Parser(LightningArgumentParser):
-    """Leaves it to the command line to say what is wrong."""
+    """Raises errors as `Refusal`, so that the command line can word them."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **{"allow_abbrev": False, **kwargs})
 
     def add_class_arguments(self, theclass: Any, *args: Any, **kwargs: Any) -> Any:
-        if str(self.description).startswith(
-            "Help for "
-        ):  # `--model.help simclr`: all that the docstring says above Args
+        if str(self.description).startswith("Help for "):  # `--model.help simclr`: the docstring above Args
             self.description = (inspect.getdoc(theclass) or "").partition("\nArgs:")[0]
         return super().add_class_arguments(theclass, *args, **kwargs)
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        if not self.exit_on_error:  # a parser inside the parser: the outermost one speaks
+        if not self.exit_on_error:  # a nested parser: the outermost one reports the error
             super().error(message, ex)
         raise Refusal(message) from ex
 
 
 class CLI(LightningCLI):
-    """LightningCLI for methods and datamodules, with the standing callbacks under keys of their
-    own."""
+    """LightningCLI for methods and datamodules, with each standing callback under its own key."""
 
     trainer: Trainer
 
@@ -78,8 +75,8 @@ class CLI(LightningCLI):
         )
 
     def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]  # Lightning's is static, and calls it on self
-        """The one command that was given: a parser for each of the others takes as long to build,
-        for nothing."""
+        """The one command that was given: building the parsers of the others would take as long for
+        each, and none is used."""
         return {self.request.command: LightningCLI.subcommands()[self.request.command]}
 
     def add_default_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
@@ -91,8 +88,8 @@ class CLI(LightningCLI):
         )
 
     def add_core_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Lightning's, with the data before the model: what is wrong with it is told before an
-        encoder is built."""
+        """Adds Lightning's arguments, with the data before the model, so that an error in the
+        data's arguments is reported before an encoder is built."""
         parser.add_lightning_class_args(Trainer, "trainer")
         parser.add_lightning_class_args(SSLDataModule, "data", subclass_mode=True)
         parser.add_lightning_class_args(SSLMethod, "model", subclass_mode=True)
@@ -109,7 +106,7 @@ class CLI(LightningCLI):
                 type=str,
                 default="none",
                 help=(
-                    "`auto` goes on from the newest whole checkpoint of the same method and data; or a checkpoint's"
+                    "`auto`: continue from the newest whole checkpoint of the same method and data; or a checkpoint's"
                     " path; or `none`."
                 ),
             )
@@ -121,16 +118,15 @@ class CLI(LightningCLI):
             self.config = parser.parse_args([command, *below, *self.request.tokens])
         except Refusal as refusal:
             missing = [key for key in KINDS if key not in self.request.chosen]
-            if missing and "arguments are required" in str(
-                refusal
-            ):  # of the model perhaps, whose encoder the data decides
+            if missing and "arguments are required" in str(refusal):
+                # What is required may be the model's encoder, whose default depends on the data.
                 raise UsageError(
-                    f"Say --{missing[0]}. Installed: {', '.join(self.names.registries[KINDS[missing[0]]])}."
+                    f"Missing: --{missing[0]}. Installed: {', '.join(self.names.registries[KINDS[missing[0]]])}."
                 ) from refusal
             raise UsageError(in_one_line(str(refusal), self._parser(command)._option_string_actions)) from refusal
 
     def _parse_ckpt_path(self) -> None:
-        """Lightning would let a checkpoint's arguments override the command line."""
+        """Does nothing: Lightning's lets a checkpoint's arguments override the command line."""
 
     def before_instantiate_classes(self) -> None:
         config = self.config[self.request.command]
@@ -141,18 +137,18 @@ class CLI(LightningCLI):
     def _checkpoint(self, config: Namespace) -> str | None:
         if config["ckpt_path"]:
             raise UsageError(
-                f"Both --resume {config['resume']} and --ckpt_path {config['ckpt_path']} are given; give one."
+                f"Both --resume {config['resume']} and --ckpt_path {config['ckpt_path']} are given; give only one."
             )
         if config["resume"] != "auto":
             return str(config["resume"])
         method, data = (self.names.registries[kind].name_of(config[key]["class_path"]) for key, kind in KINDS.items())
-        found = find_resume(config["trainer"]["default_root_dir"] or "runs", method, data)
+        newest = find_resume(config["trainer"]["default_root_dir"] or "runs", method, data)
         _say(
-            f"Resuming from {found}."
-            if found
+            f"Resuming from {newest}."
+            if newest
             else f"--resume auto: there is no checkpoint of {method} on {data} yet; starting anew."
         )
-        return str(found) if found else None
+        return str(newest) if newest else None
 
     def _set_seed(self) -> None:
         seed_everything(self.config[self.request.command]["seed_everything"], workers=True, verbose=False)
@@ -167,10 +163,11 @@ def _say(line: str) -> None:
 
 
 def as_new(config: Namespace) -> Namespace:
-    """The config of a run without how it was started: a resumed run is the run it goes on with."""
+    """The config of a run without the options that started it: a resumed run has the config of the
+    run that it continues."""
     config = config.clone()
     config.pop("config", None)
-    config.pop("resume", None)  # and so the config also serves `test`, which has no such option
+    config.pop("resume", None)  # `test` has no such option, and the config is also used for it
     config["ckpt_path"] = None
     return config
 
@@ -179,8 +176,8 @@ def run(argv: list[str]) -> None:
     """Runs a command line of LightningCLI's.
 
     Raises:
-        UsageError, RegistryError: a mistake of the user's, told in one line. Any other error is a
-            defect.
+        UsageError, RegistryError: the user made a mistake; the message is one line. Any other error
+            is a defect.
     """
     names = Names(get_loader("yaml"))
     request = read_request(argv, names)
@@ -190,17 +187,16 @@ def run(argv: list[str]) -> None:
     try:
         CLI(request, names, lowest_layer(request, names))
     except MISTAKES as error:
-        told = _cause(error)
-        if not _is_mistake(told, request):
+        cause = _cause(error)
+        if not _is_mistake(cause, request):
             raise
-        hints = {
-            did_you_mean(name, names.registries["encoders"]) for name in names.taken_for_timm if repr(name) in str(told)
-        }
-        raise UsageError(f"{told}{''.join(hints)}") from error
+        encoders = names.registries["encoders"]
+        hints = {did_you_mean(name, encoders) for name in names.taken_for_timm if repr(name) in str(cause)}
+        raise UsageError(f"{cause}{''.join(hints)}") from error
 
 
 def _cause(error: BaseException) -> BaseException:
-    """What a constructor raised, where jsonargparse wrapped it."""
+    """The error that a constructor raised, without the errors in which jsonargparse wrapped it."""
     while _speaker(error) == "jsonargparse" and error.__cause__ is not None:
         error = error.__cause__
     return error
@@ -213,8 +209,8 @@ def _speaker(error: BaseException) -> str:
 
 
 def _is_mistake(error: BaseException, request: Request) -> bool:
-    """Whether an error's message says all: that of a file that cannot be read, or of what this
-    package, Lightning, a plug-in or a chosen class refuses before any step."""
+    """Whether an error's message is enough for the user, without a traceback: an unreadable file's,
+    or one that this package, Lightning, a plug-in or a chosen class raised before any step."""
     plugins = {point.module.partition(".")[0] for group in GROUPS for point in entry_points(group=group)}
     classes = {str(value).partition(".")[0] for value in request.chosen.values() if CLASS_PATH.fullmatch(str(value))}
     return isinstance(error, Unreadable) or (

@@ -1,4 +1,4 @@
-"""The useful line in jsonargparse's tower of errors."""
+"""jsonargparse's nested error messages reduced to one useful line."""
 
 from __future__ import annotations
 
@@ -13,17 +13,18 @@ NOISE = ("Expected a <class 'NoneType'>", "Expected a path but")
 
 
 def in_one_line(message: str, options: Iterable[str]) -> str:
-    """What is wrong, with the key as a user writes it, the value, and the nearest known key.
+    """A message in one line: what is wrong, the key as a user writes it, the value, and the nearest
+    known key.
 
     Args:
-        message: what jsonargparse says: the keys one below the other, each with all that a Union
-            would also have taken.
-        options: every option that the command knows (`--trainer.max_epochs`).
+        message: jsonargparse's message, which lists the nested keys on separate lines, each with
+            every type that a Union would also have accepted.
+        options: every option of the command (`--trainer.max_epochs`).
     """
     where = ".".join(re.findall(r'Parser key "([^"]*)"', message))
     unknown = re.search(r"unrecognized arguments: (\S+)|does not accept option '(.*)'", message)
     if unknown and unknown[1] and not unknown[1].startswith("-"):
-        return f"{unknown[1]!r} belongs to no option."
+        return f"{unknown[1]!r} does not belong to any option."
     if unknown:
         return _unknown("--" + (unknown[1] or unknown[2]).removeprefix("--").partition("=")[0], options)
     unknown = re.search(r"Option '(.*)' is not accepted", message)
@@ -52,7 +53,7 @@ def _arguments(class_path: str) -> list[str]:
 
 
 def _leaf(message: str, where: str) -> str:
-    """What the innermost lines say was expected, and what was given."""
+    """The expected type according to the innermost lines, and the value that was given."""
     lines = [
         line
         for line in message.splitlines()

@@ -1,8 +1,8 @@
-"""What a run takes where nobody says otherwise: an encoder that suits method and data, the data's
+"""Defaults that depend on the method and the data: an encoder that suits both, the data's number of
 epochs, one seed.
 
-It goes into the config below everything else, so that `--print_config`, config.yaml and checkpoints
-hold the choice.
+They go into a config that every other config and option overrides, so that `--print_config`,
+config.yaml and checkpoints record them.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from .names import Names, UsageError
 from .request import Request
 
 LENGTH = {"trainer.max_epochs": (None,), "trainer.max_steps": (None, -1), "trainer.max_time": (None,)}
-"""What says how long a run is, and the values that say nothing."""
+"""The options that set the length of a run, each with the values that leave it open."""
 
 
 def lowest_layer(request: Request, names: Names) -> dict[str, Any]:
-    """The config that lies below every other.
+    """The config that every other config and option overrides.
 
     Raises:
         RegistryError: the method or datamodule chosen does not import.
@@ -36,14 +36,14 @@ def lowest_layer(request: Request, names: Names) -> dict[str, Any]:
     data = _load(chosen.get("data"), "datamodules", names)
     if data is not None:
         seed = chosen.get("seed_everything", 0)
-        takes_it = "seed" in parameters(data) and isinstance(seed, int)  # anything else the parser refuses
-        own: dict[str, Any] = {"seed": seed} if takes_it else {}
+        takes_seed = "seed" in parameters(data) and isinstance(seed, int)  # the parser refuses anything else
+        data_args: dict[str, Any] = {"seed": seed} if takes_seed else {}
         if method is not None:
-            own |= _suited_data(method, data, chosen, names)
+            data_args |= _suited_data(method, data, chosen, names)
         if method is not None and "checkpoint" in parameters(method):
-            own |= _of_run(data, chosen.get("model.checkpoint"))
-        layer["data"] = {"class_path": chosen["data"], "init_args": own}
-        if request.command == "fit" and all(chosen.get(key) in silent for key, silent in LENGTH.items()):
+            data_args |= _of_run(data, chosen.get("model.checkpoint"))
+        layer["data"] = {"class_path": chosen["data"], "init_args": data_args}
+        if request.command == "fit" and all(chosen.get(key) in unset for key, unset in LENGTH.items()):
             layer["trainer"] = {"max_epochs": data.default_epochs}
     if method is not None and data is not None:
         encoder = _pretrained(method, chosen) or _encoder(method, data, request, names)
@@ -52,8 +52,8 @@ def lowest_layer(request: Request, names: Names) -> dict[str, Any]:
 
 
 def of_checkpoint(path: str, names: Names) -> dict[str, Any]:
-    """Model and data of the run that wrote a checkpoint, which holds the weights: none come from
-    elsewhere."""
+    """The model and data of the run that wrote a checkpoint. The checkpoint holds the weights, so
+    none are downloaded or loaded from elsewhere."""
     from ..plugins.archive import read
     from ..plugins.run_record import config_in
 
@@ -69,8 +69,8 @@ def of_checkpoint(path: str, names: Names) -> dict[str, Any]:
 
 
 def _of_run(data: Any, path: Any) -> dict[str, Any]:
-    """The arguments of a datamodule class that make views as a run did, whose folder, checkpoint or
-    encoder is at `path`."""
+    """The arguments with which a datamodule class makes the same views as the run whose folder,
+    checkpoint or encoder is at `path`."""
     from ..run.pretrained import artifacts_of
 
     if not isinstance(path, str) or not hasattr(data, "arguments_of"):
@@ -78,12 +78,13 @@ def _of_run(data: Any, path: Any) -> dict[str, Any]:
     try:
         arguments = data.arguments_of(artifacts_of(path), path)
     except (OSError, ValueError):
-        return {}  # said where the encoder is loaded
+        return {}  # the error is raised where the encoder is loaded
     return {name: value for name, value in arguments.items() if name in parameters(data)}
 
 
 def _pretrained(method: type, chosen: dict[str, Any]) -> dict[str, Any] | None:
-    """The encoder of the checkpoint that a method is to start from; None where there is none."""
+    """The config of the encoder in the checkpoint that a method starts from; None: there is no
+    checkpoint."""
     path = chosen.get("model.checkpoint") if "checkpoint" in parameters(method) else None
     if path is None:
         return None
@@ -103,8 +104,8 @@ def _encoder(method: type, data: Any, request: Request, names: Names) -> dict[st
         return None
     if parameter.annotation is parameter.empty:
         raise UsageError(
-            f"{chosen['model']} does not say what encoder it needs; annotate the argument: `encoder: Encoder` or"
-            " `TokenEncoder`."
+            f"{chosen['model']} does not declare what kind of encoder it needs; annotate the argument as"
+            " `encoder: Encoder` or `encoder: TokenEncoder`."
         )
     kind = kind_of_encoder(request, names)
     data_args = argument_defaults(data) | _suited_data(method, data, chosen, names) | _given("data", chosen)
@@ -117,16 +118,17 @@ def _encoder(method: type, data: Any, request: Request, names: Names) -> dict[st
         raise UsageError(_without_encoder(model, dataset, data, data_args, kind, names))
     encoder = _load(path, "encoders", names)
     if isinstance(encoder, type) and kind != "Encoder" and not issubclass(encoder, KINDS[kind]):
-        raise UsageError(f"{model} needs a {kind}, and {encoder.__name__} is not one; take {REMEDIES[kind]}.")
-    wanted = dict(getattr(method, "suited_encoder_args", {}))
+        raise UsageError(f"{model} needs a {kind}, but {encoder.__name__} is not one; choose {REMEDIES[kind]}.")
+    suited_args = dict(getattr(method, "suited_encoder_args", {}))
     if path is None and default is not None:
-        return {**default, "init_args": default.get("init_args", {}) | wanted}
+        return {**default, "init_args": default.get("init_args", {}) | suited_args}
     if default is None:
-        return {"class_path": path, "init_args": wanted} if wanted else None
+        return {"class_path": path, "init_args": suited_args} if suited_args else None
     known = [suited.get("init_args", {}) for suited in (*suited_encoders.values(), default)]
     follows = getattr(encoder, "follows_data", ())
-    of_the_data = {key: value for args in (data_args, *known) for key, value in args.items() if key in follows}
-    init_args = {key: value for key, value in (of_the_data | wanted).items() if encoder and key in parameters(encoder)}
+    from_data = {key: value for args in (data_args, *known) for key, value in args.items() if key in follows}
+    init_args = from_data | suited_args
+    init_args = {key: value for key, value in init_args.items() if encoder and key in parameters(encoder)}
     given = _given("model.encoder", chosen)
     if hasattr(encoder, "suited_args"):
         suited = encoder.suited_args(init_args | given)
@@ -137,15 +139,15 @@ def _encoder(method: type, data: Any, request: Request, names: Names) -> dict[st
 
 
 def _without_encoder(model: str, dataset: str, data: Any, data_args: dict[str, Any], kind: str, names: Names) -> str:
-    """What is wrong where data has no default encoder of a kind, and what to do."""
+    """The message for data that has no default encoder of a kind: what is wrong, and the remedy."""
     reads = f"{model} needs a {kind}, which reads {KINDS[kind].reads}"
-    wanted = {name: value for name, value in KINDS[kind].suited_data.items() if name in parameters(data)}
-    settings = [f"--data.{name} {value}" for name, value in wanted.items() if data_args.get(name) != value]
+    suited_data = {name: value for name, value in KINDS[kind].suited_data.items() if name in parameters(data)}
+    settings = [f"--data.{name} {value}" for name, value in suited_data.items() if data_args.get(name) != value]
     if settings:
         return f"{reads}: set {' '.join(settings)}, or leave it out."
     suited = [name for name in names.registries["datamodules"] if _suits(name, kind, names)]
     choice = f" Choose data that does: {', '.join(suited)}; or" if suited else ""
-    return f"{reads}, and {dataset} has no default one.{choice or ' You may'} name one with --model.encoder."
+    return f"{reads}, but {dataset} has no default one.{choice or ' You may'} name one with --model.encoder."
 
 
 def _suits(name: str, kind: str, names: Names) -> bool:
@@ -155,13 +157,13 @@ def _suits(name: str, kind: str, names: Names) -> bool:
         arguments = argument_defaults(data)
         arguments |= {key: value for key, value in KINDS[kind].suited_data.items() if key in arguments}
         return kind in data.suited_encoders(arguments)
-    except Exception:  # a broken plug-in is no choice
+    except Exception:  # a broken plug-in is not suggested
         return False
 
 
 def _suited_data(method: type, data: Any, chosen: dict[str, Any], names: Names) -> dict[str, Any]:
-    """The arguments of the datamodule that the encoder needs: the one that is named, the one of a
-    checkpoint, or the kind that the method needs."""
+    """The datamodule's arguments that the encoder needs: the named encoder, that of a checkpoint,
+    or else the kind that the method needs."""
     pretrained = _pretrained(method, chosen)
     path = chosen.get("model.encoder") if pretrained is None else pretrained["class_path"]
     encoder = _load(path, "encoders", names) or KINDS[needed_encoder(method)]
@@ -169,20 +171,19 @@ def _suited_data(method: type, data: Any, chosen: dict[str, Any], names: Names) 
 
 
 def kind_of_encoder(request: Request, names: Names) -> str:
-    """The kind that the chosen method asks for by the annotation of its argument: a name of
-    `KINDS`."""
+    """The kind of encoder (a name of `KINDS`) by which the chosen method annotates its argument."""
     method = _load(request.chosen.get("model"), "methods", names)
     return needed_encoder(method) if isinstance(method, type) else "Encoder"
 
 
 def _given(key: str, chosen: dict[str, Any]) -> dict[str, Any]:
-    """The arguments that were given for what stands at a key."""
+    """The arguments that were given below a key, such as `data` or `model.encoder`."""
     return {name.removeprefix(f"{key}."): value for name, value in chosen.items() if name.startswith(f"{key}.")}
 
 
 def _load(path: Any, kind: str, names: Names) -> Any:
-    """The class of a class path; None where there is none, or where the parser is to say what is
-    wrong with it."""
+    """The class of a class path; None: there is no path, or it does not import, and the parser
+    reports the error."""
     if not isinstance(path, str):
         return None
     registry = names.registries[kind]

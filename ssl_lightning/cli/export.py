@@ -1,4 +1,4 @@
-"""`ssl-lightning export`: a trained method as another library takes it."""
+"""`ssl-lightning export`: writes a trained method in the format of another library."""
 
 from __future__ import annotations
 
@@ -13,23 +13,24 @@ def export(source: str | Path, folder: str | Path) -> str:
     """Writes a folder by the method's own `export`, whole or not at all.
 
     Args:
-        source: a run folder, whose newest checkpoint is taken, or a checkpoint file.
-        folder: where to; it is not there yet, or empty.
+        source: a run folder, whose newest checkpoint is read, or a checkpoint file.
+        folder: the folder to write; it must not exist yet, or be empty.
 
     Returns:
-        how to load it.
+        The lines of code that load the exported model.
 
     Raises:
-        FileNotFoundError, FileExistsError: there is no such run, or the folder holds something.
+        FileNotFoundError: there is no such run.
+        FileExistsError: the folder is not empty.
         ValueError: the method cannot be exported, or not with its encoder.
     """
     target = Path(folder)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise FileExistsError(f"{str(target)!r} is there already; give the name of a folder that is not.")
+        raise FileExistsError(f"{str(target)!r} exists already; give a folder that does not exist yet, or is empty.")
     method = load(source)
     if type(method).export is SSLMethod.export:
         raise ValueError(
-            f"{str(source)!r} is a run of {type(method).__name__}, which has no other form to be exported to. The"
+            f"{str(source)!r} is a run of {type(method).__name__}, which cannot be exported to another library. The"
             " encoder of any run is loaded from its folder, which holds encoder.safetensors:"
             " ssl_lightning.load_encoder(folder)."
         )

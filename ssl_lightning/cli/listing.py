@@ -1,5 +1,5 @@
-"""`ssl-lightning methods|datamodules|encoders`: what is installed, from metadata and source,
-importing nothing."""
+"""`ssl-lightning methods|datamodules|encoders` lists what is installed, from metadata and source
+code, without importing any of it."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ WIDTH = 100
 
 
 def show(kind: str, as_json: bool = False, check: bool = False) -> int:
-    """Prints the plug-ins of a kind; with `check` imports each, and says which is broken.
+    """Prints the plug-ins of a kind; with `check` it imports each and names the broken ones.
 
     Returns:
-        the exit code: 1 where a plug-in is broken, else 0.
+        The exit code: 1 if a plug-in is broken, else 0.
     """
     registry = Registry(f"ssl_lightning.{kind}")
     rows = [
@@ -47,7 +47,7 @@ def _error(registry: Registry, name: str) -> str | None:
 
 
 def _table(rows: Sequence[Sequence[str]], width: int) -> list[str]:
-    """Lines of equal columns; the summary gives way where they do not fit."""
+    """The lines of a table with aligned columns; summaries are shortened where they do not fit."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(COLUMNS))]
     widths[1] = max(20, min(widths[1], width - sum(widths) + widths[1] - 2 * (len(COLUMNS) - 1)))
     return ["  ".join(_fit(cell, size) for cell, size in zip(row, widths, strict=True)).rstrip() for row in rows]

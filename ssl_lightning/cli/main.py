@@ -1,5 +1,5 @@
-"""The command line. Lists, help and version answer without importing torch; the rest is
-LightningCLI's, in `command`."""
+"""The entry point of the command line. Lists, help and version do not import torch; the other
+commands are LightningCLI's, in `command`."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ usage: ssl-lightning COMMAND [options]
 
   fit                                pretrain:  ssl-lightning fit --model METHOD --data DATA
   validate, test                     the probes' accuracies on that split
-  predict                            index and vector of each sample
+  predict                            index and features of each sample
   export RUN --to FOLDER             the trained method in a form that another library loads
   methods, datamodules, encoders     what is installed; --json for programs, --check imports each
 
   ssl-lightning fit --help                   the options of a run
-  ssl-lightning fit --model.help METHOD      what a method takes
+  ssl-lightning fit --model.help METHOD      the arguments of a method
   ssl-lightning --version
 
 SSL_LIGHTNING_TRACEBACK=1 shows the traceback of every error.
@@ -33,8 +33,11 @@ SSL_LIGHTNING_TRACEBACK=1 shows the traceback of every error.
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs a command line, by default this process's. Exit code 2 is the user's mistake, told in
-    one line."""
+    """Runs a command line, by default this process's.
+
+    Returns:
+        The exit code; 2: the user made a mistake, which was reported in one line.
+    """
     argv = sys.argv[1:] if argv is None else list(argv)
     first = argv[0] if argv else "--help"
     if first in ("-h", "--help"):
@@ -72,7 +75,9 @@ def _export(options: list[str]) -> int:
             pass
         case _:
             return _complain(
-                EXPORT, "Give a run folder or a checkpoint, and where to: ssl-lightning export RUN --to FOLDER."
+                EXPORT,
+                "The run or the target folder is missing; give a run folder or a checkpoint, and a folder to write:"
+                " ssl-lightning export RUN --to FOLDER.",
             )
     from .export import export
 

@@ -1,5 +1,5 @@
-"""Short names in a command line or a config (`--model simclr`, `encoder: resnet18`) become class
-paths."""
+"""Short names in a command line or a config (`--model simclr`, `encoder: resnet18`) are replaced by
+class paths."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ IMPLIED = ("init_args", "class_path", "dict_kwargs")
 
 
 class UsageError(Exception):
-    """A mistake in the command line or a config, in one line."""
+    """The command line or a config holds a mistake; the message is one line."""
 
 
 def kind_of(keys: Sequence[str]) -> str | None:
-    """What a class at this place of the config is; short names of `methods`, `datamodules` and
-    `encoders` are in their registry."""
+    """The kind of class that these keys of a config expect; None: no class is expected there. Short
+    names of `methods`, `datamodules` and `encoders` are looked up in the registry of that kind."""
     match [key for key in keys if key not in IMPLIED]:
         case ["model"]:
             return "methods"
@@ -38,11 +38,11 @@ def kind_of(keys: Sequence[str]) -> str | None:
 
 
 class Names:
-    """Replaces short names by class paths, wherever a method, datamodule, encoder or logger is
+    """Replaces short names by class paths wherever a method, datamodule, encoder or logger is
     expected.
 
     Args:
-        load: text of a config -> what it holds.
+        load: parses the text of a config.
     """
 
     def __init__(self, load: Callable[[str], Any]) -> None:
@@ -52,13 +52,13 @@ class Names:
         self.registries = {kind: Registry(f"ssl_lightning.{kind}") for kind in ("methods", "datamodules", "encoders")}
 
     def expand(self, value: Any, keys: Sequence[str] = (), folder: Path = Path()) -> Any:
-        """The same tree with class paths for short names, and files (`encoder: encoder.yaml`) in
-        place of their names.
+        """The same tree with short names replaced by class paths, and names of files (`encoder:
+        encoder.yaml`) by the files' contents.
 
         Args:
             value: part of a config.
-            keys: where in the config it stands.
-            folder: what the names of files are relative to.
+            keys: the keys that lead to it.
+            folder: the folder that names of files are relative to.
 
         Raises:
             RegistryError: a name is not installed, or is claimed twice.
@@ -86,13 +86,13 @@ class Names:
     def class_path(self, kind: str, name: str) -> tuple[str, dict[str, Any]]:
         """The class path of a short name, and the arguments that the name implies.
 
-        A name that is no registered encoder is one of timm's models: `resnet18` is `timm` with
-        `name: resnet18`, and for a method that needs a `TokenEncoder`, `vit_tiny_patch16_224` is
-        `vit` with `name: vit_tiny_patch16_224`.
+        An encoder's name that is not registered is taken for a model of timm's: `resnet18` is
+        `timm` with `name: resnet18`, and for a method that needs a `TokenEncoder`,
+        `vit_tiny_patch16_224` is `vit` with `name: vit_tiny_patch16_224`.
         """
         if CLASS_PATH.fullmatch(name) or name == "null":
             return name, {}
-        if kind == "loggers":  # `false` is none, and Lightning's go by the name of their class
+        if kind == "loggers":  # `false` is not a name, and Lightning's loggers have the names of their classes
             is_short = isinstance(self.scalar(name), str) and name[:1].islower()
             return logger_path(name) if is_short else name, {}
         registry = self.registries[kind]
@@ -102,10 +102,10 @@ class Names:
         return registry.path(name), {}
 
     def read(self, path: Path) -> Any:
-        """What a config file holds, as written.
+        """The contents of a config file, as written.
 
         Raises:
-            UsageError: there is no such file, or it is no YAML.
+            UsageError: there is no such file, or it is not valid YAML.
         """
         try:
             return self.parse(path.read_text(encoding="utf-8"), str(path))
@@ -115,13 +115,13 @@ class Names:
             ) from error
 
     def parse(self, text: str, where: str) -> Any:
-        """What the text of a config holds, with the class paths of now."""
+        """The contents of a config's text, with the class paths of earlier versions replaced."""
         try:
             return renamed(self.load(text))
         except Exception as error:  # the loader's own errors: its library is not imported here
             mark = getattr(error, "problem_mark", None)
             line = f", line {mark.line + 1}" if mark else ""
-            raise UsageError(f"{where}{line} is no valid YAML: {getattr(error, 'problem', None) or error}.") from error
+            raise UsageError(f"{where}{line} is not valid YAML: {getattr(error, 'problem', None) or error}.") from error
 
     def scalar(self, text: str) -> Any:
         """The number, truth value or text that an option's value stands for."""

@@ -1,5 +1,5 @@
-"""Reads a command line and its config files before the parser does, to know which method and data
-are meant."""
+"""The command line and its config files are read here before the parser sees them, to know which
+method and data were chosen."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ COMMANDS = ("fit", "validate", "test", "predict")
 
 
 class Request(NamedTuple):
-    """A command line, read.
+    """A command line after reading.
 
-    `tokens` follow the command, with class paths for short names and what each config file holds in
-    place of its name. `chosen` maps the dotted keys that were given (`model`,
-    `model.encoder.width`) to their values; the later one won.
+    `tokens` follow the command, with short names replaced by class paths and names of config files
+    by the files' contents. `chosen` maps the dotted keys that were given (`model`,
+    `model.encoder.width`) to their values; of several values for a key it holds the last.
     """
 
     command: str
@@ -29,7 +29,7 @@ class Request(NamedTuple):
 
 
 def read_request(argv: Sequence[str], names: Names) -> Request:
-    """Reads `argv`. A config given before the command counts like one after it.
+    """Reads `argv`; a config given before the command counts like one after it.
 
     Raises:
         RegistryError: a short name is not installed, or is claimed twice.
@@ -39,11 +39,13 @@ def read_request(argv: Sequence[str], names: Names) -> Request:
     command = next((value for option, value, _ in options if option == ""), None)
     if command not in COMMANDS:
         raise UsageError(
-            f"There is no command {command!r}.{did_you_mean(str(command), COMMANDS)}" if command else "Say what to do."
+            f"There is no command {command!r}.{did_you_mean(str(command), COMMANDS)}"
+            if command
+            else f"The command is missing; give one of {', '.join(COMMANDS)}."
         )
     tokens: list[str] = []
     chosen: dict[str, Any] = {}
-    earlier: dict[str, str] = {}  # options that go by their earlier names, by their first keys
+    earlier: dict[str, str] = {}  # options given under their earlier names, by their first keys
     for option, value, attached in options:
         if (first := option[2:].partition(".")[0]) in KEYS:
             earlier[first], option = option, f"--{renamed_key(option[2:])}"
@@ -68,15 +70,15 @@ def read_request(argv: Sequence[str], names: Names) -> Request:
     if name in earlier:
         rest = earlier[name].partition(".")[2]
         raise UsageError(
-            f"{earlier[name]} could mean the method {name} or the callback that bore this name: give --model.{rest} or"
-            f" --{KEYS[name]}.{rest}."
+            f"{earlier[name]} is ambiguous: it could mean the method {name} or the callback that had this name before;"
+            f" give --model.{rest} or --{KEYS[name]}.{rest}."
         )
     return Request(str(command), tokens, chosen)
 
 
 def _options(argv: Sequence[str]) -> Iterator[tuple[str, str | None, bool]]:
-    """(option, its value or None, whether they were one token); a token that belongs to no option
-    is a value of ""."""
+    """Yields (option, its value or None, whether they were one token); a token that does not belong
+    to any option is a value of ""."""
     waiting = ""
     named = False
     for token in argv:
@@ -100,15 +102,15 @@ def _options(argv: Sequence[str]) -> Iterator[tuple[str, str | None, bool]]:
 
 
 def _config(value: str | None, command: str, names: Names) -> dict[str, Any]:
-    """What a config holds for this command: all of it, or what it has under the command's name."""
+    """The contents of a config for this command: all of it, or those under the command's name."""
     if not value:
-        raise UsageError("--config needs the name of a file.")
+        raise UsageError("--config needs a value: the name of a file.")
     text = value.lstrip()
     path = Path(value)
     inline = text.startswith("{")
     tree = names.parse(text, "--config") if inline else names.read(path)
     if tree is not None and not isinstance(tree, dict):
-        raise UsageError(f"The config {value!r} holds no mapping of keys to values.")
+        raise UsageError(f"The config {value!r} does not hold a mapping of keys to values.")
     if tree and set(tree) <= set(COMMANDS):
         tree = tree.get(command)
     tree = {renamed_key(str(key)): value for key, value in (tree or {}).items()}
@@ -116,13 +118,13 @@ def _config(value: str | None, command: str, names: Names) -> dict[str, Any]:
     data = expanded.get("data")
     init_args = data.get("init_args") if isinstance(data, dict) else None
     if init_args and "seed" in init_args and init_args["seed"] == expanded.get("seed_everything"):
-        del init_args["seed"]  # a complete config: its data follows its one seed, also where that is changed later
+        del init_args["seed"]  # a complete config: its data follows the one seed, even if that is overridden
     return expanded
 
 
 def _checkpoint(value: str) -> str:
-    """A checkpoint's path, where a run folder may have been named."""
-    from ..run.checkpoint import newest_of  # here: it imports torch, and lists do without
+    """The path of a checkpoint, or of the newest one in a run folder."""
+    from ..run.checkpoint import newest_of  # imported here: it imports torch, which the lists do not need
 
     try:
         return str(newest_of(value))
@@ -131,7 +133,7 @@ def _checkpoint(value: str) -> str:
 
 
 def _argument(keys: list[str], text: str, names: Names) -> tuple[str, dict[str, Any]]:
-    """An option's value for the parser, and what it chooses."""
+    """An option's value for the parser, and the dotted keys with the values that it sets."""
     if keys[-1] == "help":
         value = names.expand(text, keys[:-1])
         return value if isinstance(value, str) else value["class_path"], {}

@@ -1,4 +1,4 @@
-"""The closing table of a run: which splits, which features."""
+"""The closing table of a run: the splits that it uses and the features that it compares."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ..data.datamodule import SSLDataModule
 from ..data.peek import embed, sample
 from ..data.sources import Source, Subset, labels_of
 from ..encoders.base import Encoder
-from .labels_only import fits_of, labels_only_row, left_out, spared_line
+from .labels_only import fits_of, labels_only_row, skipped_cells, skipped_line
 from .layers import Layers, has_layers, layered_row
 from .protocol import closing_row
 from .table import Cell, format_table
@@ -32,8 +32,8 @@ class ClosingSettings(NamedTuple):
 
 
 class Closing(NamedTuple):
-    """The closing table of a labelled set, the split it was judged on, that split's features [N, D]
-    with labels [N], and a line on what is left out of the table."""
+    """The closing table of a labelled set, the split it was evaluated on, that split's features
+    [N, D] with labels [N], and a note on the cells that were skipped."""
 
     table: Table
     split: str
@@ -43,7 +43,7 @@ class Closing(NamedTuple):
 
     @property
     def printed(self) -> str:
-        """The table as text; that of a supervised run is one number, and the note says it."""
+        """The table as text; for a supervised run it is the note, which holds the one accuracy."""
         return (
             self.note
             if self.split in self.table
@@ -52,24 +52,32 @@ class Closing(NamedTuple):
 
 
 def closing_splits(data: SSLDataModule) -> tuple[Source, Source, str]:
-    """The labelled samples that the closing table learns from, those it is judged on, and the
-    latter's name: `test`, or, where there is none with labels, `val`, from which nothing is learned
-    then.
+    """The labelled training samples of the closing table, the samples it is evaluated on, and the
+    latter's name: `test`, or `val` where the test split is missing or has no labels (the training
+    samples then exclude `val`).
 
     Raises:
-        ValueError: there are no labels to learn from or to judge by.
+        ValueError: the data has no labelled splits.
     """
     train, test = data.labelled_split, data.split("test")
     if train is not None and test is not None and test.labels is not None:
         return train, test, "test"
     splits = data.probe_splits()
     if splits is None:
-        raise ValueError(f"{type(data).__name__} has no labelled splits to learn from and to judge by.")
+        raise ValueError(f"{type(data).__name__} has no labelled splits to train and to evaluate the probes on.")
     return *splits, "val"
 
 
 def features_of(network: nn.Module | None, data: SSLDataModule, source: Source, index: Tensor, trainer: Any) -> Tensor:
-    """Features [M, D] on the CPU: by a network, or without learning where it is None."""
+    """Features [M, D] on the CPU.
+
+    Args:
+        network: the network that embeds the samples; None: the data's raw features.
+        data: the datamodule that makes the views.
+        source: the samples.
+        index: [M] positions in the source.
+        trainer: gives device and precision.
+    """
     if network is None:
         return torch.cat(
             [data.raw_features(data.fetch_clean(source, part)).float() for part in data.parts(source, index, 1024)]
@@ -83,14 +91,14 @@ def compare(
 ) -> Closing:
     """The closing table of one labelled set: raw features, the untrained encoder, and the method.
 
-    Every process calls it, and takes its share of the embedding; the table is filled in on rank 0
-    alone.
+    Every process must call it, and embeds its share of the samples; only rank 0 fills in the table.
 
     Args:
-        trainer: of the run.
+        trainer: the run's trainer.
         pl_module: the pretrained method.
-        data: the labelled set; the row "labels only" is made for the data pretrained on.
-        untrained: the encoder as the run began; None: not known.
+        data: the labelled set; the row "labels only" is computed for the pretraining data alone.
+        untrained: the encoder with the weights that the run started from; None: unknown, and the
+            rows that need it are missing.
         settings: how much is computed.
     """
     networks: dict[str, nn.Module | None] = {"raw": None}
@@ -130,13 +138,13 @@ def compare(
 def labels_only_cells(
     trainer: Any, untrained: Encoder, train: Source, judged: Source, settings: ClosingSettings
 ) -> tuple[dict[str, Cell], str]:
-    """The cells of the row "labels only" that are worth their cost, and a line on those that are
-    skipped."""
+    """The cells of the row "labels only" that are worth their cost, and a line that names the
+    skipped ones."""
     if not settings.labels_only:
         return {}, ""
     data = trainer.datamodule
     fits = fits_of(labels_of(train), settings.labels_per_class, settings.draws)
     pretraining = data.samples_done * max(1, data.views.full)
-    skipped = left_out(fits, len(judged), pretraining) if settings.labels_only == "auto" else {}
-    worth = {column: each for column, each in fits.items() if column not in skipped}
-    return labels_only_row(untrained, data, train, judged, trainer, worth, data.seed), spared_line(skipped)
+    skipped = skipped_cells(fits, len(judged), pretraining) if settings.labels_only == "auto" else {}
+    computed = {column: each for column, each in fits.items() if column not in skipped}
+    return labels_only_row(untrained, data, train, judged, trainer, computed, data.seed), skipped_line(skipped)

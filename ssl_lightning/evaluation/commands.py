@@ -1,5 +1,4 @@
-"""What `validate`, `test` and `predict` do with the features of a split: judge them, or write them
-to a file."""
+"""`validate`, `test` and `predict`: the features of a split are evaluated, or written to a file."""
 
 from __future__ import annotations
 
@@ -24,12 +23,12 @@ from .table import Cell, format_table
 
 
 class Evaluation(Standing):
-    """Fits kNN and logistic regression on the labelled training samples and judges them on the
-    split at hand; a supervised method is judged by its own head.
+    """Fits kNN and logistic regression on the labelled training samples and evaluates them on the
+    split at hand; a supervised method is evaluated by its own head.
 
-    For `validate` they learn from the training samples without the validation part, for `test` from
-    all of them. `predict` writes `features` [N, dim] and `index` [N] of the split `predict_split`
-    to a safetensors file.
+    For `validate` they are fitted on the training samples without the validation part, for `test`
+    on all of them. `predict` writes `features` [N, dim] and `index` [N] of the split
+    `predict_split` to a safetensors file.
 
     Args:
         train_samples: at most this many labelled training samples are embedded.
@@ -47,7 +46,7 @@ class Evaluation(Standing):
             self.collected.setdefault(name, []).append(value.cpu())  # a whole split need not fit on the device
 
     def gathered(self, device: torch.device) -> dict[str, Tensor]:
-        """What all processes collected, on the CPU; they exchange it on their devices."""
+        """What all processes collected, on the CPU; the exchange itself runs on their devices."""
         collected, self.collected = self.collected, {}
         return {name: gather(torch.cat(values).to(device)).cpu() for name, values in collected.items()}
 
@@ -57,13 +56,13 @@ class Evaluation(Standing):
         if not isinstance(data, SSLDataModule):
             command = "validate" if split == "val" else "test"
             raise ValueError(
-                f"There are no labelled training samples to learn from: call {command} with a datamodule, not with"
-                " loaders."
+                f"There are no labelled training samples to fit the probes on: call {command} with a datamodule, not"
+                " with loaders."
             )
         splits = data.probe_splits()
         if splits is None or "label" not in features:
             raise ValueError(
-                f"{type(data).__name__} has no labels in its {split} split, so there is nothing to judge by."
+                f"{type(data).__name__} has no labels in its {split} split, so accuracies cannot be computed."
             )
         if pl_module.supervised:
             self.score(trainer, pl_module, split, features)
@@ -71,10 +70,10 @@ class Evaluation(Standing):
         train = (data.labelled_split if split == "test" else None) or splits[0]
         labels = labels_of(train)
         index = sample(len(train), self.train_samples)
-        learned = features_of(pl_module, data, train, index, trainer)
+        train_features = features_of(pl_module, data, train, index, trainer)
         row: dict[str, Cell] = {}
         if trainer.is_global_zero:
-            row = closing_row(learned, labels[index], features["features"], features["label"])
+            row = closing_row(train_features, labels[index], features["features"], features["label"])
             name = "pretrained" if trainer.ckpt_path or trainer.global_step else "untrained"
             table: Table = {name: row}
             print(
@@ -83,11 +82,11 @@ class Evaluation(Standing):
                 flush=True,
             )
         row = trainer.strategy.broadcast(row)
-        hide_results(trainer, split)  # the table above says it
+        hide_results(trainer, split)  # the table above shows them
         pl_module.log_dict({f"{split}/{column}": cell["mean"] for column, cell in row.items()}, sync_dist=True)
 
     def score(self, trainer: Any, pl_module: Any, split: Literal["val", "test"], features: dict[str, Tensor]) -> None:
-        """How often a supervised method's own head is right."""
+        """Prints and logs the accuracy and the loss of a supervised method's own head."""
         loss, top1 = pl_module.score(features["features"], features["label"])
         if trainer.is_global_zero:
             name, weights = run_name(pl_module, trainer.datamodule), trainer.ckpt_path or "weights as they are"
@@ -96,7 +95,7 @@ class Evaluation(Standing):
                 " samples",
                 flush=True,
             )
-        hide_results(trainer, split)  # the line above says it
+        hide_results(trainer, split)  # the line above shows them
         pl_module.log_dict({f"{split}/top1": top1, f"{split}/loss": loss}, sync_dist=True)
 
     def on_validation_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, *args: Any) -> None:
@@ -127,5 +126,5 @@ class Evaluation(Standing):
             with atomic(path) as temporary:
                 save_file({name: value[order].contiguous() for name, value in vectors.items()}, temporary)
             shape = tuple(vectors["features"].shape)
-            print(f"{shape[0]:,} vectors of {shape[1]} numbers with their index: {path}", flush=True)
+            print(f"{shape[0]:,} vectors of {shape[1]} values with their index: {path}", flush=True)
         trainer.strategy.barrier("predicted")

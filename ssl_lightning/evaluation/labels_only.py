@@ -1,7 +1,7 @@
-"""What labels alone teach the same encoder: the row of the closing table that pretraining has to
-beat.
+"""The row "labels only" of the closing table: the same encoder trained on labels alone, the
+baseline that pretraining has to beat.
 
-Notation for shapes: M labelled samples, Q samples to judge by, K classes.
+Notation for shapes: M labelled samples, Q evaluation samples, K classes.
 """
 
 from __future__ import annotations
@@ -30,21 +30,21 @@ from .protocol import cell_of
 from .table import Cell, column_title
 
 Fits = dict[str, list[Tensor]]
-"""By column of the closing table, the labelled samples of each fit: places [M] in the training
-part."""
+"""By column of the closing table, the labelled samples of each fit: positions [M] in the training
+split."""
 
 SHARE = 2 / 3
-"""`auto` makes a cell that costs less than this part of the pretraining."""
+"""`auto` computes a cell that costs less than this fraction of the pretraining."""
 RECIPE = OptimizerSpec("adamw", lr=3e-3, weight_decay=0.05, reference_batch=None, warmup_epochs=0.1)
-"""Its length is counted as one epoch, of which the warm-up takes a tenth; then half a cosine to
-zero."""
+"""The whole fit counts as one epoch, a tenth of which is the warm-up; then the learning rate falls
+along half a cosine to zero."""
 STRENGTH: Strength = "strong"
 TRAINING_BATCH = 64
 FEWEST_STEPS, PASSES = 400, 20
-"""Each fit takes the first number of steps, or the second of passes over its samples where those
-are more. With 10 labels a class, twice as many steps gain less than the deviation over draws on
-Fashion-MNIST, where half as many lose 3 points; on digits half as many do as well. With all labels,
-weak and strong views come to the same on both."""
+"""Each fit takes `FEWEST_STEPS` optimizer steps, or `PASSES` passes over its samples where that is
+more. With 10 labels per class on Fashion-MNIST, twice as many steps gain less than the standard
+deviation over draws, and half as many lose 3 points; on digits half as many do as well. With all
+labels, weak and strong views give the same accuracy on both."""
 
 
 class LabelsOnlyNetwork(nn.Module):
@@ -61,51 +61,51 @@ class LabelsOnlyNetwork(nn.Module):
 
 
 def labels_only_row(
-    encoder: Encoder, data: SSLDataModule, learned: Source, judged: Source, trainer: Any, fits: Fits, seed: int = 0
+    encoder: Encoder, data: SSLDataModule, train: Source, judged: Source, trainer: Any, fits: Fits, seed: int = 0
 ) -> dict[str, Cell]:
     """The row "labels only": accuracies of the same encoder, trained end to end from these weights
     on labels alone.
 
+    The fits are divided among the processes, all of which must call it; each of them gets the row.
+
     Args:
-        encoder: with the weights to start from; it stays as it is.
-        data: whose transforms are used.
-        learned: the labelled samples to learn from, M of them.
-        judged: the labelled samples to judge by.
+        encoder: the encoder with the weights to start from; it is copied, not changed.
+        data: the datamodule whose transforms are used.
+        train: the labelled samples to train on, M of them.
+        judged: the labelled samples to evaluate on.
         trainer: gives device and precision.
         fits: what `fits_of` returned, or a part of it.
-        seed: of the order, the augmentation, the classifier's first weights and dropout.
-
-    The fits are shared out among the processes, which must all call it; all get the row.
+        seed: fixes the order, the augmentation, the initialization of the classifier and dropout.
     """
-    chosen = [(draw, places) for each in fits.values() for draw, places in enumerate(each)]
-    accuracies = torch.zeros(len(chosen), dtype=torch.float64, device=trainer.strategy.root_device)
-    for number in range(rank(), len(chosen), world_size()):
-        draw, places = chosen[number]
-        network = fitted(encoder, data, Subset(learned, places), trainer, mix(seed, draw))
+    runs = [(draw, positions) for each in fits.values() for draw, positions in enumerate(each)]
+    accuracies = torch.zeros(len(runs), dtype=torch.float64, device=trainer.strategy.root_device)
+    for number in range(rank(), len(runs), world_size()):
+        draw, positions = runs[number]
+        network = fitted(encoder, data, Subset(train, positions), trainer, mix(seed, draw))
         accuracies[number] = accuracy(network, data, judged, trainer)
-    found = iter(gather(accuracies[None]).sum(dim=0).tolist())
-    return {column: cell_of([next(found) for _ in each]) for column, each in fits.items()}
+    all_accuracies = iter(gather(accuracies[None]).sum(dim=0).tolist())
+    return {column: cell_of([next(all_accuracies) for _ in each]) for column, each in fits.items()}
 
 
 def fits_of(labels: Tensor, labels_per_class: int, draws: int) -> Fits:
-    """The labelled samples of each fit: all, and the very draws that the other rows of the table
-    are given.
+    """The labelled samples of each fit: all of them, and the same draws as in the other rows of the
+    table.
 
     Args:
-        labels: [M] of the samples to learn from.
-        labels_per_class: of the column with few labels.
+        labels: [M] the classes of the samples to train on.
+        labels_per_class: number of labels per class in the column with few labels.
         draws: how often they are drawn.
     """
     few = [torch.from_numpy(labelled_draw(labels.numpy(), labels_per_class, 0, draw)) for draw in range(draws)]
     return {"linear": [torch.arange(len(labels))], f"linear_{labels_per_class}": few}
 
 
-def left_out(fits: Fits, judged: int, pretraining: float) -> dict[str, float]:
-    """The columns that `auto` does not make, with their cost as a part of the pretraining's.
+def skipped_cells(fits: Fits, judged: int, pretraining: float) -> dict[str, float]:
+    """The columns that `auto` skips, with their cost relative to that of the pretraining.
 
     Args:
         fits: what `fits_of` returned.
-        judged: how many samples each fit is judged by.
+        judged: number of samples that each fit is evaluated on.
         pretraining: sample passes of the pretraining.
     """
     return {
@@ -115,42 +115,46 @@ def left_out(fits: Fits, judged: int, pretraining: float) -> dict[str, float]:
     }
 
 
-def spared_line(spared: dict[str, float]) -> str:
-    """What is left out, why, and how to have it; empty where nothing is.
+def skipped_line(skipped: dict[str, float]) -> str:
+    """A line that says which cells were skipped, why, and how to compute them; empty where none
+    was.
 
     Args:
-        spared: what `left_out` returned.
+        skipped: what `skipped_cells` returned.
     """
-    if not spared:
+    if not skipped:
         return ""
-    cells = " and ".join(f"{column_title(column)} ({cost:,.1f})" for column, cost in spared.items())
+    possessive, pronoun = ("their", "them") if len(skipped) > 1 else ("its", "it")
+    costs = " and ".join(f"{cost:,.1f} x" for cost in skipped.values())
+    cells = " and ".join(column_title(column) for column in skipped)
     text = (
-        f"Left out for its cost, in times the pretraining's: labels only, {cells}. --report.labels_only true makes it."
+        f"Skipped because of {possessive} cost ({costs} the pretraining): labels only, {cells}."
+        f" --report.labels_only true computes {pronoun}."
     )
     return textwrap.fill(text, 80, break_on_hyphens=False)
 
 
 def costs(fits: Fits, judged: int) -> dict[str, float]:
-    """What each column costs, in sample passes: forward and backward of one view of one sample.
+    """The cost of each column in sample passes, forward and backward, of one view of one sample.
 
     Args:
         fits: what `fits_of` returned.
-        judged: how many samples each fit is judged by, at the cost of a forward pass.
+        judged: number of samples that each fit is evaluated on, at the cost of a forward pass.
     """
     return {
-        column: sum(steps_of(len(places)) * min(TRAINING_BATCH, len(places)) + judged / COST_OF_STEP for places in each)
+        column: sum(steps_of(size) * min(TRAINING_BATCH, size) + judged / COST_OF_STEP for size in map(len, each))
         for column, each in fits.items()
     }
 
 
 def steps_of(samples: int) -> int:
-    """Optimizer steps of a fit on this many labelled samples."""
+    """Number of optimizer steps of a fit on this many labelled samples."""
     return max(FEWEST_STEPS, PASSES * samples // TRAINING_BATCH)
 
 
 def fitted(encoder: Encoder, data: SSLDataModule, source: Source, trainer: Any, seed: int) -> LabelsOnlyNetwork:
-    """A copy of the encoder with a linear classifier, trained on all samples of a source; no
-    generator is left changed."""
+    """A copy of the encoder with a linear classifier, trained on all samples of a source; the state
+    of the random generators is restored afterwards."""
     device = trainer.strategy.root_device
     steps, batch_size = steps_of(len(source)), min(TRAINING_BATCH, len(source))
     views = Views([data.transform(STRENGTH)], seed)
@@ -176,13 +180,13 @@ def fitted(encoder: Encoder, data: SSLDataModule, source: Source, trainer: Any, 
 
 @torch.no_grad()
 def accuracy(network: nn.Module, data: SSLDataModule, source: Source, trainer: Any) -> float:
-    """The part of a source's samples that the network classifies rightly, under the test transform,
-    by this process alone."""
+    """The fraction of a source's samples that the network classifies correctly under the test
+    transform, computed by this process alone."""
     parts = data.parts(source, torch.arange(len(source)), BATCH)
-    right = torch.zeros((), dtype=torch.int64, device=trainer.strategy.root_device)
+    correct = torch.zeros((), dtype=torch.int64, device=trainer.strategy.root_device)
     with evaluating(network):
-        for batch in peek_each(data, source, parts, right.device, data.clean_views()):
+        for batch in peek_each(data, source, parts, correct.device, data.clean_views()):
             with trainer.precision_plugin.forward_context():
                 logits = network(batch["views"][0])
-            right += (logits.argmax(dim=1) == batch["label"]).sum()
-    return right.item() / len(source)
+            correct += (logits.argmax(dim=1) == batch["label"]).sum()
+    return correct.item() / len(source)

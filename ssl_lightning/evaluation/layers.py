@@ -1,5 +1,5 @@
-"""A probe on a learned weighted sum of an encoder's layers: what it knows anywhere, and not in its
-last layer alone.
+"""A probe on a learned weighted sum of an encoder's layers, which sees what any layer has learned
+and not the last one alone.
 
 Notation for shapes: M labelled samples, Q queries, L layers, D features, K classes.
 """
@@ -20,14 +20,14 @@ from .protocol import cell_of, linear_accuracy
 from .table import Cell
 
 DECAY = 1e-3
-"""L2 penalty of the linear classifier with which the weights are learned."""
+"""L2 penalty of the linear classifier that is trained jointly with the layer weights."""
 UPDATES = 100
 AT_ONCE = 5_000
-"""Samples at most that the weights are learned from: there are few of them."""
+"""The layer weights are learned from at most this many samples: there are few weights."""
 
 
 class Layers(nn.Module):
-    """An encoder as a network that gives all of its layers: View -> [S, L, D]."""
+    """An encoder as a network that returns the features of all its layers: View -> [S, L, D]."""
 
     def __init__(self, encoder: Encoder) -> None:
         super().__init__()
@@ -38,13 +38,13 @@ class Layers(nn.Module):
 
 
 def has_layers(network: Any) -> TypeGuard[Encoder]:
-    """Whether an encoder gives its layers one by one."""
+    """Whether a network is an encoder that returns the features of each layer."""
     return isinstance(network, Encoder) and type(network).layer_features is not Encoder.layer_features
 
 
 def layer_weights(x: Tensor, y: Tensor) -> Tensor:
-    """Learns how much each layer counts: a softmax over layers, together with a linear classifier
-    on the weighted sum (Yang et al. 2021, SUPERB, arXiv 2105.01051, Section 3).
+    """Learns a weight for each layer, a softmax over layers, together with a linear classifier on
+    the weighted sum (Yang et al. 2021, SUPERB, arXiv 2105.01051, Section 3).
 
     Args:
         x: [M, L, D] standardised features of each layer.
@@ -80,16 +80,18 @@ def layered_row(
     draws: int = 5,
     seed: int = 0,
 ) -> dict[str, Cell]:
-    """The linear cells of a closing row, on weighted sums of layers. The weights are learned from
-    the labels of each cell alone; then all is as in `closing_row`, with the same draws of labels.
+    """The linear cells of a closing row, on weighted sums of layers.
+
+    For each cell the weights are learned from that cell's labels alone; the rest is as in
+    `closing_row`, with the same draws of labels.
 
     Args:
-        train_x: [M, L, D], as `Layers` gives them.
+        train_x: [M, L, D] features, as `Layers` returns them.
         train_y: [M] classes, from 0.
-        test_x: [Q, L, D].
-        test_y: [Q].
-        labels_per_class: labels a class in `linear_10`.
-        draws: how many samples of labels.
+        test_x: [Q, L, D] features.
+        test_y: [Q] classes.
+        labels_per_class: number of labels per class in `linear_10`.
+        draws: number of draws of labels.
         seed: fixes the draws.
     """
     x, test = _standardised(train_x.float(), test_x.float())
@@ -98,8 +100,8 @@ def layered_row(
     def accuracy(labelled: Integers) -> float:
         chosen = labelled if len(labelled) <= AT_ONCE else labelled_draw(y, AT_ONCE // len(np.unique(y)), seed, 0)
         weights = layer_weights(x[chosen], train_y[chosen])
-        mixed, asked = _standardised(*(torch.einsum("mld,l->md", part, weights) for part in (x, test)))
-        return linear_accuracy(mixed.numpy()[labelled], y[labelled], asked.numpy(), answers)
+        mixed, mixed_test = _standardised(*(torch.einsum("mld,l->md", part, weights) for part in (x, test)))
+        return linear_accuracy(mixed.numpy()[labelled], y[labelled], mixed_test.numpy(), answers)
 
     few = [labelled_draw(y, labels_per_class, seed, draw) for draw in range(draws)]
     return {
@@ -109,8 +111,8 @@ def layered_row(
 
 
 def _standardised(x: Tensor, test: Tensor) -> tuple[Tensor, Tensor]:
-    """Both by mean and deviation of the first, over its samples; numbers that do not vary become
-    0."""
-    deviation, mean = torch.std_mean(x, dim=0, correction=0)
-    scale = torch.where(deviation > 0, deviation, 1.0)
+    """Both tensors standardised by the mean and standard deviation of the first, over its samples;
+    constant features become 0."""
+    std, mean = torch.std_mean(x, dim=0, correction=0)
+    scale = torch.where(std > 0, std, 1.0)
     return (x - mean) / scale, (test - mean) / scale

@@ -1,5 +1,5 @@
-"""How good features are: the protocol of a run's closing table, one for raw, untrained and
-pretrained features alike.
+"""The evaluation protocol of a run's closing table, the same for raw, untrained and pretrained
+features: kNN and logistic regression.
 
 Notation for shapes: M labelled samples, Q queries, D features, K classes.
 """
@@ -19,19 +19,18 @@ from ..data.sources import Integers, labelled_draw
 from .table import Cell
 
 SIMILARITIES_AT_ONCE = 2**22
-"""Bound on the similarities that `knn_predict` holds at a time (16 MiB in float32)."""
+"""Most similarities that `knn_predict` holds in memory at a time (16 MiB in float32)."""
 
 STRENGTHS = tuple(10.0**power for power in range(-4, 3))
-"""Values of C that cross-validation chooses from; C weighs the data against the L2 penalty."""
+"""Values of C that cross-validation chooses from; C is the inverse strength of the L2 penalty."""
 
 FOLD_SAMPLES, HOLD_OUT_SAMPLES = 2_000, 5_000
-"""Up to the first number of labelled samples C is chosen by 5 folds; above, by one hold-out of a
-fifth of the second number."""
+"""Up to `FOLD_SAMPLES` labelled samples C is chosen by 5-fold cross-validation; above, by holding
+out a fifth of `HOLD_OUT_SAMPLES` samples once."""
 
 ONE_THREAD = 2**24
-"""Below this many numbers the fits run on one thread: on a busy machine, threads that wait for each
-other take 20 times as long."""
-
+"""Below this many feature values (samples x dimensions) the fits run on one thread: on a busy
+machine, threads that wait for each other take 20 times as long."""
 
 Floats = NDArray[np.floating[Any]]
 
@@ -39,8 +38,8 @@ Floats = NDArray[np.floating[Any]]
 def knn_predict(
     bank: Tensor, labels: Tensor, queries: Tensor, num_classes: int, k: int = 20, temperature: float = 0.07
 ) -> Tensor:
-    """Each query's k nearest neighbours by cosine vote for their class with weight exp(similarity /
-    temperature).
+    """Each query's k nearest neighbours by cosine similarity vote for their class with weight
+    exp(similarity / temperature).
 
     Wu et al. 2018, "Unsupervised Feature Learning via Non-Parametric Instance Discrimination"
     (arXiv 1805.01978, Section 3.4, tau = 0.07; k = 200 there for a bank of 1.3 million, 20 here for
@@ -50,12 +49,12 @@ def knn_predict(
         bank: [M, D] features of labelled samples.
         labels: [M] their classes, 0 to num_classes - 1.
         queries: [Q, D] features to classify, on the same device.
-        num_classes: K.
-        k: neighbours that vote; at most M of them.
-        temperature: the smaller, the more the nearest decide.
+        num_classes: number of classes, K.
+        k: number of neighbours that vote; M where the bank is smaller.
+        temperature: the smaller it is, the more weight the nearest neighbours have.
 
     Returns:
-        [Q, K] each class's share of the vote; a row sums to 1.
+        [Q, K] each class's share of the votes; a row sums to 1.
 
     Raises:
         ValueError: the bank is empty, its labels do not match it, or k or temperature is not
@@ -63,31 +62,32 @@ def knn_predict(
     """
     if len(bank) == 0 or len(labels) != len(bank):
         raise ValueError(
-            f"knn_predict needs one label for each of at least one bank feature, got {len(bank)} and {len(labels)}."
+            f"knn_predict got {len(bank)} bank features and {len(labels)} labels; give at least one feature, and one"
+            " label for each."
         )
     if k < 1 or temperature <= 0:
-        raise ValueError(f"knn_predict needs k >= 1 and temperature > 0, got k={k}, temperature={temperature}.")
+        raise ValueError(f"knn_predict got k={k} and temperature={temperature}; give k >= 1 and temperature > 0.")
     k = min(k, len(bank))
     bank, labels = F.normalize(bank.float(), dim=1), labels.long()
     scores = torch.zeros(len(queries), num_classes, device=bank.device)
     rows = max(1, SIMILARITIES_AT_ONCE // len(bank))
     for start in range(0, len(queries), rows):
         similarity = F.normalize(queries[start : start + rows].float(), dim=1) @ bank.T  # [rows, M]
-        nearest, place = similarity.topk(k, dim=1)  # [rows, k]
+        nearest, position = similarity.topk(k, dim=1)  # [rows, k]
         weight = (nearest / temperature).softmax(dim=1)  # exp(s / T) over their sum: no overflow at a small temperature
-        scores[start : start + rows].scatter_add_(1, labels[place], weight)
+        scores[start : start + rows].scatter_add_(1, labels[position], weight)
     return scores
 
 
 def linear_accuracy(train_x: Floats, train_y: Integers, test_x: Floats, test_y: Integers) -> float:
-    """Test accuracy of L2-penalised logistic regression, its C chosen by cross-validation on the
-    training samples alone.
+    """Test accuracy of L2-penalised logistic regression, whose C is chosen by cross-validation on
+    the training samples alone.
 
-    C has the highest mean log-likelihood on held-out samples among `STRENGTHS`; the last fit is on
-    all samples. Up to 2,000 samples are held out in 5 stratified folds (fewer where a class has
-    fewer samples); of more than that, at most 5,000, equally many of each class, are used once, a
-    fifth held out: 60,000 samples cost little more than their last fit. The features are taken as
-    they come: standardise them before.
+    C is the value of `STRENGTHS` with the highest mean log-likelihood on held-out samples; the last
+    fit is on all samples. Up to 2,000 samples are split into 5 stratified folds (fewer where a
+    class has fewer samples). Of a larger set at most 5,000 samples, equally many of each class, are
+    used, with a fifth held out once, so that 60,000 samples cost little more than their last fit.
+    The features are not standardised here; the caller does that.
 
     Args:
         train_x: [M, D] features.
@@ -116,48 +116,48 @@ def closing_row(
     draws: int = 5,
     seed: int = 0,
 ) -> dict[str, Cell]:
-    """One row of the closing table: how well kNN and logistic regression read the classes off these
+    """One row of the closing table: the accuracy of kNN and of logistic regression on these
     features.
 
-    kNN is given the features as they are; for logistic regression they are standardised by the mean
-    and deviation of the whole training part, which takes no label. With few labels, both see the
-    same `draws` stratified samples of the training part.
+    kNN reads the features as they are; for logistic regression they are standardised by the mean
+    and standard deviation of the whole training part, which needs no labels. With few labels, both
+    use the same `draws` stratified samples of the training part.
 
     Args:
         train_x: [M, D] features of the training part.
         train_y: [M] its classes, integers from 0.
         test_x: [Q, D] features of the test part.
         test_y: [Q] its classes.
-        labels_per_class: labels a class in `knn_10` and `linear_10`; a smaller class gives what it
-            has.
-        draws: how many samples of labels.
+        labels_per_class: number of labels per class in `knn_10` and `linear_10`; a class with fewer
+            samples contributes all of them.
+        draws: number of draws of labels.
         seed: fixes the draws, the same for every row of a table.
 
     Returns:
         `knn`, `knn_10`, `linear`, `linear_10` (the number is `labels_per_class`; without it: all
-        labels), each `{"mean", "std", "n"}`: accuracy as a fraction, its deviation over n draws (n
-        - 1 below; 0 for a single one).
+        labels), each `{"mean", "std", "n"}`: accuracy as a fraction, its sample standard deviation
+        over n draws (divisor n - 1; 0 for a single draw), and n.
 
     Raises:
         ValueError: shapes do not match, a feature is not finite, a label is negative, or there are
             fewer than two classes.
     """
-    from sklearn.preprocessing import (
-        StandardScaler,  # here: scikit-learn takes a second to import, and kNN does not need it
-    )
+    # Imported here: scikit-learn takes a second to import, and kNN does not need it.
+    from sklearn.preprocessing import StandardScaler
 
     if labels_per_class < 1 or draws < 1:
         raise ValueError(
-            f"closing_row needs at least one label a class and one draw, got {labels_per_class} and {draws}."
+            f"closing_row got labels_per_class={labels_per_class} and draws={draws}; give at least 1 for each."
         )
     x, y = _checked("training", train_x, train_y)
     test, answers = _checked("test", test_x, test_y)
     if x.shape[1] != test.shape[1]:
         raise ValueError(
-            f"Training features have length {x.shape[1]}, test features {test.shape[1]}; use one encoder for both."
+            f"Training features have {x.shape[1]} dimensions and test features {test.shape[1]}; use one encoder for"
+            " both."
         )
     if len(np.unique(y)) < 2:
-        raise ValueError(f"The training labels hold a single class ({y[0]}); an accuracy needs at least two.")
+        raise ValueError(f"The training labels hold a single class ({y[0]}); a classifier needs at least two.")
     classes = int(max(y.max(), answers.max())) + 1
     scaler = StandardScaler().fit(x)
     scaled, scaled_test = scaler.transform(x), scaler.transform(test)
@@ -180,10 +180,10 @@ def closing_row(
 
 
 def cell_of(accuracies: list[float]) -> Cell:
-    """Mean and deviation (n - 1 below; 0 for a single one) of the accuracies of n draws of
-    labels."""
-    deviation = float(np.std(accuracies, ddof=1)) if len(accuracies) > 1 else 0.0
-    return {"mean": float(np.mean(accuracies)), "std": deviation, "n": len(accuracies)}
+    """Mean and sample standard deviation (divisor n - 1; 0 for a single draw) of the accuracies of
+    n draws of labels."""
+    std = float(np.std(accuracies, ddof=1)) if len(accuracies) > 1 else 0.0
+    return {"mean": float(np.mean(accuracies)), "std": std, "n": len(accuracies)}
 
 
 def _checked(part: str, features: Tensor | Floats, labels: Tensor | Integers) -> tuple[Floats, Integers]:
@@ -192,11 +192,12 @@ def _checked(part: str, features: Tensor | Floats, labels: Tensor | Integers) ->
     y = torch.as_tensor(labels).detach().to("cpu", torch.int64).numpy()
     if len(x) == 0 or y.shape != (len(x),):
         raise ValueError(
-            f"The {part} part needs one label for each of at least one feature, got shapes {x.shape} and {y.shape}."
+            f"The {part} features have the shape {x.shape} and the labels {y.shape}; give at least one feature, and one"
+            " label for each."
         )
     if y.min() < 0:
         raise ValueError(
-            f"The {part} labels hold {y.min()}; classes are numbered from 0, and unlabelled samples must be left out."
+            f"The {part} labels hold {y.min()}; number the classes from 0, and leave out unlabelled samples."
         )
     broken = int((~np.isfinite(x)).any(axis=1).sum())
     if broken:
@@ -214,18 +215,18 @@ def _fit(model: Any, x: Floats, y: Integers) -> None:
     from sklearn.exceptions import ConvergenceWarning
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # 300 iterations for everyone is part of the protocol
+        warnings.simplefilter("ignore", ConvergenceWarning)  # the limit of 300 iterations is part of the protocol
         model.fit(x, y)
 
 
 def _cross_validated(x: Floats, y: Integers) -> float:
-    """The C whose fits give held-out samples the highest mean log-likelihood."""
+    """The C whose fits give the held-out samples the highest mean log-likelihood."""
     from sklearn.model_selection import StratifiedKFold
 
     kept = labelled_draw(
         y, len(y) if len(y) <= FOLD_SAMPLES else max(2, HOLD_OUT_SAMPLES // len(np.unique(y))), seed=0, draw=0
     )
-    kept = kept[np.bincount(y[kept])[y[kept]] >= 2]  # of a class with one sample nothing can be held out
+    kept = kept[np.bincount(y[kept])[y[kept]] >= 2]  # from a class of one sample, none can be held out
     x, y = x[kept], y[kept]
     if len(np.unique(y)) < 2:
         return 1.0  # nothing to choose by: scikit-learn's default
@@ -234,12 +235,10 @@ def _cross_validated(x: Floats, y: Integers) -> float:
     likelihood = np.zeros(len(STRENGTHS))
     for train, held_out in splits:
         model = _regression(STRENGTHS[0])
-        for place, strength in enumerate(STRENGTHS):
+        for number, strength in enumerate(STRENGTHS):
             model.set_params(C=strength)  # warm start: from the solution of the next smaller C
             _fit(model, x[train], y[train])
-            with np.errstate(
-                divide="ignore"
-            ):  # a probability may underflow to 0; its logarithm is then -inf, as it should be
+            with np.errstate(divide="ignore"):  # a probability may underflow to 0: its logarithm -inf is correct
                 log_p = model.predict_log_proba(x[held_out])  # [held out, K]
-            likelihood[place] += log_p[np.arange(len(held_out)), np.searchsorted(model.classes_, y[held_out])].mean()
+            likelihood[number] += log_p[np.arange(len(held_out)), np.searchsorted(model.classes_, y[held_out])].mean()
     return STRENGTHS[int(likelihood.argmax())]

@@ -1,5 +1,5 @@
-"""What a run leaves behind: the closing table, plots, `summary.json`, and the encoder with its
-card."""
+"""The report at the end of a run: the closing table, plots, `summary.json`, and the encoder with
+its card."""
 
 from __future__ import annotations
 
@@ -36,20 +36,20 @@ CURVES: tuple[Curves, ...] = ("loss", "probes", "collapse")
 
 class Report(Standing):
     """Compares raw features, the untrained encoder, the same encoder trained on labels alone, and
-    the pretrained one when a run ends, and writes it all down.
+    the pretrained encoder when a run ends, and writes the results to the run folder.
 
     Args:
-        enabled: whether to run.
+        enabled: whether the report is written.
         train_samples: at most this many labelled training samples are embedded for the closing
             table.
-        test_samples: at most this many test samples.
-        labels_per_class: of the columns with few labels.
+        test_samples: at most this many test samples are embedded.
+        labels_per_class: number of labels per class in the columns with few labels.
         draws: how often those labels are drawn.
         labels_only: whether to train the untrained encoder on labels alone, for a row of the table
-            of the data pretrained on (not of further probe sets). `auto` makes each of its two
-            cells where that costs less than two thirds of the pretraining.
-        layers: whether to judge a learned weighted sum of the layers besides (SUPERB's protocol),
-            of encoders that give them one by one.
+            of the pretraining data (not of further probe sets). `auto` computes each of its two
+            cells if that costs less than two thirds of the pretraining.
+        layers: whether to evaluate a learned weighted sum of the layers too (SUPERB's protocol),
+            for encoders that return the features of each layer.
     """
 
     key = "report"
@@ -92,12 +92,12 @@ class Report(Standing):
             and (origin := folder_of(trainer.ckpt_path))
             and (origin / UNTRAINED).is_file()
         ):
-            shutil.copyfile(origin / UNTRAINED, folder / UNTRAINED)  # branched off from an older checkpoint
+            shutil.copyfile(origin / UNTRAINED, folder / UNTRAINED)  # a new run that resumes another run's checkpoint
 
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
         folder = trainer.run_folder
-        wanted = not batch_idx and self.enabled and trainer.is_global_zero and folder and isinstance(batch, dict)
-        if not wanted or not batch.get("views") or (folder / "plots" / "views.png").exists():
+        draws_views = not batch_idx and self.enabled and trainer.is_global_zero and folder and isinstance(batch, dict)
+        if not draws_views or not batch.get("views") or (folder / "plots" / "views.png").exists():
             return
         (folder / "plots").mkdir(exist_ok=True)
         captions = first_views(batch, pl_module.views.clean)
@@ -107,11 +107,11 @@ class Report(Standing):
         self.close(trainer, pl_module)
 
     def on_fit_end(self, trainer: Any, pl_module: Any) -> None:
-        if not self.closed:  # resumed from the checkpoint of the last step: there was nothing left to train
+        if not self.closed:  # resumed from the checkpoint of the last step: no step was left to train
             self.close(trainer, pl_module)
 
     def close(self, trainer: Any, pl_module: Any) -> None:
-        """Writes the report; every process takes its share of the embedding, rank 0 the rest."""
+        """Writes the report: every process embeds a share of the samples, rank 0 does the rest."""
         self.closed = True
         folder = trainer.run_folder
         if not self.enabled or folder is None:
@@ -133,7 +133,7 @@ class Report(Standing):
     def write(
         self, trainer: Any, pl_module: Any, folder: Path, closing: dict[str, Closing], shown: dict[str, View]
     ) -> None:
-        """Files, pictures, and the last lines on the terminal."""
+        """Writes files and pictures, and prints the last lines on the terminal."""
         plots, rows, data = folder / "plots", rows_of(trainer), trainer.datamodule
         plots.mkdir(exist_ok=True)
         pictures = draw_plots(plots, rows, pl_module, data, closing)
@@ -145,18 +145,18 @@ class Report(Standing):
             for row, columns in each.table.items()
             for column, cell in columns.items()
         }
-        deviations = {f"{name}/std": cell["std"] for name, cell in cells.items() if cell["n"] > 1}
-        show(trainer, pictures, {**{name: cell["mean"] for name, cell in cells.items()}, **deviations})
+        stds = {f"{name}/std": cell["std"] for name, cell in cells.items() if cell["n"] > 1}
+        show(trainer, pictures, {**{name: cell["mean"] for name, cell in cells.items()}, **stds})
         summary = {**self.summary(trainer, rows), **cells}
         write_text(folder / "summary.json", json.dumps(summary, indent=1))
-        served = isinstance(data, SSLDataModule)
-        artifacts = data.artifacts() if served else ()
+        is_ours = isinstance(data, SSLDataModule)
+        artifacts = data.artifacts() if is_ours else ()
         save_encoder(pl_module.backbone, folder / "encoder.safetensors", artifacts, run=str(folder.name))
         printed = "\n\n".join(
             (f"{prefix.rstrip('/')}: " if prefix else "") + each.printed for prefix, each in closing.items()
         )
         encoder = pl_module.backbone
-        lines = data.how_to_load(folder, encoder.dim) if served else loading_lines(folder, encoder.dim)
+        lines = data.how_to_load(folder, encoder.dim) if is_ours else loading_lines(folder, encoder.dim)
         facts = card_facts(pl_module, data, summary)
         write_card(folder / "encoder.md", f"{run_name(pl_module, data)}: encoder", facts, printed, lines)
         print(f"\n{printed or 'No labelled set: no closing table.'}\n")
@@ -179,13 +179,13 @@ class Report(Standing):
 
 
 def untrained_of(folder: Path, pl_module: Any) -> Encoder | None:
-    """The encoder as a run began, if it was saved."""
+    """The encoder with the weights that a run started from; None: it was not saved."""
     path = folder / UNTRAINED
     return load_encoder(path, [type(pl_module.backbone).__module__.partition(".")[0]]) if path.is_file() else None
 
 
 def show_pictures(trainer: Any, data: Any, captions: dict[str, View], path: Path, compare: bool = False) -> None:
-    """Draws views as their data shows them, and hands the pictures to the loggers."""
+    """Draws views in the way of their datamodule, and passes the pictures to the loggers."""
     if isinstance(data, SSLDataModule):
         pictures = data.show(captions, path, compare)
     else:
@@ -197,8 +197,12 @@ def show_pictures(trainer: Any, data: Any, captions: dict[str, View], path: Path
 def draw_plots(
     plots: Path, rows: list[dict[str, float]], pl_module: Any, data: Any, closing: dict[str, Closing]
 ) -> dict[str, Path]:
-    """Curves of the run, and for each labelled set a map of its features and the closing table;
-    gives those of labelled sets by name."""
+    """Draws the curves of the run, and for each labelled set a map of its features and the closing
+    table.
+
+    Returns:
+        The files of the labelled sets' pictures, by the name under which they are logged.
+    """
     for kind in CURVES:
         plot_curves(rows, plots / f"{kind}.png", kind)
     plot_health(rows, pl_module.alarms, plots / "health.png")
@@ -214,14 +218,14 @@ def draw_plots(
 
 
 def card_facts(pl_module: Any, data: Any, summary: dict[str, Any]) -> dict[str, Any]:
-    """What the encoder's card says of it."""
+    """The facts in the first table of the encoder's card."""
     encoder = pl_module.backbone
     pooling = getattr(encoder, "pooling", None)
     return {
         "method": type(pl_module).__name__,
         "data": type(data).__name__,
         "encoder": type(encoder).__name__,
-        "features": f"{encoder.dim} values a sample: `forward` of the method, in eval mode",
+        "features": f"{encoder.dim} values per sample: `forward` of the method, in eval mode",
         **({"pooling": pooling} if isinstance(pooling, str) else {}),
         **{name: summary[name] for name in ("steps", "seconds", "precision", "hardware/device", "versions/torch")},
     }

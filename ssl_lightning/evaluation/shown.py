@@ -1,5 +1,5 @@
-"""What there is to look at in a run: the first batch's views, and what the method makes of a few
-samples when it ends."""
+"""The samples that a run shows as pictures: the first batch's views, and the method's own pictures
+of a few samples at the end."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def first_views(batch: Batch, clean: bool) -> dict[str, View]:
     rows.
 
     Args:
-        batch: of the training.
+        batch: a training batch.
         clean: whether the last view is made by the test transform.
     """
     views = batch["views"]
@@ -34,8 +34,11 @@ def _first(view: View) -> View:
 
 
 def pictures_of(pl_module: Any, trainer: Any) -> dict[str, View]:
-    """What the method has to show of 8 samples, held out where there are such, by caption, on the
-    CPU. Every process calls it, since a method may gather; nothing of the run changes."""
+    """The method's own pictures (`SSLMethod.pictures`) of 8 samples, by caption, on the CPU. The
+    samples are held out where the data has held-out samples.
+
+    Every process must call it, since a method may gather; the state of the run does not change.
+    """
     data = trainer.datamodule
     if not isinstance(data, SSLDataModule) or data.views is None:
         return {}

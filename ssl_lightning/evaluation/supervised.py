@@ -1,5 +1,5 @@
-"""The base of methods that learn from labels: the second step, on top of a pretrained encoder or of
-none."""
+"""The base of methods that learn from labels: fine-tuning a pretrained encoder, or training one
+from scratch."""
 
 from __future__ import annotations
 
@@ -22,27 +22,27 @@ from .validation import Validation
 
 
 class Supervised(SSLMethod):
-    """Learns classes: an encoder, a linear head on its features, cross-entropy, and weights chosen
-    on a validation part.
+    """Learns to classify: an encoder and a linear head on its features are trained by
+    cross-entropy, and the weights of the run's end are chosen on a validation part.
 
-    The head starts at zero, so that its first gradients do not disturb the encoder (MAE's code
-    starts it at 2e-5).
+    The head is initialized to zero, so that its first gradients do not disturb the encoder (MAE's
+    code initializes it with a standard deviation of 2e-5).
 
     Args:
-        encoder: the network to learn with.
-        num_classes: None takes the data's.
+        encoder: the network to train.
+        num_classes: number of classes; None: taken from the data.
         checkpoint: a run folder, a checkpoint or an `encoder.safetensors` with weights for the
-            encoder; None leaves them as they are. On the command line the encoder is then built as
-            the checkpoint says.
+            encoder; None: the encoder keeps its weights. On the command line, the encoder is then
+            built from the checkpoint's config.
         label_smoothing: the share of the target that is spread over all classes (Szegedy et al.
             2015, arXiv 1512.00567, Section 7).
-        strength: how hard the images are augmented; "none" is the test transform.
+        strength: how strongly the samples are augmented; "none" is the test transform.
         patience: passes over the labels without a lower validation loss after which the run stops;
-            0 for never. Whenever it ends, it ends with the weights of the lowest one.
+            0: never. However the run ends, it ends with the weights of the lowest validation loss.
 
     Raises:
         ValueError: an argument is out of range, there are fewer than two classes, or the
-            checkpoint's weights are another encoder's.
+            checkpoint's weights do not fit the encoder.
         FileNotFoundError: there is no such checkpoint.
     """
 
@@ -61,9 +61,9 @@ class Supervised(SSLMethod):
     ) -> None:
         super().__init__(encoder, **kwargs)
         if not 0 <= label_smoothing < 1:
-            raise ValueError(f"label_smoothing={label_smoothing} is a share; give a number from 0 to below 1.")
+            raise ValueError(f"label_smoothing={label_smoothing} is out of range; give a share of at least 0, below 1.")
         if patience < 0:
-            raise ValueError(f"patience={patience} counts passes over the labels; give 0 or more.")
+            raise ValueError(f"patience={patience} is negative; give a number of passes over the labels, or 0.")
         self.artifacts = {} if checkpoint is None else artifacts_of(checkpoint)
         if checkpoint is not None:
             load_pretrained(encoder, checkpoint)
@@ -75,14 +75,14 @@ class Supervised(SSLMethod):
 
     @classmethod
     def offline_args(cls, init_args: dict[str, Any]) -> dict[str, Any]:
-        """The weights come from this method's own checkpoint."""
+        """The arguments without `checkpoint`: the weights come from this method's checkpoint."""
         return {**init_args, "checkpoint": None}
 
     def size_head(self, num_classes: int) -> nn.Linear:
-        """Makes the head, and returns it: called where nobody gave `num_classes`, once the data is
-        known or a checkpoint is loaded."""
+        """Builds the head and returns it. Without `num_classes` it is called once the data is known
+        or a checkpoint is loaded."""
         if num_classes < 2:
-            raise ValueError(f"num_classes={num_classes}: at least 2 are needed.")
+            raise ValueError(f"num_classes={num_classes} is too small; give at least 2.")
         head = self.head = nn.Linear(self.encoder.dim, num_classes)
         nn.init.zeros_(head.weight)
         nn.init.zeros_(head.bias)
@@ -98,12 +98,13 @@ class Supervised(SSLMethod):
                 self.size_head(data.num_classes)
             elif self.head.out_features != data.num_classes:
                 raise MisconfigurationException(
-                    f"{type(self).__name__} has num_classes={self.head.out_features}, and {type(data).__name__} has"
+                    f"{type(self).__name__} has num_classes={self.head.out_features}, but {type(data).__name__} has"
                     f" {data.num_classes} classes. Leave num_classes out, or choose other data."
                 )
         elif self.head is None:
             raise MisconfigurationException(
-                f"{type(self).__name__}: plain loaders do not say how many classes there are; give num_classes."
+                f"{type(self).__name__} does not know the number of classes, because plain loaders do not give it;"
+                " give num_classes."
             )
 
     def load_state_dict(self, state_dict: Any, *args: Any, **kwargs: Any) -> Any:
@@ -115,18 +116,18 @@ class Supervised(SSLMethod):
         return [Validation(self.patience)]
 
     def layer_groups(self) -> list[list[nn.Parameter]]:
-        """The encoder's, for `layer_decay`; the head learns at the full rate."""
+        """The encoder's parameters by layer, for `layer_decay`; the head has the full rate."""
         return self.encoder.layer_groups()
 
     def logits(self, features: Tensor) -> Tensor:
-        """Features [S, dim] -> [S, K], of which the largest is the class.
+        """Features [S, dim] -> logits [S, K]; the largest is the predicted class.
 
         Raises:
-            ValueError: nobody said how many classes there are.
+            ValueError: the number of classes is not known yet.
         """
         if self.head is None:
             raise ValueError(
-                f"{type(self).__name__} does not know how many classes there are; give num_classes, or train it."
+                f"{type(self).__name__} does not know the number of classes; give num_classes, or train it first."
             )
         logits: Tensor = self.head(features)
         return logits
@@ -143,7 +144,7 @@ class Supervised(SSLMethod):
 
     @torch.no_grad()
     def score(self, features: Tensor, labels: Tensor) -> tuple[float, float]:
-        """Cross-entropy and top-1 accuracy of features [S, dim], in eval mode."""
+        """Cross-entropy and top-1 accuracy on features [S, dim] with labels [S], in eval mode."""
         with evaluating(self):
             logits = self.logits(features.to(self.device)).float()
         labels = labels.to(self.device)
@@ -153,7 +154,7 @@ class Supervised(SSLMethod):
         """Cross-entropy and top-1 accuracy on labelled samples under the test transform.
 
         Args:
-            data: whose test transform is used.
+            data: the datamodule whose test transform is used.
             source: the samples.
             context: a context manager for the forward pass, such as the precision plugin's.
         """

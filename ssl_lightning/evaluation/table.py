@@ -1,4 +1,4 @@
-"""The closing table as text."""
+"""The closing table as text: rows and columns with their titles, and the gain of pretraining."""
 
 from __future__ import annotations
 
@@ -12,31 +12,31 @@ ROWS = {
     "pretrained": "pretrained encoder",
     "pretrained_layers": "pretrained, layers",
 }
-"""Of the closing table: their keys, and what they are called."""
+"""The rows of the closing table: their keys and titles."""
 MISSING = "\u2013 "
-"""A cell that was not made: a dash."""
+"""A cell that was not computed: a dash."""
 Cell = dict[str, float]
 
 
 def column_titles(final: dict[str, dict[str, Cell]]) -> dict[str, str]:
-    """The closing table's columns in their order, with what to call them: `{"knn_10": "kNN
-    10/class", ...}`."""
+    """The closing table's columns in their order, each with its title: `{"knn_10": "kNN 10/class",
+    ...}`."""
     return {key: column_title(key) for key in sorted({key for row in final.values() for key in row})}
 
 
 def column_title(key: str) -> str:
-    """What to call a column: "kNN 10/class" for `knn_10`."""
+    """The title of a column: "kNN 10/class" for `knn_10`."""
     probe, _, number = key.partition("_")
     return f"{'kNN' if probe == 'knn' else probe} {f'{number}/class' if number else 'all'}"
 
 
 def format_table(final: dict[str, dict[str, Cell]], split: str = "test") -> str:
-    """The closing table as text of at most 80 columns: percent, `±` deviation over the draws, `*`
-    at the best of a column.
+    """The closing table as text of at most 80 columns: accuracies in percent, `±` their standard
+    deviation over the draws of labels, `*` after the best value of a column.
 
     Args:
         final: rows of `closing_row` under the keys of `ROWS`; a row or a cell may be missing.
-        split: what the features were judged on.
+        split: the split that the features were evaluated on.
     """
     columns = column_titles(final)
     rows = [row for row in ROWS if row in final]
@@ -67,8 +67,8 @@ def format_table(final: dict[str, dict[str, Cell]], split: str = "test") -> str:
 
 
 def _gains(head: str, gains: dict[str, float]) -> str:
-    """What pretraining gains over other rows, in points; broken between two of them where the line
-    would exceed 80 columns."""
+    """The gain of pretraining over other rows, in points; a line that would exceed 80 columns is
+    broken between two rows."""
     points = [
         f"{100 * gain:+.1f}{' points' if number == 0 else ''} over {row.replace('_', ' ')}"
         for number, (row, gain) in enumerate(gains.items())
@@ -82,5 +82,5 @@ def _rounded(cell: Cell) -> float:
 
 
 def _percent(cell: Cell, best: float | None) -> str:
-    deviation = f" ± {100 * cell['std']:.1f}" if cell["n"] > 1 else ""
-    return f"{_rounded(cell):.1f}{deviation}{'*' if _rounded(cell) == best else ' '}"
+    std = f" ± {100 * cell['std']:.1f}" if cell["n"] > 1 else ""
+    return f"{_rounded(cell):.1f}{std}{'*' if _rounded(cell) == best else ' '}"

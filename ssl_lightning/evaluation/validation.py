@@ -1,5 +1,5 @@
-"""The validation part of a supervised run: when to look at it, when to stop, and which weights to
-end with."""
+"""Validation of a supervised run: when it is run, when the run stops early, and which weights it
+ends with."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from ..run.standing import Standing
 
 
 class Validation(Standing):
-    """Judges the network once a pass over the labels, keeps the weights with the lowest loss, and
-    ends the run with them.
+    """Evaluates the network once per pass over the labels, keeps the weights with the lowest loss,
+    and ends the run with them.
 
-    It looks right after the update and before the checkpoint of that step, which holds all that it
-    knows. Logged as `val/loss` and `val/top1`.
+    It runs right after the update and before the checkpoint of that step, so the checkpoint holds
+    its whole state. Logged as `val/loss` and `val/top1`.
 
     Args:
-        patience: passes without a lower loss after which the run stops; 0 for never.
+        patience: passes without a lower loss after which the run stops; 0: never.
     """
 
     key = "validation"

@@ -1,5 +1,5 @@
-"""What a supervised run ends with: how often the network itself is right, on samples that nothing
-has been chosen by."""
+"""The result of a supervised run: the accuracy of the network itself, on samples that were not used
+to choose anything where the data has a labelled test split."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from .validation import Validation
 def verdict(
     trainer: Any, pl_module: Any, data: SSLDataModule, most: int
 ) -> tuple[dict[str, dict[str, Cell]], str, Tensor, Tensor, str]:
-    """Accuracy on the test split, or, where there is none with labels, on the validation part.
-    Every process calls it.
+    """Accuracy on the test split, or on the validation part where the test split is missing or has
+    no labels. Every process must call it.
 
     Args:
-        trainer: of the run that ends.
+        trainer: the trainer of the run that ends.
         pl_module: the supervised method.
-        data: what it learned from.
+        data: the data that it was trained on.
         most: at most this many samples are classified.
 
     Returns:
@@ -49,7 +49,7 @@ def verdict(
     )
     if chosen is not None:
         lines += [
-            f"weights of step {chosen.step:,}, whose loss on {len(splits[1]):,} samples withheld for validation was the"
+            f"weights of step {chosen.step:,}, whose loss on {len(splits[1]):,} samples held out for validation was the"
             " lowest"
         ]
     return {split: {"top1": {**cell_of([top1]), "labels": len(splits[0])}}}, split, features, labels, ",\n".join(lines)

@@ -1,4 +1,5 @@
-"""The arguments of a class's constructor: their defaults, and whether numbers are in range."""
+"""The arguments of a class's constructor: their names, their defaults, and checks of their
+range."""
 
 from __future__ import annotations
 
@@ -7,17 +8,18 @@ from typing import Any
 
 
 def parameters(cls: type) -> dict[str, inspect.Parameter]:
-    """The constructor's arguments by name, those that `**kwargs` passes on to the bases among
-    them."""
-    found: dict[str, inspect.Parameter] = {}
+    """The constructor's arguments by name, including those that `**kwargs` passes on to the base
+    classes."""
+    by_name: dict[str, inspect.Parameter] = {}
     for base in cls.__mro__:
         if "__init__" not in vars(base):
             continue
-        own = list(inspect.signature(vars(base)["__init__"]).parameters.values())[1:]
-        found = {parameter.name: parameter for parameter in own if parameter.kind != parameter.VAR_KEYWORD} | found
-        if not any(parameter.kind == parameter.VAR_KEYWORD for parameter in own):
+        declared = list(inspect.signature(vars(base)["__init__"]).parameters.values())[1:]
+        named = {parameter.name: parameter for parameter in declared if parameter.kind != parameter.VAR_KEYWORD}
+        by_name = named | by_name
+        if not any(parameter.kind == parameter.VAR_KEYWORD for parameter in declared):
             break
-    return found
+    return by_name
 
 
 def argument_defaults(cls: type) -> dict[str, Any]:
@@ -45,14 +47,14 @@ def require(
 
     Args:
         owner: the object that is being built, or a name; the message begins with it.
-        at_least: smallest value allowed.
-        above: largest value that is too small.
-        at_most: largest value allowed.
-        below: smallest value that is too large.
+        at_least: inclusive lower bound.
+        above: exclusive lower bound.
+        at_most: inclusive upper bound.
+        below: exclusive upper bound.
         values: the arguments by name.
 
     Raises:
-        ValueError: a value lies outside; the message names owner, argument, value and range.
+        ValueError: a value is out of range; the message names owner, argument, value and range.
     """
     bounds = {"at least": at_least, "above": above, "at most": at_most, "below": below}
     given = {words: bound for words, bound in bounds.items() if bound is not None}

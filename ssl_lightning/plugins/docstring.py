@@ -1,5 +1,5 @@
-"""The first line of a class's docstring, read from its source: nothing is imported, parent packages
-included."""
+"""The first line of a class's docstring, read from its source code: nothing is imported, not even
+parent packages."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from pathlib import Path
 
 
 def first_line(module: str, attribute: str) -> str:
-    """First line of the docstring of `module:attribute`; a note in parentheses where there is none
-    to be read.
+    """The first line of the docstring of `module:attribute`, or a note in parentheses where it
+    cannot be read.
 
-    A class that the module only re-exports (`from .method import Acme`) is followed to where it is
-    defined.
+    A class that the module only re-exports (`from .method import Acme`) is looked up in the module
+    that defines it.
     """
     try:
         docstring = _docstring(module, attribute.split("."), hops=4)
@@ -27,7 +27,7 @@ def first_line(module: str, attribute: str) -> str:
 
 
 def find_spec(module: str) -> ModuleSpec:
-    """`importlib.util.find_spec` without its import of the parent packages.
+    """The result of `importlib.util.find_spec`, without importing the parent packages.
 
     Raises:
         ImportError: there is no such module.
@@ -62,9 +62,8 @@ def _namespace(name: str, path: Iterable[str]) -> ModuleSpec | None:
 
 def _locations(spec: ModuleSpec) -> list[str]:
     locations = spec.submodule_search_locations
-    return list(
-        getattr(locations, "_path", locations) or []
-    )  # iterating a namespace's path would look for imported parents
+    # `_path`: iterating over a namespace's path itself would look for imported parents.
+    return list(getattr(locations, "_path", locations) or [])
 
 
 def _docstring(module: str, names: list[str], hops: int) -> str | None:
@@ -75,9 +74,8 @@ def _docstring(module: str, names: list[str], hops: int) -> str | None:
         raise LookupError("no source")
     node: ast.Module | ast.ClassDef = ast.parse(text)
     for depth, name in enumerate(names):
-        child = next(
-            (child for child in reversed(node.body) if name in _binds(child)), None
-        )  # the last definition counts
+        last_first = reversed(node.body)  # the last definition of a name is the valid one
+        child = next((child for child in last_first if name in _binds(child)), None)
         if isinstance(child, ast.ImportFrom) and hops:
             package = module if spec.submodule_search_locations is not None else module.rpartition(".")[0]
             return _docstring(_absolute(child, package), [_binds(child)[name], *names[depth + 1 :]], hops - 1)
@@ -88,8 +86,8 @@ def _docstring(module: str, names: list[str], hops: int) -> str | None:
 
 
 def _binds(node: ast.stmt) -> dict[str, str]:
-    """The names that a class definition or an import binds, each with its name where it comes
-    from."""
+    """The names that a class definition or an import binds, each with the name that it has in the
+    module it comes from."""
     if isinstance(node, ast.ClassDef):
         return {node.name: node.name}
     return {alias.asname or alias.name: alias.name for alias in node.names} if isinstance(node, ast.ImportFrom) else {}

@@ -1,4 +1,4 @@
-"""Names that earlier versions wrote into checkpoints and configs, and what they are called now."""
+"""Names that earlier versions wrote into checkpoints and configs, with their present names."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ CLASSES = {
     "ssl_lightning.saving.Checkpoint": "ssl_lightning.run.saving.Checkpoint",
     "ssl_lightning.validation.Validation": "ssl_lightning.evaluation.validation.Validation",
 }
-"""Class paths that a recorded config can hold."""
+"""Earlier class paths that a recorded config can hold, with the present ones."""
 
 KEYS = {"linear_probe": "online_probe"}
-"""Keys of standing callbacks in a config and on the command line. `linear_probe` is the name of a
-method too."""
+"""Earlier keys of standing callbacks in a config and on the command line. `linear_probe` is also
+the name of a method."""
 
 STATES = {
     "Checkpoint": "checkpoint",
@@ -34,20 +34,22 @@ STATES = {
     "Validation": "validation",
     "ssl_lightning.probes.linear.LinearProbe": "online_probe",
 }
-"""Keys of the states of callbacks in a checkpoint; those of alarms were divided otherwise."""
+"""Earlier keys of the callbacks' states in a checkpoint. The alarms' states had another structure;
+`renamed_states` converts them."""
 
 RAISED = 10**9
-"""Looks in a row, more than any patience: an alarm that was raised."""
+"""A number of looks in a row larger than any patience; it marks an alarm that was already
+raised."""
 
 
 def renamed_key(key: str) -> str:
-    """A key of a config, dotted perhaps, as it is called now."""
+    """The present name of a config's key, which may be dotted."""
     first, dot, rest = key.partition(".")
     return f"{KEYS.get(first, first)}{dot}{rest}"
 
 
 def renamed(config: Any) -> Any:
-    """A recorded config with each `class_path` of then replaced by that of now."""
+    """A recorded config with each earlier `class_path` replaced by the present one."""
     if isinstance(config, list):
         return [renamed(item) for item in config]
     if not isinstance(config, dict):
@@ -59,8 +61,8 @@ def renamed(config: Any) -> Any:
 
 
 def renamed_states(states: dict[str, Any]) -> dict[str, Any]:
-    """The callbacks' states of a checkpoint, under the keys of now."""
-    if "metrics" in states:  # every run has them
+    """The callbacks' states of a checkpoint under their present keys."""
+    if "metrics" in states:  # present in every checkpoint that has the present keys
         return states
     states = dict(states)
     outside = {f"train/{name}": looks for name, looks in states.pop("Health", {}).get("outside", {}).items()}

@@ -1,5 +1,5 @@
-"""Objects that remember how they were built, so that a checkpoint can build them again from plain
-values."""
+"""Objects that record the arguments they were built with, so that they can be rebuilt from a
+checkpoint's plain values."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ GROUPS = ("ssl_lightning.methods", "ssl_lightning.datamodules", "ssl_lightning.e
 
 
 class Recorded:
-    """Base of methods, encoders and datamodules: keeps the arguments of its construction in
+    """The base of methods, encoders and datamodules: it keeps the arguments of its construction in
     `init_args`.
 
     Raises:
-        TypeError: at construction, where an argument is neither a plain value, a list, tuple or
-            dict of such, nor itself recorded. The message names the argument.
+        TypeError: at construction, if an argument is neither a plain value, nor a list, tuple or
+            dict of plain values, nor itself `Recorded`. The message names the argument.
     """
 
     init_args: dict[str, Any]
@@ -34,7 +34,7 @@ class Recorded:
 
     @classmethod
     def offline_args(cls, init_args: dict[str, Any]) -> dict[str, Any]:
-        """The arguments for a rebuild whose weights come from a checkpoint: nothing is to be
+        """The arguments for a rebuild whose weights come from a checkpoint, so that nothing is
         downloaded."""
         return init_args
 
@@ -61,7 +61,7 @@ def _flat(owner: str, signature: inspect.Signature, bound: inspect.BoundArgument
         if kind is inspect.Parameter.VAR_POSITIONAL:
             if value:
                 raise TypeError(
-                    f"{owner} takes *{name}, which cannot be recorded in a checkpoint; make them named arguments."
+                    f"{owner} takes *{name}, which cannot be recorded in a checkpoint; use named arguments instead."
                 )
             continue
         flat.update(value if kind is inspect.Parameter.VAR_KEYWORD else {name: value})
@@ -70,7 +70,7 @@ def _flat(owner: str, signature: inspect.Signature, bound: inspect.BoundArgument
 
 def _recordable(value: Any, where: str) -> Any:
     if isinstance(value, float):
-        return float(value)  # numpy.float64 is one too, which YAML cannot write
+        return float(value)  # numpy.float64 is a float too, but YAML cannot write it
     if isinstance(value, (*PLAIN, Recorded)):
         return value
     if isinstance(value, PurePath):
@@ -86,12 +86,12 @@ def _recordable(value: Any, where: str) -> Any:
 
 
 def class_path(cls: type) -> str:
-    """`package.module.Class`, as a config writes it."""
+    """The class path `package.module.Class`, as a config writes it."""
     return f"{cls.__module__}.{cls.__qualname__}"
 
 
 def config_of(value: Any) -> Any:
-    """A recorded object as `{"class_path": ..., "init_args": {...}}`, of plain values only."""
+    """A recorded object as `{"class_path": ..., "init_args": {...}}`, with plain values only."""
     if isinstance(value, Recorded):
         return {"class_path": class_path(type(value)), "init_args": config_of(getattr(value, "init_args", {}))}
     if isinstance(value, dict):
@@ -104,14 +104,14 @@ def config_of(value: Any) -> Any:
 def rebuild(config: Any, trust: Iterable[str] = (), offline: bool = True) -> Any:
     """The object that `config_of` described.
 
-    Only subclasses of `Recorded` are built, and only modules are imported that belong to this
-    package, to an installed plug-in, to a package named in `trust`, or that are imported already: a
-    checkpoint cannot make Python run anything else.
+    Only subclasses of `Recorded` are built, and only from modules of this package, of an installed
+    plug-in, of a package named in `trust`, or that are imported already: a checkpoint cannot make
+    Python run anything else.
 
     Args:
         config: what `config_of` returned.
         trust: names of further top-level packages to import from.
-        offline: whether weights come from elsewhere, so that nothing is downloaded.
+        offline: whether the weights are loaded afterwards, so that nothing is downloaded.
 
     Raises:
         ValueError: a class path is not to be trusted, or does not exist.
@@ -128,8 +128,8 @@ def rebuild(config: Any, trust: Iterable[str] = (), offline: bool = True) -> Any
 
 
 def offline(config: Any) -> Any:
-    """What `config_of` described, with the arguments for weights that come from a checkpoint, for
-    the classes that are importable."""
+    """The config with the arguments for weights that come from a checkpoint (`offline_args`), in
+    every class that can be imported."""
     if isinstance(config, list):
         return [offline(item) for item in config]
     if not isinstance(config, dict):
@@ -145,7 +145,7 @@ def offline(config: Any) -> Any:
 def _trusted_class(path: str, trust: Iterable[str]) -> type[Recorded]:
     if "<locals>" in path:
         raise ValueError(
-            f"The config names {path!r}, a class inside a function, which nothing can import; move it to its module's"
+            f"The config names {path!r}, a class inside a function, which cannot be imported; move it to its module's"
             " top level."
         )
     module_name, _, name = path.rpartition(".")
@@ -161,10 +161,10 @@ def _trusted_class(path: str, trust: Iterable[str]) -> type[Recorded]:
         module = sys.modules[module_name]
     else:
         raise ValueError(
-            f"The config names {path!r}, and {package!r} is neither an installed plug-in nor imported. "
+            f"The config names {path!r}, but {package!r} is neither an installed plug-in nor imported. "
             f"If you trust it: load(path, trust=[{package!r}])."
         )
     cls = getattr(module, name, None)
     if not (isinstance(cls, type) and issubclass(cls, Recorded)):
-        raise ValueError(f"The config names {path!r}, which is no method, encoder or datamodule of ssl_lightning.")
+        raise ValueError(f"The config names {path!r}, which is not a method, encoder or datamodule of ssl_lightning.")
     return cls

@@ -1,5 +1,5 @@
-"""Plug-ins by name: methods, datamodules and encoders found through entry points, imported only
-when asked for."""
+"""Plug-ins by name: methods, datamodules and encoders are found through entry points, and imported
+only when they are used."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LOGGERS = {
 
 
 class RegistryError(Exception):
-    """What is wrong with a name, in one line."""
+    """A plug-in's name cannot be resolved; the message is one line."""
 
     def __str__(self) -> str:  # KeyError would show its repr
         return str(self.args[0])
@@ -36,12 +36,12 @@ class ContestedName(RegistryError, LookupError):
 
 
 class BrokenPlugin(RegistryError, ImportError):
-    """The plug-in raises on import, or is no class."""
+    """The plug-in raises an error on import, or is not a class."""
 
 
 class Plugin(NamedTuple):
-    """One line of a listing. `name` is what a user types: `package:name` where several packages
-    claim the same."""
+    """An installed plug-in: one line of a listing. `name` is the name that a user types:
+    `package:name` where several packages claim the same name."""
 
     name: str
     package: str
@@ -51,19 +51,19 @@ class Plugin(NamedTuple):
 
     @property
     def path(self) -> str:
-        """`module.Class`."""
+        """The class path, `module.Class`."""
         return self.value.replace(":", ".")
 
     @property
     def summary(self) -> str:
-        """First line of the class's docstring, read from its source without importing anything."""
+        """The first line of the class's docstring, read from its source without any import."""
         return first_line(self.point.module, self.point.attr)
 
 
 class Registry(Mapping[str, type[Any]]):
-    """The plug-ins of one entry-point group: a lazy mapping from name to class.
+    """A lazy mapping from name to class of the plug-ins of one entry-point group.
 
-    Iteration and `in` read metadata alone; `registry[name]` imports that one plug-in.
+    Iteration and `in` read metadata only; `registry[name]` imports that one plug-in.
 
     Args:
         group: entry-point group, such as `ssl_lightning.methods`.
@@ -81,20 +81,20 @@ class Registry(Mapping[str, type[Any]]):
 
     @cached_property
     def plugins(self) -> dict[str, Plugin]:
-        """What is installed, sorted by name, from metadata alone."""
+        """The installed plug-ins, sorted by name, from metadata only."""
         claims: dict[str, dict[tuple[str, str], EntryPoint]] = defaultdict(dict)
         for point in entry_points(group=self.group):
             package = _normal(point.dist.name) if point.dist else "?"
             claims[point.name].setdefault((package, point.value), point)  # an editable install may be on sys.path twice
-        found = {}
+        plugins = {}
         for name, points in sorted(claims.items()):
             for (package, value), point in sorted(points.items()):
                 shown = name if len(points) == 1 else f"{package}:{name}"
-                found[shown] = Plugin(shown, package, point.dist.version if point.dist else "?", value, point)
-        return found
+                plugins[shown] = Plugin(shown, package, point.dist.version if point.dist else "?", value, point)
+        return plugins
 
     def find(self, name: str) -> Plugin:
-        """The plug-in of this name, or of this `package:name`, from metadata alone."""
+        """The plug-in of this name, or of this `package:name`, from metadata only."""
         package, _, short = name.rpartition(":")
         if name in self.plugins:
             return self.plugins[name]
@@ -112,12 +112,12 @@ class Registry(Mapping[str, type[Any]]):
         )
 
     def path(self, name: str) -> str:
-        """`module.Class` of this name, from metadata alone."""
+        """The class path `module.Class` of this name, from metadata only."""
         return self.find(name).path
 
     def name_of(self, path: str) -> str:
-        """The name under which `module.Class` is registered; the class's own name in lower case
-        where it is not."""
+        """The name under which `module.Class` is registered; for a class that is not registered,
+        its class name in lower case."""
         return next((p.name for p in self.plugins.values() if p.path == path), path.rpartition(".")[2].lower())
 
     def __getitem__(self, name: str) -> type[Any]:
@@ -125,11 +125,11 @@ class Registry(Mapping[str, type[Any]]):
         where = f"The {self.kind} {name!r} of {plugin.package} {plugin.version} ({plugin.value})"
         try:
             cls = plugin.point.load()
-        except (Exception, SystemExit) as error:  # a stranger's module may raise anything
+        except (Exception, SystemExit) as error:  # a third-party module may raise anything
             cause = " ".join(f"{type(error).__name__}: {error}".split())
-            raise BrokenPlugin(f"{where} does not import: {cause}") from error
+            raise BrokenPlugin(f"{where} cannot be imported: {cause}") from error
         if not isinstance(cls, type):
-            raise BrokenPlugin(f"{where} is no class but {cls!r}.")
+            raise BrokenPlugin(f"{where} is not a class but {cls!r}.")
         return cls
 
     def __contains__(self, name: object) -> bool:
@@ -150,7 +150,7 @@ def logger_path(name: str) -> str:
     """The class path of a logger's short name.
 
     Raises:
-        UnknownName: there is none of this name.
+        UnknownName: there is no logger of this name.
     """
     if name not in LOGGERS:
         raise UnknownName(

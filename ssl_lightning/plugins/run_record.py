@@ -1,4 +1,4 @@
-"""What a checkpoint records of its run, and whether a later run may go on from it."""
+"""The record of a run in its checkpoints, and the check whether a later run may resume from one."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from .record import class_path, config_of
 
 
 def config_in(checkpoint: dict[str, Any], path: str | Path = "The checkpoint") -> dict[str, Any]:
-    """The run's config that travels inside a checkpoint.
+    """The run's config that a checkpoint holds.
 
     Raises:
-        ValueError: it has none, so it was not written by this package.
+        ValueError: it holds none, so it was not written by this package.
     """
     try:
         config = yaml.safe_load(str(checkpoint.get("config", "")))
@@ -28,7 +28,7 @@ def config_in(checkpoint: dict[str, Any], path: str | Path = "The checkpoint") -
 
 
 def run_config(method: Any) -> str:
-    """The run's config as YAML: what the command line parsed, else what the objects recorded."""
+    """The run's config as YAML: the command line's, or else the one that the objects recorded."""
     trainer = method.trainer
     if getattr(trainer, "config", None):
         return str(trainer.config)
@@ -42,7 +42,8 @@ def run_config(method: Any) -> str:
 
 
 def record_run(method: Any, checkpoint: dict[str, Any]) -> None:
-    """Adds the config, and what was resolved, to a checkpoint that is being written."""
+    """Adds the config, the data's artifacts and the resolved settings to a checkpoint that is being
+    written."""
     checkpoint["config"] = run_config(method)
     checkpoint["method"] = class_path(type(method))
     data: Any = getattr(method.trainer, "datamodule", None)
@@ -54,20 +55,23 @@ def record_run(method: Any, checkpoint: dict[str, Any]) -> None:
 
 
 def check_resume(method: Any, checkpoint: dict[str, Any]) -> None:
-    """Refuses a checkpoint that this run could load but not go on from.
+    """Refuses a checkpoint that this run could load but cannot resume from.
 
     Raises:
         ValueError: it is another method's, or (in `fit`) the position in the data would be lost.
     """
-    theirs, ours = checkpoint.get("method"), class_path(type(method))
-    if theirs is not None and theirs != ours:
-        raise ValueError(f"The checkpoint was written by {theirs}, this run's method is {ours}.")
+    writer, current = checkpoint.get("method"), class_path(type(method))
+    if writer is not None and writer != current:
+        raise ValueError(
+            f"The checkpoint was written by {writer}, but this run's method is {current}. Resume with the method of the"
+            " run, or start anew."
+        )
     datamodule = getattr(method.trainer, "datamodule", None)
     if method.trainer.state.fn != "fit" or "loops" not in checkpoint:
         return
     if datamodule is None or type(datamodule).__qualname__ not in checkpoint:
         name = "plain loaders" if datamodule is None else type(datamodule).__qualname__
         raise ValueError(
-            f"The checkpoint holds no position for {name}: going on would start its data anew in silence. "
+            f"The checkpoint holds no position for {name}: resuming would silently start its data anew. "
             "Resume with the datamodule of the run, or use ssl_lightning.load(path) to start from its weights."
         )

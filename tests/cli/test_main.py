@@ -444,7 +444,7 @@ def test_an_earlier_name_of_a_callback_is_understood(config, tmp_path):
         ("fit --model.help simcl", ["'simclr'"]),
         ("fit --config", ["--config needs"]),
         ("fit --config nowhere.yaml", ["'nowhere.yaml'", "No such file"]),
-        ("fit --config a-list.yaml", ["'a-list.yaml'", "no mapping"]),
+        ("fit --config a-list.yaml", ["'a-list.yaml'", "not hold a mapping"]),
         ("fit --config torn.yaml", ["torn.yaml, line ", "YAML"]),
         ("fit --config key.yaml", ["--modle", "'--model'"]),
         ("fit --config inner.yaml", ["--model.encoder.widht", "'--model.encoder.width'"]),

@@ -203,12 +203,12 @@ def test_the_command_exports_runs_of_bert_alone(tmp_path: Path, capsys: Any) -> 
     assert all((path / name).exists() for path, name in ((tmp_path, "a"), (run, "checkpoints")))
     before = sorted(tmp_path.rglob("*"))
     for arguments, said in (
-        ([str(run), "--to", str(tmp_path / "a")], "is there already"),
-        ([str(run), "--to", str(tmp_path / "a" / "config.json")], "is there already"),
+        ([str(run), "--to", str(tmp_path / "a")], "exists already"),
+        ([str(run), "--to", str(tmp_path / "a" / "config.json")], "exists already"),
         ([str(run)], "export RUN --to FOLDER"),
         ([str(run), "--too", "x"], "export RUN --to FOLDER"),
         ([str(tmp_path / "nothing"), "--to", str(tmp_path / "c")], "no checkpoint"),
-        ([str(other), "--to", str(tmp_path / "c")], "a run of SimCLR, which has no other form"),
+        ([str(other), "--to", str(tmp_path / "c")], "a run of SimCLR, which cannot be exported"),
         ([str(without), "--to", str(tmp_path / "c")], "without the tokenizer.json of its run"),
     ):
         assert main(["export", *arguments]) == 2

@@ -274,4 +274,4 @@ def test_the_command_line_writes_the_vectors_of_a_checkpoint_into_its_run_folder
     assert torch.equal(vectors["index"], torch.arange(397)) and torch.allclose(
         vectors["features"], embed(method, data, test), atol=1e-6
     )
-    assert "397 vectors of 8 numbers" in capsys.readouterr().out
+    assert "397 vectors of 8 values" in capsys.readouterr().out

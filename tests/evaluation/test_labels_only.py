@@ -27,18 +27,18 @@ from ssl_lightning.data.sources import InMemory, Source
 from ssl_lightning.encoders.base import Encoder
 from ssl_lightning.encoders.conv import ConvEncoder
 from ssl_lightning.evaluation import labels_only, protocol
-from ssl_lightning.evaluation.closing import Closing
+from ssl_lightning.evaluation.closing import Closing, compare, labels_only_cells
 from ssl_lightning.evaluation.labels_only import (
     accuracy,
     costs,
     fits_of,
     fitted,
     labels_only_row,
-    left_out,
-    spared_line,
+    skipped_cells,
+    skipped_line,
     steps_of,
 )
-from ssl_lightning.evaluation.report import Report
+from ssl_lightning.evaluation.report import Report, untrained_of
 from ssl_lightning.testing import TinyEncoder, TinyImages
 from ssl_lightning.types import View
 
@@ -106,8 +106,9 @@ class Run:
 
     def close(self, data: TinyImages | None = None, **report: Any) -> Closing:
         """The closing table once more."""
-        report = {"draws": 2, "labels_per_class": 2, **report}
-        return Report(**report).compare(self.trainer, self.method, data or self.data, self.folder)
+        settings = Report(**{"draws": 2, "labels_per_class": 2, **report}).settings
+        untrained = untrained_of(self.folder, self.method)
+        return compare(self.trainer, self.method, data or self.data, untrained, settings)
 
 
 @pytest.fixture(scope="module")
@@ -219,8 +220,8 @@ def test_a_cell_does_not_depend_on_whether_the_other_is_made(short: None, tmp_pa
     assert {name: labels_only_row(encoder, data, train, test, run, {name: fits[name]})[name] for name in CELLS} == whole
 
 
-def test_the_cost_is_counted_in_sample_passes_and_auto_spares_what_is_dear() -> None:
-    """Digits: 1,400 samples with labels, 397 to judge by; 80 epochs of 10 batches of 128, two views
+def test_the_cost_is_counted_in_sample_passes_and_auto_skips_expensive_cells() -> None:
+    """Digits: 1,400 labelled samples, 397 to evaluate on; 80 epochs of 10 batches of 128, two views
     each."""
     fits = fits_of(torch.arange(1400) % 10, 10, 5)
     assert [len(places) for places in fits["linear"]] == [1400] and [len(places) for places in fits["linear_10"]] == [
@@ -229,21 +230,21 @@ def test_the_cost_is_counted_in_sample_passes_and_auto_spares_what_is_dear() -> 
     steps, few_steps = steps_of(1400), steps_of(100)
     expected = {"linear": steps * 64 + 397 / 3, "linear_10": 5 * (few_steps * 64 + 397 / 3)}
     assert costs(fits, 397) == pytest.approx(expected)
-    assert left_out(fits, 397, 80 * 10 * 128 * 2) == {}
+    assert skipped_cells(fits, 397, 80 * 10 * 128 * 2) == {}
     assert costs(fits_of(torch.arange(20) % 10, 10, 1), 0)["linear"] == steps_of(20) * 20, (
         "a batch is no larger than its samples"
     )
     cost = expected["linear_10"]
-    assert left_out({"linear_10": fits["linear_10"]}, 397, cost / labels_only.SHARE + 9) == {}
-    assert left_out({"linear_10": fits["linear_10"]}, 397, cost / labels_only.SHARE - 9) == pytest.approx(
+    assert skipped_cells({"linear_10": fits["linear_10"]}, 397, cost / labels_only.SHARE + 9) == {}
+    assert skipped_cells({"linear_10": fits["linear_10"]}, 397, cost / labels_only.SHARE - 9) == pytest.approx(
         {"linear_10": labels_only.SHARE}, rel=0.01
     )
-    line = spared_line({"linear": 1234.56, "linear_10": 0.5})
-    assert (
-        "linear all (1,234.6) and linear 10/class (0.5)" in " ".join(line.split())
-        and "--report.labels_only true" in line
+    line = skipped_line({"linear": 1234.56, "linear_10": 0.5})
+    assert " ".join(line.split()) == (
+        "Skipped because of their cost (1,234.6 x and 0.5 x the pretraining): labels only, linear all and linear"
+        " 10/class. --report.labels_only true computes them."
     )
-    assert all(len(part) <= 80 for part in line.splitlines()) and spared_line({}) == ""
+    assert all(len(part) <= 80 for part in line.splitlines()) and skipped_line({}) == ""
 
 
 def test_auto_counts_the_samples_and_views_of_the_run(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -254,25 +255,26 @@ def test_auto_counts_the_samples_and_views_of_the_run(run: Run, monkeypatch: pyt
 
     def row(share: float, wanted: Any = "auto") -> tuple[set[str], str]:
         monkeypatch.setattr(labels_only, "SHARE", share)
-        report = Report(draws=2, labels_per_class=2, labels_only=wanted)
-        cells, note = report.labels_only_row(run.trainer, TinyEncoder(), learned, judged)
+        settings = Report(draws=2, labels_per_class=2, labels_only=wanted).settings
+        cells, note = labels_only_cells(run.trainer, TinyEncoder(), learned, judged, settings)
         return set(cells), " ".join(note.split())
 
     few, every = (2 * 32 + 40) / 96, (240 + 20) / 96
     assert row(every * 1.001) == (set(CELLS), "")
     assert row(every * 0.999)[0] == row(few * 1.001)[0] == {"linear_2"}
-    assert "labels only, linear all (2.7). --report" in row(few * 1.001)[1]
-    assert row(few * 0.999)[0] == set() and "linear all (2.7) and linear 2/class (1.1). --report" in row(few * 0.999)[1]
+    assert "its cost (2.7 x the pretraining): labels only, linear all. --report" in row(few * 1.001)[1]
+    assert row(few * 0.999)[0] == set()
+    assert "(2.7 x and 1.1 x the pretraining): labels only, linear all and linear 2/class." in row(few * 0.999)[1]
     assert row(0, True) == (set(CELLS), "") and row(9, False) == (set(), "")
 
 
-def test_what_is_left_out_is_said_under_the_table(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_skipped_cells_are_named_under_the_table(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(labels_only, "SHARE", 0.01)
     closing = run.close(draws=1, labels_only="auto")
     assert (
         "labels_only" not in closing.table
         and closing.printed.endswith("\n" + closing.note)
-        and "Left out" in closing.note
+        and "Skipped because" in closing.note
     )
     assert all(len(line) <= 80 for line in closing.printed.splitlines())
 

@@ -36,9 +36,11 @@ from ssl_lightning.testing import TinyEncoder, TinyImages
 from ssl_lightning.types import View
 
 FILES = {
-    "config.yaml", "metrics.csv", "speed.csv", "summary.json", "encoder.safetensors", "encoder.md", "untrained.safetensors",
+    "config.yaml", "metrics.csv", "speed.csv", "summary.json", "encoder.safetensors", "encoder.md",
+    "untrained.safetensors",
     "checkpoints/step-00000015.ckpt", "checkpoints/step-00000020.ckpt",
-    "plots/loss.png", "plots/probes.png", "plots/collapse.png", "plots/views.png", "plots/embedding.png", "plots/closing.png",
+    "plots/loss.png", "plots/probes.png", "plots/collapse.png", "plots/views.png", "plots/embedding.png",
+    "plots/closing.png",
 }  # fmt: skip
 METRICS = {"train/loss", "train/lr", "probe/linear/top1", "probe/knn/top1", "collapse/std", "collapse/rank"}
 SPEED = {"speed/samples_per_s", "speed/data_wait"}
@@ -68,7 +70,8 @@ class Run:
             *kwargs.pop("callbacks", []),
         ]
         self.trainer = ssl_lightning.Trainer(
-            **{"max_epochs": 4, "accelerator": "cpu", "precision": "32-true", "default_root_dir": str(root), "enable_progress_bar": False, **kwargs},
+            **{"max_epochs": 4, "accelerator": "cpu", "precision": "32-true", "default_root_dir": str(root),
+                "enable_progress_bar": False, **kwargs},
             callbacks=callbacks,
         )  # fmt: skip
         started = time.perf_counter()

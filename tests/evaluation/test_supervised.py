@@ -76,7 +76,8 @@ def fit(
 ) -> pl.Trainer:
     """A run by Lightning's bare Trainer."""
     trainer = pl.Trainer(
-        **{"max_epochs": 3, "precision": "32-true", **kwargs}, accelerator="cpu", logger=False, enable_checkpointing=bool(callbacks),
+        **{"max_epochs": 3, "precision": "32-true", **kwargs}, accelerator="cpu", logger=False,
+        enable_checkpointing=bool(callbacks),
         enable_progress_bar=False, enable_model_summary=False, callbacks=list(callbacks),
     )  # fmt: skip
     trainer.strategy.checkpoint_io = AtomicIO()
@@ -343,22 +344,26 @@ def test_the_command_line_takes_the_encoder_from_the_checkpoint_and_test_says_th
         method = load(folder)
     finally:
         hidden.rename(run)
-    assert "397 vectors of 32 numbers" in capsys.readouterr().out
+    assert "397 vectors of 32 values" in capsys.readouterr().out
     assert isinstance(method, Finetune) and method.classify(View(torch.zeros(2, 1, 16, 16))).shape == (2, 10)
     data = Digits()
     assert method.judge(data, data.split("test"))[1] == pytest.approx(top1, abs=0.006)  # type: ignore[arg-type]  # bf16 or not
 
 
 MISTAKES: dict[str, tuple[Any, str]] = {
-    "no run": (lambda run: command(["fit", "--model", "finetune", "--data", "digits", "--model.checkpoint", "nosuch"]), "no run, checkpoint or encoder 'nosuch'"),
+    "no run": (lambda run: command(["fit", "--model", "finetune", "--data", "digits", "--model.checkpoint", "nosuch"]),
+        "no run, checkpoint or encoder 'nosuch'"),
     "nothing in it": (lambda run: pretrained_encoder(run.parent), "no whole checkpoint"),
-    "another encoder": (lambda run: Finetune(ConvEncoder(channels=1, width=8), checkpoint=str(run)), r"width=4.* do not fit ConvEncoder\(channels=1, width=8"),
+    "another encoder": (lambda run: Finetune(ConvEncoder(channels=1, width=8), checkpoint=str(run)),
+        r"width=4.* do not fit ConvEncoder\(channels=1, width=8"),
     "channels": (lambda run: fit(Finetune(load_encoder(run)), Coloured()), "takes 1 channels, got images with 3"),
     "no labels": (lambda run: fit(Finetune(TinyEncoder()), Watched(labelled=False)), "Watched has no labels"),
     "one label": (lambda run: TinyImages(labels_per_class=1), "labels_per_class=1 is too few"),
-    "classes": (lambda run: fit(Finetune(TinyEncoder(), num_classes=7), TinyImages()), "num_classes=7, and TinyImages has 4 classes"),
+    "classes": (lambda run: fit(Finetune(TinyEncoder(), num_classes=7), TinyImages()),
+        "num_classes=7, but TinyImages has 4 classes"),
     "one class": (lambda run: Finetune(TinyEncoder(), num_classes=1), "num_classes=1"),
-    "classes unknown": (lambda run: Finetune(TinyEncoder()).classify(View(torch.zeros(2, 1, 16, 16))), "give num_classes"),
+    "classes unknown": (lambda run: Finetune(TinyEncoder()).classify(View(torch.zeros(2, 1, 16, 16))),
+        "give num_classes"),
     "optimizer": (lambda run: LinearProbe(TinyEncoder(), optimizer="adamw"), "'adamw'; choose from sgd, lars"),
     "smoothing": (lambda run: Finetune(TinyEncoder(), label_smoothing=1.0), "label_smoothing=1.0"),
     "patience": (lambda run: Finetune(TinyEncoder(), patience=-1), "patience=-1"),

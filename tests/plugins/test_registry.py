@@ -120,10 +120,10 @@ def test_a_broken_plugin_is_named_and_hurts_nobody_else(install):
     )
     registry = Registry(GROUP)
     with pytest.raises(
-        BrokenPlugin, match=r"'one' of acme 1\.2 \(acme\.one:One\) does not import: RuntimeError: imported"
+        BrokenPlugin, match=r"'one' of acme 1\.2 \(acme\.one:One\) cannot be imported: RuntimeError: imported"
     ):
         registry["one"]
-    with pytest.raises(BrokenPlugin, match=r"'value' of acme-good 1\.2 .* is no class but 3"):
+    with pytest.raises(BrokenPlugin, match=r"'value' of acme-good 1\.2 .* is not a class but 3"):
         registry["value"]
     assert registry["fine"].__name__ == "Fine"
 

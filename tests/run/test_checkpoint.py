@@ -172,7 +172,9 @@ def test_what_is_no_whole_checkpoint_is_named(whole: Path, tmp_path: Path) -> No
     for damaged in (good[: len(good) // 2], good[:-1], good[10:], text, empty, b"\0" * len(good)):
         whole.write_bytes(damaged)
         assert not is_whole(whole)
-        with pytest.raises(ValueError, match=r"step-00000008\.ckpt' is no whole checkpoint: it was cut off or damaged"):
+        with pytest.raises(
+            ValueError, match=r"step-00000008\.ckpt' is not a whole checkpoint: it was truncated or damaged"
+        ):
             ssl_lightning.load(whole)
     with pytest.raises(FileNotFoundError, match=r"There is no checkpoint .*absent\.ckpt"):
         ssl_lightning.load(tmp_path / "absent.ckpt")

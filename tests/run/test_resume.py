@@ -208,7 +208,7 @@ def test_a_damaged_newest_checkpoint_is_passed_over_and_named(
         flip(newest, newest.read_bytes().index(weights) + 50)
     named = run(tmp_path, ckpt_path=newest, **BASE)
     assert named["code"] == 1
-    assert f"ValueError: {str(newest)!r} is no whole checkpoint: it was cut off or damaged." in named["log"]
+    assert f"ValueError: {str(newest)!r} is not a whole checkpoint: it was truncated or damaged." in named["log"]
     resumed = finished(run(tmp_path, ckpt_path="auto", **BASE))
     assert resumed["resumed from"] == str(older)
     assert_same(resumed, straight(**BASE))
@@ -268,7 +268,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"samples": 90}, "The checkpoint was trained with samples=70, this run has samples=90"),
     (
         {"method": "noisy"},
-        "The checkpoint was written by ssl_lightning.methods.simclr.SimCLR, this run's method is __main__.Noisy",
+        "The checkpoint was written by ssl_lightning.methods.simclr.SimCLR, but this run's method is __main__.Noisy",
     ),
     ({"data": "others"}, "The checkpoint holds no position for OtherImages"),
 ]

@@ -1,4 +1,4 @@
-"""The closing table as bars."""
+"""The closing table as a bar chart."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ ROW_COLOURS = {
 
 
 def plot_closing(final: dict[str, dict[str, Cell]], path: str | Path, split: str = "test") -> None:
-    """The closing table as bars, with the deviation over the draws of labels.
+    """Draws the closing table as bars, with the standard deviation over the draws of labels.
 
     Args:
         final: rows of `closing_row` under the keys of `ROWS`; a row or a cell may be missing.
         path: the PNG to write.
-        split: that they were judged on.
+        split: the split that the features were evaluated on.
     """
     columns = column_titles(final)
     rows = [row for row in ROWS if row in final]
@@ -36,13 +36,13 @@ def plot_closing(final: dict[str, dict[str, Cell]], path: str | Path, split: str
     width = 0.84 / len(rows)
     for number, row in enumerate(rows):
         cells = {group: final[row][column] for group, column in enumerate(columns) if column in final[row]}
-        place = np.array(list(cells)) + (number - (len(rows) - 1) / 2) * width
+        position = np.array(list(cells)) + (number - (len(rows) - 1) / 2) * width
         height = 100 * np.array([cell["mean"] for cell in cells.values()])
         spread = 100 * np.array([cell["std"] for cell in cells.values()])
-        axes.bar(place, height, 0.92 * width, color=ROW_COLOURS[row], label=ROWS[row])
+        axes.bar(position, height, 0.92 * width, color=ROW_COLOURS[row], label=ROWS[row])
         drawn = spread > 0
-        axes.errorbar(place[drawn], height[drawn], spread[drawn], fmt="none", ecolor=INK, elinewidth=1.2, capsize=3)
-        for left, value, above in zip(place, height, spread, strict=True):
+        axes.errorbar(position[drawn], height[drawn], spread[drawn], fmt="none", ecolor=INK, elinewidth=1.2, capsize=3)
+        for left, value, above in zip(position, height, spread, strict=True):
             point = (left, value + above)
             axes.annotate(
                 f"{value:.1f}",

@@ -1,5 +1,5 @@
-"""The pictures of a run folder, and its sounds. Each file is written whole or not at all; nothing
-touches pyplot."""
+"""The curves of a run: loss, probes, collapse and health. Each file is written whole or not at all,
+and pyplot's global state is not used."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ Curves = Literal["loss", "probes", "collapse"]
 
 
 def plot_curves(rows: Sequence[Row], path: str | Path, kind: Curves) -> bool:
-    """The course of a run over its steps.
+    """Draws metrics of a run over its steps.
 
     Args:
-        rows: metrics by name, with `step`; a row need not hold every metric. `collapse/std` in
+        rows: metrics by name, with `step`; a row need not hold every metric. `collapse/std` is in
             units of 1 / sqrt(d).
         path: the PNG to write.
         kind: `loss` (`train/loss`, `train/lr`), `probes` (every `probe/...` accuracy) or `collapse`
@@ -40,7 +40,7 @@ def plot_curves(rows: Sequence[Row], path: str | Path, kind: Curves) -> bool:
         "collapse": (_draw_collapse, "collapse/"),
     }
     if kind not in kinds:
-        raise ValueError(f"plot_curves knows no kind {kind!r}; choose from {', '.join(kinds)}.")
+        raise ValueError(f"plot_curves does not know the kind {kind!r}; choose from {', '.join(kinds)}.")
     draw, prefix = kinds[kind]
     if not any(name.startswith(prefix) for row in rows for name in row):
         return False
@@ -102,7 +102,7 @@ def _draw_probes(figure: Figure, rows: Sequence[Row]) -> None:
     low, high = axes.get_ylim()
     gap, floor = 0.055 * (high - low), -math.inf
     for value, step, text, colour in sorted(ends):
-        floor = max(value, floor + gap)  # labels never lie on each other
+        floor = max(value, floor + gap)  # labels never overlap
         point = (step, floor)
         axes.annotate(
             text,
@@ -118,7 +118,7 @@ def _draw_probes(figure: Figure, rows: Sequence[Row]) -> None:
 
 def _draw_collapse(figure: Figure, rows: Sequence[Row]) -> None:
     std, rank = figure.subplots(2, 1, sharex=True)
-    dress(std, "Are the embeddings collapsing?", "", "deviation · √d")
+    dress(std, "Are the embeddings collapsing?", "", "standard deviation · √d")
     dress(rank, "", "step", "effective rank")
     for axes, name, colour in ((std, "collapse/std", COLOURS[0]), (rank, "collapse/rank", COLOURS[1])):
         axes.plot(*series(rows, name), color=colour, linewidth=2)
@@ -142,8 +142,8 @@ def _draw_collapse(figure: Figure, rows: Sequence[Row]) -> None:
 
 
 def _smooth(values: Points, reach: int) -> Points:
-    """Mean over each value and its `reach` neighbours on either side, of those that are finite; a
-    gap stays a gap."""
+    """Mean over the finite values among each value and its `reach` neighbours on either side; a gap
+    stays a gap."""
     finite, window = np.isfinite(values), np.ones(2 * reach + 1)
     total = np.convolve(np.where(finite, values, 0.0), window, "full")[reach : reach + len(values)]
     count = np.convolve(finite, window, "full")[reach : reach + len(values)]
@@ -151,11 +151,11 @@ def _smooth(values: Points, reach: int) -> Points:
 
 
 def plot_health(rows: Sequence[Row], alarms: Sequence[Alarm], path: str | Path) -> bool:
-    """One curve an alarm; what lies outside of its bounds is shaded.
+    """Draws one curve per alarm, with the values outside its bounds shaded.
 
     Args:
-        rows: of `metrics.csv`, each with its `step`.
-        alarms: what to draw.
+        rows: the rows of `metrics.csv`, each with its `step`.
+        alarms: the alarms to draw.
         path: the PNG to write.
 
     Returns:
@@ -166,10 +166,10 @@ def plot_health(rows: Sequence[Row], alarms: Sequence[Alarm], path: str | Path) 
         return False
     figure = Figure(figsize=(8, 1.2 + 1.6 * len(drawn)), dpi=120, layout="constrained")
     grid = figure.subplots(len(drawn), 1, sharex=True, squeeze=False)[:, 0]
-    for place, (axes, alarm) in enumerate(zip(grid, drawn, strict=True)):
+    for number, (axes, alarm) in enumerate(zip(grid, drawn, strict=True)):
         dress(
             axes,
-            "" if place else "Is the run healthy? Shaded: not",
+            "" if number else "Is the run healthy? Shaded: unhealthy values",
             "step" if alarm is drawn[-1] else "",
             alarm.name.replace("_", " "),
         )

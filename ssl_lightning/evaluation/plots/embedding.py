@@ -1,4 +1,4 @@
-"""A map of the embeddings."""
+"""A map of the features: t-SNE, or principal components."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ def plot_embedding(
     path: str | Path,
     class_names: Sequence[str] | None = None,
 ) -> None:
-    """A 2-D map in which near means similar, coloured by class: t-SNE of the normalised features.
+    """Draws a 2-D map of the normalised features by t-SNE, coloured by class: near means similar.
 
-    Van der Maaten and Hinton 2008, "Visualizing Data using t-SNE"; started from the principal
-    components, always the same way, for at most 2,000 samples drawn once. Fewer than 10 samples, or
-    features that are all equal or of length 1, are drawn by their principal components. Distances
-    between far groups mean little.
+    Van der Maaten and Hinton 2008, "Visualizing Data using t-SNE"; initialized by the principal
+    components, with a fixed seed, for at most 2,000 samples drawn once. Fewer than 10 samples, or
+    features that are all equal or have a single dimension, are drawn by their principal components.
+    Distances between far groups mean little.
 
     Args:
         features: [N, D]; a sample with a value that is not finite is left out.
-        labels: [N] classes, or None.
+        labels: [N] classes; None: the points share one colour.
         path: the PNG to write.
         class_names: name of each class, for the legend.
 
@@ -48,7 +48,7 @@ def plot_embedding(
     if len(kept) == 0:
         raise ValueError(f"plot_embedding got {len(x)} features, none of them finite; has the encoder diverged?")
     kept = np.sort(np.random.default_rng(0).permutation(kept)[:MAP_SAMPLES])
-    place, how = _map(torch.nn.functional.normalize(x[kept], dim=1).numpy())
+    points, how = _map(torch.nn.functional.normalize(x[kept], dim=1).numpy())
     figure = Figure(figsize=(7.5, 6), dpi=120, layout="constrained")
     axes = figure.subplots()
     dress(axes, f"{len(kept):,} features on a plane: {how}")
@@ -56,16 +56,14 @@ def plot_embedding(
     axes.grid(False)
     style: dict[str, Any] = {"s": 14, "alpha": 0.85, "linewidths": 0}
     if y is None:
-        axes.scatter(*place.T, color=COLOURS[0], **style)
+        axes.scatter(*points.T, color=COLOURS[0], **style)
     else:
         classes = np.unique(y[kept])
         for number, label in enumerate(classes):
-            colour, marker = (
-                COLOURS[number % len(COLOURS)],
-                MARKERS[number // 5 % len(MARKERS)],
-            )  # like colours get unlike marks
+            colour = COLOURS[number % len(COLOURS)]
+            marker = MARKERS[number // 5 % len(MARKERS)]  # classes of the same colour get different markers
             name = class_names[label] if class_names is not None and 0 <= label < len(class_names) else str(label)
-            axes.scatter(*place[y[kept] == label].T, color=colour, marker=marker, label=name, **style)
+            axes.scatter(*points[y[kept] == label].T, color=colour, marker=marker, label=name, **style)
         if len(classes) <= len(COLOURS) * 3:
             columns = 1 + (len(classes) - 1) // 15
             axes.legend(
@@ -81,8 +79,8 @@ def plot_embedding(
 
 
 def _map(x: Points) -> tuple[Points, str]:
-    """Normalised features [N, D] -> places [N, 2], and how they were found."""
-    from sklearn.manifold import TSNE  # here: it takes a second to import
+    """Normalised features [N, D] -> points [N, 2], and a description of how they were computed."""
+    from sklearn.manifold import TSNE  # imported here: it takes a second
 
     centred = x - x.mean(axis=0)
     axes = np.linalg.svd(centred, full_matrices=False)[2][:50]  # [<= 50, D]
@@ -94,5 +92,5 @@ def _map(x: Points) -> tuple[Points, str]:
         return flat, "all are equal (collapsed)" if equal else "principal components"
     components /= components[:, 0].std()
     perplexity = min(30, (len(x) - 1) // 3)
-    place = TSNE(perplexity=perplexity, init=1e-4 * components[:, :2], random_state=0).fit_transform(components)
-    return place, f"t-SNE (cosine, perplexity {perplexity})"
+    points = TSNE(perplexity=perplexity, init=1e-4 * components[:, :2], random_state=0).fit_transform(components)
+    return points, f"t-SNE (cosine, perplexity {perplexity})"

@@ -1,4 +1,4 @@
-"""Colours and markers that all plots share, and the series they draw."""
+"""Colours and markers that all plots share, and the series that they draw."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MARKERS = "os^Dv"
 
 
 def series(rows: Sequence[Row], name: str) -> tuple[Points, Points]:
-    """Steps [n] and values [n] of one metric, NaN kept: a gap in the line."""
+    """Steps [n] and values [n] of one metric; NaN is kept and makes a gap in the line."""
     pairs = [(row["step"], row[name]) for row in rows if isinstance(row.get(name), (int, float))]
     steps, values = np.array(pairs, dtype=np.float64).reshape(-1, 2).T
     return steps, np.where(np.isfinite(values), values, np.nan)
