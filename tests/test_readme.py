@@ -202,7 +202,7 @@ def is_slow(page: str, code: str) -> bool:
     return page != README and any(word in code for word in ("fit(", "check_", '"runs/bert', '"runs/wav', "my_bert"))
 
 
-@pytest.mark.parametrize("command", [each for each in COMMANDS if light(each) or PAGE_OF[each] == README])
+@pytest.mark.parametrize("command", [each for each in COMMANDS if light(each) or PAGE_OF[each] == README], ids=str)
 def test_a_command_runs(command: str, home: Home) -> None:
     home.prepare(command)
     home.run(command)
@@ -211,14 +211,14 @@ def test_a_command_runs(command: str, home: Home) -> None:
 TRAINING = [each for each in COMMANDS if PAGE_OF[each] != README and not light(each)]
 
 
-@pytest.mark.parametrize("command", [each for each in TRAINING if each != EXPORT and "$text" not in each])
+@pytest.mark.parametrize("command", [each for each in TRAINING if each != EXPORT and "$text" not in each], ids=str)
 def test_a_command_of_the_docs_is_understood(command: str, home: Home) -> None:
     home.prepare(command)
     home.parse(command)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("command", [each for each in TRAINING if not parsed_only(each)])
+@pytest.mark.parametrize("command", [each for each in TRAINING if not parsed_only(each)], ids=str)
 def test_a_command_of_the_docs_runs(command: str, home: Home) -> None:
     home.prepare(command)
     home.run(command)
