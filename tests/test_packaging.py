@@ -56,7 +56,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
 
 def test_the_wheel_holds_every_module_in_its_place_and_nothing_else(wheel: zipfile.ZipFile) -> None:
     installed = {name for name in wheel.namelist() if ".dist-info/" not in name}
-    assert installed == sources() | {"ssl_lightning/py.typed"}
+    assert installed == sources() | {"ssl_lightning/py.typed", "ssl_lightning/__init__.pyi"}
 
 
 def test_the_wheel_carries_the_licence_and_every_entry_point(

@@ -47,9 +47,7 @@ from typing import Any, ClassVar
 import torch
 from torch import nn
 
-from ssl_lightning import Batch, Encoder, SSLDataModule, SSLMethod, Step, ViewSpec
-from ssl_lightning.augment.random import normal
-from ssl_lightning.data.sources import InMemory, Source
+from ssl_lightning import Batch, Encoder, InMemory, Source, SSLDataModule, SSLMethod, Step, ViewSpec, normal
 
 
 class Spread(SSLMethod):

@@ -11,9 +11,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from ssl_lightning import Encoder, SSLDataModule, View, load_encoder
-from ssl_lightning.augment.random import normal
-from ssl_lightning.data.sources import InMemory, Source
+from ssl_lightning import Encoder, InMemory, Source, SSLDataModule, View, load_encoder, normal
 
 SETTINGS = "series.json"
 
