@@ -238,16 +238,16 @@ def test_what_is_no_picture_is_named_with_the_reason(tmp_path):
     (tmp_path / "folder.jpg").mkdir()
     (tmp_path / "runs_ghostscript.jpg").write_bytes(encoded(photo(8, 8), "EPS"))
     for name, reason in {
-        "text.jpg": "not an image of a known format: it begins with b'<html>404 No'",
+        "text.jpg": "not an image that can be read here: it begins with b'<html>404 No'",
         "empty.jpg": "it is empty",
         "folder.jpg": "it is a folder",
         "missing.jpg": "there is no such file",
-        "runs_ghostscript.jpg": "no image that can be read here",
+        "runs_ghostscript.jpg": "not an image that can be read here",
     }.items():
         with pytest.raises(UnreadablePicture) as caught:
             Picture(tmp_path / name, RGB)
         assert str(caught.value).startswith(f"{tmp_path / name}: ") and reason in str(caught.value)
-    with pytest.raises(UnreadablePicture, match=r"^row 7: it is no image"):
+    with pytest.raises(UnreadablePicture, match=r"^row 7: it is not an image"):
         Picture(b"nothing", RGB, name="row 7")
 
 
