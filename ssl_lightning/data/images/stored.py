@@ -56,7 +56,9 @@ def open_image(data: bytes, reading: Reading) -> Image.Image:
             f"its header declares more pixels than the limit of {reading.max_pixels:,} (max_pixels)"
         ) from None
     except UnidentifiedImageError:
-        raise UnidentifiedImageError(f"it is not an image that can be read here: it begins with {data[:12]!r}") from None
+        raise UnidentifiedImageError(
+            f"it is not an image that can be read here: it begins with {data[:12]!r}"
+        ) from None
 
 
 def orientation_of(image: Image.Image) -> int:

@@ -225,7 +225,7 @@ def test_what_cannot_be_read_has_the_length_of_what_stands_for_it(folder: Path) 
     sounds = data(folder, unreadable="skip", max_unreadable=0.2, batch_seconds=8.0)
     found = lengths_and_names(sounds)
     assert found["2.wav"] == found["4.wav"] != found["0.wav"]
-    with pytest.raises(UnreadableSound, match=r"2.wav: it is no sound.*--data.unreadable skip"):
+    with pytest.raises(UnreadableSound, match=r"2.wav: it is not a sound.*--data.unreadable skip"):
         data(folder, batch_seconds=8.0)
     soundfile.write(folder / "a" / "6.wav", np.zeros(4000), 8000)  # known only once it is read
     soundfile.write(folder / "b" / "7.wav", np.full(4000, np.nan), 8000, subtype="FLOAT")
