@@ -1,4 +1,4 @@
-"""Generated sounds: no download, for a first run and for tests."""
+"""Generated sounds, for a first run and for tests; they need no download."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Tones(SoundDataModule):
 
     Steady tones, chords, chirps that rise or fall, amplitude and frequency modulation, beeps,
     clicks, bells, and noise in a band: of any pitch between 200 and 1,600 Hz and any loudness, with
-    noise 5 to 30 dB below. The class is how a sound moves, not how high it is.
+    noise 5 to 30 dB below. The class depends on how a sound changes, not on its pitch.
     """
 
     default_epochs = 12
@@ -55,7 +55,7 @@ class Tones(SoundDataModule):
 
 
 class Generated(SoundSource):
-    """Sounds whose classes come in turns."""
+    """A source of sounds whose classes alternate."""
 
     in_memory = True
 
@@ -73,17 +73,18 @@ class Generated(SoundSource):
 
 @lru_cache(maxsize=2)
 def generated(first: int, count: int) -> Tensor:
-    """Sounds [S, T] of the numbers from `first` on, made once in a process."""
+    """Generates the sounds [S, T] with the indices from `first` on, once per process."""
     return torch.cat([generate(part) for part in torch.arange(first, first + count).split(BATCH)])
 
 
 def generate(number: Tensor) -> Tensor:
-    """Sounds [S, T] of numbers [S]; a sound depends on its number alone."""
+    """Generates the sounds [S, T] with the indices `number` [S]; a sound depends on its index
+    alone."""
     key = sample_keys(0, 0, number)
     u = uniform(key, 7)
     sound = torch.empty(len(number), round(RATE * SECONDS))
     kinds = number % len(CLASSES)
-    for kind in kinds.unique().tolist():  # those that are there: an FFT of no samples fails on some builds
+    for kind in kinds.unique().tolist():  # only kinds that occur: an FFT of zero samples fails on some builds
         same = kinds == kind
         sound[same] = _sound(CLASSES[kind], u[same], fold(key[same], 1))
     level = 0.3 * 10 ** (-(6 + 18 * u[:, 4:5]) / 20)
@@ -92,15 +93,16 @@ def generate(number: Tensor) -> Tensor:
 
 
 def _sound(kind: str, u: Tensor, key: Tensor) -> Tensor:
-    """Sounds [S, T] of a class, of any loudness, from uniform numbers [S, 7] and keys [S]."""
+    """Generates sounds [S, T] of a class, of any loudness, from uniform values [S, 7] and keys
+    [S]."""
     time = torch.arange(round(RATE * SECONDS)) / RATE  # [T]
     pitch, pace, start = (
         200 * 8 ** u[:, :1],
         3 * 3 ** u[:, 1:2],
         u[:, 2:3],
-    )  # Hz; beats a second; where in a beat it begins. [S, 1] each
+    )  # Hz; beats per second; where in a beat it begins. [S, 1] each
     swing = (2 * math.pi * (pace * time + start)).sin()  # [S, T]
-    beat = (pace * time + start).frac()  # how far into a beat
+    beat = (pace * time + start).frac()  # fraction of the beat that has passed
     octaves = (1 + u[:, 3:4]) * (time / SECONDS - 0.5)  # of a chirp, around its pitch
     bend = {"rising": octaves, "falling": -octaves, "vibrato": swing * (0.1 + 0.2 * u[:, 3:4])}.get(
         kind, torch.zeros_like(swing)
@@ -124,6 +126,7 @@ def _sound(kind: str, u: Tensor, key: Tensor) -> Tensor:
 
 
 def _band(pitch: Tensor, samples: int) -> Tensor:
-    """A third of an octave on both sides of a pitch [S, 1], over the bins of a spectrum."""
+    """Returns the band of a third of an octave on both sides of a pitch [S, 1], over the bins of a
+    spectrum."""
     bins = torch.fft.rfftfreq(samples, 1 / RATE)
     return ((bins > pitch / 1.26) & (bins < pitch * 1.26)).float()
