@@ -54,8 +54,8 @@ def ours(batch_size: int) -> tuple[nn.Module, Callable[[], Any]]:
 def theirs(batch_size: int, decoder: dict[str, Any]) -> tuple[nn.Module, Callable[[], Any]]:
     torch.manual_seed(0)
     config = ViTMAEConfig(
-        image_size=32, patch_size=4, num_channels=3, hidden_size=192, num_hidden_layers=12, num_attention_heads=3, intermediate_size=768,
-        mask_ratio=0.75, norm_pix_loss=True, **decoder,
+        image_size=32, patch_size=4, num_channels=3, hidden_size=192, num_hidden_layers=12, num_attention_heads=3,
+        intermediate_size=768, mask_ratio=0.75, norm_pix_loss=True, **decoder,
     )  # fmt: skip
     model = ViTMAEForPreTraining(config).train()
     x = images(batch_size)

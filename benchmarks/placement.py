@@ -22,15 +22,22 @@ from common import machine
 from photographs import write_photographs
 from turns import alternate, quartiles
 
-ARRANGEMENTS = {"device, 0 workers": ("device", 0), "device, 1 worker": ("device", 1), "device, 2 workers": ("device", 2),
-                "worker, 1 worker": ("worker", 1), "worker, 2 workers": ("worker", 2)}  # fmt: skip
+ARRANGEMENTS = {
+    "device, 0 workers": ("device", 0),
+    "device, 1 worker": ("device", 1),
+    "device, 2 workers": ("device", 2),
+    "worker, 1 worker": ("worker", 1),
+    "worker, 2 workers": ("worker", 2),
+}
 
 AUTO = "device, 0 workers"
 
 
 def command(*options: str) -> list[str]:
-    return [sys.executable, "-m", "ssl_lightning.cli", "fit", "--model", "simclr", "--trainer.callbacks+=paced.Paced",
-            "--online_probe.enabled", "false", "--knn_probe.enabled", "false", "--report.enabled", "false", *options]  # fmt: skip
+    return [
+        sys.executable, "-m", "ssl_lightning.cli", "fit", "--model", "simclr", "--trainer.callbacks+=paced.Paced",
+        "--online_probe.enabled", "false", "--knn_probe.enabled", "false", "--report.enabled", "false", *options,
+    ]  # fmt: skip
 
 
 def main() -> None:

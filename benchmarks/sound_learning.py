@@ -97,9 +97,12 @@ def shown(method: str, runs: list[Run]) -> None:
 def verdicts(runs: dict[str, list[Run]]) -> None:
     """Each bar, and whether it is met."""
     means = {
-        row: {method: {column: statistics.mean(accuracy(run, row, column) for run in each) for column in COLUMNS} for method, each in runs.items()}
+        row: {
+            method: {column: statistics.mean(accuracy(run, row, column) for run in each) for column in COLUMNS}
+            for method, each in runs.items()
+        }
         for row in ROWS
-    }  # fmt: skip
+    }
     print()
     for method, each in runs.items():
         pairs = {

@@ -34,13 +34,19 @@ from turns import PEERS, alternate, quartiles
 BATCH = 128
 SETTINGS: dict[str, dict[str, Any]] = {
     "simclr": {"hidden_dim": 512, "output_dim": 128, "temperature": 0.5},
-    "moco": {"hidden_dim": 512, "output_dim": 128, "temperature": 0.2, "queue_length": 4096, "momentum": 0.99, "symmetric": True},
+    "moco": {
+        "hidden_dim": 512, "output_dim": 128, "temperature": 0.2, "queue_length": 4096, "momentum": 0.99,
+        "symmetric": True,
+    },
     "byol": {"hidden_dim": 1024, "output_dim": 256, "momentum": 0.99},
-    "swav": {"hidden_dim": 512, "output_dim": 128, "prototypes": 512, "temperature": 0.1, "epsilon": 0.05, "iterations": 3, "freeze_epochs": 0.0},
+    "swav": {
+        "hidden_dim": 512, "output_dim": 128, "prototypes": 512, "temperature": 0.1, "epsilon": 0.05, "iterations": 3,
+        "freeze_epochs": 0.0,
+    },
 }  # fmt: skip
 POLICY: dict[str, Any] = {
-    "crop_scale": (0.08, 1.0), "jitter": (0.4, 0.4, 0.4, 0.1), "grey_p": 0.2, "solarize_p": 0.2, "local_crop_scale": (0.05, 0.14),
-    "mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225), "local": 6, "local_size": 12,
+    "crop_scale": (0.08, 1.0), "jitter": (0.4, 0.4, 0.4, 0.1), "grey_p": 0.2, "solarize_p": 0.2,
+    "local_crop_scale": (0.05, 0.14), "mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225), "local": 6, "local_size": 12,
 }  # fmt: skip
 SGD = {"momentum": 0.9, "weight_decay": 1e-4}
 EXAMPLE = {

@@ -27,7 +27,8 @@ class Contestant:
         environment = {**os.environ, "PYTHONWARNINGS": "ignore"}
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, cwd=folder, env=environment, start_new_session=True
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, cwd=folder,
+                env=environment, start_new_session=True,
             )  # fmt: skip
         self.answer()
         self.signal(signal.SIGSTOP)

@@ -1,2 +1,2 @@
-"""Datamodules: one file per family of data sets. Found through the entry-point group
+"""Datamodules: one file per family of data sets. They are discovered through the entry-point group
 ssl_lightning.datamodules."""

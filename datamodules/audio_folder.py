@@ -22,28 +22,27 @@ class AudioFolder(SoundDataModule):
     """Any folder of sound files (wav, flac, ogg, mp3), of any length and rate, with or without
     class folders; or a list of them.
 
-    Everything below `root` is pretrained on. Where `root` has a folder `train`, that is what is
-    learned from, `val` and `test` are what the probes are judged by, and `unlabelled`, if it is
-    there, is pretrained on instead. The list of files is made once and cached; it is made anew when
-    a folder changes.
+    Pretraining uses all files below `root`. If `root` has a folder `train`, training uses that
+    folder, the probes are judged on `val` and `test`, and pretraining uses `unlabelled` instead of
+    `train`, if there is one. The list of files is cached, and renewed when a folder changes.
 
-    Where `root` is a file (csv or jsonl), it lists the recordings, one a line: their paths,
-    relative to its own folder, and if it has such columns, their class, the split that they belong
-    to, and where they begin and end within the file, in seconds.
+    If `root` is a file (csv or jsonl), it lists the recordings, one per line: their paths, relative
+    to the file's folder, and, in optional columns, their class, their split, and where they begin
+    and end within the sound file, in seconds.
 
     Args:
         root: the folder, or the list.
-        labels: of a folder. `folders`: a recording's class is the first folder below the root (or
-            below `train`, `val`, `test`); `none`:
-            there are no classes; `auto`: folders are classes where there are several and each file
-            lies in one of them, not deeper.
-        path_column: of a list: where a recording lies.
-        label_column: of a list: the class; None is none.
-        split_column: of a list: `train`, `val`, `test`, or `unlabelled` for what is pretrained on
-            instead of `train`; without such a column everything is `train`.
-        start_column: of a list: where the recording begins in its file, in seconds; empty, or
-            without such a column: at the beginning.
-        end_column: of a list: where it ends; empty, or without such a column: at the end.
+        labels: for a folder. `folders`: a recording's class is the first folder below the root (or
+            below `train`, `val`, `test`); `none`: there are no classes; `auto`: folders are classes
+            if there are several and each file is directly in one of them.
+        path_column: for a list: the column of the recordings' paths.
+        label_column: for a list: the column of their classes; None: no classes.
+        split_column: for a list: the column of `train`, `val`, `test`, or `unlabelled` for
+            recordings to pretrain on instead of `train`; without it all recordings are `train`.
+        start_column: for a list: the column of the recordings' beginnings in their files, in
+            seconds; where it is missing or empty, the beginning of the file.
+        end_column: for a list: the column of their ends, in seconds; where it is missing or empty,
+            the end of the file.
     """
 
     default_epochs = 100

@@ -1,4 +1,4 @@
-"""Scikit-learn's handwritten digits: no download, for a first run and for tests."""
+"""Scikit-learn's handwritten digits, for a first run and for tests; they need no download."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ class Digits(ImageDataModule):
     """Handwritten digits that come with scikit-learn: 1,797 grey images of 8x8, 10 classes, no
     download.
 
-    1,400 train and 397 test samples, a stratified split fixed by seed 0; the live probes watch on
-    200 of the 1,400. Views are cropped, rotated and sheared a little and never flipped, so that a
-    digit stays a digit. Source: Alpaydin and Kaynak (1998), Optical Recognition of Handwritten
+    1,400 train and 397 test samples, a stratified split fixed by seed 0; the live probes are judged
+    on 200 of the 1,400. Views are cropped, rotated and sheared a little and never flipped, so that
+    a digit stays a digit. Source: Alpaydin and Kaynak (1998), Optical Recognition of Handwritten
     Digits, UCI.
 
     Args:
-        image_size: side of a view in pixels; the 8x8 images are enlarged to it.
+        image_size: side length of a view in pixels, to which the 8x8 images are enlarged.
         augmentation: changes to the recipe, by the names of the fields of `ImagePolicy`.
     """
 
@@ -33,14 +33,14 @@ class Digits(ImageDataModule):
     class_names = tuple("0123456789")
     channels = 1
     policy = ImagePolicy(
-        crop_scale=(0.5, 1.0), local_crop_scale=(0.3, 0.7), flip=0.0, rotation=12.0, shear=10.0, jitter=(0.4, 0.4, 0.0, 0.0), grey_p=0.0, solarize_p=0.0,
-        mean=(0.306,), std=(0.376,),
+        crop_scale=(0.5, 1.0), local_crop_scale=(0.3, 0.7), flip=0.0, rotation=12.0, shear=10.0,
+        jitter=(0.4, 0.4, 0.0, 0.0), grey_p=0.0, solarize_p=0.0, mean=(0.306,), std=(0.376,),
     )  # fmt: skip
 
     @classmethod
     def suited_encoders(cls, init_args: dict[str, Any]) -> dict[str, dict[str, Any]]:
-        """Small networks that learn in a minute or two on two cores; the tokens are 16 patches, of
-        2x2 of the original pixels each."""
+        """Returns small networks that learn in a minute or two on two cores; the tokens are 16
+        patches, each of 2x2 original pixels."""
         vit = super().suited_encoders(init_args)["TokenEncoder"]
         size = vit["init_args"]["image_size"]
         vit["init_args"].update(dim=96, depth=4, heads=3, **({"patch_size": size // 4} if size % 4 == 0 else {}))

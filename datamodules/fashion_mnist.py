@@ -11,8 +11,8 @@ from ssl_lightning.augment.image import ImagePolicy
 class FashionMNIST(MNIST):
     """Fashion-MNIST: 70,000 grey images of clothes at 28x28, 10 classes, downloaded once.
 
-    60,000 train and 10,000 test samples; the live probes watch on 5,000 of the 60,000. Source: Xiao
-    et al. (2017), arXiv 1708.07747.
+    60,000 train and 10,000 test samples; the live probes are judged on 5,000 of the 60,000. Source:
+    Xiao et al. (2017), arXiv 1708.07747.
     """
 
     reader = Reader

@@ -15,26 +15,26 @@ from ssl_lightning.data.sources import Source
 from ssl_lightning.plugins.messages import did_you_mean
 
 ALIASES = {"val": ("val", "validation", "valid"), "test": ("test",)}
-"""What data sets call the splits."""
+"""The names that data sets use for the splits."""
 
 
 class HFImages(PictureDataModule):
     """Images of any size through Hugging Face datasets: a hub name, a saved folder, or parquet.
     Needs `ssl-lightning[hf]`.
 
-    Nothing is run that a data set brings along. Images stay encoded until their batch is made.
+    Code that a data set ships is never run. Images stay encoded until their batch is made.
 
     Args:
         path: a name on the hub (`uoft-cs/cifar10`), a folder that `save_to_disk` wrote, a parquet
-            file, or a folder of them.
-        name: of the data set's configuration, where it has several.
-        revision: of the data set on the hub: a tag, a branch or a commit.
-        split: to pretrain on; its labels, if there are any, teach the probes.
-        val_split: that the live probes are judged by; None takes `val` or `validation`, else a part
-            of `split` is withheld.
-        test_split: of the closing table; None takes `test` where there is one.
-        image_column: that holds the images.
-        label_column: that holds the class of each; None takes `label` where there is one.
+            file, or a folder of parquet files.
+        name: the data set's configuration, if it has several.
+        revision: the data set's revision on the hub: a tag, a branch or a commit.
+        split: the split to pretrain on; the probes learn from its labels, if there are any.
+        val_split: the split that the live probes are judged on; None: `val` or `validation`, else a
+            held-out part of `split`.
+        test_split: the split of the closing table; None: `test`, if there is one.
+        image_column: the column of the images.
+        label_column: the column of their classes; None: `label`, if there is one.
     """
 
     def __init__(
@@ -73,12 +73,13 @@ class HFImages(PictureDataModule):
         return Rows(rows, image, f"{self.path}, {name}", self.reading, labels, self.unreadable, self.max_unreadable)
 
     def _split_name(self, split: Split) -> str | None:
-        there, named = list(self._load()), self.named_splits[split]
+        available, named = list(self._load()), self.named_splits[split]
         if named is None:
-            return next((alias for alias in ALIASES[split] if alias in there), None)
-        if named not in there:
+            return next((alias for alias in ALIASES[split] if alias in available), None)
+        if named not in available:
             raise ValueError(
-                f"{self.path!r} has no split {named!r}.{did_you_mean(named, there)} There are {', '.join(there)}."
+                f"{self.path!r} has no split {named!r}.{did_you_mean(named, available)}"
+                f" The splits are {', '.join(available)}."
             )
         return named
 
@@ -86,13 +87,14 @@ class HFImages(PictureDataModule):
         if name not in rows.column_names:
             hint = did_you_mean(name, rows.column_names)
             raise ValueError(
-                f"{self.path!r} has no column {argument}={name!r}.{hint} There are {', '.join(rows.column_names)}."
+                f"{self.path!r} has no column {argument}={name!r}.{hint}"
+                f" The columns are {', '.join(rows.column_names)}."
             )
         return name
 
     def _labels(self, rows: Any, column: str) -> torch.Tensor:
-        """Class numbers; of classes that are no numbers, their places in alphabetical order over
-        all splits."""
+        """Returns class indices: integers as they are, names by their index in alphabetical order
+        over all splits."""
         feature = rows.features[column]
         if hasattr(feature, "names"):
             self.class_names = tuple(feature.names)
@@ -101,11 +103,11 @@ class HFImages(PictureDataModule):
         if values and isinstance(values[0], (str, bool)):
             names = sorted({str(value) for part in self._load().values() for value in part[column][:]})
             self.class_names = tuple(names)
-            place = {name: number for number, name in enumerate(names)}
-            return torch.tensor([place[str(value)] for value in values])
+            index = {name: number for number, name in enumerate(names)}
+            return torch.tensor([index[str(value)] for value in values])
         if not all(isinstance(value, int) and value >= -1 for value in values):
             raise ValueError(
-                f"The column {column!r} of {self.path!r} holds no classes, which are names or numbers from 0."
+                f"The column {column!r} of {self.path!r} does not contain classes, which are names or integers from 0."
             )
         return torch.tensor(values)
 
@@ -117,7 +119,7 @@ class HFImages(PictureDataModule):
 
 
 def load(path: str, name: str | None = None, revision: str | None = None) -> dict[str, Any]:
-    """The splits of a data set by name, memory-mapped.
+    """Loads the splits of a data set by name, memory-mapped.
 
     Raises:
         ValueError: `datasets` is not installed, or there is no such data set.
@@ -126,32 +128,32 @@ def load(path: str, name: str | None = None, revision: str | None = None) -> dic
         import datasets
     except ImportError as error:
         raise ValueError("hf_images needs Hugging Face datasets: pip install 'ssl-lightning[hf]'.") from error
-    place = Path(path).expanduser()
-    parquet = _parquet(place) if place.suffix == ".parquet" or any(place.glob("*.parquet")) else None
-    saved = any((place / name).is_file() for name in ("dataset_dict.json", "state.json"))
-    if place.exists() and not parquet and not saved:
+    local = Path(path).expanduser()
+    parquet = _parquet(local) if local.suffix == ".parquet" or any(local.glob("*.parquet")) else None
+    saved = any((local / name).is_file() for name in ("dataset_dict.json", "state.json"))
+    if local.exists() and not parquet and not saved:
         raise ValueError(
             f"{path!r} is neither parquet nor a folder that `save_to_disk` wrote. For files of images: --data"
             " image_folder."
         )
     try:
         if parquet:
-            found = datasets.load_dataset("parquet", data_files=parquet)
+            splits = datasets.load_dataset("parquet", data_files=parquet)
         elif saved:
-            found = datasets.load_from_disk(str(place))
+            splits = datasets.load_from_disk(str(local))
         else:
-            found = datasets.load_dataset(path, name, revision=revision)
+            splits = datasets.load_dataset(path, name, revision=revision)
     except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
         raise ValueError(f"Hugging Face datasets cannot load {path!r}: {type(error).__name__}: {error}") from error
-    return dict(found) if isinstance(found, dict) else {"train": found}
+    return dict(splits) if isinstance(splits, dict) else {"train": splits}
 
 
-def _parquet(place: Path) -> dict[str, list[str]]:
-    """Files by split: `train-00000-of-00002.parquet` is a part of `train`; a name without a known
-    split counts as train."""
-    if not place.exists():
-        raise ValueError(f"There is no file {str(place)!r}.")
-    files = sorted(place.glob("*.parquet")) if place.is_dir() else [place]
+def _parquet(path: Path) -> dict[str, list[str]]:
+    """Returns the files by split: `train-00000-of-00002.parquet` is a part of `train`; a name
+    without a known split counts as train."""
+    if not path.exists():
+        raise ValueError(f"There is no file {str(path)!r}.")
+    files = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
     known = {"train": ("train",), **ALIASES}
     splits: dict[str, list[str]] = {split: [] for split in known}
     for file in files:
@@ -161,7 +163,7 @@ def _parquet(place: Path) -> dict[str, list[str]]:
 
 
 class Rows(PictureSource):
-    """The encoded images of a column.
+    """A source of the encoded images of a column.
 
     Args:
         rows: a `datasets.Dataset`.

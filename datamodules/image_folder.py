@@ -19,16 +19,15 @@ from ssl_lightning.plugins.messages import printable
 class ImageFolder(PictureDataModule):
     """Any folder of image files, of any size, mode and depth, with or without class folders.
 
-    Everything below `root` is pretrained on. Where `root` has a folder `train`, that is what is
-    learned from, `val` and `test` are what the probes are judged by, and `unlabelled`, if it is
-    there, is pretrained on instead. The list of files is made once and cached; it is made anew when
-    a folder changes.
+    Pretraining uses all files below `root`. If `root` has a folder `train`, training uses that
+    folder, the probes are judged on `val` and `test`, and pretraining uses `unlabelled` instead of
+    `train`, if there is one. The list of files is cached, and renewed when a folder changes.
 
     Args:
         root: the folder.
         labels: `folders`: an image's class is the first folder below the root (or below `train`,
-            `val`, `test`); `none`: there are no classes; `auto`: folders are classes where there
-            are several and each image lies in one of them, not deeper.
+            `val`, `test`); `none`: there are no classes; `auto`: folders are classes if there are
+            several and each image is directly in one of them.
     """
 
     default_epochs = 100
@@ -38,7 +37,7 @@ class ImageFolder(PictureDataModule):
         self.folders = Folders(root, SUFFIXES, labels, "images")
 
     def prepare_data(self) -> None:
-        """Lists the files, for every process to find in the cache."""
+        """Lists the files, so that every process reads the list from the cache."""
         super().prepare_data()
         for split in ("train", "pretrain"):
             self.folders.files(split)
@@ -60,7 +59,7 @@ class ImageFolder(PictureDataModule):
 
 
 class Files(PictureSource):
-    """Image files of a list."""
+    """A source of the image files of a list."""
 
     def __init__(self, files: FileList, *args: Any) -> None:
         super().__init__(len(files), *args)

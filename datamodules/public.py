@@ -22,17 +22,17 @@ class PublicImages(ImageDataModule):
     """Images of one size that a torchvision data set reads into memory.
 
     Args:
-        root: the folder that holds, or will hold, the set's files, as torchvision lays them out.
-        download: whether to download what is not there.
-        samples: pretrain on a stratified part of this many training samples (fixed by seed 0); None
-            takes all.
+        root: the folder with the set's files, as torchvision lays them out, or to download into.
+        download: whether to download missing files.
+        samples: pretrain on a stratified part of this many training samples (fixed by seed 0);
+            None: all samples.
     """
 
     reader: ClassVar[Any]
     """torchvision's class."""
     title: ClassVar[str]
     expected: ClassVar[str]
-    """What lies in `root`, for the message."""
+    """The path in `root` of the set's files, for messages."""
 
     def __init__(self, root: str = "data", *, download: bool = True, samples: int | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -41,14 +41,14 @@ class PublicImages(ImageDataModule):
         self.root, self.download, self.samples = root, download, samples
 
     def read(self, split: str, download: bool = False) -> Any:
-        """torchvision's data set of a split."""
+        """Returns torchvision's data set of a split."""
         return self.reader(self.root, train=split == "train", download=download)
 
     def prepare_data(self) -> None:
-        """Downloads what is not there.
+        """Downloads missing files.
 
         Raises:
-            ValueError: it cannot.
+            ValueError: they cannot be downloaded.
         """
         super().prepare_data()
         if not self.download:
@@ -59,7 +59,7 @@ class PublicImages(ImageDataModule):
             raise ValueError(
                 f"There is no {self.title} in root={self.root!r}, and it cannot be downloaded into it"
                 f" ({type(error).__name__}: {error}). Put the files into {self.root}/{self.expected}, or set"
-                " --data.root to the folder that holds them."
+                " --data.root to the folder that contains them."
             ) from error
 
     def source(self, split: Split) -> Source | None:
@@ -68,18 +68,18 @@ class PublicImages(ImageDataModule):
         return self.part(self.load(split)) if split == "train" else self.load(split)
 
     def part(self, source: Source) -> Source:
-        """The samples to pretrain on."""
+        """Returns the samples to pretrain on."""
         if self.samples is None or self.samples == len(source):
             return source
         if self.samples > len(source):
             raise ValueError(
-                f"samples={self.samples} does not fit; {self.title} has {len(source):,} samples to pretrain on."
+                f"samples={self.samples} is too many; {self.title} has {len(source):,} samples to pretrain on."
             )
         labels = torch.zeros(len(source)) if source.labels is None else source.labels
         return Subset(source, stratified_split(labels, self.samples)[1])
 
     def load(self, split: str) -> InMemory:
-        """The images of a split, uint8 [N, C, H, W].
+        """Loads the images of a split, uint8 [N, C, H, W].
 
         Raises:
             ValueError: they are not in `root`.
@@ -89,23 +89,23 @@ class PublicImages(ImageDataModule):
         except (RuntimeError, FileNotFoundError) as error:
             raise ValueError(
                 f"There is no {self.title} in root={self.root!r}: expected {self.root}/{self.expected}. Set --data.root"
-                " to the folder that holds it, or --data.download true."
+                " to the folder that contains it, or --data.download true."
             ) from error
         images = torch.as_tensor(reader.data)
         labels = torch.as_tensor(np.asarray(reader.labels if hasattr(reader, "labels") else reader.targets))
         return InMemory(self.in_order(images), None if bool((labels < 0).all()) else labels)
 
     def in_order(self, images: torch.Tensor) -> torch.Tensor:
-        """torchvision's array as [N, C, H, W]."""
+        """Returns torchvision's array as [N, C, H, W]."""
         return images
 
 
 class MNIST(PublicImages):
     """MNIST: 70,000 grey images of handwritten digits at 28x28, 10 classes, downloaded once.
 
-    60,000 train and 10,000 test samples; the live probes watch on 5,000 of the 60,000. Views are
-    cropped, rotated and sheared a little and never flipped, so that a digit stays a digit. Source:
-    LeCun et al. (1998), doi 10.1109/5.726791.
+    60,000 train and 10,000 test samples; the live probes are judged on 5,000 of the 60,000. Views
+    are cropped, rotated and sheared a little and never flipped, so that a digit stays a digit.
+    Source: LeCun et al. (1998), doi 10.1109/5.726791.
     """
 
     reader = MNISTReader
@@ -114,8 +114,8 @@ class MNIST(PublicImages):
     default_epochs = 20
     class_names = tuple("0123456789")
     policy = ImagePolicy(
-        crop_scale=(0.5, 1.0), flip=0.0, rotation=12.0, shear=10.0, jitter=(0.4, 0.4, 0.0, 0.0), grey_p=0.0, solarize_p=0.0,
-        mean=(0.131,), std=(0.308,),
+        crop_scale=(0.5, 1.0), flip=0.0, rotation=12.0, shear=10.0, jitter=(0.4, 0.4, 0.0, 0.0),
+        grey_p=0.0, solarize_p=0.0, mean=(0.131,), std=(0.308,),
     )  # fmt: skip
 
     def in_order(self, images: torch.Tensor) -> torch.Tensor:
@@ -125,7 +125,7 @@ class MNIST(PublicImages):
 class CIFAR10(PublicImages):
     """CIFAR-10: 60,000 colour images of 32x32, 10 classes, downloaded once.
 
-    50,000 train and 10,000 test samples; the live probes watch on 5,000 of the 50,000. Source:
+    50,000 train and 10,000 test samples; the live probes are judged on 5,000 of the 50,000. Source:
     Krizhevsky (2009), Learning Multiple Layers of Features from Tiny Images.
     """
 
@@ -153,7 +153,7 @@ class CIFAR10(PublicImages):
 class CIFAR100(CIFAR10):
     """CIFAR-100: 60,000 colour images of 32x32, 100 classes, downloaded once.
 
-    50,000 train and 10,000 test samples; the live probes watch on 5,000 of the 50,000. Source:
+    50,000 train and 10,000 test samples; the live probes are judged on 5,000 of the 50,000. Source:
     Krizhevsky (2009), Learning Multiple Layers of Features from Tiny Images.
     """
 
@@ -164,12 +164,12 @@ class CIFAR100(CIFAR10):
 
 
 class STL10(PublicImages):
-    """STL-10: 113,000 colour images of 96x96, 10 classes, made for learning from few labels;
+    """STL-10: 113,000 colour images of 96x96, 10 classes, meant for learning from few labels;
     downloaded once (2.6 GB).
 
     Pretrains on the 100,000 unlabelled images (2.8 GB of memory); the probes learn from the 5,000
-    training images and are judged, while a run goes on, on 714 of them, and in the end on the 8,000
-    test images. Source: Coates et al. (2011), AISTATS.
+    training images and are judged on 714 of them during the run, and on the 8,000 test images at
+    its end. Source: Coates et al. (2011), AISTATS.
     """
 
     reader = STL10Reader

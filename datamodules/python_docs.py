@@ -1,4 +1,4 @@
-"""Python's language reference: no download, for a first run and for tests."""
+"""Python's language reference, for a first run and for tests; it needs no download."""
 
 from __future__ import annotations
 
@@ -15,18 +15,19 @@ from ssl_lightning.data.text.documents import Corpus, Texts
 
 CLASSES = 12
 WORDS = 8
-"""A paragraph of fewer words, such as a heading or a line of code, is left out."""
+"""Paragraphs of fewer words, such as headings or lines of code, are left out."""
 
 
 class PythonDocs(TextDataModule):
-    """Paragraphs of Python's language reference, which every Python installation carries: some
+    """Paragraphs of Python's language reference, which is part of every Python installation: about
     1,400, 12 classes, no download.
 
-    A document is a paragraph; one that is in several topics belongs to the shortest. The 12 topics
-    with most paragraphs are the classes: what is asked is which topic a paragraph is from. Of these
-    a fifth is the test split, stratified and fixed by seed 0. All others are pretrained on, and so
-    are the paragraphs of smaller topics. The text, and with it every number, changes with Python's
-    version. Source: `pydoc_data.topics`, made from docs.python.org/3/reference.
+    A document is a paragraph; one that occurs in several topics belongs to the shortest. The 12
+    topics with the most paragraphs are the classes: the task is to tell which topic a paragraph is
+    from. A fifth of their paragraphs is the test split, stratified and fixed by seed 0. Pretraining
+    uses all others, and the paragraphs of smaller topics. The text, and with it every result,
+    changes with Python's version. Source: `pydoc_data.topics`, made from
+    docs.python.org/3/reference.
     """
 
     default_epochs = 40
@@ -36,7 +37,7 @@ class PythonDocs(TextDataModule):
 
     @classmethod
     def suited_encoders(cls, init_args: dict[str, Any]) -> dict[str, dict[str, Any]]:
-        """A small transformer, that learns in some minutes on two cores."""
+        """Returns a small transformer that learns in a few minutes on two cores."""
         encoders = super().suited_encoders({"vocab_size": 2048, **init_args})
         for encoder in encoders.values():
             encoder["init_args"].update(dim=128, depth=3, heads=4)
@@ -48,12 +49,12 @@ class PythonDocs(TextDataModule):
     @cached_property
     def _corpora(self) -> dict[str, Corpus]:
         topic = paragraphs()
-        texts, of = list(topic), list(topic.values())
-        largest = sorted(set(of), key=lambda name: (-of.count(name), name))[:CLASSES]
-        labelled = [number for number, name in enumerate(of) if name in largest]
-        labels = torch.tensor([largest.index(of[number]) for number in labelled])
+        texts, names = list(topic), list(topic.values())
+        largest = sorted(set(names), key=lambda name: (-names.count(name), name))[:CLASSES]
+        labelled = [number for number, name in enumerate(names) if name in largest]
+        labels = torch.tensor([largest.index(names[number]) for number in labelled])
         train, test = (
-            [labelled[place] for place in part.tolist()] for part in stratified_split(labels, len(labelled) // 5)
+            [labelled[index] for index in part.tolist()] for part in stratified_split(labels, len(labelled) // 5)
         )
         rest = sorted(set(range(len(texts))) - set(test))
 
@@ -61,7 +62,7 @@ class PythonDocs(TextDataModule):
             return Texts(
                 f"python_docs, {name}",
                 [texts[number] for number in numbers],
-                [of[number] for number in numbers] if labels else None,
+                [names[number] for number in numbers] if labels else None,
             )
 
         return {
@@ -72,11 +73,11 @@ class PythonDocs(TextDataModule):
 
 
 def paragraphs() -> dict[str, str]:
-    """Each paragraph, once, and the topic that it is from."""
-    found: dict[str, str] = {}
+    """Returns each paragraph, once, and the topic that it is from."""
+    topic_of: dict[str, str] = {}
     for name in sorted(topics, key=lambda name: (len(topics[name]), name)):
         for paragraph in topics[name].split("\n\n"):
             text = " ".join(paragraph.split())
             if len(re.findall(r"[A-Za-z]{2,}", text)) >= WORDS:
-                found.setdefault(text, name)
-    return found
+                topic_of.setdefault(text, name)
+    return topic_of

@@ -18,7 +18,7 @@ from ssl_lightning.plugins.messages import printable
 
 NAME = re.compile(r"(\d)_([^_]+)_(\d+)\.wav", re.IGNORECASE)
 TEST = 5
-"""Recordings of each speaker and digit whose index is below are the test split."""
+"""Recordings of each speaker and digit whose index is below this are the test split."""
 
 
 class SpokenDigits(SoundDataModule):
@@ -26,16 +26,16 @@ class SpokenDigits(SoundDataModule):
     label sets.
 
     A folder of `{digit}_{speaker}_{index}.wav`; the indices 0 to 4 are the test split, as its
-    authors say: 2,700 train, 300 test. The labels that are not chosen are a probe set besides.
-    Views are not mixed with other recordings: with another word in the background SimCLR learned
-    digits 3 to 5 points worse. Source: Jackson et al.,
+    authors define it: 2,700 train, 300 test. The labels that are not chosen are a further probe
+    set. Views are not mixed with other recordings: with another word in the background, SimCLR's
+    accuracy on digits was 3 to 5 points lower. Source: Jackson et al.,
     github.com/Jakobovski/free-spoken-digit-dataset, CC BY-SA 4.0.
 
     Args:
         root: the folder of the recordings.
         labels: `digit` or `speaker`.
-        probe_sets: further labelled data sets to probe on; None is the other labels, by their name;
-            `{}` is none.
+        probe_sets: further labelled data sets to probe on, by name; None: the other labels, by
+            their name; `{}`: no further sets.
     """
 
     default_epochs = 100
@@ -64,18 +64,18 @@ class SpokenDigits(SoundDataModule):
         )
         self.labels = labels
         self.folder = Path(root).expanduser()
-        list_files(self.folder, [".wav"])  # says what is wrong, before an encoder is built
+        list_files(self.folder, [".wav"])  # raises if it is unusable, before an encoder is built
 
     def source(self, split: Split) -> Source | None:
-        found = self.recordings.of_split(split)
-        if found is None:
+        chosen = self.recordings.of_split(split)
+        if chosen is None:
             return None
-        self.class_names = found.class_names
-        return SoundFiles(found, self.sample_rate, found.labels, self.unreadable, self.max_unreadable)
+        self.class_names = chosen.class_names
+        return SoundFiles(chosen, self.sample_rate, chosen.labels, self.unreadable, self.max_unreadable)
 
     @cached_property
     def recordings(self) -> Manifest:
-        """All of them, with what their names say."""
+        """All recordings, with the class and split that their names give."""
         files = list_files(self.folder, [".wav"])
         recordings = []
         for number in range(len(files)):
@@ -83,8 +83,7 @@ class SpokenDigits(SoundDataModule):
             if name is None:
                 odd = printable(files[number])
                 raise ValueError(
-                    f"{odd} is not called {{digit}}_{{speaker}}_{{index}}.wav. Take it away, or use --data"
-                    " audio_folder."
+                    f"{odd} is not named {{digit}}_{{speaker}}_{{index}}.wav. Remove it, or use --data audio_folder."
                 )
             label = name[1] if self.labels == "digit" else name[2]
             recordings.append(

@@ -1,4 +1,4 @@
-"""Any text files."""
+"""Any text files, by path, folder or pattern."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from ssl_lightning.plugins.messages import did_you_mean
 class TextFiles(TextDataModule):
     """Any text files: txt, jsonl, csv or parquet.
 
-    Where a folder holds files or folders called train, and val or test (`train.csv`, `test.csv`;
-    `train/`, `valid/`), these are the splits, and what is called unlabelled, if it is there, is
-    pretrained on instead of train; else everything is train. Bytes that are no UTF-8 become U+FFFD
-    and empty documents are skipped; a warning says how many. Labels serve the probes and supervised
-    methods alone.
+    If a folder has files or folders named train, and val or test (`train.csv`, `test.csv`;
+    `train/`, `valid/`), these are the splits, and pretraining uses those named unlabelled, if there
+    are any, instead of train; else everything is train. Bytes that are not UTF-8 become U+FFFD and
+    empty documents are skipped; a warning says how many. Only the probes and supervised methods use
+    labels.
 
     Args:
-        path: a file, a folder with all below it, or a pattern such as `texts/**/*.txt`.
-        val_path: the documents that watch a run.
-        test_path: the documents that judge it.
+        path: a file, a folder including its subfolders, or a pattern such as `texts/**/*.txt`.
+        val_path: the validation documents, on which probes are judged during a run.
+        test_path: the test documents.
         text_column: the column of the text, in jsonl, csv and parquet.
-        label_column: the column of the class; None is none.
-        document: what a document is in txt: `paragraph`, parted from the next by blank lines;
-            `line`; `file`.
+        label_column: the column of the class; None: no classes.
+        document: what counts as a document in txt: `paragraph`, separated by blank lines; `line`;
+            `file`.
     """
 
     def __init__(
@@ -49,9 +49,9 @@ class TextFiles(TextDataModule):
             raise ValueError("path is empty; give the file or folder of the texts, such as --data.path texts.")
         self.path, self.columns, self.document = path, Columns(text_column, label_column), document
         self.files = find_splits(path)
-        for split, own in (("val", val_path), ("test", test_path)):
-            if own is not None:
-                self.files[split] = find_files(own)
+        for split, given in (("val", val_path), ("test", test_path)):
+            if given is not None:
+                self.files[split] = find_files(given)
 
     def corpus(self, split: Part) -> Corpus | None:
         files = self.files.get(split)

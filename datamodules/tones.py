@@ -1,4 +1,4 @@
-"""Generated sounds: no download, for a first run and for tests."""
+"""Generated sounds, for a first run and for tests; they need no download."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Tones(SoundDataModule):
 
     They are steady tones, chords, chirps that rise or fall, amplitude and frequency modulation, beeps,
     clicks, bells, and noise in a band: of any pitch between 200 and 1,600 Hz and any loudness, with
-    noise 5 to 30 dB below. The class is how a sound moves, not how high it is.
+    noise 5 to 30 dB below. The class depends on how a sound changes, not on its pitch.
     """
 
     default_epochs = 12
@@ -103,7 +103,7 @@ def _sound(kind: str, u: Tensor, key: Tensor) -> Tensor:
     # In Hz; in beats a second; the part of a beat at which it begins. [S, 1] each
     pitch, pace, start = 200 * 8 ** u[:, :1], 3 * 3 ** u[:, 1:2], u[:, 2:3]
     swing = (2 * math.pi * (pace * time + start)).sin()  # [S, T]
-    beat = (pace * time + start).frac()  # how far into a beat
+    beat = (pace * time + start).frac()  # fraction of the beat that has passed
     octaves = (1 + u[:, 3:4]) * (time / SECONDS - 0.5)  # of a chirp, around its pitch
     bend = {"rising": octaves, "falling": -octaves, "vibrato": swing * (0.1 + 0.2 * u[:, 3:4])}.get(
         kind, torch.zeros_like(swing)

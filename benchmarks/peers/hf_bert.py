@@ -48,8 +48,8 @@ def main(path: str, batch: str, precision: str, sizes: str, tokenizer_file: str,
 
     loader = DataLoader(ids, batch_size=rows, shuffle=True, drop_last=True, collate_fn=collate)
     config = BertConfig(
-        vocab_size=len(tokenizer), hidden_size=given["dim"], num_hidden_layers=given["depth"], num_attention_heads=given["heads"],
-        intermediate_size=4 * given["dim"], max_position_embeddings=most,
+        vocab_size=len(tokenizer), hidden_size=given["dim"], num_hidden_layers=given["depth"],
+        num_attention_heads=given["heads"], intermediate_size=4 * given["dim"], max_position_embeddings=most,
     )  # fmt: skip
     model = BertForMaskedLM(config).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, weight_decay=0.01, fused=True)

@@ -31,9 +31,10 @@ def main(batch: str, precision: str, sizes: str, how: str) -> None:
     data.serve(Asks())
     waves = data.make_batch(next(iter(data.train_dataloader())))["views"][0].x  # 1,000 clips, ready
     config = Wav2Vec2Config(
-        conv_dim=[given["maps"]] * 7, hidden_size=given["dim"], num_hidden_layers=given["depth"], num_attention_heads=given["heads"],
-        intermediate_size=4 * given["dim"], feat_extract_norm="layer", do_stable_layer_norm=True, conv_bias=True, layerdrop=0.0,
-        activation_dropout=0.0, mask_time_prob=0.65, mask_time_length=10, num_negatives=100, codevector_dim=256, proj_codevector_dim=256,
+        conv_dim=[given["maps"]] * 7, hidden_size=given["dim"], num_hidden_layers=given["depth"],
+        num_attention_heads=given["heads"], intermediate_size=4 * given["dim"], feat_extract_norm="layer",
+        do_stable_layer_norm=True, conv_bias=True, layerdrop=0.0, activation_dropout=0.0, mask_time_prob=0.65,
+        mask_time_length=10, num_negatives=100, codevector_dim=256, proj_codevector_dim=256,
     )  # fmt: skip
     model = Wav2Vec2ForPreTraining(config).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, weight_decay=0.01, fused=True)

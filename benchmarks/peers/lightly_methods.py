@@ -158,14 +158,16 @@ def transform(method: str, policy: dict[str, Any]) -> Any:
     bright, contrast, saturation, hue = policy["jitter"]
     colour = {
         "cj_strength": 1.0, "cj_bright": bright, "cj_contrast": contrast, "cj_sat": saturation, "cj_hue": hue,
-        "random_gray_scale": policy["grey_p"], "gaussian_blur": policy.get("blur_p", 0.0), "normalize": {"mean": policy["mean"], "std": policy["std"]},
+        "random_gray_scale": policy["grey_p"], "gaussian_blur": policy.get("blur_p", 0.0),
+        "normalize": {"mean": policy["mean"], "std": policy["std"]},
     }  # fmt: skip
     (smallest, largest), size = policy["crop_scale"], 32
     assert largest == 1.0, "lightly's crops go up to the whole image"
     if method == "swav":
         (low, high), number = policy["local_crop_scale"], policy["local"]
         return SwaVTransform(
-            crop_sizes=(size, policy["local_size"] or size), crop_counts=(2, number), crop_min_scales=(smallest, low), crop_max_scales=(1.0, high), **colour
+            crop_sizes=(size, policy["local_size"] or size), crop_counts=(2, number),
+            crop_min_scales=(smallest, low), crop_max_scales=(1.0, high), **colour,
         )  # fmt: skip
     colour |= {"input_size": size, "min_scale": smallest}
     if method == "byol":

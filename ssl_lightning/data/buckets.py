@@ -1,5 +1,5 @@
-"""Batches of samples of similar length, planned for a whole pass: each of about so many seconds,
-not of so many samples."""
+"""Batches of samples of similar length, planned for a whole pass: each of about the same total
+length, not of the same number of samples."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from torch import Tensor
 from ..augment.random import permutation
 
 SIMILAR = 0.85
-"""The shortest sample of a bucket is at least about this part of its longest."""
+"""The shortest sample of a bucket is at least about this fraction of its longest."""
 FEWEST = 2
-"""Batches of a bucket, so that no batch is the same in every pass."""
+"""Batches of a bucket at least, so that no batch is the same in every pass."""
 WORTH = 0.05
-"""The part of all samples that is worth a batch of less than half the size."""
+"""The fraction of all samples that is worth a batch of less than half the size."""
 BATCHES = 0x62617463
-"""Keeps the order of the batches apart from that of the samples."""
+"""Makes the permutation of the batches differ from that of the samples."""
 
 
 @dataclass(frozen=True)
 class Bucket:
-    """Batches of one size whose samples may change places.
+    """A group of batches of one size among which samples are permuted.
 
     Args:
         size: samples in each batch, over all processes.
@@ -38,18 +38,18 @@ class Bucket:
 
 class Buckets:
     """The batches of every pass, a pure function of (seed, pass, lengths, processes): there is no
-    buffer whose state a resume would need.
+    buffer whose state would be needed to resume.
 
-    In the order of their lengths, longest first, samples fill buckets of similar length; what does
-    not fill a batch at the end is left over. Each pass leaves out other samples, drawn at random
-    among all. The rest, again in the order of their lengths, fill the same places: none is longer
-    than the one that the place was made for, so that a batch keeps to the budget, and a pass has
-    always as many batches. Within a bucket the samples are permuted, and so are the batches of a
-    pass.
+    Sorted by length, longest first, the samples fill buckets of similar length; the samples at the
+    end that do not fill a batch are left over. Each pass leaves out different samples, drawn at
+    random among all. The rest, again sorted by length, fill the same positions: none is longer than
+    the sample that the position was planned for, so every batch stays within the budget, and every
+    pass has the same number of batches. Within a bucket the samples are permuted, and so are the
+    batches of a pass.
 
     Args:
-        lengths: [N] int64, how long a row is that a sample makes others as long as.
-        budget: the longest sample of a batch times its number of samples is at most this, over all
+        lengths: [N] int64, the length of the rows of a batch whose longest sample this is.
+        budget: upper limit of the longest sample of a batch times its number of samples, over all
             processes.
         seed: of the order.
         processes: among which each batch is shared out equally.
@@ -86,28 +86,28 @@ class Buckets:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Of the lengths."""
+        """A hash of the lengths."""
         return hashlib.sha256(self.lengths.numpy().tobytes()).hexdigest()[:32]
 
     @cached_property
     def _bucket(self) -> Tensor:
-        """[places] the bucket of each place."""
+        """The bucket of each position, [places]."""
         counts = torch.tensor([bucket.size * bucket.batches for bucket in self.layout])
         return torch.arange(len(self.layout)).repeat_interleave(counts)
 
     def plan(self, pass_: int) -> list[Tensor]:
-        """The samples of each batch of a pass, in its order; none comes twice."""
+        """Returns the samples of each batch of a pass, in order; no sample comes twice."""
         drawn = permutation(self.seed, pass_, len(self.lengths))[len(self.lengths) - self.places :]
         order = self.lengths[drawn].argsort(
             descending=True, stable=True
-        )  # order[i]: where in `drawn` the i-th longest is
+        )  # order[i]: index in `drawn` of the i-th longest
         within = (self._bucket * len(drawn) + order).argsort()  # by bucket, then as they were drawn
         batches = drawn[order[within]].split(self.sizes.tolist())
         return [batches[number] for number in permutation(self.seed ^ BATCHES, pass_, len(batches)).tolist()]
 
 
 def _layout(lengths: Tensor, budget: int, processes: int) -> Iterator[Bucket]:
-    """The buckets from the longest samples to the shortest."""
+    """Yields the buckets, from the longest samples to the shortest."""
     falling = lengths.sort(descending=True).values
     rising = -falling
     start = 0
@@ -116,7 +116,7 @@ def _layout(lengths: Tensor, budget: int, processes: int) -> Iterator[Bucket]:
         size = budget // max(1, longest) // processes * processes
         similar = int(torch.searchsorted(rising, -int(SIMILAR * longest), right=True)) - start
         batches = max(similar // size, min(FEWEST, left // size))
-        if left < size:  # the shortest: one batch more, where it is worth one
+        if left < size:  # the shortest: one more batch, if they are worth one
             if 2 * left < size and left < WORTH * len(falling):
                 return
             size, batches = left // processes * processes, 1
@@ -125,8 +125,8 @@ def _layout(lengths: Tensor, budget: int, processes: int) -> Iterator[Bucket]:
 
 
 class PlannedDraws:
-    """Batches of draws by a plan, endlessly, from a position on, counted in batches. The draw of
-    sample i in a pass is `pass * n + i`, as in `Draws`; each process takes its part of each
+    """An endless sequence of planned batches of draws, from a position on, counted in batches. The
+    draw of sample i in a pass is `pass * n + i`, as in `Draws`; each process takes its part of each
     batch."""
 
     def __init__(self, buckets: Buckets, position: int, rank: int) -> None:

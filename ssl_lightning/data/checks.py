@@ -1,4 +1,4 @@
-"""What is refused before a run: data that cannot serve it."""
+"""Checks before a run that refuse data which cannot serve it."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ def check_share(batch_size: int, processes: int) -> None:
     """Raises ValueError where a batch cannot be shared out equally among processes."""
     if batch_size % processes:
         raise ValueError(
-            f"batch_size={batch_size} counts the samples of all processes together and cannot be shared out equally"
-            f" among {processes}; use a multiple, such as --data.batch_size {-(-batch_size // processes) * processes}."
+            f"batch_size={batch_size} cannot be shared out equally among {processes} processes; it counts the samples"
+            f" of all of them. Use a multiple, such as --data.batch_size {-(-batch_size // processes) * processes}."
         )
 
 
@@ -28,8 +28,8 @@ def check_probe_sets(probe_sets: Mapping[str, Any]) -> None:
 
 
 def check_training(data: Any) -> None:
-    """Raises ValueError where a datamodule has fewer samples than a batch, or is to keep on the
-    device what it reads from files."""
+    """Raises ValueError where a datamodule has fewer samples than a batch, or shall keep samples on
+    the device that it reads from files."""
     name, samples = type(data).__name__, len(data.training_split)
     if samples < data.batch_size:
         raise ValueError(
@@ -37,11 +37,11 @@ def check_training(data: Any) -> None:
             f"set --data.batch_size {max(2, samples)} or less."
         )
     if data.cache == "device" and not data.training_split.in_memory:
-        raise ValueError(f"cache=device keeps data that is in memory; {name} reads it from files. Leave it out.")
+        raise ValueError(f"cache=device needs data in memory; {name} reads it from files. Leave cache out.")
 
 
 def check_evaluated(data: Any, split: str) -> Source:
-    """The samples of a split.
+    """Returns the samples of a split.
 
     Raises:
         ValueError: there is no such split, or it has fewer samples than there are processes.

@@ -1,4 +1,4 @@
-"""How many of the machine's cores a process may keep busy."""
+"""The number of the machine's cores that a process may keep busy."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from ..distributed import gather_objects
 
 
 class Neighbours(NamedTuple):
-    """The processes of the run on this machine, this one among them.
+    """The processes of the run on this machine, including this one.
 
     Args:
-        all: how many there are; they share what the container is granted.
+        all: how many there are; they share the container's quota.
         on_same_cores: how many of them may run on a core that this process may run on.
     """
 
@@ -28,14 +28,14 @@ _neighbours = Neighbours()
 
 
 def own_cores() -> int:
-    """Cores for this process alone, at least 1: those that it may run on, within what its container
-    is granted, divided by the processes of the run that share them."""
+    """Returns the number of cores for this process alone, at least 1: those that it may run on,
+    within its container's quota, divided by the processes of the run that share them."""
     return max(1, int(min(len(_allowed()) // _neighbours.on_same_cores, granted() / _neighbours.all)))
 
 
 def meet_neighbours() -> None:
-    """Finds out which processes of the run share this one's cores, whatever started them, and
-    whether or not each was bound to its own. Every process must call it."""
+    """Finds out which processes of the run share this one's cores, however they were started, and
+    whether or not each was bound to its own cores. Every process must call it."""
     global _neighbours
     mine = (socket.gethostname(), _allowed())
     beside = [allowed for host, allowed in gather_objects(mine) if host == mine[0]]
@@ -43,7 +43,7 @@ def meet_neighbours() -> None:
 
 
 def _allowed() -> set[int]:
-    """The cores that the operating system lets this process run on."""
+    """Returns the cores that the operating system lets this process run on."""
     if hasattr(os, "sched_getaffinity"):
         return os.sched_getaffinity(0)
     return set(range(os.cpu_count() or 1))
@@ -51,11 +51,11 @@ def _allowed() -> set[int]:
 
 @cache
 def granted(root: Path = Path("/")) -> float:
-    """The time that the control groups of this process grant, in cores; infinite where none limits
-    it.
+    """Returns the CPU time that the control groups of this process grant, in cores; infinite where
+    none limits it.
 
     Args:
-        root: of the file system.
+        root: the root of the file system.
     """
     try:
         groups = (root / "proc/self/cgroup").read_text().splitlines()
@@ -67,7 +67,7 @@ def granted(root: Path = Path("/")) -> float:
         if controllers and "cpu" not in controllers.split(","):
             continue
         top = root / "sys/fs/cgroup" / ("cpu" if controllers else "")
-        folder = top / path.strip("/")  # inside a container its own group may lie at the top
+        folder = top / path.strip("/")  # inside a container, the container's own group may be at the top
         for parent in (folder, *folder.parents):
             least = min(least, _quota(parent))
             if parent == top:
@@ -76,7 +76,7 @@ def granted(root: Path = Path("/")) -> float:
 
 
 def _quota(group: Path) -> float:
-    """What one control group grants: `cpu.max` of version 2, two files of version 1."""
+    """Returns what one control group grants: `cpu.max` in version 2, two files in version 1."""
     for names in (("cpu.max",), ("cpu.cfs_quota_us", "cpu.cfs_period_us")):
         try:
             quota, period = " ".join((group / name).read_text() for name in names).split()

@@ -25,13 +25,13 @@ from .views import Views
 
 
 class Describes(Protocol):
-    """What a datamodule reads of a method."""
+    """The part of a method that a datamodule reads."""
 
     views: ViewSpec
 
 
 def loading_lines(folder: Path, dim: int, x: str = "x") -> str:
-    """Python lines that load the encoder of a run, and use it on a tensor called `x`."""
+    """Returns Python lines that load the encoder of a run and apply it to a tensor called `x`."""
     return (
         f'from ssl_lightning import View, load_encoder\nencoder = load_encoder("{folder}")\n'
         f"features = encoder(View({x}))  # [S, {dim}]"
@@ -41,35 +41,35 @@ def loading_lines(folder: Path, dim: int, x: str = "x") -> str:
 class SSLDataModule(Recorded, Splits, Loading):
     """A family of data sets: raw samples (`source`) and how they are augmented (`transform`).
 
-    The rest is the framework's: the endless order, views, workers, labelled probe sets, the
+    The framework adds the rest: the endless order, views, workers, labelled probe sets, and the
     position in the checkpoint. An author sets `default_encoders` and `default_epochs` and defines
     `source` and `transform`; `prepare_data` downloads.
 
     Args:
-        batch_size: samples in a step, over all processes together: their number changes neither
-            batch nor learning rate.
+        batch_size: samples in a step, over all processes together, so that the number of processes
+            changes neither the batch nor the learning rate.
         seed: of the order, of every augmentation, and of the generators at each step.
-        workers: processes that fetch; None takes none for data in memory, and none where the
-            training keeps up to 4 cores busy; else one a core (at most 8). Processes of the run on
-            one machine share its cores.
+        workers: processes that fetch batches. None: no workers for data in memory, nor where
+            training keeps up to 4 CPU cores busy; else one per core, at most 8. Processes of the
+            run on one machine share its cores.
         augment_on: `worker` augments where the data is fetched, `device` where the model is; `auto`
-            takes `worker` for files on more than 4 cores of a CPU, else `device`.
+            chooses `worker` for files on more than 4 CPU cores, else `device`.
         cache: `device` keeps all samples to pretrain on in the memory of the device, which then
-            fetches each batch by its indices: for data in memory that fits there, on an
-            accelerator; `none` sends each batch.
+            fetches each batch by index: for data in memory that fits there, on an accelerator;
+            `none` sends each batch to the device.
         labels_per_class: how many labels of each class a run may use, drawn by the seed; None:
-            all. A supervised method trains on four fifths of them, and the rest is its validation
-            part. For pretraining, which sees all samples and no label, they are what the probes and
-            the closing table learn from. The test split is not concerned.
+            all. A supervised method trains on four fifths of them and validates on the rest.
+            Pretraining sees all samples and no labels; its probes and closing table learn from
+            these labels. The test split is not affected.
         probe_sets: further labelled data sets to probe on, by name; their metrics are
             `probe/<name>/...`.
-        predict_split: the split whose vectors `predict` writes.
+        predict_split: the split whose features `predict` writes.
     """
 
     default_encoders: ClassVar[dict[str, dict[str, Any]]] = {}
-    """For each kind of encoder (`Encoder`, `TokenEncoder`) the config that suits this data."""
+    """The config that suits this data, for each kind of encoder (`Encoder`, `TokenEncoder`)."""
     default_epochs: ClassVar[int] = 100
-    """The length of a run where nobody says otherwise."""
+    """The length of a run unless the user sets another."""
     serves_local: ClassVar[bool] = False
     """Whether `transform` makes local crops."""
     class_names: Sequence[str] | None = None
@@ -92,7 +92,7 @@ class SSLDataModule(Recorded, Splits, Loading):
         if cache == "device" and augment_on == "worker":
             raise ValueError("cache=device leaves nothing to workers; leave out augment_on=worker.")
         require(self, at_least=0, workers=workers)
-        # Of two labels a class one is learned from and one judges.
+        # Of two labels per class, one is for training and one for validation.
         require(self, at_least=2, batch_size=batch_size, labels_per_class=labels_per_class)
         self._batch_size, self.seed, self.workers = batch_size, seed, workers
         self.augment_on, self.cache = augment_on, cache
@@ -107,20 +107,20 @@ class SSLDataModule(Recorded, Splits, Loading):
     # What an author writes; `source` is in `Splits`.
 
     def transform(self, strength: Strength, local_size: int | None = None) -> nn.Module:
-        """A batched module: `forward(raw, key)` turns a fetched batch and its keys [S] into the
-        tensor of a view.
+        """Returns a batched module: `forward(raw, key)` turns a fetched batch and its keys [S] into
+        the tensor of a view.
 
         Args:
             strength: how hard to augment; `none` is the test transform.
-            local_size: the side of a local crop; None for a full view.
+            local_size: the side length of a local crop; None: a full view.
 
-        For samples of varying size it takes what `Uncut.cut` made of them.
+        For samples of varying size, `raw` is what `Uncut.cut` returned for this view.
         """
         raise NotImplementedError(f"{type(self).__name__} must define transform(strength, local_size).")
 
     def raw_features(self, raw: Any) -> Tensor:
-        """The baseline that needs no learning, features [S, D]; by default the values of the test
-        transform, flattened.
+        """Computes the baseline that needs no learning, features [S, D]; by default the values of
+        the test transform, flattened.
 
         Args:
             raw: what `fetch_clean` returned.
@@ -130,34 +130,34 @@ class SSLDataModule(Recorded, Splits, Loading):
 
     @classmethod
     def suited_encoders(cls, init_args: dict[str, Any]) -> dict[str, dict[str, Any]]:
-        """The default encoders for data that is built with these arguments, defaults among them."""
+        """Returns the default encoders for data built with these arguments, defaults included."""
         return cls.default_encoders
 
     def meet(self, method: Any) -> None:
-        """Called before a run: refuses an encoder that cannot read these views, and tells the
-        method what it has to know of the data. Most data has nothing to say."""
+        """Refuses, before a run, an encoder that cannot read these views, and tells the method what
+        it needs to know about the data. Most data sets have nothing to say."""
 
     def show(self, captions: Mapping[str, View], path: Path, compare: bool = False) -> dict[str, Path]:
-        """Draws views, or what a method makes of them, to look at or to listen to. By default those
-        are drawn that are images.
+        """Draws views, or a method's versions of them, to look at or to listen to. By default it
+        draws those that are images.
 
         Args:
             captions: views of the same S samples, on the CPU.
-            path: the PNG to write; what else is written lies beside it.
+            path: the PNG to write; other files are written beside it.
             compare: whether later captions are the method's versions of the first.
 
         Returns:
-            the pictures written, by name, for loggers.
+            The pictures written, by name, for loggers.
         """
         return plot_views(captions, path, self.as_pictures)
 
     def as_pictures(self, x: Tensor) -> Tensor:
-        """Views [S, C, H, W] as one would look at them, in [0, 1]; what goes beyond is
-        stretched."""
+        """Returns views [S, C, H, W] as images to look at, in [0, 1]; an image that exceeds this
+        range is rescaled when it is drawn."""
         return x
 
     def how_to_load(self, folder: Path, dim: int) -> str:
-        """Python lines that load the encoder of a run and use it on such data.
+        """Returns Python lines that load the encoder of a run and apply it to such data.
 
         Args:
             folder: the run folder.
@@ -166,35 +166,36 @@ class SSLDataModule(Recorded, Splits, Loading):
         return loading_lines(folder, dim)
 
     def artifacts(self) -> dict[str, str]:
-        """Text files that a run's encoder cannot be used without, by name, such as a tokenizer.
-        They are written into the run folder, and travel inside its checkpoints."""
+        """Returns the text files, by name, that a run's encoder cannot be used without, such as a
+        tokenizer. They are written into the run folder and into its checkpoints."""
         return {}
 
     @classmethod
     def arguments_of(cls, artifacts: Mapping[str, str], path: str) -> dict[str, Any]:
-        """The constructor's arguments that make views as a run did.
+        """Returns the constructor's arguments that make views as a run did.
 
         Args:
             artifacts: of the run.
-            path: the run folder, checkpoint or encoder file they come from.
+            path: the run folder, checkpoint or encoder file that they come from.
         """
         return {}
 
     def difference(self, artifacts: Mapping[str, str]) -> str:
-        """In what this data makes other views than a run whose encoder is used again, with the
-        remedy, in one or two sentences; empty where the encoder may be used.
+        """Says in one or two sentences how this data's views differ from those of the run whose
+        encoder is reused, and what to do; empty if the encoder may be used.
 
         Args:
             artifacts: of the run.
         """
-        ours = self.artifacts()
-        others = [name for name, text in artifacts.items() if ours.get(name, text) != text]
-        return f"The data's {others[0]} differs from that of the encoder's run. Give the run's own." if others else ""
+        current = self.artifacts()
+        differing = [name for name, text in artifacts.items() if current.get(name, text) != text]
+        return f"The data's {differing[0]} differs from that of the encoder's run. Use the run's." if differing else ""
 
     # Views.
 
     def probed(self) -> dict[str, SSLDataModule]:
-        """The labelled data sets to probe on, by the prefix of their metrics: this one's is ''."""
+        """Returns the labelled data sets to probe on, by the prefix of their metrics: '' for this
+        one."""
         sets: dict[str, SSLDataModule] = {"": self, **{f"{name}/": data for name, data in self.probe_sets.items()}}
         return {prefix: data for prefix, data in sets.items() if data.probe_splits() is not None}
 
@@ -223,8 +224,8 @@ class SSLDataModule(Recorded, Splits, Loading):
         """Builds the transforms for the views that a method asks for.
 
         Raises:
-            ValueError: this data has no such views, fewer samples than a batch, or no labels for a
-                supervised method.
+            ValueError: this data does not have such views, has fewer samples than a batch, or has
+                no labels for a supervised method.
         """
         spec = method.views
         self.supervised = bool(getattr(method, "supervised", False))
@@ -242,15 +243,15 @@ class SSLDataModule(Recorded, Splits, Loading):
         check_training(self)
 
     def local_size(self, spec: ViewSpec) -> int | None:
-        """The side of a local crop: what the method asked for; a datamodule that serves local views
-        may choose."""
+        """Returns the side length of a local crop: that requested by the method; a datamodule that
+        serves local views may choose one itself."""
         return spec.local_size
 
     def clean_views(self) -> Views:
-        """What makes the one view of the test transform."""
+        """Returns the `Views` that make one view, by the test transform."""
         return Views([self.transform("none")])
 
     def fetch_clean(self, source: Source, index: Tensor) -> Any:
-        """Raw samples [S] as the test transform takes them."""
+        """Fetches raw samples [S] in the form that the test transform takes."""
         fetched = Fetch(source, self.clean_views().cut).__getitems__(index.tolist())
         return fetched["cuts"][0] if "cuts" in fetched else fetched["raw"]

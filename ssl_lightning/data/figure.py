@@ -1,4 +1,4 @@
-"""Figures in the project's style, and sheets of images: what datamodules and reports draw with."""
+"""Figures in the project's style, and sheets of images, which datamodules and reports draw."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ INK, FAINT = "#333842", "#dfe2e7"
 
 
 def dress(axes: Axes, title: str, x: str = "", y: str = "") -> None:
+    """Gives axes their title, labels and the project's style."""
     axes.set_title(title, loc="left", fontsize=12, color=INK, pad=10)
     axes.set_xlabel(x, fontsize=10, color=INK)
     axes.set_ylabel(y, fontsize=10, color=INK)
@@ -46,10 +47,10 @@ def plot_views(captions: Mapping[str, View], path: Path, as_pictures: Callable[[
     Args:
         captions: views by caption.
         path: the PNG to write.
-        as_pictures: an image as one would look at it, in [0, 1].
+        as_pictures: turns images into those to look at, in [0, 1].
 
     Returns:
-        what was drawn, by the name of the file without its ending.
+        The picture's path by its name without the suffix; empty if nothing was drawn.
     """
     pictures = {caption: as_pictures(view.x.float()) for caption, view in captions.items() if view.x.ndim == 4}
     if not pictures:
@@ -59,19 +60,19 @@ def plot_views(captions: Mapping[str, View], path: Path, as_pictures: Callable[[
 
 
 def plot_pictures(pictures: Mapping[str, Tensor], path: str | Path) -> None:
-    """A grid of images: one column a sample (the first 8), one row a caption.
+    """Draws a grid of images: one column per sample (the first 8), one row per caption.
 
     Args:
-        pictures: by caption, images [S, C, H, W]; the sizes may differ. An image beyond [0, 1] is
-            stretched to its own range.
+        pictures: by caption, images [S, C, H, W]; the sizes may differ. An image that exceeds
+            [0, 1] is rescaled from its own range.
         path: the PNG to write.
 
     Raises:
-        ValueError: there is nothing to draw, or something is no batch of images.
+        ValueError: there is nothing to draw, or a value is not a batch of images.
     """
     shapes = [tuple(images.shape) for images in pictures.values()]
     if not shapes or any(len(shape) != 4 or shape[0] == 0 for shape in shapes):
-        raise ValueError(f"Pictures are batches of images [S, C, H, W], got shapes {shapes}.")
+        raise ValueError(f"The pictures have shapes {shapes}; give batches of images, [S, C, H, W].")
     samples = min(8, *(shape[0] for shape in shapes))
     heights = [
         min(1.2, max(0.4, 1.2 * shape[2] / shape[3])) + 0.06 for shape in shapes
@@ -92,8 +93,8 @@ def plot_pictures(pictures: Mapping[str, Tensor], path: str | Path) -> None:
 
 
 def _image(image: Tensor) -> NDArray[np.float32]:
-    """[C, H, W] of any range -> [H, W, 3], or [H, W] where C is not 3, in 0 to 1; only what goes
-    beyond that is stretched."""
+    """Turns [C, H, W] of any range into [H, W, 3], or [H, W] where C is not 3, in [0, 1]; only an
+    image that exceeds this range is rescaled."""
     x = image.detach().float().cpu()
     x = x if len(x) == 3 else x.mean(dim=0, keepdim=True)
     x = x.nan_to_num()

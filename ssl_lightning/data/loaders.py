@@ -13,14 +13,14 @@ from .cores import own_cores
 from .sources import Source
 
 FEW_CORES = 4
-"""Cores of a CPU that a training keeps busy by itself: on 2 of them workers took 8 to 16 % of the
-rate of a ResNet-18 on JPEGs at 224 pixels, and gained at most 6 % with a small encoder at 96
+"""CPU cores that training keeps busy by itself: on 2 of them, workers reduced the rate of a
+ResNet-18 on JPEGs at 224 pixels by 8 to 16 %, and gained at most 6 % with a small encoder at 96
 (`benchmarks/placement.py`)."""
 
 
 class Stream:
     """The training loader: one lazy endless iterator that outlives epochs, so that a resumed run
-    meets the same batches.
+    sees the same batches.
 
     No `DataLoader`, so that Lightning injects no sampler and restarts nothing between epochs.
 
@@ -36,7 +36,7 @@ class Stream:
         self.taken = 0
         self.iterator: Iterator[Any] | None = None
         self.asked = 0.0
-        """When the newest batch was asked for, by `time.perf_counter`: the training waits from here
+        """When the newest batch was requested, by `time.perf_counter`: training waits from then
         on."""
 
     def __len__(self) -> int:
@@ -46,12 +46,12 @@ class Stream:
         return self
 
     def state_dict(self) -> dict[str, Any]:
-        """Nothing: the position is in the datamodule's state. It tells Lightning that this loader
-        can go on in mid-epoch."""
+        """Returns nothing: the position is in the datamodule's state. That this method exists tells
+        Lightning that the loader can resume in mid-epoch."""
         return {}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Nothing to restore."""
+        """Restores nothing."""
 
     def __next__(self) -> Any:
         self.asked = time.perf_counter()
@@ -78,19 +78,19 @@ class Share:
 
 
 class Fetch(Dataset[dict[str, Any]]):
-    """Fetches a whole batch of draws at once, and prepares it: cuts it, and augments it where that
-    happens in the workers.
+    """A data set that fetches a whole batch of draws at once and prepares it: cuts it, and augments
+    it where that happens in the workers.
 
     Args:
-        source: of N samples.
-        prepare: what is done with each fetched batch.
+        source: N samples.
+        prepare: called with each fetched batch.
     """
 
     def __init__(self, source: Source, prepare: Callable[[dict[str, Any]], Any]) -> None:
         self.source, self.prepare = source, prepare
 
     def __getitems__(self, draws: Sequence[int]) -> Any:
-        """The batch of `draws`, each pass * N + index."""
+        """Fetches the batch of `draws`, each pass * N + index."""
         draw = torch.as_tensor(draws)
         index = draw % len(self.source)
         batch = {"raw": self.source.fetch(index), "index": index, "pass": draw // len(self.source)}
@@ -105,13 +105,13 @@ class Fetch(Dataset[dict[str, Any]]):
 def batch_loader(
     dataset: Fetch, draws: Iterable[Any], *, workers: int | None, seed: int, on_cpu: bool, pin: bool
 ) -> DataLoader[Any]:
-    """A loader of whole batches.
+    """Returns a loader of whole batches.
 
     Args:
-        dataset: what fetches a batch of draws.
-        draws: for each batch its draws.
-        workers: how many; None: none for data in memory, and none where the training keeps few
-            cores of a CPU busy; else one a core of this process, at most 8.
+        dataset: fetches a batch of draws.
+        draws: the draws of each batch.
+        workers: the number of workers. None: no workers for data in memory, nor where training
+            keeps few CPU cores busy; else one per core of this process, at most 8.
         seed: of the workers' generators; a loader would draw it from the global one.
         on_cpu: whether the model trains on the CPU.
         pin: whether batches lie in pinned memory.

@@ -1,4 +1,4 @@
-"""The loaders of a datamodule: what Lightning asks it for, and where views are made."""
+"""The loaders that Lightning requests from a datamodule, and where views are made."""
 
 from __future__ import annotations
 
@@ -35,23 +35,24 @@ class Loading(Position, LightningDataModule):
     transforms: list[nn.Module]
     _batch_size: int
     _resident: Source | None
-    """The samples to train on, where they lie on the device."""
+    """The samples to train on, if they are kept on the device."""
 
     def clean_views(self) -> Views:
-        """What makes the one view of the test transform."""
+        """Returns the `Views` that make one view, by the test transform."""
         raise NotImplementedError
 
     @property
     def maker(self) -> Views:
-        """What makes views of fetched samples."""
+        """The `Views` that turn fetched samples into the views of a training batch."""
         return Views(self.transforms, self.seed)
 
     def make_batch(self, fetched: Fetched) -> Batch:
-        """A fetched batch of raw samples -> the `Batch` of views, wherever it is."""
+        """Turns a fetched batch of raw samples into the `Batch` of views, on the device where it
+        is."""
         return self.maker.batch(fetched)
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
-        if device.type == "cpu":  # where the loaders make it; Lightning would walk through it to find that out
+        if device.type == "cpu":  # where the loaders make it; Lightning would traverse it to find that out
             return batch
         return super().transfer_batch_to_device(batch, device, dataloader_idx)
 
@@ -79,8 +80,8 @@ class Loading(Position, LightningDataModule):
 
     @property
     def batch_size(self) -> int:
-        """Samples in a step, over all processes: as many as were asked for; of fewer labels than
-        that, all at once; their mean number where batches are planned."""
+        """Samples in a step, over all processes: as many as requested; all labelled samples at once
+        where a supervised method has fewer; the mean size where batches are planned."""
         if self.buckets is not None:
             return self.buckets.mean_size
         if not self.supervised:
@@ -93,12 +94,12 @@ class Loading(Position, LightningDataModule):
         self._batch_size = size
 
     def parts(self, source: Source, index: Tensor, most: int) -> list[Tensor]:
-        """The samples `index` [M] of a source, one after the other in batches that are looked at
-        without training, of at most so many samples each."""
+        """Splits the samples `index` [M] of a source, in order, into batches of at most `most`
+        samples, for looking at them without training."""
         return list(index.split(most))
 
     def loader(self, dataset: Fetch, draws: Iterable[Any]) -> DataLoader[Any]:
-        """A loader of whole batches with this data's workers."""
+        """Returns a loader of whole batches, with this data's workers."""
         device = self._device.type
         return batch_loader(
             dataset, draws, workers=self.workers, seed=self.seed, on_cpu=device == "cpu", pin=device == "cuda"
@@ -129,8 +130,8 @@ class Loading(Position, LightningDataModule):
         return [Share(self.loader(Fetch(source, self._evaluated.cut), self.parts(source, mine, self.batch_size)))]
 
     def val_dataloader(self) -> list[Share]:
-        """The validation split for `validate`. In `fit` there is none: probes watch the run, at
-        their own pace."""
+        """Returns the loader of the validation split for `validate`. In `fit` there is none: probes
+        watch the run, at their own intervals."""
         fitting = self.trainer is not None and self.trainer.state.fn == "fit"
         return [] if fitting else self._evaluation_loader("val")
 

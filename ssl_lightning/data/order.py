@@ -1,4 +1,4 @@
-"""An endless order of samples, whose position is one number."""
+"""An endless order of samples, in which a position is one integer."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from ..augment.random import permutation
 
 
 class Draws:
-    """Batches of draws, endlessly, from a position on. Place p holds the draw `pass * n +
-    permutation(seed, pass)[p % n]` with pass = p // n. Each process takes its part of each batch,
-    so that their number does not change the order."""
+    """An endless sequence of batches of draws, from a position on. Position p holds the draw
+    `pass * n + permutation(seed, pass)[p % n]` with pass = p // n. Each process takes its part of
+    each batch, so that the number of processes does not change the order."""
 
     def __init__(self, n: int, seed: int, position: int, batch_size: int, rank: int, world_size: int) -> None:
         self.n, self.seed, self.position, self.batch_size = n, seed, position, batch_size

@@ -1,7 +1,7 @@
-"""Samples in views for all who look at them without training: probes, the closing table, pictures.
+"""Views of samples for all that look at them without training: probes, the closing table, pictures.
 
-Everything here leaves the run as it is: no order moves on, no generator draws, every module is back
-in the mode it had.
+Everything here leaves the run unchanged: no order advances, no generator draws, and every module
+returns to the mode it had.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ BATCH = 256
 
 
 def peek(data: SSLDataModule, source: Source, index: Tensor, device: Any, views: Views | None = None) -> Batch:
-    """One batch of samples in views, without labels, made where the training makes its own: on the
-    device, or where they are fetched.
+    """Makes the views of one batch of samples, without labels, where training makes its own: on the
+    device, or where the samples are fetched.
 
     Args:
-        data: whose test transform is used, and which says where views are made.
+        data: the datamodule whose test transform is used, and which says where views are made.
         source: the samples.
         index: [S] which of them.
-        device: where the batch is wanted.
-        views: of which transforms; None: the test transform alone.
+        device: where the batch shall be.
+        views: the transforms; None: the test transform alone.
     """
     views = views or data.clean_views()
     fetched: Fetched = {"raw": source.fetch(index), "index": index, "pass": torch.zeros_like(index)}
@@ -43,7 +43,7 @@ def peek(data: SSLDataModule, source: Source, index: Tensor, device: Any, views:
 def peek_each(
     data: SSLDataModule, source: Source, draws: Iterable[Sequence[int] | Tensor], device: Any, views: Views
 ) -> Iterator[Batch]:
-    """`peek` for many batches, with labels, fetched by the data's workers.
+    """Does the same as `peek` for many batches, with labels, fetched by the data's workers.
 
     Args:
         data, source, device, views: as in `peek`.
@@ -64,7 +64,7 @@ def _finished(data: SSLDataModule, views: Views, prepared: Fetched, device: torc
 
 @contextmanager
 def evaluating(module: nn.Module) -> Iterator[None]:
-    """Every submodule in eval mode, then each back in the mode it had."""
+    """Puts every submodule into eval mode, and afterwards each back into the mode it had."""
     modes = [(child, child.training) for child in module.modules()]
     module.eval()
     try:
@@ -75,8 +75,8 @@ def evaluating(module: nn.Module) -> Iterator[None]:
 
 
 def sample(n: int, most: int | None) -> Tensor:
-    """The first `most` indices of a fixed permutation of n, sorted; all n where there are no
-    more."""
+    """Returns the first `most` indices of a fixed permutation of n, sorted; all n where `most` is
+    None or not smaller."""
     return torch.arange(n) if most is None or n <= most else permutation(0, 0, n)[:most].sort().values
 
 
@@ -89,12 +89,12 @@ def embed(
     device: Any = "cpu",
     context: Any = None,
 ) -> Tensor:
-    """Features [M, D], float32, of a source's samples under the test transform, in eval mode;
-    shared out among processes.
+    """Computes features [M, D], float32, of a source's samples under the test transform, in eval
+    mode; the processes share the work.
 
     Args:
         network: called with a `View`.
-        data: whose test transform is used.
+        data: the datamodule whose test transform is used.
         source: the samples.
         index: [M] which of them; None: all.
         device: where the network is.
@@ -119,12 +119,12 @@ def embed(
 
 @torch.no_grad()
 def try_encoder(encoder: nn.Module, data: SSLDataModule, device: Any, local: bool) -> None:
-    """Shows the encoder two samples before a run starts; whatever it raises for views it does not
-    take, it raises here.
+    """Shows the encoder two samples before a run starts, so that what it raises for views that it
+    does not accept is raised here.
 
     Args:
         encoder: called with a `View`.
-        data: `served`, so that it has the views of the run.
+        data: a datamodule whose `serve` was called, so that it has the views of the run.
         device: where the encoder is.
         local: whether local crops are shown too.
     """

@@ -1,4 +1,5 @@
-"""Where a training is in its endless order of samples, and whether a later run may go on there."""
+"""The position of a training in its endless order of samples, and whether a later run may resume
+there."""
 
 from __future__ import annotations
 
@@ -10,16 +11,16 @@ from .sources import Source
 
 
 class Position:
-    """The position of a datamodule: samples consumed, or batches where these are planned. It
-    travels in checkpoints, with what the order depends on."""
+    """The position of a datamodule: the number of samples consumed, or of batches where these are
+    planned. Checkpoints hold it, with what the order depends on."""
 
     seed: int
     batch_size: int
     trainer: Any
     _base = 0
     _base_batches: int | None = None
-    """Batches that the training had consumed at `_base`; None: not known before the loop's counters
-    are restored."""
+    """Batches that training had consumed at `_base`; None: unknown until the loop's counters are
+    restored."""
 
     @property
     def training_split(self) -> Source:
@@ -34,13 +35,13 @@ class Position:
 
     @property
     def world_size(self) -> int:
-        """How many processes share a batch."""
+        """The number of processes that share a batch."""
         return self.trainer.world_size if self.trainer is not None else 1
 
     @property
     def position(self) -> int:
-        """How many samples of the endless order the training has consumed (not: prefetched);
-        batches where they are planned."""
+        """The number of samples of the endless order that training has consumed (not prefetched);
+        of batches where these are planned."""
         if self._base_batches is None:
             return self._base
         batches = batches_done(self.trainer) - self._base_batches
@@ -48,7 +49,7 @@ class Position:
 
     @property
     def samples_done(self) -> int:
-        """How many samples the training has consumed."""
+        """The number of samples that training has consumed."""
         return self.position if self.buckets is None else self.position * self.batch_size
 
     def start_again(self) -> None:
@@ -56,7 +57,7 @@ class Position:
         self._base, self._base_batches = 0, None
 
     def fix_position(self) -> int:
-        """The position from which on consumed batches are counted."""
+        """Returns the position, from which on consumed batches are counted."""
         self._base, self._base_batches = self.position, batches_done(self.trainer)
         return self._base
 
@@ -70,7 +71,7 @@ class Position:
             ValueError: the checkpoint's run had another order of samples.
         """
         if self.trainer is not None and self.trainer.state.fn != "fit":
-            return  # an encoder may be judged on other samples
+            return  # an encoder may be evaluated on other samples
         for name, value in self.order().items():
             if state_dict.get(name, value) != value:
                 raise ValueError(
@@ -81,7 +82,7 @@ class Position:
         self._base, self._base_batches = int(state_dict["position"]), None
 
     def order(self) -> dict[str, Any]:
-        """What the order of the samples depends on, as plain values."""
+        """Returns what the order of the samples depends on, as plain values."""
         train = self.training_split
         order = {"samples": len(train), "seed": self.seed, "fingerprint": train.fingerprint}
         if self.buckets is not None:

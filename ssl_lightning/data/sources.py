@@ -1,4 +1,4 @@
-"""Where raw samples come from: whole batches by index, with labels where there are any."""
+"""Sources of raw samples: whole batches by index, with labels where there are any."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ Integers = NDArray[np.int64]
 
 
 class Source(ABC):
-    """Samples by index.
+    """A source of samples, fetched by index.
 
     Attributes:
         labels: [N] int64, or None.
-        in_memory: whether fetching costs next to nothing, so that workers would only cost.
-        fingerprint: of what the samples are, where it is known: a run is not resumed on others.
+        in_memory: whether fetching costs next to nothing, so that workers would only add cost.
+        fingerprint: identifies the samples, where known: a run is not resumed on others.
     """
 
     labels: Tensor | None = None
@@ -32,40 +32,40 @@ class Source(ABC):
 
     @abstractmethod
     def fetch(self, index: Tensor) -> Any:
-        """index [S] -> the raw samples, as the datamodule's transform takes them (uint8 images [S,
-        C, H, W], ...), or `Uncut`."""
+        """Fetches the raw samples `index` [S], in the form that the datamodule's transform takes
+        (uint8 images [S, C, H, W], ...), or as `Uncut`."""
 
     def to(self, device: torch.device) -> Source:
-        """The same samples on a device, which fetches them by indices there; labels stay.
+        """Returns the same samples on a device, where they are fetched by index; labels stay.
 
         Raises:
-            ValueError: they are not in memory.
+            ValueError: the samples are not in memory.
         """
         raise ValueError(
-            f"{type(self).__name__} reads samples when they are asked for: only data in memory can lie on the device."
+            f"{type(self).__name__} reads samples when they are needed: only data in memory can be kept on the device."
         )
 
 
 class Uncut(ABC):
-    """Fetched samples of varying size, opened and not yet read. What the views take of them is cut
-    to equal sizes where they were fetched, for all views at once, so that each sample is read
-    once."""
+    """Fetched samples of varying size, opened and not yet read. The parts that the views take are
+    cut to equal sizes where the samples were fetched, for all views at once, so that each sample is
+    read once."""
 
     @abstractmethod
     def cut(self, transforms: Sequence[nn.Module], keys: Sequence[Tensor]) -> list[Any]:
-        """For each view, what its transform takes.
+        """Returns the input of each view's transform.
 
         Args:
-            transforms: of each view; a transform says in its own way what it takes.
+            transforms: one for each view; a transform says in its own way what it takes.
             keys: [S] for each view, the keys that its transform will be called with.
         """
 
 
 def labels_of(source: Source) -> Tensor:
-    """The labels [N] of a source that has some.
+    """Returns the labels [N] of a source.
 
     Raises:
-        ValueError: it has none.
+        ValueError: the source has no labels.
     """
     if source.labels is None:
         raise ValueError(f"These {len(source):,} samples have no labels.")
@@ -73,7 +73,7 @@ def labels_of(source: Source) -> Tensor:
 
 
 class InMemory(Source):
-    """Samples that are one tensor [N, ...], with labels [N] or None.
+    """A source whose samples are one tensor [N, ...], with labels [N] or None.
 
     Raises:
         ValueError: the two differ in length.
@@ -98,7 +98,7 @@ class InMemory(Source):
 
 
 class Subset(Source):
-    """The samples `indices` [M] of another source."""
+    """A source of the samples `indices` [M] of another source."""
 
     def __init__(self, source: Source, indices: Tensor) -> None:
         self.source, self.indices = source, indices
@@ -117,8 +117,8 @@ class Subset(Source):
 
 
 class Numbers(Source):
-    """Stands for the samples of a source that lie on the device: what is fetched are their
-    indices."""
+    """Stands for a source whose samples are kept on the device: it fetches their indices
+    instead."""
 
     in_memory = True
 
@@ -133,8 +133,8 @@ class Numbers(Source):
 
 
 def stratified_split(labels: Tensor, second: int, seed: int = 0) -> tuple[Tensor, Tensor]:
-    """Indices of a first and a second part, with each class in proportion; the second has `second`
-    samples.
+    """Splits samples into two parts, with each class in proportion, and returns their indices; the
+    second part has `second` samples.
 
     Classes are filled by largest remainder, so that the counts are exact; the draw is fixed by
     `seed`.
@@ -152,15 +152,16 @@ def stratified_split(labels: Tensor, second: int, seed: int = 0) -> tuple[Tensor
 
 
 def holdout(labels: Tensor) -> tuple[Tensor, Tensor]:
-    """The part of the labelled training samples that live probes learn from, and the part (a
-    seventh, at most 5,000) that they are judged by, where a data set has no validation split of its
-    own."""
+    """Splits the labelled training samples of a data set without a validation split: returns the
+    indices of those that live probes learn from, and of those held out to judge them (a seventh, at
+    most 5,000)."""
     return stratified_split(labels, min(5000, max(1, len(labels) // 7)))
 
 
 def withhold_fifth(labels: Tensor, seed: int) -> tuple[Tensor, Tensor]:
-    """Indices of few labelled samples to learn from, and of those to be judged by: a fifth of each
-    class, at least one of each that has two; the draw is fixed by `seed`."""
+    """Splits few labelled samples: returns the indices of those to learn from, and of those held
+    out to judge: a fifth of each class, at least one of each that has two; the draw is fixed by
+    `seed`."""
     generator = torch.Generator().manual_seed(seed)
     withheld = torch.zeros(len(labels), dtype=torch.bool)
     for label in labels.unique():
@@ -171,10 +172,10 @@ def withhold_fifth(labels: Tensor, seed: int) -> tuple[Tensor, Tensor]:
 
 
 def labelled_draw(labels: Integers, per_class: int, seed: int, draw: int) -> Integers:
-    """Positions of `per_class` samples of each class (all of a smaller class), a function of the
-    labels, seed and draw alone.
+    """Draws the indices of `per_class` samples of each class (all of a smaller class), a function
+    of the labels, seed and draw alone.
 
-    So every row of a table, whatever its features, is given the same labels.
+    So every row of a table, whatever its features, uses the same labels.
     """
     random = np.random.default_rng([seed, draw])
     return np.concatenate(

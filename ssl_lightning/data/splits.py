@@ -13,7 +13,7 @@ Split = Literal["train", "val", "test"]
 
 
 class Splits:
-    """The samples of each split, made once: those to train on, the labelled ones, and those that
+    """The samples of each split, built once: those to train on, the labelled ones, and those that
     watch a run."""
 
     seed: int
@@ -23,32 +23,33 @@ class Splits:
     _sources: dict[str, Source | None]
 
     def source(self, split: Split) -> Source | None:
-        """The samples of a split, `train` at least; None where there is none. `val` may be left
-        out: it is then a part of the labelled training samples, withheld from the probes that watch
-        a run."""
+        """Returns the samples of a split, or None if the data does not have it; `train` is
+        required. Without `val`, a part of the labelled training samples is held out from the probes
+        that watch a run."""
         raise NotImplementedError(f"{type(self).__name__} must define source(split).")
 
     def pretraining_source(self) -> Source | None:
-        """The samples to pretrain on, where those are not `train` (STL-10's unlabelled ones)."""
+        """Returns the samples to pretrain on if they differ from `train` (STL-10's unlabelled
+        ones)."""
         return None
 
     def split(self, split: Split) -> Source | None:
-        """The samples of a split, made once; `val` falls back to a part of the labelled training
-        samples."""
+        """Returns the samples of a split, built once; `val` falls back to a part of the labelled
+        training samples."""
         if split not in self._sources:
-            few = split == "val" and self.labels_per_class is not None  # then every label that is used is one of those
-            found = None if few else self.source(split)
-            labelled = self.labelled_split if found is None and split == "val" else None
+            few = split == "val" and self.labels_per_class is not None  # validation labels are among those few too
+            samples = None if few else self.source(split)
+            labelled = self.labelled_split if samples is None and split == "val" else None
             if labelled is not None:
                 labels = labels_of(labelled)
                 rest, withheld = withhold_fifth(labels, self.seed) if few else holdout(labels)
-                found, self._sources["rest"] = Subset(labelled, withheld), Subset(labelled, rest)
-            self._sources[split] = found
+                samples, self._sources["rest"] = Subset(labelled, withheld), Subset(labelled, rest)
+            self._sources[split] = samples
         return self._sources[split]
 
     @property
     def held_out(self) -> Source | None:
-        """Samples that no training sees and no closing table reads: the validation split, where the
+        """Samples that neither training nor the closing table uses: the validation split, if the
         data has one of its own."""
         if "held_out" not in self._sources:
             self._sources["held_out"] = self.source("val")
@@ -70,7 +71,8 @@ class Splits:
 
     @property
     def num_classes(self) -> int:
-        """How many classes there are: those with a name, else those that the labels count.
+        """The number of classes: of class names or of classes that the labels count, whichever is
+        larger.
 
         Raises:
             ValueError: there are no labels.
@@ -80,8 +82,8 @@ class Splits:
         return max(len(self.class_names or ()), int(labels_of(self.labelled_split).max()) + 1)
 
     def probe_splits(self) -> tuple[Source, Source] | None:
-        """The labelled samples that the live probes, or a supervised method, learn from, and those
-        that judge them while they do; None without labels."""
+        """Returns the labelled samples that the live probes, or a supervised method, learn from,
+        and those that judge them meanwhile; None without labels."""
         val = self.split("val")
         train = self._sources.get("rest") or self.labelled_split
         if train is None or val is None or val.labels is None:
@@ -94,7 +96,7 @@ class Splits:
         labelled ones, without the validation part.
 
         Raises:
-            ValueError: there are none.
+            ValueError: there are no such samples.
         """
         if self.supervised:
             splits = self.probe_splits()
@@ -106,7 +108,7 @@ class Splits:
             return splits[0]
         if "pretraining" not in self._sources:
             self._sources["pretraining"] = self.pretraining_source() or self.split("train")
-        found = self._sources["pretraining"]
-        if found is None:
+        samples = self._sources["pretraining"]
+        if samples is None:
             raise ValueError(f"{type(self).__name__} has no training split.")
-        return found
+        return samples

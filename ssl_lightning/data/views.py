@@ -1,5 +1,5 @@
-"""From fetched samples to the views of a batch: cut where they were fetched, augmented there or on
-the device."""
+"""From fetched samples to the views of a batch: cut where the samples were fetched, augmented there
+or on the device."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from ..types import Batch, View
 from .sources import Uncut
 
 Fetched = dict[str, Any]
-"""`raw` samples, or `cuts`, what each view takes of them; `index` [S], `pass` [S], and `label` [S]
-where there are labels."""
+"""`raw` samples, or `cuts`, the part of them that each view takes; `index` [S], `pass` [S], and
+`label` [S] where there are labels."""
 
 
-def as_view(made: Tensor | View) -> View:
-    """What a transform made: a view, or the tensor of one."""
-    return made if isinstance(made, View) else View(made)
+def as_view(output: Tensor | View) -> View:
+    """Returns a transform's output, which is a view or the tensor of one, as a view."""
+    return output if isinstance(output, View) else View(output)
 
 
 class Views:
-    """Makes the views of a batch, one for each transform; small enough to travel to workers.
+    """Makes the views of a batch, one by each transform; small enough to be sent to workers.
 
     Args:
-        transforms: of each view: `forward(raw, key)`.
+        transforms: one for each view: `forward(raw, key)`.
         seed: of the samples' keys.
     """
 
@@ -35,8 +35,8 @@ class Views:
         self.transforms, self.seed = list(transforms), seed
 
     def cut(self, fetched: Fetched) -> Fetched:
-        """Samples of varying size -> `cuts`, what each view takes of them; any other batch as it
-        is."""
+        """Replaces samples of varying size by `cuts`, the part of them that each view takes; any
+        other batch is returned unchanged."""
         raw = fetched.get("raw")
         if not isinstance(raw, Uncut):
             return fetched
@@ -45,13 +45,13 @@ class Views:
         return {**{name: value for name, value in fetched.items() if name != "raw"}, "cuts": cuts}
 
     def batch(self, fetched: Fetched) -> Batch:
-        """The `Batch` of views, where the fetched samples are; augmented in full precision, under
-        autocast too."""
+        """Makes the `Batch` of views on the device of the fetched samples; augmentation runs in
+        full precision, under autocast too."""
         fetched = self.cut(fetched)
         index = fetched["index"]
         cuts = fetched.get("cuts") or [fetched["raw"]] * len(self.transforms)
         for transform in self.transforms:
-            transform.to(index.device)  # their constants; moves nothing after the first batch
+            transform.to(index.device)  # the transforms' constants; moves nothing after the first batch
         key = sample_keys(self.seed, fetched["pass"], index)
         with torch.autocast(index.device.type, enabled=False):
             views = [

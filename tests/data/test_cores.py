@@ -59,7 +59,9 @@ def test_a_process_alone_has_the_cores_that_it_may_run_on(with_cores: Callable[[
         pytest.param("0::/a/b", {"a/b": "max 100000", "a": "150000 100000"}, 1.5, id="the group above"),
         pytest.param("0::/a/b", {"a/b": "400000 100000", "a": "200000 50000"}, 4.0, id="the least of two"),
         pytest.param("4:cpu,cpuacct:/docker/1", {"cpu": "300000 100000"}, 3.0, id="version 1, in a container"),
-        pytest.param("4:cpu:/job\n5:cpuset:/\n0::/", {"cpu/job": "50000 100000", "cpu": "-1 100000"}, 0.5, id="version 1"),
+        pytest.param(
+            "4:cpu:/job\n5:cpuset:/\n0::/", {"cpu/job": "50000 100000", "cpu": "-1 100000"}, 0.5, id="version 1"
+        ),
         pytest.param("4:cpuset:/job", {"cpu": "50000 100000"}, math.inf, id="a group of another kind"),
     ],
 )  # fmt: skip

@@ -556,9 +556,9 @@ def test_what_cannot_lie_on_the_device_is_refused_before_training() -> None:
             assert isinstance(found, InMemory)
             return OnDisk(found.samples, found.labels)
 
-    with pytest.raises(ValueError, match="cache=device keeps data that is in memory; FromFiles reads it from files"):
+    with pytest.raises(ValueError, match="cache=device needs data in memory; FromFiles reads it from files"):
         FromFiles(cache="device").serve(Asks(full=2))
-    with pytest.raises(ValueError, match="Elsewhere reads samples when they are asked for"):
+    with pytest.raises(ValueError, match="Elsewhere reads samples when they are needed"):
         Elsewhere().to(torch.device("cpu"))
 
 

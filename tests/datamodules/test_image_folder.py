@@ -43,8 +43,13 @@ def deep(number: int) -> Image.Image:
 
 
 FORMS: list[tuple[str, Callable[[int], Image.Image], dict[str, Any]]] = [
-    (".jpg", photo, {}), (".png", lambda n: photo(n).convert("L"), {}), (".webp", lambda n: photo(n).convert("RGBA"), {}),
-    (".gif", lambda n: photo(n).convert("P"), {}), (".JPEG", lambda n: photo(n).convert("CMYK"), {}), (".bmp", photo, {}), (".tif", photo, {}),
+    (".jpg", photo, {}),
+    (".png", lambda n: photo(n).convert("L"), {}),
+    (".webp", lambda n: photo(n).convert("RGBA"), {}),
+    (".gif", lambda n: photo(n).convert("P"), {}),
+    (".JPEG", lambda n: photo(n).convert("CMYK"), {}),
+    (".bmp", photo, {}),
+    (".tif", photo, {}),
 ]  # fmt: skip
 
 

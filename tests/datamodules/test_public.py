@@ -90,7 +90,7 @@ def test_a_part_is_stratified_and_fixed_and_the_test_split_stays_whole(root: Pat
     data = MNIST(str(root), download=False, samples=20)
     assert len(data.training_split) == 20 and len(data.split("test") or ()) == 20
     assert isinstance(MNIST(str(root), download=False, samples=60).split("train"), InMemory)
-    with pytest.raises(ValueError, match="samples=61 does not fit; MNIST has 60 samples to pretrain on"):
+    with pytest.raises(ValueError, match="samples=61 is too many; MNIST has 60 samples to pretrain on"):
         MNIST(str(root), download=False, samples=61).split("train")
 
 

@@ -68,7 +68,7 @@ def test_a_broken_recording_is_never_replaced_by_one_of_the_test_split(tmp_path:
 def test_other_names_are_refused(tmp_path: Path) -> None:
     root = write_spoken_digits(tmp_path / "spoken")
     (root / "readme.wav").write_bytes(b"")
-    with pytest.raises(ValueError, match=r"readme.wav is not called \{digit\}_\{speaker\}_\{index\}.wav"):
+    with pytest.raises(ValueError, match=r"readme.wav is not named \{digit\}_\{speaker\}_\{index\}.wav"):
         SpokenDigits(str(root)).split("train")
     with pytest.raises(ValueError, match="labels='word' is unknown"):
         SpokenDigits(str(root), labels="word")  # type: ignore[arg-type]

@@ -1,5 +1,5 @@
-"""The bases of datamodules for images: those of one size in memory, and encoded ones of any
-size."""
+"""The base classes of datamodules for images: images of one size in memory, and encoded images of
+any size."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from ..files.source import check_unreadable
 from .reading import Reading
 
 RAW_SIZE = 32
-"""Raw features are the pixels of images reduced to this side."""
+"""Raw features are the pixels of images reduced to this side length."""
 LOCAL = 96 / 224
-"""Side of a local crop as a part of a full view's (SwAV, arXiv 2006.09882, Section 4.1; DINO, arXiv
-2104.14294, Section 3.1)."""
+"""Side length of a local crop as a fraction of a full view's (SwAV, arXiv 2006.09882, Section 4.1;
+DINO, arXiv 2104.14294, Section 3.1)."""
 
 
 class ImageDataModule(SSLDataModule):
     """A data set of images: an author sets `policy` and defines `source`, whose samples are uint8
-    images [S, C, H, W], or floating ones in [0, 1], or `Pictures` of any size.
+    images [S, C, H, W], floating-point images in [0, 1], or `Pictures` of any size.
 
     Args:
-        image_size: side of a view, in pixels.
+        image_size: side length of a view, in pixels.
         augmentation: changes to the data set's recipe, by the names of the fields of `ImagePolicy`.
     """
 
@@ -40,7 +40,7 @@ class ImageDataModule(SSLDataModule):
     channels: int = 3
     """C of the images."""
     varying: ClassVar[bool] = False
-    """Whether the images differ in size: `source` then fetches `Pictures`."""
+    """Whether the images differ in size; `source` then fetches `Pictures`."""
     serves_local = True
 
     def __init__(self, *, image_size: int = 32, augmentation: dict[str, Any] | None = None, **kwargs: Any) -> None:
@@ -50,16 +50,16 @@ class ImageDataModule(SSLDataModule):
         self.recipe = changed(self.policy, augmentation or {})
         try:
             for strength in ("none", "strong_a", "strong_b"):
-                self.transform(strength)  # refuses what the recipe cannot be made of
+                self.transform(strength)  # raises where the recipe cannot be built
         except ValueError as error:
             raise ValueError(f"augmentation={augmentation} does not fit: {error}") from error
 
     @classmethod
     def suited_encoders(cls, init_args: dict[str, Any]) -> dict[str, dict[str, Any]]:
-        """The class's own defaults, or a ResNet-18 with the stem that suits the images' size, and a
-        ViT-Tiny with the patch that does."""
+        """Returns the class's own defaults, or a ResNet-18 whose stem, and a ViT-Tiny whose patch,
+        suits the size of the images."""
         size, channels = init_args.get("image_size", RAW_SIZE), init_args.get("channels", cls.channels)
-        size = size if isinstance(size, int) else RAW_SIZE  # anything else the parser refuses
+        size = size if isinstance(size, int) else RAW_SIZE  # the parser refuses any other value
         resnet = {"name": "resnet18", "small_images": size <= SMALL, "channels": channels}
         vit = {"name": "vit_tiny_patch16_224", "channels": channels, "image_size": size, "patch_size": patch_for(size)}
         kinds = {"Encoder": ("timm", resnet), "TokenEncoder": ("vit", vit)}
@@ -71,16 +71,16 @@ class ImageDataModule(SSLDataModule):
         """Builds the transforms for the views that a method asks for.
 
         Raises:
-            ValueError: this data has no such views, fewer samples than a batch, or a probe set of
-                other channels.
+            ValueError: this data does not have such views, has fewer samples than a batch, or has a
+                probe set whose images have another number of channels.
         """
         super().serve(method)
         for name, data in self.probe_sets.items():
             if isinstance(data, ImageDataModule) and data.channels != self.channels:
                 raise ValueError(
                     f"probe_sets.{name}: {type(data).__name__} has images of {data.channels}"
-                    f" channel{'s' * (data.channels != 1)}, {type(self).__name__} of {self.channels}, and one encoder"
-                    " takes both. Files are brought to 1 or 3 by `channels`."
+                    f" channel{'s' * (data.channels != 1)}, {type(self).__name__} of {self.channels}, but one encoder"
+                    " reads both. Convert images in files to 1 or 3 with `channels`."
                 )
 
     def transform(self, strength: Strength, local_size: int | None = None) -> nn.Module:
@@ -89,13 +89,13 @@ class ImageDataModule(SSLDataModule):
         )
 
     def local_size(self, spec: ViewSpec) -> int:
-        """The size asked for, or about 3/7 of a full view: a whole number of the patches that suit
-        it, so that transformers take both."""
+        """Returns the size that the method requests, or about 3/7 of a full view: a whole number of
+        the patches that suit the view, so that transformers take both."""
         patch = patch_for(self.image_size)
         return spec.local_size or max(8, round(self.image_size * LOCAL / patch) * patch)
 
     def as_pictures(self, x: Tensor) -> Tensor:
-        """Views [S, C, H, W] as one would look at them: in [0, 1], without the normalisation."""
+        """Returns views [S, C, H, W] as images to look at: in [0, 1], without the normalisation."""
         mean, std = (torch.tensor(values)[:, None, None] for values in (self.recipe.mean, self.recipe.std))
         return (x.float() * std + mean).clamp(0, 1)
 
@@ -103,7 +103,8 @@ class ImageDataModule(SSLDataModule):
         return loading_lines(folder, dim, "images")
 
     def raw_features(self, raw: Any) -> Tensor:
-        """The pixels [S, D], of images above 32 pixels after their reduction to that size."""
+        """Returns the pixels [S, D]; images larger than 32 pixels are first reduced to that
+        size."""
         pixels: Tensor = self.transform("none")(raw, torch.zeros(len(raw), dtype=torch.int64))
         return (F.adaptive_avg_pool2d(pixels, RAW_SIZE) if self.image_size > RAW_SIZE else pixels).flatten(1)
 
@@ -113,23 +114,23 @@ class PictureDataModule(ImageDataModule):
     from `self.pictures`.
 
     Args:
-        image_size: side of a view, in pixels.
-        channels: 1 for grey, 3 for colour, to which every image is brought; another number is for
-            images that have it.
-        window: the pixel values that become 0 and 1, with what is below and above cut off: for
-            images of more than 8 bits.
+        image_size: side length of a view, in pixels.
+        channels: 1 for grey, 3 for colour, to which every image is converted; any other number
+            needs images that have it.
+        window: the pixel values that become 0 and 1, for images of more than 8 bits; values beyond
+            them are clamped.
         percentiles: the percentiles of each image's own values that become 0 and 1, instead of a
             window.
-        max_pixels: an image that says it has more is refused before it is read.
-        unreadable: `raise` stops at an image that cannot be read; `skip` takes another one in its
-            place, always the same.
-        max_unreadable: the part of the images that may be skipped; more stop the run.
+        max_pixels: an image whose header declares more is refused before it is read.
+        unreadable: `raise` stops at an image that cannot be read; `skip` replaces it by another
+            one, always the same.
+        max_unreadable: the fraction of the images that may be skipped; more stop the run.
     """
 
     varying = True
     policy = ImagePolicy(jitter=(0.8, 0.8, 0.8, 0.2), mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
     """SimCLR's recipe for ImageNet (arXiv 2002.05709, Appendix A), normalised by ImageNet's mean
-    and deviation."""
+    and standard deviation."""
 
     def __init__(
         self,

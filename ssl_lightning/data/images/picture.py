@@ -19,36 +19,36 @@ from .tiff import TIFF, from_tiff
 
 KINDS = "jpg jpeg jpe jfif mpo png apng webp bmp dib gif tif tiff ppm pgm pbm pnm pfm jp2 j2k jpx npy" + " avif" * AVIF
 SUFFIXES = frozenset("." + kind for kind in KINDS.split())
-"""Ends of file names that count as images, in lower case, with the dot. What a file is, its content
-says."""
+"""Suffixes of file names that count as images, in lower case, with the dot. The content decides
+which format a file has."""
 TURNS = {1: (0, 0, 0), 2: (0, 0, 1), 3: (0, 1, 1), 4: (0, 1, 0), 5: (1, 0, 0), 6: (1, 0, 1), 7: (1, 1, 1), 8: (1, 1, 0)}
-"""EXIF orientation -> what makes the stored picture the displayed one, in this order: transpose,
-reverse rows, reverse columns."""
+"""EXIF orientation -> what turns the stored picture into the displayed one, in this order:
+transpose, reverse rows, reverse columns."""
 
 
 class UnreadablePicture(Unreadable):
-    """A file gives no picture."""
+    """An image file that cannot be read."""
 
 
 class Picture:
-    """One image file, of which the header is decoded at once, and the pixels when views are cut.
+    """One image file, whose header is decoded at once, and its pixels when views are cut.
 
-    Transparency is laid upon white; CMYK and palettes become RGB; of an animation the first frame
-    counts. Half a file is an error, never a picture with a grey half: Pillow's
+    Transparency is composited onto white; CMYK and palettes become RGB; of an animation the first
+    frame is used. A truncated file is an error, never a picture with a grey half: Pillow's
     `LOAD_TRUNCATED_IMAGES` is set to False. Its `MAX_IMAGE_PIXELS` is raised to
-    `reading.max_pixels`, which rules instead.
+    `reading.max_pixels`, which applies instead.
 
     Args:
         file: a path, or the bytes of a file.
         reading: how its values become those of a view.
-        name: what messages call it; the path by default.
+        name: the file's name in messages; None: the path.
 
     Attributes:
         height, width: in pixels, as displayed (EXIF orientation applied).
 
     Raises:
-        UnreadablePicture: the file is missing, no image, too large, or of another number of
-            channels.
+        UnreadablePicture: the file is missing, is not an image, is too large, or has another number
+            of channels.
     """
 
     def __init__(self, file: str | Path | bytes, reading: Reading, name: str | None = None) -> None:
@@ -61,14 +61,14 @@ class Picture:
                 raise ValueError(f"it has no pixels ({width} x {height})")
             if height * width > reading.max_pixels:
                 raise ValueError(
-                    f"it says that it has {width} x {height} pixels, above the limit of {reading.max_pixels:,}"
+                    f"its header declares {width} x {height} pixels, above the limit of {reading.max_pixels:,}"
                     " (max_pixels)"
                 )
         self._transpose, self._reverse_rows, self._reverse_columns = TURNS[self._stored.orientation]
         self.height, self.width = (width, height) if self._transpose else (height, width)
 
     def cut(self, boxes: Sequence[Sequence[int]], sizes: Sequence[int]) -> list[np.ndarray]:
-        """Views of the picture, bilinear with antialiasing.
+        """Cuts views out of the picture, bilinear with antialiasing.
 
         Args:
             boxes: top, left, height, width of each view, in displayed pixels.
@@ -76,19 +76,19 @@ class Picture:
 
         Returns:
             For each box [C, size, size], contiguous: uint8, or float32 in [0, 1] where the file has
-            more than 8 bits or a window or percentiles were asked for.
+            more than 8 bits or a window or percentiles are set.
 
         Raises:
-            UnreadablePicture: the file is damaged, or nothing says which of its values become 0 and
-                1.
-            ValueError: a box that is empty or reaches beyond the picture, or not as many sizes as
-                boxes.
+            UnreadablePicture: the file is damaged, or it is unknown which of its values become 0
+                and 1.
+            ValueError: a box is empty or reaches beyond the picture, or there are not as many sizes
+                as boxes.
         """
         if len(boxes) != len(sizes):
             raise ValueError(f"There are {len(boxes)} boxes and {len(sizes)} sizes: each box needs one.")
-        places = [self._in_storage(box) for box in boxes]
+        stored_boxes = [self._in_storage(box) for box in boxes]
         with self._reasons():
-            views = self._stored.cut(places, sizes)
+            views = self._stored.cut(stored_boxes, sizes)
         return [self._displayed(view).expand(self.reading.channels, -1, -1).contiguous().numpy() for view in views]
 
     def _in_storage(self, box: Sequence[int]) -> Box:
@@ -122,7 +122,7 @@ class Picture:
 
 
 def open_stored(file: str | Path | bytes, reading: Reading) -> Stored:
-    """Reads the file and decodes its header, by the decoder that loses nothing."""
+    """Reads the file and decodes its header, by the decoder that preserves all its values."""
     if isinstance(file, bytes):
         data = file
     else:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 NUMPY = b"\x93NUMPY"
 SAMPLE = 1_000_000
-"""Pixels that percentiles are taken from, at least, where a picture has more."""
+"""Percentiles are computed from at least this many pixels, where a picture has more."""
 LUMA = torch.tensor([0.299, 0.587, 0.114])[:, None, None]
 
 
@@ -30,13 +30,13 @@ class Planes:
     """A picture that is decoded to an array.
 
     Args:
-        read: gives the values [H, W, C], the last channel being alpha where `alpha`.
+        read: returns the values [H, W, C], the last channel being alpha where `alpha`.
         shape: H, W, C.
         dtype: of the values.
         reading: how values become those of a view.
-        top: the value that becomes 1 unless the reading says otherwise; None where nothing tells.
+        top: the value that becomes 1 unless the reading sets another; None: unknown.
         alpha: whether the last channel is transparency.
-        orientation: EXIF's.
+        orientation: EXIF's, 1 to 8.
     """
 
     def __init__(
@@ -54,10 +54,10 @@ class Planes:
         self.dtype = np.dtype(dtype)
         check_channels(channels - alpha, reading.channels)
         if self.dtype.kind not in "uif":
-            raise ValueError(f"it holds values of type {self.dtype}, not numbers of an image")
+            raise ValueError(f"it holds values of type {self.dtype}, which are not those of an image")
         if top is None and self.dtype.kind != "f" and not reading.rescales:
             raise ValueError(
-                f"it holds {self.dtype} values, and nothing says which become 0 and 1: give window or percentiles"
+                f"it holds {self.dtype} values, and it is unknown which become 0 and 1: give window or percentiles"
             )
 
     def cut(self, boxes: Sequence[Box], sizes: Sequence[int]) -> list[Tensor]:
@@ -75,7 +75,7 @@ class Planes:
         return [view if view.dtype == torch.uint8 else view.clamp_(0, 1) for view in views]
 
     def _limits(self, colours: np.ndarray) -> tuple[float, float]:
-        """The values that become 0 and 1."""
+        """Returns the values that become 0 and 1."""
         if self.reading.window:
             return self.reading.window
         if self.reading.percentiles:
@@ -87,7 +87,7 @@ class Planes:
         low, high = colours.min(), colours.max()
         if not (low >= 0 and high <= 1):
             raise ValueError(
-                f"it holds {self.dtype} values from {low:g} to {high:g}, and nothing says which become 0 and 1: give"
+                f"it holds {self.dtype} values from {low:g} to {high:g}, and it is unknown which become 0 and 1: give"
                 " window or percentiles"
             )
         return 0.0, 1.0
@@ -109,13 +109,13 @@ class Planes:
 
 
 def deepest(dtype: np.dtype[Any]) -> float | None:
-    """The greatest value of an unsigned type of up to 16 bits; None where the values in use cannot
-    be known."""
+    """Returns the greatest value of an unsigned type of up to 16 bits; None for other types, whose
+    range in use is unknown."""
     return float(np.iinfo(dtype).max) if dtype.kind == "u" and dtype.itemsize <= 2 else None
 
 
 def from_numpy(file: str | Path | bytes, reading: Reading) -> Planes:
-    """A `.npy` file [H, W] or [H, W, C], of which only the boxes are read."""
+    """Opens a `.npy` file [H, W] or [H, W, C], of which only the boxes are read."""
 
     def load() -> np.ndarray:
         source: Any = io.BytesIO(file) if isinstance(file, bytes) else file
@@ -133,7 +133,7 @@ def from_numpy(file: str | Path | bytes, reading: Reading) -> Planes:
 
 
 def from_png(data: bytes, reading: Reading) -> Planes:
-    """A colour PNG of 16 bits, which Pillow would cut to 8."""
+    """Opens a colour PNG of 16 bits, which Pillow would reduce to 8."""
     width, height = (int.from_bytes(data[at : at + 4], "big") for at in (16, 20))
     colour, alpha = bool(data[25] & 2), bool(data[25] & 4)
 
@@ -149,11 +149,11 @@ def from_png(data: bytes, reading: Reading) -> Planes:
 
 
 def from_image(data: bytes, image: Image.Image, reading: Reading, top: float | None = 65535.0) -> Planes:
-    """A picture that Pillow decodes to values of more than 8 bits, or to 8-bit values that the
-    reading scales.
+    """Opens a picture that Pillow decodes to values of more than 8 bits, or to 8-bit values that
+    the reading scales.
 
     Args:
-        top: what becomes 1 in a picture of more than 8 bits; None where nothing tells.
+        top: the value that becomes 1 in a picture of more than 8 bits; None: unknown.
     """
     channels = 1 if image.mode in DEEP else len(plain(Image.new(image.mode, (1, 1)), reading.channels).getbands())
     if image.mode not in DEEP:

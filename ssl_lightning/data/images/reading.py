@@ -1,4 +1,4 @@
-"""How image files are read: channels, range of values, limits."""
+"""The settings by which image files are read: channels, range of values, limits."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Reading:
-    """How the values of an image file become those of a view.
+    """The rules by which the values of an image file become those of a view.
 
     Args:
         channels: 1: luma; 3: RGB; any other number: the file must have exactly that many.
-        window: the values that become 0 and 1; what lies beyond is clamped.
+        window: the values that become 0 and 1; values beyond them are clamped.
         percentiles: the percentiles of an image's own values that become 0 and 1, such as (0.5,
-            99.5); over all its channels, and from about a million evenly spaced pixels where it has
-            more.
-        max_pixels: a file whose header says more is refused.
+            99.5); computed over all channels, from about a million evenly spaced pixels of a larger
+            image.
+        max_pixels: a file whose header declares more is refused.
 
     Raises:
-        ValueError: a value out of its range, or both window and percentiles.
+        ValueError: a value is out of range, or both window and percentiles are given.
     """
 
     channels: int = 3
@@ -33,12 +33,12 @@ class Reading:
 
     def __post_init__(self) -> None:
         if self.channels < 1:
-            raise ValueError(f"channels is {self.channels}: it must be at least 1.")
+            raise ValueError(f"channels={self.channels} is too small: it must be at least 1.")
         if self.max_pixels < 1:
-            raise ValueError(f"max_pixels is {self.max_pixels}: it must be at least 1.")
+            raise ValueError(f"max_pixels={self.max_pixels} is too small: it must be at least 1.")
         if self.window and self.percentiles:
-            raise ValueError(f"Give window ({self.window}) or percentiles ({self.percentiles}), not both.")
+            raise ValueError(f"Both window={self.window} and percentiles={self.percentiles} are set; give one of them.")
         if self.window and not self.window[0] < self.window[1]:
-            raise ValueError(f"window is {self.window}: the first value must be below the second.")
+            raise ValueError(f"window={self.window} is not increasing: the first value must be below the second.")
         if self.percentiles and not 0 <= self.percentiles[0] < self.percentiles[1] <= 100:
-            raise ValueError(f"percentiles is {self.percentiles}: it takes two increasing numbers from 0 to 100.")
+            raise ValueError(f"percentiles={self.percentiles} does not fit: give two increasing values from 0 to 100.")

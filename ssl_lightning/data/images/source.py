@@ -1,4 +1,4 @@
-"""Encoded images of any size as a source: each is read once, where it is fetched, and cut for every
+"""A source of encoded images of any size: each is read once, where it is fetched, and cut for every
 view."""
 
 from __future__ import annotations
@@ -21,21 +21,22 @@ from .picture import Picture, UnreadablePicture
 from .reading import Reading
 
 OPEN = 32
-"""Files that are open at once."""
+"""The number of files that are open at the same time."""
 
 Cuts = list[NDArray[Any]]
 
 
 class PictureSource(FileSource):
-    """Images in files, or in encoded bytes, of any size.
+    """A source of images in files, or in encoded bytes, of any size.
 
     Args:
-        count: how many there are.
-        reading: how pixels become numbers.
+        count: N, the number of images.
+        reading: how the values of a file become those of a view.
         labels: [N], or None.
-        unreadable: `raise` stops at an image that cannot be read; `skip` takes the next one of the
-            same label in its place.
-        max_unreadable: the part of the images that may be skipped, rounded up; more stop the run.
+        unreadable: `raise` stops at an image that cannot be read; `skip` replaces it by the next
+            one of the same label.
+        max_unreadable: the fraction of the images that may be skipped, rounded up; more stop the
+            run.
     """
 
     samples, error = "images", UnreadablePicture
@@ -53,7 +54,7 @@ class PictureSource(FileSource):
 
     @abstractmethod
     def file(self, number: int) -> str | Path | bytes:
-        """An image's file, or its bytes."""
+        """Returns an image's file, or its bytes."""
 
     def fetch(self, index: Tensor) -> Pictures:
         return Pictures(self, index.tolist())
@@ -63,11 +64,11 @@ class PictureSource(FileSource):
 
 
 class Pictures(Uncut):
-    """Images of a source that were asked for; nothing is read before they are cut.
+    """Images fetched from a source; nothing is read before they are cut.
 
     Args:
-        source: of which they are.
-        numbers: [S] which.
+        source: the images' source.
+        numbers: [S] the images' indices in the source.
     """
 
     def __init__(self, source: PictureSource, numbers: Sequence[int]) -> None:
@@ -77,8 +78,8 @@ class Pictures(Uncut):
         return len(self.numbers)
 
     def cut(self, transforms: Sequence[Any], keys: Sequence[Tensor]) -> list[Tensor]:
-        """For each view the images [S, C, size, size] within the boxes of its transform's `cut`,
-        uint8; float32 in [0, 1] where an image holds more than 8 bits.
+        """Returns for each view the images [S, C, size, size] within the boxes of its transform's
+        `cut`: uint8, or float32 in [0, 1] where an image has more than 8 bits.
 
         Raises:
             UnreadablePicture: an image cannot be read, and the source does not skip it.
@@ -99,14 +100,14 @@ class Pictures(Uncut):
         boxes = [crop.boxes(key, heights, widths).tolist() for crop, key in zip(crops, keys, strict=True)]
         sizes = [crop.size for crop in crops]
 
-        def read(place: int) -> Cuts:
-            picture, number = pictures[place], numbers[place]
+        def read(row: int) -> Cuts:
+            picture, number = pictures[row], numbers[row]
             try:
                 if picture is not None:
-                    return picture.cut([of_view[place] for of_view in boxes], sizes)
+                    return picture.cut([view_boxes[row] for view_boxes in boxes], sizes)
             except UnreadablePicture as error:
                 self.source.skip(number, error)
-            return self._substitute(number, crops, [key[place : place + 1] for key in keys])
+            return self._substitute(number, crops, [key[row : row + 1] for key in keys])
 
         return in_threads(read, range(len(numbers)))
 
@@ -130,7 +131,7 @@ class Pictures(Uncut):
 
 
 def _stack(images: Cuts) -> Tensor:
-    """Images [C, H, W] as one tensor, in floats where one of them is."""
+    """Stacks images [C, H, W] into one tensor, float32 where any of them is."""
     if len({image.dtype for image in images}) == 1:
         return torch.from_numpy(np.stack(images))
     return torch.cat([as_float(torch.from_numpy(image)[None]) for image in images])

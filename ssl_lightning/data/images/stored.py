@@ -1,4 +1,4 @@
-"""Image files as they are stored, before EXIF orientation: what all have in common, and those of 8
+"""Image files as stored, before EXIF orientation: what all formats have in common, and files of 8
 bits."""
 
 from __future__ import annotations
@@ -22,28 +22,26 @@ Box = tuple[int, int, int, int]  # top, left, height, width
 
 AVIF = bool(features.check("avif"))
 FORMATS = ["JPEG", "PNG", "WEBP", "BMP", "DIB", "GIF", "TIFF", "PPM", "JPEG2000"] + ["AVIF"] * AVIF
-"""What Pillow may try: formats with a signature of their own, none of which runs another program
-(as EPS does)."""
+"""The formats that Pillow may try: each has its own signature, and none runs another program (as
+EPS does)."""
 DEEP = {"I": np.int32, "F": np.float32, "I;16": np.uint16, "I;16B": np.uint16, "I;16L": np.uint16, "I;16N": np.uint16}
 """Pillow's modes of more than 8 bits, all of one channel."""
 ORIENTATION = 274
 
-warnings.filterwarnings(
-    "ignore", module=r"PIL\."
-)  # of odd metadata and of sizes; what matters is told by the file's name
+warnings.filterwarnings("ignore", module=r"PIL\.")  # about odd metadata and about sizes; our own errors name the file
 
 
 class Stored(Protocol):
-    """A file whose header has been read. Height and width as stored; `orientation` is EXIF's, 1 to
-    8."""
+    """An image file whose header has been read. Height and width are as stored; `orientation` is
+    EXIF's, 1 to 8."""
 
     height: int
     width: int
     orientation: int
 
     def cut(self, boxes: Sequence[Box], sizes: Sequence[int]) -> list[Tensor]:
-        """Views [C, size, size] of boxes in stored pixels; C is 1 for grey pictures, whatever was
-        asked for."""
+        """Cuts views [C, size, size] of boxes in stored pixels; C is 1 for grey pictures, whatever
+        `channels` is."""
         ...
 
 
@@ -55,19 +53,21 @@ def open_image(data: bytes, reading: Reading) -> Image.Image:
         return Image.open(io.BytesIO(data), formats=FORMATS)
     except Image.DecompressionBombError:
         raise ValueError(
-            f"it says that it has more pixels than the limit of {reading.max_pixels:,} (max_pixels)"
+            f"its header declares more pixels than the limit of {reading.max_pixels:,} (max_pixels)"
         ) from None
     except UnidentifiedImageError:
-        raise UnidentifiedImageError(f"it is no image that can be read here: it begins with {data[:12]!r}") from None
+        raise UnidentifiedImageError(
+            f"it is not an image that can be read here: it begins with {data[:12]!r}"
+        ) from None
 
 
 def orientation_of(image: Image.Image) -> int:
-    """EXIF's orientation; 1 where there is none or the EXIF data are damaged, which is no reason to
-    lose the picture."""
+    """Returns EXIF's orientation; 1 where there is none or the EXIF data are damaged, in which case
+    the picture is still usable."""
     if image.format == "TIFF":
-        return 1  # Pillow turns these itself, as it decodes them
+        return 1  # Pillow applies it while decoding
     if image.format == "PNG" and not {"exif", "Raw profile type exif"} & set(image.info):
-        return 1  # Pillow would decode the pixels to look behind them
+        return 1  # Pillow would decode all pixels to look for it
     try:
         value = image.getexif().get(ORIENTATION, 1)
     except Exception:
@@ -75,16 +75,21 @@ def orientation_of(image: Image.Image) -> int:
     return value if value in range(1, 9) else 1
 
 
-def check_channels(found: int, channels: int) -> None:
-    """Raises ValueError where a file's channels are not those asked for, nor can be turned into
-    them (grey and RGB)."""
-    if found != channels and {found, channels} != {1, 3}:
-        raise ValueError(f"it has {found} channel{'s' * (found != 1)}, not the {channels} asked for (channels)")
+def check_channels(stored: int, channels: int) -> None:
+    """Raises ValueError where a file has not the required number of channels and cannot be
+    converted (as grey and RGB can).
+
+    Args:
+        stored: the number of channels in the file.
+        channels: the number required.
+    """
+    if stored != channels and {stored, channels} != {1, 3}:
+        raise ValueError(f"it has {stored} channel{'s' * (stored != 1)}, not the {channels} required (channels)")
 
 
 def plain(image: Image.Image, channels: int) -> Image.Image:
-    """The image in mode L or RGB where 1 or 3 channels are asked for (grey stays L), transparency
-    laid upon white."""
+    """Converts the image to mode L or RGB where 1 or 3 channels are required (grey stays L), with
+    transparency composited onto white."""
     if channels not in (1, 3):
         return image
     if image.has_transparency_data:
@@ -96,7 +101,7 @@ def plain(image: Image.Image, channels: int) -> Image.Image:
 
 
 def resize(region: Tensor, size: int) -> Tensor:
-    """[C, h, w] -> [C, size, size], bilinear with antialiasing, uint8 or float32."""
+    """Resizes [C, h, w] to [C, size, size], bilinear with antialiasing, uint8 or float32."""
     return F.interpolate(region[None], (size, size), mode="bilinear", antialias=True)[0]
 
 
@@ -126,7 +131,7 @@ class EightBits:
         ]
 
     def _cut_whole(self, boxes: Sequence[Box], sizes: Sequence[int]) -> list[Tensor]:
-        """From a JPEG at its own size: torchvision and torch take 0.6 of Pillow's time."""
+        """Cuts views from a JPEG at full size: torchvision and torch take 0.6 of Pillow's time."""
         mode = ImageReadMode.GRAY if self.mode == "L" or self.reading.channels == 1 else ImageReadMode.RGB
         pixels = decode_jpeg(torch.frombuffer(bytearray(self.data), dtype=torch.uint8), mode)
         return [
@@ -135,8 +140,8 @@ class EightBits:
         ]
 
     def _cut_reduced(self, boxes: Sequence[Box], sizes: Sequence[int], fits: int) -> list[Tensor]:
-        """From a JPEG decoded at 1/2, 1/4 or 1/8, where every box still has as many pixels as its
-        view."""
+        """Cuts views from a JPEG decoded at 1/2, 1/4 or 1/8 of its size, where every box still has
+        as many pixels as its view."""
         image = open_image(self.data, self.reading)
         scale = max(s for s in (2, 4, 8) if s <= fits)
         image.draft("L" if self.reading.channels == 1 else None, (self.width // scale, self.height // scale))
@@ -153,6 +158,6 @@ class EightBits:
 
 
 def tensor(image: Image.Image) -> Tensor:
-    """An image of 8-bit bands as uint8 [C, h, w]."""
+    """Returns an image of 8-bit bands as uint8 [C, h, w]."""
     array: Any = np.array(image)
     return torch.from_numpy(array.reshape(image.height, image.width, -1)).permute(2, 0, 1)

@@ -1,5 +1,5 @@
-"""TIFF files: 8-bit ones and grey ones of any depth by Pillow, several pages as channels, the
-others by tifffile."""
+"""TIFF files: Pillow reads those of 8 bits, grey ones of any depth, and several pages as channels;
+tifffile reads the others."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ BITS_PER_SAMPLE, SAMPLES_PER_PIXEL = 258, 277
 
 
 def from_tiff(data: bytes, reading: Reading) -> Stored:
-    """The picture in a TIFF file: its first page, or all its grey pages as channels where they are
-    as many as asked for."""
+    """Opens the picture in a TIFF file: its first page, or all its grey pages as channels where
+    there are as many as required."""
     try:
         image: Any = open_image(data, reading)
     except UnidentifiedImageError:
@@ -34,7 +34,7 @@ def from_tiff(data: bytes, reading: Reading) -> Stored:
         if image.n_frames == reading.channels:
             return _pages(data, image, reading, top)
         if reading.channels != 3:
-            raise ValueError(f"it has {image.n_frames} pages, not the {reading.channels} asked for as channels")
+            raise ValueError(f"it has {image.n_frames} pages, not the {reading.channels} that channels requires")
     if image.mode in DEEP or reading.rescales:
         return from_image(data, image, reading, top)
     return EightBits(data, image, reading)
@@ -60,7 +60,7 @@ def _by_tifffile(data: bytes, reading: Reading) -> Planes:
         from tifffile import TiffFile
     except ImportError:
         raise ValueError(
-            "only tifffile might read this TIFF (more than 4 channels, or more than 8 bits in colour): pip install"
+            "only tifffile can read such a TIFF (more than 4 channels, or more than 8 bits in colour): pip install"
             " 'ssl-lightning[tiff]'"
         ) from None
 

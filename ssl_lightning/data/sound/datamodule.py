@@ -1,4 +1,4 @@
-"""The base of datamodules for sound: windows of recordings, as log-mels or as waves."""
+"""The base class of datamodules for sound: windows of recordings, as log-mels or as waves."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from .suited import suited_encoders
 from .varying import VaryingLengths, check_varying
 
 LONGEST = 10.0
-"""Seconds of a recording that statistics are made of, where recordings are taken whole."""
+"""Seconds of a recording that statistics are computed from, where recordings are used whole."""
 
 
 class SoundDataModule(VaryingLengths, Listening):
-    """A data set of recordings of any length and rate: an author defines `source`, which gives a
+    """A data set of recordings of any length and rate: an author defines `source`, which returns a
     `SoundSource`.
 
     A view is a window of a recording: anywhere in it, or in its middle for the test transform; a
@@ -41,27 +41,28 @@ class SoundDataModule(VaryingLengths, Listening):
     the strong augmentation mixes in.
 
     Args:
-        sample_rate: in Hz, to which every recording is brought.
-        seconds: of a window; None takes recordings whole.
-        batch_seconds: about so many seconds a batch, over all processes, padding among them, in
-            place of `batch_size`: batches are then of recordings of similar length, and `seconds`
-            is the most that is taken of one.
+        sample_rate: in Hz, to which every recording is resampled.
+        seconds: the length of a window; None: recordings are used whole.
+        batch_seconds: about this many seconds per batch, over all processes, padding included, in
+            place of `batch_size`: batches then consist of recordings of similar length, and
+            `seconds` is the most that is used of a recording.
         features: `log_mel`: images [S, 1, bands, frames]; `wave`: samples [S, T], with padding
             marked.
-        normalise: whether a wave is brought to mean 0 and variance 1 by itself, after its
-            augmentation, as wav2vec 2.0 takes it (Baevski et al. 2020, arXiv 2006.11477, Section
-            2). Log-mels are normalised by the data's statistics anyway.
-        mels: bands.
-        window: of a spectrum, in seconds.
+        normalise: whether each wave is normalised to mean 0 and variance 1, after its augmentation,
+            as in wav2vec 2.0 (Baevski et al. 2020, arXiv 2006.11477, Section 2). Log-mels are
+            always normalised, by the data's statistics.
+        mels: the number of bands.
+        window: the length of a spectrum's window, in seconds.
         hop: from one spectrum to the next, in seconds.
         spectrogram: `plain`, or `kaldi`: with pre-emphasis, Povey's window, and triangles over the
             mel scale.
-        statistics: mean and deviation of the log-mels, where they shall not be the data's own:
-            those of a pretrained encoder, which are in `sound.json` of its run.
+        statistics: the mean and standard deviation by which log-mels are normalised, such as those
+            of a pretrained encoder, which are in `sound.json` of its run; None: computed from the
+            data.
         augmentation: changes to the data set's recipe, by the names of the fields of `SoundPolicy`.
-        unreadable: `raise` stops at a recording that cannot be read; `skip` takes another one in
-            its place, always the same.
-        max_unreadable: the part of the recordings that may be skipped; more stop the run.
+        unreadable: `raise` stops at a recording that cannot be read; `skip` replaces it by another
+            one, always the same.
+        max_unreadable: the fraction of the recordings that may be skipped; more stop the run.
     """
 
     policy: ClassVar[SoundPolicy] = SoundPolicy()
@@ -88,7 +89,7 @@ class SoundDataModule(VaryingLengths, Listening):
         super().__init__(**kwargs)
         if self.cache == "device":
             raise ValueError(
-                "cache=device keeps samples of one size; recordings are cut before they go to the device. Leave it out."
+                "cache=device needs samples of one size; recordings are cut before they go to the device. Leave it out."
             )
         for name, value, known in (
             ("features", features, ("log_mel", "wave")),
@@ -100,7 +101,8 @@ class SoundDataModule(VaryingLengths, Listening):
                 )
         if statistics is not None and not (len(statistics) == 2 and statistics[1] > 0):
             raise ValueError(
-                f"statistics={list(statistics)} should be a mean and a positive deviation, such as [-6.0, 3.5]."
+                f"statistics={list(statistics)} does not fit: give a mean and a positive standard deviation, such as"
+                " [-6.0, 3.5]."
             )
         check_unreadable(unreadable, max_unreadable, "recordings")
         self.sample_rate, self.features, self.given_statistics = sample_rate, features, statistics
@@ -110,7 +112,7 @@ class SoundDataModule(VaryingLengths, Listening):
         self.seconds = seconds
         self.samples = None if seconds is None else samples_of(sample_rate, seconds)
         if self.samples is not None and self.mel.frames(self.samples) < 1:
-            raise ValueError(f"seconds={seconds} is shorter than hop={hop}; give more.")
+            raise ValueError(f"seconds={seconds} is shorter than hop={hop}; increase it.")
         require(self, above=0, batch_seconds=batch_seconds)
         self.batch_seconds, self.normalise = batch_seconds, normalise
         self.recipe = changed(self.policy, augmentation or {})
@@ -124,7 +126,7 @@ class SoundDataModule(VaryingLengths, Listening):
         return suited_encoders(init_args, cls.default_encoders)
 
     def prepare_data(self) -> None:
-        """Finds statistics and lengths, for every process to find in the cache."""
+        """Computes statistics and lengths, which every process then reads from the cache."""
         super().prepare_data()
         if self.features == "log_mel":
             self.statistics  # noqa: B018
@@ -133,20 +135,20 @@ class SoundDataModule(VaryingLengths, Listening):
 
     @cached_property
     def statistics(self) -> Statistics:
-        """Of the log-mels to pretrain on, whichever of their labels are used."""
+        """The statistics of the log-mels to pretrain on, whichever of their labels are used."""
         source = self.pretraining_source() or self.split("train")
         if source is None:
             raise ValueError(f"{type(self).__name__} has no training split.")
-        found = statistics_of(source, self.mel, self.samples or samples_of(self.sample_rate, LONGEST))
-        return found if self.given_statistics is None else Statistics(*self.given_statistics, found.bank)
+        computed = statistics_of(source, self.mel, self.samples or samples_of(self.sample_rate, LONGEST))
+        return computed if self.given_statistics is None else Statistics(*self.given_statistics, computed.bank)
 
     def serve(self, method: Describes) -> None:
         """Builds the transforms for the views that a method asks for; probe sets of sound are
-        normalised as this set is, since one encoder takes both.
+        normalised as this set is, since one encoder reads both.
 
         Raises:
-            ValueError: this data has no such views, fewer samples than a batch, a probe set with
-                views of another size, or an encoder that would take padding for sound.
+            ValueError: this data does not have such views, has fewer samples than a batch, or has a
+                probe set with views of another size, or the encoder would take padding for sound.
         """
         if self.varies:
             check_varying(method, self.features, self.batch_seconds)
@@ -157,7 +159,7 @@ class SoundDataModule(VaryingLengths, Listening):
             if data._shape != self._shape:
                 raise ValueError(
                     f"probe_sets.{name} has views of (features, sample_rate, bands, frames) {data._shape},"
-                    f" {type(self).__name__} of {self._shape}, and one encoder takes both. Give it the same."
+                    f" {type(self).__name__} of {self._shape}, but one encoder reads both. Give both the same."
                 )
             if self.features == "log_mel" and data.given_statistics is None:
                 data.statistics = data.statistics._replace(
@@ -180,7 +182,8 @@ class SoundDataModule(VaryingLengths, Listening):
         return self.recipe.build(strength, self.samples, self.mel, (mean, deviation), bank, step=self._step)
 
     def raw_features(self, raw: Waves) -> Tensor:
-        """Mean and deviation over time of each band's log-mels, padding apart: [S, 2 M]."""
+        """Computes the mean and standard deviation over time of each band's log-mels, without
+        padding: [S, 2 M]."""
         log_mels = self.mel.to(raw.x.device)(raw.x)  # [S, M, F]
         if raw.lengths is None:
             return torch.cat([log_mels.mean(2), log_mels.std(2, correction=0)], 1)
@@ -192,7 +195,8 @@ class SoundDataModule(VaryingLengths, Listening):
         return torch.cat([mean, variance.sqrt()], 1)
 
     def artifacts(self) -> dict[str, str]:
-        """How views are made: what `SoundReader` and a second step on other recordings need."""
+        """Returns the arguments by which views are made, which `SoundReader` and a second training
+        step on other recordings need."""
         given = {
             "varies": self.varies,
             "features": self.features,
@@ -212,23 +216,23 @@ class SoundDataModule(VaryingLengths, Listening):
         if not differs:
             return ""
         return (
-            f"The data has {differs}, as in the run that the encoder comes from: the same values would stand for"
-            " something else. Give the run's values, or leave these arguments of --data out."
+            f"The data has {differs} as in the encoder's run, so the same values would mean something else."
+            " Give the run's values, or leave these arguments of --data out."
         )
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """The position.
+        """Restores the position.
 
         Raises:
-            ValueError: the run had other samples, or log-mels normalised otherwise.
+            ValueError: the run had other samples, or normalised log-mels by other values.
         """
         fitting = self.trainer is None or self.trainer.state.fn == "fit"
-        theirs = state_dict.get("statistics")
-        if fitting and theirs is not None and self.features == "log_mel" and theirs != self.normalisation:
+        trained = state_dict.get("statistics")
+        if fitting and trained is not None and self.features == "log_mel" and trained != self.normalisation:
             raise ValueError(
-                f"The checkpoint was trained on log-mels with mean and deviation {theirs}, this data has"
-                f" {self.normalisation}: recordings have changed. To go on regardless, give those of the run:"
-                f" --data.statistics '{theirs}'."
+                f"The checkpoint was trained on log-mels with mean and standard deviation {trained}, this data has"
+                f" {self.normalisation}: recordings have changed. To resume regardless, give those of the run:"
+                f" --data.statistics '{trained}'."
             )
         super().load_state_dict(state_dict)
 

@@ -1,4 +1,4 @@
-"""Sound files of a list as a source."""
+"""A source of the sound files of a list."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from .source import SoundSource
 
 
 class SoundFiles(SoundSource):
-    """Sound files of a list, or stretches of them.
+    """A source of the sound files of a list, or of stretches of them.
 
     Args:
-        files: their paths, by number, and, of a `Manifest`, their stretches.
-        others: of a `SoundSource`.
+        files: the paths, by index; a `Manifest` also has their stretches.
+        sample_rate: in Hz, to which recordings are resampled when read.
+        others: further arguments of `SoundSource`.
     """
 
     def __init__(self, files: FileList | Manifest, sample_rate: int, *others: Any) -> None:

@@ -1,4 +1,4 @@
-"""How long the recordings of a source are: found from the heads of the files once, and kept."""
+"""The lengths of a source's recordings: read from the headers of the files once, and kept."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from .source import SoundSource, recordings_of
 
 
 def lengths_of(source: Source) -> Tensor:
-    """Samples of each recording of a source, at the source's rate: [N] int64. They are kept until a
-    file changes.
+    """Returns the number of samples of each recording of a source, at the source's rate: [N] int64.
+    The lengths are kept until a file changes.
 
     Raises:
-        UnreadableSound: the head of a file cannot be read, and the source does not skip it.
+        UnreadableSound: the header of a file cannot be read, and the source does not skip it.
         OSError: the cache folder cannot be written.
     """
     if isinstance(source, Subset):
@@ -35,7 +35,7 @@ def lengths_of(source: Source) -> Tensor:
 
 
 def _identity(source: SoundSource) -> str:
-    """What tells whether any of the recordings has changed."""
+    """Returns a hash that changes when any of the recordings does."""
     digest = hashlib.sha256(f"{source.fingerprint} {source.sample_rate} {source.unreadable}".encode())
     for number in range(len(source)):
         digest.update(f"\n{source.stamp(number)}".encode(errors="surrogateescape"))

@@ -1,4 +1,4 @@
-"""Sounds that a method has to show, as WAV files."""
+"""Views of recordings, and what a method makes of them, as pictures and as WAV files."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from ..datamodule import SSLDataModule
 from ..files.atomic import write_bytes
 
 SOUNDS = 4
-"""Samples in a WAV file."""
+"""Recordings in a WAV file."""
 
 
 def save_sounds(sounds: Mapping[str, Tensor], rate: int, folder: str | Path) -> None:
-    """One WAV file for each caption, `<caption>.wav`: its samples one after the other, half a
-    second apart, each as loud under all captions.
+    """Writes one WAV file for each caption, `<caption>.wav`: its samples one after the other, half
+    a second apart; each sample is scaled by one factor under all captions.
 
     Args:
         sounds: by caption, waves [S, T] of the same samples.
-        rate: of the waves, in Hz.
-        folder: to write to.
+        rate: sampling rate of the waves, in Hz.
+        folder: the folder to write to.
     """
     import soundfile
 
@@ -42,26 +42,26 @@ def save_sounds(sounds: Mapping[str, Tensor], rate: int, folder: str | Path) -> 
 
 
 class Listening(SSLDataModule):
-    """A datamodule whose views can be looked at, and listened to."""
+    """A datamodule whose views can be looked at and listened to."""
 
     sample_rate: int
     mel: LogMel
 
     @property
     def normalisation(self) -> list[float]:
-        """Mean and standard deviation by which log-mels are normalised."""
+        """The mean and standard deviation by which log-mels are normalised."""
         raise NotImplementedError
 
     def as_pictures(self, x: Tensor) -> Tensor:
-        """Log-mels [S, 1, M, F] as one would look at them: low bands at the bottom, three
-        deviations around the mean in [0, 1]. Frames of nothing but zeros, which are padding or a
-        gap, are white."""
+        """Returns log-mels [S, 1, M, F] as images to look at: low bands at the bottom, three
+        standard deviations on each side of the mean in [0, 1]. Frames of zeros alone, which are
+        padding or a gap, are white."""
         return (x.float().flip(2) / 6 + 0.5).clamp(0, 1).masked_fill((x == 0).all(2, keepdim=True), 1.0)
 
     def as_sounds(self, x: Tensor) -> tuple[Tensor, int]:
-        """Views as one would listen to them, waves [S, T] and their rate in Hz: of log-mels [S, 1,
-        M, F], waves that have nearly these. Frames of nothing but zeros, which are padding or a
-        gap, are silent."""
+        """Returns views as sounds to listen to, waves [S, T] and their rate in Hz; for log-mels
+        [S, 1, M, F], waves whose log-mels nearly equal them. Frames of zeros alone, which are
+        padding or a gap, are silent."""
         if x.ndim == 2:
             return x.float(), self.sample_rate
         mean, deviation = self.normalisation
@@ -71,8 +71,8 @@ class Listening(SSLDataModule):
         return Inversion(self.mel)(log_mels), self.sample_rate
 
     def show(self, captions: Mapping[str, View], path: Path, compare: bool = False) -> dict[str, Path]:
-        """Draws log-mels; what a method makes of sounds is written besides as `<caption>.wav`, 4
-        samples each."""
+        """Draws log-mels; with `compare`, also writes the sounds as `<caption>.wav`, 4 samples
+        each."""
         pictures = super().show(captions, path, compare)
         if compare:
             sounds = {caption: self.as_sounds(view.x[:SOUNDS].float())[0] for caption, view in captions.items()}

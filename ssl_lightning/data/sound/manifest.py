@@ -1,4 +1,4 @@
-"""A list of recordings: csv or jsonl, one a line, with their classes, splits and stretches."""
+"""A list of recordings, csv or jsonl, one per line, with their classes, splits and stretches."""
 
 from __future__ import annotations
 
@@ -21,8 +21,7 @@ SUFFIXES = (".csv", ".tsv", ".jsonl")
 
 
 class Columns(NamedTuple):
-    """What the columns of a list are called. `path` must be there, and `label` where it is not
-    None."""
+    """The names of a list's columns. `path` is required, and so is `label` unless it is None."""
 
     path: str = "path"
     label: str | None = None
@@ -32,7 +31,7 @@ class Columns(NamedTuple):
 
 
 class Recording(NamedTuple):
-    """A line: start and end in seconds; None is the end of the file."""
+    """A line of a list: start and end are in seconds; None: the end of the file."""
 
     path: str
     label: str | None
@@ -42,23 +41,23 @@ class Recording(NamedTuple):
 
 
 class Manifest:
-    """Recordings by number: `manifest[i]` is the path of one, relative to the list's folder where
-    it is not absolute.
+    """Recordings by index: `manifest[i]` is the path of one; a relative path in the list starts at
+    the list's folder.
 
     Args:
         path: csv or tsv with a header, or jsonl.
-        columns: their names.
-        recordings: some of the lines; None reads them all.
-        class_names: of all labels; None is those of the lines to train on.
+        columns: the names of its columns.
+        recordings: some of its lines; None: all lines are read.
+        class_names: of all labels; None: those of the lines to train on.
 
     Attributes:
         class_names: sorted; empty where there are no classes.
-        labels: [N] the number of each recording's class; None where there are no classes.
-        fingerprint: of the lines.
+        labels: [N] the index of each recording's class; None where there are no classes.
+        fingerprint: a hash of the lines.
 
     Raises:
-        OSError, ValueError: the list cannot be read, lacks a column, or has a line that says
-            nothing sensible; it is named.
+        OSError, ValueError: the list cannot be read, lacks a column, or has an invalid line, which
+            the message names.
     """
 
     def __init__(
@@ -81,12 +80,13 @@ class Manifest:
         return os.path.join(self.folder, self.recordings[number].path)
 
     def stretch(self, number: int) -> tuple[float, float | None]:
-        """Where a recording begins and ends in its file, in seconds; None is the file's end."""
+        """Returns where a recording begins and ends in its file, in seconds; None: the file's
+        end."""
         return self.recordings[number][3:]
 
     def of_split(self, split: str) -> Manifest | None:
-        """The recordings of a split (`train`, `val`, `test`, `pretrain`); None where there are
-        none."""
+        """Returns the recordings of a split (`train`, `val`, `test`, `pretrain`), or None if there
+        are none."""
         chosen = [each for each in self.recordings if each.split == split]
         return Manifest(self.path, self.columns, chosen, self.class_names) if chosen else None
 
@@ -97,10 +97,10 @@ class Manifest:
         known = {name: number for number, name in enumerate(self.class_names)}
         for each in self.recordings:
             if each.label is None:
-                raise ValueError(f"{self.path}: {each.path} has no {self.columns.label!r}, and others have one.")
+                raise ValueError(f"{self.path}: {each.path} has no {self.columns.label!r}, but others have one.")
             if each.label not in known:
                 raise ValueError(
-                    f"{self.path}: {each.path} has the class {each.label!r}, which the training recordings have not."
+                    f"{self.path}: {each.path} has the class {each.label!r}, which no training recording has."
                     f"{did_you_mean(each.label, known)}"
                 )
         return torch.tensor([known[str(each.label)] for each in self.recordings])
@@ -113,28 +113,28 @@ def _read(path: Path, columns: Columns) -> Iterator[Recording]:
         for column in (columns.path, columns.label):
             if column is not None and column not in row:
                 raise ValueError(
-                    f"{where}: there is no column {column!r}.{did_you_mean(column, row)} There are"
+                    f"{where}: there is no column {column!r}.{did_you_mean(column, row)} The columns are"
                     f" {', '.join(map(str, row))}."
                 )
         name = row[columns.path]
         if not isinstance(name, str) or not name:
-            raise ValueError(f"{where}: {columns.path}={name!r} is no path.")
+            raise ValueError(f"{where}: {columns.path}={name!r} is not a path.")
         label = None if columns.label is None else row[columns.label]
         split = str(row.get(columns.split) or "train")
         if split not in splits:
             raise ValueError(
-                f"{where}: {columns.split}={split!r} is no split.{did_you_mean(split, splits)} Choose"
+                f"{where}: {columns.split}={split!r} is not a split.{did_you_mean(split, splits)} Choose"
                 f" {', '.join(splits)}."
             )
         start = _seconds(row.get(columns.start), f"{where}: {columns.start}") or 0.0
         end = _seconds(row.get(columns.end), f"{where}: {columns.end}")
         if end is not None and end <= start:
-            raise ValueError(f"{where}: it ends at {end:g} s, and begins at {start:g} s.")
+            raise ValueError(f"{where}: the recording ends at {end:g} s, but begins at {start:g} s.")
         yield Recording(name, None if label in (None, "") else str(label), splits[split], start, end)
 
 
 def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Each line's number and values by column."""
+    """Yields each line's number and values by column."""
     with open(path, encoding="utf-8-sig", newline="") as file:
         if path.suffix.lower() != ".jsonl":
             reader = csv.DictReader(file, delimiter="\t" if path.suffix.lower() == ".tsv" else ",")
@@ -146,9 +146,9 @@ def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
             try:
                 row = json.loads(text)
             except json.JSONDecodeError as error:
-                raise ValueError(f"{path}, line {line}: it is no JSON: {error}.") from error
+                raise ValueError(f"{path}, line {line}: it is not JSON: {error}.") from error
             if not isinstance(row, dict):
-                raise ValueError(f"{path}, line {line}: it is no object, but {text.strip()[:40]!r}.")
+                raise ValueError(f"{path}, line {line}: it is not an object, but {text.strip()[:40]!r}.")
             yield line, row
 
 
@@ -160,12 +160,12 @@ def _seconds(value: Any, where: str) -> float | None:
     except (TypeError, ValueError):
         seconds = math.nan
     if not 0 <= seconds < math.inf:
-        raise ValueError(f"{where}={value!r} is no time in seconds.")
+        raise ValueError(f"{where}={value!r} is not a time in seconds.")
     return seconds
 
 
 def _natural(name: str) -> tuple[int, float, str]:
-    """Numbers in their order, then words in theirs."""
+    """Returns the sort key of a class name: numbers by value, then words in alphabetical order."""
     try:
         return 0, float(name), name
     except ValueError:

@@ -1,4 +1,4 @@
-"""From sound files, or waves, to the view that an encoder takes."""
+"""From sound files, or waves, to the view that an encoder reads."""
 
 from __future__ import annotations
 
@@ -23,20 +23,22 @@ class SoundReader:
     """Turns recordings into a view, as the run did: `encoder(read(["a.wav", "b.flac"]))` gives
     features [2, dim].
 
-    Of a recording that is longer than the run's windows the middle is taken.
+    A recording that is longer than the run's windows is cut to its middle.
 
     Args:
-        path: the run folder, or another one that holds its `sound.json`, or this file.
+        path: the run folder, another folder that contains its `sound.json`, or this file.
 
     Raises:
-        FileNotFoundError: there is none.
+        FileNotFoundError: there is no `sound.json`.
     """
 
     def __init__(self, path: str | Path) -> None:
         path = Path(path)
         file = path if path.is_file() else path / SOUND
         if not file.is_file():
-            raise FileNotFoundError(f"There is no {SOUND} in {str(path)!r}, which a run on sound leaves behind.")
+            raise FileNotFoundError(
+                f"There is no {SOUND} in {str(path)!r}. Give the folder of a run on sound, which contains it."
+            )
         given = json.loads(file.read_text())
         rate, seconds, mel = given["sample_rate"], given["seconds"], None
         if given["features"] == "log_mel":
@@ -53,13 +55,13 @@ class SoundReader:
         )
 
     def __call__(self, recordings: Sequence[Recording]) -> View:
-        """S recordings -> waves [S, T], or log-mels [S, 1, M, F].
+        """Turns S recordings into waves [S, T], or log-mels [S, 1, M, F].
 
         Raises:
             UnreadableSound: a file cannot be read.
         """
         if isinstance(recordings, (str, Path)):
-            raise TypeError("Give a list of recordings; this is one: [recording].")
+            raise TypeError("This is one recording, not a list of them; give [recording].")
         source = _Given(recordings, self.sample_rate)
         (raw,) = source.fetch(torch.arange(len(recordings))).cut(
             [self.transform], [torch.zeros(len(recordings), dtype=torch.int64)]

@@ -1,4 +1,4 @@
-"""Sound files: of each, the part is read that is needed, as one channel."""
+"""Sound files: of each, only the part that is needed is read, as one channel."""
 
 from __future__ import annotations
 
@@ -36,27 +36,27 @@ SUFFIXES = frozenset(
         "rf64",
     ]
 )
-"""Ends of file names that count as sound, in lower case, with the dot. What a file is, its content
-says."""
+"""Suffixes of file names that count as sound, in lower case, with the dot. The content decides
+which format a file has."""
 LOSSY = ("MP3", "OGG")
-"""Formats whose headers may promise some frames more than there are: the decoder's delay."""
+"""Formats whose headers may declare a few frames more than there are: the decoder's delay."""
 DELAY = 2 * 1152
-"""Frames that a lossy file may be short of; they are zeros then."""
+"""Frames that may be missing at the end of a lossy file; they are read as zeros."""
 OGG_END = 10
-"""Seconds."""
+"""Seconds at the end of an ogg file within which seeking is not exact."""
 
 
 class UnreadableSound(Unreadable):
-    """A file gives no sound."""
+    """A sound file that cannot be read."""
 
 
 class Sound(ABC):
     """One recording.
 
     Attributes:
-        name: what messages call it.
-        rate: samples a second.
-        frames: samples in all.
+        name: the recording's name in messages.
+        rate: samples per second.
+        frames: the number of samples.
     """
 
     name: str
@@ -65,12 +65,12 @@ class Sound(ABC):
 
     @abstractmethod
     def read(self, start: int, count: int) -> Tensor:
-        """Samples from `start` on, [count] float32, at full scale in [-1, 1]; zeros before the
-        beginning and beyond the end.
+        """Reads samples from `start` on, [count] float32, full scale being [-1, 1]; zeros before
+        the beginning and beyond the end.
 
         Raises:
-            UnreadableSound: they cannot be decoded, are not finite, or the whole recording is
-                silent.
+            UnreadableSound: the samples cannot be decoded, are not finite, or the whole recording
+                is silent.
         """
 
 
@@ -78,7 +78,7 @@ class Stored(Sound):
     """A recording in memory.
 
     Args:
-        name: what messages call it.
+        name: the recording's name in messages.
         samples: [T] in [-1, 1].
         rate: in Hz.
 
@@ -91,16 +91,16 @@ class Stored(Sound):
         self.name, self.samples, self.rate, self.frames = name, samples, rate, len(samples)
 
     def read(self, start: int, count: int) -> Tensor:
-        found = torch.zeros(count)
+        wave = torch.zeros(count)
         low, high = max(start, 0), min(start + count, self.frames)
         if low < high:
-            found[low - start : high - start] = self.samples[low:high]
-        return found
+            wave[low - start : high - start] = self.samples[low:high]
+        return wave
 
 
 class SoundFile(Sound):
     """A sound file, or a stretch of one, whose header is read at once, and its samples when they
-    are asked for.
+    are needed.
 
     Several channels become their mean. A file that ends before its header says so is an error; but
     a wav that was cut off is merely shorter, and what an mp3 lacks its decoder fills with silence.
@@ -109,10 +109,10 @@ class SoundFile(Sound):
     Args:
         path: of the file.
         begin: of the stretch, in seconds.
-        end: of the stretch, in seconds; None is the file's.
+        end: of the stretch, in seconds; None: the end of the file.
 
     Raises:
-        UnreadableSound: the file is missing, no sound, without samples, or has nothing at the
+        UnreadableSound: the file is missing, is not a sound, has no samples, or has none in the
             stretch.
     """
 
@@ -146,12 +146,12 @@ class SoundFile(Sound):
 
     def _decode(self, low: int, high: int) -> NDArray[np.float32]:
         try:
-            place = self.first + low
-            # Where libsndfile goes near the end of an ogg is not always where it was sent (its
-            # issue 885): go there by decoding.
-            ahead = max(0, place - max(0, self.file.frames - OGG_END * self.rate)) if self.file.format == "OGG" else 0
-            if self.file.tell() != place - ahead:
-                self.file.seek(place - ahead)
+            frame = self.first + low
+            # Near the end of an ogg file, libsndfile does not always seek to the requested frame
+            # (its issue 885): seek to an earlier one, and decode from there.
+            ahead = max(0, frame - max(0, self.file.frames - OGG_END * self.rate)) if self.file.format == "OGG" else 0
+            if self.file.tell() != frame - ahead:
+                self.file.seek(frame - ahead)
             samples = self.file.read(ahead + high - low, dtype="float32", always_2d=True)[ahead:]
             samples = samples[:, 0] if samples.shape[1] == 1 else samples.mean(1)
         except MemoryError:
@@ -162,7 +162,7 @@ class SoundFile(Sound):
         if missing > self.spare:
             raise UnreadableSound(f"{self.name}: it ends {missing / self.rate:.3g} s before it should.")
         if not np.isfinite(samples).all():
-            raise UnreadableSound(f"{self.name}: it holds NaN or infinity.")
+            raise UnreadableSound(f"{self.name}: it contains NaN or infinity.")
         return np.pad(samples, (0, missing)) if missing else samples
 
     def _silent(self) -> bool:
@@ -181,5 +181,5 @@ def _reason(path: str | Path, error: Exception) -> str:
         case _ if os.path.getsize(path) == 0:
             return "it is empty (0 bytes)"
         case soundfile.LibsndfileError():
-            return "it is no sound that can be read here: " + error.error_string.rstrip(".")
+            return "it is not a sound that can be read here: " + error.error_string.rstrip(".")
     return str(error).strip().split("\n")[0].rstrip(".") or type(error).__name__

@@ -1,5 +1,5 @@
-"""Recordings of any length as a source: of each, the windows are read that the views take, at one
-sampling rate."""
+"""A source of recordings of any length: of each, only the windows that the views take are read, at
+one sampling rate."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from .resampling import length_at, read_at
 
 
 class SoundSource(FileSource):
-    """Recordings of any length and sampling rate.
+    """A source of recordings of any length and sampling rate.
 
     Args:
-        count: how many there are.
-        sample_rate: of what is read, in Hz.
-        others: of a `FileSource`.
+        count: N, the number of recordings.
+        sample_rate: in Hz, to which recordings are resampled when read.
+        others: further arguments of `FileSource`.
     """
 
     samples, error = "recordings", UnreadableSound
     lengths: Tensor | None = None
-    """[N] int64, once somebody has asked for them (`lengths_of`)."""
+    """[N] int64, once `lengths_of` has computed them."""
 
     def __init__(self, count: int, sample_rate: int, *others: Any) -> None:
         super().__init__(count, *others)
@@ -36,10 +36,10 @@ class SoundSource(FileSource):
 
     @abstractmethod
     def open(self, number: int) -> Sound:
-        """A recording, of which nothing but its length is known yet."""
+        """Opens a recording, of which only the header is read."""
 
     def stamp(self, number: int) -> str:
-        """What tells whether a recording has changed since it was last read."""
+        """Returns a text that changes when the recording does."""
         return self.name(number)
 
     def fetch(self, index: Tensor) -> Recordings:
@@ -47,11 +47,11 @@ class SoundSource(FileSource):
 
 
 class Recordings(Uncut):
-    """Recordings of a source that were asked for; nothing is read before they are cut.
+    """Recordings fetched from a source; nothing is read before they are cut.
 
     Args:
-        source: of which they are.
-        numbers: [S] which.
+        source: the recordings' source.
+        numbers: [S] the recordings' indices in the source.
     """
 
     def __init__(self, source: SoundSource, numbers: Sequence[int]) -> None:
@@ -61,27 +61,27 @@ class Recordings(Uncut):
         return len(self.numbers)
 
     def cut(self, transforms: Sequence[Any], keys: Sequence[Tensor]) -> list[Waves]:
-        """For each view the windows [S, T] of its transform's `window`.
+        """Returns for each view the windows [S, T] of its transform's `window`.
 
         Raises:
             UnreadableSound: a recording cannot be read, and the source does not skip it.
         """
         windows: list[Window] = [transform.window for transform in transforms]
 
-        def read(place: int) -> list[Tensor]:
-            number, key = self.numbers[place], [key[place : place + 1] for key in keys]
+        def read(row: int) -> list[Tensor]:
+            number, key = self.numbers[row], [key[row : row + 1] for key in keys]
             try:
                 return self._read(number, windows, key)
             except UnreadableSound as error:
                 self.source.skip(number, error)
             return self.source.substitute(number, lambda other: self._read(other, windows, key))
 
-        places = range(len(self.numbers))
-        waves = [read(place) for place in places] if self.source.in_memory else in_threads(read, places)
-        return [_rows([of_views[view] for of_views in waves], window) for view, window in enumerate(windows)]
+        rows = range(len(self.numbers))
+        waves = [read(row) for row in rows] if self.source.in_memory else in_threads(read, rows)
+        return [_rows([views[view] for views in waves], window) for view, window in enumerate(windows)]
 
     def _read(self, number: int, windows: Sequence[Window], keys: Sequence[Tensor]) -> list[Tensor]:
-        """For each view the samples [T] of a recording that its window takes."""
+        """Reads for each view the samples [T] of a recording that its window takes."""
         sound, rate = self.source.open(number), self.source.sample_rate
         length = length_at(sound, rate)
         return [
@@ -91,7 +91,7 @@ class Recordings(Uncut):
 
 
 def _rows(waves: list[Tensor], window: Window) -> Waves:
-    """Samples of each recording as one batch, padded behind the shorter ones."""
+    """Returns the samples of recordings as one batch; shorter ones are padded at the end."""
     lengths = [len(wave) for wave in waves]
     samples = window.row(max(lengths, default=0))
     x = torch.zeros(len(waves), samples)
@@ -101,13 +101,13 @@ def _rows(waves: list[Tensor], window: Window) -> Waves:
 
 
 def recordings_of(source: Source) -> SoundSource:
-    """The source itself, or the one that it is a part of.
+    """Returns the source itself, or the one that it is a part of.
 
     Raises:
-        TypeError: it has no recordings.
+        TypeError: it is not a source of recordings.
     """
     while isinstance(source, Subset):
         source = source.source
     if not isinstance(source, SoundSource):
-        raise TypeError(f"A datamodule for sound needs a SoundSource, got a {type(source).__name__}.")
+        raise TypeError(f"A {type(source).__name__} is not a SoundSource, which a datamodule for sound needs.")
     return source

@@ -1,5 +1,5 @@
-"""What is learned of a data set before the training: mean and deviation of its log-mels, and some
-of them to mix others with."""
+"""What is computed from a data set before training: mean and standard deviation of its log-mels,
+and some log-mels to mix into others."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from ..sources import Source, Subset
 from .source import recordings_of
 
 RECORDINGS = 512
-"""Recordings that the statistics are made of, drawn by a fixed permutation."""
+"""Recordings that the statistics are computed from, drawn by a fixed permutation."""
 BANK_BYTES = 16 << 20
-"""Of the recordings kept to mix with: all of them, or as many as fit."""
+"""Size limit of the log-mels kept to mix into others: all of them, or as many as fit."""
 BATCH = 64
 
 
 class Statistics(NamedTuple):
-    """Of a data set's log-mels.
+    """The statistics of a data set's log-mels.
 
     Args:
-        mean: over the bands and frames of recordings, padding apart; rounded to 3 places, so that
-            every machine finds the same.
-        deviation: likewise.
+        mean: over the bands and frames of recordings, without padding; rounded to 3 decimals, so
+            that every machine computes the same.
+        deviation: the standard deviation, likewise.
         bank: [N, M, F] float16, the log-mels of some recordings.
     """
 
@@ -42,8 +42,8 @@ class _Clean(NamedTuple):
 
 
 def statistics_of(source: Source, mel: LogMel, samples: int) -> Statistics:
-    """The statistics of a source's recordings, of each the middle `samples`; made once and kept in
-    the cache folder.
+    """Computes the statistics of the middle `samples` of each recording of a source; done once and
+    kept in the cache folder.
 
     Raises:
         Unreadable: a recording cannot be read, and the source does not skip it.
@@ -66,7 +66,7 @@ def statistics_of(source: Source, mel: LogMel, samples: int) -> Statistics:
 
 
 def _identity(source: Source, index: Tensor) -> tuple[int, list[str]]:
-    """The sampling rate, and what tells whether one of these recordings has changed."""
+    """Returns the sampling rate, and the stamps, which change when a recording does."""
     recordings = recordings_of(source)
     while isinstance(source, Subset):
         index, source = source.indices[index], source.source
@@ -79,11 +79,11 @@ def _compute(source: Source, index: Tensor, mel: LogMel, samples: int) -> Statis
         (waves,) = source.fetch(part).cut(
             [_Clean(Window(samples, random=False))], [torch.zeros(len(part), dtype=torch.int64)]
         )
-        made = mel(waves.x)  # [S, M, F]
+        computed = mel(waves.x)  # [S, M, F]
         lengths = torch.full((len(part),), samples) if waves.lengths is None else waves.lengths
-        real.append(made.mT[within((lengths // mel.hop).clamp(min=1), made.shape[2])])  # [frames, M]
-        log_mels.append(made)
-    numbers = torch.cat(real).double()
+        real.append(computed.mT[within((lengths // mel.hop).clamp(min=1), computed.shape[2])])  # [frames, M]
+        log_mels.append(computed)
+    values = torch.cat(real).double()
     bank = torch.cat(log_mels)
     fit = max(1, BANK_BYTES // (2 * bank[0].numel()))
-    return Statistics(round(float(numbers.mean()), 3), max(round(float(numbers.std()), 3), 0.001), bank[:fit].half())
+    return Statistics(round(float(values.mean()), 3), max(round(float(values.std()), 3), 0.001), bank[:fit].half())

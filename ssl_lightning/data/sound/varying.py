@@ -18,12 +18,12 @@ from .source import recordings_of
 
 
 def check_varying(method: Any, features: str, batch_seconds: float | None) -> None:
-    """Refuses what needs recordings of one length.
+    """Refuses methods and encoders that need recordings of one length.
 
     Args:
-        method: with `views`, `encoder` and `reads_padding`.
+        method: has `views`, `encoder` and `reads_padding`.
         features: `log_mel` or `wave`.
-        batch_seconds: of the data; None: batches count samples.
+        batch_seconds: that of the data; None: batches count samples.
 
     Raises:
         ValueError: the method's views need windows of one length, or the method or its encoder
@@ -42,21 +42,21 @@ def check_varying(method: Any, features: str, batch_seconds: float | None) -> No
     if encoder is not None and not encoder.reads_padding:
         raise ValueError(
             f"{type(encoder).__name__} would take the padding of recordings of varying length for sound: set"
-            f" {remedy}, or take an encoder that heeds padding, --model.encoder"
+            f" {remedy}, or choose an encoder that masks padding, --model.encoder"
             f" {'frames' if features == 'log_mel' else 'wav'}."
         )
 
 
 def plan_batches(train: Source, rows: Tensor, sample_rate: int, seconds: float, seed: int, processes: int) -> Buckets:
-    """Batches of about so many seconds, of recordings of similar length.
+    """Plans batches of about so many seconds, of recordings of similar length.
 
     Args:
         train: N recordings.
         rows: [N] samples in the row that each recording needs.
         sample_rate: in Hz.
-        seconds: of a batch, over all processes, padding among them.
+        seconds: of a batch, over all processes, padding included.
         seed: of the order.
-        processes: among which a batch is shared out.
+        processes: the number that share a batch.
 
     Raises:
         ValueError: the longest recording does not fit into each process's share.
@@ -70,20 +70,21 @@ def plan_batches(train: Source, rows: Tensor, sample_rate: int, seconds: float, 
         raise ValueError(
             f"batch_seconds={seconds:g} has no room for the longest recording,"
             f" {recordings_of(train).name(int(number))}, of {float(lengths[longest]) / sample_rate:.3g} s, in"
-            f" each of {processes} processes: set --data.batch_seconds {least:g} or more, or take less of each"
-            " recording by --data.seconds."
+            f" each of {processes} processes: set --data.batch_seconds {least:g} or more, or shorten"
+            " recordings by --data.seconds."
         )
     return Buckets(rows, budget, seed, processes)
 
 
 def split_by_length(index: Tensor, rows: list[int], budget: float, most: int) -> list[Tensor]:
-    """Parts of `index` [M], in order, whose longest row times their number is within the budget.
+    """Splits `index` [M], in order, into parts whose longest row times their size is within the
+    budget.
 
     Args:
-        index: what is split.
-        rows: M lengths.
-        budget: a part of one alone may go beyond it.
-        most: samples in a part.
+        index: the indices to split.
+        rows: M lengths, of the row that each index needs.
+        budget: the limit; a part of a single row may exceed it.
+        most: the limit of a part's size.
     """
     starts, longest = [0], 0
     for position, row in enumerate(rows):
@@ -95,18 +96,18 @@ def split_by_length(index: Tensor, rows: list[int], budget: float, most: int) ->
 
 
 class VaryingLengths(SSLDataModule):
-    """A datamodule whose recordings may be taken whole, in batches that count seconds."""
+    """A datamodule whose recordings may be used whole, in batches that count seconds."""
 
     sample_rate: int
     samples: int | None
-    """In a window; None: recordings are taken whole."""
+    """Samples in a window; None: recordings are used whole."""
     batch_seconds: float | None
     mel: LogMel
     _planned: tuple[Source, int, Buckets] | None = None
 
     @property
     def varies(self) -> bool:
-        """Whether rows are as long as the longest recording of a batch needs."""
+        """Whether rows are only as long as the longest recording of a batch needs."""
         return self.samples is None or self.batch_seconds is not None
 
     @property
@@ -129,8 +130,8 @@ class VaryingLengths(SSLDataModule):
             super().check_share(processes)
 
     def parts(self, source: Source, index: Tensor, most: int) -> list[Tensor]:
-        """As the base's; where recordings vary in length, no batch is longer than one of the
-        training."""
+        """Splits as the base class does; where recordings vary in length, no batch exceeds the
+        seconds of a training batch."""
         if not self.varies or not len(index):
             return super().parts(source, index, most)
         if self.batch_seconds is None:
@@ -139,6 +140,6 @@ class VaryingLengths(SSLDataModule):
         return split_by_length(index, self._rows(lengths_of(source)[index]).tolist(), budget, most)
 
     def _rows(self, lengths: Tensor) -> Tensor:
-        """Samples in the rows that recordings of these lengths need."""
+        """Returns the number of samples in the rows that recordings of these lengths need."""
         taken = lengths if self.samples is None else lengths.clamp(max=self.samples)
         return row_lengths(taken, self._step, self.samples)

@@ -1,4 +1,4 @@
-"""Augmentation of texts: tokens are deleted."""
+"""Augmentation of texts, by deleting tokens."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ class TextAugmentation(nn.Module):
     """Deletes each token with a probability, and packs what is left into rows (random deletion: Wei
     and Zou 2019, EDA, arXiv 1901.11196, Section 2).
 
-    Special tokens stay, and at least one other of each sample. What is deleted depends on the
-    sample's key and the token's place.
+    Special tokens are kept, and at least one other token of each sample. Which tokens are deleted
+    depends on the sample's key and the token's position.
 
     Args:
-        row_length: N, places in a row.
-        vocabulary: which tokens are special.
-        deletion: the probability, 0 for the test transform.
+        row_length: N, positions in a row.
+        vocabulary: says which tokens are special.
+        deletion: the probability; 0 for the test transform.
 
     Raises:
         ValueError: the probability is outside [0, 1].
@@ -39,19 +39,19 @@ class TextAugmentation(nn.Module):
         self.register_buffer("special", vocabulary.special, persistent=False)
 
     def forward(self, raw: Ragged, key: Tensor) -> View:
-        """Samples and their keys [S] -> token ids [B, N] in as few rows as they need."""
+        """Turns samples and their keys [S] into token ids [B, N] in as few rows as needed."""
         return pack(self.delete(raw, key) if self.deletion else raw, self.row_length)
 
     def delete(self, raw: Ragged, key: Tensor) -> Ragged:
-        """The samples without the tokens that are deleted."""
+        """Returns the samples without the deleted tokens."""
         if len(raw.lengths) == 0:
             return raw
         sample, position = raw.sample, raw.position
-        number = uniform(fold(key, zlib.crc32(b"TokenDeletion")), int(raw.lengths.max()))  # [S, longest]
-        own = number[sample, position].masked_fill(self.special[raw.x], 1.0)  # [T]
-        highest = torch.full_like(number[:, 0], -1.0).scatter_reduce(
-            0, sample, own.masked_fill(own == 1.0, -1.0), "amax"
+        draws = uniform(fold(key, zlib.crc32(b"TokenDeletion")), int(raw.lengths.max()))  # [S, longest]
+        draw = draws[sample, position].masked_fill(self.special[raw.x], 1.0)  # [T]
+        highest = torch.full_like(draws[:, 0], -1.0).scatter_reduce(
+            0, sample, draw.masked_fill(draw == 1.0, -1.0), "amax"
         )
-        stays = (own >= self.deletion) | (own == highest[sample])
-        lengths = torch.zeros_like(raw.lengths).index_add_(0, sample, stays.long())
-        return Ragged(raw.x[stays], lengths)
+        kept = (draw >= self.deletion) | (draw == highest[sample])
+        lengths = torch.zeros_like(raw.lengths).index_add_(0, sample, kept.long())
+        return Ragged(raw.x[kept], lengths)

@@ -1,4 +1,5 @@
-"""The base of datamodules for text: a tokenizer, stores of tokens, and samples packed into rows."""
+"""The base class of datamodules for text: a tokenizer, stores of tokens, and samples packed into
+rows."""
 
 from __future__ import annotations
 
@@ -29,7 +30,8 @@ from .store import Store, open_store
 from .tokenizer import TOKENIZER, Kind, digest_of, load_tokenizer, trained_tokenizer, vocabulary_of
 
 WITHHELD_ONE_IN, WITHHELD_MOST = 50, 1_000
-"""The part of the samples to pretrain on that is withheld, where there is no validation split."""
+"""Where there is no validation split, one in 50 of the samples to pretrain on is held out, at most
+1,000."""
 SHOWN = 8
 """Samples of a view that are drawn."""
 RAW_TOKENS = 2048
@@ -47,12 +49,12 @@ class TextDataModule(SSLDataModule):
     `$SSL_LIGHTNING_CACHE` (on Linux by default `~/.cache/ssl_lightning`).
 
     Args:
-        row_length: tokens in a row, and in the longest sample, its first and last token among them.
-        tokenizer: a `tokenizer.json`, or the folder of one, such as a run's; None trains one on the
+        row_length: tokens in a row, and in the longest sample, including its first and last token.
+        tokenizer: a `tokenizer.json`, or a folder with it, such as a run's; None: trained on the
             documents to pretrain on.
-        tokenizer_kind: `wordpiece`, `bpe` or `unigram`, for one that is trained.
-        vocab_size: its tokens at most.
-        deletion: the part of the tokens that the strong augmentation deletes.
+        tokenizer_kind: `wordpiece`, `bpe` or `unigram`, if the tokenizer is trained.
+        vocab_size: the most tokens of a trained tokenizer.
+        deletion: the fraction of the tokens that the strong augmentation deletes.
     """
 
     default_epochs = 20
@@ -70,7 +72,7 @@ class TextDataModule(SSLDataModule):
         super().__init__(**kwargs)
         if self.cache == "device":
             raise ValueError(
-                "cache=device keeps samples of one size; texts are packed before they go to the device. Leave it out."
+                "cache=device needs samples of one size; texts are packed before they go to the device. Leave it out."
             )
         if self.augment_on == "device":
             raise ValueError("augment_on=device does not suit text, which is packed where it is fetched. Leave it out.")
@@ -85,20 +87,20 @@ class TextDataModule(SSLDataModule):
         self.deletion = check_probability("deletion", deletion)
         self._stores: dict[Part, Store | None] = {}
         if tokenizer is not None:
-            vocabulary_of(load_tokenizer(tokenizer))  # says what is wrong with it, before an encoder is built
+            vocabulary_of(load_tokenizer(tokenizer))  # raises if it is unusable, before an encoder is built
 
     # What an author writes.
 
     def corpus(self, split: Part) -> Corpus | None:
-        """The documents of a split, `train` at least; `pretrain` are those to pretrain on, where
-        they are not those of `train`. None where there are none."""
+        """Returns the documents of a split, or None if there are none; `train` is required.
+        `pretrain` are the documents to pretrain on if they differ from those of `train`."""
         raise NotImplementedError(f"{type(self).__name__} must define corpus(split).")
 
     # What follows from it.
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
-        """The one that was named, or the one trained on the documents to pretrain on."""
+        """The tokenizer that was given, or one trained on the documents to pretrain on."""
         if self.tokenizer_path is not None:
             return load_tokenizer(self.tokenizer_path)
         corpus = self.corpus("pretrain") or self._corpus("train")
@@ -106,12 +108,12 @@ class TextDataModule(SSLDataModule):
 
     @cached_property
     def vocabulary(self) -> Vocabulary:
-        """What a method needs to know of the tokens."""
+        """What a method needs to know about the tokens."""
         return vocabulary_of(self.tokenizer)
 
     @classmethod
     def suited_encoders(cls, init_args: dict[str, Any]) -> dict[str, dict[str, Any]]:
-        """A transformer for as many tokens as the tokenizer has, in rows as long as the data's."""
+        """Returns a transformer for the tokenizer's vocabulary size and the data's row length."""
         path = init_args.get("tokenizer")
         try:
             size = (
@@ -125,7 +127,7 @@ class TextDataModule(SSLDataModule):
         return {kind: {"class_path": "text", "init_args": dict(args)} for kind in ("Encoder", "TextEncoder")}
 
     def prepare_data(self) -> None:
-        """Trains the tokenizer and makes the stores, for every process to find."""
+        """Trains the tokenizer and writes the stores, which every process then opens."""
         super().prepare_data()
         self.store("train")
 
@@ -147,20 +149,20 @@ class TextDataModule(SSLDataModule):
         )
 
     def pretraining_source(self) -> Source | None:
-        """The documents to pretrain on, in pieces where one is longer than a row, without those
-        that are withheld."""
+        """Returns the documents to pretrain on, in pieces where one is longer than a row, without
+        those that are held out."""
         self._divide()
         return self._sources["kept"]
 
     @property
     def held_out(self) -> Source | None:
-        """The validation split, where there is one; else a part of the samples to pretrain on,
-        which are then withheld: one in 50, at most 1,000; None of fewer than 50."""
+        """The validation split, if there is one; else a part of the samples to pretrain on, which
+        training does not see: one in 50, at most 1,000; None if there are fewer than 50."""
         self._divide()
         return self._sources["held_out"]
 
     def _divide(self) -> None:
-        """Parts the samples to pretrain on from those that are withheld, once."""
+        """Separates the samples to pretrain on from those that are held out, once."""
         if "kept" in self._sources:
             return
         store = self.store("pretrain") or self._store("train")
@@ -180,22 +182,22 @@ class TextDataModule(SSLDataModule):
         )
 
     def raw_features(self, raw: Ragged) -> Tensor:
-        """TF-IDF [S, D] of the tokens that are in the most training documents, of length 1 (Salton
-        and Buckley 1988)."""
-        column, idf = self._weights
-        found = column.to(raw.x.device)[raw.x]
-        place = (raw.sample * len(idf) + found)[found >= 0]
-        counts = torch.bincount(place, minlength=len(raw.lengths) * len(idf)).view(len(raw.lengths), len(idf))
+        """Computes TF-IDF [S, D] of the tokens that occur in the most training documents,
+        normalised to length 1 (Salton and Buckley 1988)."""
+        columns, idf = self._weights
+        column = columns.to(raw.x.device)[raw.x]
+        cell = (raw.sample * len(idf) + column)[column >= 0]
+        counts = torch.bincount(cell, minlength=len(raw.lengths) * len(idf)).view(len(raw.lengths), len(idf))
         return F.normalize(counts * idf.to(counts.device), dim=1)
 
     def as_words(self, ids: Tensor) -> list[list[str]]:
-        """Token ids [S, N] as one would read them, without padding."""
+        """Returns token ids [S, N] as words to read, without padding."""
         return [
             [self.tokenizer.id_to_token(id) or "?" for id in row if id != self.vocabulary.pad] for row in ids.tolist()
         ]
 
     def artifacts(self) -> dict[str, str]:
-        """The tokenizer, for the run folder and for checkpoints."""
+        """Returns the tokenizer, for the run folder and for checkpoints."""
         return {TOKENIZER: self.tokenizer.to_str(pretty=True)}
 
     @classmethod
@@ -208,7 +210,7 @@ class TextDataModule(SSLDataModule):
             return ""
         return (
             f"The data's {TOKENIZER} differs from that of the encoder's run, so the same ids would mean different"
-            " tokens. Give the run's: --data.tokenizer and its folder."
+            " tokens. Use the run's: --data.tokenizer and its folder."
         )
 
     def meet(self, method: Any) -> None:
@@ -228,23 +230,23 @@ class TextDataModule(SSLDataModule):
 
     @property
     def in_workers(self) -> bool:
-        """Always: what shares a row follows from the lengths, which an accelerator would have to
-        send back."""
+        """Always true: which samples share a row follows from their lengths, which an accelerator
+        would have to send back."""
         return True
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """The position.
+        """Restores the position.
 
         Raises:
             ValueError: the run had other samples, or another tokenizer.
         """
         fitting = self.trainer is None or self.trainer.state.fn == "fit"
-        own, theirs = digest_of(self.tokenizer), state_dict.get("tokenizer")
-        if fitting and theirs not in (None, own):
+        current, trained = digest_of(self.tokenizer), state_dict.get("tokenizer")
+        if fitting and trained not in (None, current):
             raise ValueError(
-                f"The checkpoint was trained with the tokenizer {theirs}, this run has {own}: the same ids would stand"
-                " for other words. Resume with the run's own: --data.tokenizer and its folder, which holds"
-                " tokenizer.json."
+                f"The checkpoint was trained with the tokenizer {trained}, this run has {current}: the same ids would"
+                " mean different tokens. Resume with the run's tokenizer: --data.tokenizer and its folder, which"
+                " contains tokenizer.json."
             )
         super().load_state_dict(state_dict)
 
@@ -264,8 +266,8 @@ class TextDataModule(SSLDataModule):
         return store
 
     def _labels(self, split: Split, store: Store) -> Tensor | None:
-        """Each document's class, by the names of the training split's; None where there are no
-        classes."""
+        """Returns the index of each document's class among the training split's class names; None
+        where there are no classes."""
         self.class_names = self._store("train").class_names or None
         if self.class_names is None or store.labels is None:
             return None
@@ -273,14 +275,15 @@ class TextDataModule(SSLDataModule):
         unknown = next((name for name in store.class_names if name not in known), None)
         if unknown is not None:
             raise ValueError(
-                f"{self._corpus(split).name} has the class {unknown!r}, which the training documents have not."
+                f"{self._corpus(split).name} has the class {unknown!r}, which no training document has."
                 f"{did_you_mean(unknown, known)}"
             )
         return torch.tensor([known[name] for name in store.class_names])[store.labels]
 
     @cached_property
     def _weights(self) -> tuple[Tensor, Tensor]:
-        """[V] the column of each token, -1 for none, and [D] the weight of each column."""
+        """[V] the column of each token, -1 if it does not have one, and [D] each column's
+        weight."""
         frequency, documents = self._store("train").document_frequency()
         frequency[self.vocabulary.special] = 0
         chosen = frequency.argsort(descending=True, stable=True)[: min(RAW_TOKENS, int((frequency > 0).sum()))]

@@ -10,7 +10,7 @@ from hashlib import sha256
 from typing import Any, NamedTuple
 
 PIECE = 1 << 16
-"""Characters of a document that are held at a time."""
+"""Characters of a document that are in memory at a time."""
 SPACES = " \n\t"
 INVALID = re.compile("[\ud800-\udfff]")
 
@@ -19,9 +19,9 @@ class Piece(NamedTuple):
     """A document, or a part of a long one.
 
     Args:
-        text: not white space alone.
+        text: more than white space.
         label: the document's class, or None.
-        begins: whether a document begins here; else this goes on with the one of the piece before.
+        begins: whether a document begins here; else the piece continues that of the previous piece.
     """
 
     text: str
@@ -31,10 +31,10 @@ class Piece(NamedTuple):
 
 @dataclass
 class Counts:
-    """What was changed or left out.
+    """The number of changes and omissions.
 
     Args:
-        replaced: bytes that were no UTF-8, for each of which there is a U+FFFD.
+        replaced: bytes that are not valid UTF-8, each replaced by U+FFFD.
         empty: documents without text.
     """
 
@@ -42,11 +42,11 @@ class Counts:
     empty: int = 0
 
     def sentence(self) -> str:
-        """What was counted, in words; nothing where all is 0."""
+        """Says what was counted, in words; empty if nothing was."""
         said = []
         if self.replaced:
             said.append(
-                f"{self.replaced:,} byte{'s that are' if self.replaced > 1 else ' that is'} no UTF-8 became U+FFFD"
+                f"{self.replaced:,} byte{'s that are' if self.replaced > 1 else ' that is'} not UTF-8 became U+FFFD"
             )
         if self.empty:
             said.append(f"{self.empty:,} empty document{'s were' if self.empty > 1 else ' was'} skipped")
@@ -67,15 +67,15 @@ class Corpus(ABC):
     @property
     @abstractmethod
     def size(self) -> int:
-        """How much there is to read, about, in bytes."""
+        """The approximate amount to read, in bytes."""
 
     @abstractmethod
     def identity(self) -> list[Any]:
-        """Plain values that change when the documents do, found without reading them."""
+        """Returns plain values that change when the documents do, without reading these."""
 
     @abstractmethod
     def read(self, counts: Counts) -> Iterator[Piece]:
-        """The documents; what is changed or left out is added to `counts`."""
+        """Yields the documents; changes and omissions are added to `counts`."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class Texts(Corpus):
     Args:
         name: for messages.
         texts: the documents.
-        labels: of each, or None.
+        labels: the label of each document, or None.
     """
 
     name: str
@@ -112,7 +112,7 @@ class Texts(Corpus):
 
 
 def pieces(text: str, label: str | None, counts: Counts) -> Iterator[Piece]:
-    """A document of which all is at hand, in pieces."""
+    """Yields the pieces of a document whose whole text is in memory."""
     begins = True
     for part in cut(text):
         if part and not part.isspace():
@@ -122,8 +122,8 @@ def pieces(text: str, label: str | None, counts: Counts) -> Iterator[Piece]:
 
 
 def cut(text: str) -> Iterator[str]:
-    """Text in parts of at most `PIECE` characters, which begin with white space where there is
-    some: there no word is cut."""
+    """Yields text in parts of at most `PIECE` characters, cut before white space where there is
+    any, so that no word is cut."""
     start = 0
     while len(text) - start > PIECE:
         low, high = start + PIECE // 2, start + PIECE
@@ -135,8 +135,8 @@ def cut(text: str) -> Iterator[str]:
 
 
 def valid(text: str, counts: Counts) -> str:
-    """Text with U+FFFD for what no UTF-8 can stand for: the bytes that `surrogateescape` let
-    through among it."""
+    """Returns text with U+FFFD in place of whatever UTF-8 cannot encode, such as the bytes that
+    `surrogateescape` let through."""
     try:
         text.encode()
     except UnicodeEncodeError:

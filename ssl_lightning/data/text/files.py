@@ -23,7 +23,7 @@ NAMES = {
     "test": ("test", "testing"),
     "pretrain": ("unlabelled", "unlabeled", "pretrain"),
 }
-"""What files or folders of a split are called, up to the first character that is no letter."""
+"""The names of files or folders of a split, up to the first character that is not a letter."""
 
 
 @dataclass(frozen=True)
@@ -59,34 +59,35 @@ class Files(Corpus):
 
 
 def find_files(path: str) -> tuple[Path, ...]:
-    """The text files at a path: a file, all below a folder, or what a pattern (`*.txt`, `**/*.csv`)
-    matches; sorted.
+    """Returns the text files at a path, sorted: a file, all files below a folder, or those that a
+    pattern (`*.txt`, `**/*.csv`) matches.
 
     Raises:
-        FileNotFoundError: there is none.
-        ValueError: a file of another suffix, or a folder without text files.
+        FileNotFoundError: there is no such file.
+        ValueError: a file has another suffix, or a folder does not contain text files.
     """
-    place = Path(os.path.abspath(os.path.expanduser(path)))
-    if place.is_dir():
-        below = list_files(place, SUFFIXES, cache=None)
+    absolute = Path(os.path.abspath(os.path.expanduser(path)))
+    folder = absolute.parent
+    if absolute.is_dir():
+        below = list_files(absolute, SUFFIXES, cache=None)
         return tuple(Path(below[number]) for number in range(len(below)))
-    if place.exists():
-        return (_of_known_suffix(place),)
+    if absolute.exists():
+        return (_of_known_suffix(absolute),)
     if glob.has_magic(path):
-        found = sorted(name for name in glob.glob(str(place), recursive=True) if os.path.isfile(name))
-        if not found:
-            raise FileNotFoundError(f"The pattern {path!r} matches no file.")
-        return tuple(_of_known_suffix(Path(name)) for name in found)
-    near = did_you_mean(place.name, [entry.name for entry in place.parent.iterdir()] if place.parent.is_dir() else ())
-    raise FileNotFoundError(f"There is no file or folder {place.name!r} in {place.parent}.{near}")
+        matches = sorted(name for name in glob.glob(str(absolute), recursive=True) if os.path.isfile(name))
+        if not matches:
+            raise FileNotFoundError(f"The pattern {path!r} does not match any file.")
+        return tuple(_of_known_suffix(Path(name)) for name in matches)
+    near = did_you_mean(absolute.name, [entry.name for entry in folder.iterdir()] if folder.is_dir() else ())
+    raise FileNotFoundError(f"There is no file or folder {absolute.name!r} in {folder}.{near}")
 
 
 def find_splits(path: str) -> dict[str, tuple[Path, ...]]:
-    """The text files of `train`, `val`, `test` and `pretrain`: of a folder by the names of its
-    entries, where one is called train; else all are `train`."""
-    place = Path(os.path.abspath(os.path.expanduser(path)))
+    """Returns the text files of `train`, `val`, `test` and `pretrain`: by the names of a folder's
+    entries, if one of them is called train; else all files are `train`."""
+    folder = Path(os.path.abspath(os.path.expanduser(path)))
     entries: dict[str, list[Path]] = {split: [] for split in NAMES}
-    for entry in sorted(place.iterdir()) if place.is_dir() else ():
+    for entry in sorted(folder.iterdir()) if folder.is_dir() else ():
         name = re.split(r"[^a-z]", entry.name.lower(), maxsplit=1)[0]
         split = next((split for split, names in NAMES.items() if name in names), None)
         if split and (entry.is_dir() or entry.suffix.lower() in SUFFIXES):
@@ -94,7 +95,9 @@ def find_splits(path: str) -> dict[str, tuple[Path, ...]]:
     if not entries["train"]:
         return {"train": find_files(path)}
     return {
-        split: tuple(file for entry in of for file in find_files(str(entry))) for split, of in entries.items() if of
+        split: tuple(file for entry in named for file in find_files(str(entry)))
+        for split, named in entries.items()
+        if named
     }
 
 
@@ -109,5 +112,5 @@ def _readable(path: Path) -> Iterator[None]:
 
 def _of_known_suffix(path: Path) -> Path:
     if path.suffix.lower() not in SUFFIXES:
-        raise ValueError(f"{path} ends in {path.suffix!r}; text is read from {', '.join(SUFFIXES)}.")
+        raise ValueError(f"{path} ends in {path.suffix!r}, which is not a text format; give {', '.join(SUFFIXES)}.")
     return path

@@ -1,4 +1,4 @@
-"""From texts to the view that an encoder takes."""
+"""From texts to the view that an encoder reads."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ class Reader:
     gives features [2, dim].
 
     Args:
-        path: the run folder, another folder that holds a `tokenizer.json`, or this file.
-        row_length: tokens in a row; longer texts are cut off.
+        path: the run folder, another folder that contains a `tokenizer.json`, or this file.
+        row_length: tokens in a row; longer texts are truncated.
 
     Raises:
-        FileNotFoundError, ValueError: there is no tokenizer, or it is none.
+        FileNotFoundError, ValueError: there is no such file, or it is not a tokenizer.
     """
 
     def __init__(self, path: str | Path, row_length: int = ROW_LENGTH) -> None:
@@ -31,9 +31,9 @@ class Reader:
         self.vocabulary, self.tokenizer, self.row_length = vocabulary_of(tokenizer), ready(tokenizer), row_length
 
     def __call__(self, texts: Sequence[str]) -> View:
-        """S texts -> token ids [B, N], packed."""
+        """Turns S texts into token ids [B, N], packed."""
         if isinstance(texts, str):
-            raise TypeError("Give a list of texts; this is one: [text].")
+            raise TypeError("This is one text, not a list of them; give [text].")
         cls, sep = self.vocabulary.cls, self.vocabulary.sep
         encodings = self.tokenizer.encode_batch(list(texts), add_special_tokens=False)
         samples = [[cls, *encoding.ids[: self.row_length - 2], sep] for encoding in encodings]

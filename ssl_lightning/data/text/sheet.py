@@ -1,4 +1,4 @@
-"""Texts as pictures: token by token, what differs from the first line in colour."""
+"""Pictures of texts, token by token; tokens that differ from the first line are coloured."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from matplotlib.figure import Figure
 from ..figure import INK, save_figure
 
 COLUMNS, MOST_LINES = 110, 4
-"""Characters in a line, and lines of each text; what is longer is cut off."""
+"""Characters in a line, and lines of each text; the rest is cut off."""
 SIZE = 9.0
-"""Of the letters, in points; one is 0.6 as wide, a line 1.5 as high."""
+"""Font size in points; a letter is 0.6 times as wide, a line 1.5 times as high."""
 RIGHT, WRONG, QUIET = "#1a7f37", "#cf222e", "#8b949e"
 
 Texts = Mapping[str, Sequence[Sequence[str]]]
@@ -21,20 +21,20 @@ Texts = Mapping[str, Sequence[Sequence[str]]]
 
 
 def plot_texts(texts: Texts, path: str | Path, compare: bool = True) -> None:
-    """Samples one below the other, each with a text for each caption.
+    """Draws samples one below the other, each with a text for each caption.
 
     Args:
         texts: by caption, for each sample its words.
         path: the PNG to write.
-        compare: whether later captions have as many words as the first, which is the truth: where
-            one of them differs from it, words are coloured, green where they are right and red
-            where they are wrong.
+        compare: whether later captions are compared word by word with the first, which is the
+            truth: where any of them differs from it, words are green if right and red if wrong.
 
     Raises:
-        ValueError: there is nothing to draw, or there is nothing to compare with a word.
+        ValueError: there is nothing to draw, or, with `compare`, captions differ in their number of
+            words.
     """
     if not texts or not all(texts.values()):
-        raise ValueError(f"There are no texts to draw; got the captions {list(texts)}.")
+        raise ValueError(f"There are no texts to draw under the captions {list(texts)}.")
     captions, samples = list(texts), min(map(len, texts.values()))
     margin = max(map(len, captions)) + 2
     drawn: list[tuple[int, int, str, str]] = []  # line, column, word, colour
@@ -45,8 +45,8 @@ def plot_texts(texts: Texts, path: str | Path, compare: bool = True) -> None:
         for number, (caption, words) in enumerate(zip(captions, rows, strict=True)):
             drawn.append((line, 0, caption, QUIET))
             colours = [
-                INK if not (number and compare and changed[place]) else RIGHT if word == rows[0][place] else WRONG
-                for place, word in enumerate(words)
+                INK if not (number and compare and changed[index]) else RIGHT if word == rows[0][index] else WRONG
+                for index, word in enumerate(words)
             ]
             placed, used = _wrapped(words, colours, margin)
             drawn += [(line + down, column, word, colour) for down, column, word, colour in placed]
@@ -63,8 +63,8 @@ def plot_texts(texts: Texts, path: str | Path, compare: bool = True) -> None:
 
 
 def _wrapped(words: Sequence[str], colours: Sequence[str], margin: int) -> tuple[list[tuple[int, int, str, str]], int]:
-    """The words with line and column, and the lines that they take; those beyond `MOST_LINES` are
-    left out."""
+    """Returns the words with line and column, and the number of lines that they need; words beyond
+    `MOST_LINES` are left out."""
     placed = []
     line = column = 0
     for word, colour in zip(words, colours, strict=True):

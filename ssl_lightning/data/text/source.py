@@ -1,4 +1,4 @@
-"""Samples of tokens from a store: documents, or pieces of long ones."""
+"""A source of samples of tokens from a store: documents, or pieces of long ones."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from .store import Store
 
 
 class TextSource(Source):
-    """Documents, each `[CLS] ... [SEP]` in at most `row_length` tokens.
+    """A source of documents, each `[CLS] ... [SEP]` in at most `row_length` tokens.
 
     Args:
         store: the documents.
-        row_length: N, tokens in the longest sample; what is longer is cut off, or is further
-            samples.
-        vocabulary: whose `cls` and `sep` begin and end a sample.
-        pieces: whether a document that is longer gives several samples, all full but the last.
-        labels: [documents] their classes, or None; pieces have none.
+        row_length: N, tokens in the longest sample; a longer document is truncated, or becomes
+            several samples.
+        vocabulary: its `cls` and `sep` begin and end a sample.
+        pieces: whether a longer document becomes several samples, all full but the last.
+        labels: [documents] their classes, or None; pieces have no labels.
 
     Raises:
         ValueError: a row has no room for a token.
@@ -40,7 +40,7 @@ class TextSource(Source):
     ) -> None:
         if row_length < 3:
             raise ValueError(
-                f"row_length={row_length} has no room for a token between the first and the last; give more."
+                f"row_length={row_length} has no room for a token between the first and the last; give 3 or more."
             )
         self.store, self.room, self.cls, self.sep = store, row_length - 2, vocabulary.cls, vocabulary.sep
         self.ends: np.ndarray | None = None
@@ -53,7 +53,7 @@ class TextSource(Source):
         return len(self.store) if self.ends is None else int(self.ends[-1])
 
     def fetch(self, index: Tensor) -> Ragged:
-        """index [S] -> the tokens of these samples."""
+        """Returns the tokens of the samples `index` [S]."""
         number = index.numpy()
         document, before = number, np.zeros_like(number)
         if self.ends is not None:
@@ -63,8 +63,8 @@ class TextSource(Source):
         starts = self.store.offsets[document] + before
         lengths = np.minimum(self.store.offsets[document + 1] - starts, self.room) + 2
         lasts = np.cumsum(lengths) - 1
-        shift = starts - 1 - (lasts + 1 - lengths)  # from a place among the fetched tokens to one in the store
-        place = np.arange(lengths.sum()) + np.repeat(shift, lengths)
-        x = self.store.tokens[place.clip(0, len(self.store.tokens) - 1)].astype(np.int64)
+        shift = starts - 1 - (lasts + 1 - lengths)  # from an index into the fetched tokens to one into the store
+        position = np.arange(lengths.sum()) + np.repeat(shift, lengths)
+        x = self.store.tokens[position.clip(0, len(self.store.tokens) - 1)].astype(np.int64)
         x[lasts + 1 - lengths], x[lasts] = self.cls, self.sep
         return Ragged(torch.from_numpy(x), torch.from_numpy(lengths))

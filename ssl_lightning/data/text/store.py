@@ -1,5 +1,4 @@
-"""The tokens of a corpus in files that are mapped into memory: made once, found again on the next
-run."""
+"""The tokens of a corpus in memory-mapped files: written once, and reused by the next run."""
 
 from __future__ import annotations
 
@@ -33,12 +32,12 @@ AT_ONCE = 1 << 20
 """Characters that are tokenized at a time."""
 MOST_CLASSES = 10_000
 CHECKED = 1 << 30
-"""Bytes up to which a file is read to see whether it is whole; of a larger one the size tells."""
+"""Files of up to this many bytes are checked by checksum; larger ones by their size alone."""
 ABANDONED = 3600.0
-"""Seconds without a change after which the beginnings of a store are nobody's."""
+"""Seconds without a change after which an unfinished store counts as abandoned."""
 LOCK = "text.lock"
-"""Held while a finished store takes its place, so that no process takes away what another has just
-put there."""
+"""Held while a finished store is moved to its path, so that no process removes one that another has
+just moved there."""
 META, PARTS = "meta.json", ("tokens", "offsets", "labels")
 
 
@@ -46,23 +45,23 @@ class Store:
     """The documents of a corpus as token ids, without special tokens.
 
     Args:
-        folder: where the files are; `open_store` makes them.
+        folder: the folder of the files, which `open_store` writes.
 
     Attributes:
         tokens: [T] uint16 or uint32, all documents one after the other.
-        offsets: [N + 1] int64, where each document begins in `tokens`.
-        class_names: of the labels, sorted; none where there are no labels.
+        offsets: [N + 1] int64, the index in `tokens` where each document begins.
+        class_names: of the labels, sorted; empty where there are no labels.
         fingerprint: a hash of tokens, documents and labels.
 
     Raises:
-        ValueError, OSError: the store is not whole.
+        ValueError, OSError: the store is incomplete or damaged.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         meta = json.loads((folder / META).read_text())
         if meta["version"] != VERSION:
-            raise ValueError(f"{folder} is of version {meta['version']}.")
+            raise ValueError(f"{folder} has version {meta['version']}, not {VERSION}.")
         self.class_names: tuple[str, ...] = tuple(meta["class_names"])
         self.fingerprint: str = meta["fingerprint"]
         self.vocab_size: int = meta["vocab_size"]
@@ -80,18 +79,18 @@ class Store:
 
     @property
     def labels(self) -> Tensor | None:
-        """[N] int64, the number of each document's class in `class_names`; None where there are no
+        """[N] int64, the index of each document's class in `class_names`; None where there are no
         labels."""
         return torch.from_numpy(self._labels.astype(np.int64)) if self.class_names else None
 
     @cached_property
     def longest(self) -> int:
-        """Tokens in the longest document."""
+        """The number of tokens in the longest document."""
         return int(np.diff(self.offsets).max())
 
     def document_frequency(self, most: int = 100_000) -> tuple[Tensor, int]:
-        """[V] in how many documents each token occurs, and of how many: of at most this many,
-        evenly spaced."""
+        """Returns [V] the number of documents in which each token occurs, and the number of
+        documents counted: at most `most`, evenly spaced."""
         chosen = np.linspace(0, len(self) - 1, min(most, len(self))).astype(np.int64)
         frequency = np.zeros(self.vocab_size, np.int64)
         for document in chosen.tolist():
@@ -100,42 +99,43 @@ class Store:
 
 
 def open_store(corpus: Corpus, tokenizer: Tokenizer) -> Store:
-    """The store of a corpus and a tokenizer, from the cache folder, or made there.
+    """Opens the store of a corpus and a tokenizer in the cache folder, and writes it first if need
+    be.
 
-    It is made in a folder of its own, which is renamed when it is whole: of several processes that
-    make it the first one's stays.
+    It is written into a folder of its own, which is renamed once complete: if several processes
+    write it, the first one's is kept.
 
     Raises:
         OSError: a file, or the cache folder, cannot be read or written.
-        ValueError: there is no text, a file is not of its format, or it changed while it was read.
+        ValueError: there is no text, a file is malformed, or a file changed while it was read.
     """
     identity = corpus.identity()
-    place = default_folder() / f"text-{key_of(VERSION, identity, tokenizer.to_str())}"
-    if (found := _found(place)) is not None:
-        return found
-    with writing(place.parent):
-        place.parent.mkdir(parents=True, exist_ok=True)
-        _clear(place)
-        making = beside(place)
-        making.mkdir()
+    path = default_folder() / f"text-{key_of(VERSION, identity, tokenizer.to_str())}"
+    if (store := _existing(path)) is not None:
+        return store
+    with writing(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _clear(path)
+        unfinished = beside(path)
+        unfinished.mkdir()
     try:
         counts = Counts()
-        _make(making, corpus, tokenizer, counts)
+        _write(unfinished, corpus, tokenizer, counts)
         if corpus.identity() != identity:
             raise ValueError(f"{corpus.name} changed while it was read. Start again.")
-        with writing(place.parent):
-            to_disk(making)
-        with writing(place.parent), FileLock(place.parent / LOCK):
-            _put(making, place)
+        with writing(path.parent):
+            to_disk(unfinished)
+        with writing(path.parent), FileLock(path.parent / LOCK):
+            _move(unfinished, path)
     finally:
-        shutil.rmtree(making, ignore_errors=True)
+        shutil.rmtree(unfinished, ignore_errors=True)
     if said := counts.sentence():
         rank_zero_warn(f"{corpus.name}: {said}.")
-    return Store(place)
+    return Store(path)
 
 
 class _Labels:
-    """Numbers for labels in the order in which they come."""
+    """Numbers labels in the order in which they occur."""
 
     def __init__(self, name: str) -> None:
         self.name, self.numbers = name, dict[str, int]()
@@ -150,23 +150,23 @@ class _Labels:
         return number
 
     def order(self) -> tuple[list[str], NDArray[np.int32]]:
-        """The names sorted, integers by value, and the place of each number among them."""
+        """Returns the names sorted, integers by value, and the index of each number among them."""
         whole = all(name.lstrip("-").isdecimal() for name in self.numbers)
         names = sorted(self.numbers, key=(lambda name: (int(name), name)) if whole else None)
-        places = np.zeros(len(names), np.int32)
-        places[[self.numbers[name] for name in names]] = np.arange(len(names), dtype=np.int32)
-        return names, places
+        indices = np.zeros(len(names), np.int32)
+        indices[[self.numbers[name] for name in names]] = np.arange(len(names), dtype=np.int32)
+        return names, indices
 
 
-def _make(folder: Path, corpus: Corpus, tokenizer: Tokenizer, counts: Counts) -> None:
+def _write(folder: Path, corpus: Corpus, tokenizer: Tokenizer, counts: Counts) -> None:
     """Writes a store, in bounded memory."""
     tokenizer, allowed = ready(tokenizer), without_special(tokenizer).numpy()
     size = len(vocabulary_of(tokenizer))
     dtype = np.dtype("<u2" if size <= 1 << 16 else "<u4")
     allowed = allowed.astype(dtype)
     labels = _Labels(corpus.name)
-    ends = label = 0  # of all documents, and the label of the one that is open
-    opened, first = 0, True  # where the open document began
+    ends = label = 0  # end of the tokens so far, and the label of the open document
+    opened, first = 0, True  # where the open document began, and whether it is the first
     paths = {name: folder / name for name in PARTS}
     files = {name: path.open("wb") for name, path in paths.items()}
     try:
@@ -199,17 +199,17 @@ def _make(folder: Path, corpus: Corpus, tokenizer: Tokenizer, counts: Counts) ->
         for file in files.values():
             file.close()
     if not ends:
-        raise ValueError(f"{corpus.name} holds no text.")
+        raise ValueError(f"{corpus.name} does not contain any text.")
     _finish(folder, labels, {"tokens": dtype.str, "offsets": "<i8", "labels": "<i4"}, size)
 
 
 def _finish(folder: Path, labels: _Labels, dtypes: dict[str, str], vocab_size: int) -> None:
-    """Puts the classes in order, and writes what is needed to read the store."""
-    names, places = labels.order()
+    """Numbers the classes in sorted order, and writes what is needed to read the store."""
+    names, indices = labels.order()
     if names:
         stored = np.memmap(folder / "labels", "<i4", "r+")
         for start in range(0, len(stored), AT_ONCE):
-            stored[start : start + AT_ONCE] = places[stored[start : start + AT_ONCE]]
+            stored[start : start + AT_ONCE] = indices[stored[start : start + AT_ONCE]]
         stored.flush()
     parts = {
         name: [dtype, (folder / name).stat().st_size // np.dtype(dtype).itemsize] for name, dtype in dtypes.items()
@@ -246,29 +246,29 @@ def _mapped(path: Path, dtype: str, size: int) -> NDArray[Any]:
     return np.memmap(path, dtype, "r") if size else np.empty(0, dtype)
 
 
-def _found(place: Path) -> Store | None:
+def _existing(path: Path) -> Store | None:
     try:
-        return Store(place)
+        return Store(path)
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
-def _put(making: Path, place: Path) -> None:
-    """Gives a finished store its name, unless there is a whole one already."""
-    while _found(place) is None:
+def _move(unfinished: Path, path: Path) -> None:
+    """Moves a finished store to its path, unless a complete one is already there."""
+    while _existing(path) is None:
         try:
-            os.rename(making, place)
+            os.rename(unfinished, path)
         except OSError:
-            if not place.exists():
+            if not path.exists():
                 raise
-            damaged = beside(place)
-            os.rename(place, damaged)
+            damaged = beside(path)
+            os.rename(path, damaged)
             shutil.rmtree(damaged, ignore_errors=True)
 
 
-def _clear(place: Path) -> None:
-    """Removes what killed processes began."""
-    for folder in place.parent.glob(f".{place.name}.*"):
-        newest = max((path.stat().st_mtime for path in (folder, *folder.iterdir())), default=0.0)
+def _clear(path: Path) -> None:
+    """Removes the unfinished stores of killed processes."""
+    for folder in path.parent.glob(f".{path.name}.*"):
+        newest = max((part.stat().st_mtime for part in (folder, *folder.iterdir())), default=0.0)
         if time.time() - newest > ABANDONED:
             shutil.rmtree(folder, ignore_errors=True)

@@ -20,12 +20,12 @@ from ..files.kept import default_folder, key_of, writing
 from .documents import Corpus, Counts
 
 TOKENIZER = "tokenizer.json"
-"""The file that holds a tokenizer."""
+"""The file that contains a tokenizer."""
 Kind = Literal["wordpiece", "bpe", "unigram"]
 SEEN = 32 << 20
 """Characters that a tokenizer is trained on."""
 ALPHABET = 1000
-"""Characters at most that WordPiece knows by themselves; words with others are unknown."""
+"""The most single characters in WordPiece's vocabulary; words with other characters are unknown."""
 NAMES = {
     "pad": ("[PAD]", "<pad>"),
     "cls": ("[CLS]", "<s>", "<cls>"),
@@ -36,18 +36,18 @@ UNKNOWN = ("[UNK]", "<unk>")
 
 
 def train_tokenizer(corpus: Corpus, kind: Kind = "wordpiece", vocab_size: int = 8192) -> Tokenizer:
-    """A tokenizer trained on documents, evenly chosen from all where these have more than 32
-    million characters.
+    """Trains a tokenizer on documents, or on evenly spaced parts of them where they have more than
+    32 million characters.
 
-    Its first tokens are `vocabulary.SPECIAL`. WordPiece takes lower case without accents (Devlin et
-    al. 2018, arXiv 1810.04805), BPE is that of bytes (Radford et al. 2019, GPT-2), Unigram is
+    Its first tokens are `vocabulary.SPECIAL`. WordPiece lowercases text and strips accents (Devlin
+    et al. 2018, arXiv 1810.04805), BPE is byte-level (Radford et al. 2019, GPT-2), Unigram is
     Kudo's (2018, arXiv 1804.10959). The same documents give the same WordPiece and BPE; two
-    trainings of Unigram may differ a little, since the library adds up in varying order.
+    trainings of Unigram may differ slightly, since the library's order of summation varies.
 
     Args:
         corpus: the documents.
         kind: `wordpiece`, `bpe` or `unigram`.
-        vocab_size: tokens at most; fewer where the documents give no more.
+        vocab_size: the most tokens; small corpora give fewer.
 
     Raises:
         ValueError: the kind is unknown, vocab_size is too small, or there is no text.
@@ -60,7 +60,7 @@ def train_tokenizer(corpus: Corpus, kind: Kind = "wordpiece", vocab_size: int = 
     if vocab_size < least:
         raise ValueError(f"vocab_size={vocab_size} is too small for {kind}; give {least} or more.")
     if next(corpus.read(Counts()), None) is None:
-        raise ValueError(f"{corpus.name} holds no text.")
+        raise ValueError(f"{corpus.name} does not contain any text.")
     tokenizer = {"wordpiece": _word_piece, "bpe": _byte_pairs, "unigram": _unigram}[kind](corpus, vocab_size)
     ends = [(SPECIAL[2], 2), (SPECIAL[3], 3)]
     tokenizer.post_processor = processors.TemplateProcessing("[CLS] $A [SEP]", "[CLS] $A [SEP] $B:1 [SEP]:1", ends)
@@ -68,14 +68,17 @@ def train_tokenizer(corpus: Corpus, kind: Kind = "wordpiece", vocab_size: int = 
 
 
 def load_tokenizer(path: str) -> Tokenizer:
-    """The tokenizer of a `tokenizer.json`: the file, a folder with it, such as that of a run or of
-    a Hugging Face model, or a checkpoint of a run, which holds it.
+    """Loads the tokenizer of a `tokenizer.json`.
+
+    Args:
+        path: the file; a folder with it, such as that of a run or of a Hugging Face model; or a
+            checkpoint of a run, which contains it.
 
     Raises:
-        FileNotFoundError, ValueError: there is none, or it is no tokenizer.
+        FileNotFoundError, ValueError: there is no such file, or it is not a tokenizer.
     """
-    place = Path(path).expanduser()
-    file = place / TOKENIZER if place.is_dir() else place
+    given = Path(path).expanduser()
+    file = given / TOKENIZER if given.is_dir() else given
     if not file.is_file():
         known = [entry.name for entry in file.parent.iterdir()] if file.parent.is_dir() else []
         raise FileNotFoundError(
@@ -88,13 +91,13 @@ def load_tokenizer(path: str) -> Tokenizer:
         return settled(Tokenizer.from_str(text))
     except Exception as error:  # the library raises no narrower kind
         raise ValueError(
-            f"{file} is no tokenizer of the library tokenizers: {' '.join(str(error).split())[:200]}"
+            f"{file} is not a tokenizer of the library tokenizers: {' '.join(str(error).split())[:200]}"
         ) from error
 
 
 def settled(tokenizer: Tokenizer) -> Tokenizer:
-    """The tokenizer as it is read again after it was written: the library rounds Unigram's scores
-    anew, once or twice."""
+    """Returns the tokenizer as it is after writing and reading it: the library rounds Unigram's
+    scores each time, until they settle after one or two rounds."""
     text = tokenizer.to_str()
     for _ in range(5):
         tokenizer = Tokenizer.from_str(text)
@@ -105,8 +108,8 @@ def settled(tokenizer: Tokenizer) -> Tokenizer:
 
 
 def ready(tokenizer: Tokenizer) -> Tokenizer:
-    """A copy that cuts and fills nothing, and takes the name of a special token in a text for
-    text."""
+    """Returns a copy that neither truncates nor pads, and reads the name of a special token in a
+    text as text."""
     copy = Tokenizer.from_str(tokenizer.to_str())
     copy.no_truncation()
     copy.no_padding()
@@ -115,25 +118,26 @@ def ready(tokenizer: Tokenizer) -> Tokenizer:
 
 
 def digest_of(tokenizer: Tokenizer) -> str:
-    """A short hash of all that a tokenizer is."""
+    """Returns a short hash of a tokenizer."""
     return sha256(tokenizer.to_str().encode()).hexdigest()[:16]
 
 
 def vocabulary_of(tokenizer: Tokenizer) -> Vocabulary:
-    """What a method needs to know of a tokenizer's tokens. An id without a token counts as special.
+    """Returns what a method needs to know about a tokenizer's tokens. An id without a token counts
+    as special.
 
     Raises:
-        ValueError: it has no token to begin or end a text, to pad or to mask with.
+        ValueError: the tokenizer lacks a token to begin or end a text, to pad, or to mask with.
     """
     ids = tokenizer.get_vocab(with_added_tokens=True)
     roles = {}
     for role, names in NAMES.items():
-        found = next((ids[name] for name in names if name in ids), None)
-        if found is None:
+        token_id = next((ids[name] for name in names if name in ids), None)
+        if token_id is None:
             raise ValueError(
                 f"The tokenizer has no {role} token: none of its {len(ids):,} tokens is called {' or '.join(names)}."
             )
-        roles[role] = found
+        roles[role] = token_id
     size = max(ids.values()) + 1
     special, continues = torch.ones(size, dtype=torch.bool), torch.zeros(size, dtype=torch.bool)
     special[list(ids.values())] = False
@@ -143,7 +147,7 @@ def vocabulary_of(tokenizer: Tokenizer) -> Vocabulary:
     prefix = model.get("continuing_subword_prefix") or ""
     marks = (
         () if model["type"] == "WordPiece" or prefix else ("\u0120", "\u2581")
-    )  # what the first token of a word begins with
+    )  # prefixes of the first token of a word
     marked = marks and any(token.startswith(marks) for token in ids)
     goes_on = [
         number
@@ -155,17 +159,17 @@ def vocabulary_of(tokenizer: Tokenizer) -> Vocabulary:
 
 
 def without_special(tokenizer: Tokenizer) -> torch.Tensor:
-    """[V] each token's id, for special ones that of the unknown token: a text may spell them, and
-    must not become them."""
+    """Returns [V] each token's id, but that of the unknown token for special ones: a text may
+    contain their names and must not turn into them."""
     ids, vocabulary = tokenizer.get_vocab(with_added_tokens=True), vocabulary_of(tokenizer)
     unknown = next((ids[name] for name in UNKNOWN if name in ids), vocabulary.pad)
     return torch.where(vocabulary.special, unknown, torch.arange(len(vocabulary)))
 
 
 def _word_piece(corpus: Corpus, vocab_size: int) -> Tokenizer:
-    """The library numbers the characters within words in the order of a hash table that differs
-    from run to run, and settles ties by those numbers. So they are counted before, and given as if
-    they were special."""
+    """Trains WordPiece, reproducibly: the library numbers the characters within words in the order
+    of a hash table, which differs from run to run, and breaks ties by these numbers. So the
+    characters are counted first and passed in a fixed order, as if they were special tokens."""
     normalizer, splitter = normalizers.BertNormalizer(lowercase=True), pre_tokenizers.BertPreTokenizer()
     counts: Counter[str] = Counter()
     for text in _chosen(corpus):
@@ -219,7 +223,7 @@ def _unigram(corpus: Corpus, vocab_size: int) -> Tokenizer:
 
 
 def _chosen(corpus: Corpus) -> Iterator[str]:
-    """Pieces of the documents, `SEEN` characters at most, spread evenly over all."""
+    """Yields pieces of the documents, at most `SEEN` characters, spread evenly over all."""
     share = min(1.0, SEEN / max(1, corpus.size))
     read = taken = 0
     for piece in corpus.read(Counts()):
@@ -230,17 +234,17 @@ def _chosen(corpus: Corpus) -> Iterator[str]:
 
 
 def trained_tokenizer(corpus: Corpus, kind: Kind, vocab_size: int) -> Tokenizer:
-    """The tokenizer that was trained on these documents before, or is trained now.
+    """Returns the tokenizer that was trained on these documents before, or trains it now.
 
     Raises:
         OSError: the cache folder cannot be written.
         ValueError: see `train_tokenizer`.
     """
-    place = default_folder() / f"tokenizer-{key_of(corpus.identity(), kind, vocab_size)}.json"
+    path = default_folder() / f"tokenizer-{key_of(corpus.identity(), kind, vocab_size)}.json"
     try:
-        return Tokenizer.from_file(str(place))
-    except Exception:  # none, or a damaged one: the library raises no narrower kind
+        return Tokenizer.from_file(str(path))
+    except Exception:  # missing or damaged: the library raises no narrower kind
         tokenizer = train_tokenizer(corpus, kind, vocab_size)
-    with writing(place.parent):
-        write_text(place, tokenizer.to_str())
-    return Tokenizer.from_file(str(place))  # of several processes that trained one, the last one's
+    with writing(path.parent):
+        write_text(path, tokenizer.to_str())
+    return Tokenizer.from_file(str(path))  # if several processes trained one, all use the last one written

@@ -168,7 +168,7 @@ def test_other_numbers_of_channels_are_taken_as_they_are_stored():
     image.putalpha(77)
     (view,) = Picture(encoded(image), Reading(4)).cut([(0, 0, 20, 20)], [20])
     assert np.array_equal(view, np.asarray(image).transpose(2, 0, 1))
-    with pytest.raises(UnreadablePicture, match=r"x\.png: it has 3 channels, not the 4 asked for"):
+    with pytest.raises(UnreadablePicture, match=r"x\.png: it has 3 channels, not the 4 required"):
         Picture(encoded(photo(20, 20)), Reading(4), name="x.png")
 
 
@@ -238,16 +238,16 @@ def test_what_is_no_picture_is_named_with_the_reason(tmp_path):
     (tmp_path / "folder.jpg").mkdir()
     (tmp_path / "runs_ghostscript.jpg").write_bytes(encoded(photo(8, 8), "EPS"))
     for name, reason in {
-        "text.jpg": "no image that can be read here: it begins with b'<html>404 No'",
+        "text.jpg": "not an image that can be read here: it begins with b'<html>404 No'",
         "empty.jpg": "it is empty",
         "folder.jpg": "it is a folder",
         "missing.jpg": "there is no such file",
-        "runs_ghostscript.jpg": "no image that can be read here",
+        "runs_ghostscript.jpg": "not an image that can be read here",
     }.items():
         with pytest.raises(UnreadablePicture) as caught:
             Picture(tmp_path / name, RGB)
         assert str(caught.value).startswith(f"{tmp_path / name}: ") and reason in str(caught.value)
-    with pytest.raises(UnreadablePicture, match=r"^row 7: it is no image"):
+    with pytest.raises(UnreadablePicture, match=r"^row 7: it is not an image"):
         Picture(b"nothing", RGB, name="row 7")
 
 
@@ -354,11 +354,11 @@ def test_each_box_needs_a_size():
 @pytest.mark.parametrize(
     "arguments, words",
     [
-        ({"channels": 0}, "channels is 0"),
-        ({"window": (1, 1)}, "window is"),
-        ({"percentiles": (50, 101)}, "percentiles is"),
-        ({"window": (0, 1), "percentiles": (1, 99)}, "not both"),
-        ({"max_pixels": 0}, "max_pixels is 0"),
+        ({"channels": 0}, "channels=0 is too small"),
+        ({"window": (1, 1)}, "window=.* is not increasing"),
+        ({"percentiles": (50, 101)}, "percentiles=.* does not fit"),
+        ({"window": (0, 1), "percentiles": (1, 99)}, "Both window=.* and percentiles=.* are set"),
+        ({"max_pixels": 0}, "max_pixels=0 is too small"),
     ],
 )
 def test_a_reading_that_makes_no_sense_is_refused(arguments, words):

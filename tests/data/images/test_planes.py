@@ -178,7 +178,7 @@ def test_whole_numbers_of_unknown_range_need_a_window(dtype):
     values = deep(20, 30, top=3000, dtype=np.int16).astype(dtype)
     images = [npy(values)] + [encoded(Image.fromarray(values), "TIFF")] * (dtype == np.int32)
     for data in images:
-        with pytest.raises(UnreadablePicture, match="nothing says which become 0 and 1: give window or percentiles"):
+        with pytest.raises(UnreadablePicture, match="it is unknown which become 0 and 1: give window or percentiles"):
             whole(data, 1)
         expect(whole(data, 1, window=(0, 3000)), float32(values / 3000)[..., None])
     if dtype == np.int16:

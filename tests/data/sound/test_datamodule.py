@@ -112,7 +112,7 @@ def test_a_run_keeps_its_statistics_and_refuses_others(folder: Path, tmp_path: P
     other = data(folder, statistics=(-1.0, 2.0))
     assert other.statistics[:2] == (-1.0, 2.0)
     with pytest.raises(
-        ValueError, match=r"trained on log-mels with mean and deviation \[.*\], this data has \[-1.0, 2.0\]"
+        ValueError, match=r"trained on log-mels with mean and standard deviation \[.*\], this data has \[-1.0, 2.0\]"
     ):
         other.load_state_dict(state)
     data(folder).load_state_dict(state)
@@ -145,12 +145,12 @@ def test_no_view_of_a_recording_is_drawn_twice(folder: Path, features: str) -> N
         ({"features": "mel"}, r"features='mel' is unknown. Did you mean 'log_mel'\?"),
         ({"spectrogram": "htk"}, "spectrogram='htk' is unknown"),
         ({"seconds": 0.001}, "seconds=0.001 is shorter than hop=0.01"),
-        ({"statistics": (0.0, 0.0)}, "a mean and a positive deviation"),
+        ({"statistics": (0.0, 0.0)}, "give a mean and a positive standard deviation"),
         ({"augmentation": {"nois_p": 1}}, r"augmentation has no field 'nois_p'. Did you mean 'noise_p'\?"),
         ({"augmentation": {"masks": [1.5, 1]}}, "does not fit; give 2 whole numbers"),
         ({"augmentation": {"gain": 3}}, "augmentation.gain=3 does not fit; give 2 numbers"),
         ({"augmentation": {"noise_p": 3}}, r"augmentation=\{'noise_p': 3\} does not fit: Noise needs a probability"),
-        ({"cache": "device"}, "cache=device keeps samples of one size"),
+        ({"cache": "device"}, "cache=device needs samples of one size"),
         ({"unreadable": "ignore"}, "choose raise or skip"),
     ],
 )

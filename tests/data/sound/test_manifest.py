@@ -43,13 +43,13 @@ def test_without_a_label_column_there_are_no_classes(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("file,word\na.wav,x\n", r"line 2: there is no column 'path'.* There are file, word"),
+        ("file,word\na.wav,x\n", r"line 2: there is no column 'path'.* The columns are file, word"),
         ("path,words\na.wav,x\n", r"line 2: there is no column 'word'. Did you mean 'words'\?"),
-        ("path,word\n,x\n", "line 2: path='' is no path"),
-        ("path,word,split\na.wav,x,trian\n", r"split='trian' is no split. Did you mean 'train'\?"),
-        ("path,word,start\na.wav,x,soon\n", "start='soon' is no time in seconds"),
-        ("path,word,start\na.wav,x,-1\n", "start='-1' is no time in seconds"),
-        ("path,word,start,end\na.wav,x,2,1\n", "line 2: it ends at 1 s, and begins at 2 s"),
+        ("path,word\n,x\n", "line 2: path='' is not a path"),
+        ("path,word,split\na.wav,x,trian\n", r"split='trian' is not a split. Did you mean 'train'\?"),
+        ("path,word,start\na.wav,x,soon\n", "start='soon' is not a time in seconds"),
+        ("path,word,start\na.wav,x,-1\n", "start='-1' is not a time in seconds"),
+        ("path,word,start,end\na.wav,x,2,1\n", "line 2: the recording ends at 1 s, but begins at 2 s"),
     ],
 )
 def test_a_line_that_says_nothing_sensible_is_named(tmp_path: Path, text: str, reason: str) -> None:
@@ -64,7 +64,7 @@ def test_labels_must_be_known_and_complete(tmp_path: Path) -> None:
     manifest = Manifest(path, Columns(label="word"))
     for split, reason in (
         ("test", r"b.wav has the class 'cats', .* Did you mean 'cat'\?"),
-        ("val", "c.wav has no 'word', and others have one"),
+        ("val", "c.wav has no 'word', but others have one"),
     ):
         part = manifest.of_split(split)
         assert part is not None

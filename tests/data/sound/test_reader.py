@@ -59,10 +59,10 @@ def test_waves_in_memory_are_read_like_files(recordings: Path) -> None:
 
 
 def test_what_is_no_run_or_no_recording_is_named(recordings: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"There is no sound\.json in .*, which a run on sound leaves behind"):
+    with pytest.raises(FileNotFoundError, match=r"There is no sound\.json in .*\. Give the folder of a run on sound"):
         SoundReader(recordings)
     (recordings / SOUND).write_text(AudioFolder(str(recordings), features="wave").artifacts()[SOUND])
-    with pytest.raises(TypeError, match=r"Give a list of recordings; this is one: \[recording\]"):
+    with pytest.raises(TypeError, match=r"This is one recording, not a list of them; give \[recording\]"):
         SoundReader(recordings)("0.wav")
     with pytest.raises(UnreadableSound, match=r"missing\.wav"):
         SoundReader(recordings)([recordings / "missing.wav"])

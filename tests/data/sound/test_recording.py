@@ -79,7 +79,7 @@ def flac() -> bytes:
     ("data", "reason"),
     [
         (b"", r"a.wav: it is empty \(0 bytes\)"),
-        (b"RIFF no sound", "a.wav: it is no sound that can be read here: Format not recognised"),
+        (b"RIFF no sound", "a.wav: it is not a sound that can be read here: Format not recognised"),
         (flac()[:20_000], "a.wav: .*(lost sync|before it should)"),
         (None, "a.wav: there is no such file"),
     ],
@@ -96,7 +96,7 @@ def test_samples_must_be_there_finite_and_not_all_silent(tmp_path: Path) -> None
     for x, reason in (
         (np.zeros(0), "it has no samples"),
         (np.zeros(900), "it is silent"),
-        (np.full(900, np.nan), "it holds NaN or infinity"),
+        (np.full(900, np.nan), "it contains NaN or infinity"),
     ):
         soundfile.write(path, x, RATE, subtype="FLOAT")
         with pytest.raises(UnreadableSound, match=f"a.wav: {reason}"):

@@ -70,9 +70,7 @@ def test_it_learns_from_few_labels_and_refuses_what_would_sound_otherwise(
     assert trainer.global_step == 2 and json.loads((trainer.run_folder / SOUND).read_text())["seconds"] == 0.5
     with pytest.raises(
         Exception,
-        match=(
-            r"The data has statistics=\[-1\.0, 2\.0\], not \[-3\.0, 2\.0\], as in the run that the encoder comes from"
-        ),
+        match=(r"The data has statistics=\[-1\.0, 2\.0\], not \[-3\.0, 2\.0\] as in the encoder's run"),
     ):
         Trainer(**quiet).fit(
             Finetune(encoder, checkpoint=str(run)),

@@ -225,7 +225,7 @@ def test_what_cannot_be_read_has_the_length_of_what_stands_for_it(folder: Path) 
     sounds = data(folder, unreadable="skip", max_unreadable=0.2, batch_seconds=8.0)
     found = lengths_and_names(sounds)
     assert found["2.wav"] == found["4.wav"] != found["0.wav"]
-    with pytest.raises(UnreadableSound, match=r"2.wav: it is no sound.*--data.unreadable skip"):
+    with pytest.raises(UnreadableSound, match=r"2.wav: it is not a sound.*--data.unreadable skip"):
         data(folder, batch_seconds=8.0)
     soundfile.write(folder / "a" / "6.wav", np.zeros(4000), 8000)  # known only once it is read
     soundfile.write(folder / "b" / "7.wav", np.full(4000, np.nan), 8000, subtype="FLOAT")
@@ -268,18 +268,27 @@ class WithMAE:
 @pytest.mark.parametrize(
     ("changes", "method", "reason"),
     [
-        ({"features": "log_mel"}, Asks(), "Asks asks for strong views, and log-mels .* of one length alone: set --data.seconds 1.0.$"),
+        (
+            {"features": "log_mel"},
+            Asks(),
+            "Asks asks for strong views, and log-mels .* of one length alone: set --data.seconds 1.0.$",
+        ),
         (
             {"features": "log_mel", "seconds": 0.4, "batch_seconds": 8.0},
             Asks(),
             "set --data.seconds 1.0 without --data.batch_seconds.$",
         ),
-        ({"features": "log_mel"}, WithMAE(), "TinyTokenEncoder would take the padding .* set --data.seconds 1.0, .* --model.encoder frames.$"),
+        (
+            {"features": "log_mel"},
+            WithMAE(),
+            "TinyTokenEncoder would take the padding .* set --data.seconds 1.0, .* --model.encoder frames.$",
+        ),
         ({}, WithMAE(), "TinyTokenEncoder would take the padding .* --model.encoder wav.$"),
         (
             {"batch_seconds": 3.0},
             Asks(),
-            r"batch_seconds=3 has no room for the longest recording, .*18.wav, of 3.2 s, in each of 1 processes: set --data.batch_seconds 3.2",
+            r"batch_seconds=3 has no room for the longest recording, .*18.wav, of 3.2 s, in each of 1 processes:"
+            r" set --data.batch_seconds 3.2",
         ),
     ],
 )  # fmt: skip
@@ -329,7 +338,8 @@ def fit(root: Path, runs: Path, workers: int = 0, ckpt_path: Path | None = None)
     watch = Watch(runs / "3.ckpt")
     torch.manual_seed(0)
     trainer = Trainer(
-        accelerator="cpu", precision="32-true", max_steps=9, default_root_dir=runs, enable_progress_bar=False, callbacks=[watch, Report(enabled=False)],
+        accelerator="cpu", precision="32-true", max_steps=9, default_root_dir=runs, enable_progress_bar=False,
+        callbacks=[watch, Report(enabled=False)],
     )  # fmt: skip
     sounds = AudioFolder(str(root), **{**WAVES, "batch_seconds": 4.0, "workers": workers, "augment_on": "worker"})
     method = SimCLR(Loud(), hidden_dim=8, output_dim=4, norm="layer", warmup_epochs=0)

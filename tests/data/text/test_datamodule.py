@@ -106,7 +106,7 @@ def test_labels_of_another_split_are_numbered_as_those_of_train(texts: Path) -> 
     write(texts / "test.csv", [("class2", "a"), ("class 1", "b")])
     with pytest.raises(
         ValueError,
-        match=r"test\.csv has the class 'class2', which the training documents have not\. Did you mean 'class 2'",
+        match=r"test\.csv has the class 'class2', which no training document has\. Did you mean 'class 2'",
     ):
         made(texts).source("test")
 
@@ -185,7 +185,7 @@ def test_the_default_encoder_knows_the_tokens_of_the_tokenizer(texts: Path, tmp_
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"cache": "device"}, "cache=device keeps samples of one size; .* Leave it out"),
+        ({"cache": "device"}, "cache=device needs samples of one size; .* Leave it out"),
         ({"augment_on": "device"}, "augment_on=device does not suit text"),
         ({"row_length": 7}, "row_length=7 is too short for a text; give 8 tokens or more"),
         ({"deletion": 1.5}, r"deletion needs a probability p between 0 and 1, got 1\.5"),

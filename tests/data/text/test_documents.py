@@ -124,7 +124,7 @@ def test_bytes_that_are_no_utf8_are_replaced_and_counted(tmp_path: Path, suffix:
         path.write_bytes({".txt": b"%s", ".jsonl": b'{"text": "%s"}\n', ".csv": b"text\r\n%s\r\n"}[suffix] % wrong)
     found, counts = read(files(path))
     assert found == [("caf\ufffd \ufffd! \ufffd", None)]
-    assert counts.sentence() == "2 bytes that are no UTF-8 became U+FFFD"
+    assert counts.sentence() == "2 bytes that are not UTF-8 became U+FFFD"
 
 
 @pytest.mark.parametrize(
@@ -204,8 +204,8 @@ def test_files_are_found_by_path_folder_and_pattern(tmp_path: Path) -> None:
     ("path", "message"),
     [
         ("b.text", "There is no file or folder 'b.text' in .*Did you mean 'b.txt'"),
-        ("*.csv", "matches no file"),
-        ("notes.md", r"notes.md ends in '.md'; text is read from .txt, .jsonl, .csv, .parquet"),
+        ("*.csv", "does not match any file"),
+        ("notes.md", r"notes.md ends in '.md', which is not a text format; give .txt, .jsonl, .csv, .parquet"),
         ("images", r"None of the 1 files below .* ends in .*They are: .png \(1\)"),
         ("empty", "holds no files"),
     ],

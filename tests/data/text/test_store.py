@@ -73,12 +73,12 @@ def test_classes_are_in_the_order_of_their_names(tokenizer: Tokenizer) -> None:
 
 def test_what_gives_no_token_is_skipped_and_counted_in_one_line(tokenizer: Tokenizer) -> None:
     with pytest.warns(
-        UserWarning, match=r"^odd: 1 byte that is no UTF-8 became U\+FFFD, 4 empty documents were skipped\.$"
+        UserWarning, match=r"^odd: 1 byte that is not UTF-8 became U\+FFFD, 4 empty documents were skipped\.$"
     ):
         store = open_store(Texts("odd", ["\x07", "a", " ", "\x07", "b\udcff", "\x08"], list("uvwxyz")), tokenizer)
     assert len(store) == 2 and store.labels is not None
     assert [store.class_names[label] for label in store.labels] == ["v", "y"]
-    with pytest.raises(ValueError, match="blank holds no text"):
+    with pytest.raises(ValueError, match="blank does not contain any text"):
         open_store(Texts("blank", ["\x07", " "]), tokenizer)
 
 
@@ -144,7 +144,7 @@ def forked(make: Callable[[], None]) -> int:
 def test_two_processes_that_make_it_at_once_both_end_well_and_a_killed_one_leaves_nothing(
     tokenizer: Tokenizer, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    make, gate, opened = module._make, os.pipe(), os.pipe()
+    make, gate, opened = module._write, os.pipe(), os.pipe()
 
     def make_and_wait(folder: Path, *args: Any) -> None:
         make(folder, *args)
@@ -152,11 +152,11 @@ def test_two_processes_that_make_it_at_once_both_end_well_and_a_killed_one_leave
         os.read(gate[0], 1)
 
     with monkeypatch.context() as patch:
-        patch.setattr(module, "_make", make_and_wait)
+        patch.setattr(module, "_write", make_and_wait)
         children = [forked(lambda: documents(open_store(CORPUS, tokenizer)) and None) for _ in range(3)]
     for _ in children:
         os.read(opened[0], 1)
-    assert len(folders(cache)) == 3 and module._found(cache) is None
+    assert len(folders(cache)) == 3 and module._existing(cache) is None
     os.kill(children[0], signal.SIGKILL)
     os.waitpid(children[0], 0)
     os.write(gate[1], b"..")
@@ -174,7 +174,7 @@ def test_two_processes_that_make_it_at_once_both_end_well_and_a_killed_one_leave
 def test_of_processes_that_finish_in_the_same_moment_none_takes_away_the_store_of_another(
     tokenizer: Tokenizer, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    make, found, rename, ready, go = module._make, module._found, os.rename, os.pipe(), os.pipe()
+    make, found, rename, ready, go = module._write, module._existing, os.rename, os.pipe(), os.pipe()
     place = open_store(CORPUS, tokenizer).folder
     shutil.rmtree(place)
 
@@ -194,8 +194,8 @@ def test_of_processes_that_finish_in_the_same_moment_none_takes_away_the_store_o
             (tmp_path / "taken").touch()
 
     with monkeypatch.context() as patch:
-        patch.setattr(module, "_make", make_and_wait)
-        patch.setattr(module, "_found", found_and_slow)
+        patch.setattr(module, "_write", make_and_wait)
+        patch.setattr(module, "_existing", found_and_slow)
         patch.setattr(os, "rename", rename_and_tell)
         children = [forked(lambda: documents(open_store(CORPUS, tokenizer)) and None) for _ in range(3)]
     for _ in children:

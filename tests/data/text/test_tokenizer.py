@@ -116,7 +116,7 @@ def test_it_is_loaded_from_its_file_or_folder(tmp_path: Path, trained: dict[str,
     with pytest.raises(FileNotFoundError, match=r"there is no .*tokeniser.json. Did you mean 'tokenizer.json'"):
         load_tokenizer(str(tmp_path / "tokeniser.json"))
     (tmp_path / "tokenizer.json").write_text("{}")
-    with pytest.raises(ValueError, match=r"tokenizer.json is no tokenizer of the library tokenizers"):
+    with pytest.raises(ValueError, match=r"tokenizer.json is not a tokenizer of the library tokenizers"):
         load_tokenizer(str(tmp_path))
 
 
@@ -125,7 +125,7 @@ def test_it_is_loaded_from_its_file_or_folder(tmp_path: Path, trained: dict[str,
     [
         ({"kind": "wordpeice"}, "tokenizer_kind='wordpeice' is unknown. Did you mean 'wordpiece'?"),
         ({"kind": "bpe", "vocab_size": 260}, "vocab_size=260 is too small for bpe; give 300 or more"),
-        ({"corpus": Texts("nothing.txt", [" "])}, "nothing.txt holds no text"),
+        ({"corpus": Texts("nothing.txt", [" "])}, "nothing.txt does not contain any text"),
     ],
 )
 def test_what_cannot_be_trained_is_told(arguments: dict[str, Any], message: str) -> None:
