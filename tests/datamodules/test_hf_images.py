@@ -103,7 +103,10 @@ def test_columns_go_by_name_and_classes_may_be_words_or_missing(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"image_column": "imgae"}, "no column image_column='imgae'. Did you mean 'image'. The columns are image, label"),
+        (
+            {"image_column": "imgae"},
+            "no column image_column='imgae'. Did you mean 'image'. The columns are image, label",
+        ),
         ({"label_column": "labels"}, "no column label_column='labels'. Did you mean 'label'"),
         ({"split": "trian"}, "no split 'trian'. Did you mean 'train'. The splits are train, test"),
         ({"label_column": "image"}, "does not contain classes"),

@@ -137,7 +137,9 @@ class TextDataModule(SSLDataModule):
         if not self._stores:
             parts: tuple[Part, ...] = ("train", "val", "test", "pretrain")
             corpora = {part: self.corpus(part) for part in parts}
-            self._stores = {part: corpus and open_store(corpus, self.tokenizer) for part, corpus in corpora.items()}
+            self._stores = {
+                part: None if corpus is None else open_store(corpus, self.tokenizer) for part, corpus in corpora.items()
+            }
         return self._stores[split]
 
     def source(self, split: Split) -> Source | None:
