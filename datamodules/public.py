@@ -28,6 +28,7 @@ class PublicImages(ImageDataModule):
             None: all samples.
     """
 
+    incidental = ImageDataModule.incidental | {"root", "download"}
     reader: ClassVar[Any]
     """torchvision's class."""
     title: ClassVar[str]

@@ -117,6 +117,8 @@ class Trainer(pl.Trainer):
     config: str | None = None
     """The run's complete config, where the command line parsed one; else it is put together from
     recorded arguments."""
+    resumes_newest = False
+    """Whether the run goes on in the folder of its checkpoint or not at all: `--resume auto`."""
 
     def __init__(self, *args: Any, precision: Precision | None = "auto", **kwargs: Any) -> None:
         if args:
@@ -207,4 +209,9 @@ class Trainer(pl.Trainer):
         for logger in self.loggers:
             if isinstance(logger, InRunFolder):
                 logger.folder = None  # of an earlier `fit`
-        super().fit(model, train_dataloaders, val_dataloaders, datamodule, ckpt_path, weights_only)
+        try:
+            super().fit(model, train_dataloaders, val_dataloaders, datamodule, ckpt_path, weights_only)
+        finally:
+            for callback in self.callbacks:
+                if isinstance(callback, RunFolder):
+                    callback.lock.release()

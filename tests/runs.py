@@ -20,6 +20,7 @@ import sys
 import traceback
 from contextlib import suppress
 from functools import partial
+from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest  # noqa: F401  by the scripts
@@ -43,7 +44,7 @@ from ssl_lightning.evaluation.report import Report
 from ssl_lightning.method import SSLMethod
 from ssl_lightning.plugins.registry import Registry
 from ssl_lightning.run import saving
-from ssl_lightning.run.folder import find_resume, run_name
+from ssl_lightning.run.checkpoint import find_newest
 from ssl_lightning.run.meter import Meter
 from ssl_lightning.run.metrics import Metrics, Table
 from ssl_lightning.testing import TinyEncoder, TinyImages
@@ -166,6 +167,12 @@ def arrange_death(place: str, number: int) -> list[pl.Callback]:
     return []
 
 
+def newest_below(root: Path) -> Path | None:
+    """The newest whole checkpoint of the newest run."""
+    folders = sorted(root.glob("*/*/checkpoints"), key=lambda path: path.stat().st_mtime, reverse=True)
+    return next((newest for newest in map(find_newest, folders) if newest is not None), None)
+
+
 def train(spec: dict[str, Any]) -> None:
     """One run: trains, and writes to `out` all that a killed and resumed run must have in common
     with it."""
@@ -193,11 +200,7 @@ def train(spec: dict[str, Any]) -> None:
         **{"precision": "32-true", "accelerator": "cpu", "log_every_n_steps": 3, "default_root_dir": spec["root"], **spec["trainer"]},
         callbacks=callbacks,
     )  # fmt: skip
-    ckpt_path = (
-        find_resume(spec["root"], spec["method"], run_name(method, data).partition("-")[2])
-        if spec["ckpt_path"] == "auto"
-        else spec["ckpt_path"]
-    )
+    ckpt_path = newest_below(Path(spec["root"])) if spec["ckpt_path"] == "auto" else spec["ckpt_path"]
     if spec["ckpt_path"] == "auto" and ckpt_path is None:
         raise FileNotFoundError("There is nothing to resume from.")
     trainer.fit(method, datamodule=data, ckpt_path=ckpt_path)

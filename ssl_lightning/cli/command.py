@@ -9,6 +9,7 @@ from importlib.metadata import entry_points
 from traceback import walk_tb
 from typing import Any, NoReturn
 
+import yaml
 from jsonargparse import Namespace, get_loader
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning import seed_everything
@@ -20,7 +21,8 @@ from ..data.files.source import Unreadable
 from ..method import SSLMethod
 from ..plugins.messages import did_you_mean
 from ..plugins.record import GROUPS
-from ..run.folder import find_resume
+from ..run.checkpoint import newest_of
+from ..run.identity import find_resume
 from ..run.lightning import raised_in_a_step
 from ..trainer import STANDING, Trainer
 from .complaint import in_one_line
@@ -106,8 +108,8 @@ class CLI(LightningCLI):
                 type=str,
                 default="none",
                 help=(
-                    "`auto`: continue from the newest whole checkpoint of the same method and data; or a checkpoint's"
-                    " path; or `none`."
+                    "`auto`: continue from the newest whole checkpoint of a run with the same settings; or the path of a"
+                    " checkpoint or of a run folder; or `none`."
                 ),
             )
 
@@ -140,14 +142,11 @@ class CLI(LightningCLI):
                 f"Both --resume {config['resume']} and --ckpt_path {config['ckpt_path']} are given; give only one."
             )
         if config["resume"] != "auto":
-            return str(config["resume"])
+            return str(newest_of(config["resume"]))
         method, data = (self.names.registries[kind].name_of(config[key]["class_path"]) for key, kind in KINDS.items())
-        newest = find_resume(config["trainer"]["default_root_dir"] or "runs", method, data)
-        _say(
-            f"Resuming from {newest}."
-            if newest
-            else f"--resume auto: there is no checkpoint of {method} on {data} yet; starting anew."
-        )
+        root = config["trainer"]["default_root_dir"] or "runs"
+        newest, line = find_resume(root, method, data, yaml.safe_load(self.text))
+        _say(line)
         return str(newest) if newest else None
 
     def _set_seed(self) -> None:
@@ -155,6 +154,7 @@ class CLI(LightningCLI):
 
     def after_instantiate_classes(self) -> None:
         self.trainer.config = self.text
+        self.trainer.resumes_newest = self.config[self.request.command].get("resume") == "auto"
 
 
 @rank_zero_only

@@ -68,6 +68,7 @@ class SSLDataModule(Recorded, Splits, Loading):
 
     default_encoders: ClassVar[dict[str, dict[str, Any]]] = {}
     """The config that suits this data, for each kind of encoder (`Encoder`, `TokenEncoder`)."""
+    incidental = frozenset(("workers", "augment_on", "cache", "probe_sets", "predict_split"))
     default_epochs: ClassVar[int] = 100
     """The length of a run unless the user sets another."""
     serves_local: ClassVar[bool] = False

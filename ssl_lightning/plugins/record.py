@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterable, Mapping
 from importlib.metadata import entry_points
 from pathlib import PurePath
-from typing import Any
+from typing import Any, ClassVar
 
 PLAIN = (bool, int, float, str, type(None))
 GROUPS = ("ssl_lightning.methods", "ssl_lightning.datamodules", "ssl_lightning.encoders")
@@ -26,6 +26,9 @@ class Recorded:
     """
 
     init_args: dict[str, Any]
+    incidental: ClassVar[frozenset[str]] = frozenset()
+    """Arguments that may differ when a run moves to another machine: how fast, and where from. All
+    others are part of the run's identity."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

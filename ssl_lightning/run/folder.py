@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import platform
 import time
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from ..plugins.record import class_path
 from ..plugins.registry import Registry
 from ..plugins.run_record import run_config
 from .checkpoint import find_newest
+from .lock import FolderLock, in_use
 from .loggers import open_loggers, show
 from .metrics import Metrics
 from .saving import Checkpoint
@@ -36,22 +39,6 @@ def run_name(method: Any, datamodule: Any) -> str:
     """`<method>-<data>`, the folder that holds all runs of the two."""
     data = short_name("ssl_lightning.datamodules", datamodule) if datamodule is not None else "loaders"
     return f"{short_name('ssl_lightning.methods', method)}-{data}"
-
-
-def find_resume(root: str | Path, method: str, data: str) -> Path | None:
-    """The newest whole checkpoint of the newest run of this method and data; None where there is
-    none.
-
-    Args:
-        root: `default_root_dir`.
-        method, data: short names.
-    """
-    runs = sorted(
-        (Path(root) / f"{method}-{data}".replace(":", "-")).glob("*/checkpoints"),
-        key=lambda folder: folder.stat().st_mtime,
-        reverse=True,
-    )
-    return next((newest for newest in map(find_newest, runs) if newest is not None), None)
 
 
 def folder_of(checkpoint: str | Path) -> Path | None:
@@ -91,10 +78,24 @@ def _version(package: str) -> str:
         return "not installed"
 
 
+def new_folder(parent: Path) -> Path:
+    """Makes `<parent>/<time>`, or the same with a number for each job that was faster within the
+    second."""
+    parent.mkdir(parents=True, exist_ok=True)
+    stamp = time.strftime("%Y-%m-%d_%H-%M-%S")
+    for number in count(1):
+        path = parent / (stamp if number == 1 else f"{stamp}-{number}")
+        with suppress(FileExistsError):
+            path.mkdir()
+            break
+    return path
+
+
 class RunFolder(Standing):
     """Makes `<root>/<method>-<data>/<time>`, or goes on in the folder whose newest whole checkpoint
-    the run is resumed from, and writes the complete `config.yaml`. The time is that of rank 0. The
-    loggers that write into the folder start here.
+    the run is resumed from, and writes the complete `config.yaml`. The time is that of rank 0,
+    which locks the folder for as long as `fit` goes on. The loggers that write into the folder
+    start here.
 
     From an older checkpoint a run branches off into a folder of its own, so that no folder holds
     two histories.
@@ -104,19 +105,19 @@ class RunFolder(Standing):
 
     def __init__(self) -> None:
         self.path: Path | None = None
+        self.lock = FolderLock()
 
     def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
         # Not in `setup`: Lightning knows `ckpt_path` when it has restored it.
-        self.path = (
-            None if trainer.fast_dev_run else Path(trainer.strategy.broadcast(str(self._choose(trainer, pl_module))))
-        )
+        self.path = None if trainer.fast_dev_run else self._enter(trainer, pl_module)
         for callback in trainer.callbacks:
             if isinstance(callback, Checkpoint):
                 callback.folder = self.path / "checkpoints" if self.path else None
         if self.path and trainer.is_global_zero:
             (self.path / "checkpoints").mkdir(parents=True, exist_ok=True)
-            for leftover in (self.path / "checkpoints").glob(".*.tmp"):  # of a process killed while it wrote
-                leftover.unlink(missing_ok=True)
+            for folder in (self.path, self.path / "checkpoints", self.path / "plots"):
+                for leftover in folder.glob(".*.tmp"):  # of a process killed while it wrote
+                    leftover.unlink(missing_ok=True)
             write_text(self.path / "config.yaml", run_config(pl_module))
             for name, text in (
                 trainer.datamodule.artifacts() if isinstance(trainer.datamodule, SSLDataModule) else {}
@@ -140,14 +141,27 @@ class RunFolder(Standing):
     def on_test_start(self, trainer: Any, pl_module: Any) -> None:
         self.on_validation_start(trainer, pl_module)
 
+    def _enter(self, trainer: Any, pl_module: Any) -> Path:
+        """The folder that rank 0 chose and locked, on every process; what hinders rank 0 is raised
+        on all."""
+        path, error = "", None
+        if trainer.is_global_zero:
+            try:
+                path = str(self._choose(trainer, pl_module))
+            except OSError as raised:
+                error = raised
+        path, error = trainer.strategy.broadcast((path, error))
+        if error is not None:
+            raise error
+        return Path(path)
+
     def _choose(self, trainer: Any, pl_module: Any) -> Path:
         resumed = folder_of(trainer.ckpt_path) if trainer.ckpt_path else None
         if resumed is not None and find_newest(resumed / "checkpoints") == Path(trainer.ckpt_path).resolve():
+            self.lock.take(resumed)
             return resumed
-        parent = Path(trainer.default_root_dir) / run_name(pl_module, trainer.datamodule)
-        stamp = time.strftime("%Y-%m-%d_%H-%M-%S")
-        names = [stamp, *(f"{stamp}-{number}" for number in range(2, 1000))]
-        path = next(parent / name for name in names if not (parent / name).exists())
-        if trainer.is_global_zero:
-            path.mkdir(parents=True)
+        if resumed is not None and trainer.resumes_newest:
+            raise in_use(resumed)  # another job has gone on there since the checkpoint was chosen
+        path = new_folder(Path(trainer.default_root_dir) / run_name(pl_module, trainer.datamodule))
+        self.lock.take(path)
         return path

@@ -26,6 +26,8 @@ class Quick(SimCLR):
 
     Acme and Others (2031), arXiv 3101.00001.
     """
+    incidental = frozenset(("broken",))
+
     def __init__(self, encoder: Encoder, *, hurry: float = 1.0, broken: str = "", **kwargs: Any) -> None:
         super().__init__(encoder, **kwargs)
         self.broken = broken

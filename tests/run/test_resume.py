@@ -4,7 +4,9 @@ see `runs.py`."""
 from __future__ import annotations
 
 import json
+import os
 import random
+import re
 import shutil
 import signal
 from pathlib import Path
@@ -12,10 +14,12 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 from resuming import Run, assert_same, differences, finished, kill, metrics
 
 from ssl_lightning.plugins.archive import is_whole, read
 from ssl_lightning.run.checkpoint import AtomicIO, find_newest
+from ssl_lightning.run.lock import FolderLock
 
 BASE: dict[str, Any] = {"samples": 70}
 """3 epochs of 4 steps of 16 samples: 6 samples of each pass reach into the next epoch."""
@@ -284,44 +288,63 @@ def test_a_run_that_would_not_go_on_exactly_is_refused(run: Run, tmp_path: Path)
         assert contents(tmp_path) == before
 
 
+def command(root: Path, *more: str) -> list[str]:
+    """A run of the command line that resumes by itself: 2 epochs of 4 steps."""
+    options = {
+        "--model": "simclr", "--data": "digits", "--trainer.max_epochs": "2", "--trainer.limit_train_batches": "4",
+        "--trainer.log_every_n_steps": "2", "--knn_probe.every_n_steps": "3", "--report.enabled": "false",
+        "--resume": "auto", "--trainer.default_root_dir": str(root),
+    }  # fmt: skip
+    return ["fit", *(word for pair in options.items() for word in pair), *more]
+
+
+def killed(result: dict[str, Any]) -> None:
+    assert result["code"] == -signal.SIGKILL, result["log"][-3000:]
+
+
 def test_resume_auto_of_the_command_line(run: Run, tmp_path: Path) -> None:
-    argv = [
-        "fit",
-        "--model",
-        "simclr",
-        "--data",
-        "digits",
-        "--trainer.max_epochs",
-        "2",
-        "--trainer.limit_train_batches",
-        "4",
-    ]
-    argv += [
-        "--trainer.log_every_n_steps",
-        "2",
-        "--knn_probe.every_n_steps",
-        "3",
-        "--report.enabled",
-        "false",
-        "--resume",
-        "auto",
-    ]
-
-    def roots(name: str) -> list[str]:
-        return [*argv, "--trainer.default_root_dir", str(tmp_path / name)]
-
-    like = run(tmp_path, argv=roots("straight"))
-    finished(like)
+    like = finished(run(tmp_path, argv=command(tmp_path / "straight")))
     assert "starting anew" in like["log"]
-    dead = run(tmp_path, argv=roots("killed"), kill=["training step", 7])
-    assert dead["code"] == -signal.SIGKILL, dead["log"][-3000:]
-    resumed = finished(run(tmp_path, argv=roots("killed")))
+    killed(run(tmp_path, argv=command(tmp_path / "killed"), kill=["training step", 7]))
+    resumed = finished(run(tmp_path, argv=command(tmp_path / "killed")))
     assert "Resuming from" in resumed["log"] and "going on at step 4" in resumed["log"]
     (ours,), (theirs,) = (list((tmp_path / name).glob("simclr-digits/*")) for name in ("killed", "straight"))
     assert (ours / "metrics.csv").read_text() == (theirs / "metrics.csv").read_text()
     ends = [read(folder / "checkpoints" / "step-00000008.ckpt") for folder in (theirs, ours)]
     for part in ("state_dict", "optimizer_states", "lr_schedulers", "global_step", "Digits"):
         assert differences(ends[0][part], ends[1][part]) == [], part
+
+
+def test_jobs_of_a_sweep_resume_their_own_runs(run: Run, tmp_path: Path) -> None:
+    """They share a root; each is killed and restarted as it was, one of them on another machine."""
+    jobs = {value: command(tmp_path, "--model.temperature", value) for value in ("0.2", "0.5")}
+    for job in jobs.values():
+        killed(run(tmp_path, argv=job, kill=["training step", 7]))
+    elsewhere = ["--data.workers", "0", "--trainer.devices", "1", "--trainer.num_sanity_val_steps", "0"]
+    for value, more in (("0.2", elsewhere), ("0.5", [])):
+        log = finished(run(tmp_path, argv=[*jobs[value], *more]))["log"]
+        (folder,) = re.findall(r"Resuming from (.*)/checkpoints/step-00000004.ckpt", log)
+        config = yaml.safe_load((Path(folder) / "config.yaml").read_text())
+        assert config["model"]["init_args"]["temperature"] == float(value)
+    assert len(list(tmp_path.glob("simclr-digits/*"))) == 2
+
+    log = finished(run(tmp_path, argv=command(tmp_path, "--model.temperature", "0.9")))["log"]
+    assert "2 runs of simclr on digits have other settings" in log and "model.temperature 0.5, not 0.9" in log
+
+
+def test_a_restarted_job_does_not_start_beside_its_living_self(run: Run, tmp_path: Path) -> None:
+    killed(run(tmp_path, argv=command(tmp_path), kill=["training step", 7]))
+    (folder,) = tmp_path.glob("simclr-digits/*")
+    lock = FolderLock()
+    lock.take(folder)
+    for resume in ("auto", str(folder)):
+        refused = run(tmp_path, argv=command(tmp_path, "--resume", resume))
+        assert refused["code"] == 1
+        (line,) = (line for line in refused["log"].splitlines() if line.startswith("ssl-lightning fit: error: "))
+        assert f"The run folder {str(folder)!r} is in use by process {os.getpid()} on" in line
+    lock.release()
+    log = finished(run(tmp_path, argv=command(tmp_path, "--resume", str(folder))))["log"]
+    assert "going on at step 4" in log and list(tmp_path.glob("simclr-digits/*")) == [folder]
 
 
 @pytest.mark.slow

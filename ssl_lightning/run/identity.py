@@ -1,0 +1,159 @@
+"""Which run `--resume auto` goes on with: one of the same identity."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+
+from ..plugins.arguments import argument_defaults
+from ..plugins.moved import renamed
+from ..plugins.record import Recorded
+from .checkpoint import find_newest
+from .lock import in_use, is_locked
+
+TRAINER = {
+    "precision": "auto",
+    "accumulate_grad_batches": 1,
+    "gradient_clip_val": None,
+    "gradient_clip_algorithm": None,
+    "limit_train_batches": None,
+    "overfit_batches": 0.0,
+    "sync_batchnorm": False,
+}
+"""Arguments of the trainer that shape what is learned, with their defaults."""
+MOST = 3
+"""Differences that are told."""
+
+
+def identity(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The identity of a run: the settings that shape what it learns, by dotted key
+    (`model.temperature`).
+
+    It holds the method, its encoder and the data with all their arguments, given or not, the seed,
+    and what `TRAINER` lists. What may differ when the same run moves to another machine does not
+    belong to it: devices, nodes, strategy, workers and other arguments that a class calls
+    `incidental`, the folder of the runs, loggers; nor does what only watches: callbacks, probes,
+    the report, how often checkpoints are written. Precision counts as it was asked for: `auto` is
+    the same on every machine. A path to data counts, since other data may lie there. The length of
+    a run does not count: a run may be extended.
+
+    Args:
+        config: of a run, as its `config.yaml` holds it.
+    """
+    data, trainer = config.get("data"), config.get("trainer") or {}
+    model_settings, data_settings = _settings(config["model"], "model"), _settings(data, "data")
+    return {
+        **model_settings,
+        **data_settings,
+        **{f"trainer.{name}": trainer.get(name, default) for name, default in TRAINER.items()},
+        "seed_everything": config.get("seed_everything", data_settings.get("data.seed")),
+    }
+
+
+def _settings(value: Any, key: str) -> dict[str, Any]:
+    """A part of a config, flat, with the defaults of classes for arguments that are not given."""
+    if not isinstance(value, dict):
+        return {key: list(value) if isinstance(value, tuple) else value}
+    settings: dict[str, Any] = {}
+    if "class_path" in value:
+        settings[key] = value["class_path"]
+        value = _arguments(value)
+    for name, item in value.items():
+        settings |= _settings(item, f"{key}.{name}")
+    return settings
+
+
+def _arguments(value: dict[str, Any]) -> dict[str, Any]:
+    """What a class is built with, apart from what it calls incidental. A recorded config imports
+    nothing: a class that this run does not use differs anyway."""
+    given = {**(value.get("init_args") or {}), **(value.get("dict_kwargs") or {})}
+    module, _, name = str(value["class_path"]).rpartition(".")
+    cls = getattr(sys.modules.get(module), name, None)
+    if not (isinstance(cls, type) and issubclass(cls, Recorded)):
+        return given
+    arguments = {**argument_defaults(cls), **given}
+    return {name: item for name, item in arguments.items() if name not in cls.incidental}
+
+
+class Found(NamedTuple):
+    """A run on disk, and how it differs from the one that is to start."""
+
+    folder: Path
+    differences: list[str]
+    """Such as `model.temperature 0.5, not 0.2`."""
+    as_long: bool
+    """Whether it was to last as long."""
+
+
+def find_resume(root: str | Path, method: str, data: str, config: Mapping[str, Any]) -> tuple[Path | None, str]:
+    """The newest whole checkpoint of the newest run with the identity of this config, and a line on
+    it; None where there is none, and why not.
+
+    A run of the same length goes before one that would be extended.
+
+    Args:
+        root: `default_root_dir`.
+        method, data: short names.
+        config: of the run that is to start, as its `config.yaml` will hold it.
+
+    Raises:
+        FolderInUse: another process writes into the run's folder. (Where the run would be extended,
+            it is another job's, and is passed over.)
+    """
+    runs = _runs(Path(root) / f"{method}-{data}".replace(":", "-"), config)
+    same = [run for run in runs if not run.differences]
+    for run in sorted(same, key=lambda run: not run.as_long):
+        if is_locked(run.folder):
+            if run.as_long:
+                raise in_use(run.folder)
+        elif newest := find_newest(run.folder / "checkpoints"):
+            return newest, f"Resuming from {newest}."
+    others = [run for run in runs if run.differences]
+    if not others:
+        return None, f"--resume auto: there is no checkpoint of {method} on {data} yet; starting anew."
+    nearest = min(others, key=lambda run: len(run.differences))
+    more = f"; and {len(nearest.differences) - MOST} more" * (len(nearest.differences) > MOST)
+    count = f"{len(others)} runs of {method} on {data} have" if len(others) > 1 else f"A run of {method} on {data} has"
+    return None, (
+        f"--resume auto: there is no checkpoint of these settings yet; starting anew. {count} other settings"
+        f" ({nearest.folder.name}: {'; '.join(nearest.differences[:MOST])}{more})."
+    )
+
+
+def _runs(parent: Path, config: Mapping[str, Any]) -> list[Found]:
+    """The runs in a folder, the newest first, compared with one that is to start."""
+    settings, length = identity(config), _length(config)
+    runs = []
+    for checkpoints in sorted(parent.glob("*/checkpoints"), key=lambda path: path.stat().st_mtime, reverse=True):
+        try:
+            recorded = renamed(_read(checkpoints.parent / "config.yaml"))
+            before = identity(recorded)
+        except (OSError, yaml.YAMLError, KeyError, TypeError, AttributeError):
+            continue  # the beginnings of a run, or another program's
+        differences = [
+            f"{key} {_shown(before.get(key))}, not {_shown(settings.get(key))}"
+            for key in {**settings, **before}
+            if before.get(key) != settings.get(key)
+        ]
+        runs.append(Found(checkpoints.parent, differences, _length(recorded) == length))
+    return runs
+
+
+def _read(path: Path) -> Any:
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast, for folders of many runs
+    return yaml.load(path.read_text(encoding="utf-8"), loader)
+
+
+def _length(config: Mapping[str, Any]) -> tuple[Any, Any]:
+    """How long a run was to last: epochs and steps."""
+    trainer = config.get("trainer") or {}
+    steps = trainer.get("max_steps")
+    return trainer.get("max_epochs"), -1 if steps is None else steps
+
+
+def _shown(value: Any) -> str:
+    return "unset" if value is None else str(value)
