@@ -1,5 +1,5 @@
-"""Between processes: who am I, rows of all processes with gradient, means. Without a process group
-there is one process."""
+"""Communication between processes: their number and rank, rows of all processes with gradient, sums
+and means. Without a process group there is one process."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from torch.nn import functional as F
 
 
 def world_size() -> int:
-    """Number of processes."""
+    """The number of processes."""
     return dist.get_world_size() if _together() else 1
 
 
 def rank() -> int:
-    """Number of this process, from 0."""
+    """The rank of this process, from 0."""
     return dist.get_rank() if _together() else 0
 
 
 def leave() -> None:
-    """Leaves the process group, where there is one: a process that exits while gloo's threads run
-    is aborted by them."""
+    """Leaves the process group, if there is one: a process that exits while gloo's threads still
+    run is aborted by them."""
     if _together():
         dist.destroy_process_group()
 
 
 def row_counts(x: Tensor) -> list[int]:
-    """Number of rows that each process holds, in the order of ranks. On an accelerator this waits
-    for it."""
+    """The number of rows that each process holds, in the order of ranks. On an accelerator, the
+    call waits for the device."""
     if world_size() == 1:
         return [len(x)]
     counts = torch.empty(world_size(), dtype=torch.int64, device=x.device)
@@ -41,17 +41,17 @@ def row_counts(x: Tensor) -> list[int]:
 
 
 def gather(x: Tensor, sizes: Sequence[int] | None = None) -> Tensor:
-    """Rows of all processes, in the order of ranks, with gradient to each of them.
+    """The rows of all processes, in the order of ranks, with gradient to each of them.
 
-    The gradient of a row is the sum over what all processes did with it. So where each process
-    takes a share of a joint loss, the shares' gradients meet at the sample's own process (the
-    gathering of SimCLR, arXiv 2002.05709, Section 2.2). Every process must call it, and run the
-    backward pass through it.
+    The gradient of a row is the sum of its gradients in all processes. So where each process
+    computes a share of a joint loss, the shares' gradients are added up in the process that holds
+    the sample (the gathering of SimCLR, arXiv 2002.05709, Section 2.2). Every process must call it,
+    and run the backward pass through it.
 
     Args:
         x: [B, ...] of any dtype. B may differ between processes, the other dimensions and the dtype
             may not.
-        sizes: what `row_counts` returned, where it is known already.
+        sizes: the result of `row_counts`; None: computed here.
 
     Returns:
         [sum of B, ...]; `x` itself in a single process.
@@ -72,7 +72,7 @@ def gather_objects(value: Any) -> list[Any]:
 
 
 def reduce_sum(x: Tensor) -> Tensor:
-    """Sum over processes of a tensor of equal shape, without gradient."""
+    """The sum over processes of a tensor that has the same shape in each, without gradient."""
     total = x.detach().clone()
     if world_size() > 1:
         dist.all_reduce(total)
@@ -80,16 +80,16 @@ def reduce_sum(x: Tensor) -> Tensor:
 
 
 def total(parts: Iterable[Tensor], count: int, device: Any) -> Tensor:
-    """Sum of vectors [count], over what is iterated and over processes, without gradient; a process
-    may have none."""
-    own = torch.zeros(count, device=device)
+    """The sum of vectors [count] over an iterable and over processes, without gradient; the
+    iterable of a process may be empty."""
+    local_sum = torch.zeros(count, device=device)
     for part in parts:
-        own += part.detach()
-    return reduce_sum(own)
+        local_sum += part.detach()
+    return reduce_sum(local_sum)
 
 
 def reduce_mean(x: Tensor) -> Tensor:
-    """Mean over processes of a tensor of equal shape, without gradient."""
+    """The mean over processes of a tensor that has the same shape in each, without gradient."""
     return reduce_sum(x) / world_size() if world_size() > 1 else x.detach()
 
 
@@ -101,18 +101,18 @@ class _Gather(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, sizes: Sequence[int]) -> Tensor:
         start = sum(sizes[: dist.get_rank()])
-        ctx.own = slice(start, start + len(x))
+        ctx.local_rows = slice(start, start + len(x))
         most = max(sizes)
         padded = F.pad(x, (0, 0) * (x.ndim - 1) + (0, most - len(x))).contiguous()
-        everyone = x.new_empty((len(sizes) * most, *x.shape[1:]))  # [W * most, ...]
-        dist.all_gather_into_tensor(everyone, padded)
+        gathered = x.new_empty((len(sizes) * most, *x.shape[1:]))  # [W * most, ...]
+        dist.all_gather_into_tensor(gathered, padded)
         if min(sizes) == most:
-            return everyone
-        return torch.cat([everyone[i * most : i * most + size] for i, size in enumerate(sizes)])
+            return gathered
+        return torch.cat([gathered[i * most : i * most + size] for i, size in enumerate(sizes)])
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor, None]:
         total = grad_output.clone(memory_format=torch.contiguous_format)
         dist.all_reduce(total)
-        return total[ctx.own], None
+        return total[ctx.local_rows], None

@@ -1,5 +1,5 @@
-"""Lightning's Trainer with our defaults: run folder, standing callbacks, `precision: auto`, atomic
-checkpoints."""
+"""Lightning's Trainer with our defaults: run folder, standing callbacks, `precision: auto` and
+atomic checkpoints."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from .run.progress import Progress
 from .run.saving import Checkpoint
 from .run.standing import Standing
 
-atexit.register(leave)  # Lightning leaves only groups of NCCL's
+atexit.register(leave)  # Lightning leaves only NCCL's process groups
 
 Precision = Literal[
     "auto", "32-true", "16-mixed", "bf16-mixed", "16-true", "bf16-true", "64-true", "transformer-engine",
@@ -47,15 +47,16 @@ Precision = Literal[
 STANDING: dict[str, type[Standing]] = {
     cls.key: cls for cls in (OnlineLinearProbe, KNNProbe, HeldOut, CollapseMonitor, Health, Meter, Report, Checkpoint)
 }
-"""The callbacks of every run, by their key on the command line and in checkpoints. `enabled: false`
-switches one off."""
+"""The callbacks of every run, by their key on the command line and in checkpoints; `enabled: false`
+disables one."""
 
 
 def best_precision(accelerator: Any = "auto") -> Literal["bf16-mixed", "32-true"]:
-    """bf16-mixed where the hardware computes in bfloat16 natively, else float32.
+    """The precision that `auto` stands for: bf16-mixed if the hardware computes in bfloat16
+    natively, else float32.
 
-    On a CPU with AVX512-BF16 or AMX it doubles the speed of a ResNet-18; emulated bfloat16 would
-    halve it.
+    On a CPU with AVX512-BF16 or AMX, bf16-mixed doubles the speed of a ResNet-18; emulated bfloat16
+    would halve it.
     """
     name = (
         accelerator if isinstance(accelerator, str) else type(accelerator).__name__.lower().removesuffix("accelerator")
@@ -76,8 +77,8 @@ def _cpu_flags() -> set[str]:
 
 
 def _quieten() -> None:
-    """Silences what Lightning says of its own defaults, where ours differ on purpose; warnings
-    about a run stay."""
+    """Silences Lightning's messages on defaults that we change on purpose; warnings about a run are
+    kept."""
     logging.getLogger("pytorch_lightning.utilities.rank_zero").setLevel(logging.WARNING)
     for message in (
         ".*isinstance\\(treespec, LeafSpec\\).*",
@@ -90,8 +91,8 @@ def _quieten() -> None:
 
 
 class NoProfiler(PassThroughProfiler):
-    """Profiles nothing, in a tenth of the time: Lightning asks for it around each hook of each
-    callback, 100 times a step."""
+    """Profiles nothing, in a tenth of the time of `PassThroughProfiler`: Lightning enters it around
+    each hook of each callback, 100 times per step."""
 
     nothing: AbstractContextManager[None] = nullcontext()
 
@@ -100,37 +101,37 @@ class NoProfiler(PassThroughProfiler):
 
 
 class Trainer(pl.Trainer):
-    """Lightning's Trainer; every argument stays. What differs:
+    """Lightning's Trainer with other defaults; it takes every argument of Lightning's. What
+    differs:
 
-    - `precision="auto"` (the default) is resolved to what the hardware does well.
+    - `precision="auto"` (the default) chooses bf16-mixed or float32 by the hardware.
     - `default_root_dir` is `runs`, and each `fit` writes `<root>/<method>-<data>/<time>`.
-    - The standing callbacks (`STANDING`) are there; give your own instance of a class to configure
-    it.
+    - The standing callbacks (`STANDING`) are added; to configure one, give an instance of it.
     - Without `max_epochs`, `max_steps` and `max_time` a run lasts the datamodule's
-    `default_epochs`.
-    - Checkpoints are atomic, and are read with `weights_only`.
-    - `logger=None` means none besides the run folder's `metrics.csv`; `"csv"`, `"tensorboard"`,
-      `"wandb"` and lists of such write into the run folder. `log_every_n_steps` is 10.
+      `default_epochs`.
+    - Checkpoints are written atomically, and are read with `weights_only`.
+    - `logger=None`: metrics go to the run folder's `metrics.csv` alone; `"csv"`, `"tensorboard"`,
+      `"wandb"` and lists of these write into the run folder. `log_every_n_steps` is 10.
     """
 
     profiler: Profiler
     config: str | None = None
-    """The run's complete config, where the command line parsed one; else it is put together from
-    recorded arguments."""
+    """The run's complete config from the command line; None: it is built from the recorded
+    arguments."""
     resumes_newest = False
     """Whether the run goes on in the folder of its checkpoint or not at all: `--resume auto`."""
 
     def __init__(self, *args: Any, precision: Precision | None = "auto", **kwargs: Any) -> None:
         if args:
-            raise TypeError("Trainer takes keyword arguments only.")
+            raise TypeError(f"Trainer got {len(args)} positional arguments; give keyword arguments only.")
         _quieten()
         self.plain_args = {
             name: value
             for name, value in {**kwargs, "precision": precision}.items()
             if isinstance(value, PLAIN) and value is not None
         }
-        own_length = any(kwargs.get(name) not in (None, -1) for name in ("max_epochs", "max_steps", "max_time"))
-        self._default_length = not own_length and kwargs.get("max_epochs") is None
+        has_length = any(kwargs.get(name) not in (None, -1) for name in ("max_epochs", "max_steps", "max_time"))
+        self._default_length = not has_length and kwargs.get("max_epochs") is None
         if self._default_length:
             kwargs["max_epochs"] = 1  # until `fit` knows the datamodule
         if precision in ("auto", None):
@@ -141,7 +142,7 @@ class Trainer(pl.Trainer):
         if kwargs.get("log_every_n_steps") is None:
             kwargs["log_every_n_steps"] = 10
         if kwargs.get("enable_model_summary") is None:
-            kwargs["enable_model_summary"] = False  # the first lines say what matters
+            kwargs["enable_model_summary"] = False  # the first lines of a run replace it
         kwargs["callbacks"] = self._with_standing(kwargs)
         super().__init__(precision=precision, **kwargs)  # type: ignore[arg-type]  # "auto" is resolved by now
         use_checkpoint_io(self, AtomicIO())
@@ -158,17 +159,16 @@ class Trainer(pl.Trainer):
         for cls in STANDING.values():
             if cls is Checkpoint and kwargs.get("enable_checkpointing") is False:
                 continue
-            own = [callback for callback in given if isinstance(callback, cls)]
-            standing += own or [cls()]
+            standing += [callback for callback in given if isinstance(callback, cls)] or [cls()]
         others = [callback for callback in given if not isinstance(callback, tuple(STANDING.values()))]
-        own_bar = any(isinstance(callback, ProgressBar) for callback in others)
-        progress = [] if own_bar or kwargs.get("enable_progress_bar") is False else [Progress()]
+        has_bar = any(isinstance(callback, ProgressBar) for callback in others)
+        progress = [] if has_bar or kwargs.get("enable_progress_bar") is False else [Progress()]
         return [RunFolder(), Metrics(), *standing, Evaluation(), *progress, *others]
 
     @property
     def callbacks(self) -> list[Callback]:
-        """Those of the run, in the order in which they are called; Lightning adds to them what the
-        method brings (`configure_callbacks`)."""
+        """The run's callbacks, in the order in which they are called; Lightning adds those of the
+        method (`configure_callbacks`)."""
         return self._callbacks
 
     @callbacks.setter
@@ -182,12 +182,12 @@ class Trainer(pl.Trainer):
 
     @property
     def run_folder(self) -> Path | None:
-        """The folder of the last `fit`; None before it."""
+        """The folder of the last `fit`; None: there was none yet."""
         return next((callback.path for callback in self.callbacks if isinstance(callback, RunFolder)), None)
 
     @property
     def log_dir(self) -> str:
-        """Where profilers and other callbacks write: the run folder, once there is one."""
+        """The folder where profilers and other callbacks write: the run folder, if there is one."""
         return str(self.run_folder or self.default_root_dir)
 
     def fit(
@@ -199,8 +199,7 @@ class Trainer(pl.Trainer):
         ckpt_path: str | Path | None = None,
         weights_only: bool | None = None,
     ) -> None:
-        """Pretrains a method. Where no length was given, the datamodule's `default_epochs` are
-        settled first."""
+        """Pretrains a method, for the datamodule's `default_epochs` if no length was given."""
         data = datamodule or train_dataloaders
         if self._default_length:
             set_epochs(self, getattr(data, "default_epochs", 100))

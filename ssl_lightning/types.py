@@ -1,7 +1,7 @@
-"""All that crosses the border between a datamodule and a method.
+"""The types that datamodules and methods exchange, and all that they know of each other.
 
 Notation for shapes: S samples in a batch; B rows (B = S, or fewer when short samples are packed
-into shared rows); N places in a row; C channels, H height, W width.
+into shared rows); N positions in a row; C channels, H height, W width.
 """
 
 from __future__ import annotations
@@ -13,19 +13,19 @@ from typing import Any, Literal, NamedTuple, TypedDict, get_args
 from torch import Tensor
 
 Strength = Literal["none", "weak", "strong", "strong_a", "strong_b"]
-"""How hard a view is augmented. `none` is the test transform, `weak` the geometry alone, `strong`
-the modality's whole recipe; `strong_a` and `strong_b` are its asymmetric pair (BYOL, arXiv
-2006.07733, Table 6), equal to `strong` where a modality has none."""
+"""How strongly a view is augmented. `none` is the test transform, `weak` the geometric part alone,
+`strong` the modality's whole recipe; `strong_a` and `strong_b` are its asymmetric pair (BYOL, arXiv
+2006.07733, Table 6), equal to `strong` where a modality has no such pair."""
 
 
 class View(NamedTuple):
-    """One look at the samples of a batch.
+    """One view of each sample of a batch.
 
     Args:
         x: images [B, C, H, W], waves [B, T], token ids [B, N], ...
-        segment: [B, N] the sample of the batch that a place belongs to, counted from 1; 0 is
-            padding. None: row b is sample b, and every place is real.
-        position: [B, N] place within its sample. None: counted from the start of the row.
+        segment: [B, N] the sample of the batch that a position belongs to, counted from 1; 0 is
+            padding. None: row b is sample b, without padding.
+        position: [B, N] index within the sample. None: counted from the start of the row.
         samples: S, where samples share rows. None: B.
     """
 
@@ -35,12 +35,14 @@ class View(NamedTuple):
     samples: int | None = None
 
     def each(self, change: Callable[[Tensor], Tensor]) -> View:
-        """The view with every tensor in it changed alike: to take some rows, say."""
+        """The view with the same change applied to each of its tensors, for example to select
+        rows."""
         return View(*(change(part) if isinstance(part, Tensor) else part for part in self))  # type: ignore[arg-type]  # x is a tensor
 
 
 class Tokens(NamedTuple):
-    """What `TokenEncoder.tokenize` makes of a view: x [B, N, D], the rest as in `View`."""
+    """The tokens that `TokenEncoder.tokenize` makes of a view: x [B, N, D], the rest as in
+    `View`."""
 
     x: Tensor
     segment: Tensor | None = None
@@ -55,13 +57,13 @@ class _Batch(TypedDict):
 
 
 class Batch(_Batch, total=False):
-    """What a method's `step` receives.
+    """The batch that a method's `step` receives.
 
-    `views`: the full views first, then the local ones, then the clean one, as its `ViewSpec` asked.
-    `index` [S]: the sample's number in its data set. `key` [S], int64: the sample's random key, a
-    hash of (seed, pass, index). A method draws masks, noise and negatives from it and from nothing
-    else (dropout apart). `label` [S]: present where the data set has labels. A method never reads
-    it.
+    `views`: the full views first, then the local ones, then the clean one, as its `ViewSpec`
+    requests. `index` [S]: the sample's index in its data set. `key` [S], int64: the sample's random
+    key, a hash of (seed, pass, index). A method draws masks, noise and negatives from it and from
+    nothing else (dropout apart). `label` [S]: present where the data set has labels. A method that
+    is not supervised never reads it.
     """
 
     label: Tensor
@@ -72,16 +74,16 @@ class _Step(TypedDict):
 
 
 class Step(_Step, total=False):
-    """What a method's `step` returns.
+    """The result that a method's `step` returns.
 
-    `loss`: a finite scalar. All else is detached by the framework.
-    `embeddings` [S, D]: what the loss compares, for the collapse monitor.
+    `loss`: a finite scalar. The framework detaches all other values.
+    `embeddings` [S, D]: the embeddings that the loss compares, for the collapse monitor.
     `logs`: further scalars, logged as `train/<name>`.
-    `state`: what `after_update` is to be given of this batch: features for a queue, sums for a
-        centre; tensors, or dicts, lists and tuples of them.
-    `weight`: a scalar that says how much goes into the loss, where that differs from batch to
-    batch: the number of tokens that it is a mean of, say. Batches that are accumulated, and
-    processes, then count by it, as if they were one.
+    `state`: the values of this batch that `after_update` receives, such as features for a queue or
+        sums for a centre; tensors, or dicts, lists and tuples of them.
+    `weight`: a scalar, the weight of this batch's loss where it differs from batch to batch, such
+        as the number of tokens that the loss is a mean of. Accumulated batches and processes are
+        then averaged with these weights, as if they were one batch.
     """
 
     embeddings: Tensor
@@ -92,19 +94,20 @@ class Step(_Step, total=False):
 
 @dataclass(frozen=True)
 class ViewSpec:
-    """What a method asks of a datamodule; never a transform.
+    """The views that a method requests from a datamodule; it never names a transform.
 
     Args:
         full: number of views at full size.
         local: number of small crops (multi-crop, arXiv 2006.09882, Section 3.3).
-        local_size: side of a small crop in the modality's unit (pixels); None lets the datamodule
-            choose.
-        strength: one strength for all full views, or a tuple with one each. Local views use the
+        local_size: side length of a small crop in the modality's unit (pixels); None: chosen by the
+            datamodule.
+        strength: one strength for all full views, or a tuple with one for each. Local views use the
             last one.
-        clean: whether to add one view made by the test transform, last.
+        clean: whether one view made by the test transform is added at the end.
 
     Raises:
-        ValueError: a count is negative, there is no view at all, or the strengths do not fit.
+        ValueError: a count is negative, there is no view at all, or the strengths do not match the
+            number of full views.
     """
 
     full: int = 2
@@ -116,11 +119,11 @@ class ViewSpec:
     def __post_init__(self) -> None:
         if self.full < 0 or self.local < 0 or self.full + self.local + self.clean == 0:
             raise ValueError(
-                f"ViewSpec needs at least one view and no negative count, got full={self.full}, local={self.local}."
+                f"ViewSpec got full={self.full} and local={self.local}; give at least one view and no negative count."
             )
         if isinstance(self.strength, tuple) and len(self.strength) != self.full:
             raise ValueError(
-                f"ViewSpec.strength has {len(self.strength)} entries for full={self.full} views; give one each."
+                f"ViewSpec.strength has {len(self.strength)} entries for full={self.full} views; give one for each."
             )
         unknown = set(self.strengths) - set(get_args(Strength))
         if unknown:
@@ -136,19 +139,21 @@ class ViewSpec:
 
 @dataclass(frozen=True)
 class Alarm:
-    """Bounds of a logged value, and what to say where it stays outside of them. A method gives such
-    alarms for what it logs (`SSLMethod.alarms`), a callback in an attribute `alarms`; the standing
-    callback `health` watches the values.
+    """The bounds of a logged value, and the message for a value that stays outside them.
+
+    A method declares alarms for the values it logs (`SSLMethod.alarms`), a callback in an attribute
+    `alarms`; the standing callback `health` watches the values.
 
     Args:
-        name: the value's name within its group: of a method, the one among its `logs`.
-        cause: what is wrong outside of the bounds, as the middle of a sentence.
-        remedy: what to do, as the beginning of one.
-        low: the least healthy value; None: there is no lower bound.
-        high: the largest healthy value; None: there is no upper bound.
+        name: the value's name within its group; for a method's alarm, its name in `logs`.
+        cause: what is wrong outside the bounds, worded as the middle of a sentence.
+        remedy: what to do, worded as the beginning of a sentence.
+        low: the lowest healthy value; None: there is no lower bound.
+        high: the highest healthy value; None: there is no upper bound.
         group: the first part of the metric's name; "train" holds a method's `logs`.
-        patience: looks in a row at which the value must be outside; None: as `health` says.
-        stop: whether this alarm ends the run, after a checkpoint; None: as `health` says.
+        patience: number of successive looks at which the value must be outside the bounds; None:
+            the setting of `health`.
+        stop: whether this alarm ends the run, after a checkpoint; None: the setting of `health`.
     """
 
     name: str
@@ -166,13 +171,13 @@ class Alarm:
         return f"{self.group}/{self.name}"
 
     def healthy(self, value: float) -> bool:
-        """Whether a value lies within the bounds; NaN does not."""
+        """Whether a value lies within the bounds; NaN never does."""
         return (
             (value == value) and (self.low is None or value >= self.low) and (self.high is None or value <= self.high)
         )
 
     def sentence(self, value: float) -> str:
-        """The cause, the value and what is expected of it, the remedy."""
+        """The message: the cause, the value with its healthy range, and the remedy."""
         bounds = [
             f"at least {self.low:.3g}" if self.low is not None else "",
             f"at most {self.high:.3g}" if self.high is not None else "",

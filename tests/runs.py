@@ -52,7 +52,8 @@ from ssl_lightning.testing.methods import tiny_data, tiny_encoder
 
 DEFAULTS: dict[str, Any] = {  # besides root, out and log; `kill` is a place and a step, or the number of a call
     "method": "simclr", "init_args": {}, "data": "tiny", "seed": 0, "samples": 64, "workers": 0, "augment_on": "auto",
-    "trainer": {"max_epochs": 3}, "watch": True, "closing": False, "checkpoint": {}, "save_at": [], "ckpt_path": None, "kill": None,
+    "trainer": {"max_epochs": 3}, "watch": True, "closing": False, "checkpoint": {}, "save_at": [], "ckpt_path": None,
+    "kill": None,
 }  # fmt: skip
 
 
@@ -197,7 +198,8 @@ def train(spec: dict[str, Any]) -> None:
         saving.Checkpoint._late = lambda self, trainer: trainer.global_step in spec["save_at"]  # type: ignore[method-assign]
     callbacks += arrange_death(*spec["kill"]) if spec["kill"] else []
     trainer = ssl_lightning.Trainer(
-        **{"precision": "32-true", "accelerator": "cpu", "log_every_n_steps": 3, "default_root_dir": spec["root"], **spec["trainer"]},
+        **{"precision": "32-true", "accelerator": "cpu", "log_every_n_steps": 3, "default_root_dir": spec["root"],
+            **spec["trainer"]},
         callbacks=callbacks,
     )  # fmt: skip
     ckpt_path = newest_below(Path(spec["root"])) if spec["ckpt_path"] == "auto" else spec["ckpt_path"]

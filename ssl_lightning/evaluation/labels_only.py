@@ -125,10 +125,10 @@ def skipped_line(skipped: dict[str, float]) -> str:
     if not skipped:
         return ""
     possessive, pronoun = ("their", "them") if len(skipped) > 1 else ("its", "it")
-    costs = " and ".join(f"{cost:,.1f} x" for cost in skipped.values())
+    factors = " and ".join(f"{cost:,.1f} x" for cost in skipped.values())
     cells = " and ".join(column_title(column) for column in skipped)
     text = (
-        f"Skipped because of {possessive} cost ({costs} the pretraining): labels only, {cells}."
+        f"Skipped because of {possessive} cost ({factors} the pretraining): labels only, {cells}."
         f" --report.labels_only true computes {pronoun}."
     )
     return textwrap.fill(text, 80, break_on_hyphens=False)

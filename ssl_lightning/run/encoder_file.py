@@ -1,4 +1,4 @@
-"""The pretrained encoder as a file of its own: tensors in safetensors, its config in the header, a
+"""The file of a pretrained encoder: its weights as safetensors, its config in the header, and a
 card beside it."""
 
 from __future__ import annotations
@@ -18,13 +18,14 @@ from ..plugins.record import config_of, rebuild
 
 
 def save_encoder(encoder: Encoder, path: str | Path, artifacts: Iterable[str] = (), **facts: str) -> None:
-    """Writes the weights, and in the header what `load_encoder` needs; whole or not at all.
+    """Writes an encoder's weights and, in the header, the config that `load_encoder` needs; the
+    file is written whole or not at all.
 
     Args:
-        encoder: what is written.
+        encoder: the encoder to write.
         path: the file.
-        artifacts: names of the files beside it that it cannot be used without.
-        facts: further lines of the header.
+        artifacts: names of the files beside it that the encoder needs.
+        facts: further entries of the header.
     """
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in encoder.state_dict().items()}
     header = {"encoder": json.dumps(config_of(encoder)), "artifacts": json.dumps(sorted(artifacts)), **facts}
@@ -33,8 +34,8 @@ def save_encoder(encoder: Encoder, path: str | Path, artifacts: Iterable[str] = 
 
 
 def artifact_names(path: Path) -> list[str] | None:
-    """The names of the files beside an encoder's that it cannot be used without, as its header says
-    them; None: the header does not say.
+    """The names of the files that an encoder needs beside its own, from its header; None: the
+    header does not list them.
 
     Raises:
         ValueError: the file is damaged.
@@ -58,7 +59,7 @@ def load_encoder(path: str | Path, trust: Iterable[str] = ()) -> Encoder:
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: the file is damaged, was not written by `save_encoder`, or names a class that is
-            not to be trusted.
+            not trusted.
     """
     path = Path(path)
     path = path / "encoder.safetensors" if path.is_dir() else path
@@ -69,12 +70,12 @@ def load_encoder(path: str | Path, trust: Iterable[str] = ()) -> Encoder:
             config = renamed(json.loads((file.metadata() or {})["encoder"]))
         tensors = load_file(path)
     except SafetensorError as error:
-        raise ValueError(f"{str(path)!r} is no whole safetensors file: {error}.") from error
+        raise ValueError(f"{str(path)!r} is not a whole safetensors file: {error}.") from error
     except (KeyError, json.JSONDecodeError) as error:
         raise ValueError(f"{str(path)!r} holds no encoder config; it was not written by ssl_lightning.") from error
     encoder = rebuild(config, trust)
     if not isinstance(encoder, Encoder):
-        raise ValueError(f"{str(path)!r} holds the config of a {type(encoder).__name__}, which is no encoder.")
+        raise ValueError(f"{str(path)!r} holds the config of a {type(encoder).__name__}, which is not an encoder.")
     try:
         encoder.load_state_dict(tensors)
     except RuntimeError as error:
@@ -86,7 +87,8 @@ def load_encoder(path: str | Path, trust: Iterable[str] = ()) -> Encoder:
 
 
 def write_card(path: str | Path, title: str, facts: dict[str, Any], table: str, lines: str) -> None:
-    """A page in Markdown that says what the encoder is, how good it is, and how it is loaded."""
+    """Writes the encoder's card: a page in Markdown with its facts, its evaluation, and the lines
+    of code that load it."""
     listed = "\n".join(f"| {name} | {value} |" for name, value in facts.items())
     write_text(
         path,

@@ -1,6 +1,6 @@
-"""What a run measured: buffered on the device, written every n steps, under names that are fixed.
+"""The metrics of a run: buffered on the device, written every n steps, under fixed names.
 
-One `self.log` key costs 0.3 ms a step whatever `log_every_n_steps` says; appending a tensor to a
+One `self.log` key costs 0.3 ms per step whatever `log_every_n_steps` is; appending a tensor to a
 list costs a microsecond.
 """
 
@@ -24,13 +24,14 @@ SECONDS_BETWEEN_WRITES = 1.0
 
 
 def log_metrics(trainer: Any, values: dict[str, float], timing: bool = False) -> None:
-    """Hands values of this step to every logger, to the run's metrics file, to standing callbacks,
+    """Passes values of this step to every logger, to the run's metrics file, to standing callbacks,
     and to `trainer.callback_metrics`.
 
     Args:
-        trainer: Lightning's, or ours.
-        values: name -> number, the same on every process.
-        timing: the values are clock readings, which no two runs share: they go to `speed.csv`.
+        trainer: Lightning's Trainer, or ours.
+        values: the values by name, the same on every process.
+        timing: whether the values are times, which differ between equal runs: they are written to
+            `speed.csv`.
     """
     step = trainer.global_step
     publish(trainer, values)
@@ -44,19 +45,18 @@ def log_metrics(trainer: Any, values: dict[str, float], timing: bool = False) ->
 
 
 class Table:
-    """Rows of metrics by step, in a CSV file that grows; a resumed run goes on where its checkpoint
-    was."""
+    """Rows of metrics by step, appended to a CSV file; a resumed run continues it from the step of
+    its checkpoint."""
 
     def __init__(self) -> None:
         self.path: Path | None = None
         self.rows: list[dict[str, float]] = []
         self.columns = ["step"]
         self.written = self.header = 0  # rows and columns in the file
-        self.due = 0.0  # on the clock, when rows are next written while a run goes on
+        self.due = 0.0  # the time on the monotonic clock from which rows are written again
 
     def add(self, step: int, values: dict[str, float]) -> None:
-        """Adds values to the row of this step; rows before it are written, at most once a
-        second."""
+        """Adds values to the row of this step, and writes earlier rows at most once a second."""
         if not self.rows or self.rows[-1]["step"] != step:
             self.write(len(self.rows))
             self.rows.append({"step": step})
@@ -64,8 +64,11 @@ class Table:
         self.columns += [name for name in values if name not in self.columns]
 
     def write(self, rows: int | None = None) -> None:
-        """Appends the rows that are not yet in the file; a new column rewrites it. Of the first
-        `rows` only where that is due."""
+        """Appends the rows that are not yet in the file; a new column rewrites the file.
+
+        Args:
+            rows: number of leading rows to write, if a write is due; None: all rows, at once.
+        """
         if rows is None:
             rows = len(self.rows)
         elif time.monotonic() < self.due:
@@ -85,12 +88,12 @@ class Table:
         self.written, self.header, self.due = rows, len(self.columns), time.monotonic() + SECONDS_BETWEEN_WRITES
 
     def state(self) -> dict[str, list[float | None]]:
-        """What a checkpoint holds: every column, None where a row has no value."""
+        """The state for a checkpoint: every column, with None where a row has no value."""
         return {name: [row.get(name) for row in self.rows] for name in self.columns}
 
     def open(self, path: Path | None, state: dict[str, list[float | None]]) -> None:
-        """Goes on from a checkpoint's `state`, in a file that is made anew: whatever a killed
-        process wrote into it is gone."""
+        """Continues from a checkpoint's `state`, in a new file: rows that a killed process wrote
+        after the checkpoint are discarded."""
         rows = [
             {name: value for name, value in zip(state, values, strict=True) if value is not None}
             for values in zip(*state.values(), strict=True)
@@ -101,8 +104,8 @@ class Table:
 
 
 class Metrics(Standing):
-    """Collects what `step` returned and writes it every `log_every_n_steps` steps: the mean over
-    those steps, reduced over processes, as `train/loss`, `train/<part>` and `train/lr`.
+    """Collects the values that `step` returned and writes them every `log_every_n_steps` steps: the
+    mean over those steps, reduced over processes, as `train/loss`, `train/<part>` and `train/lr`.
 
     Stops a run whose loss is no longer finite.
     """
@@ -144,14 +147,14 @@ class Metrics(Standing):
         self.speed.write()
 
     def on_fit_end(self, trainer: Any, pl_module: Any) -> None:
-        self.on_train_end(trainer, pl_module)  # after the last step's checkpoint there was nothing left to train
+        self.on_train_end(trainer, pl_module)  # resumed from the last step's checkpoint: no step was left to train
 
     def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
         self.table.write()
         self.speed.write()
 
     def flush(self, trainer: Any) -> None:
-        """Writes the means of what is pending.
+        """Writes the means of the pending values.
 
         Raises:
             FloatingPointError: the loss is not finite.
@@ -173,9 +176,9 @@ class Metrics(Standing):
             )
 
     def reduced(self) -> dict[str, torch.Tensor]:
-        """What is pending, by name: one number a batch, the mean over processes. They are reduced
-        before they are averaged, so that a run resumed from a checkpoint of them averages the same
-        numbers, in as many processes as it has."""
+        """The pending values by name: one value per batch, the mean over processes. They are
+        reduced before they are averaged over batches, so that a run that resumes from them averages
+        the same values, with any number of processes."""
         if not self.pending:
             return {}
         steps = [

@@ -1,4 +1,4 @@
-"""A pretrained encoder, from whatever a run left behind."""
+"""Loads pretrained encoders and methods from a run folder, a checkpoint or an encoder's file."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ def pretrained_encoder(path: str | Path, trust: Iterable[str] = ()) -> Encoder:
     """The encoder that a run learned, in eval mode on the CPU.
 
     Args:
-        path: a run folder, whose `encoder.safetensors` is taken, or, of a run that has not ended,
-            the newest checkpoint; a checkpoint file (`.ckpt`); or an encoder's (`.safetensors`).
+        path: a run folder, whose `encoder.safetensors` is read, or the newest checkpoint if the run
+            has not ended; a checkpoint file (`.ckpt`); or an encoder's file (`.safetensors`).
         trust: further packages that the config inside may name; see `record.rebuild`.
 
     Raises:
-        FileNotFoundError: there is none of these.
-        ValueError: the file is damaged, or names a class that is not to be trusted.
+        FileNotFoundError: none of these exists.
+        ValueError: the file is damaged, or names a class that is not trusted.
     """
     path = Path(path)
     if not path.exists():
@@ -35,14 +35,14 @@ def pretrained_encoder(path: str | Path, trust: Iterable[str] = ()) -> Encoder:
 
 
 def artifacts_of(path: str | Path) -> dict[str, str]:
-    """The text files that the encoder of a run cannot be used without, by name
-    (`SSLDataModule.artifacts`). Empty where there are none.
+    """The contents of the text files that the encoder of a run needs, by name
+    (`SSLDataModule.artifacts`); empty if it needs none.
 
-    They are those that the encoder's file names; else those in the newest checkpoint; else every
-    JSON file beside it but the run's summary.
+    These are the files that the encoder's file names; else those in the newest checkpoint; else
+    every JSON file beside it except the run's summary.
 
     Args:
-        path: as `pretrained_encoder`.
+        path: as in `pretrained_encoder`.
     """
     path = Path(path)
     folder = path if path.is_dir() else path.parent
@@ -58,19 +58,19 @@ def artifacts_of(path: str | Path) -> dict[str, str]:
 
 
 def load_pretrained(encoder: Encoder, path: str | Path) -> None:
-    """Gives an encoder the weights that a run learned.
+    """Loads the weights that a run learned into an encoder.
 
     Raises:
-        FileNotFoundError, ValueError: as `pretrained_encoder`; or the weights are another
-            encoder's.
+        FileNotFoundError, ValueError: as in `pretrained_encoder`; or the weights do not fit the
+            encoder.
     """
     pretrained = pretrained_encoder(path, trust=[type(encoder).__module__.partition(".")[0]])
     try:
         encoder.load_state_dict(pretrained.state_dict())
     except RuntimeError as error:
         raise ValueError(
-            f"The weights in {str(path)!r} are those of {_described(pretrained)}, and do not fit {_described(encoder)}."
-            " Leave the encoder out, and it is built as the checkpoint says."
+            f"The weights in {str(path)!r} are those of {_described(pretrained)} and do not fit {_described(encoder)}."
+            " Leave the encoder out, and it is built from the checkpoint's config."
         ) from error
 
 
@@ -80,17 +80,18 @@ def _described(encoder: Encoder) -> str:
 
 
 def load(path: str | Path, trust: Iterable[str] = ()) -> Any:
-    """The method (`SSLMethod`) of a checkpoint, rebuilt from the config inside, with its weights, in eval mode on
-    the CPU.
+    """The method (`SSLMethod`) of a checkpoint, rebuilt from the config inside, with its weights,
+    in eval mode on the CPU.
 
     `load(path).backbone` is the pretrained encoder; `load(path)(view)` gives features [S, dim].
 
     Args:
-        path: a checkpoint file, or a run folder, whose newest checkpoint is taken.
+        path: a checkpoint file, or a run folder, whose newest checkpoint is read.
         trust: further packages that the config may name; see `record.rebuild`.
 
     Raises:
-        FileNotFoundError, ValueError: no checkpoint, no config inside, or a class that is not to be
+        FileNotFoundError: there is no checkpoint.
+        ValueError: the checkpoint is damaged, holds no config, or names a class that is not
             trusted.
     """
     path = newest_of(path)

@@ -1,12 +1,12 @@
-"""The public conformance kit: the claims that every method and every datamodule must meet, as small
-named checks.
+"""The public conformance kit: the claims that every method and every datamodule must satisfy, as
+small named checks.
 
     from ssl_lightning.testing import check_method, check_datamodule
     check_method("simclr")              # a name, or a class
     check_datamodule(MyData, root=...)
 
-Each check states one claim and raises what broke. `METHOD_CHECKS` and `DATAMODULE_CHECKS` list
-them, so that a test suite can run them one by one.
+Each check states one claim, and raises an error where it does not hold. `METHOD_CHECKS` and
+`DATAMODULE_CHECKS` list them, so that a test suite can run them one by one.
 """
 
 from .datamodules import DATAMODULE_CHECKS, DataKit, check_datamodule

@@ -1,4 +1,4 @@
-"""The claims that every datamodule must meet."""
+"""The claims that every datamodule must satisfy, as checks."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .runner import class_of, numpy_state, run_checks
 
 
 class DataKit:
-    """Builds equal copies of a datamodule that serves a method which asks for two views and a clean
+    """Builds equal copies of a datamodule that serves a method which requests two views and a clean
     one."""
 
     class Asks:
@@ -38,12 +38,13 @@ class DataKit:
 
     def batch(self, index: list[int], pass_: int = 0, data: SSLDataModule | None = None) -> Batch:
         data = data or self.data()
-        train, place = data.training_split, torch.tensor(index)
-        return data.make_batch({"raw": train.fetch(place), "index": place, "pass": torch.full_like(place, pass_)})
+        train, positions = data.training_split, torch.tensor(index)
+        pass_index = torch.full_like(positions, pass_)
+        return data.make_batch({"raw": train.fetch(positions), "index": positions, "pass": pass_index})
 
 
 def names_what_it_holds(kit: DataKit) -> None:
-    """The class has a docstring, whose first line is the summary that lists show."""
+    """The class has a docstring; its first line is the summary that lists show."""
     assert (kit.cls.__doc__ or "").strip(), f"{kit.cls.__name__} has no docstring."
 
 
@@ -52,9 +53,9 @@ def alike(one: View, two: View) -> bool:
 
 
 def views_are_batches(kit: DataKit) -> None:
-    """Three views were asked for, three come, each of S samples and finite."""
+    """A request for three views gives three, each of S samples and finite."""
     batch = kit.batch([0, 1, 2, 3, 4])
-    assert len(batch["views"]) == 3, f"asked for two views and a clean one, got {len(batch['views'])}."
+    assert len(batch["views"]) == 3, f"got {len(batch['views'])} views; two views and a clean one were requested."
     for view in batch["views"]:
         assert len(unpacked(view)) == 5, f"a view of 5 samples has the shape {tuple(view.x.shape)}."
         assert not view.x.is_floating_point() or bool(view.x.isfinite().all()), "a view holds NaN or infinity."
@@ -70,8 +71,8 @@ def a_sample_is_alone_with_its_key(kit: DataKit) -> None:
 
 
 def passes_and_views_differ(kit: DataKit) -> None:
-    """A pass repeats exactly; another pass, and the other view, look different; the clean view does
-    not."""
+    """The same pass repeats its views exactly; another pass and the other view give other views;
+    the clean view is the same in every pass."""
     index, data = list(range(8)), kit.data()
     first, again, later = (kit.batch(index, pass_, data) for pass_ in (0, 0, 1))
     for one, two in zip(first["views"], again["views"], strict=True):
@@ -82,7 +83,7 @@ def passes_and_views_differ(kit: DataKit) -> None:
 
 
 def no_global_generator_is_used(kit: DataKit) -> None:
-    """Views draw nothing from torch's, numpy's or Python's generator."""
+    """Views draw no random numbers from torch's, numpy's or Python's global generator."""
     data = kit.data()
     before = (torch.random.get_rng_state().tolist(), numpy_state(), random.getstate())
     kit.batch([0, 1], data=data)
@@ -91,7 +92,7 @@ def no_global_generator_is_used(kit: DataKit) -> None:
 
 
 def workers_change_nothing(kit: DataKit) -> None:
-    """One worker that augments gives the batches of none."""
+    """A worker that augments gives the same batches as the main process."""
     loaders = [
         kit.data(workers=0, augment_on="worker").train_dataloader(),
         kit.data(workers=1, augment_on="worker").train_dataloader(),
@@ -104,7 +105,7 @@ def workers_change_nothing(kit: DataKit) -> None:
 
 
 def a_pass_holds_each_sample_once(kit: DataKit) -> None:
-    """The first n draws of the endless order are the n samples."""
+    """The first n draws of the endless order hold each of the n samples once."""
     data = kit.data()
     train = data.training_split
     loader, count = data.train_dataloader(), min(len(train), 4096)
@@ -116,7 +117,7 @@ def a_pass_holds_each_sample_once(kit: DataKit) -> None:
 
 
 def refuses_views_it_has_not(kit: DataKit) -> None:
-    """Local views are served, smaller than full ones, or refused by a sentence."""
+    """Local views are smaller than full ones, or are refused with an error message."""
 
     class AsksLocal:
         views = ViewSpec(full=2, local=2, local_size=8)
@@ -125,20 +126,20 @@ def refuses_views_it_has_not(kit: DataKit) -> None:
     try:
         data.serve(AsksLocal())
     except ValueError as error:
-        assert not data.serves_local, f"serves_local is true, yet local views are refused: {error}"
+        assert not data.serves_local, f"serves_local is true, but local views are refused: {error}"
     else:
         full, _, *local = kit.batch([0, 1], data=data)["views"]
-        assert len(local) == 2, f"asked for two local views, got {len(local)}."
+        assert len(local) == 2, f"got {len(local)} local views; two were requested."
         assert all(view.x[0].numel() < full.x[0].numel() for view in local), "a local view is as large as a full one."
 
 
 def default_encoder_fits(kit: DataKit) -> None:
-    """There is a default encoder; that of each kind builds, is of this kind, and takes the clean
-    view."""
+    """The data has a default encoder; that of each kind can be built, is of this kind, and accepts
+    the clean view."""
     names = Names(yaml.safe_load)
     known = kit.cls.suited_encoders(argument_defaults(kit.cls) | kit.init_args)
     assert known and known.keys() <= KINDS.keys(), (
-        f"default_encoders has the keys {sorted(known)}; give some of {', '.join(KINDS)}."
+        f"default_encoders has the keys {sorted(known)}; choose from {', '.join(KINDS)}."
     )
     for kind, short in known.items():
         config = names.expand(short, ("model", "encoder"))
@@ -151,7 +152,7 @@ def default_encoder_fits(kit: DataKit) -> None:
 
 
 def raw_features_are_numbers(kit: DataKit) -> None:
-    """`raw_features` gives one finite vector a sample."""
+    """`raw_features` gives one finite vector for each sample."""
     data = kit.data()
     train = data.training_split
     raw = data.raw_features(data.fetch_clean(train, torch.arange(3)))
@@ -161,7 +162,8 @@ def raw_features_are_numbers(kit: DataKit) -> None:
 
 
 def it_travels_to_workers(kit: DataKit) -> None:
-    """Its samples, transforms and config survive pickling, as workers and checkpoints need."""
+    """Its samples, transforms and config can be pickled and rebuilt, as workers and checkpoints
+    need."""
     data = kit.data()
     pickle.loads(pickle.dumps((data.training_split, data.maker)))
     rebuild(config_of(data), trust=[kit.cls.__module__.partition(".")[0]])
@@ -187,9 +189,9 @@ def check_datamodule(name_or_class: str | type[SSLDataModule], **init_args: Any)
 
     Args:
         name_or_class: an entry-point name, or the class.
-        init_args: arguments of the datamodule, such as where its files are.
+        init_args: arguments of the datamodule, such as the folder of its files.
 
     Raises:
-        AssertionError: a claim does not hold; the message says which and how.
+        AssertionError: a claim does not hold; the message says which one and why.
     """
     run_checks(DATAMODULE_CHECKS, DataKit(class_of("ssl_lightning.datamodules", name_or_class), **init_args))

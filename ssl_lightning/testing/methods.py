@@ -1,4 +1,4 @@
-"""The claims that every method must meet."""
+"""The claims that every method must satisfy, as checks."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ from .runner import class_of, numpy_state, run_checks
 from .tiny import ROW_LENGTH, VOCAB_SIZE, WAVE_STEM, TinyEncoder, TinyImages, TinyText, TinyTokenEncoder, TinyWaves
 
 CLASSES = 4
-"""Of `TinyImages`, `TinyText` and `TinyWaves`."""
+"""The number of classes of `TinyImages`, `TinyText` and `TinyWaves`."""
 
 
 def tiny_encoder(method: type[SSLMethod]) -> Encoder:
-    """A small encoder of the kind that a method class asks for."""
+    """A small encoder of the kind that a method class needs."""
     kind = needed_encoder(method)
     if kind == "TextEncoder":
         return TextTransformer(vocab_size=VOCAB_SIZE, dim=8, depth=1, heads=2, max_length=ROW_LENGTH)
@@ -47,9 +47,9 @@ def tiny_encoder(method: type[SSLMethod]) -> Encoder:
 
 
 def tiny_data(method: type[SSLMethod], **init_args: Any) -> SSLDataModule:
-    """Data that suits `tiny_encoder`."""
-    of_kind: dict[str, type[SSLDataModule]] = {"TextEncoder": TinyText, "WaveEncoder": TinyWaves}
-    return of_kind.get(needed_encoder(method), TinyImages)(**init_args)
+    """A small datamodule whose samples the encoder of `tiny_encoder` reads."""
+    by_kind: dict[str, type[SSLDataModule]] = {"TextEncoder": TinyText, "WaveEncoder": TinyWaves}
+    return by_kind.get(needed_encoder(method), TinyImages)(**init_args)
 
 
 def _without_dropout(method: SSLMethod) -> SSLMethod:
@@ -68,14 +68,13 @@ class MethodKit:
         self.cls, self.init_args = cls, init_args
 
     def method(self, dropout: bool = False) -> SSLMethod:
-        """A method in training mode; without dropout, the one thing that may draw from torch's
+        """A method in training mode, by default without dropout, which alone may draw from torch's
         default generator."""
         torch.manual_seed(0)
         method = self.cls(tiny_encoder(self.cls), **self.init_args).train()
         if isinstance(method, Supervised):
-            nn.init.normal_(
-                method.size_head(CLASSES).weight
-            )  # one that has learned something: a new one gives the same loss for all
+            # A new head is zero and gives the same loss for all samples.
+            nn.init.normal_(method.size_head(CLASSES).weight)
         return method if dropout else _without_dropout(method)
 
     def batch(self, samples: int = 16, order: Tensor | None = None) -> Batch:
@@ -96,7 +95,8 @@ class MethodKit:
 
 
 def arguments_have_defaults(kit: MethodKit) -> None:
-    """`Method(encoder)` builds: what follows `encoder` is keyword-only and has a default."""
+    """`Method(encoder)` can be called: the arguments after `encoder` are keyword-only and have
+    defaults."""
     for name, parameter in list(inspect.signature(kit.cls).parameters.items())[1:]:
         if parameter.kind is inspect.Parameter.VAR_KEYWORD:
             continue
@@ -108,8 +108,8 @@ def arguments_have_defaults(kit: MethodKit) -> None:
 
 
 def says_what_encoder_it_needs(kit: MethodKit) -> None:
-    """The first argument is `encoder`, annotated as `Encoder` or a kind of it: the command line
-    chooses a default by it."""
+    """The first argument is `encoder`, annotated as `Encoder` or a kind of it; the command line
+    chooses the default encoder by this annotation."""
     first = next(iter(inspect.signature(kit.cls).parameters.values()), None)
     assert first is not None and first.name == "encoder", (
         f"the first argument of {kit.cls.__name__}.__init__ must be encoder."
@@ -120,18 +120,18 @@ def says_what_encoder_it_needs(kit: MethodKit) -> None:
 
 def asks_for_views(kit: MethodKit) -> None:
     """`views` is a `ViewSpec`."""
-    assert isinstance(kit.method().views, ViewSpec), f"{kit.cls.__name__}.views is no ViewSpec."
+    assert isinstance(kit.method().views, ViewSpec), f"{kit.cls.__name__}.views is not a ViewSpec."
 
 
 def says_what_it_is(kit: MethodKit) -> None:
-    """The class has a docstring, whose first line is the summary that lists show."""
+    """The class has a docstring; its first line is the summary that lists show."""
     assert (kit.cls.__doc__ or "").strip(), f"{kit.cls.__name__} has no docstring."
 
 
 def loss_is_a_finite_scalar(kit: MethodKit) -> None:
-    """`step` returns a finite scalar, and no key but loss, embeddings, logs."""
+    """`step` returns a loss that is a finite scalar, and no keys but those of `STEP_KEYS`."""
     step = kit.method().step(kit.batch())
-    assert "loss" in step, f"step returned {sorted(step)} and no loss."
+    assert "loss" in step, f"step returned {sorted(step)} without a loss."
     assert set(step) <= STEP_KEYS, f"step returned {sorted(set(step) - STEP_KEYS)}; allowed: {sorted(STEP_KEYS)}."
     loss = step["loss"]
     assert loss.ndim == 0 and bool(loss.isfinite()), f"the loss is {loss}; it must be a finite scalar."
@@ -145,12 +145,12 @@ def odd_and_small_batches_work(kit: MethodKit) -> None:
 
 
 def every_parameter_learns(kit: MethodKit) -> None:
-    """Each trainable parameter gets a gradient, and none reaches a teacher."""
+    """Each trainable parameter gets a gradient, and no gradient reaches a teacher."""
     method = kit.method()
     kit.loss(kit.batch(), method).backward()
     for name, parameter in method.named_parameters():
         if parameter.requires_grad:
-            assert parameter.grad is not None, f"{name} is trainable and gets no gradient: freeze it, or use it."
+            assert parameter.grad is not None, f"{name} is trainable but gets no gradient: freeze it, or use it."
     for teacher in method.teachers:
         assert all(p.grad is None and not p.requires_grad for p in teacher.parameters()), (
             "a gradient reaches a teacher."
@@ -158,13 +158,13 @@ def every_parameter_learns(kit: MethodKit) -> None:
 
 
 def labels_are_not_read(kit: MethodKit) -> None:
-    """The loss is the same without labels; a supervised method's changes with them."""
+    """The loss is the same without labels; that of a supervised method depends on them."""
     batch = kit.batch()
     without = copy.copy(batch)
     if kit.cls.supervised:
         without["label"] = batch["label"].roll(1)
         assert not torch.equal(kit.loss(batch), kit.loss(without)), (
-            "the loss is the same with other labels: supervised is to be False."
+            "the loss is the same with other labels: set supervised = False."
         )
         return
     del without["label"]
@@ -172,8 +172,8 @@ def labels_are_not_read(kit: MethodKit) -> None:
 
 
 def loss_is_reproducible(kit: MethodKit) -> None:
-    """The same batch gives the same loss, whatever the state of the default generators; dropout may
-    draw from torch's."""
+    """The same batch gives the same loss, whatever the state of the default generators; only
+    dropout may draw from torch's."""
     before = (random.getstate(), numpy_state())
     first, again = kit.loss(kit.batch()), kit.loss(kit.batch())
     assert torch.equal(first, again), f"the same batch gave {first} and {again}."
@@ -185,7 +185,7 @@ def loss_is_reproducible(kit: MethodKit) -> None:
 
 
 def order_of_samples_does_not_matter(kit: MethodKit) -> None:
-    """The samples in another order give the same loss."""
+    """The loss does not depend on the order of the samples."""
     shuffled = kit.batch(order=torch.randperm(16, generator=torch.Generator().manual_seed(0)))
     torch.testing.assert_close(kit.loss(shuffled), kit.loss(kit.batch()), rtol=1e-4, atol=1e-5)
 
@@ -200,7 +200,7 @@ def bf16_is_close(kit: MethodKit) -> None:
 
 
 def config_rebuilds_it(kit: MethodKit) -> None:
-    """What was recorded builds a method with the same parameters, and is plain."""
+    """The recorded config holds plain values and rebuilds a method with the same parameters."""
     method = kit.method()
     twin = rebuild(config_of(method), trust=[kit.cls.__module__.partition(".")[0]])
     assert type(twin) is kit.cls, f"the config rebuilds a {type(twin).__name__}."
@@ -208,8 +208,8 @@ def config_rebuilds_it(kit: MethodKit) -> None:
 
 
 def resume_is_exact(kit: MethodKit) -> None:
-    """A run that goes on from its checkpoint in mid-epoch ends bitwise where it would have; `load`
-    rebuilds the method."""
+    """A run resumed from a checkpoint in mid-epoch ends with bitwise the same state as an
+    uninterrupted one; `load` rebuilds the method."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "step-4.ckpt"
         straight, resumed = kit.method(dropout=True), kit.method(dropout=True)
@@ -222,12 +222,12 @@ def resume_is_exact(kit: MethodKit) -> None:
         loaded = load(path, trust=[kit.cls.__module__.partition(".")[0]])
         assert type(loaded) is kit.cls, f"load(checkpoint) gives a {type(loaded).__name__}."
         assert loaded(kit.batch()["views"][0]).shape == (16, loaded.backbone.dim), (
-            "load(checkpoint) gives no features [S, dim]."
+            "load(checkpoint) does not give features [S, dim]."
         )
 
 
 class _SaveAt(Checkpoint):
-    """Saves after all that other callbacks do."""
+    """Saves a checkpoint after a step's other callbacks: Lightning calls a `Checkpoint` last."""
 
     def __init__(self, step: int, path: Path) -> None:
         self.step, self.path = step, path
@@ -238,7 +238,7 @@ class _SaveAt(Checkpoint):
 
 
 def _train(method: SSLMethod, folder: str, callbacks: list[pl.Callback], ckpt_path: Path | None = None) -> None:
-    """Two epochs of three steps by Lightning's bare Trainer."""
+    """Trains for two epochs of three steps with Lightning's plain Trainer."""
     trainer = pl.Trainer(
         max_epochs=2, limit_train_batches=3, accelerator="cpu", logger=False, enable_checkpointing=bool(callbacks),
         enable_progress_bar=False, enable_model_summary=False, default_root_dir=folder, callbacks=callbacks,
@@ -265,14 +265,14 @@ METHOD_CHECKS: tuple[Callable[[MethodKit], None], ...] = (
 
 
 def check_method(name_or_class: str | type[SSLMethod], **init_args: Any) -> None:
-    """Runs every check of `METHOD_CHECKS` on a method, on tiny images; on tiny texts where it asks
-    for a `TextEncoder`, on tiny waves where for a `WaveEncoder`.
+    """Runs every check of `METHOD_CHECKS` on a method: on tiny texts if it needs a `TextEncoder`,
+    on tiny waves if it needs a `WaveEncoder`, else on tiny images.
 
     Args:
         name_or_class: an entry-point name, or the class.
         init_args: arguments of the method besides `encoder`.
 
     Raises:
-        AssertionError: a claim does not hold; the message says which and how.
+        AssertionError: a claim does not hold; the message says which one and why.
     """
     run_checks(METHOD_CHECKS, MethodKit(class_of("ssl_lightning.methods", name_or_class), **init_args))

@@ -1,4 +1,4 @@
-"""Runs checks by name, and says which claim broke."""
+"""Runs checks, and names the claim that does not hold."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ def class_of(group: str, name_or_class: str | type[Any]) -> type[Any]:
 
 
 def run_checks(checks: Iterable[Callable[[Any], None]], kit: Any) -> None:
-    """Runs checks in order; whatever the first broken claim raises becomes an `AssertionError` that
-    names it."""
+    """Runs checks in order, and turns the first error into an `AssertionError` that names the claim
+    that does not hold."""
     for check in checks:
         try:
             check(kit)
@@ -30,5 +30,5 @@ def run_checks(checks: Iterable[Callable[[Any], None]], kit: Any) -> None:
 
 
 def numpy_state() -> bytes:
-    """The state of numpy's global generator, to compare."""
-    return pickle.dumps(np.random.get_state())  # holds an array, which `==` would not reduce to one answer
+    """The state of numpy's global generator, as bytes that can be compared."""
+    return pickle.dumps(np.random.get_state())  # it holds an array, for which `==` gives no single truth value

@@ -1,4 +1,4 @@
-"""Encoders and data that take next to no time: for tests."""
+"""Encoders and data so small that they take almost no time: for tests."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from ..nn.vocabulary import SPECIAL, Vocabulary, introduce
 from ..types import Strength, Tokens, View, ViewSpec
 
 VOCAB_SIZE, ROW_LENGTH = 40, 16
-"""Of `TinyText`."""
+"""The vocabulary size and the row length of `TinyText`."""
 WAVE_STEM: dict[str, Any] = {"kernels": [10, 3, 3, 2], "strides": [5, 2, 2, 2]}
-"""A token for each 5 ms of `TinyWaves`, of which a recording has 6 to 30."""
+"""The stem that makes one token of each 5 ms of `TinyWaves`: 6 to 30 tokens per recording."""
 
 
 class TinyEncoder(Encoder):
-    """A convolution and a mean: grey images to 8 features, in next to no time.
+    """A convolution and a mean: grey images to 8 features, in almost no time.
 
     Args:
         dim: number of features.
@@ -44,10 +44,10 @@ class TinyEncoder(Encoder):
 
 
 class TinyTokenEncoder(TokenEncoder):
-    """Patches of 4x4 pixels, one transformer layer, a mean over tokens.
+    """A transformer of one layer over patches of 4x4 pixels, and a mean over tokens.
 
     Args:
-        dim: width of a token, and number of features.
+        dim: width of the tokens, and number of features.
     """
 
     def __init__(self, dim: int = 8) -> None:
@@ -76,7 +76,7 @@ class TinyImages(SSLDataModule):
     """Random grey images of 16x16 in 4 classes of brightness: for tests.
 
     Args:
-        samples: how many there are.
+        samples: number of samples in each split.
     """
 
     default_encoders: ClassVar[dict[str, dict[str, Any]]] = {
@@ -105,10 +105,10 @@ class TinyImages(SSLDataModule):
 
 
 class TinyText(SSLDataModule):
-    """Random token ids, 3 to 12 a sample, in 4 classes that have their own: for tests.
+    """Random token ids, 3 to 12 per sample, in 4 classes with disjoint sets of ids: for tests.
 
     Args:
-        samples: how many there are.
+        samples: number of samples in each split.
     """
 
     default_encoders: ClassVar[dict[str, dict[str, Any]]] = {
@@ -138,8 +138,8 @@ class TinyText(SSLDataModule):
         lengths = torch.randint(3, 13, (self.samples,), generator=generator)
         first = len(SPECIAL) + 8 * labels
         texts = [
-            place + torch.randint(0, 8, (count,), generator=generator)
-            for place, count in zip(first, lengths.tolist(), strict=True)
+            first_id + torch.randint(0, 8, (count,), generator=generator)
+            for first_id, count in zip(first, lengths.tolist(), strict=True)
         ]
         return _Texts(texts, self.vocabulary, labels)
 
@@ -163,7 +163,7 @@ class _Texts(Source):
         return len(self.texts)
 
     def fetch(self, index: Tensor) -> Ragged:
-        texts = [self.texts[place] for place in index.tolist()]
+        texts = [self.texts[number] for number in index.tolist()]
         return Ragged(torch.cat(texts), torch.tensor([len(text) for text in texts]))
 
 
@@ -172,7 +172,7 @@ class TinyWaves(SoundDataModule):
     of a batch: for tests.
 
     Args:
-        samples: how many there are.
+        samples: number of samples in each split.
     """
 
     default_encoders: ClassVar[dict[str, dict[str, Any]]] = {
@@ -216,5 +216,5 @@ class _Wave(Sound):
 
     def read(self, start: int, count: int) -> Tensor:
         before = max(0, min(count, -start))
-        found = self.wave[max(start, 0) : max(start + count, 0)]
-        return nn.functional.pad(found, (before, count - before - len(found)))
+        inside = self.wave[max(start, 0) : max(start + count, 0)]
+        return nn.functional.pad(inside, (before, count - before - len(inside)))

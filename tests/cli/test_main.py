@@ -429,7 +429,7 @@ def test_an_earlier_name_of_a_callback_is_understood(config, tmp_path):
         ("fit {base} --trainer.max_epochs", ["--trainer.max_epochs needs a value"]),
         ("fit {base} more", ["'more'"]),
         ("fit {base} --model.encoder cnov", ["timm has no model 'cnov'", "'conv'"]),
-        ("fit {base} --model.temperature -1", ["temperature=-1.0 must be positive"]),
+        ("fit {base} --model.temperature -1", ["SimCLR(temperature=-1.0) must be above 0"]),
         ("fit {base} --data.batch_size 1", ["batch_size=1"]),
         ("fit {base} --data.probe_sets.fm fashion_mnit", ["'fashion_mnit'", "'fashion_mnist'"]),
         ("fit {base} --trainer.accelerator gp", ["'gp'"]),

@@ -123,7 +123,7 @@ def test_a_file_that_is_no_exported_encoder_is_named(tmp_path: Path) -> None:
     torch.save({"state_dict": {}}, tmp_path / "step-00000001.ckpt")
     for content in (whole[: len(whole) // 2], b"text", b"", (tmp_path / "step-00000001.ckpt").read_bytes()):
         (tmp_path / "cut.safetensors").write_bytes(content)
-        with pytest.raises(ValueError, match=r"cut\.safetensors' is no whole safetensors file"):
+        with pytest.raises(ValueError, match=r"cut\.safetensors' is not a whole safetensors file"):
             load_encoder(tmp_path / "cut.safetensors")
 
 
@@ -131,7 +131,7 @@ def test_a_file_that_is_no_exported_encoder_is_named(tmp_path: Path) -> None:
     ("config", "message"),
     [
         ({"class_path": "os.system", "init_args": {"command": "true"}}, "os.system"),
-        ({"class_path": "ssl_lightning.testing.TinyImages"}, "TinyImages, which is no encoder"),
+        ({"class_path": "ssl_lightning.testing.TinyImages"}, "TinyImages, which is not an encoder"),
         ("{", "holds no encoder config"),
         ([1], "no encoder"),
         ({"class_path": "ssl_lightning.testing.TinyEncoder", "init_args": {"dim": 5}}, "do not fit"),

@@ -58,7 +58,8 @@ def saved(root: Path, processes: int, accumulated: int) -> list[int]:
     saving.time = SimpleNamespace(monotonic=lambda: clock.now)  # type: ignore[assignment]
     trainer = Trainer(
         accelerator="cpu", devices=processes, strategy="ddp" if processes > 1 else "auto", precision="32-true",
-        max_epochs=1, use_distributed_sampler=False, accumulate_grad_batches=accumulated, default_root_dir=str(root), enable_progress_bar=False,
+        max_epochs=1, use_distributed_sampler=False, accumulate_grad_batches=accumulated, default_root_dir=str(root),
+        enable_progress_bar=False,
         callbacks=[
             clock, Checkpoint(minutes=SECONDS / 60, keep=999), Report(enabled=False), KNNProbe(enabled=False),
             OnlineLinearProbe(enabled=False), HeldOut(enabled=False), CollapseMonitor(enabled=False),
