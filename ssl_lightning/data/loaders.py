@@ -90,8 +90,8 @@ class Fetch(Dataset[dict[str, Any]]):
         self.source, self.prepare = source, prepare
 
     def __getitems__(self, draws: Sequence[int]) -> Any:
-        """Fetches the batch of `draws`, each pass * N + index."""
-        draw = torch.as_tensor(draws)
+        """The batch of `draws`, each pass * N + index."""
+        draw = torch.as_tensor(draws, dtype=torch.int64)
         index = draw % len(self.source)
         batch = {"raw": self.source.fetch(index), "index": index, "pass": draw // len(self.source)}
         if self.source.labels is not None:
