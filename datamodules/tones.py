@@ -24,13 +24,14 @@ BATCH = 500
 
 
 class Tones(SoundDataModule):
-    """Sounds of 1.2 s at 8 kHz are generated: 2,000 train and 500 test samples, 10 classes, no
-        download.
+    """Generated sounds of 1.2 s at 8 kHz: 2,000 train and 500 test samples, 10 classes, no
+    download.
 
-            They are steady tones, chords, chirps that rise or fall, amplitude and frequency modulation,
-        beeps, clicks, bells, and noise in a band: of any pitch between 200 and 1,600 Hz and any
-        loudness, with noise 5 to 30 dB below. The class is how a sound moves, not how high it is.
-        """
+    They are steady tones, chords, chirps that rise or fall, amplitude and frequency modulation,
+    beeps, clicks, bells, and noise in a band: of any pitch between 200 and 1,600 Hz and any
+    loudness, with noise 5 to 30 dB below. The class depends on how a sound changes, not on its
+    pitch.
+    """
 
     default_epochs = 12
     class_names = CLASSES

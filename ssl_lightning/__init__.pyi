@@ -65,10 +65,10 @@ from .nn.masks.tokens import put as put
 from .nn.masks.tokens import random_masking as random_masking
 from .nn.masks.tokens import take as take
 from .nn.masks.words import TokenMasks as TokenMasks
+from .nn.positions import GridPositions as GridPositions
 from .nn.quantizer import ProductQuantizer as ProductQuantizer
 from .nn.queue import FeatureQueue as FeatureQueue
 from .nn.sinkhorn import sinkhorn as sinkhorn
-from .nn.positions import GridPositions as GridPositions
 from .nn.transformer import Transformer as Transformer
 from .nn.vocabulary import Vocabulary as Vocabulary
 from .optim.recipes import OptimizerSpec as OptimizerSpec

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
+from ssl_lightning.methods.bert import BERT
 
 import ssl_lightning
 
@@ -102,6 +103,16 @@ def test_importing_the_package_imports_nothing_else() -> None:
 def test_an_unknown_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="'ssl_lightning' has no attribute 'Encodr'"):
         _ = ssl_lightning.Encodr
+
+
+def test_what_plug_ins_may_define_exists() -> None:
+    """The members in the tables for authors are those of the base classes, or of a method that has
+    them."""
+    rows = re.findall(r"^\| (`.*?) \|", PAGE.with_name("plug-ins.md").read_text(), re.MULTILINE)
+    members = {name for row in rows for name in re.findall(r"`(\w+)", row)}
+    bases = [ssl_lightning.SSLMethod, ssl_lightning.SSLDataModule, ssl_lightning.TokenEncoder, BERT]
+    assert len(members) > 30
+    assert {name for name in members if not any(hasattr(base, name) for base in bases)} == {"EMA"}
 
 
 if __name__ == "__main__":
