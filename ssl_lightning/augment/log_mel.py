@@ -108,8 +108,17 @@ class LogMel(nn.Module):
         recognition toolkit): for waves in [-1, 1] its numbers are those of 16-bit integers less
         log(2^30), down to the floor."""
         return cls(
-            sample_rate, mels=mels, low=20.0, shape="povey", pre_emphasis=0.97, centre=True, triangles="mel", floor=EPSILON, edges=edges, **changes
-        )  # fmt: skip
+            sample_rate,
+            mels=mels,
+            low=20.0,
+            shape="povey",
+            pre_emphasis=0.97,
+            centre=True,
+            triangles="mel",
+            floor=EPSILON,
+            edges=edges,
+            **changes,
+        )
 
     def frames(self, samples: int) -> int:
         """F for waves of T samples."""

@@ -108,8 +108,8 @@ class CLI(LightningCLI):
                 type=str,
                 default="none",
                 help=(
-                    "`auto`: continue from the newest whole checkpoint of a run with the same settings; or the path of a"
-                    " checkpoint or of a run folder; or `none`."
+                    "`auto`: continue from the newest whole checkpoint of a run with the same settings; or the path of"
+                    " a checkpoint or of a run folder; or `none`."
                 ),
             )
 

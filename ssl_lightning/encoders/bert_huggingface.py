@@ -46,10 +46,15 @@ def from_huggingface(source: Any, tokenizer: str | None = None, **options: Any) 
         )
     offset = config.pad_token_id + 1 if layout.after_padding else 0
     encoder = TextTransformer(
-        vocab_size=config.vocab_size, dim=config.hidden_size, depth=config.num_hidden_layers, heads=config.num_attention_heads,
-        max_length=config.max_position_embeddings - offset, norm=layout.norm, dropout=config.hidden_dropout_prob,
+        vocab_size=config.vocab_size,
+        dim=config.hidden_size,
+        depth=config.num_hidden_layers,
+        heads=config.num_attention_heads,
+        max_length=config.max_position_embeddings - offset,
+        norm=layout.norm,
+        dropout=config.hidden_dropout_prob,
         norm_eps=config.layer_norm_eps,
-    )  # fmt: skip
+    )
     method = Registry("ssl_lightning.methods")["bert"](encoder, **options)
     ours = method.state_dict()
     for name, theirs in layout.pairs(config.num_hidden_layers):
@@ -90,7 +95,8 @@ def export_bert(method: Any, folder: str | Path, tokenizer: str | None) -> str:
     library("export")
     if tokenizer is None:
         raise ValueError(
-            f"A BERT cannot be exported without the {TOKENIZER} of its run, which is not there; put it beside the encoder."
+            f"A BERT cannot be exported without the {TOKENIZER} of its run, which is not there; put it beside the"
+            " encoder."
         )
     tokens = Tokenizer.from_str(tokenizer)
     vocabulary = _vocabulary(tokens, method)
@@ -116,12 +122,21 @@ def to_transformers(method: Any, vocabulary: Vocabulary) -> Any:
     blocks: Any = encoder.trunk.blocks
     offset = vocabulary.pad + 1 if layout.after_padding else 0
     config = transformers.AutoConfig.for_model(
-        layout.model_type, vocab_size=rows, hidden_size=dim, num_hidden_layers=len(blocks), num_attention_heads=blocks[0].heads,
+        layout.model_type,
+        vocab_size=rows,
+        hidden_size=dim,
+        num_hidden_layers=len(blocks),
+        num_attention_heads=blocks[0].heads,
         intermediate_size=blocks[0].mlp[0].out_features,
-        max_position_embeddings=encoder.max_length + offset, hidden_act="gelu", layer_norm_eps=encoder.norm_eps,
-        hidden_dropout_prob=encoder.dropout.p, attention_probs_dropout_prob=encoder.dropout.p,
-        pad_token_id=vocabulary.pad, bos_token_id=vocabulary.cls, eos_token_id=vocabulary.sep,
-    )  # fmt: skip
+        max_position_embeddings=encoder.max_length + offset,
+        hidden_act="gelu",
+        layer_norm_eps=encoder.norm_eps,
+        hidden_dropout_prob=encoder.dropout.p,
+        attention_probs_dropout_prob=encoder.dropout.p,
+        pad_token_id=vocabulary.pad,
+        bos_token_id=vocabulary.cls,
+        eos_token_id=vocabulary.sep,
+    )
     ours = {name: tensor.detach().float().cpu() for name, tensor in method.state_dict().items()}
     ours["encoder.places.weight"] = F.pad(ours["encoder.places.weight"], (0, 0, offset, 0))
     theirs = {

@@ -49,10 +49,22 @@ class TextTransformer(TextEncoder):
     content_dim = 1
 
     def __init__(
-        self, *, vocab_size: int = 8192, size: Size = "mini", dim: int | None = None, depth: int | None = None, heads: int | None = None,
-        max_length: int = 512, position: Literal["learned", "rotary"] = "learned", norm: NormPlace = "pre", activation: Activation = "gelu",
-        dropout: float = 0.1, causal: bool = False, pooling: Literal["mean", "first"] = "mean", norm_eps: float = 1e-6,
-    ) -> None:  # fmt: skip
+        self,
+        *,
+        vocab_size: int = 8192,
+        size: Size = "mini",
+        dim: int | None = None,
+        depth: int | None = None,
+        heads: int | None = None,
+        max_length: int = 512,
+        position: Literal["learned", "rotary"] = "learned",
+        norm: NormPlace = "pre",
+        activation: Activation = "gelu",
+        dropout: float = 0.1,
+        causal: bool = False,
+        pooling: Literal["mean", "first"] = "mean",
+        norm_eps: float = 1e-6,
+    ) -> None:
         super().__init__()
         if size not in get_args(Size):
             raise ValueError(f"TextTransformer(size={size!r}) is unknown; choose from {', '.join(SIZES)}.")
@@ -69,9 +81,15 @@ class TextTransformer(TextEncoder):
         self.dim = of_size[0] if dim is None else dim
         self.pooling, self.max_length, self.norm_eps = pooling, max_length, norm_eps
         self.trunk = Transformer(
-            self.dim, of_size[1] if depth is None else depth, of_size[2] if heads is None else heads, norm=norm, activation=activation,
-            dropout=dropout, rotary=position == "rotary", causal=causal,
-        )  # fmt: skip
+            self.dim,
+            of_size[1] if depth is None else depth,
+            of_size[2] if heads is None else heads,
+            norm=norm,
+            activation=activation,
+            dropout=dropout,
+            rotary=position == "rotary",
+            causal=causal,
+        )
         self.words = nn.Embedding(vocab_size, self.dim)
         self.places = nn.Embedding(max_length, self.dim) if position == "learned" else None
         self.norm, self.dropout = nn.LayerNorm(self.dim, eps=1e-6), nn.Dropout(dropout)

@@ -56,10 +56,19 @@ class WaveTransformer(WaveEncoder):
     takes_subsets = False
 
     def __init__(
-        self, *, size: Size = "small", maps: int | None = None, dim: int | None = None, depth: int | None = None, heads: int | None = None,
-        kernels: Sequence[int] = (10, 3, 3, 3, 3, 2, 2), strides: Sequence[int] = (5, 2, 2, 2, 2, 2, 2),
-        stem: Literal["layer", "group"] = "layer", norm: NormPlace = "pre", dropout: float = 0.1,
-    ) -> None:  # fmt: skip
+        self,
+        *,
+        size: Size = "small",
+        maps: int | None = None,
+        dim: int | None = None,
+        depth: int | None = None,
+        heads: int | None = None,
+        kernels: Sequence[int] = (10, 3, 3, 3, 3, 2, 2),
+        strides: Sequence[int] = (5, 2, 2, 2, 2, 2, 2),
+        stem: Literal["layer", "group"] = "layer",
+        norm: NormPlace = "pre",
+        dropout: float = 0.1,
+    ) -> None:
         super().__init__()
         if size not in get_args(Size) or stem not in ("layer", "group"):
             raise ValueError(

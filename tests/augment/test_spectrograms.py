@@ -89,8 +89,13 @@ def test_masks_are_bands_and_stretches_of_bounded_size() -> None:
 
 def test_what_makes_no_sense_is_refused() -> None:
     for make in (
-        lambda: Mixup(torch.empty(0, M, FRAMES)), lambda: Mixup(BANK, 1.5), lambda: RandomResizeCrop((0, 1)), lambda: RandomResizeCrop(canvas=(0.5, 1)),
-        lambda: LinearFader(-1), lambda: SpecAugment((-1, 0)), lambda: SpecAugment((1, 1), (2, 0)),
-    ):  # fmt: skip
+        lambda: Mixup(torch.empty(0, M, FRAMES)),
+        lambda: Mixup(BANK, 1.5),
+        lambda: RandomResizeCrop((0, 1)),
+        lambda: RandomResizeCrop(canvas=(0.5, 1)),
+        lambda: LinearFader(-1),
+        lambda: SpecAugment((-1, 0)),
+        lambda: SpecAugment((1, 1), (2, 0)),
+    ):
         with pytest.raises(ValueError, match="needs"):
             make()

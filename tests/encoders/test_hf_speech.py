@@ -31,9 +31,17 @@ from ssl_lightning.plugins.record import config_of, rebuild
 from ssl_lightning.run.encoder_file import load_encoder, save_encoder
 
 SIZES: dict[str, Any] = {
-    "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24, "conv_dim": (8, 8, 8), "conv_kernel": (10, 3, 2),
-    "conv_stride": (5, 2, 2), "num_conv_pos_embeddings": 8, "num_conv_pos_embedding_groups": 2, "num_feat_extract_layers": 3,
-}  # fmt: skip
+    "hidden_size": 16,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 24,
+    "conv_dim": (8, 8, 8),
+    "conv_kernel": (10, 3, 2),
+    "conv_stride": (5, 2, 2),
+    "num_conv_pos_embeddings": 8,
+    "num_conv_pos_embedding_groups": 2,
+    "num_feat_extract_layers": 3,
+}
 LARGE: dict[str, Any] = {**SIZES, "feat_extract_norm": "layer", "conv_bias": True, "do_stable_layer_norm": True}
 FAMILIES: dict[str, Callable[[], PreTrainedConfig]] = {
     "wav2vec2": lambda: Wav2Vec2Config(**SIZES),

@@ -33,8 +33,13 @@ from ssl_lightning.plugins.record import config_of, rebuild
 from ssl_lightning.run.encoder_file import load_encoder, save_encoder
 
 SIZES: dict[str, Any] = {
-    "vocab_size": 40, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24, "max_position_embeddings": 32
-}  # fmt: skip
+    "vocab_size": 40,
+    "hidden_size": 16,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 24,
+    "max_position_embeddings": 32,
+}
 IDS: dict[str, Any] = {"pad_token_id": 1, "bos_token_id": 2, "eos_token_id": 3, "cls_token_id": 2, "sep_token_id": 3}
 FAMILIES: dict[str, Callable[[], PreTrainedConfig]] = {
     "bert": lambda: BertConfig(**SIZES),

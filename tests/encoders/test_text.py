@@ -42,9 +42,18 @@ def encoder(
     """Away from where it starts, so that nothing is nearly zero."""
     torch.manual_seed(0)
     made = TextTransformer(
-        vocab_size=50, dim=16, depth=2, heads=2, max_length=200, norm=norm, position=position, activation=activation, causal=causal,
-        pooling=pooling, dropout=0.1,
-    ).eval()  # fmt: skip
+        vocab_size=50,
+        dim=16,
+        depth=2,
+        heads=2,
+        max_length=200,
+        norm=norm,
+        position=position,
+        activation=activation,
+        causal=causal,
+        pooling=pooling,
+        dropout=0.1,
+    ).eval()
     with torch.no_grad():
         for parameter in made.parameters():
             parameter += 0.1 * torch.randn(parameter.shape)
@@ -196,9 +205,15 @@ def test_methods_of_images_train_on_text(name: str) -> None:
     )  # fmt: skip
     losses = Losses()
     trainer = pl.Trainer(
-        max_steps=40, max_epochs=-1, accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
-        enable_model_summary=False, callbacks=[losses],
-    )  # fmt: skip
+        max_steps=40,
+        max_epochs=-1,
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        callbacks=[losses],
+    )
     trainer.fit(method, datamodule=TinyText(samples=128, batch_size=32))
     assert all(torch.tensor(losses.seen).isfinite())
     assert sum(losses.seen[-8:]) < 0.97 * sum(losses.seen[4:12])  # MoCo's begins low: its queue is random

@@ -39,18 +39,32 @@ def shaken(encoder: ViTEncoder) -> ViTEncoder:
 # Against transformers' ViTMAE.
 
 OF_BLOCK = {
-    "attention.o_proj": "attn.proj", "layernorm_before": "norm1", "layernorm_after": "norm2", "mlp.fc1": "mlp.fc1", "mlp.fc2": "mlp.fc2",
-}  # fmt: skip
+    "attention.o_proj": "attn.proj",
+    "layernorm_before": "norm1",
+    "layernorm_after": "norm2",
+    "mlp.fc1": "mlp.fc1",
+    "mlp.fc2": "mlp.fc2",
+}
 
 
 def reference(encoder: ViTEncoder, mask_ratio: float) -> ViTMAEForPreTraining:
     """transformers' model with the weights of ours; its own positions are zero where a config
     builds it (5.23)."""
     config = ViTMAEConfig(
-        hidden_size=24, num_hidden_layers=2, num_attention_heads=3, intermediate_size=96, image_size=32, patch_size=8,
-        num_channels=encoder.channels, layer_norm_eps=1e-6, mask_ratio=mask_ratio, decoder_hidden_size=8, decoder_num_hidden_layers=1,
-        decoder_num_attention_heads=1, decoder_intermediate_size=8,
-    )  # fmt: skip
+        hidden_size=24,
+        num_hidden_layers=2,
+        num_attention_heads=3,
+        intermediate_size=96,
+        image_size=32,
+        patch_size=8,
+        num_channels=encoder.channels,
+        layer_norm_eps=1e-6,
+        mask_ratio=mask_ratio,
+        decoder_hidden_size=8,
+        decoder_num_hidden_layers=1,
+        decoder_num_attention_heads=1,
+        decoder_intermediate_size=8,
+    )
     theirs = ViTMAEForPreTraining(config).eval()
     ours = encoder.model.state_dict()
     copied = {"embeddings.cls_token": ours["cls_token"], "embeddings.position_embeddings": ours["pos_embed"]}

@@ -166,8 +166,12 @@ def test_scores_are_at_15_percent_whatever_is_trained_and_weigh_tokens_alike() -
     batches = [batch_of(texts[:7], torch.arange(7)), batch_of(texts[7:], torch.arange(7, 10))]
     with torch.no_grad():
         first, second = (method.scores(iter(batches)) for method in methods)
-        terms = [term for batch, part in zip(batches, (texts[:7], texts[7:]), strict=True) for place, text in enumerate(part)
-                 for term in written_out(methods[0], text, batch["key"][place : place + 1])[0]]  # fmt: skip
+        terms = [
+            term
+            for batch, part in zip(batches, (texts[:7], texts[7:]), strict=True)
+            for place, text in enumerate(part)
+            for term in written_out(methods[0], text, batch["key"][place : place + 1])[0]
+        ]
     assert first == second
     mlm = torch.stack(terms).mean()
     assert_close(first["mlm"], mlm.float())
@@ -273,9 +277,14 @@ def topical(seed: int, steps: int) -> dict[str, float]:
     encoder = TextTransformer(vocab_size=VOCAB_SIZE, dim=32, depth=1, heads=2, max_length=ROW_LENGTH, dropout=0.0)
     method = BERT(encoder, lr=0.01, warmup_epochs=0, mask_ratio=0.3)
     trainer = pl.Trainer(
-        max_steps=steps, max_epochs=-1, accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
+        max_steps=steps,
+        max_epochs=-1,
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
         enable_model_summary=False,
-    )  # fmt: skip
+    )
     trainer.fit(method, datamodule=data)
     probe = HeldOut(samples=512)
     probe.index = torch.arange(512)

@@ -61,7 +61,10 @@ def test_loss_and_gradient_are_those_of_each_sample_alone(kind: str) -> None:
     """Of images behind a class token, and of recordings without their padding."""
     method, batch = (exact(vit()), images()) if kind == "images" else (exact(), batch_of())
     lengths = [16] * 5 if kind == "images" else LENGTHS
-    found = [written_out(method, x[..., :n], batch["key"][i : i + 1]) for i, (x, n) in enumerate(zip(batch["views"][0].x, lengths, strict=True))]  # fmt: skip
+    found = [
+        written_out(method, x[..., :n], batch["key"][i : i + 1])
+        for i, (x, n) in enumerate(zip(batch["views"][0].x, lengths, strict=True))
+    ]
     loss, step = torch.cat(found).mean(), method.step(batch)
     assert step["weight"] == sum(map(len, found)) == (80 if kind == "images" else 8 + 4 + 6 + 3 + 1)
     assert_close(step["loss"], loss, rtol=1e-7, atol=0)

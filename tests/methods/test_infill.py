@@ -41,8 +41,8 @@ def waves() -> tuple[SequenceEncoder, Batch]:
 
 
 def written_out(method: Infill, x: Tensor, key: Tensor) -> list[Tensor]:
-    """Of a recording alone: blank frames in the gap, a learned token added to what they give, and of each hidden token the mean of
-    |W h + b - content|."""
+    """Of a recording alone: blank frames in the gap, a learned token added to what they give, and
+    of each hidden token the mean of |W h + b - content|."""
     n = x.shape[-1] // 2
     hidden = random_gaps(key, torch.tensor([n]), n, method.span, method.gaps)[0]
     heard = x.clone()

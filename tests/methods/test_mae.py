@@ -53,9 +53,13 @@ def blocks(
     for mine, other in zip(ours, theirs, strict=True):
         attention = other.attention
         names = {
-            qkv: [attention.q_proj, attention.k_proj, attention.v_proj], projection: [attention.o_proj], first: [other.mlp.fc1],
-            second: [other.mlp.fc2], "norm1": [other.layernorm_before], "norm2": [other.layernorm_after],
-        }  # fmt: skip
+            qkv: [attention.q_proj, attention.k_proj, attention.v_proj],
+            projection: [attention.o_proj],
+            first: [other.mlp.fc1],
+            second: [other.mlp.fc2],
+            "norm1": [other.layernorm_before],
+            "norm2": [other.layernorm_after],
+        }
         for name, modules in names.items():
             for part in ("weight", "bias"):
                 yield getattr(mine.get_submodule(name), part), [getattr(module, part) for module in modules]
@@ -68,9 +72,12 @@ def pairs(ours: MAE, theirs: Any) -> Iterator[tuple[Tensor, list[Tensor]]]:
     yield model.cls_token, [embeddings.cls_token]
     yield ours.mask_token, [decoder.mask_token]
     for mine, other in (
-        (model.patch_embed.proj, embeddings.patch_embeddings.projection), (model.norm, theirs.vit.layernorm),
-        (ours.embed, decoder.decoder_embed), (ours.decoder.norm, decoder.decoder_norm), (ours.paint, decoder.decoder_pred),
-    ):  # fmt: skip
+        (model.patch_embed.proj, embeddings.patch_embeddings.projection),
+        (model.norm, theirs.vit.layernorm),
+        (ours.embed, decoder.decoder_embed),
+        (ours.decoder.norm, decoder.decoder_norm),
+        (ours.paint, decoder.decoder_pred),
+    ):
         yield mine.weight, [other.weight]
         yield mine.bias, [other.bias]
     yield from blocks(model.blocks, theirs.vit.layers, "attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2")
@@ -83,13 +90,24 @@ def test_loss_and_gradient_are_those_of_transformers(normalise_target: bool, rat
     ours = method(normalise_target=normalise_target, mask_ratio=ratio).double()
     theirs = ViTMAEForPreTraining(
         ViTMAEConfig(
-            hidden_size=24, num_hidden_layers=2, num_attention_heads=3, intermediate_size=96, layer_norm_eps=1e-6, image_size=16, patch_size=4,
-            decoder_hidden_size=16, decoder_num_hidden_layers=2, decoder_num_attention_heads=4, decoder_intermediate_size=64, mask_ratio=ratio,
+            hidden_size=24,
+            num_hidden_layers=2,
+            num_attention_heads=3,
+            intermediate_size=96,
+            layer_norm_eps=1e-6,
+            image_size=16,
+            patch_size=4,
+            decoder_hidden_size=16,
+            decoder_num_hidden_layers=2,
+            decoder_num_attention_heads=4,
+            decoder_intermediate_size=64,
+            mask_ratio=ratio,
             norm_pix_loss=normalise_target,
         )
-    ).double()  # fmt: skip
+    ).double()
     theirs.vit.embeddings.patch_embeddings.projection._is_hf_initialized = False
-    theirs.vit.embeddings.initialize_weights()  # transformers 5.23 leaves all positions at zero where no weights are loaded
+    # transformers 5.23 leaves all positions at zero where no weights are loaded
+    theirs.vit.embeddings.initialize_weights()
     theirs.decoder.initialize_weights(num_patches=16)
     learned = [parameter for parameter in ours.parameters() if parameter.requires_grad]
     assert {id(mine) for mine, _ in pairs(ours, theirs)} == {id(parameter) for parameter in learned}, (

@@ -116,8 +116,12 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     path = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": path}
     started = subprocess.Popen(
-        [sys.executable, __file__, str(folder)], stderr=subprocess.PIPE, text=True, env=environment, start_new_session=True
-    )  # fmt: skip
+        [sys.executable, __file__, str(folder)],
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+        start_new_session=True,
+    )
     try:
         _, err = started.communicate(timeout=200)
     finally:

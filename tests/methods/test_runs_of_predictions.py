@@ -65,9 +65,18 @@ def trained(name: str, processes: int = 1, accumulate: int = 1) -> dict[str, Any
     record, several = Record(), {"devices": 2, "strategy": "ddp"} if processes > 1 else {"devices": 1}
     method = method_of(name)
     pl.Trainer(
-        accelerator="cpu", precision="64-true", max_epochs=-1, max_steps=STEPS, accumulate_grad_batches=accumulate, logger=False,
-        enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False, callbacks=[record], **several,
-    ).fit(method, datamodule=Recordings(samples=70, batch_size=BATCH // accumulate))  # fmt: skip
+        accelerator="cpu",
+        precision="64-true",
+        max_epochs=-1,
+        max_steps=STEPS,
+        accumulate_grad_batches=accumulate,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        callbacks=[record],
+        **several,
+    ).fit(method, datamodule=Recordings(samples=70, batch_size=BATCH // accumulate))
     return {"gradient": torch.stack(record.gradients), "state": method.state_dict()}
 
 
@@ -110,8 +119,12 @@ def test_accumulated_batches_equal_a_large_one(one: dict[str, Any], name: str) -
 
 @pytest.mark.parametrize(
     ("name", "steps", "worth"),
-    [("denoise", 60, 0.2), pytest.param("next_step", 100, 0.07, marks=pytest.mark.slow), pytest.param("infill", 100, 0.04, marks=pytest.mark.slow)],
-)  # fmt: skip
+    [
+        ("denoise", 60, 0.2),
+        pytest.param("next_step", 100, 0.07, marks=pytest.mark.slow),
+        pytest.param("infill", 100, 0.04, marks=pytest.mark.slow),
+    ],
+)
 def test_it_learns_what_needs_learning(
     name: str, steps: int, worth: float, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -131,9 +144,14 @@ def test_it_learns_what_needs_learning(
     data.serve(method)
     untrained = skill()
     pl.Trainer(
-        accelerator="cpu", max_epochs=-1, max_steps=steps, logger=False, enable_checkpointing=False, enable_progress_bar=False,
+        accelerator="cpu",
+        max_epochs=-1,
+        max_steps=steps,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
         enable_model_summary=False,
-    ).fit(method, datamodule=data)  # fmt: skip
+    ).fit(method, datamodule=data)
     assert untrained < -0.5 and skill() > worth, (untrained, skill())
 
 

@@ -59,9 +59,18 @@ def swav() -> SwAV:
     """The prototypes rest for 2 steps; the queue, of which one process brings 10 samples and the
     other 11, is used from step 3 on."""
     return SwAV(
-        TinyEncoder(), local_views=2, output_dim=8, prototypes=12, queue_length=21, queue_epochs=0.75, freeze_epochs=0.5, norm="layer",
-        optimizer="sgd", lr=1.0, warmup_epochs=0,
-    )  # fmt: skip
+        TinyEncoder(),
+        local_views=2,
+        output_dim=8,
+        prototypes=12,
+        queue_length=21,
+        queue_epochs=0.75,
+        freeze_epochs=0.5,
+        norm="layer",
+        optimizer="sgd",
+        lr=1.0,
+        warmup_epochs=0,
+    )
 
 
 def mae() -> MAE:
@@ -76,9 +85,17 @@ def train(build: Any, processes: int = 1, batch_size: int = BATCH, accumulate: i
             module.eval()
     record, several = Record(), {"devices": 2, "strategy": "ddp"} if processes > 1 else {"devices": 1}
     pl.Trainer(
-        accelerator="cpu", max_epochs=-1, max_steps=STEPS, accumulate_grad_batches=accumulate, logger=False, enable_checkpointing=False,
-        enable_progress_bar=False, enable_model_summary=False, callbacks=[record], **several,
-    ).fit(method, datamodule=TinyImages(samples=SAMPLES, batch_size=batch_size))  # fmt: skip
+        accelerator="cpu",
+        max_epochs=-1,
+        max_steps=STEPS,
+        accumulate_grad_batches=accumulate,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        callbacks=[record],
+        **several,
+    ).fit(method, datamodule=TinyImages(samples=SAMPLES, batch_size=batch_size))
     return {
         **{name: torch.stack(values) for name, values in record.found.items() if values},
         "state": method.state_dict(),

@@ -44,9 +44,15 @@ def batch_for(model: SwAV, samples: int = 16, channels: int = 1, size: int = 16,
 
 def trained(model: SwAV, callback: pl.Callback, epochs: int = 2, **trainer: Any) -> SwAV:
     pl.Trainer(
-        max_epochs=epochs, accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
-        callbacks=[callback], **trainer,
-    ).fit(model, datamodule=TinyImages())  # fmt: skip
+        max_epochs=epochs,
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        callbacks=[callback],
+        **trainer,
+    ).fit(model, datamodule=TinyImages())
     return model
 
 
@@ -186,9 +192,18 @@ def test_a_killed_run_goes_on_bit_for_bit_with_its_queue(run: Run, tmp_path: Pat
     """Killed while the prototypes rest, and in mid-epoch while the queue is used; its ring is then
     at a place of its own."""
     spec = {
-        "method": "swav", "samples": 70, "watch": False,
-        "init_args": {"prototypes": 10, "output_dim": 6, "local_views": 1, "queue_length": 21, "queue_epochs": 1.25, "freeze_epochs": 0.75},
-    }  # fmt: skip
+        "method": "swav",
+        "samples": 70,
+        "watch": False,
+        "init_args": {
+            "prototypes": 10,
+            "output_dim": 6,
+            "local_views": 1,
+            "queue_length": 21,
+            "queue_epochs": 1.25,
+            "freeze_epochs": 0.75,
+        },
+    }
     straight = finished(run(tmp_path / "straight", **spec))
     kill(run, tmp_path / "killed", "start", 4, save_at=[3, 7], **spec)
     kill(run, tmp_path / "killed", "start", 8, save_at=[3, 7], ckpt_path="auto", **spec)

@@ -246,15 +246,24 @@ def trained(
         "enable_model_summary": False,
     }
     trainer = pl.Trainer(
-        accelerator="cpu", precision="64-true", max_epochs=-1, max_steps=steps, accumulate_grad_batches=accumulate, callbacks=[seen], **quiet,
+        accelerator="cpu",
+        precision="64-true",
+        max_epochs=-1,
+        max_steps=steps,
+        accumulate_grad_batches=accumulate,
+        callbacks=[seen],
+        **quiet,
         **(settings or {}),
-    )  # fmt: skip
+    )
     trainer.strategy.checkpoint_io = AtomicIO()
     trainer.fit(exact(**{"lr": 1e-2, **init_args}).float(), datamodule=DoubleWaves(samples=64, batch_size=batch_size))
     loss, weight = (torch.stack(each).view(steps, -1).double() for each in (seen.loss, seen.weight))
     return {
-        "loss": loss.sum(1), "weight": weight.sum(1), "gradient": torch.stack(seen.gradient), "temperatures": seen.temperatures,
-    }  # fmt: skip
+        "loss": loss.sum(1),
+        "weight": weight.sum(1),
+        "gradient": torch.stack(seen.gradient),
+        "temperatures": seen.temperatures,
+    }
 
 
 def process(folder: Path) -> None:

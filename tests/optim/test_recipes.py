@@ -199,9 +199,15 @@ class Clipped(LightningModule):
 @pytest.mark.filterwarnings("ignore")
 def test_gradients_can_be_clipped_in_mixed_precision(name: OptimizerName) -> None:
     trainer = Trainer(
-        max_steps=2, accelerator="cpu", precision="bf16-mixed", gradient_clip_val=0.1, logger=False, enable_checkpointing=False,
-        enable_progress_bar=False, enable_model_summary=False,
-    )  # fmt: skip
+        max_steps=2,
+        accelerator="cpu",
+        precision="bf16-mixed",
+        gradient_clip_val=0.1,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
     trainer.fit(Clipped(name), DataLoader(torch.randn(4, 4), batch_size=2))
     assert trainer.global_step == 2
 
