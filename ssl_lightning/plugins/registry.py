@@ -6,8 +6,8 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from functools import cached_property
-from importlib.metadata import EntryPoint, entry_points
+from functools import cache, cached_property
+from importlib.metadata import Distribution, EntryPoint, entry_points
 from typing import Any, NamedTuple
 
 from .docstring import first_line
@@ -82,15 +82,18 @@ class Registry(Mapping[str, type[Any]]):
     @cached_property
     def plugins(self) -> dict[str, Plugin]:
         """The installed plug-ins, sorted by name, from metadata only."""
-        claims: dict[str, dict[tuple[str, str], EntryPoint]] = defaultdict(dict)
+        named = cache(_package)  # for each distribution, not for each of its names: parsing metadata takes milliseconds
+        claims: dict[str, dict[tuple[str, str], tuple[str, EntryPoint]]] = defaultdict(dict)
         for point in entry_points(group=self.group):
-            package = _normal(point.dist.name) if point.dist else "?"
-            claims[point.name].setdefault((package, point.value), point)  # an editable install may be on sys.path twice
+            package, version = named(point.dist) if point.dist else ("?", "?")
+            claims[point.name].setdefault(
+                (package, point.value), (version, point)
+            )  # a package may be on sys.path twice
         plugins = {}
         for name, points in sorted(claims.items()):
-            for (package, value), point in sorted(points.items()):
+            for (package, value), (version, point) in sorted(points.items()):
                 shown = name if len(points) == 1 else f"{package}:{name}"
-                plugins[shown] = Plugin(shown, package, point.dist.version if point.dist else "?", value, point)
+                plugins[shown] = Plugin(shown, package, version, value, point)
         return plugins
 
     def find(self, name: str) -> Plugin:
@@ -140,6 +143,11 @@ class Registry(Mapping[str, type[Any]]):
 
     def __len__(self) -> int:
         return len(self.plugins)
+
+
+def _package(distribution: Distribution) -> tuple[str, str]:
+    metadata = distribution.metadata
+    return _normal(metadata["Name"]), metadata["Version"]
 
 
 def _normal(package: str) -> str:
