@@ -88,8 +88,8 @@ class Pair:
         final = 0.0 if spec.schedule == "cosine" else 1.0
         return {
             "encoder": self.initial.state_dict(), "index": index, "root": args.root, "seed": self.seed,
-            "threads": torch.get_num_threads(), "workers": args.peer_workers, "batch_size": batch_size, "epochs": self.epochs, "precision": self.precision,
-            "optimizer": spec.name, "weight_decay": spec.weight_decay, "betas": spec.betas, "momentum": spec.momentum,
+            "threads": torch.get_num_threads(), "workers": args.peer_workers, "batch_size": batch_size,
+            "epochs": self.epochs, "precision": self.precision, "optimizer": spec.name, "weight_decay": spec.weight_decay, "betas": spec.betas, "momentum": spec.momentum,
             "lrs": [spec.scaled_lr(batch_size) * warmup_cosine(step, warm_up, steps, final) for step in range(steps)],
         }  # fmt: skip
 

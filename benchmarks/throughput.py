@@ -46,7 +46,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 POLICY: dict[str, Any] = {
     "crop_scale": (0.08, 1.0), "jitter": (0.4, 0.4, 0.4, 0.1), "grey_p": 0.2, "solarize_p": 0.2,
-    "local_crop_scale": (0.05, 0.14), "mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225), "local": 6, "local_size": 12,
+    "local_crop_scale": (0.05, 0.14), "mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225), "local": 6,
+    "local_size": 12,
 }  # fmt: skip
 SGD = {"momentum": 0.9, "weight_decay": 1e-4}
 EXAMPLE = {
