@@ -1,4 +1,4 @@
-"""The first line of a class's docstring, read from its source code: nothing is imported, not even
+"""The first sentence of a class's docstring, read from its source code: nothing is imported, not even
 parent packages."""
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from importlib.machinery import ModuleSpec
 from pathlib import Path
 
 
-def first_line(module: str, attribute: str) -> str:
-    """The first line of the docstring of `module:attribute`, or a note in parentheses where it
-    cannot be read.
+def first_sentence(module: str, attribute: str) -> str:
+    """The docstring of `module:attribute` up to the first line that ends a sentence, in one line,
+    or a note in parentheses where it cannot be read.
 
     A class that the module only re-exports (`from .method import Acme`) is looked up in the module
     that defines it.
@@ -23,7 +23,12 @@ def first_line(module: str, attribute: str) -> str:
         return "(source does not parse)"
     except (ImportError, OSError, LookupError) as error:
         return f"({error})"
-    return docstring.strip().partition("\n")[0].strip() if docstring else "(no docstring)"
+    words: list[str] = []
+    for line in (docstring or "").strip().splitlines():
+        words += line.split()
+        if not line.strip() or words[-1].endswith((".", "!", "?")):
+            break
+    return " ".join(words) or "(no docstring)"
 
 
 def find_spec(module: str) -> ModuleSpec:

@@ -10,7 +10,7 @@ from functools import cache, cached_property
 from importlib.metadata import Distribution, EntryPoint, entry_points
 from typing import Any, NamedTuple
 
-from .docstring import first_line
+from .docstring import first_sentence
 from .messages import did_you_mean
 
 LOGGERS = {
@@ -57,7 +57,7 @@ class Plugin(NamedTuple):
     @property
     def summary(self) -> str:
         """The first line of the class's docstring, read from its source without any import."""
-        return first_line(self.point.module, self.point.attr)
+        return first_sentence(self.point.module, self.point.attr)
 
 
 class Registry(Mapping[str, type[Any]]):
