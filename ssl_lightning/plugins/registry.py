@@ -56,7 +56,7 @@ class Plugin(NamedTuple):
 
     @property
     def summary(self) -> str:
-        """The first line of the class's docstring, read from its source without any import."""
+        """The first sentence of the class's docstring, read from its source without any import."""
         return first_sentence(self.point.module, self.point.attr)
 
 
