@@ -1,5 +1,5 @@
-"""The first sentence of a class's docstring, read from its source code: nothing is imported, not even
-parent packages."""
+"""The first sentence of a class's docstring, read from its source code: nothing is imported, not
+even parent packages."""
 
 from __future__ import annotations
 
