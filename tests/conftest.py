@@ -13,6 +13,9 @@ from typing import Any
 
 import pytest
 import torch
+from quick import FEW_STRENGTHS
+
+from ssl_lightning.evaluation import protocol
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -20,6 +23,28 @@ def one_thread() -> None:
     """Threads that wait for each other make a busy machine crawl; and one thread always adds up in
     the same order."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def few_strengths() -> Iterator[tuple[float, ...]]:
+    """Gives the protocol's own strengths of regression, in place of which there are a few."""
+    own = protocol.STRENGTHS
+    protocol.STRENGTHS = FEW_STRENGTHS
+    yield own
+    protocol.STRENGTHS = own
+
+
+@pytest.fixture(autouse=True)
+def slow_tests_try_all(request: pytest.FixtureRequest) -> None:
+    """What a slow test learns is judged as in a run."""
+    if request.node.get_closest_marker("slow"):
+        request.getfixturevalue("all_strengths")
+
+
+@pytest.fixture
+def all_strengths(few_strengths: tuple[float, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The protocol's own strengths, for tests of what is chosen."""
+    monkeypatch.setattr(protocol, "STRENGTHS", few_strengths)
 
 
 class Runs:

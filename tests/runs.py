@@ -30,11 +30,12 @@ import sklearn.linear_model
 import sklearn.manifold  # noqa: F401  the digits, the closing table and its map: imported here, once
 import torch
 import wandb  # noqa: F401
+from quick import FEW_STRENGTHS
 from torch import nn
 
 import ssl_lightning
 from ssl_lightning.cli.main import main
-from ssl_lightning.evaluation import closing, report
+from ssl_lightning.evaluation import closing, protocol, report
 from ssl_lightning.evaluation.probes import knn
 from ssl_lightning.evaluation.probes.collapse import CollapseMonitor
 from ssl_lightning.evaluation.probes.held_out import HeldOut
@@ -280,6 +281,7 @@ def settle(environment: dict[str, str | None], path: list[str], folder: str | No
 def serve() -> None:
     """Forks a child for each line of the input."""
     torch.set_num_threads(1)
+    protocol.STRENGTHS = FEW_STRENGTHS
     for line in sys.stdin:
         spec = json.loads(line)
         child = os.fork()

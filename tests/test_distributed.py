@@ -1,13 +1,12 @@
 """Two real gloo processes, with different samples and different numbers of them, equal one process.
 
-Run as a script this file is one of the two processes: `test_distributed.py FOLDER` with RANK and
-WORLD_SIZE set.
+Run as a script this file is one of the two processes: `test_distributed.py FOLDER` with
+LOCAL_RANK and WORLD_SIZE set.
 """
 
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -56,7 +55,10 @@ def own_rows(x: Tensor) -> Tensor:
 def process(folder: Path) -> None:
     torch.set_num_threads(1)
     dist.init_process_group(
-        "gloo", f"file://{folder / 'meeting'}", rank=int(os.environ["RANK"]), world_size=int(os.environ["WORLD_SIZE"])
+        "gloo",
+        f"file://{folder / 'meeting'}",
+        rank=int(os.environ["LOCAL_RANK"]),
+        world_size=int(os.environ["WORLD_SIZE"]),
     )
     found: dict[str, Any] = {
         "world_size": world_size(),
@@ -76,16 +78,11 @@ def process(folder: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def found(tmp_path_factory: pytest.TempPathFactory) -> list[dict[Any, Any]]:
+def found(run: Any, tmp_path_factory: pytest.TempPathFactory) -> list[dict[Any, Any]]:
     """What each of two processes found."""
     folder = tmp_path_factory.mktemp("processes")
-    command = [sys.executable, __file__, str(folder)]
-    processes = [subprocess.Popen(command, env=os.environ | {"RANK": str(i), "WORLD_SIZE": "2"}) for i in range(2)]
-    try:
-        assert [each.wait(timeout=120) for each in processes] == [0, 0]
-    finally:
-        for each in processes:
-            each.kill()
+    ended = run(folder, script=[__file__, str(folder)], processes=2)
+    assert ended["code"] == 0, ended["log"][-3000:]
     return [torch.load(folder / f"{i}.pt", weights_only=True) for i in range(2)]
 
 

@@ -79,14 +79,14 @@ def test_knn_refuses_what_has_no_answer(bank, kwargs):
         knn_predict(torch.randn(bank, 2), torch.zeros(bank), torch.randn(1, 2), 2, **kwargs)
 
 
-def test_linear_separates_what_is_separable_and_guesses_where_labels_mean_nothing():
+def test_linear_separates_what_is_separable_and_guesses_where_labels_mean_nothing(all_strengths):
     x, y = blobs(40)
     assert linear_accuracy(x[::2], y[::2], x[1::2], y[1::2]) == 1.0
     noise = np.random.default_rng(1).integers(3, size=len(y))
     assert linear_accuracy(x[::2], noise[::2], x[1::2], noise[1::2]) < 0.6
 
 
-def test_strength_is_chosen_by_held_out_labels_few_informative_features_ask_for_a_strong_penalty():
+def test_strength_is_chosen_by_held_out_labels_few_informative_features_ask_for_a_strong_penalty(all_strengths):
     random = np.random.default_rng(0)
     y = np.arange(60) % 2
     noisy = random.normal(size=(60, 200)).astype(np.float32)
@@ -156,7 +156,7 @@ def test_linear_is_blind_to_scale_and_shift_of_a_feature():
         assert row[column]["mean"] == pytest.approx(scaled[column]["mean"], abs=0.02)
 
 
-def test_constant_features_rare_classes_and_classes_unseen_in_training_are_no_trouble():
+def test_constant_features_rare_classes_and_classes_unseen_in_training_are_no_trouble(all_strengths):
     x, y = blobs(30)
     x[:, 5] = 0.1
     y = np.where(np.arange(90) == 0, 3, y)  # one sample of class 3

@@ -1,15 +1,11 @@
 """MoCo, MoCo v3 and BYOL in two gloo processes, with different samples, are those of one process
 with all samples.
 
-Run as a script this file is one of the processes: `test_momentum_processes.py FOLDER`, which
-Lightning starts once more.
+Run as a script this file is one of the processes: `test_momentum_processes.py FOLDER`.
 """
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -110,24 +106,11 @@ def process(folder: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def two(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+def two(run: Any, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """What each of the processes found."""
     folder = tmp_path_factory.mktemp("processes")
-    path = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": path}
-    started = subprocess.Popen(
-        [sys.executable, __file__, str(folder)],
-        stderr=subprocess.PIPE,
-        text=True,
-        env=environment,
-        start_new_session=True,
-    )
-    try:
-        _, err = started.communicate(timeout=200)
-    finally:
-        if started.returncode is None:
-            os.killpg(started.pid, signal.SIGKILL)
-    assert started.returncode == 0, err
+    ended = run(folder, script=[__file__, str(folder)], processes=2)
+    assert ended["code"] == 0, ended["log"][-3000:]
     return [torch.load(folder / f"{i}.pt", weights_only=True) for i in range(2)]
 
 

@@ -1,8 +1,7 @@
 """Two processes with different samples train SwAV and MAE like one with all of them; MAE's
 accumulated batches equal a large one.
 
-Run as a script this file is one of the processes: `test_runs_of_swav_and_mae.py FOLDER`, which
-Lightning starts once more.
+Run as a script this file is one of the processes: `test_runs_of_swav_and_mae.py FOLDER`.
 """
 
 from __future__ import annotations
@@ -103,13 +102,11 @@ def train(build: Any, processes: int = 1, batch_size: int = BATCH, accumulate: i
 
 
 @pytest.fixture(scope="module")
-def two(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+def two(run: Any, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """What each of two processes found."""
-    from test_processes import launch
-
     folder = tmp_path_factory.mktemp("processes")
-    ended = launch(__file__, str(folder))
-    assert ended.returncode == 0, ended.stderr
+    ended = run(folder, script=[__file__, str(folder)], processes=2)
+    assert ended["code"] == 0, ended["log"][-3000:]
     return [torch.load(folder / f"{i}.pt", weights_only=True) for i in range(2)]
 
 
