@@ -119,7 +119,7 @@ class Trainer(pl.Trainer):
     """The run's complete config from the command line; None: it is built from the recorded
     arguments."""
     resumes_newest = False
-    """Whether the run goes on in the folder of its checkpoint or not at all: `--resume auto`."""
+    """Whether the run continues in the folder of its checkpoint or not at all (`--resume auto`)."""
 
     def __init__(self, *args: Any, precision: Precision | None = "auto", **kwargs: Any) -> None:
         if args:

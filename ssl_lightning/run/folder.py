@@ -20,7 +20,7 @@ from ..plugins.record import class_path
 from ..plugins.registry import Registry
 from ..plugins.run_record import run_config
 from .checkpoint import find_newest
-from .lock import FolderLock, in_use
+from .lock import FolderInUse, FolderLock
 from .loggers import open_loggers, show
 from .metrics import Metrics
 from .saving import Checkpoint
@@ -79,8 +79,8 @@ def _version(package: str) -> str:
 
 
 def new_folder(parent: Path) -> Path:
-    """Makes `<parent>/<time>`, or the same with a number for each job that was faster within the
-    second."""
+    """Makes the folder `<parent>/<time>`, with a number appended where another job made it within
+    the same second."""
     parent.mkdir(parents=True, exist_ok=True)
     stamp = time.strftime("%Y-%m-%d_%H-%M-%S")
     for number in count(1):
@@ -142,7 +142,7 @@ class RunFolder(Standing):
         self.on_validation_start(trainer, pl_module)
 
     def _enter(self, trainer: Any, pl_module: Any) -> Path:
-        """The folder that rank 0 chose and locked, on every process; what hinders rank 0 is raised
+        """The folder that rank 0 chose and locked, on every process; an error of rank 0 is raised
         on all."""
         path, error = "", None
         if trainer.is_global_zero:
@@ -161,7 +161,11 @@ class RunFolder(Standing):
             self.lock.take(resumed)
             return resumed
         if resumed is not None and trainer.resumes_newest:
-            raise in_use(resumed)  # another job has gone on there since the checkpoint was chosen
+            raise FolderInUse(
+                f"The run folder {str(resumed)!r} has a newer checkpoint than {Path(trainer.ckpt_path).name}, which was"
+                " chosen a moment ago: another job continues the run. Wait until it has ended, or stop it, and start"
+                " again."
+            )
         path = new_folder(Path(trainer.default_root_dir) / run_name(pl_module, trainer.datamodule))
         self.lock.take(path)
         return path

@@ -1,4 +1,4 @@
-"""Which run `--resume auto` goes on with: one of the same identity."""
+"""The identity of a run, by which `--resume auto` finds the run to continue."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ TRAINER = {
 }
 """Arguments of the trainer that shape what is learned, with their defaults."""
 MOST = 3
-"""Differences that are told."""
+"""Differences that a message names."""
 
 
 def identity(config: Mapping[str, Any]) -> dict[str, Any]:
     """The identity of a run: the settings that shape what it learns, by dotted key
     (`model.temperature`).
 
-    It holds the method, its encoder and the data with all their arguments, given or not, the seed,
-    and what `TRAINER` lists. What may differ when the same run moves to another machine does not
-    belong to it: devices, nodes, strategy, workers and other arguments that a class calls
-    `incidental`, the folder of the runs, loggers; nor does what only watches: callbacks, probes,
-    the report, how often checkpoints are written. Precision counts as it was asked for: `auto` is
-    the same on every machine. A path to data counts, since other data may lie there. The length of
-    a run does not count: a run may be extended.
+    They are the method, its encoder and the data with all their arguments, given or not, the seed,
+    and what `TRAINER` lists. What may differ when the same run moves to another machine is not part
+    of it: devices, nodes, strategy, workers and other arguments that a class calls `incidental`,
+    the folder of the runs, loggers. Nor is what only watches: callbacks, probes, the report, how
+    often checkpoints are written. Precision counts as the user gave it: `auto` is the same on every
+    machine. A path to data counts, since other data may lie there. The length of a run does not
+    count: a run may be extended.
 
     Args:
         config: of a run, as its `config.yaml` holds it.
@@ -79,8 +79,8 @@ def _arguments(value: dict[str, Any]) -> dict[str, Any]:
     return {name: item for name, item in arguments.items() if name not in cls.incidental}
 
 
-class Found(NamedTuple):
-    """A run on disk, and how it differs from the one that is to start."""
+class RecordedRun(NamedTuple):
+    """A run on disk, and how it differs from the one to be started."""
 
     folder: Path
     differences: list[str]
@@ -90,19 +90,19 @@ class Found(NamedTuple):
 
 
 def find_resume(root: str | Path, method: str, data: str, config: Mapping[str, Any]) -> tuple[Path | None, str]:
-    """The newest whole checkpoint of the newest run with the identity of this config, and a line on
-    it; None where there is none, and why not.
+    """Finds the newest whole checkpoint of the newest run with the identity of this config, and
+    says so in a line; without one it returns None, and the line says why.
 
-    A run of the same length goes before one that would be extended.
+    A run of the same length takes precedence over one that would be extended.
 
     Args:
         root: `default_root_dir`.
         method, data: short names.
-        config: of the run that is to start, as its `config.yaml` will hold it.
+        config: of the run to be started, as its `config.yaml` will hold it.
 
     Raises:
-        FolderInUse: another process writes into the run's folder. (Where the run would be extended,
-            it is another job's, and is passed over.)
+        FolderInUse: another process writes into the run's folder. A run of another length is then
+            another job's, and is skipped.
     """
     runs = _runs(Path(root) / f"{method}-{data}".replace(":", "-"), config)
     same = [run for run in runs if not run.differences]
@@ -124,8 +124,8 @@ def find_resume(root: str | Path, method: str, data: str, config: Mapping[str, A
     )
 
 
-def _runs(parent: Path, config: Mapping[str, Any]) -> list[Found]:
-    """The runs in a folder, the newest first, compared with one that is to start."""
+def _runs(parent: Path, config: Mapping[str, Any]) -> list[RecordedRun]:
+    """The runs in a folder, the newest first, compared with the one to be started."""
     settings, length = identity(config), _length(config)
     runs = []
     for checkpoints in sorted(parent.glob("*/checkpoints"), key=lambda path: path.stat().st_mtime, reverse=True):
@@ -133,13 +133,13 @@ def _runs(parent: Path, config: Mapping[str, Any]) -> list[Found]:
             recorded = renamed(_read(checkpoints.parent / "config.yaml"))
             before = identity(recorded)
         except (OSError, yaml.YAMLError, KeyError, TypeError, AttributeError):
-            continue  # the beginnings of a run, or another program's
+            continue  # a run that has just begun, or another program's file
         differences = [
             f"{key} {_shown(before.get(key))}, not {_shown(settings.get(key))}"
             for key in {**settings, **before}
             if before.get(key) != settings.get(key)
         ]
-        runs.append(Found(checkpoints.parent, differences, _length(recorded) == length))
+        runs.append(RecordedRun(checkpoints.parent, differences, _length(recorded) == length))
     return runs
 
 

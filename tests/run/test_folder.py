@@ -65,8 +65,8 @@ def test_jobs_that_start_in_the_same_second_have_folders_of_their_own(
         if children[-1] == 0:
             os.read(start[0], 1)
             with ThreadPoolExecutor(8) as threads:
-                made = list(threads.map(lambda _: new_folder(parent).name, range(16)))
-            (tmp_path / str(number)).write_text("\n".join(made))
+                taken = list(threads.map(lambda _: new_folder(parent).name, range(16)))
+            (tmp_path / str(number)).write_text("\n".join(taken))
             os._exit(0)
     os.write(start[1], b"....")
     assert [os.waitpid(child, 0)[1] for child in children] == [0] * 4

@@ -54,7 +54,7 @@ def run_in(root: Path, name: str, minute: int = 0, whole: bool = True, **changes
     return path
 
 
-def found(root: Path, **changes: Any) -> tuple[Path | None, str]:
+def resumed(root: Path, **changes: Any) -> tuple[Path | None, str]:
     return find_resume(root, "simclr", "tiny", config(**changes))
 
 
@@ -86,7 +86,7 @@ OTHER: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("changes", SAME.values(), ids=SAME.keys())
-def test_what_may_differ_on_another_machine_or_only_watches_is_no_part_of_it(changes: dict[str, Any]) -> None:
+def test_what_may_differ_on_another_machine_or_only_watches_is_not_part_of_it(changes: dict[str, Any]) -> None:
     assert identity(config(**changes)) == identity(config())
 
 
@@ -112,8 +112,8 @@ def test_what_it_lists_of_the_trainer_is_the_trainers() -> None:
 
     import pytorch_lightning as pl
 
-    theirs = inspect.signature(pl.Trainer.__init__).parameters
-    assert {name: theirs[name].default for name in TRAINER} == {**TRAINER, "precision": None}
+    lightnings = inspect.signature(pl.Trainer.__init__).parameters
+    assert {name: lightnings[name].default for name in TRAINER} == {**TRAINER, "precision": None}
     assert inspect.signature(Trainer.__init__).parameters["precision"].default == TRAINER["precision"]
     assert not set(STANDING) & set(identity(config()))
 
@@ -121,42 +121,42 @@ def test_what_it_lists_of_the_trainer_is_the_trainers() -> None:
 # Which run is gone on with.
 
 
-def test_the_newest_run_of_the_same_settings_is_gone_on_with(tmp_path: Path) -> None:
+def test_the_newest_run_of_the_same_settings_is_continued(tmp_path: Path) -> None:
     run_in(tmp_path, "oldest", 1)
     ours = run_in(tmp_path, "ours", 2)
     run_in(tmp_path, "torn", 3, whole=False)
     run_in(tmp_path, "neighbour", 4, model__temperature=0.5)
-    assert found(tmp_path) == (ours, f"Resuming from {ours}.")
-    assert found(tmp_path, trainer__devices=8, data__workers=2) == (ours, f"Resuming from {ours}.")
+    assert resumed(tmp_path) == (ours, f"Resuming from {ours}.")
+    assert resumed(tmp_path, trainer__devices=8, data__workers=2) == (ours, f"Resuming from {ours}.")
 
 
 def test_a_run_of_before_is_known_by_its_old_class_paths(tmp_path: Path) -> None:
     encoder = {"class_path": "ssl_lightning.encoders.huggingface.HuggingFaceText", "init_args": {"name": "a"}}
     path = run_in(tmp_path, "before", model__encoder=encoder)
     now = {**encoder, "class_path": "ssl_lightning.encoders.hf_text.HuggingFaceText"}
-    assert found(tmp_path, model__encoder=now)[0] == path
+    assert resumed(tmp_path, model__encoder=now)[0] == path
 
 
 def test_without_any_run_it_says_so(tmp_path: Path) -> None:
     says = "--resume auto: there is no checkpoint of simclr on tiny yet; starting anew."
-    assert found(tmp_path) == (None, says)
+    assert resumed(tmp_path) == (None, says)
     run_in(tmp_path, "torn", whole=False)
-    assert found(tmp_path) == (None, says)
+    assert resumed(tmp_path) == (None, says)
 
 
-def test_why_none_is_gone_on_with_is_one_line(tmp_path: Path) -> None:
+def test_why_none_is_continued_is_one_line(tmp_path: Path) -> None:
     run_in(tmp_path, "far", 3, model__temperature=0.5, data__batch_size=32, model__lr=0.1, seed_everything=4)
-    assert found(tmp_path) == (
+    assert resumed(tmp_path) == (
         None,
         "--resume auto: there is no checkpoint of these settings yet; starting anew. A run of simclr on tiny has other"
         " settings (far: model.lr 0.1, not unset; model.temperature 0.5, not 0.2; data.batch_size 32, not 16; and 1"
         " more).",
     )
     run_in(tmp_path, "near", 1, model__temperature=0.5)
-    assert found(tmp_path)[1].endswith(
+    assert resumed(tmp_path)[1].endswith(
         "2 runs of simclr on tiny have other settings (near: model.temperature 0.5, not 0.2)."
     )
-    assert found(tmp_path, model__encoder__dim=8, model__temperature=0.5)[1].endswith(
+    assert resumed(tmp_path, model__encoder__dim=8, model__temperature=0.5)[1].endswith(
         "(near: model.encoder.dim 4, not 8)."
     )
 
@@ -167,16 +167,16 @@ def test_what_is_no_run_is_passed_over(tmp_path: Path) -> None:
         (path.parents[1] / "config.yaml").unlink()
         if text is not None:
             (path.parents[1] / "config.yaml").write_text(text)
-    assert found(tmp_path)[1].endswith("there is no checkpoint of simclr on tiny yet; starting anew.")
+    assert resumed(tmp_path)[1].endswith("there is no checkpoint of simclr on tiny yet; starting anew.")
 
 
 def test_a_run_of_the_same_length_goes_before_one_that_would_be_extended(tmp_path: Path) -> None:
     """In a sweep over lengths each job finds its own."""
     short = run_in(tmp_path, "short", 1)
     long = run_in(tmp_path, "long", 2, trainer__max_epochs=100)
-    assert found(tmp_path)[0] == short
-    assert found(tmp_path, trainer__max_epochs=100)[0] == long
-    assert found(tmp_path, trainer__max_epochs=200)[0] == long, "it is extended"
+    assert resumed(tmp_path)[0] == short
+    assert resumed(tmp_path, trainer__max_epochs=100)[0] == long
+    assert resumed(tmp_path, trainer__max_epochs=200)[0] == long, "it is extended"
 
 
 @pytest.mark.parametrize("whole", [True, False])
@@ -188,9 +188,9 @@ def test_a_run_that_is_going_on_is_neither_taken_nor_doubled(tmp_path: Path, who
     holder = Holder(living)
     try:
         with pytest.raises(FolderInUse, match=f"living' is in use by process {holder.pid}"):
-            found(tmp_path)
-        assert found(tmp_path, model__temperature=0.5)[0] is None, "a neighbour's lock is nobody's business"
-        assert found(tmp_path, trainer__max_epochs=100)[0] is not None, "nor is that of a shorter run"
+            resumed(tmp_path)
+        assert resumed(tmp_path, model__temperature=0.5)[0] is None, "a neighbour's lock is nobody's business"
+        assert resumed(tmp_path, trainer__max_epochs=100)[0] is not None, "nor is that of a shorter run"
     finally:
         holder.kill()
-    assert found(tmp_path)[0] is not None
+    assert resumed(tmp_path)[0] is not None

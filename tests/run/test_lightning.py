@@ -187,10 +187,10 @@ def test_the_table_of_results_can_be_hidden(
     assert ("a value" in capsys.readouterr().out) != hidden
 
 
-@pytest.mark.parametrize("asked", [False, True])
-def test_the_trainer_is_asked_whether_it_synchronizes_batch_norm(tmp_path: Path, asked: bool) -> None:
-    several = plain(tmp_path, devices=2, strategy="ddp", sync_batchnorm=asked)
-    assert lightning.synchronizes_batch_norm(several) == asked
+@pytest.mark.parametrize("synchronized", [False, True])
+def test_the_trainer_is_asked_whether_it_synchronizes_batch_norm(tmp_path: Path, synchronized: bool) -> None:
+    several = plain(tmp_path, devices=2, strategy="ddp", sync_batchnorm=synchronized)
+    assert lightning.synchronizes_batch_norm(several) == synchronized
     assert not lightning.synchronizes_batch_norm(plain(tmp_path))
 
 
@@ -232,13 +232,13 @@ def test_checkpoints_are_written_by_the_given_plugin_where_the_user_gave_none(tm
     class Users(TorchCheckpointIO):
         pass
 
-    ours, theirs = AtomicIO(), Users()
-    for plugins, expected in (([], ours), ([theirs], theirs)):
+    default, given = AtomicIO(), Users()
+    for plugins, expected in (([], default), ([given], given)):
         trainer = plain(tmp_path, plugins=plugins)
-        lightning.use_checkpoint_io(trainer, ours)
+        lightning.use_checkpoint_io(trainer, default)
         assert trainer.strategy.checkpoint_io is expected
     with pytest.raises(MisconfigurationException, match="AsyncCheckpointIO writes in place"):
-        lightning.use_checkpoint_io(plain(tmp_path, plugins=[AsyncCheckpointIO()]), ours)
+        lightning.use_checkpoint_io(plain(tmp_path, plugins=[AsyncCheckpointIO()]), default)
 
 
 @pytest.mark.parametrize(
@@ -295,12 +295,12 @@ def inside(path: str, source: str) -> list[str]:
 
 def test_nothing_else_touches_the_inside_of_lightning() -> None:
     assert inside("a.py", "self.trainer.fit_loop.max_epochs = 3") and inside("a.py", "trainer._results.clear()")
-    found = []
+    touched = []
     for folder in ("ssl_lightning", "methods", "datamodules"):
         for path in sorted((ROOT / folder).rglob("*.py")):
             name = path.relative_to(ROOT).as_posix()
-            found += inside(name, path.read_text()) if name != "ssl_lightning/run/lightning.py" else []
-    assert found == []
+            touched += inside(name, path.read_text()) if name != "ssl_lightning/run/lightning.py" else []
+    assert touched == []
 
 
 def test_every_part_is_public_and_documented_and_imports_nothing_of_this_package() -> None:

@@ -84,9 +84,9 @@ def test_a_checkpoint_comes_within_the_epoch(run: Any, tmp_path: Path, processes
     50 batches."""
     ended = run(tmp_path, script=[__file__, str(tmp_path), str(processes)], processes=processes)
     assert ended["code"] == 0, ended["log"][-3000:]
-    found = json.loads((tmp_path / "steps.json").read_text())
+    saved_at = json.loads((tmp_path / "steps.json").read_text())
     for accumulated in ACCUMULATED:
-        steps = found[str(accumulated)]
+        steps = saved_at[str(accumulated)]
         assert steps[-1] == -(-BATCHES // accumulated), "the run's last step is written in any case"
         batches = [0, *(step * accumulated for step in steps)]
         gaps = [after - before for before, after in pairwise(batches)]

@@ -217,7 +217,7 @@ ALLOWED = {("store.py", "os.rename"), ("store.py", "(folder / META).write_text")
 def writes(path: str, source: str) -> list[str]:
     """Calls that replace files by hand, or write them in place, where a reader may meet half of
     one."""
-    found = []
+    written = []
     for node in ast.walk(ast.parse(source)):
         if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
             continue
@@ -225,8 +225,8 @@ def writes(path: str, source: str) -> list[str]:
         replaces = node.func.attr in ("replace", "rename") and len(node.args) == 1 and not node.keywords  # a Path's
         in_place = node.func.attr in ("write_text", "write_bytes") and "temporary" not in name
         if (name in RENAMES or replaces or in_place) and (Path(path).name, name) not in ALLOWED:
-            found.append(f"{path}:{node.lineno} {name}")
-    return found
+            written.append(f"{path}:{node.lineno} {name}")
+    return written
 
 
 @pytest.mark.parametrize(
@@ -239,9 +239,9 @@ def test_a_write_by_hand_is_found(source: str) -> None:
 
 
 def test_nothing_writes_files_by_hand() -> None:
-    found = []
+    written = []
     for folder in ("ssl_lightning", "methods", "datamodules"):
         for path in sorted((ROOT / folder).rglob("*.py")):
             if path != Path(module.__file__).resolve():
-                found += writes(path.relative_to(ROOT).as_posix(), path.read_text())
-    assert found == []
+                written += writes(path.relative_to(ROOT).as_posix(), path.read_text())
+    assert written == []
