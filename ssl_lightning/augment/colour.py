@@ -6,12 +6,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .operation import Operation, change_some, check_probability, spread
+from ..plugins.arguments import require
+from .operation import Operation, between, change_some
 
 
 def grey(x: Tensor) -> Tensor:
-    """Luma of an RGB image (ITU-R BT.601), the mean of the channels of any other: [S, C, H, W] ->
-    [S, 1, H, W]."""
+    """Luma of RGB images (ITU-R BT.601), the mean of the channels of any other: [S, C, H, W] -> [S,
+    1, H, W]."""
     if x.shape[1] != 3:
         return x.mean(1, keepdim=True)
     red, green, blue = x.split(1, 1)
@@ -19,38 +20,37 @@ def grey(x: Tensor) -> Tensor:
 
 
 def adjust_brightness_(x: Tensor, factor: Tensor) -> Tensor:
-    """Images in [0, 1] times their factor [S], clamped; x is overwritten."""
+    """Multiplies images in [0, 1] by their factor [S] and clamps; x is overwritten."""
     return x.mul_(factor[:, None, None, None]).clamp_(0, 1)
 
 
 def adjust_contrast_(x: Tensor, factor: Tensor) -> Tensor:
-    """Images in [0, 1] moved away from (factor [S] above 1) or towards the mean of their luma,
-    clamped; x is overwritten."""
+    """Moves images in [0, 1] away from (factor [S] above 1) or towards the mean of their luma and
+    clamps; x is overwritten."""
     weight = factor[:, None, None, None]
     mean = grey(x.mean((2, 3), keepdim=True))  # the luma of the mean is the mean of the luma
     return x.mul_(weight).add_(mean * (1 - weight)).clamp_(0, 1)
 
 
 def adjust_saturation_(x: Tensor, factor: Tensor) -> Tensor:
-    """RGB images in [0, 1] moved away from (factor [S] above 1) or towards their own luma, clamped;
-    x is overwritten."""
+    """Moves RGB images in [0, 1] away from (factor [S] above 1) or towards their luma and clamps; x
+    is overwritten."""
     return torch.lerp(grey(x), x, factor[:, None, None, None], out=x).clamp_(0, 1)
 
 
 def adjust_hue_(x: Tensor, shift: Tensor) -> Tensor:
-    """RGB images in [0, 1] turned around the colour circle by `shift` [S], in turns; x is
+    """Rotates the hue of RGB images in [0, 1] by `shift` [S], in turns of the colour circle; x is
     overwritten.
 
-    The hue moves and each pixel's largest and smallest channel values stay: hue in turns from red,
-    and from it each channel as a trapezium between the two. Without branches: `torch.where` costs a
-    CPU as much as forty additions (200 us against 5 at 224 px).
+    Each pixel's largest and smallest channel values stay. The hue is computed in turns from red,
+    and from it each channel as a trapezium between the two. There are no branches: `torch.where`
+    costs a CPU as much as forty additions (200 us against 5 at 224 px).
     """
     red, green, blue = x.unbind(1)  # [S, H, W]
     high, low = torch.maximum(torch.maximum(red, green), blue), torch.minimum(torch.minimum(red, green), blue)
     chroma = high - low
-    is_red, is_green = (
-        torch.eq(channel, high, out=torch.empty_like(high)) for channel in (red, green)
-    )  # 0 or 1, for lerp
+    # 0 or 1, for lerp.
+    is_red, is_green = (torch.eq(channel, high, out=torch.empty_like(high)) for channel in (red, green))
     hue = (red - green).add_(chroma, alpha=4)  # where blue is the largest
     hue.lerp_((blue - red).add_(chroma, alpha=2), is_green).lerp_(green - blue, is_red)
     slope = chroma * 6
@@ -65,11 +65,11 @@ def adjust_hue_(x: Tensor, shift: Tensor) -> Tensor:
 
 
 class ColorJitter(Operation):
-    """Random brightness, contrast, saturation and hue (Howard 2013, arXiv 1312.5402), factors drawn
-    as torchvision's.
+    """Random brightness, contrast, saturation and hue (Howard 2013, arXiv 1312.5402), with factors
+    drawn as in torchvision.
 
     torchvision draws the order of the four; here it is always the one above. Images without three
-    channels have neither saturation nor hue, and get the first two alone.
+    channels have neither saturation nor hue, so only the first two change.
 
     Args:
         brightness: factors are drawn from [max(0, 1 - brightness), 1 + brightness].
@@ -84,20 +84,18 @@ class ColorJitter(Operation):
 
     def __init__(self, brightness: float, contrast: float, saturation: float, hue: float, p: float = 1.0) -> None:
         super().__init__()
-        if min(brightness, contrast, saturation) < 0 or not 0 <= hue <= 0.5:
-            raise ValueError(
-                "ColorJitter needs no negative strength and a hue of at most 0.5, got "
-                f"brightness={brightness}, contrast={contrast}, saturation={saturation}, hue={hue}."
-            )
-        self.brightness, self.contrast, self.saturation, self.hue = brightness, contrast, saturation, hue
-        self.p = check_probability("ColorJitter", p)
+        require(self, at_least=0, brightness=brightness, contrast=contrast, saturation=saturation)
+        require(self, at_least=0, at_most=0.5, hue=hue)
+        require(self, at_least=0, at_most=1, p=p)
+        self.brightness, self.contrast, self.saturation, self.hue, self.p = brightness, contrast, saturation, hue, p
 
     def numbers(self, key: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
-        """Which images change [S], and their brightness, contrast, saturation and hue [S, 4]."""
+        """Draws which images change [S], and their brightness, contrast, saturation and hue [S,
+        4]."""
         u = self.draw(key, 5)
         strengths = (self.brightness, self.contrast, self.saturation)
-        columns = [spread(max(0.0, 1 - s), 1 + s, u[:, i + 1]) for i, s in enumerate(strengths)]
-        return u[:, 0] < self.p, torch.stack([*columns, spread(-self.hue, self.hue, u[:, 4])], 1)
+        columns = [between(max(0.0, 1 - s), 1 + s, u[:, i + 1]) for i, s in enumerate(strengths)]
+        return u[:, 0] < self.p, torch.stack([*columns, between(-self.hue, self.hue, u[:, 4])], 1)
 
     def change(self, x: Tensor, *numbers: Tensor) -> Tensor:
         chosen, factors = numbers
@@ -122,26 +120,27 @@ class Greyscale(Operation):
 
     def __init__(self, p: float = 0.2) -> None:
         super().__init__()
-        self.p = check_probability("Greyscale", p)
+        require(self, at_least=0, at_most=1, p=p)
+        self.p = p
 
     def numbers(self, key: Tensor, height: int, width: int) -> tuple[Tensor]:
         return (self.draw(key, 1)[:, 0] < self.p,)
 
     def change(self, x: Tensor, *numbers: Tensor) -> Tensor:
-        return change_some(numbers[0], x, lambda some: some.copy_(grey(some))) if x.shape[1] == 3 else x
+        return change_some(numbers[0], x, lambda images: images.copy_(grey(images))) if x.shape[1] == 3 else x
 
 
 BLOCK = 16
-"""Pixels of a line that are blurred at once: at 224 px and 23 pixels of filter, 0.47 ms an image
+"""Pixels of a line that are blurred at once: at 224 px and a filter of 23 pixels, 0.47 ms an image
 against 0.55 with 32, 1.5 with the whole line and 1.6 with a grouped convolution."""
 
 
 def gaussian_blur(x: Tensor, sigma: Tensor, kernel: int) -> Tensor:
-    """Blurs each image by its own Gaussian, of `sigma` [S] pixels and cut to `kernel` (odd) pixels;
-    borders are mirrored.
+    """Blurs each image by a Gaussian of `sigma` [S] pixels, cut to `kernel` (odd) pixels; borders
+    are mirrored.
 
-    Along each side the line is cut into blocks, and a block with `kernel // 2` pixels around it is
-    multiplied by a banded matrix.
+    Along each side the lines are cut into blocks, and a block with `kernel // 2` pixels around it
+    is multiplied by a banded matrix.
     """
     half = kernel // 2
     for side in (3, 2):
@@ -149,12 +148,11 @@ def gaussian_blur(x: Tensor, sigma: Tensor, kernel: int) -> Tensor:
         blocks = -(-length // BLOCK)
         block = -(-length // blocks)
         pad = [half, half + blocks * block - length]
-        windows = F.pad(x, [*pad, 0, 0] if side == 3 else [0, 0, *pad], mode="reflect").unfold(
-            side, block + 2 * half, block
-        )
+        padded = F.pad(x, [*pad, 0, 0] if side == 3 else [0, 0, *pad], mode="reflect")
+        windows = padded.unfold(side, block + 2 * half, block)
         band = _gaussian_band(sigma, half, block)
         if side == 3:  # windows [S, C, H, blocks, block + 2 half]
-            x = (windows.flatten(1, 3) @ band.mT).view(*windows.shape[:3], -1)
+            x = (windows.flatten(1, 3) @ band.mT).view(*windows.shape[:3], blocks * block)
         else:  # [S, C, blocks, W, block + 2 half]
             x = (band[:, None, None] @ windows.mT).flatten(2, 3)
         x = x.narrow(side, 0, length)
@@ -162,7 +160,7 @@ def gaussian_blur(x: Tensor, sigma: Tensor, kernel: int) -> Tensor:
 
 
 def _gaussian_band(sigma: Tensor, half: int, block: int) -> Tensor:
-    """Gaussians of `sigma` [S], cut beyond `half` pixels, around each pixel of a block: [S, block,
+    """Gaussians of `sigma` [S] around each pixel of a block, cut beyond `half` pixels: [S, block,
     block + 2 half]."""
     pixel = torch.arange(-half, block + half, device=sigma.device)
     distance = pixel - torch.arange(block, device=sigma.device)[:, None]
@@ -180,24 +178,24 @@ class GaussianBlur(Operation):
             pixels.
 
     Raises:
-        ValueError: the range of sigma is empty or not positive, or p is no probability.
+        ValueError: the range of sigma is empty or not positive, or p is not a probability.
     """
 
     def __init__(self, sigma: tuple[float, float] = (0.1, 2.0), p: float = 0.5, kernel: float = 0.1) -> None:
         super().__init__()
         if not 0 < sigma[0] <= sigma[1]:
-            raise ValueError(f"GaussianBlur needs 0 < sigma[0] <= sigma[1], got {sigma}.")
-        self.sigma, self.kernel = sigma, kernel
-        self.p = check_probability("GaussianBlur", p)
+            raise ValueError(f"GaussianBlur(sigma={sigma}) must be 0 < sigma[0] <= sigma[1].")
+        require(self, at_least=0, at_most=1, p=p)
+        self.sigma, self.kernel, self.p = sigma, kernel, p
 
     def numbers(self, key: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
         u = self.draw(key, 2)
-        return u[:, 0] < self.p, spread(*self.sigma, u[:, 1])
+        return u[:, 0] < self.p, between(*self.sigma, u[:, 1])
 
     def change(self, x: Tensor, *numbers: Tensor) -> Tensor:
         kernel = max(3, int(self.kernel * min(x.shape[-2:])) | 1)
         chosen, sigma = numbers
-        return change_some(chosen, x, lambda some, sigma: gaussian_blur(some, sigma, kernel), sigma)
+        return change_some(chosen, x, lambda images, sigma: gaussian_blur(images, sigma, kernel), sigma)
 
 
 class Solarize(Operation):
@@ -206,8 +204,8 @@ class Solarize(Operation):
 
     def __init__(self, threshold: float = 0.5, p: float = 0.2) -> None:
         super().__init__()
-        self.threshold = threshold
-        self.p = check_probability("Solarize", p)
+        require(self, at_least=0, at_most=1, p=p)
+        self.threshold, self.p = threshold, p
 
     def numbers(self, key: Tensor, height: int, width: int) -> tuple[Tensor]:
         return (self.draw(key, 1)[:, 0] < self.p,)
@@ -216,9 +214,8 @@ class Solarize(Operation):
         return change_some(numbers[0], x, self._solarize)
 
     def _solarize(self, x: Tensor) -> Tensor:
-        return x.lerp_(
-            1 - x, torch.ge(x, self.threshold, out=torch.empty_like(x))
-        )  # weights 0 or 1: exact, and no slow `where`
+        # The weights are 0 or 1: exact, and faster than `where`.
+        return x.lerp_(1 - x, torch.ge(x, self.threshold, out=torch.empty_like(x)))
 
 
 class Normalize(Operation):
@@ -226,7 +223,7 @@ class Normalize(Operation):
     any number of channels.
 
     Raises:
-        ValueError: a standard deviation is not positive, or the numbers of values differ.
+        ValueError: a standard deviation is not positive, or there are not as many as means.
     """
 
     mean: Tensor
@@ -236,7 +233,7 @@ class Normalize(Operation):
         super().__init__()
         if len(mean) != len(std) or min(std, default=0) <= 0:
             raise ValueError(
-                f"Normalize needs as many means as positive standard deviations, got mean={mean}, std={std}."
+                f"Normalize(mean={mean}, std={std}) must be as many means as standard deviations, which are positive."
             )
         self.register_buffer("mean", torch.tensor(mean)[:, None, None], persistent=False)
         self.register_buffer("scale", 1 / torch.tensor(std)[:, None, None], persistent=False)

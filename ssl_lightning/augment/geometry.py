@@ -1,4 +1,4 @@
-"""Where pixels go: crops, random or central, and their resizing; flips, rotation and shear."""
+"""Geometric operations: crops, random or central, and their resizing; flips, rotation and shear."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .operation import Operation, change_some, check_probability, spread
+from ..plugins.arguments import require
+from .operation import Operation, between, change_some
 
 TRIES = 10
-"""Boxes drawn for a sample before the central one is taken, as in torchvision."""
+"""Number of boxes drawn for a sample before the central one is taken, as in torchvision."""
 DENSE_PIXELS = 64 * 64
 """Up to this many pixels a CPU resizes a batch faster by dense matrices (5 us an image of 32x32
 against 20); beyond it, one by one."""
@@ -21,7 +22,7 @@ against 20); beyond it, one by one."""
 def crop_boxes(
     u: Tensor, height: int | Tensor, width: int | Tensor, scale: tuple[float, float], ratio: tuple[float, float]
 ) -> Tensor:
-    """Boxes of random area and aspect ratio, distributed exactly as by torchvision's
+    """Computes boxes of random area and aspect ratio, distributed exactly as those of torchvision's
     `RandomResizedCrop.get_params`.
 
     Of ten candidates the first that fits is taken; where none does, the largest central box whose
@@ -29,7 +30,7 @@ def crop_boxes(
 
     Args:
         u: [S, 22] uniform numbers: ten areas, ten ratios, two positions.
-        height: of the images in pixels; int64 [S] where each has its own.
+        height: of the images in pixels; int64 [S] where they differ.
         width: likewise.
         scale: range of the box's area, as a part of the image's.
         ratio: range of width / height, drawn on a logarithmic scale.
@@ -38,8 +39,8 @@ def crop_boxes(
         [S, 4] int64: top, left, height, width.
     """
     limit = _sizes(u.device, height, width)  # [S or 1, 2]
-    area = spread(*scale, u[:, :TRIES]) * limit.prod(1, keepdim=True)
-    aspect = spread(math.log(ratio[0]), math.log(ratio[1]), u[:, TRIES : 2 * TRIES]).exp()
+    area = between(*scale, u[:, :TRIES]) * limit.prod(1, keepdim=True)
+    aspect = between(math.log(ratio[0]), math.log(ratio[1]), u[:, TRIES : 2 * TRIES]).exp()
     sides = torch.stack([(area / aspect).sqrt().round(), (area * aspect).sqrt().round()], -1).long()  # [S, TRIES, 2]
     fits = ((sides > 0) & (sides <= limit[:, None])).all(-1)
     first = fits.byte().argmax(1)[:, None, None].expand(-1, 1, 2)
@@ -47,14 +48,13 @@ def crop_boxes(
     start = torch.minimum((u[:, 2 * TRIES :] * (limit - sides + 1)).long(), limit - sides)
 
     allowed = torch.stack([limit[:, 1].double() / ratio[0], limit[:, 0].double() * ratio[1]], 1).round().long()
-    return torch.where(
-        fits.any(1)[:, None], torch.cat([start, sides], 1), _central(limit, torch.minimum(limit, allowed))
-    )
+    central = _central(limit, torch.minimum(limit, allowed))
+    return torch.where(fits.any(1)[:, None], torch.cat([start, sides], 1), central)
 
 
 def _sizes(device: torch.device, height: int | Tensor, width: int | Tensor) -> Tensor:
-    """Height and width side by side, int64 [S or 1, 2]; filled in on the device, so that no host
-    waits for a copy."""
+    """Stacks height and width, int64 [S or 1, 2], on the device, so that the host does not wait for
+    a copy."""
     return torch.stack(
         [side if isinstance(side, Tensor) else torch.full((1,), side, device=device) for side in (height, width)], 1
     )
@@ -66,14 +66,14 @@ def _central(limit: Tensor, sides: Tensor) -> Tensor:
 
 
 def resize_matrix(start: Tensor, length: Tensor, source: int, size: int) -> Tensor:
-    """Antialiased linear interpolation of a stretch of a line, as a matrix: a triangle filter as
+    """The matrix of antialiased linear interpolation of a stretch of a line: a triangle filter as
     wide as the reduction.
 
     Args:
         start: [S] first pixel of the stretch.
-        length: [S] its pixels.
+        length: [S] pixels of the stretch.
         source: pixels of the whole line.
-        size: pixels that the stretch becomes.
+        size: pixels of the result.
 
     Returns:
         [S, size, source], rows summing to one; equal to torch's `interpolate(mode="bilinear",
@@ -89,10 +89,10 @@ def resize_matrix(start: Tensor, length: Tensor, source: int, size: int) -> Tens
 
 
 def crop_and_resize(x: Tensor, boxes: Tensor, size: int) -> Tensor:
-    """Each image's own box, resized with antialiasing: [S, C, H, W] and boxes [S, 4] -> [S, C,
+    """Crops each image [S, C, H, W] to its box [S, 4] and resizes it with antialiasing: [S, C,
     size, size]."""
-    _, channels, height, width = x.shape
-    if x.device.type == "cpu" and height * width > DENSE_PIXELS:
+    samples, channels, height, width = x.shape
+    if samples and x.device.type == "cpu" and height * width > DENSE_PIXELS:
         crops = [
             image[None, :, t : t + h, left : left + w] for image, (t, left, h, w) in zip(x, boxes.tolist(), strict=True)
         ]
@@ -107,18 +107,19 @@ def crop_and_resize(x: Tensor, boxes: Tensor, size: int) -> Tensor:
 class Crop(Operation):
     """Cuts a box out of each image and resizes it to a square of `size` pixels.
 
-    The box is a function of key and image size alone, so that whoever reads an image from a file
-    can cut before the rest.
+    The box is a function of key and image size alone, so that whatever reads an image from a file
+    can crop it there.
     """
 
     def __init__(self, size: int) -> None:
         super().__init__()
+        require(self, at_least=1, size=size)
         self.size = size
 
     @abstractmethod
     def boxes(self, key: Tensor, height: int | Tensor, width: int | Tensor) -> Tensor:
-        """Keys [S] and the images' height and width (of all, or int64 [S]) -> int64 [S, 4]: top,
-        left, height, width."""
+        """Computes boxes, int64 [S, 4] (top, left, height, width), from keys [S] and the images'
+        height and width (of all, or int64 [S])."""
 
     def numbers(self, key: Tensor, height: int, width: int) -> tuple[Tensor]:
         return (self.boxes(key, height, width),)
@@ -128,8 +129,8 @@ class Crop(Operation):
 
 
 class RandomResizedCrop(Crop):
-    """A random box of the image, resized to a square (Szegedy et al. 2014, arXiv 1409.4842), as
-    torchvision's on floats.
+    """Crops a random box of the image and resizes it to a square (Szegedy et al. 2014, arXiv
+    1409.4842), as torchvision does on floats.
 
     Args:
         size: side of the square, in pixels.
@@ -145,9 +146,9 @@ class RandomResizedCrop(Crop):
     ) -> None:
         super().__init__(size)
         if not 0 < scale[0] <= scale[1] <= 1:
-            raise ValueError(f"RandomResizedCrop needs 0 < scale[0] <= scale[1] <= 1, got {scale}.")
+            raise ValueError(f"RandomResizedCrop(scale={scale}) must be 0 < scale[0] <= scale[1] <= 1.")
         if not 0 < ratio[0] <= ratio[1]:
-            raise ValueError(f"RandomResizedCrop needs 0 < ratio[0] <= ratio[1], got {ratio}.")
+            raise ValueError(f"RandomResizedCrop(ratio={ratio}) must be 0 < ratio[0] <= ratio[1].")
         self.scale, self.ratio = scale, ratio
 
     def boxes(self, key: Tensor, height: int | Tensor, width: int | Tensor) -> Tensor:
@@ -155,7 +156,7 @@ class RandomResizedCrop(Crop):
 
 
 class CentralCrop(Crop):
-    """The largest central square, resized: the test transform; nothing random."""
+    """Crops the largest central square and resizes it: the test transform, without chance."""
 
     def boxes(self, key: Tensor, height: int | Tensor, width: int | Tensor) -> Tensor:
         limit = _sizes(key.device, height, width)
@@ -167,21 +168,24 @@ class HorizontalFlip(Operation):
 
     def __init__(self, p: float = 0.5) -> None:
         super().__init__()
-        self.p = check_probability("HorizontalFlip", p)
+        require(self, at_least=0, at_most=1, p=p)
+        self.p = p
 
     def numbers(self, key: Tensor, height: int, width: int) -> tuple[Tensor]:
         return (self.draw(key, 1)[:, 0] < self.p,)
 
     def change(self, x: Tensor, *numbers: Tensor) -> Tensor:
-        return change_some(numbers[0], x, lambda some: some.flip(-1))
+        return change_some(numbers[0], x, lambda images: images.flip(-1))
 
 
 def rotate_and_shear(x: Tensor, angle: Tensor, shear: Tensor) -> Tensor:
-    """Turns by `angle` [S] and slants by `shear` [S], both in degrees, about the centre,
-    bilinearly; black comes in from outside.
+    """Rotates by `angle` [S] and shears by `shear` [S], both in degrees, about the centre, with
+    bilinear interpolation; what comes in from outside is black.
 
     Equal to torchvision's `functional.affine(x, angle, [0, 0], 1.0, [shear, 0.0], BILINEAR)`.
     """
+    if len(x) == 0:
+        return x  # `affine_grid` refuses it
     height, width = x.shape[-2:]
     turn, slant = torch.deg2rad(angle), torch.deg2rad(shear).tan()
     cos, sin = turn.cos(), turn.sin()
@@ -197,7 +201,7 @@ class Affine(Operation):
 
     Args:
         degrees: angles are drawn from [-degrees, degrees].
-        shear: slants are drawn from [-shear, shear], in degrees.
+        shear: shears are drawn from [-shear, shear], in degrees.
     """
 
     def __init__(self, degrees: float, shear: float = 0.0) -> None:
@@ -206,7 +210,7 @@ class Affine(Operation):
 
     def numbers(self, key: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
         angle, shear = self.draw(key, 2).unbind(1)
-        return spread(-self.degrees, self.degrees, angle), spread(-self.shear, self.shear, shear)
+        return between(-self.degrees, self.degrees, angle), between(-self.shear, self.shear, shear)
 
     def change(self, x: Tensor, *numbers: Tensor) -> Tensor:
         return rotate_and_shear(x, *numbers)

@@ -9,31 +9,30 @@ from typing import cast
 
 from torch import Tensor, nn
 
-from ssl_lightning.types import Strength
-
+from ..types import Strength
 from .colour import ColorJitter, GaussianBlur, Greyscale, Normalize, Solarize
 from .geometry import Affine, CentralCrop, Crop, HorizontalFlip, RandomResizedCrop
 from .operation import Operation, as_float
 from .random import fold
 
 SMALL = 64
-"""Up to this side, in pixels, images are not blurred unless asked (arXiv 2002.05709, Appendix
+"""Up to this side, in pixels, images are not blurred by default (arXiv 2002.05709, Appendix
 B.9)."""
 
 
 CHUNK_BYTES = 3 << 18
-"""A CPU works on this much at a time, so that an image stays in its cache from the first operation
+"""A CPU processes this much at a time, so that an image stays in its cache from the first operation
 to the last."""
 
 
 class Augmentation(nn.Module):
-    """Operations in order. The second of one type draws numbers of its own: its occurrence is
-    folded into the key.
+    """Runs operations in order. Two of one type draw different random numbers: the second's
+    occurrence is folded into the key.
 
     Args:
         operations: what `forward` runs.
-        cut: the crop that comes before them and that `forward` leaves out: images of many sizes are
-            cut where they are read.
+        cut: a crop that comes before them, which `forward` does not run: images of many sizes are
+            cropped where they are read.
     """
 
     def __init__(self, *operations: Operation, cut: Crop | None = None) -> None:
@@ -45,13 +44,13 @@ class Augmentation(nn.Module):
         """Images [S, C, H, W], uint8 or floating in [0, 1], and keys [S] int64 -> float32 images
         [S, C, size, size]."""
         numbers = self._numbers(key, *x.shape[-2:])  # of all samples at once: these are many small calls
-        if x.device.type != "cpu" or len(x) == 0:
+        if x.device.type != "cpu" or x.numel() == 0:
             return self._run(x, numbers)
         chunk = max(1, CHUNK_BYTES // (4 * x[0].numel()))
         out = x.new_empty(0)
         for start in range(0, len(x), chunk):
             part = slice(start, start + chunk)
-            done = self._run(x[part], [[n[part] for n in some] for some in numbers])
+            done = self._run(x[part], [[values[part] for values in drawn] for drawn in numbers])
             if start == 0:
                 out = done.new_empty(len(x), *done.shape[1:])
             out[part] = done
@@ -74,14 +73,14 @@ class Augmentation(nn.Module):
 
     def _run(self, x: Tensor, numbers: Sequence[Sequence[Tensor]]) -> Tensor:
         x = as_float(x)
-        for operation, some in zip(self._ordered, numbers, strict=True):
-            x = operation.change(x, *some)
+        for operation, drawn in zip(self._ordered, numbers, strict=True):
+            x = operation.change(x, *drawn)
         return x
 
 
 @dataclass(frozen=True)
 class ImagePolicy:
-    """How hard images are augmented: SimCLR's recipe for small images by default.
+    """The settings of image augmentation; SimCLR's recipe for small images by default.
 
     Chen et al. 2020, arXiv 2002.05709: Appendix A, with the colour strength 0.5 and no blur that
     Appendix B.9 gives for CIFAR-10. An image without three channels is jittered in brightness and
@@ -93,13 +92,13 @@ class ImagePolicy:
             half).
         crop_ratio: width / height of a crop.
         flip: probability of a horizontal flip.
-        rotation: largest angle, in degrees; 0 for none.
-        shear: largest horizontal slant, in degrees; 0 for none.
+        rotation: largest angle, in degrees; 0: none.
+        shear: largest horizontal shear, in degrees; 0: none.
         jitter: strengths of brightness, contrast, saturation and hue.
         jitter_p: probability of the jitter.
         grey_p: probability of losing the colour.
-        blur_p: probability of a blur; None is 0.5 for views above 64 pixels and 0 for others. Where
-            it is not 0, `strong_a` blurs with 1.0 and `strong_b` with 0.1 instead.
+        blur_p: probability of a blur; None: 0.5 for views above 64 pixels and 0 for others. Where
+            it is not 0, `strong_a` blurs with probability 1.0 and `strong_b` with 0.1 instead.
         blur_sigma: range of the blur's standard deviation, in pixels.
         solarize_p: probability of solarisation in `strong_b`; no other strength solarises.
         mean: of each channel, or one for all.
@@ -122,16 +121,16 @@ class ImagePolicy:
     std: tuple[float, ...] = (0.5,)
 
     def build(self, strength: Strength, size: int, local: bool = False, varying: bool = False) -> Augmentation:
-        """The augmentation of one view.
+        """Builds the augmentation of one view.
 
         Args:
-            strength: `none` cuts out the largest central square, resizes and normalises; `weak`
-                crops, flips, rotates and shears; `strong` is the whole recipe; `strong_a` and
-                `strong_b` are BYOL's pair (arXiv 2006.07733, Table 6).
+            strength: `none` crops the largest central square, resizes and normalises; `weak` crops,
+                flips, rotates and shears; `strong` is the whole recipe; `strong_a` and `strong_b`
+                are BYOL's pair (arXiv 2006.07733, Table 6).
             size: side of the view, in pixels.
             local: whether the view is a small crop.
-            varying: leave the crop to whoever reads the images, since they differ in size: it is
-                then the `cut` of what is built. The random numbers are the same.
+            varying: whether the images differ in size and are cropped where they are read: the crop
+                is then the `cut` of the augmentation. The random numbers are the same.
         """
         crop: Crop = CentralCrop(size)
         operations: list[Operation] = []

@@ -53,11 +53,11 @@ class Inversion:
 
     def __call__(self, log_mels: Tensor) -> Tensor:
         """Logarithms of energies [S, M, F] -> waves [S, T]."""
-        if not len(log_mels):  # an FFT of no samples fails on some builds
-            return log_mels.new_zeros(0, self.samples(log_mels.shape[2]), dtype=torch.float32)
+        if not log_mels.numel():  # an FFT of no samples fails on some builds
+            return log_mels.new_zeros(len(log_mels), self.samples(log_mels.shape[2]), dtype=torch.float32)
         size = self.spectrum(log_mels.float().exp().mT).sqrt()  # [S, F, K + 1]
-        drawn = fold(torch.zeros(len(size), dtype=torch.int64, device=size.device), PHASE)
-        ahead = torch.polar(size, uniform(drawn, size[0].numel(), 0.0, 2 * math.pi).view_as(size))
+        key = fold(torch.zeros(len(size), dtype=torch.int64, device=size.device), PHASE)
+        ahead = torch.polar(size, uniform(key, size[0].numel(), 0.0, 2 * math.pi).view_as(size))
         spectra = torch.zeros_like(ahead)
         for _ in range(self.steps):
             before, spectra = spectra, self.analysed(self.wave(torch.polar(size, ahead.angle())))

@@ -1,4 +1,4 @@
-"""Spectrograms of waves: log-mels, for a whole batch on its device.
+"""Log-mel spectrograms of waves are computed for a whole batch on its device.
 
 Notation for shapes: S samples in a batch; T samples of a wave; F frames; W samples of a window; M
 mel bands; K bins of the spectrum.
@@ -17,37 +17,37 @@ EPSILON = 1.1920928955078125e-07
 """Kaldi's floor, the spacing of float32 at 1."""
 
 CHUNK_BYTES = 3 << 19
-"""A CPU takes the spectra of this much at a time, so that they stay in its cache: 2.4 times as fast
-as a batch of 64 s at once."""
+"""A CPU computes the spectra of this much at a time, so that they stay in its cache: 2.4 times as
+fast as a batch of 64 s at once."""
 
 
 class LogMel(nn.Module):
-    """Logarithms of the energy in frequency bands as wide as the ear's (Davis and Mermelstein 1980,
-    doi 10.1109/TASSP.1980.1163420).
+    """Log-mels are logarithms of the energy in frequency bands as wide as the ear's (Davis and
+    Mermelstein 1980, doi 10.1109/TASSP.1980.1163420).
 
     The mel scale is HTK's, 2595 log10(1 + f / 700). A spectrum is that of a window, padded to a
     power of two; its power is summed in triangles, without normalisation by their width.
 
     Args:
         sample_rate: of the waves, in Hz.
-        mels: M, bands.
+        mels: M, number of bands.
         window: length of a window, in seconds.
-        hop: from one window to the next, in seconds.
-        low: where the lowest band begins, in Hz.
-        high: where the highest band ends, in Hz; None is half the sampling rate.
+        hop: time from one window to the next, in seconds.
+        low: lower end of the lowest band, in Hz.
+        high: upper end of the highest band, in Hz; None: half the sampling rate.
         shape: of the window: `hann`; or `povey`, Kaldi's, a Hann window to the power of 0.85 that
             ends in zeros.
-        pre_emphasis: how much of the sample before is subtracted from each, within a window.
+        pre_emphasis: factor on the previous sample, which is subtracted from each within a window.
         centre: whether the mean of each window is subtracted from it.
         triangles: whether the bands are triangles over the frequency in `hz`, as librosa's, or over
             the `mel` scale, as Kaldi's.
-        floor: the energy that takes the place of any smaller one.
+        floor: the least energy; a smaller one is replaced by it.
         edges: `pad`: zeros on both sides, for one frame a hop, T // hop in all; `snip`: whole
             windows alone.
 
     Raises:
-        ValueError: an argument is out of its range, or there are more bands than the window can
-            tell apart.
+        ValueError: an argument is out of its range, or there are more bands than the window
+            resolves.
     """
 
     taper: Tensor
@@ -104,9 +104,9 @@ class LogMel(nn.Module):
     def kaldi(
         cls, sample_rate: int, *, mels: int = 80, edges: Literal["pad", "snip"] = "snip", **changes: float
     ) -> LogMel:
-        """As Kaldi's `compute-fbank-feats` without dither (Povey et al. 2011, The Kaldi speech
-        recognition toolkit): for waves in [-1, 1] its numbers are those of 16-bit integers less
-        log(2^30), down to the floor."""
+        """Log-mels like those of Kaldi's `compute-fbank-feats` without dither (Povey et al. 2011,
+        The Kaldi speech recognition toolkit): for waves in [-1, 1] its values are those of 16-bit
+        integers less log(2^30), down to the floor."""
         return cls(
             sample_rate,
             mels=mels,
@@ -130,16 +130,15 @@ class LogMel(nn.Module):
 
     def power(self, wave: Tensor) -> Tensor:
         """Waves [S, T] -> the energies in the bands, [S, M, F]."""
-        chunk = (
-            max(1, CHUNK_BYTES // (4 * self.size * max(1, self.frames(wave.shape[1]))))
-            if wave.device.type == "cpu"
-            else len(wave)
-        )
+        frames = self.frames(wave.shape[1])
+        if len(wave) == 0 or frames == 0:  # which Fourier transforms refuse
+            return wave.new_zeros(len(wave), self.mels, frames, dtype=torch.float32)
+        chunk = max(1, CHUNK_BYTES // (4 * self.size * frames)) if wave.device.type == "cpu" else len(wave)
         with torch.autocast(wave.device.type, enabled=False):
-            return torch.cat([self._spectrum(part) @ self.bank for part in wave.float().split(max(1, chunk))]).mT
+            return torch.cat([self._spectrum(part) @ self.bank for part in wave.float().split(chunk)]).mT
 
     def _spectrum(self, wave: Tensor) -> Tensor:
-        """Power of each bin but the highest, which no band reaches: [S, F, K]."""
+        """Power of each bin except the highest, which no band reaches: [S, F, K]."""
         count = self.frames(wave.shape[1])
         if self.edges == "pad":
             before = (self.window - self.hop) // 2
@@ -149,11 +148,11 @@ class LogMel(nn.Module):
             frames = frames - frames.mean(-1, keepdim=True)
         if self.pre_emphasis:
             frames = frames - self.pre_emphasis * torch.cat([frames[..., :1], frames[..., :-1]], -1)
-        # Padded here, and not by `rfft`, which takes seven times as long then; squared before real
-        # and imaginary part are added, ten times as fast as `abs`.
+        # Padded here, since `rfft` with padding takes seven times as long; squared before real and
+        # imaginary part are added, ten times as fast as `abs`.
         if frames.requires_grad:
             padded = F.pad(frames * self.taper, (0, self.size - self.window))
-        else:  # without a copy: a sixth of the time
+        else:  # without a copy, in a sixth of the time
             padded = frames.new_empty(*frames.shape[:-1], self.size)
             padded[..., self.window :] = 0
             torch.mul(frames, self.taper, out=padded[..., : self.window])
@@ -163,21 +162,21 @@ class LogMel(nn.Module):
 
 
 def taper(length: int, shape: str) -> Tensor:
-    """A window [W]: periodic, as for a Fourier transform of its length; Kaldi's is symmetric."""
+    """The window [W], periodic as for a Fourier transform of its length; Kaldi's is symmetric."""
     if shape == "povey":
         return torch.hann_window(length, periodic=False, dtype=torch.float64).pow(0.85).float()
     return torch.hann_window(length, dtype=torch.float64).float()
 
 
 def mel_of(frequency: Tensor) -> Tensor:
-    """Hz to HTK's mel."""
+    """Converts Hz to HTK's mel."""
     return 2595 * (1 + frequency / 700).log10()
 
 
 def mel_bank(sample_rate: int, size: int, mels: int, low: float, high: float, triangles: str) -> Tensor:
-    """Triangles [M, K], float64, over the bins of a spectrum of `size` samples but the highest. A
-    triangle rises from the middle of the one before it to 1 in its own middle, and falls to the
-    middle of the next; the middles are equally far apart in mel."""
+    """Computes triangles [M, K], float64, over the bins of a spectrum of `size` samples except the
+    highest. A triangle rises from the peak of the one before it to 1 at its peak, and falls to the
+    peak of the next; the peaks are equally spaced in mel."""
     edges = torch.tensor([low, high], dtype=torch.float64)
     first, last = mel_of(edges).tolist()
     corners = torch.linspace(first, last, mels + 2, dtype=torch.float64)

@@ -1,4 +1,4 @@
-"""What image operations share: their own random numbers, and working on a part of the batch."""
+"""What operations of augmentation share: random numbers by key, and work on a part of the batch."""
 
 from __future__ import annotations
 
@@ -15,42 +15,40 @@ from .random import fold, uniform
 class Operation(nn.Module, ABC):
     """A batched augmentation whose random numbers are a pure function of each sample's key.
 
-    The class name, hashed, is the operation's number. It is folded into the key, so that adding,
-    removing or reordering other operations changes nothing in this one, and renaming the class
-    redraws its numbers.
+    A hash of the class name is folded into the key, so that adding, removing or reordering other
+    operations changes nothing in this one, and renaming the class redraws its numbers.
     """
 
     @abstractmethod
     def numbers(self, key: Tensor, height: int, width: int) -> tuple[Tensor, ...]:
-        """What is random about the samples of keys [S], whose images have this size: tensors [S,
-        ...]."""
+        """Draws what is random about the samples of keys [S], whose images have this size: tensors
+        [S, ...]."""
 
     @abstractmethod
     def change(self, x: Tensor, *numbers: Tensor) -> Tensor:
-        """float32 images [S, C, H, W] changed as `numbers` say. x may be overwritten: it is the
-        operation's own."""
+        """Changes float32 images [S, C, H, W] as `numbers` say; x may be overwritten."""
 
     def forward(self, x: Tensor, key: Tensor) -> Tensor:
-        """Images [S, C, H, W], uint8 or floating in [0, 1], and keys [S] -> float32 images, x
-        itself untouched."""
+        """Images [S, C, H, W], uint8 or floating in [0, 1], and keys [S] -> float32 images; x is
+        not changed."""
         x = as_float(x)
         return self.change(x, *self.numbers(key, x.shape[-2], x.shape[-1]))
 
     def draw(self, key: Tensor, n: int) -> Tensor:
-        """This operation's own numbers for each sample: [S, n], uniform in [0, 1)."""
-        return uniform(self.own(key), n)
+        """This operation's random numbers for each sample: [S, n], uniform in [0, 1)."""
+        return uniform(self.keys(key), n)
 
-    def own(self, key: Tensor) -> Tensor:
-        """The keys [S] of this operation."""
+    def keys(self, key: Tensor) -> Tensor:
+        """The keys [S] of this operation, from those of the samples."""
         return fold(key, zlib.crc32(type(self).__name__.encode()))
 
 
 def as_float(x: Tensor) -> Tensor:
-    """uint8 images [S, C, H, W] as float32 in [0, 1]; floating ones as float32; always a copy,
-    contiguous.
+    """Converts uint8 images [S, C, H, W] to float32 in [0, 1], and floating ones to float32; always
+    to a copy, contiguous.
 
     Raises:
-        ValueError: x is no batch of images, or holds integers other than uint8.
+        ValueError: x is not a batch of images, or holds integers other than uint8.
     """
     if x.ndim != 4 or not (x.dtype == torch.uint8 or x.is_floating_point()):
         raise ValueError(
@@ -60,40 +58,29 @@ def as_float(x: Tensor) -> Tensor:
     return floating.div_(255) if x.dtype == torch.uint8 else floating
 
 
-def spread(low: float, high: float, u: Tensor) -> Tensor:
-    """Uniform numbers of [0, 1) moved to [low, high)."""
+def between(low: float, high: float, u: Tensor) -> Tensor:
+    """Maps uniform numbers of [0, 1) to [low, high)."""
     return u * (high - low) + low
 
 
-def check_probability(owner: str, p: float) -> float:
-    """p itself.
-
-    Raises:
-        ValueError: p is outside [0, 1].
-    """
-    if not 0 <= p <= 1:
-        raise ValueError(f"{owner} needs a probability p between 0 and 1, got {p}.")
-    return p
-
-
 def change_some(chosen: Tensor, x: Tensor, change: Callable[..., Tensor], *numbers: Tensor) -> Tensor:
-    """`change(x, *numbers)` where a sample is chosen, x elsewhere; x may be overwritten.
+    """Computes `change(x, *numbers)` where a sample is chosen, x elsewhere; x may be overwritten.
 
-    A CPU computes the chosen samples only; an accelerator computes all, since asking how many there
-    are would make the host wait.
+    A CPU computes the chosen samples alone; an accelerator computes all, since the host would have
+    to wait for their count.
 
     Args:
         chosen: [S] bool.
         x: [S, C, H, W].
         change: maps m images, which it may overwrite, and their numbers to m images of the same
-            shape.
+            shape. A CPU calls it for at least one image.
         numbers: tensors [S, ...], the numbers of each sample.
     """
     if x.device.type != "cpu":
         return torch.where(chosen[:, None, None, None], change(x.clone(), *numbers), x)
     picked = chosen.nonzero().squeeze(1)
-    if len(picked) == len(x):
-        return change(x, *numbers)
     if len(picked) == 0:
         return x
+    if len(picked) == len(x):
+        return change(x, *numbers)
     return x.index_copy_(0, picked, change(x.index_select(0, picked), *(n.index_select(0, picked) for n in numbers)))

@@ -1,4 +1,4 @@
-"""The recipe of augmentation for sound: of waves, and of the log-mels made of them."""
+"""The recipe of augmentation for sound: of waves, and of log-mels."""
 
 from __future__ import annotations
 
@@ -7,27 +7,26 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ssl_lightning.augment.log_mel import LogMel
-from ssl_lightning.augment.window import Waves, Window, within
-from ssl_lightning.types import Strength, View
-
+from ..types import Strength, View
 from .colour import Normalize
 from .image import Augmentation
+from .log_mel import LogMel
 from .operation import Operation
 from .spectrograms import LinearFader, Mixup, RandomResizeCrop, SpecAugment
 from .waves import Gain, Noise, Polarity, TimeShift
+from .window import Waves, Window, within
 
 
 class SoundAugmentation(nn.Module):
-    """Windows of recordings -> a view: waves [S, T], or log-mels [S, 1, M, F].
+    """Turns windows of recordings into a view: waves [S, T], or log-mels [S, 1, M, F].
 
     Args:
-        window: what the view takes of a recording.
-        waves: what is done to waves.
-        mel: what makes log-mels of them; None leaves them waves, with their padding marked.
-        log_mels: what is done to log-mels. Where rows are as long as a batch needs, their padding
-            is marked too, frame by frame: a frame is real while its own samples are.
-        normalise: whether waves that stay waves are brought to mean 0 and variance 1.
+        window: the part of a recording that the view shows.
+        waves: augments waves.
+        mel: computes log-mels of them; None: the view is waves, with their padding marked.
+        log_mels: augments log-mels. Where rows are as long as a batch needs, their padding is
+            marked too: a frame is real if its hop of samples is.
+        normalise: whether waves of a view are normalised to mean 0 and variance 1.
     """
 
     def __init__(
@@ -54,39 +53,39 @@ class SoundAugmentation(nn.Module):
 
 
 def normalised(x: Tensor, real: Tensor) -> Tensor:
-    """Waves [S, T] brought to mean 0 and variance 1, each by itself, padding apart, which is 0
+    """Normalises each wave of [S, T] to mean 0 and variance 1; padding does not count, and is 0
     (Baevski et al. 2020, wav2vec 2.0, arXiv 2006.11477, Section 2).
 
     Args:
         x: the waves.
-        real: [S, T] bool, what is no padding.
+        real: [S, T] bool, what is not padding.
     """
-    count = real.sum(1, keepdim=True)
+    count = real.sum(1, keepdim=True).clamp(min=1)
     centred = (x - (x * real).sum(1, keepdim=True) / count) * real
     return centred / (centred.square().sum(1, keepdim=True) / count + 1e-7).sqrt()
 
 
 @dataclass(frozen=True)
 class SoundPolicy:
-    """How hard sound is augmented: BYOL-A's recipe for log-mels by default, with noise.
+    """The settings of sound augmentation; BYOL-A's recipe for log-mels by default, with noise.
 
     Niizumi, Takeuchi, Ohishi, Harada and Kashino 2021, arXiv 2103.06695, Table 1, and 2022, arXiv
     2204.07402, Table II. Log-mels that are cropped, faded and masked are normalised by then: 0 is
-    the mean of the data. Waves that stay waves get gain, polarity and noise alone.
+    the mean of the data. Views that are waves get gain, polarity and noise alone.
 
     Args:
         gain: range of the gain, in decibels.
         shift: range of the shift in time, as a part of the window; what leaves it is lost.
-        polarity_p: probability of being turned upside down.
+        polarity_p: probability that a wave changes its sign.
         noise_p: probability of white noise.
         noise: range of the ratio of signal to noise, in decibels.
-        mix: the most energy that another recording may have, as a part of the mixture's.
+        mix: the largest energy of another recording, as a part of the mixture's.
         crop_frequency: height of a crop, as a part of the spectrogram's.
         crop_time: width of a crop, as a part of the spectrogram's.
-        crop_canvas: height and width of what the crop is cut from, as parts of the spectrogram's,
-            which is in its middle.
-        fade: the largest number that is added to an end, in deviations of the data.
-        masks: how many bands, and how many stretches of time, are masked.
+        crop_canvas: height and width of the canvas around the spectrogram that the crop is cut
+            from, as parts of the spectrogram's.
+        fade: the largest value that is added to an end, in standard deviations of the data.
+        masks: number of bands, and of stretches of time, that are masked.
         mask_size: the largest height of a band, and width of a stretch, as parts of the
             spectrogram's.
     """
@@ -115,18 +114,18 @@ class SoundPolicy:
         step: int = 0,
         normalise: bool = False,
     ) -> SoundAugmentation:
-        """The augmentation of one view.
+        """Builds the augmentation of one view.
 
         Args:
-            strength: `none` takes the middle of a recording; `weak` a window anywhere in it,
-                shifted and of any loudness; all others are the whole recipe.
-            samples: T, of a window; None takes whole recordings.
-            mel: what makes log-mels; None for waves.
-            normalisation: mean and deviation of the log-mels.
-            bank: [N, M, F] log-mels to mix with; None for no mixture.
+            strength: `none` takes the middle of a recording; `weak` a random window, shifted and
+                with a random gain; all others are the whole recipe.
+            samples: T, of a window; None: whole recordings.
+            mel: computes log-mels; None: the view is waves.
+            normalisation: mean and standard deviation of the log-mels.
+            bank: [N, M, F] log-mels to mix with; None: no mixture.
             step: as in `Window`. Where it is not 0, nothing is shifted in time, and there is no
                 strong augmentation of log-mels.
-            normalise: whether waves are brought to mean 0 and variance 1.
+            normalise: whether waves are normalised to mean 0 and variance 1.
         """
         strong = strength not in ("none", "weak")
         waves: list[Operation] = []

@@ -125,11 +125,13 @@ def usage(quantized: Quantized, real: Tensor) -> Usage:
     chosen = torch.zeros_like(probability).scatter_(2, quantized.code.flatten(0, -2)[:, :, None], 1.0)
     probable = gather((probability * weight).sum(0)[None], [1] * world_size()).sum(0)  # [G, V]
     counts = reduce_sum((chosen * weight).sum(0))  # [G, V]
-    perplexities = perplexity(probable / probable.sum(1, keepdim=True)).sum()
+    # None may be real.
+    probable, counts = (each / each.sum(1, keepdim=True).clamp(min=1e-12) for each in (probable, counts))
+    perplexities = perplexity(probable).sum()
     return Usage(
         1 - perplexities / probable.numel(),
         perplexities.detach(),
-        perplexity(counts / counts.sum(1, keepdim=True)).sum(),
+        perplexity(counts).sum(),
         (counts > 0).float().mean(),
     )
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -88,14 +90,15 @@ def test_masks_are_bands_and_stretches_of_bounded_size() -> None:
 
 
 def test_what_makes_no_sense_is_refused() -> None:
-    for make in (
-        lambda: Mixup(torch.empty(0, M, FRAMES)),
-        lambda: Mixup(BANK, 1.5),
-        lambda: RandomResizeCrop((0, 1)),
-        lambda: RandomResizeCrop(canvas=(0.5, 1)),
-        lambda: LinearFader(-1),
-        lambda: SpecAugment((-1, 0)),
-        lambda: SpecAugment((1, 1), (2, 0)),
-    ):
-        with pytest.raises(ValueError, match="needs"):
+    cases: list[tuple[Callable[[], Operation], str]] = [
+        (lambda: Mixup(torch.empty(0, M, FRAMES)), r"Mixup needs a bank"),
+        (lambda: Mixup(BANK, 1.5), r"Mixup\(most=1.5\) must be at least 0 and at most 1"),
+        (lambda: RandomResizeCrop((0, 1)), r"RandomResizeCrop\(frequency=\(0, 1\)\) must be 0 <"),
+        (lambda: RandomResizeCrop(canvas=(0.5, 1)), r"RandomResizeCrop\(canvas=\(0.5, 1\)\) must be at least"),
+        (lambda: LinearFader(-1), r"LinearFader\(most=-1\) must be at least 0"),
+        (lambda: SpecAugment((-1, 0)), r"SpecAugment\(masks=\(-1, 0\)\) must be"),
+        (lambda: SpecAugment((1, 1), (2, 0)), r"SpecAugment\(most=2\) must be at least 0 and at most 1"),
+    ]
+    for make, message in cases:
+        with pytest.raises(ValueError, match=message):
             make()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 
@@ -68,6 +70,12 @@ def test_noise_is_so_many_decibels_below_the_sound() -> None:
 
 
 def test_ranges_must_not_be_empty() -> None:
-    for make in (lambda: Gain((1, 0)), lambda: Noise((1, 0)), lambda: TimeShift((0.2, 1.2)), lambda: Polarity(1.2)):
-        with pytest.raises(ValueError, match="needs"):
+    cases: list[tuple[Callable[[], Operation], str]] = [
+        (lambda: Gain((1, 0)), r"Gain\(decibels=\(1, 0\)\) must be a range"),
+        (lambda: Noise((1, 0)), r"Noise\(decibels=\(1, 0\)\) must be a range"),
+        (lambda: TimeShift((0.2, 1.2)), r"TimeShift\(part=\(0.2, 1.2\)\) must be -1 <="),
+        (lambda: Polarity(1.2), r"Polarity\(p=1.2\) must be at least 0 and at most 1"),
+    ]
+    for make, message in cases:
+        with pytest.raises(ValueError, match=message):
             make()

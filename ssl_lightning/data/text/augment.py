@@ -11,8 +11,8 @@ from ssl_lightning.nn.packing import Ragged, pack
 from ssl_lightning.nn.vocabulary import Vocabulary
 from ssl_lightning.types import View
 
-from ...augment.operation import check_probability
 from ...augment.random import fold, uniform
+from ...plugins.arguments import require
 
 
 class TextAugmentation(nn.Module):
@@ -35,7 +35,8 @@ class TextAugmentation(nn.Module):
 
     def __init__(self, row_length: int, vocabulary: Vocabulary, deletion: float = 0.0) -> None:
         super().__init__()
-        self.row_length, self.deletion = row_length, check_probability("TextAugmentation", deletion)
+        require(self, at_least=0, at_most=1, deletion=deletion)
+        self.row_length, self.deletion = row_length, deletion
         self.register_buffer("special", vocabulary.special, persistent=False)
 
     def forward(self, raw: Ragged, key: Tensor) -> View:

@@ -13,10 +13,10 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ...augment.operation import check_probability
 from ...augment.random import permutation
 from ...nn.packing import Ragged, unpacked
 from ...nn.vocabulary import Vocabulary, introduce
+from ...plugins.arguments import require
 from ...plugins.messages import did_you_mean
 from ...types import Strength, View
 from ..datamodule import SSLDataModule
@@ -84,7 +84,8 @@ class TextDataModule(SSLDataModule):
             raise ValueError(f"tokenizer_kind={tokenizer_kind!r} is unknown.{near} Choose {', '.join(kinds)}.")
         self.row_length, self.tokenizer_path = row_length, tokenizer
         self.tokenizer_kind, self.vocab_size = tokenizer_kind, vocab_size
-        self.deletion = check_probability("deletion", deletion)
+        require(self, at_least=0, at_most=1, deletion=deletion)
+        self.deletion = deletion
         self._stores: dict[Part, Store | None] = {}
         if tokenizer is not None:
             vocabulary_of(load_tokenizer(tokenizer))  # raises if it is unusable, before an encoder is built

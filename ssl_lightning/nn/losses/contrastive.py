@@ -42,7 +42,8 @@ def nt_xent(z1: Tensor, z2: Tensor, temperature: float, sizes: Sequence[int] | N
         rank: index of this process.
 
     Returns:
-        A scalar of at least float32. Zero for a single sample, which has no negatives.
+        A scalar of at least float32. Zero for no sample, and for a single one, which has no
+        negatives.
 
     Raises:
         ValueError: the shapes differ, the temperature is not positive, or `sizes` do not add up to
@@ -64,7 +65,7 @@ def nt_xent(z1: Tensor, z2: Tensor, temperature: float, sizes: Sequence[int] | N
         z = torch.stack((z1, z2), dim=1).flatten(0, 1)  # [2G, D], the views of sample k at 2k and 2k + 1
         z = unit_vectors(z)
         total: Tensor = _NTXentSum.apply(z, temperature, 2 * start, 2 * (start + sizes[rank]))
-        return total * (len(sizes) / len(z))
+        return total * (len(sizes) / max(1, len(z)))
 
 
 def quantized_nce(
@@ -148,7 +149,7 @@ class _NTXentSum(torch.autograd.Function):
     def forward(ctx: Any, z: Tensor, temperature: float, start: int, stop: int) -> Tensor:
         loss = z.new_zeros(())
         grad = torch.zeros_like(z) if ctx.needs_input_grad[0] else None
-        rows = max(1, CHUNK // len(z))
+        rows = max(1, CHUNK // max(1, len(z)))
         for first in range(start, stop, rows):
             anchors = slice(first, min(first + rows, stop))
             i = torch.arange(anchors.start, anchors.stop, device=z.device)

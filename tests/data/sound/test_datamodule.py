@@ -149,7 +149,7 @@ def test_no_view_of_a_recording_is_drawn_twice(folder: Path, features: str) -> N
         ({"augmentation": {"nois_p": 1}}, r"augmentation has no field 'nois_p'. Did you mean 'noise_p'\?"),
         ({"augmentation": {"masks": [1.5, 1]}}, "does not fit; give 2 whole numbers"),
         ({"augmentation": {"gain": 3}}, "augmentation.gain=3 does not fit; give 2 numbers"),
-        ({"augmentation": {"noise_p": 3}}, r"augmentation=\{'noise_p': 3\} does not fit: Noise needs a probability"),
+        ({"augmentation": {"noise_p": 3}}, r"augmentation=\{'noise_p': 3\} does not fit: Noise\(p=3\) must be"),
         ({"cache": "device"}, "cache=device needs samples of one size"),
         ({"unreadable": "ignore"}, "choose raise or skip"),
     ],

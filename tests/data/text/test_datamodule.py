@@ -188,7 +188,7 @@ def test_the_default_encoder_knows_the_tokens_of_the_tokenizer(texts: Path, tmp_
         ({"cache": "device"}, "cache=device needs samples of one size; .* Leave it out"),
         ({"augment_on": "device"}, "augment_on=device does not suit text"),
         ({"row_length": 7}, "row_length=7 is too short for a text; give 8 tokens or more"),
-        ({"deletion": 1.5}, r"deletion needs a probability p between 0 and 1, got 1\.5"),
+        ({"deletion": 1.5}, r"\(deletion=1\.5\) must be at least 0 and at most 1"),
         ({"tokenizer_kind": "unigramm"}, r"tokenizer_kind='unigramm' is unknown\. Did you mean 'unigram'"),
         ({"document": "lines"}, r"document='lines' is unknown\. Did you mean 'line'\? Choose paragraph, line or file"),
         ({"path": ""}, "path is empty; give the file or folder"),
