@@ -47,7 +47,8 @@ SPEED = {"speed/samples_per_s", "speed/data_wait"}
 
 
 def files(folder: Path) -> set[str]:
-    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+    """All but the lock, which says who writes into the folder."""
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file() and path.name != ".lock"}
 
 
 def table(path: Path) -> list[dict[str, str]]:

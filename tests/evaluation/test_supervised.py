@@ -358,7 +358,7 @@ MISTAKES: dict[str, tuple[Any, str]] = {
         r"width=4.* do not fit ConvEncoder\(channels=1, width=8"),
     "channels": (lambda run: fit(Finetune(load_encoder(run)), Coloured()), "takes 1 channels, got images with 3"),
     "no labels": (lambda run: fit(Finetune(TinyEncoder()), Watched(labelled=False)), "Watched has no labels"),
-    "one label": (lambda run: TinyImages(labels_per_class=1), "labels_per_class=1 is too few"),
+    "one label": (lambda run: TinyImages(labels_per_class=1), r"labels_per_class=1\) must be at least 2"),
     "classes": (lambda run: fit(Finetune(TinyEncoder(), num_classes=7), TinyImages()),
         "num_classes=7, but TinyImages has 4 classes"),
     "one class": (lambda run: Finetune(TinyEncoder(), num_classes=1), "num_classes=1"),

@@ -215,11 +215,11 @@ def test_the_count_is_in_the_checkpoint(tmp_path: Path) -> None:
         ("tiny", 1),
         ("tiny", 2),
         ("digits", 0),
-        ("digits", 1),
+        pytest.param("digits", 1, marks=pytest.mark.slow),
         ("resnet18", 0),
-        ("resnet18", 1),
+        pytest.param("resnet18", 1, marks=pytest.mark.slow),
         ("vit", 0),
-        ("vit", 1),
+        pytest.param("vit", 1, marks=pytest.mark.slow),
     ],
 )
 def test_healthy_runs_raise_no_alarm_from_their_first_step_on(name: str, seed: int, tmp_path: Path) -> None:
