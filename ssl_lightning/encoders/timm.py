@@ -20,7 +20,7 @@ class TimmEncoder(TimmModel):
             "vit_small_patch16_224.augreg_in1k".
         small_images: the ResNet for CIFAR of SimCLR (Chen et al. 2020, arXiv 2002.05709, Appendix
             B.9): the first convolution is 3x3 with stride 1 and starts anew even if `pretrained`,
-            and there is no max-pooling.
+            and max-pooling is left out.
         channels: C of the images; timm folds pretrained first layers to fit.
         image_size: side of the images in pixels, or height and width, for the families that depend
             on it (vision transformers, Swin, MLP-Mixer).
