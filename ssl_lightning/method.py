@@ -1,4 +1,4 @@
-"""The base of all methods: turns `step(batch)` into training."""
+"""The base of all methods, which turns `step(batch)` into training."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ STEP_KEYS = frozenset(("loss", "embeddings", "logs", "state", "weight"))
 
 
 class SSLMethod(Recorded, LightningModule):
-    """A self-supervised method: what it looks at (`views`), what it adds to the encoder
-    (`__init__`), its loss (`step`).
+    """A self-supervised method defines its input (`views`), what it adds to the encoder
+    (`__init__`), and its loss (`step`).
 
     Optimizer, schedule, EMA updates, seeding, logging and probes are the framework's. Every
     argument after `encoder` is keyword-only and has a default, so that `Method(encoder)` always
@@ -43,31 +43,29 @@ class SSLMethod(Recorded, LightningModule):
 
     Args:
         encoder: the network to pretrain.
-        optimizer: a key of the class's `optimizer_specs`; None takes the first, the paper's.
-        lr: learning rate at the optimizer's reference batch size; None takes the paper's.
-        weight_decay: None takes the paper's. Biases and norm layers have none.
-        warmup_epochs: epochs of linear warm-up, at most a tenth of the run; None takes the paper's.
+        optimizer: a key of the class's `optimizer_specs`; None: the first, the paper's.
+        lr: learning rate at the optimizer's reference batch size; None: the paper's.
+        weight_decay: of weights, not of biases and norms; None: the paper's.
+        warmup_epochs: epochs of linear warm-up, at most a tenth of the run; None: the paper's.
     """
 
     views: ViewSpec = ViewSpec()
     optimizer_specs: ClassVar[dict[str, OptimizerSpec]] = {"adamw": OptimizerSpec("adamw", lr=1e-3, weight_decay=1e-4)}
     """The paper's optimizer settings, as data; the first is the default."""
     couples_samples: str = ""
-    """Why several small batches do not give the loss of a large one ("its negatives come from the
-    same batch"); empty where they do. Then `accumulate_grad_batches` is refused with this
-    reason."""
+    """The reason why several small batches do not give the loss of a large one ("its negatives come
+    from the same batch"), with which `accumulate_grad_batches` is refused; empty where they do."""
 
     suited_encoder_args: ClassVar[dict[str, Any]] = {}
-    """What the command line builds the encoder with where nobody says otherwise: `{"causal":
-    True}`."""
+    """Encoder arguments that the method needs, used as defaults: `{"causal": True}`."""
 
     alarms: tuple[Alarm, ...] = ()
-    """What `logs` hold in a healthy run, and what to do where they do not."""
+    """Bounds of the values in `logs` in a healthy run, with the remedies."""
     reads_padding: ClassVar[bool] = True
-    """Whether padding in views (`View.segment`) changes nothing of the loss; data that would pad is
-    refused otherwise."""
+    """Whether the loss does not depend on padding in views (`View.segment`); otherwise data that
+    would pad is refused."""
     supervised: ClassVar[bool] = False
-    """Whether `step` learns from the labels; the data then gives labelled samples alone."""
+    """Whether `step` reads the labels; the data then serves labelled samples alone."""
 
     def __init__(
         self,
@@ -98,17 +96,17 @@ class SSLMethod(Recorded, LightningModule):
 
     @property
     def views_a_step(self) -> float:
-        """Full views of a sample that a training step takes forward and backward, as far as its
-        cost goes: what probes may cost is reckoned by it."""
+        """Cost of a training step in full views of a sample, forward and backward; the budget of
+        probes is a part of it."""
         return self.views.full + self.views.clean + self.views.local / 4
 
     def step(self, batch: Batch) -> Step:
-        """Batch -> loss; the heart of a method."""
+        """Computes the loss of a batch; the heart of a method."""
         raise NotImplementedError(f"{type(self).__name__} must define step(batch).")
 
     def after_update(self, states: list[Any]) -> None:
-        """Called once after each optimizer step, for queues, prototypes, centres; not where float16
-        gradients overflow, and the step is skipped.
+        """Updates queues, prototypes, centres. The framework calls it once after each optimizer
+        step, unless float16 gradients overflow and the step is skipped.
 
         Args:
             states: the `state` that `step` returned (None where it gave none), of each batch since
@@ -116,15 +114,14 @@ class SSLMethod(Recorded, LightningModule):
         """
 
     def pictures(self, batch: Batch) -> dict[str, Tensor]:
-        """What the network makes of a batch, to look at when a run ends: by caption, tensors like a
-        view's `x` (MAE's reconstructions). Most methods have nothing to show."""
+        """Outputs of the network for a batch, to look at when a run ends: by caption, tensors like
+        a view's `x` (MAE's reconstructions). Most methods have none."""
         return {}
 
     def scores(self, batches: Iterable[Batch]) -> dict[str, Tensor]:
-        """How good the method is at its own task, as scalars by which runs with other settings can
-        be compared. Called in eval mode with the batches of samples that are withheld from
-        training, of which each process has a share; logged as `held_out/<name>`. Most methods have
-        none."""
+        """Measures the method at its pretraining task, in scalars by which runs with other settings
+        can be compared. It is called in eval mode with the batches of held-out samples, of which
+        each process has a share; logged as `held_out/<name>`. Most methods have none."""
         return {}
 
     def export(self, folder: Path, artifacts: Mapping[str, str]) -> str:
@@ -149,16 +146,16 @@ class SSLMethod(Recorded, LightningModule):
     # What the framework does with it.
 
     def row_counts(self, x: Tensor) -> list[int]:
-        """Rows of x, one a sample, that each process holds, in the order of ranks. A datamodule
-        shares its batches out equally, so that nothing need be asked; elsewhere the processes ask
-        each other, and wait."""
+        """Number of rows of x, one a sample, on each process, in the order of ranks. A datamodule
+        shares its batches out equally, so that it is known; elsewhere the processes exchange it,
+        and wait."""
         data = getattr(trainer_of(self), "datamodule", None)
         return [len(x)] * world_size() if isinstance(data, SSLDataModule) else row_counts(x)
 
     @property
     def epochs_done(self) -> float:
-        """Passes over the data that the run has made, counted in optimizer steps, so that a resumed
-        run agrees; 0 outside of one."""
+        """Number of epochs that the run has done, counted in optimizer steps, so that a resumed run
+        agrees; 0 outside of a run."""
         trainer = trainer_of(self)
         if trainer is None:
             return 0.0
@@ -168,7 +165,7 @@ class SSLMethod(Recorded, LightningModule):
     @property
     def progress(self) -> float:
         """Part of the run that is done, counted in optimizer steps, so that a resumed run agrees; 0
-        outside of one."""
+        outside of a run."""
         trainer = trainer_of(self)
         if trainer is None:
             return 0.0

@@ -1,33 +1,32 @@
-"""A small convolutional encoder for spectrograms, which keeps apart what is high and what is
-low."""
+"""A small convolutional encoder for spectrograms, which does not average over frequency."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
 
-from ssl_lightning.encoders.base import Encoder
-from ssl_lightning.types import View
-
+from ..plugins.arguments import require
+from ..types import View
+from .base import Encoder
 from .checks import images_of
 
 
 class AudioConvEncoder(Encoder):
-    """Convolutions over log-mels, a layer over all bands of a frame, then mean and maximum over
-    time.
+    """An encoder of log-mels: convolutions, a layer over all bands of a frame, then mean and
+    maximum over time.
 
     Niizumi, Takeuchi, Ohishi, Harada and Kashino 2022, BYOL for Audio (BYOL-A), arXiv 2204.07402,
-    Section IV: what the convolutions say of each band of a frame, and what a layer makes of all
-    bands, side by side; of each number its mean and its maximum over time, here side by side too,
-    there added. An average over bands would forget where in frequency a sound is, which tells most
-    vowels and voices apart. Strides take the place of the paper's pooling, which costs twice as
-    much here. Of the defaults, 48 bands and 80 frames take 8 million multiply-adds.
+    Section IV: the convolutions' features of each band of a frame are concatenated with a layer's
+    features of all bands; of each feature, mean and maximum over time are concatenated too (added
+    in the paper). An average over bands would lose the frequency of a sound, by which most vowels
+    and voices differ. Strides replace the paper's pooling, which costs twice as much here. With the
+    defaults, 48 bands and 80 frames take 8 million multiply-adds.
 
     Args:
         mels: M, bands of the log-mels.
         width: feature maps of the first stage; later ones have twice as many.
-        depth: stages, each of which halves bands and frames: convolution, norm, ReLU.
-        frame_dim: D, numbers that the layer makes of a frame.
+        depth: number of stages, each of which halves bands and frames: convolution, norm, ReLU.
+        frame_dim: D, features of a frame from the layer.
 
     Raises:
         ValueError: an argument is out of range; in `forward`, the log-mels have another number of
@@ -36,9 +35,7 @@ class AudioConvEncoder(Encoder):
 
     def __init__(self, *, mels: int = 64, width: int = 32, depth: int = 3, frame_dim: int = 256) -> None:
         super().__init__()
-        for name, value in (("mels", mels), ("width", width), ("depth", depth), ("frame_dim", frame_dim)):
-            if value < 1:
-                raise ValueError(f"AudioConvEncoder({name}={value}): must be at least 1.")
+        require(self, at_least=1, mels=mels, width=width, depth=depth, frame_dim=frame_dim)
         self.mels = mels
         widths = [1, width, *[2 * width] * (depth - 1)]
         stages = []

@@ -1,4 +1,4 @@
-"""The contracts of encoders: a view goes in, one vector (or one vector a token) comes out."""
+"""The contracts of encoders, which turn a view into one vector a sample, or one a token."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..types import Tokens, View
 
 
 class Encoder(Recorded, nn.Module, ABC):
-    """Turns a view into one vector a sample.
+    """An encoder turns a view into one vector a sample.
 
     A subclass sets `dim`, the length of that vector, in `__init__`, and takes plain values only
     (numbers, strings, lists, other encoders), so that a checkpoint can rebuild it.
@@ -22,7 +22,7 @@ class Encoder(Recorded, nn.Module, ABC):
 
     dim: int
     reads_padding: bool = False
-    """Whether `View.segment` is heeded: padding then changes no feature."""
+    """Whether the encoder reads `View.segment`, so that padding changes no feature."""
     reads: ClassVar[str] = "views that it was built for"
     """What a view holds that this kind of encoder takes, for messages."""
     suited_data: ClassVar[dict[str, Any]] = {}
@@ -46,7 +46,7 @@ class Encoder(Recorded, nn.Module, ABC):
     def layer_features(self, view: View) -> Tensor:
         """View of S samples -> one vector for each layer, from the input to the output, [S, L,
         dim]: for a probe that weighs them."""
-        raise NotImplementedError(f"{type(self).__name__} does not give its layers one by one.")
+        raise NotImplementedError(f"{type(self).__name__} does not give the features of each layer.")
 
     def layer_groups(self) -> list[list[nn.Parameter]]:
         """The parameters layer by layer, from the input to the output, for learning rates that fall
@@ -54,7 +54,7 @@ class Encoder(Recorded, nn.Module, ABC):
 
         By default each child module is a layer, in the order in which they were assigned; of an
         `nn.Sequential` or `nn.ModuleList` each of its children. Parameters that belong to no child
-        come with the first layer. What an encoder leaves out learns at the rate of the head.
+        come with the first layer. A parameter that is in no layer learns at the rate of the head.
         """
         opened = [
             list(child) if isinstance(child, nn.Sequential | nn.ModuleList) else [child] for child in self.children()
@@ -65,21 +65,21 @@ class Encoder(Recorded, nn.Module, ABC):
 
 
 class TokenEncoder(Encoder):
-    """An encoder in two halves, so that a method can mask in between (MAE, wav2vec 2.0) or before
-    (BERT)."""
+    """A token encoder has two halves, so that a method can mask between them (MAE, wav2vec 2.0) or
+    before them (BERT)."""
 
     reads = "views that are cut into tokens, such as images"
 
     prefix: int = 0
-    """Leading tokens of `tokenize` that stand for no place of the input (a class token, registers);
+    """Leading tokens of `tokenize` that stand for no part of the input (a class token, registers);
     a method keeps them visible."""
     takes_subsets: bool = True
-    """Whether `mix` takes some of the tokens of a row, in any order, as it takes all of them."""
+    """Whether `mix` takes a subset of the tokens of a row, in any order."""
     causal: bool = False
-    """Whether a contextual token follows from the tokens up to it alone, in the order of
-    `tokenize`, so that later ones can be predicted."""
+    """Whether a contextual token depends on the tokens up to it alone, in the order of `tokenize`,
+    so that later ones can be predicted."""
     content_dim: int
-    """P, the numbers that `content` gives for a token."""
+    """P, length of a token's `content`."""
 
     @abstractmethod
     def tokenize(self, view: View) -> Tokens:
@@ -91,40 +91,41 @@ class TokenEncoder(Encoder):
 
     @abstractmethod
     def content(self, view: View) -> Tensor:
-        """What each token behind the prefix stands for: [B, N, P] pixels of its patch, mel bins, or
-        ids."""
+        """The part of the input that each token behind the prefix stands for, [B, N, P]: pixels of
+        its patch, mel bins, or ids."""
 
     def grid(self, view: View) -> tuple[int, ...]:
-        """Tokens along each axis of the input, whose product is N: rows and columns of patches;
-        (N,) for a sequence."""
+        """Number of tokens along each axis of the input, whose product is N: rows and columns of
+        patches; (N,) for a sequence."""
         return (self.content(view).shape[1],)
 
     def restore(self, content: Tensor, view: View) -> Tensor:
         """The inverse of `content`: [B, N, P] -> a tensor of the shape of `view.x`, to look at or
         to listen to."""
-        raise NotImplementedError(f"{type(self).__name__} does not say how content becomes a view again.")
+        raise NotImplementedError(f"{type(self).__name__} does not define `restore`, from content to a view.")
 
 
 class SequenceEncoder(TokenEncoder):
-    """A token encoder whose tokens follow each other in time, one row a sample: time is the first
-    axis of `grid`. Where the view marks padding, `tokenize` does so too, in `segment`."""
+    """A sequence encoder is a token encoder whose tokens follow each other in time, one row a
+    sample: time is the first axis of `grid`. Where the view marks padding, `tokenize` does so too,
+    in `segment`."""
 
     reads = "what follows time, such as log-mels of sound"
 
 
 class WaveEncoder(SequenceEncoder):
-    """An encoder of waves [S, T], in three parts: what `stem` finds in each place by itself is
-    normed, then embedded (`tokenize`), and put into context (`mix`). A method may hide tokens
-    before they are embedded, and predict what the stem found there."""
+    """A wave encoder has three parts: `stem` turns waves [S, T] into features of each position by
+    itself, which are normalised, then embedded (`tokenize`), and put into context (`mix`). A method
+    may hide tokens after they are embedded, and predict the stem's features."""
 
     reads = "waves"
     suited_data: ClassVar = {"features": "wave"}
     features_dim: int
-    """P, the numbers that the stem gives for a token."""
+    """P, length of a token's features from the stem."""
 
     @abstractmethod
     def stem(self, view: View) -> Tokens:
-        """Waves [S, T] -> what is found in each place by itself, [S, N, P], without a norm."""
+        """Waves [S, T] -> features of each position by itself, [S, N, P], without a norm."""
 
     @abstractmethod
     def normed(self, features: Tokens) -> Tokens:
@@ -139,13 +140,13 @@ class WaveEncoder(SequenceEncoder):
 
 
 class TextEncoder(TokenEncoder):
-    """An encoder of token ids [B, N]. `tokenize` embeds them, `content` gives the ids themselves,
-    [B, N, 1]."""
+    """A text encoder reads token ids [B, N]: `tokenize` embeds them, `content` gives the ids, [B,
+    N, 1]."""
 
     reads = "texts"
     reads_padding = True
     norm_eps: float = 1e-6
-    """What its norms add to the variance; the norm of a head on top does the same."""
+    """What its norms add to the variance, and the norm of a head on top."""
 
     @property
     @abstractmethod
@@ -155,13 +156,13 @@ class TextEncoder(TokenEncoder):
 
 
 def pooled(tokens: Tensor, view: View | Tokens, first: bool = False) -> Tensor:
-    """Contextual tokens [B, N, D] of a view -> one vector a sample [S, D]: the mean of its tokens,
-    or its first one."""
+    """Pools contextual tokens [B, N, D] of a view into one vector a sample [S, D]: the mean of its
+    tokens, or its first one."""
     if view.segment is None:
         return tokens[:, 0] if first else tokens.mean(dim=1)
     samples = len(tokens) if view.samples is None else view.samples
-    place = torch.where(positions(view) == 0, view.segment, 0) if first else view.segment
+    segment = torch.where(positions(view) == 0, view.segment, 0) if first else view.segment
     flat = tokens.flatten(0, 1).to(torch.promote_types(tokens.dtype, torch.float32))
-    summed = torch.cat([flat, torch.ones_like(flat[:, :1])], dim=1)  # the last number counts
-    total = summed.new_zeros(samples + 1, summed.shape[1]).index_add_(0, place.flatten(), summed)[1:]
+    summed = torch.cat([flat, torch.ones_like(flat[:, :1])], dim=1)  # the last column counts
+    total = summed.new_zeros(samples + 1, summed.shape[1]).index_add_(0, segment.flatten(), summed)[1:]
     return (total[:, :-1] / total[:, -1:].clamp(min=1)).to(tokens.dtype)

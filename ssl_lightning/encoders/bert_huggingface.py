@@ -1,4 +1,4 @@
-"""BERT to and from Hugging Face transformers, and what else is asked of that library."""
+"""BERT is converted to and from Hugging Face transformers."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from .transformers_model import fetched, library, quiet
 
 
 def from_huggingface(source: Any, tokenizer: str | None = None, **options: Any) -> Any:
-    """A `BERT` with the weights of a `BertForMaskedLM` or a `RobertaPreLayerNormForMaskedLM`, so
-    that pretraining goes on from them.
+    """Builds a `BERT` with the weights of a `BertForMaskedLM` or a
+    `RobertaPreLayerNormForMaskedLM`, so that pretraining continues from them.
 
     The vector of the first token type is added to every position's. A model without a prediction
     head gives the encoder alone.
 
     Args:
         source: a folder, a name on the hub, or a model in memory.
-        tokenizer: what its `tokenizer.json` holds. None: the one in the folder; without any, that
+        tokenizer: content of its `tokenizer.json`. None: the one in the folder; without any, that
             of `Vocabulary.plain`.
         options: further arguments of `BERT`.
 
     Raises:
         ValueError: transformers is not installed, there is no such model, or `TextTransformer`
-            cannot be like it.
+            cannot represent it.
     """
     transformers = library("from_huggingface")
     state, config = _weights(source, transformers)
@@ -56,14 +56,15 @@ def from_huggingface(source: Any, tokenizer: str | None = None, **options: Any) 
         norm_eps=config.layer_norm_eps,
     )
     method = Registry("ssl_lightning.methods")["bert"](encoder, **options)
-    ours = method.state_dict()
-    for name, theirs in layout.pairs(config.num_hidden_layers):
-        if all(each in state for each in theirs):
-            ours[name] = torch.cat([state[each] for each in theirs])
+    weights = method.state_dict()
+    for name, parts in layout.pairs(config.num_hidden_layers):
+        if all(part in state for part in parts):
+            weights[name] = torch.cat([state[part] for part in parts])
         elif name.startswith("encoder."):
-            raise ValueError(f"The model has no tensor {theirs[0]!r}; its weights are not whole.")
-    ours["encoder.places.weight"] = ours["encoder.places.weight"][offset:] + state[f"{layout.base}.{TOKEN_TYPES}"][0]
-    method.load_state_dict(ours)
+            raise ValueError(f"The model has no tensor {parts[0]!r}; its weights are not complete.")
+    positions = weights["encoder.places.weight"][offset:]
+    weights["encoder.places.weight"] = positions + state[f"{layout.base}.{TOKEN_TYPES}"][0]
+    method.load_state_dict(weights)
     if tokenizer is None and isinstance(source, (str, Path)) and (Path(source) / TOKENIZER).is_file():
         tokenizer = load_tokenizer(str(source)).to_str()
     if tokenizer is not None:
@@ -137,25 +138,25 @@ def to_transformers(method: Any, vocabulary: Vocabulary) -> Any:
         bos_token_id=vocabulary.cls,
         eos_token_id=vocabulary.sep,
     )
-    ours = {name: tensor.detach().float().cpu() for name, tensor in method.state_dict().items()}
-    ours["encoder.places.weight"] = F.pad(ours["encoder.places.weight"], (0, 0, offset, 0))
-    theirs = {
+    weights = {name: tensor.detach().float().cpu() for name, tensor in method.state_dict().items()}
+    weights["encoder.places.weight"] = F.pad(weights["encoder.places.weight"], (0, 0, offset, 0))
+    state = {
         f"{layout.base}.{TOKEN_TYPES}": torch.zeros(config.type_vocab_size, dim),
-        f"{layout.decoder}.weight": ours["encoder.words.weight"],
-        f"{layout.decoder}.bias": ours["bias"],
+        f"{layout.decoder}.weight": weights["encoder.words.weight"],
+        f"{layout.decoder}.bias": weights["bias"],
     }
     for name, parts in layout.pairs(len(blocks)):
-        theirs |= dict(zip(parts, ours[name].chunk(len(parts)), strict=True))
+        state |= dict(zip(parts, weights[name].chunk(len(parts)), strict=True))
     model = transformers.AutoModelForMaskedLM.from_config(config)
-    model.load_state_dict(theirs)
+    model.load_state_dict(state)
     return model.eval()
 
 
 def _layout(encoder: Any) -> Layout:
-    """What transformers calls our encoder."""
+    """The layout of an encoder in transformers."""
     if not isinstance(encoder, TextTransformer):
         raise ValueError(
-            f"The encoder of the run is a {type(encoder).__name__}, and a TextTransformer alone can be exported; a"
+            f"The encoder of the run is a {type(encoder).__name__}, and only a TextTransformer can be exported; a"
             " model of transformers saves itself: ssl_lightning.load_encoder(run).model.save_pretrained(folder)."
         )
     settings = encoder.init_args
@@ -170,7 +171,7 @@ def _layout(encoder: Any) -> Layout:
 
 
 def _vocabulary(tokenizer: Tokenizer, method: Any) -> Vocabulary:
-    """What the method needs to know of the tokenizer's tokens, once they are known to fit."""
+    """The vocabulary of a tokenizer, which has to fit the method."""
     vocabulary = vocabulary_of(tokenizer)
     if len(vocabulary) > len(method.bias):
         raise ValueError(
@@ -181,7 +182,8 @@ def _vocabulary(tokenizer: Tokenizer, method: Any) -> Vocabulary:
 
 
 def _reader(tokenizer: Tokenizer, vocabulary: Vocabulary, max_length: int) -> Any:
-    """transformers' tokenizer, which begins and ends a text as the token store does."""
+    """Builds transformers' tokenizer, which adds the same tokens at both ends of a text as the
+    token store does."""
     tokenizer = Tokenizer.from_str(tokenizer.to_str())
     tokenizer.no_truncation()
     tokenizer.no_padding()
@@ -193,24 +195,28 @@ def _reader(tokenizer: Tokenizer, vocabulary: Vocabulary, max_length: int) -> An
             f"{cls} $A {sep}", f"{cls} $A {sep} $B:1 {sep}:1", ends
         )
     return library("export").PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, model_max_length=max_length, cls_token=cls, sep_token=sep,
-        pad_token=tokenizer.id_to_token(vocabulary.pad), mask_token=tokenizer.id_to_token(vocabulary.mask),
+        tokenizer_object=tokenizer,
+        model_max_length=max_length,
+        cls_token=cls,
+        sep_token=sep,
+        pad_token=tokenizer.id_to_token(vocabulary.pad),
+        mask_token=tokenizer.id_to_token(vocabulary.mask),
         unk_token=next((name for name in UNKNOWN if tokenizer.token_to_id(name) is not None), None),
-    )  # fmt: skip
+    )
 
 
 def _weights(source: Any, transformers: Any) -> tuple[dict[str, Tensor], Any]:
-    """A model's tensors, those of the encoder under the name that the model with a head gives them,
-    and its config."""
+    """Returns a model's tensors, with the encoder's named as in the model with a head, and its
+    config."""
     missing: set[str] = set()
     if isinstance(source, (str, Path)):
         config = fetched(transformers.AutoConfig.from_pretrained, source)
         if config.model_type not in {layout.model_type for layout in LAYOUTS.values()}:
             return {}, config
-        source, found = fetched(
+        source, report = fetched(
             transformers.AutoModelForMaskedLM.from_pretrained, source, config=config, output_loading_info=True
         )
-        missing = set(found["missing_keys"])
+        missing = set(report["missing_keys"])
     base = source.base_model_prefix
     prefix = "" if hasattr(source, base) else f"{base}."
     return {
@@ -219,11 +225,12 @@ def _weights(source: Any, transformers: Any) -> tuple[dict[str, Tensor], Any]:
 
 
 def _unlike_ours(config: Any) -> str:
-    """What `TextTransformer` and `BERT` have not, in words; empty where the model can be built."""
+    """Names a property that `TextTransformer` and `BERT` lack; empty where the model can be
+    built."""
     if config.is_decoder or config.add_cross_attention:
         return "is a decoder"
     if config.hidden_act != "gelu":
         return f"has the activation {config.hidden_act!r}"
     if config.intermediate_size != 4 * config.hidden_size:
         return f"has an MLP of {config.intermediate_size} for a width of {config.hidden_size}"
-    return "" if config.tie_word_embeddings else "has a projection onto the vocabulary of its own"
+    return "" if config.tie_word_embeddings else "has an untied projection onto the vocabulary"

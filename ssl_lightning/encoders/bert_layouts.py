@@ -1,4 +1,4 @@
-"""Which tensor of our BERT is which in Hugging Face transformers."""
+"""The tensors of BERT here, and their counterparts in Hugging Face transformers."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from ..nn.transformer import NormPlace
 
 Names = dict[str, tuple[str, ...]]
-"""Our tensor -> theirs, of which ours is made one below the other. `#` is the number of a block,
-`*` is `weight` and `bias`."""
+"""Tensor here -> those of transformers, whose concatenation along the rows it is. `#` is the index
+of a block, `*` is `weight` and `bias`."""
 
 ENCODER: Names = {
     "encoder.words.weight": ("embeddings.word_embeddings.weight",),
@@ -27,12 +27,12 @@ TOKEN_TYPES = "embeddings.token_type_embeddings.weight"
 
 @dataclass(frozen=True)
 class Layout:
-    """How transformers writes a BERT down.
+    """How transformers stores a BERT.
 
     Args:
-        norm: of our encoder.
+        norm: of `TextTransformer`.
         model_type: transformers' name for it.
-        base: what the names of the encoder's tensors begin with.
+        base: beginning of the names of the encoder's tensors.
         norms: those of the encoder, beside `ENCODER`.
         head: the prediction head's tensors.
         decoder: the projection onto the vocabulary, tied to the table of tokens and to the bias.
@@ -48,15 +48,16 @@ class Layout:
     after_padding: bool
 
     def pairs(self, depth: int) -> Iterator[tuple[str, tuple[str, ...]]]:
-        """Our names and theirs, of every tensor of a model of so many blocks."""
+        """Yields the name of every tensor of a model of `depth` blocks, and the names of its
+        counterparts in transformers."""
         encoder = {
-            ours: tuple(f"{self.base}.{name}" for name in theirs) for ours, theirs in (ENCODER | self.norms).items()
+            name: tuple(f"{self.base}.{part}" for part in parts) for name, parts in (ENCODER | self.norms).items()
         }
-        for ours, theirs in (encoder | self.head).items():
-            for block in range(depth) if "#" in ours else range(1):
-                for kind in ("weight", "bias") if "*" in ours else ("",):
-                    name, *others = (each.replace("#", str(block)).replace("*", kind) for each in (ours, *theirs))
-                    yield name, tuple(others)
+        for names in ((name, *parts) for name, parts in (encoder | self.head).items()):
+            for block in range(depth) if "#" in names[0] else range(1):
+                for kind in ("weight", "bias") if "*" in names[0] else ("",):
+                    name, *parts = (each.replace("#", str(block)).replace("*", kind) for each in names)
+                    yield name, tuple(parts)
 
 
 LAYOUTS: dict[NormPlace, Layout] = {

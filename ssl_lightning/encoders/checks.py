@@ -1,14 +1,14 @@
-"""What every encoder of images checks, and how images are cut into patches where nobody says."""
+"""The check of the input that all encoders of images share."""
 
 from __future__ import annotations
 
 from torch import Tensor
 
-from ssl_lightning.types import View
+from ..types import View
 
 
 def images_of(view: View, channels: int, smallest: int = 1) -> Tensor:
-    """The view's images [B, C, H, W], once they are known to fit the encoder.
+    """Checks that the view's images [B, C, H, W] fit the encoder, and returns them.
 
     Args:
         view: the view that the encoder received.
@@ -16,8 +16,8 @@ def images_of(view: View, channels: int, smallest: int = 1) -> Tensor:
         smallest: least height and width, in pixels.
 
     Raises:
-        ValueError: the view holds no images, too small ones, or ones with another number of
-            channels.
+        ValueError: the view holds something other than images, too small ones, or ones with
+            another number of channels.
     """
     x = view.x
     if x.ndim != 4 or not x.is_floating_point():

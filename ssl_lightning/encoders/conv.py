@@ -8,9 +8,9 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from ssl_lightning.encoders.base import Encoder
-from ssl_lightning.types import View
-
+from ..plugins.arguments import require
+from ..types import View
+from .base import Encoder
 from .checks import images_of
 
 
@@ -18,15 +18,15 @@ class ConvEncoder(Encoder):
     """A plain stack of 3x3 convolutions, whose width doubles while its resolution halves.
 
     Each stage is convolution, norm, ReLU (Simonyan and Zisserman 2014, arXiv 1409.1556, with a
-    norm); the last one is averaged over its places. The defaults cost 15 million multiply-adds for
+    norm); the last one is averaged over its pixels. The defaults cost 15 million multiply-adds for
     an image of 32x32 pixels.
 
     Args:
         channels: C of the images: 1 for grey, 3 for colour.
         width: feature maps of the first stage; stage k of 0, 1, ... has `width * 2**k`.
         depth: number of stages; all but the first halve the resolution.
-        norm: "batch", or "group" (Wu and He 2018, arXiv 1803.08494; up to 8 groups), which sees one
-            sample at a time and so gives the same features in batches of any make-up and on any
+        norm: "batch", or "group" (Wu and He 2018, arXiv 1803.08494; up to 8 groups), which
+            normalises each sample by itself and so gives the same features in any batch and on any
             number of processes.
 
     Raises:
@@ -38,9 +38,7 @@ class ConvEncoder(Encoder):
         self, *, channels: int = 3, width: int = 32, depth: int = 4, norm: Literal["batch", "group"] = "batch"
     ) -> None:
         super().__init__()
-        for name, value in (("channels", channels), ("width", width), ("depth", depth)):
-            if value < 1:
-                raise ValueError(f"ConvEncoder({name}={value}): must be at least 1.")
+        require(self, at_least=1, channels=channels, width=width, depth=depth)
         if norm not in ("batch", "group"):
             raise ValueError(f"ConvEncoder(norm={norm!r}) is unknown; choose batch or group.")
         self.channels = channels

@@ -6,31 +6,32 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ssl_lightning.encoders.base import SequenceEncoder, pooled
-from ssl_lightning.nn.positions import GridPositions
-from ssl_lightning.nn.transformer import Transformer
-from ssl_lightning.types import Tokens, View
+from ..nn.positions import GridPositions
+from ..nn.transformer import Transformer
+from ..plugins.arguments import require
+from ..types import Tokens, View
+from .base import SequenceEncoder, pooled
 
 
 class FrameTransformer(SequenceEncoder):
-    """A transformer whose tokens are some frames of a spectrogram, with all their bands (after Liu
+    """A transformer whose tokens are a few frames of a spectrogram, with all their bands (after Liu
     et al. 2020, Mockingjay, arXiv 1910.12638, Section 2.1).
 
     Positions are fixed sines and cosines, added in `tokenize`. Frames that do not fill a token at
-    the end of a row are not looked at. A token of which a frame is padding is padding; no other
-    token sees it, and it is not in the mean that stands for the sample.
+    the end of a row are not used. A token with a frame of padding is padding: no other token
+    attends to it, and the mean over the sample's tokens leaves it out.
 
     Args:
         mels: M, bands of the log-mels.
-        frames_per_token: frames that a token holds.
+        frames_per_token: number of frames of a token.
         dim: width of a token, a multiple of 2 and of `heads`.
         depth: number of blocks.
         heads: of their attention.
-        causal: whether a token sees those before it alone.
+        causal: whether a token attends to itself and those before it alone.
 
     Raises:
-        ValueError: an argument does not fit; in `tokenize` and `content`, the view is no log-mels
-            of so many bands, or is too short.
+        ValueError: an argument does not fit; in `tokenize` and `content`, the view is not log-mels
+            of `mels` bands, or is too short.
     """
 
     reads_padding = True
@@ -46,11 +47,9 @@ class FrameTransformer(SequenceEncoder):
         causal: bool = False,
     ) -> None:
         super().__init__()
-        if mels < 1 or frames_per_token < 1 or dim < 2 or dim % 2:
-            raise ValueError(
-                f"FrameTransformer(mels={mels}, frames_per_token={frames_per_token}, dim={dim}): needs a band, a frame,"
-                " and an even width."
-            )
+        require(self, at_least=1, mels=mels, frames_per_token=frames_per_token)
+        if dim < 2 or dim % 2:
+            raise ValueError(f"FrameTransformer(dim={dim}) must be a multiple of 2, and at least 2.")
         self.mels, self.frames_per_token, self.dim, self.causal = mels, frames_per_token, dim, causal
         self.content_dim = frames_per_token * mels
         self.embed = nn.Linear(self.content_dim, dim)
@@ -77,7 +76,7 @@ class FrameTransformer(SequenceEncoder):
         return Tokens(x + self.positions((n,)), segment, None, view.samples)
 
     def mix(self, tokens: Tokens) -> Tensor:
-        """Tokens, all or a subset of each row -> contextual tokens, as many."""
+        """Tokens, all or a subset of each row -> as many contextual tokens."""
         mixed: Tensor = self.trunk(*tokens[:3])
         return mixed
 
@@ -93,8 +92,8 @@ class FrameTransformer(SequenceEncoder):
         return frames[:, : frames.shape[1] // k * k].unflatten(1, (-1, k)).flatten(2)
 
     def restore(self, content: Tensor, view: View) -> Tensor:
-        """Log-mels of tokens [S, N, k * M] as a spectrogram [S, 1, M, F]; 0 for frames that no
-        token holds."""
+        """Log-mels of tokens [S, N, k * M] -> a spectrogram [S, 1, M, F]; 0 for frames that belong
+        to no token."""
         frames = content.unflatten(2, (self.frames_per_token, self.mels)).flatten(1, 2)  # [S, N * k, M]
         return F.pad(frames.mT, (0, view.x.shape[3] - frames.shape[1]))[:, None]
 

@@ -1,5 +1,5 @@
-"""Any speech encoder of Hugging Face transformers that reads waves, so that published weights are
-probed, tuned and trained on."""
+"""Speech encoders of Hugging Face transformers that read waves, so that published weights can be
+probed and fine-tuned."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ssl_lightning.encoders.base import Encoder
-from ssl_lightning.encoders.transformers_model import OfTransformers, config_of_model, library, model_of
-from ssl_lightning.nn.masks.tokens import lengths
-from ssl_lightning.types import View
+from ..nn.masks.tokens import lengths
+from ..types import View
+from .base import Encoder
+from .transformers_model import OfTransformers, config_of_model, library, model_of
 
 NEVER = {
     "apply_spec_augment": False,
@@ -21,36 +21,36 @@ NEVER = {
     "layerdrop": 0.0,
     "add_adapter": False,
 }
-"""What is off in every config: masks that numpy's generator draws, layers that are left out at
-random, what is between it and a decoder."""
+"""Settings that are off in every config: masks drawn by numpy's generator, layers dropped at
+random, the adapter to a decoder."""
 
 MASKING = ("wav2vec2", "hubert", "wavlm", "unispeech", "unispeech-sat")
-"""Families that hear no padding behind a mask where their stem's norms are "layer"; data2vec's
-convolutions for positions do."""
+"""Families whose features do not depend on masked padding where their stem's norms are "layer";
+those of data2vec do, through its convolutions for positions."""
 
 
 class HuggingFaceSpeech(OfTransformers, Encoder):
     """A speech encoder of transformers (Wolf et al. 2019, arXiv 1910.03771): wav2vec 2.0, HuBERT,
     WavLM, data2vec, SEW, UniSpeech, ...
 
-    Features are the mean of the model's frames that are real. Most models would take padding for
-    sound, those with norms over time in their stem (`feat_extract_norm` "group") among them, so
-    recordings of each length go through by themselves; the others' go together, with a mask.
+    Features are the mean of the model's real frames. The features of most models depend on padding,
+    such as those with norms over time in their stem (`feat_extract_norm` "group"), so recordings of
+    each length are encoded separately; those of the other models together, with a mask.
 
-    Give the data the model's rate, mostly 16 kHz, `--data.sample_rate`; whether it takes waves of
-    mean 0 and variance 1, as `--data.normalise` makes them, is `do_normalize` of its
-    `preprocessor_config.json`.
+    The data needs the model's rate, mostly 16 kHz, `--data.sample_rate`; `do_normalize` in the
+    model's `preprocessor_config.json` says whether it takes waves of mean 0 and variance 1
+    (`--data.normalise`).
 
     Args:
         name: of a model on the hub (`facebook/hubert-base-ls960`), or the folder of one.
         pretrained: whether to start from its weights, downloaded once. Off when a checkpoint
             rebuilds the encoder.
-        config: what the model's `config.json` holds; None reads the one of `name`. A checkpoint has
-            it, and so needs no folder.
+        config: content of the model's `config.json`; None: read from `name`. A checkpoint holds it,
+            and so needs no folder.
 
     Raises:
-        ValueError: transformers is not installed; there is no such model, it reads no waves, or it
-            cannot be downloaded; in `forward`, the view is no wave.
+        ValueError: transformers is not installed; there is no such model, it does not read waves,
+            or it cannot be downloaded; in `forward`, the view is not a wave.
     """
 
     reads_padding = True
@@ -65,7 +65,7 @@ class HuggingFaceSpeech(OfTransformers, Encoder):
         )
         if settings.is_encoder_decoder or not (hasattr(settings, "conv_kernel") and hasattr(settings, "conv_stride")):
             raise ValueError(
-                f"HuggingFaceSpeech({name!r}): a {settings.model_type} is no encoder of waves; choose one such as"
+                f"HuggingFaceSpeech({name!r}): a {settings.model_type} is not an encoder of waves; choose one such as"
                 " HuBERT or WavLM."
             )
         self.model = model_of("HuggingFaceSpeech", name, settings, pretrained, spare="masked_spec_embed")
@@ -81,8 +81,8 @@ class HuggingFaceSpeech(OfTransformers, Encoder):
         return self._pooled(view, every=False)[:, 0]
 
     def layer_features(self, view: View) -> Tensor:
-        """The embedded frames, and those that each layer gives, the last ones normed as in
-        `forward`: means [S, L, dim]."""
+        """Means of the embedded frames, and of those after each layer, the last ones normalised as
+        in `forward`: [S, L, dim]."""
         return self._pooled(view, every=True)
 
     def _pooled(self, view: View, every: bool) -> Tensor:
@@ -91,6 +91,8 @@ class HuggingFaceSpeech(OfTransformers, Encoder):
                 f"HuggingFaceSpeech takes waves [S, T], got {view.x.dtype} of shape {tuple(view.x.shape)}; data of"
                 " sound gives them with --data.features wave."
             )
+        if len(view.x) == 0:  # which transformers refuses
+            return view.x.new_zeros(0, self.model.config.num_hidden_layers + 1 if every else 1, self.dim)
         least, wave = self._least, view.x if view.segment is None else view.x * (view.segment > 0)
         x = F.pad(wave, (0, max(0, least - wave.shape[1])))
         if view.segment is None:
@@ -98,21 +100,16 @@ class HuggingFaceSpeech(OfTransformers, Encoder):
         length = lengths(view).clamp(min=least)  # a recording too short for a frame has one
         if not self.by_length:
             return self._read(x, length, every)
-        found: Tensor | None = None
-        for each in length.unique().tolist():
-            rows = (length == each).nonzero()[:, 0]
-            made = self._read(x[rows, :each], None, every)
-            found = made.new_zeros(len(x), *made.shape[1:]) if found is None else found
-            found = found.index_copy(0, rows, made)
-        assert found is not None
-        return found
+        groups = [(length == each).nonzero()[:, 0] for each in length.unique()]
+        means = [self._read(x[rows, : int(length[rows[0]])], None, every) for rows in groups]
+        return torch.cat(means)[torch.cat(groups).argsort()]
 
     def _read(self, x: Tensor, length: Tensor | None, every: bool) -> Tensor:
-        """Waves [S, T], and how many samples of each are real -> means over real frames [S, L or 1,
-        dim]."""
+        """Waves [S, T], and the number of real samples of each -> means over real frames [S, L or
+        1, dim]."""
         mask = None if length is None else (torch.arange(x.shape[1], device=x.device) < length[:, None]).long()
-        made = self.model(x, attention_mask=mask, output_hidden_states=every)
-        states = [*made.hidden_states[:-1], made.last_hidden_state] if every else [made.last_hidden_state]
+        out = self.model(x, attention_mask=mask, output_hidden_states=every)
+        states = [*out.hidden_states[:-1], out.last_hidden_state] if every else [out.last_hidden_state]
         if length is None:
             return torch.stack([state.mean(1) for state in states], dim=1)
         frames = self.model._get_feat_extract_output_lengths(length)
@@ -122,7 +119,7 @@ class HuggingFaceSpeech(OfTransformers, Encoder):
 
     @property
     def _least(self) -> int:
-        """Samples that the first frame is made of."""
+        """Number of samples that the first frame depends on."""
         samples, config = self.squeeze, self.model.config
         for kernel, stride in zip(reversed(config.conv_kernel), reversed(config.conv_stride), strict=True):
             samples = (samples - 1) * stride + kernel
@@ -132,19 +129,9 @@ class HuggingFaceSpeech(OfTransformers, Encoder):
         """The convolutions one by one, the embedding, the model's layers one by one, the norm
         behind them."""
         stem, trunk = self.model.feature_extractor.conv_layers, getattr(self.model.encoder, "layers", [])
-        last = (
-            list(self.model.encoder.layer_norm.parameters())
-            if getattr(self.model.config, "do_stable_layer_norm", False)
-            else []
-        )
-        known = {id(parameter) for layer in [*stem, *trunk] for parameter in layer.parameters()} | {
-            id(parameter) for parameter in last
-        }
+        pre_norm = getattr(self.model.config, "do_stable_layer_norm", False)
+        last = list(self.model.encoder.layer_norm.parameters()) if pre_norm else []
+        convolutions, layers = ([list(layer.parameters()) for layer in part] for part in (stem, trunk))
+        known = {id(parameter) for group in (*convolutions, *layers, last) for parameter in group}
         embedding = [parameter for parameter in self.model.parameters() if id(parameter) not in known]
-        groups = (
-            [list(layer.parameters()) for layer in stem]
-            + [embedding]
-            + [list(layer.parameters()) for layer in trunk]
-            + [last]
-        )
-        return [group for group in groups if group]
+        return [group for group in (*convolutions, embedding, *layers, last) if group]

@@ -1,4 +1,4 @@
-"""Any text encoder of Hugging Face transformers, so that pretraining goes on from published
+"""Text encoders of Hugging Face transformers, so that pretraining continues from published
 weights."""
 
 from __future__ import annotations
@@ -8,10 +8,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from ssl_lightning.encoders.base import TextEncoder, pooled
-from ssl_lightning.encoders.transformers_model import OfTransformers, config_of_model, library, model_of
-from ssl_lightning.nn.masks.tokens import positions
-from ssl_lightning.types import Tokens, View
+from ..nn.masks.tokens import positions
+from ..types import Tokens, View
+from .base import TextEncoder, pooled
+from .transformers_model import OfTransformers, config_of_model, library, model_of
 
 
 class HuggingFaceText(OfTransformers, TextEncoder):
@@ -19,21 +19,21 @@ class HuggingFaceText(OfTransformers, TextEncoder):
     DistilBERT, ModernBERT, ELECTRA, ...
 
     Its families differ in how they count positions, whether these are in the embeddings or in the
-    attention, and which masks they take. So `mix` gives each sample a row of its own, which all of
-    them understand; positions are added there. The data needs the model's tokenizer:
+    attention, and which masks they take. So `mix` puts each sample into a separate row, which all
+    of them support; positions are added there. The data needs the model's tokenizer:
     `--data.tokenizer` and the folder that holds its `tokenizer.json`.
 
     Args:
         name: of a model on the hub (`google-bert/bert-base-uncased`), or the folder of one.
         pretrained: whether to start from its weights, downloaded once. Off when a checkpoint
             rebuilds the encoder.
-        pooling: what stands for a sample: "mean" of its tokens, or "first", that of [CLS].
-        config: what the model's `config.json` holds; None reads the one of `name`. A checkpoint has
-            it, and so needs no folder.
+        pooling: the vector of a sample: "mean" of its tokens, or "first", that of [CLS].
+        config: content of the model's `config.json`; None: read from `name`. A checkpoint holds it,
+            and so needs no folder.
 
     Raises:
-        ValueError: transformers is not installed; there is no such model, it is no text encoder, or
-            it cannot be downloaded; in `tokenize`, the samples are longer than the model takes.
+        ValueError: transformers is not installed; there is no such model, it is not a text encoder,
+            or it cannot be downloaded; in `tokenize`, the samples are longer than the model takes.
     """
 
     content_dim = 1
@@ -54,7 +54,7 @@ class HuggingFaceText(OfTransformers, TextEncoder):
         settings = auto.AutoConfig.for_model(**config)
         if settings.is_encoder_decoder:
             raise ValueError(
-                f"HuggingFaceText({name!r}): a {settings.model_type} has a decoder besides; choose an encoder such as"
+                f"HuggingFaceText({name!r}): a {settings.model_type} also has a decoder; choose an encoder such as"
                 " BERT."
             )
         self.model = model_of("HuggingFaceText", name, settings, pretrained, spare="pooler.")
@@ -88,8 +88,8 @@ class HuggingFaceText(OfTransformers, TextEncoder):
             )
         if self.max_length is not None and view.x.shape[1] > self.max_length:
             raise ValueError(
-                f"HuggingFaceText: the model takes {self.max_length} tokens, got rows of {view.x.shape[1]} places; set"
-                " a shorter --data.row_length."
+                f"HuggingFaceText: the model takes {self.max_length} tokens, got rows of {view.x.shape[1]}; set a"
+                " shorter --data.row_length."
             )
         return Tokens(self.embedding(view.x), *view[1:])
 
@@ -98,18 +98,20 @@ class HuggingFaceText(OfTransformers, TextEncoder):
         if tokens.segment is None:
             return self._read(tokens.x, None)
         real = tokens.segment > 0
-        sample, place = tokens.segment[real] - 1, positions(View(*tokens))[real]
+        sample, position = tokens.segment[real] - 1, positions(View(*tokens))[real]
         samples = len(tokens.x) if tokens.samples is None else tokens.samples
-        shape = (samples, int(place.max()) + 1)
-        rows = tokens.x.new_zeros(*shape, tokens.x.shape[2]).index_put((sample, place), tokens.x[real])
-        there = torch.zeros(shape, dtype=torch.bool, device=rows.device)
-        there[sample, place] = True
-        h = self._read(rows, there)[sample, place]
+        shape = (samples, int(position.max()) + 1 if position.numel() else 0)
+        rows = tokens.x.new_zeros(*shape, tokens.x.shape[2]).index_put((sample, position), tokens.x[real])
+        mask = torch.zeros(shape, dtype=torch.bool, device=rows.device)
+        mask[sample, position] = True
+        h = self._read(rows, mask)[sample, position]
         return h.new_zeros(*real.shape, h.shape[1]).masked_scatter(real[:, :, None], h)
 
-    def _read(self, x: Tensor, there: Tensor | None) -> Tensor:
-        """Rows of one sample each [S, N, D], and which of their places are real -> [S, N, dim]."""
-        mask = torch.ones(x.shape[:2], dtype=torch.bool, device=x.device) if there is None else there
+    def _read(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        """Rows of one sample each [S, N, D], and which of their tokens are real -> [S, N, dim]."""
+        if x.numel() == 0:  # which transformers refuses
+            return x.new_zeros(*x.shape[:2], self.dim)
+        mask = torch.ones(x.shape[:2], dtype=torch.bool, device=x.device) if mask is None else mask
         h: Tensor = self.model(inputs_embeds=x, attention_mask=mask).last_hidden_state
         return h
 
@@ -118,14 +120,14 @@ class HuggingFaceText(OfTransformers, TextEncoder):
         return view.x[:, :, None]
 
     def layer_groups(self) -> list[list[nn.Parameter]]:
-        """What comes before the model's layers, the layers one by one, what comes after; one group
-        where layers share weights."""
+        """The parameters before the model's layers, the layers one by one, the parameters behind
+        them; one group where layers share weights."""
         depth = self.model.config.num_hidden_layers
         lists = (
             module for module in self.model.modules() if isinstance(module, nn.ModuleList) and len(module) == depth
         )
         layers = [list(layer.parameters()) for layer in next(lists, [])]
-        number = {id(parameter): place for place, layer in enumerate(layers, 1) for parameter in layer}
+        number = {id(parameter): index for index, layer in enumerate(layers, 1) for parameter in layer}
         groups: list[list[nn.Parameter]] = [[] for _ in range(len(layers) + 2)]
         passed = False
         for parameter in self.model.parameters():
@@ -135,7 +137,7 @@ class HuggingFaceText(OfTransformers, TextEncoder):
 
 
 def _max_length(model: Any) -> int | None:
-    """Tokens that a sample may have; None where the model does not say."""
+    """Largest number of tokens of a sample; None where the model does not say."""
     for name, module in model.named_modules():
         if name.endswith("position_embeddings") and isinstance(module, nn.Embedding):
             unused = 0 if module.padding_idx is None else module.padding_idx + 1  # RoBERTa counts from there on

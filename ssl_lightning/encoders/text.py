@@ -6,10 +6,11 @@ from typing import Literal, get_args
 
 from torch import Tensor, nn
 
-from ssl_lightning.encoders.base import TextEncoder, pooled
-from ssl_lightning.nn.masks.tokens import positions
-from ssl_lightning.nn.transformer import Activation, NormPlace, Transformer
-from ssl_lightning.types import Tokens, View
+from ..nn.masks.tokens import positions
+from ..nn.transformer import Activation, NormPlace, Transformer
+from ..plugins.arguments import require
+from ..types import Tokens, View
+from .base import TextEncoder, pooled
 
 Size = Literal["tiny", "mini", "small", "medium", "base"]
 SIZES: dict[str, tuple[int, int, int]] = {
@@ -25,21 +26,21 @@ SIZES: dict[str, tuple[int, int, int]] = {
 class TextTransformer(TextEncoder):
     """BERT's encoder (Devlin et al. 2018, arXiv 1810.04805), by default with pre-norm blocks.
 
-    Samples that share a row do not see each other: their attention and their positions are apart.
+    Samples that share a row do not attend to each other, and each counts its own positions.
 
     Args:
-        vocab_size: V, token ids that there may be.
-        size: "tiny" to "base": width, blocks and heads that are not given.
+        vocab_size: V, number of token ids.
+        size: "tiny" to "base": defaults of dim, depth and heads.
         dim, depth, heads: width of a token, number of blocks, and heads of their attention.
-        max_length: places in a row that there may be.
-        position: "learned", a vector for each place, added to the token's; or "rotary", in the
+        max_length: largest number of tokens in a row.
+        position: "learned", a vector for each position, added to the token's; or "rotary", in the
             attention (arXiv 2104.09864).
         norm: "pre" or "post", as `Transformer`; BERT is "post".
         activation: "gelu" or "geglu".
         dropout: of the embedded tokens, of attention weights, and of what attention and MLP add.
-        causal: whether a token sees those before it alone.
-        pooling: what stands for a sample: "mean" of its tokens, or "first", that of [CLS].
-        norm_eps: what norms add to the variance; 1e-12 in BERT's own weights.
+        causal: whether a token attends to itself and those before it alone.
+        pooling: the vector of a sample: "mean" of its tokens, or "first", that of [CLS].
+        norm_eps: what norms add to the variance; 1e-12 in BERT's published weights.
 
     Raises:
         ValueError: an argument is out of range; in `tokenize`, the rows are longer than
@@ -73,17 +74,14 @@ class TextTransformer(TextEncoder):
                 f"TextTransformer(position={position!r}, pooling={pooling!r}): choose learned or rotary, and mean or"
                 " first."
             )
-        if vocab_size < 1 or max_length < 1:
-            raise ValueError(
-                f"TextTransformer(vocab_size={vocab_size}, max_length={max_length}): both must be at least 1."
-            )
-        of_size = SIZES[size]
-        self.dim = of_size[0] if dim is None else dim
+        require(self, at_least=1, vocab_size=vocab_size, max_length=max_length)
+        default_dim, default_depth, default_heads = SIZES[size]
+        self.dim = default_dim if dim is None else dim
         self.pooling, self.max_length, self.norm_eps = pooling, max_length, norm_eps
         self.trunk = Transformer(
             self.dim,
-            of_size[1] if depth is None else depth,
-            of_size[2] if heads is None else heads,
+            default_depth if depth is None else depth,
+            default_heads if heads is None else heads,
             norm=norm,
             activation=activation,
             dropout=dropout,
@@ -115,7 +113,7 @@ class TextTransformer(TextEncoder):
             )
         if view.x.shape[1] > self.max_length:
             raise ValueError(
-                f"TextTransformer(max_length={self.max_length}) got rows of {view.x.shape[1]} places; set"
+                f"TextTransformer(max_length={self.max_length}) got rows of {view.x.shape[1]} tokens; set"
                 " --model.encoder.max_length or a shorter --data.row_length."
             )
         x = self.words(view.x)

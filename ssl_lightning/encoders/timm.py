@@ -1,11 +1,10 @@
-"""Any model of timm, as an encoder of images or spectrograms."""
+"""Models of timm serve as encoders of images or spectrograms."""
 
 from __future__ import annotations
 
 from torch import Tensor, nn
 
-from ssl_lightning.types import View
-
+from ..types import View
 from .timm_model import TimmModel, build, check_name, family
 
 
@@ -17,14 +16,14 @@ class TimmEncoder(TimmModel):
     ResNet-18 on a CPU.
 
     Args:
-        name: what `timm.list_models()` shows, with or without a tag: "resnet18",
+        name: one of `timm.list_models()`, with or without a tag: "resnet18",
             "vit_small_patch16_224.augreg_in1k".
         small_images: the ResNet for CIFAR of SimCLR (Chen et al. 2020, arXiv 2002.05709, Appendix
             B.9): the first convolution is 3x3 with stride 1 and starts anew even if `pretrained`,
-            and there is no max-pooling.
+            and max-pooling is left out.
         channels: C of the images; timm folds pretrained first layers to fit.
-        image_size: side of the images in pixels, or height and width, for the families that must
-            know it (vision transformers, Swin, MLP-Mixer).
+        image_size: side of the images in pixels, or height and width, for the families that depend
+            on it (vision transformers, Swin, MLP-Mixer).
         patch_size: side of a patch in pixels, or height and width, for the families that cut images
             into patches.
         dynamic_image_size: whether a vision transformer also takes images of other sizes, such as

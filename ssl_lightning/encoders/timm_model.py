@@ -1,5 +1,5 @@
-"""What every encoder made of a timm model does: its names, its sizes, and what its family says
-about itself."""
+"""What all encoders around a timm model share: its names, its sizes, and the properties of its
+family."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ssl_lightning.encoders.base import Encoder
-from ssl_lightning.types import View
-
 from ..nn.patches import largest_patch, patch_for
+from ..plugins.arguments import require
+from ..types import View
+from .base import Encoder
 from .checks import images_of
 
 VIT = "vit_tiny_patch16_224"
@@ -29,10 +29,10 @@ _OPTIONS = {
 
 
 class TimmModel(Encoder):
-    """The base of encoders that hold a model of timm: all that a model's family says about itself.
+    """The base of encoders that hold a model of timm, with all that depends on the model's family.
 
     Args:
-        model: built without a classifier.
+        model: a model without a classifier.
         channels: C of the images.
     """
 
@@ -51,10 +51,10 @@ class TimmModel(Encoder):
 
     @classmethod
     def suited_args(cls, init_args: dict[str, Any]) -> dict[str, Any]:
-        """The arguments of a model for images of `image_size` pixels, which a model that does not
-        project patches goes without.
+        """Adapts the arguments of a model to images of `image_size` pixels, which is dropped for a
+        model that does not project patches.
 
-        Where no `patch_size` is given, the model's own stays if it cuts the image into at least 7
+        Where no `patch_size` is given, the model's stays if it cuts the image into at least 7
         patches a side; else it becomes the largest, of at most 16 pixels, that cuts the image into
         7 to 32 patches a side.
         """
@@ -68,8 +68,8 @@ class TimmModel(Encoder):
         patches = patches_of(family(name)) if isinstance(name, str) and is_model(name) else None
         if patches is None or not _takes(name, img_size=size):
             return {key: value for key, value in init_args.items() if key != "image_size"}
-        own = patches.patch_size[0]
-        if init_args.get("patch_size") is None and (size % own or size // own < 7):
+        default = patches.patch_size[0]
+        if init_args.get("patch_size") is None and (size % default or size // default < 7):
             patch = patch_for(size)
             return {**init_args, "patch_size": patch} if _takes(name, img_size=size, patch_size=patch) else init_args
         return init_args
@@ -81,15 +81,14 @@ class TimmModel(Encoder):
         return embedding
 
     def no_weight_decay(self) -> set[str]:
-        """The parameters that the model's authors keep free of weight decay, besides biases and
+        """The parameters that the model's authors exempt from weight decay, besides biases and
         norms."""
         patterns = self.model.no_weight_decay() if hasattr(self.model, "no_weight_decay") else ()
         names = [name for name, _ in self.model.named_parameters()]
         return {f"model.{name}" for name in names if any(fnmatchcase(name, pattern) for pattern in patterns)}
 
     def layer_groups(self) -> list[list[nn.Parameter]]:
-        """The model's layers as its family names them, without what the family counts to the
-        head."""
+        """The model's layers as its family names them, without those of its head."""
         from timm.models import group_parameters
 
         if not hasattr(self.model, "group_matcher"):
@@ -100,7 +99,7 @@ class TimmModel(Encoder):
         return [groups[number] for number in sorted(groups) if groups[number][-1] is not None]
 
     def images(self, view: View) -> Tensor:
-        """The view's images [S, C, H, W], once they are known to fit the model."""
+        """Checks that the view's images [S, C, H, W] fit the model, and returns them."""
         x = images_of(view, self.channels)
         height, width = x.shape[2:]
         patches = getattr(self.model, "patch_embed", patches_of(self.model))
@@ -116,15 +115,15 @@ class TimmModel(Encoder):
             rows, columns = patches.patch_size
             if height % rows or width % columns:
                 raise ValueError(
-                    f"The encoder cuts images into patches of {rows}x{columns} pixels, which {height}x{width} are no"
-                    " multiple of."
+                    f"The encoder cuts images into patches of {rows}x{columns} pixels, which {height}x{width} is not"
+                    " a multiple of."
                 )
         return x
 
 
 def _suited_to_rectangles(init_args: dict[str, Any], name: Any) -> dict[str, Any]:
-    """Without the images' height and width where the model does not project patches; with the
-    patches that suit them where it does, and none are given."""
+    """Drops the images' height and width where the model does not project patches; else adds
+    patches that divide them, where none are given."""
     from timm import is_model
 
     rectangle = tuple(init_args["image_size"])
@@ -141,20 +140,22 @@ def _suited_to_rectangles(init_args: dict[str, Any], name: Any) -> dict[str, Any
 
 
 def build(owner: str, name: str, channels: int, pretrained: bool, options: dict[str, Any]) -> Any:
-    """A model of timm without its classifier.
+    """Builds a model of timm without its classifier.
 
     Args:
         owner: the class that is being built, for the messages.
-        options: keywords of timm's constructor; None leaves the model's own.
+        name: of the model.
+        channels: C of the images.
+        pretrained: whether to load timm's weights.
+        options: keywords of timm's constructor; None: the model's default.
 
     Raises:
         ValueError: the model does not take an option, its patches do not fill the image, or there
             are no weights that fit.
     """
-    import timm  # here: 1 s that only those pay who build one
+    import timm  # here, since it takes 1 s
 
-    if channels < 1:
-        raise ValueError(f"{owner}(channels={channels}): must be at least 1.")
+    require(owner, at_least=1, channels=channels)
     options = {
         option: tuple(value) if isinstance(value, list) else value
         for option, value in options.items()
@@ -180,24 +181,25 @@ def build(owner: str, name: str, channels: int, pretrained: bool, options: dict[
             raise
         reason = str(error).partition("\n")[0]
         raise ValueError(
-            f"{owner}({name!r}, pretrained=True): timm's weights cannot be had, or do not fit: {reason}"
+            f"{owner}({name!r}, pretrained=True): timm's weights cannot be loaded, or do not fit: {reason}"
         ) from error
 
 
 def check_patches(owner: str, name: str, model: Any) -> None:
-    """Refuses an image size that is no multiple of the patch's: timm would cut the rest off."""
+    """Refuses an image size that is not a multiple of the patch's: timm would cut off the rest."""
     patches = patches_of(model)
     for size, patch in zip(patches.img_size, patches.patch_size, strict=True) if patches else ():
         if size % patch:
             below = max(size // patch, 1) * patch
             raise ValueError(
-                f"{owner}({name!r}, image_size={size}, patch_size={patch}): the image is no whole number of patches; "
-                f"choose image_size {below} or {below + patch}, or a patch_size that divides {size}."
+                f"{owner}({name!r}, image_size={size}, patch_size={patch}): the image is not a whole number of patches;"
+                f" choose image_size {below} or {below + patch}, or a patch_size that divides {size}."
             )
 
 
 def patches_of(model: Any) -> Any:
-    """A model's linear projection of patches, for images of one size; None where it has none."""
+    """A model's linear projection of patches, for images of one size; None: it does not have
+    one."""
     from timm.layers.patch_embed import PatchEmbed
 
     patches = getattr(model, "patch_embed", getattr(model, "stem", None))  # MLP-Mixer calls it stem
@@ -226,7 +228,7 @@ def _takes(name: str, **options: Any) -> bool:
 
 @lru_cache(maxsize=32)
 def family(name: str, **options: Any) -> Any:
-    """A model, built without memory and without a download, to look at."""
+    """Builds a model without memory and without a download, to read its properties."""
     import timm
 
     with torch.device("meta"):

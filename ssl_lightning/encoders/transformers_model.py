@@ -1,5 +1,5 @@
-"""What encoders of Hugging Face transformers share: their config, their weights, and a checkpoint
-that needs neither."""
+"""What encoders of Hugging Face transformers share: their config, their weights, and checkpoints
+that need neither."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ class OfTransformers:
 
     @classmethod
     def suited_args(cls, init_args: dict[str, Any]) -> dict[str, Any]:
-        """The arguments with the model's config, so that a run's own config and its checkpoints
-        hold it."""
+        """Adds the model's config to the arguments, so that a run's config and its checkpoints hold
+        it."""
         if init_args.get("config") is not None or not isinstance(init_args.get("name"), str):
             return init_args
         return {**init_args, "config": config_of_model(init_args["name"])}
 
 
 def model_of(encoder: str, name: str, settings: Any, pretrained: bool, spare: str) -> Any:
-    """The model of a config, in training mode.
+    """Builds the model of a config, in training mode.
 
     Args:
-        encoder: the class that asks, for messages.
+        encoder: name of the encoder's class, for messages.
         name: on the hub, or a folder.
-        settings: transformers' config of it.
-        pretrained: whether it has the weights of `name`, or new ones.
-        spare: in the names of tensors that the weights may lack, since the encoder drops them.
+        settings: transformers' config of the model.
+        pretrained: whether it gets the weights of `name`, or new ones.
+        spare: part of the names of tensors that the weights may lack, since the encoder drops them.
 
     Raises:
         ValueError: there are no such weights, or they lack tensors.
@@ -45,24 +45,23 @@ def model_of(encoder: str, name: str, settings: Any, pretrained: bool, spare: st
     auto = library(encoder)
     if not pretrained:
         return auto.AutoModel.from_config(settings).train()
-    model, found = fetched(
+    model, report = fetched(
         auto.AutoModel.from_pretrained, name, config=settings, dtype=torch.float32, output_loading_info=True
     )
-    missing = sorted(key for key in found["missing_keys"] if spare not in key)
+    missing = sorted(key for key in report["missing_keys"] if spare not in key)
     if missing:
         raise ValueError(f"{encoder}({name!r}): its weights lack {len(missing)} tensors, among them {missing[0]}.")
     return model.train()
 
 
 def config_of_model(name: str) -> dict[str, Any]:
-    """What the `config.json` of a folder or of a model on the hub holds, with the kind of the
-    model."""
+    """Reads the `config.json` of a folder or of a model on the hub, with the model's type."""
     config = fetched(library(f"The encoder {name!r}").AutoConfig.from_pretrained, name)
     return {**json.loads(config.to_json_string()), "model_type": config.model_type}
 
 
 def library(user: str) -> Any:
-    """transformers.
+    """Imports transformers.
 
     Raises:
         ValueError: it is not installed.
@@ -76,7 +75,7 @@ def library(user: str) -> Any:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """transformers without bars and reports: what it finds missing is told by an error."""
+    """Silences transformers' bars and reports; our errors name missing tensors."""
     from transformers.utils import logging
 
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
@@ -91,10 +90,10 @@ def quiet() -> Iterator[None]:
 
 
 def fetched(load: Callable[..., Any], name: str | Path, **options: Any) -> Any:
-    """What a `from_pretrained` of transformers gives for a folder, or for a name on the hub.
+    """Calls a `from_pretrained` of transformers for a folder, or for a name on the hub.
 
     Raises:
-        ValueError: there is none, or it cannot be downloaded.
+        ValueError: it does not exist, or cannot be downloaded.
     """
     try:
         with quiet():

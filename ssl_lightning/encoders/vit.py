@@ -1,4 +1,4 @@
-"""timm's vision transformers in two halves, so that patches can be masked in between."""
+"""timm's vision transformers are split in two halves, so that patches can be masked in between."""
 
 from __future__ import annotations
 
@@ -7,11 +7,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from ssl_lightning.encoders.base import TokenEncoder
-from ssl_lightning.nn.positions import sincos_positions
-from ssl_lightning.nn.transformer import plain_is_faster
-from ssl_lightning.types import Tokens, View
-
+from ..nn.positions import sincos_positions
+from ..nn.transformer import plain_is_faster
+from ..types import Tokens, View
+from .base import TokenEncoder
 from .timm_model import VIT, TimmModel, build, check_name, check_patches, family
 
 
@@ -20,19 +19,19 @@ class ViTEncoder(TimmModel, TokenEncoder):
     method can mask.
 
     `tokenize` is the patch projection with positions, behind the class token and registers; `mix`
-    is the blocks and the last norm, on whatever tokens it is given. Linear layers start by Xavier's
-    rule, as in the paper's code and in MAE (He et al. 2021, arXiv 2111.06377, Appendix A.1).
+    is the blocks and the last norm, on any subset of tokens. Linear layers start by Xavier's rule,
+    as in the paper's code and in MAE (He et al. 2021, arXiv 2111.06377, Appendix A.1).
 
     Args:
         name: of timm's class VisionTransformer (`vit_*`, `deit_*`, `deit3_*`, ...), with or without
             a tag.
         channels: C of the images.
-        image_size: side of the images in pixels, or height and width; None: what the name says.
+        image_size: side of the images in pixels, or height and width; None: that in the name.
         patch_size: side P of a patch in pixels, or height and width, which divides the image; None:
-            what the name says.
-        dim, depth, heads: width of a token, blocks, and heads of their attention, where they shall
-            differ from the name's.
-        pooling: what stands for the image: "mean" of the patch tokens, or "token", the class token.
+            that in the name.
+        dim, depth, heads: width of a token, number of blocks, and heads of their attention; None:
+            those of the name.
+        pooling: the vector of an image: "mean" of the patch tokens, or "token", the class token.
         position: "sincos", fixed sines and cosines of row and column (MAE), zero for the class
             token; or "learned".
         dynamic_image_size: whether images of other sizes are taken too, with the positions
@@ -70,7 +69,7 @@ class ViTEncoder(TimmModel, TokenEncoder):
             )
         if pretrained and position == "sincos":
             raise ValueError(
-                "ViTEncoder(pretrained=True): the weights belong to their own positions; set position=learned."
+                "ViTEncoder(pretrained=True): the weights belong to learned positions; set position=learned."
             )
         check_name(name)
         _check_family(name, pooling, dim, depth, heads)
@@ -107,17 +106,17 @@ class ViTEncoder(TimmModel, TokenEncoder):
         return Tokens(self.model.norm_pre(self.model._pos_embed(patches)))
 
     def mix(self, tokens: Tokens) -> Tensor:
-        """All tokens, or a subset of each row -> contextual tokens, normed, as many."""
+        """All tokens, or a subset of each row -> as many contextual tokens, normalised."""
         for attention in self.attentions:
             attention.fused_attn = not plain_is_faster(tokens.x)
         x = self.model.blocks(tokens.x)
-        # Models that norm after pooling have `fc_norm` in place of `norm`.
+        # Models that normalise after pooling have `fc_norm` in place of `norm`.
         normed: Tensor = self.model.fc_norm(self.model.norm(x))
         return normed
 
     def content(self, view: View) -> Tensor:
-        """The pixels of each patch [S, N, P * P * C], row by row, the channels of a pixel side by
-        side."""
+        """The pixels of each patch [S, N, P * P * C], row by row, the channels of a pixel
+        adjacent."""
         rows, columns = self.patch
         x = self.images(view).unflatten(2, (-1, rows)).unflatten(4, (-1, columns))  # [S, C, H / P, P, W / P, P]
         return x.permute(0, 2, 4, 3, 5, 1).flatten(3).flatten(1, 2)
@@ -128,16 +127,15 @@ class ViTEncoder(TimmModel, TokenEncoder):
         return height // self.patch[0], width // self.patch[1]
 
     def restore(self, content: Tensor, view: View) -> Tensor:
-        """The pixels of patches [S, N, P * P * C] as images [S, C, H, W]."""
-        x = content.unflatten(1, self.grid(view)).unflatten(
-            3, (*self.patch, self.channels)
-        )  # [S, H / P, W / P, P, P, C]
+        """The pixels of patches [S, N, P * P * C] -> images [S, C, H, W]."""
+        patches = content.unflatten(1, self.grid(view))
+        x = patches.unflatten(3, (*self.patch, self.channels))  # [S, H / P, W / P, P, P, C]
         return x.permute(0, 5, 1, 3, 2, 4).flatten(4).flatten(2, 3)
 
 
 def _check_family(name: str, pooling: str, dim: int | None, depth: int | None, heads: int | None) -> None:
-    """Refuses models that do not keep the two halves, and sizes that do not go together, before any
-    memory is taken."""
+    """Refuses models that cannot be split in two halves, and sizes that do not fit together, before
+    any memory is used."""
     from timm.layers.patch_embed import PatchEmbed
     from timm.models.vision_transformer import VisionTransformer
 
@@ -168,9 +166,9 @@ def _check_family(name: str, pooling: str, dim: int | None, depth: int | None, h
 
 
 def _fix_positions(model: Any) -> None:
-    """Puts sines and cosines in place of the learned positions."""
+    """Replaces the learned positions by sines and cosines."""
     grid = model.patch_embed.grid_size
-    prefix = model.pos_embed.shape[1] - grid[0] * grid[1]  # places that the class token and registers have of their own
+    prefix = model.pos_embed.shape[1] - grid[0] * grid[1]  # positions of the class token and registers
     with torch.no_grad():
         model.pos_embed[:, :prefix] = 0
         model.pos_embed[:, prefix:] = sincos_positions(grid, model.embed_dim)

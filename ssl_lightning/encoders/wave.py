@@ -1,4 +1,4 @@
-"""wav2vec 2.0's encoder: convolutions over a wave, then a transformer over what they find."""
+"""wav2vec 2.0's encoder: convolutions over a wave, then a transformer over their features."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ssl_lightning.encoders.base import WaveEncoder, pooled
-from ssl_lightning.nn.masks.tokens import lengths
-from ssl_lightning.nn.transformer import NormPlace, Transformer
-from ssl_lightning.types import Tokens, View
+from ..nn.masks.tokens import lengths
+from ..nn.transformer import NormPlace, Transformer
+from ..plugins.arguments import require
+from ..types import Tokens, View
+from .base import WaveEncoder, pooled
 
 Size = Literal["tiny", "small", "base", "large"]
 SIZES: dict[str, tuple[int, int, int, int]] = {
@@ -28,23 +29,23 @@ POSITIONS, GROUPS = 128, 16
 
 
 class WaveTransformer(WaveEncoder):
-    """A wave -> a token for each 20 ms, by convolutions, and contextual tokens of them, by a
-    transformer whose positions are a convolution too (Baevski, Zhou, Mohamed and Auli 2020, wav2vec
-    2.0, arXiv 2006.11477, Sections 2 and 4.2).
+    """Convolutions turn a wave into a token for each 20 ms, and a transformer, whose positions are
+    a convolution too, into contextual tokens (Baevski, Zhou, Mohamed and Auli 2020, wav2vec 2.0,
+    arXiv 2006.11477, Sections 2 and 4.2).
 
-    A recording that is shorter than its row gives the same tokens as alone: a token is real where
-    all that it was made of is.
+    A recording that is shorter than its row gives the same tokens as alone: a token is real if all
+    of its samples are.
 
     Args:
-        size: "tiny" to "large": feature maps, width, blocks and heads that are not given.
+        size: "tiny" to "large": defaults of maps, dim, depth and heads.
         maps: P, feature maps of every convolution.
         dim, depth, heads: width of a contextual token, number of blocks, and heads of their
             attention.
-        kernels: lengths of the convolutions, in places of the one before.
+        kernels: lengths of the convolutions, in outputs of the one before.
         strides: their strides, whose product is the samples from one token to the next: 320 are 20
             ms at 16 kHz.
-        stem: "layer" norms the maps of each place after every convolution (large); "group" norms
-            each map over a recording, after the first convolution alone (base).
+        stem: "layer" normalises the maps of each position after every convolution (large); "group"
+            normalises each map over a recording, after the first convolution alone (base).
         norm: "pre" (large) or "post" (base), as `Transformer`.
         dropout: of the embedded tokens, of attention weights, and of what attention and MLP add.
 
@@ -78,24 +79,23 @@ class WaveTransformer(WaveEncoder):
         pairs = list(zip(kernels, strides, strict=False))
         if len(kernels) != len(strides) or not pairs or any(not 1 <= stride <= kernel for kernel, stride in pairs):
             raise ValueError(
-                f"WaveTransformer(kernels={list(kernels)}, strides={list(strides)}): as many of each, every stride at"
-                " least 1 and at most its kernel."
+                f"WaveTransformer(kernels={list(kernels)}, strides={list(strides)}) must be as many of each, and every"
+                " stride at least 1 and at most its kernel."
             )
-        of_size = SIZES[size]
-        self.features_dim = of_size[0] if maps is None else maps
-        self.dim = of_size[1] if dim is None else dim
-        if self.features_dim < 1 or self.dim % GROUPS:
-            raise ValueError(
-                f"WaveTransformer(maps={maps}, dim={dim}): at least 1 map, and dim a multiple of {GROUPS}."
-            )
+        default_maps, default_dim, default_depth, default_heads = SIZES[size]
+        self.features_dim = default_maps if maps is None else maps
+        self.dim = default_dim if dim is None else dim
+        require(self, at_least=1, maps=maps, dim=dim)
+        if self.dim % GROUPS:
+            raise ValueError(f"WaveTransformer(dim={dim}) must be a multiple of {GROUPS}.")
         self.kernels, self.strides = tuple(kernels), tuple(strides)
         self.hop = self.content_dim = int(torch.tensor(strides).prod())
         self.convolutions = nn.Sequential(
             *(
                 _Convolution(
-                    1 if number == 0 else self.features_dim, self.features_dim, kernel, stride, _norm(stem, number)
+                    1 if index == 0 else self.features_dim, self.features_dim, kernel, stride, _norm(stem, index)
                 )
-                for number, (kernel, stride) in enumerate(zip(kernels, strides, strict=True))
+                for index, (kernel, stride) in enumerate(zip(kernels, strides, strict=True))
             )
         )
         self.features_norm, self.project = (
@@ -107,8 +107,8 @@ class WaveTransformer(WaveEncoder):
         self.dropout = nn.Dropout(dropout)
         self.trunk = Transformer(
             self.dim,
-            of_size[2] if depth is None else depth,
-            of_size[3] if heads is None else heads,
+            default_depth if depth is None else depth,
+            default_heads if heads is None else heads,
             norm=norm,
             dropout=dropout,
         )
@@ -124,7 +124,7 @@ class WaveTransformer(WaveEncoder):
         return torch.stack([pooled(state, tokens) for state in states], dim=1)
 
     def stem(self, view: View) -> Tokens:
-        """Waves [S, T] -> what the convolutions find [S, N, P], without a norm; 0 in padding."""
+        """Waves [S, T] -> features of the convolutions [S, N, P], without a norm; 0 in padding."""
         if view.x.ndim != 2 or not view.x.is_floating_point():
             raise ValueError(
                 f"WaveTransformer takes waves [S, T], got {view.x.dtype} of shape {tuple(view.x.shape)}; data of sound"
@@ -141,10 +141,10 @@ class WaveTransformer(WaveEncoder):
             x = convolution(x, length)
         if length is None:
             return Tokens(x)
-        place = torch.arange(x.shape[1], device=x.device).expand(x.shape[:2])
-        real = place < length[:, None].clamp(min=1)  # a recording too short for a token has one
+        position = torch.arange(x.shape[1], device=x.device).expand(x.shape[:2])
+        real = position < length[:, None].clamp(min=1)  # a recording too short for a token has one
         sample = torch.arange(1, len(x) + 1, device=x.device)[:, None]
-        return Tokens(x * real[:, :, None], real * sample, place)
+        return Tokens(x * real[:, :, None], real * sample, position)
 
     def normed(self, features: Tokens) -> Tokens:
         return features._replace(x=self.features_norm(features.x))
@@ -168,9 +168,9 @@ class WaveTransformer(WaveEncoder):
         return view.x[:, : count * self.hop].unflatten(1, (count, self.hop))
 
     def restore(self, content: Tensor, view: View) -> Tensor:
-        """Samples [S, N, hop] as waves [S, T]; what is left at the end is the view's."""
-        made = content.flatten(1)
-        return torch.cat([made, view.x[:, made.shape[1] :].to(made.dtype)], dim=1)
+        """Samples [S, N, hop] -> waves [S, T]; the rest at the end is the view's."""
+        wave = content.flatten(1)
+        return torch.cat([wave, view.x[:, wave.shape[1] :].to(wave.dtype)], dim=1)
 
     def tokens(self, samples: int) -> int:
         """N of waves of T samples."""
@@ -180,7 +180,7 @@ class WaveTransformer(WaveEncoder):
 
     @property
     def receptive_field(self) -> int:
-        """Samples that a token is made of."""
+        """Number of samples that a token depends on."""
         samples = 1
         for kernel, stride in zip(reversed(self.kernels), reversed(self.strides), strict=True):
             samples = (samples - 1) * stride + kernel
@@ -195,17 +195,17 @@ class WaveTransformer(WaveEncoder):
         return [*groups, last] if (last := list(self.trunk.norm.parameters())) else groups
 
 
-def _norm(stem: str, number: int) -> Literal["layer", "group", "none"]:
+def _norm(stem: str, index: int) -> Literal["layer", "group", "none"]:
     if stem == "layer":
         return "layer"
-    return "group" if number == 0 else "none"
+    return "group" if index == 0 else "none"
 
 
 class _Convolution(nn.Module):
     """A convolution over time, a norm, and a GELU: [S, N, C] -> [S, N', P]; `lengths` [S] are the
-    real places of what it gives.
+    numbers of its real outputs.
 
-    The places side by side, times a matrix: on a CPU three times as fast as `conv1d` with the
+    It is computed as windows times a matrix: on a CPU three times as fast as `conv1d` with the
     transpositions that its norm needs.
     """
 
@@ -220,10 +220,9 @@ class _Convolution(nn.Module):
 
     def forward(self, x: Tensor, lengths: Tensor | None) -> Tensor:
         last = x.shape[1] - self.kernel + 1
-        side_by_side = torch.cat(
-            [x[:, place : place + last : self.stride] for place in range(self.kernel)], dim=2
-        )  # [S, N', k C]
-        x = F.linear(side_by_side, self.convolution.weight.mT.flatten(1), self.convolution.bias)
+        shifted = [x[:, start : start + last : self.stride] for start in range(self.kernel)]
+        windows = torch.cat(shifted, dim=2)  # [S, N', k C]
+        x = F.linear(windows, self.convolution.weight.mT.flatten(1), self.convolution.bias)
         if isinstance(self.norm, nn.LayerNorm):
             x = self.norm(x)
         elif self.norm is not None:
@@ -232,8 +231,8 @@ class _Convolution(nn.Module):
 
 
 class _OverTime(nn.Module):
-    """Norms each feature map over the real places of a recording: a group norm of one map a group,
-    padding apart."""
+    """Normalises each feature map over a recording without its padding: a group norm of one map a
+    group."""
 
     def __init__(self, maps: int) -> None:
         super().__init__()
@@ -244,9 +243,8 @@ class _OverTime(nn.Module):
         if lengths is None:
             variance, mean = torch.var_mean(long, dim=1, keepdim=True, correction=0)
         else:
-            real = (torch.arange(x.shape[1], device=x.device) < lengths[:, None].clamp(min=1))[:, :, None].to(
-                long.dtype
-            )
+            real = torch.arange(x.shape[1], device=x.device) < lengths[:, None].clamp(min=1)  # [S, N]
+            real = real[:, :, None].to(long.dtype)
             count = real.sum(1, keepdim=True)
             mean = (long * real).sum(1, keepdim=True) / count
             variance = ((long - mean).square() * real).sum(1, keepdim=True) / count
@@ -254,7 +252,7 @@ class _OverTime(nn.Module):
 
 
 class _Positions(nn.Module):
-    """What the tokens around a token say of where it is: a wide convolution in groups, and a
+    """Positions are computed from the neighbouring tokens: a wide convolution in groups, and a
     GELU."""
 
     def __init__(self, dim: int) -> None:
@@ -267,4 +265,4 @@ class _Positions(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[S, N, D] -> [S, N, D]."""
-        return F.gelu(self.convolution(x.mT)[:, :, :-1]).mT  # an even width leaves one place more
+        return F.gelu(self.convolution(x.mT)[:, :, :-1]).mT  # an even width gives one output more

@@ -32,7 +32,7 @@ class EMA(nn.Module):
         super().__init__()
         require(self, at_least=0, at_most=1, decay=decay, final=final)
         self.decay, self.final = decay, final
-        self._source = (module,)  # in a tuple, so that it is no submodule
+        self._source = (module,)  # in a tuple, so that it is not a submodule
         self.module = copy.deepcopy(module).float().requires_grad_(False)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:

@@ -1,1 +1,1 @@
-"""A paper's optimizer settings as data, and LARS."""
+"""A paper's optimizer settings as data, LARS, and what an optimizer step of a run needs."""

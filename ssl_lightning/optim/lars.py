@@ -1,4 +1,4 @@
-"""LARS: SGD with momentum whose learning rate fits each layer."""
+"""LARS is SGD with momentum whose learning rate adapts to each layer."""
 
 from __future__ import annotations
 
@@ -10,18 +10,21 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.optimizer import ParamsT
 
+from ..plugins.arguments import require
+
 
 class LARS(Optimizer):
-    """Layer-wise adaptive rate scaling: each weight moves in proportion to its own length, whatever
-    its gradient's.
+    """Layer-wise adaptive rate scaling: each weight moves in proportion to its length, whatever
+    that of its gradient.
 
     You, Gitman and Ginsburg, Large Batch Training of Convolutional Networks (2017), arXiv
     1708.03888, Algorithm 1, as SimCLR (Chen et al. 2020, arXiv 2002.05709, Section 3) and BYOL
     (Grill et al. 2020, arXiv 2006.07733, Section 3.2) use it:
 
-        u = g + beta w                      weight decay joins the gradient lambda = eta |w| / |u|
-        1 where either norm is zero, and in groups with `adapt=False` v = m v + lambda u
-        v starts at zero w = w - gamma v
+        u = g + beta w             weight decay is added to the gradient
+        lambda = eta |w| / |u|     1 where either norm is zero, and in groups with `adapt=False`
+        v = m v + lambda u         v starts at zero
+        w = w - gamma v
 
     Two conventions differ between the sources. Algorithm 1 divides by |g| + beta |w|; here, as in
     both papers' published code, by the length of the decayed gradient. And Algorithm 1 and SimCLR's
@@ -32,17 +35,17 @@ class LARS(Optimizer):
     that decays to zero ends on steps that are not. So a group without adaptation is SGD with
     momentum, exactly, at any schedule.
 
-    The lists of all weights are worked on together, and the host never waits for the device.
+    All weights are processed together, and the host never waits for the device.
 
     Args:
         params: parameters, or groups of them; biases and norms belong in a group with
             `weight_decay=0, adapt=False`.
-        lr: global learning rate, the paper's gamma; a number.
+        lr: global learning rate, the paper's gamma.
         momentum: the paper's m, in [0, 1).
         weight_decay: the paper's beta.
         trust_coefficient: the paper's eta, the length of a step as a part of the weight's, at a
             learning rate of 1.
-        adapt: whether the rate fits each weight; else lambda is 1.
+        adapt: whether the rate adapts to each weight; else lambda is 1.
 
     Raises:
         ValueError: an argument is out of range.
@@ -58,17 +61,9 @@ class LARS(Optimizer):
         trust_coefficient: float = 1e-3,
         adapt: bool = True,
     ) -> None:
-        for name, value, fine in (
-            ("lr", lr, lr >= 0),
-            ("momentum", momentum, 0 <= momentum < 1),
-            ("weight_decay", weight_decay, weight_decay >= 0),
-            ("trust_coefficient", trust_coefficient, trust_coefficient > 0),
-        ):
-            if not fine:
-                rule = {"momentum": "must be in [0, 1)", "trust_coefficient": "must be positive"}.get(
-                    name, "must not be negative"
-                )
-                raise ValueError(f"LARS({name}={value}) {rule}.")
+        require(self, at_least=0, lr=lr, weight_decay=weight_decay)
+        require(self, at_least=0, below=1, momentum=momentum)
+        require(self, above=0, trust_coefficient=trust_coefficient)
         defaults = {
             "lr": lr,
             "momentum": momentum,
@@ -80,23 +75,23 @@ class LARS(Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Updates every parameter that has a gradient; returns what `closure`, called first,
-        returned."""
+        """Updates every parameter that has a gradient; returns the result of `closure`, which is
+        called first."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
         for group in self.param_groups:
-            alike: dict[tuple[torch.device, torch.dtype], list[Tensor]] = {}
+            by_kind: dict[tuple[torch.device, torch.dtype], list[Tensor]] = {}
             for parameter in group["params"]:
                 if parameter.grad is not None:
-                    alike.setdefault((parameter.device, parameter.dtype), []).append(parameter)
-            for weights in alike.values():
+                    by_kind.setdefault((parameter.device, parameter.dtype), []).append(parameter)
+            for weights in by_kind.values():
                 self._update(weights, group)
         return loss
 
     def _update(self, weights: list[Tensor], group: dict[str, Any]) -> None:
-        """One step of weights of one device and one dtype."""
+        """Updates weights of one device and one dtype."""
         updates = [weight.grad for weight in weights if weight.grad is not None]
         if group["weight_decay"]:
             updates = list(torch._foreach_add(updates, weights, alpha=group["weight_decay"]))
@@ -117,7 +112,7 @@ class LARS(Optimizer):
 
 
 def _trust(weights: list[Tensor], updates: list[Tensor], coefficient: float) -> list[Tensor]:
-    """lambda of each weight, a scalar on its device, in at least float32."""
+    """Computes lambda of each weight, a scalar on its device, in at least float32."""
     dtype = torch.promote_types(weights[0].dtype, torch.float32)
     w = torch.stack(torch._foreach_norm(weights, 2, dtype=dtype))  # [number of weights]
     u = torch.stack(torch._foreach_norm(updates, 2, dtype=dtype))

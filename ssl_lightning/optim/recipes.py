@@ -1,4 +1,4 @@
-"""Optimizers and schedules: a paper's settings as data, and what makes torch objects of them."""
+"""A paper's optimizer settings as data, from which optimizers and schedules of torch are built."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.optim import SGD, AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
+from ..plugins.arguments import require
 from .lars import LARS
 
 OptimizerName = Literal["adamw", "sgd", "lars"]
@@ -25,9 +26,9 @@ class OptimizerSpec:
 
     Args:
         name: "adamw" (arXiv 1711.05101), "sgd" with momentum, or "lars" (arXiv 1708.03888), which
-            does not adapt what has no weight decay.
+            adapts only parameters with weight decay.
         lr: learning rate at a batch of `reference_batch`.
-        weight_decay: of weights; biases, norms and what a module exempts have none, see
+        weight_decay: of weights; biases, norms and parameters that a module exempts have none, see
             `parameter_groups`.
         betas: AdamW's decay rates.
         momentum: of SGD and LARS.
@@ -35,13 +36,13 @@ class OptimizerSpec:
         reference_batch: the learning rate grows in proportion to batch / this (Goyal et al. 2017,
             arXiv 1706.02677); None: `lr` holds at any batch size.
         schedule: after the warm-up, "cosine" falls to zero (arXiv 1608.03983), "constant" stays.
-        warmup_epochs: length of the linear warm-up, in passes over the data.
+        warmup_epochs: length of the linear warm-up, in epochs.
         layer_decay: factor on the learning rate from a layer to the one below it (Clark et al.
             2020, arXiv 2003.10555, Section 3.1; BEiT, arXiv 2106.08254), for a module that names
             its layers (`layer_groups`); 1: all learn at the same rate.
 
     Raises:
-        ValueError: an unknown name or schedule, or a number out of range.
+        ValueError: an unknown name or schedule, or a value out of range.
     """
 
     name: OptimizerName = "adamw"
@@ -61,41 +62,33 @@ class OptimizerSpec:
                 raise ValueError(
                     f"OptimizerSpec({field}={getattr(self, field)!r}) is unknown; choose from {', '.join(known)}."
                 )
-        if not self.trust_coefficient > 0:
-            raise ValueError(f"OptimizerSpec(trust_coefficient={self.trust_coefficient}) must be positive.")
-        for field in ("lr", "weight_decay", "warmup_epochs"):
-            if not getattr(self, field) >= 0:
-                raise ValueError(f"OptimizerSpec({field}={getattr(self, field)}) must not be negative.")
-        if not 0 < self.layer_decay <= 1:
-            raise ValueError(
-                f"OptimizerSpec(layer_decay={self.layer_decay}) must be above 0 and at most 1, which is none."
-            )
-        if self.reference_batch is not None and self.reference_batch < 1:
-            raise ValueError(f"OptimizerSpec(reference_batch={self.reference_batch}) must be at least 1, or None.")
+        require(self, above=0, trust_coefficient=self.trust_coefficient)
+        require(self, at_least=0, lr=self.lr, weight_decay=self.weight_decay, warmup_epochs=self.warmup_epochs)
+        require(self, above=0, at_most=1, layer_decay=self.layer_decay)
+        require(self, at_least=1, reference_batch=self.reference_batch)
 
     def scaled_lr(self, batch_size: int) -> float:
-        """The peak learning rate for a batch of `batch_size` samples, counted over all
-        processes."""
+        """The peak learning rate for a batch of `batch_size` samples over all processes."""
         return self.lr if self.reference_batch is None else self.lr * batch_size / self.reference_batch
 
     def with_changes(self, **changes: Any) -> OptimizerSpec:
-        """These settings with some fields changed; None leaves a field as it is."""
+        """Copies these settings with some fields changed; None leaves a field as it is."""
         return replace(self, **{field: value for field, value in changes.items() if value is not None})
 
     def build(
         self, module: nn.Module, batch_size: int, total_steps: int, steps_an_epoch: float
     ) -> tuple[Optimizer, LambdaLR]:
-        """Optimizer of the module's trainable parameters, and its schedule, to be advanced after
-        each optimizer step.
+        """Builds the optimizer of the module's trainable parameters, and its schedule, to be
+        advanced after each optimizer step.
 
         The warm-up takes at most a tenth of the training, so that a short run also reaches its
         learning rate.
 
         Args:
-            module: whose parameters to train.
-            batch_size: samples in one optimizer step, counted over all processes.
+            module: holds the parameters to train.
+            batch_size: samples in one optimizer step over all processes.
             total_steps: optimizer steps of the whole training.
-            steps_an_epoch: optimizer steps of one pass over the data.
+            steps_an_epoch: optimizer steps of one epoch.
         """
         optimizer = self._optimizer(module, self.scaled_lr(batch_size))
         warmup_steps = int(min(self.warmup_epochs * steps_an_epoch, total_steps / 10))
@@ -119,8 +112,8 @@ class OptimizerSpec:
             optimizer = AdamW(groups, lr=lr, betas=self.betas, fused=True)
         else:
             optimizer = SGD(groups, lr=lr, momentum=self.momentum, fused=True)
-            # Fused, it fails where some have a buffer and others have had no gradient yet. To start
-            # at zero changes nothing.
+            # The fused one fails where some weights have a buffer and others had no gradient yet.
+            # Buffers that start at zero change nothing.
             for weight in (weight for group in groups for weight in group["params"]):
                 optimizer.state[weight]["momentum_buffer"] = torch.zeros_like(weight)
         # Lightning refuses to clip gradients for an optimizer that says it unscales them itself,
@@ -132,9 +125,9 @@ class OptimizerSpec:
 def warmup_cosine(step: int, warmup_steps: int, total_steps: int, final: float = 0.0) -> float:
     """Factor on the learning rate of optimizer step `step`, counted from 0.
 
-    Rises linearly to 1 at step `warmup_steps`, from 1 / (warmup_steps + 1) so that no step is lost,
-    then falls along half a cosine to `final` at `total_steps` and stays there (Loshchilov & Hutter
-    2017, arXiv 1608.03983, Equation 5).
+    It rises linearly to 1 at step `warmup_steps`, from 1 / (warmup_steps + 1) so that no step is
+    lost, then falls along half a cosine to `final` at `total_steps` and stays there (Loshchilov &
+    Hutter 2017, arXiv 1608.03983, Equation 5).
     """
     if step < warmup_steps:
         return (step + 1) / (warmup_steps + 1)
@@ -145,26 +138,26 @@ def warmup_cosine(step: int, warmup_steps: int, total_steps: int, final: float =
 def parameter_groups(
     module: nn.Module, weight_decay: float, rates: Mapping[Tensor, float] | None = None, **without: Any
 ) -> list[dict[str, Any]]:
-    """The trainable parameters in groups, with weight decay and without, one pair for each learning
-    rate; each of them once.
+    """Groups the trainable parameters, with weight decay and without, one pair of groups for each
+    learning rate; each parameter is in one group.
 
-    Without: biases and norms (one dimension or none), and what a submodule lists in
-    `no_weight_decay`, names relative to it, as a method (timm's way) or as an attribute.
+    Biases and norms (one dimension or none) are without, and the parameters that a submodule lists
+    in `no_weight_decay`, names relative to it, as a method (timm's way) or as an attribute.
 
     Args:
-        module: whose parameters to train.
+        module: holds the parameters to train.
         weight_decay: of the groups that decay.
-        rates: learning rates of parameters that are not to learn at the optimizer's.
+        rates: learning rates of parameters that do not learn at the optimizer's.
         without: further settings of the groups that do not decay.
 
     Returns:
-        Those at the optimizer's own rate first, the others from the highest rate to the lowest.
+        The groups at the optimizer's rate first, the others from the highest rate to the lowest.
     """
     exempt = {id(parameter) for child in module.modules() for parameter in _listed(child)}
     members: dict[tuple[float, bool], list[Tensor]] = {}
     for parameter in module.parameters():
         if parameter.requires_grad:
-            rate = (rates or {}).get(parameter, math.inf)  # infinite stands for the optimizer's own
+            rate = (rates or {}).get(parameter, math.inf)  # infinite stands for the optimizer's
             members.setdefault((rate, parameter.ndim > 1 and id(parameter) not in exempt), []).append(parameter)
     groups = []
     for rate, decays in sorted(members, reverse=True):
@@ -175,11 +168,9 @@ def parameter_groups(
 
 
 def _listed(module: nn.Module) -> Iterable[Tensor]:
-    """What `module.no_weight_decay` names; timm lists names that a variant lacks too."""
+    """The parameters in `module.no_weight_decay`; timm also lists names that a variant lacks."""
     listed = getattr(module, "no_weight_decay", ())
     names = set(listed() if callable(listed) else listed)
-    return (
-        [parameter for name, parameter in module.named_parameters(remove_duplicate=False) if name in names]
-        if names
-        else []
-    )
+    if not names:
+        return []
+    return [parameter for name, parameter in module.named_parameters(remove_duplicate=False) if name in names]

@@ -253,7 +253,7 @@ def test_what_cannot_come_back_is_told(tmp_path: Path) -> None:
         ({"intermediate_size": 40}, "an MLP of 40 for a width of 12"),
         ({"intermediate_size": 48, "hidden_act": "relu"}, "the activation 'relu'"),
         ({"intermediate_size": 48, "is_decoder": True}, "is a decoder"),
-        ({"intermediate_size": 48, "tie_word_embeddings": False}, "of its own"),
+        ({"intermediate_size": 48, "tie_word_embeddings": False}, "an untied projection"),
     ):
         with pytest.raises(ValueError, match=f"{said}.*HuggingFaceText"):
             from_huggingface(BertForMaskedLM(BertConfig(**sizes, **changes)))

@@ -146,7 +146,8 @@ def test_what_follows_time_takes_it_with_the_bands_of_the_data(capsys: pytest.Ca
         assert main(["fit", *argv]) == 2
         return capsys.readouterr().err
 
-    assert "next_step follows time, and digits has none" in mistake("--model", "next_step", "--data", "digits")
-    assert "needs a SequenceEncoder, and ViTEncoder is none; take frames" in mistake(
+    told = mistake("--model", "next_step", "--data", "digits")
+    assert "next_step needs a SequenceEncoder, which reads what follows time" in told
+    assert "needs a SequenceEncoder, but ViTEncoder is not one; choose frames" in mistake(
         "--model", "infill", *tones, "--model.encoder", "vit"
     )

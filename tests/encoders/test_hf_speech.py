@@ -149,8 +149,8 @@ def test_mistakes_are_told(tmp_path: Path) -> None:
     saved(Wav2Vec2BertConfig(**small), tmp_path / "bert")
     model = saved(HubertConfig(**SIZES), tmp_path / "hubert")
     for name, said in (
-        ("ast", "audio-spectrogram-transformer is no encoder of waves"),
-        ("bert", "wav2vec2-bert is no encoder of waves"),
+        ("ast", "audio-spectrogram-transformer is not an encoder of waves"),
+        ("bert", "wav2vec2-bert is not an encoder of waves"),
     ):
         with pytest.raises(ValueError, match=said):
             HuggingFaceSpeech(str(tmp_path / name))

@@ -135,7 +135,7 @@ def test_mistakes_are_told(tmp_path: Path) -> None:
     saved(ViTConfig(**small, image_size=16, patch_size=8), tmp_path / "vit", AutoModel)
     saved(RobertaConfig(**SIZES, pad_token_id=1), tmp_path / "roberta", AutoModel)
     for name, options, said in (
-        ("t5", {}, "a t5 has a decoder besides"),
+        ("t5", {}, "a t5 also has a decoder"),
         ("vit", {}, "a vit does not read token ids"),
         ("./nothing", {}, "neither as a folder nor from the hub"),
         ("roberta", {"pooling": "last"}, "choose mean or first"),

@@ -173,7 +173,7 @@ def test_what_is_no_token_and_rows_that_are_too_long_are_refused(x: Tensor) -> N
     model = encoder()
     with pytest.raises(ValueError, match="takes token ids"):
         model(View(x))
-    with pytest.raises(ValueError, match=r"max_length=200.*got rows of 201 places"):
+    with pytest.raises(ValueError, match=r"max_length=200.*got rows of 201 tokens"):
         model(View(torch.zeros(1, 201, dtype=torch.int64)))
 
 

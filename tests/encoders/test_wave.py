@@ -180,8 +180,8 @@ def test_half_precision_is_close() -> None:
         ({"kernels": [10, 3], "strides": [5]}, "as many of each"),
         ({"kernels": [2], "strides": [5]}, "at most its kernel"),
         ({"kernels": [], "strides": []}, "as many of each"),
-        ({"dim": 40}, "dim a multiple of 16"),
-        ({"maps": 0}, "at least 1 map"),
+        ({"dim": 40}, r"dim=40\) must be a multiple of 16"),
+        ({"maps": 0}, r"maps=0\) must be at least 1"),
     ],
     ids=lambda value: str(value),
 )

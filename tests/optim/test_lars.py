@@ -257,10 +257,10 @@ def test_simclr_learns_with_lars(settings: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"lr": -1.0}, r"LARS\(lr=-1.0\) must not be negative"),
-        ({"momentum": 1.0}, r"momentum=1.0\) must be in \[0, 1\)"),
+        ({"lr": -1.0}, r"LARS\(lr=-1.0\) must be at least 0"),
+        ({"momentum": 1.0}, r"momentum=1.0\) must be at least 0 and below 1"),
         ({"weight_decay": -0.1}, "weight_decay=-0.1"),
-        ({"trust_coefficient": 0.0}, "trust_coefficient=0.0. must be positive"),
+        ({"trust_coefficient": 0.0}, "trust_coefficient=0.0. must be above 0"),
     ],
 )
 def test_mistakes_are_named(wrong: dict[str, float], message: str) -> None:

@@ -226,7 +226,7 @@ def test_settings_are_data() -> None:
         ({"name": "adam"}, "name='adam'.*adamw, sgd, lars"),
         ({"schedule": "step"}, "schedule='step'.*cosine, constant"),
         ({"lr": -1.0}, "lr=-1.0"),
-        ({"trust_coefficient": 0.0}, "trust_coefficient=0.0.*positive"),
+        ({"trust_coefficient": 0.0}, "trust_coefficient=0.0. must be above 0"),
         ({"reference_batch": 0}, "reference_batch=0"),
     ],
 )
