@@ -133,7 +133,7 @@ def test_a_file_that_is_no_exported_encoder_is_named(tmp_path: Path) -> None:
         ({"class_path": "os.system", "init_args": {"command": "true"}}, "os.system"),
         ({"class_path": "ssl_lightning.testing.TinyImages"}, "TinyImages, which is not an encoder"),
         ("{", "holds no encoder config"),
-        ([1], "no encoder"),
+        ([1], "not an encoder"),
         ({"class_path": "ssl_lightning.testing.TinyEncoder", "init_args": {"dim": 5}}, "do not fit"),
         ({"class_path": "ssl_lightning.testing.TinyEncoder", "init_args": {"width": 8}}, "width"),
     ],
@@ -164,7 +164,7 @@ def test_the_lines_that_a_run_prints_load_its_encoder(
     card = (trainer.run_folder / "encoder.md").read_text()
     assert "```python\n" + "\n".join(printed) + "\n```" in card
     images = torch.rand(5, 1, 16, 16)
-    spoken: dict[str, Any] = {"images": images}
+    spoken: dict[str, Any] = {"x": images}
     exec("\n".join(printed), spoken)
     assert torch.equal(spoken["features"], method.eval()(View(images))), printed
     assert printed[2].endswith("# [S, 4]")
