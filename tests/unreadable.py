@@ -94,7 +94,7 @@ def write_tables(folder: Path, count: int = 16) -> Path:
         (folder / split).mkdir(parents=True)
         for number in range(count):
             values = torch.randn(8, generator=torch.Generator().manual_seed(number)).tolist()
-            (folder / split / f"{number:02}.txt").write_text(" ".join(map(str, values)))
+            (folder / split / f"{number:03}.txt").write_text(" ".join(map(str, values)))
     return folder
 
 

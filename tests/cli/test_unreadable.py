@@ -93,7 +93,7 @@ def test_while_the_report_is_made(
     data = tables(write_tables(tmp_path / "files"))
     ends = ("--trainer.max_steps", 1, "--trainer.default_root_dir", tmp_path / "runs")
     assert command("fit", "--model", "simclr", *data, *ends, *UNWATCHED[:-1]) == 2
-    one_line(capsys, "fit", r"00\.txt: .*")
+    one_line(capsys, "fit", r"000\.txt: .*")
 
 
 @pytest.mark.parametrize(("name", "split"), [("validate", "val"), ("test", "test"), ("predict", "train")])
@@ -102,7 +102,7 @@ def test_while_an_encoder_is_judged(tmp_path: Path, capsys: pytest.CaptureFixtur
     tear(tmp_path / "files" / split)
     root = ("--trainer.default_root_dir", tmp_path / "runs")
     assert command(name, "--model", "simclr", *data, "--data.workers", 1, *root) == 2
-    one_line(capsys, name, r"00\.txt: .*")
+    one_line(capsys, name, r"000\.txt: .*")
 
 
 def test_text_that_is_gone_before_the_run(

@@ -23,26 +23,29 @@ from ssl_lightning.evaluation.probes.knn import KNNProbe
 from ssl_lightning.evaluation.probes.linear import OnlineLinearProbe
 from ssl_lightning.evaluation.report import Report
 
-ORDER = permutation(0, 0, 16).tolist()
-"""Of the first pass, in one batch: the first eight files are those of rank 0."""
+FILES, PASSES = 256, 5
+"""One batch is a pass; more passes than a run makes, since its workers read ahead."""
 
 
 def bad(first: int, second: int) -> list[int]:
-    """So many files of rank 0 and of rank 1, each of another label, so that none is read in place
-    of another."""
+    """So many files that rank 0 alone reads, and rank 1, in every pass; each of another label, so
+    that none is read in place of another."""
+    orders = [permutation(0, number, FILES).tolist() for number in range(PASSES)]
     chosen: list[int] = []
-    for part, count in ((ORDER[:8], first), (ORDER[8:], second)):
-        for number in part:
+    for part, count in ((slice(FILES // 2), first), (slice(FILES // 2, None), second)):
+        always = sorted(set.intersection(*(set(order[part]) for order in orders)))
+        for number in always:
             if count and number % 4 not in {other % 4 for other in chosen}:
                 chosen.append(number)
                 count -= 1
+        assert not count, "too few files stay with one process"
     return chosen
 
 
 def broken_tables(folder: Path, numbers: list[int]) -> Path:
-    write_tables(folder)
+    write_tables(folder, FILES)
     for number in numbers:
-        (folder / "train" / f"{number:02}.txt").write_text("torn")
+        (folder / "train" / f"{number:03}.txt").write_text("torn")
     return folder
 
 
@@ -51,7 +54,7 @@ def train(root: Path, folder: Path, epochs: int, workers: int = 0, **several: An
     trainer = Trainer(
         accelerator="cpu", precision=32, max_epochs=epochs, default_root_dir=str(root), callbacks=quiet, **several
     )
-    data = Tables(folder=str(folder), unreadable="skip", workers=workers)
+    data = Tables(folder=str(folder), unreadable="skip", max_unreadable=0.006, batch_size=FILES, workers=workers)
     trainer.fit(SimCLR(Line(), hidden_dim=16, output_dim=8, norm="layer"), datamodule=data)
     return trainer
 
@@ -81,7 +84,7 @@ def ended(run: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 
 def test_the_run_lists_what_another_process_skipped(ended: dict[str, Any]) -> None:
-    names = sorted(f"{number:02}.txt" for number in bad(0, 2))
+    names = sorted(f"{number:03}.txt" for number in bad(0, 2))
     path = Path(ended["processes"][0]["folder"]) / "unreadable.txt"
     assert path.read_text().splitlines() == names
     said = f"Unreadable tables, in whose place others were taken: 2 ({', '.join(names)}). All are listed in {path}."
@@ -90,7 +93,7 @@ def test_the_run_lists_what_another_process_skipped(ended: dict[str, Any]) -> No
 
 def test_more_than_may_be_skipped_by_all_together_stop_every_process(ended: dict[str, Any]) -> None:
     for each in ended["processes"]:
-        assert each["message"].startswith("3 of 16 tables cannot be read, more than --data.max_unreadable allows (2).")
+        assert each["message"].startswith("3 of 256 tables cannot be read, more than --data.max_unreadable allows (2).")
 
 
 def test_a_run_that_goes_on_keeps_what_it_listed(tmp_path: Path) -> None:
@@ -98,7 +101,7 @@ def test_a_run_that_goes_on_keeps_what_it_listed(tmp_path: Path) -> None:
     source = Tables(folder=str(write_tables(tmp_path / "tables"))).source("train")
     source.skipped[3] = True
     report_skipped({"": source}, tmp_path)
-    assert (tmp_path / "unreadable.txt").read_text() == "03.txt\n99.txt\n"
+    assert (tmp_path / "unreadable.txt").read_text() == "003.txt\n99.txt\n"
 
 
 if __name__ == "__main__":
