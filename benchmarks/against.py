@@ -1,9 +1,9 @@
 """What a method learns here and in lightly, from the same images and the same initial weights,
 under one judge.
 
-    python benchmarks/against.py --peer PEER/bin/python                     # SimCLR, 3 seeds, about
-    8 minutes each on 2 quiet cores python benchmarks/against.py --method moco --peer
-    PEER/bin/python       # or byol, swav
+    # SimCLR, 3 seeds, about 8 minutes each on 2 quiet cores
+    python benchmarks/against.py --peer PEER/bin/python
+    python benchmarks/against.py --method moco --peer PEER/bin/python  # or byol, swav
 
 Fashion-MNIST, 10,000 images, the encoder of 15 million multiply-adds, 10 epochs. Ours is
 `configs/METHOD/fashion_mnist.yaml`; lightly is given the same images, initial encoder, batch size,

@@ -1,8 +1,9 @@
 """What `Trainer.fit` costs above a bare PyTorch loop with the same objects.
 
-    python benchmarks/overhead.py            # all cases, about 6 minutes on 2 quiet cores python
-    benchmarks/overhead.py conv toy   # some of them python benchmarks/overhead.py --method moco
-    moco_v3 byol swav mae   # ready batches, about 2 minutes each
+    python benchmarks/overhead.py  # all cases, about 6 minutes on 2 quiet cores
+    python benchmarks/overhead.py conv toy  # some of them
+    # ready batches, about 2 minutes each
+    python benchmarks/overhead.py --method moco moco_v3 byol swav mae
 
 First `fit` and loop must end with bitwise equal weights. Then they alternate step by step: the
 loader that `fit` reads takes a step of the bare loop before it hands out each batch, so that both

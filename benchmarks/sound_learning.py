@@ -1,9 +1,9 @@
 """What each method learns from spoken digits: frozen features against the untrained encoder and
 against pooled log-mels.
 
-    python benchmarks/sound_learning.py                     # all configs/METHOD/spoken_digits.yaml,
-    3 seeds: minutes for each run python benchmarks/sound_learning.py simclr byol         # these
-    alone
+    # all configs/METHOD/spoken_digits.yaml, 3 seeds: minutes for each run
+    python benchmarks/sound_learning.py
+    python benchmarks/sound_learning.py simclr byol  # these alone
 
 Runs `ssl-lightning fit --config configs/METHOD/spoken_digits.yaml` and reads `summary.json`: the
 official split, logistic regression on all labels and on 10 labels a class (the mean of 5 draws, the

@@ -1,8 +1,8 @@
 """What BERT's pretraining on short texts is worth: the 10 most frequent sections of the package
 descriptions, 20 labels a class, 5 draws.
 
-    python benchmarks/text_learning.py                    # 5,000 steps, about 20 minutes on 2 quiet
-    cores python benchmarks/text_learning.py --seeds 0 1 2      # three of them
+    python benchmarks/text_learning.py  # 5,000 steps, about 20 minutes on 2 quiet cores
+    python benchmarks/text_learning.py --seeds 0 1 2  # three of them
 
 Pretrains on all training texts without labels. Then logistic regression and kNN (the protocol of a
 run's closing table) on frozen features of the texts of these sections: pretrained, untrained,

@@ -1,9 +1,9 @@
 """Images per second of training: a method with a ResNet-18 at 32x32 on Fashion-MNIST, batch 128,
 against lightly in Lightning.
 
-    python benchmarks/throughput.py --peer PEER/bin/python                              # SimCLR,
-    about 8 minutes on 2 quiet cores python benchmarks/throughput.py --method moco byol swav --peer
-    PEER/bin/python      # about 25
+    # SimCLR, about 8 minutes on 2 quiet cores
+    python benchmarks/throughput.py --peer PEER/bin/python
+    python benchmarks/throughput.py --method moco byol swav --peer PEER/bin/python  # about 25
 
 Each trains in a process of its own and rests while the other works; a round is one step that is not
 timed and `--steps` that are, and the ratio is taken within each round. Both have a ResNet-18 with

@@ -1,9 +1,10 @@
 """One contestant of `augment.py`, which calls it in the contestant's environment: augments made-up
 images, at its parent's pace.
 
-    python augmenter.py ours|lightly|torchvision SIZE BLUR IMAGES          BLUR: 0 or 1; rounds as
-    `paced.py` has them python augmenter.py ours|lightly|torchvision SIZE BLUR --statistics
-    prints what it draws, as JSON
+    # BLUR: 0 or 1; rounds as `paced.py` has them
+    python augmenter.py ours|lightly|torchvision SIZE BLUR IMAGES
+    # prints what it draws, as JSON
+    python augmenter.py ours|lightly|torchvision SIZE BLUR --statistics
 
 Up to 64 pixels: two views, from the crop to the normalised tensor. Above: one view, what follows
 the crop. lightly and torchvision get one image at a time, as PIL images, which their loaders hand
