@@ -237,7 +237,7 @@ def test_the_policy_is_changed_by_name_and_a_wrong_name_is_told(classes: Path) -
         ({"crop_scale": 0.2}, "crop_scale=0.2 does not fit; give 2 numbers, such as"),
         ({"jitter": [1, 1, 1]}, "jitter=.* does not fit; give 4 numbers"),
         ({"flip": "yes"}, "flip='yes' does not fit; give a number"),
-        ({"flip": 2.0}, "probability"),
+        ({"flip": 2.0}, r"HorizontalFlip\(p=2.0\) must be"),
         ({"mean": [0.5, 0.5]}, "as many means"),
     ):
         with pytest.raises(ValueError, match=message):
