@@ -1,8 +1,8 @@
 """Training runs that can really be killed: a process that imports once and forks a child for each
 run.
 
-    python tests/runs.py          # reads a run's JSON from each line, answers with its return code
-    on a line
+    # reads a run as JSON from each line, answers with its return code on a line
+    python tests/runs.py
 
 A child trains, and at the place that `kill` names sends itself SIGKILL: nothing is flushed, no
 `finally` runs. At its end it writes what it has learned to `out`.
