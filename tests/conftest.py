@@ -87,10 +87,15 @@ class Runs:
 
 
 @pytest.fixture(scope="session")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs]:
+def processes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs]:
     runs = Runs(tmp_path_factory.mktemp("runs"))
     yield runs
     runs.close()
+
+
+@pytest.fixture(scope="session")
+def run(processes: Runs) -> Runs:
+    return processes
 
 
 @pytest.fixture

@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 import pickle
 import random
+import sys
 from collections.abc import Iterator
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -296,8 +297,11 @@ def row_here(root: Path) -> dict[str, Any]:
     return labels_only_row(TinyEncoder(), data, train, test, trainer(root), fits_of(train.labels, 2, 2))
 
 
-def process(number: int, root: Path) -> None:
+def process(root: Path) -> None:
     """One of two processes."""
+    torch.set_num_threads(1)
+    number = int(os.environ["LOCAL_RANK"])
+    labels_only.FEWEST_STEPS, labels_only.PASSES = 4, 2  # as `short` sets them
     sizes: list[int] = []
     fit = labels_only.fitted
 
@@ -312,13 +316,11 @@ def process(number: int, root: Path) -> None:
     dist.destroy_process_group()
 
 
-def test_two_processes_share_the_fits_out_and_both_get_the_row_of_one(short: None, tmp_path: Path) -> None:
-    forked = [get_context("fork").Process(target=process, args=(number, tmp_path)) for number in range(2)]
-    for each in forked:
-        each.start()
-    for each in forked:
-        each.join(120)
-    assert [each.exitcode for each in forked] == [0, 0]
+def test_two_processes_share_the_fits_out_and_both_get_the_row_of_one(
+    processes: Any, short: None, tmp_path: Path
+) -> None:
+    ended = processes(tmp_path, script=[__file__, str(tmp_path)], processes=2)
+    assert ended["code"] == 0, ended["log"][-3000:]
     found = [json.loads((tmp_path / f"{number}.json").read_text()) for number in range(2)]
     assert [each["sizes"] for each in found] == [[40, 8], [8]]
     assert found[0]["row"] == found[1]["row"] == row_here(tmp_path)
@@ -336,3 +338,7 @@ def test_labels_alone_teach_more_than_they_read_off_raw_pixels_or_the_untrained_
     for column in ("linear", "linear_10"):
         other = max(rows["raw"][column]["mean"], rows["untrained"][column]["mean"])
         assert rows["labels_only"][column]["mean"] > other + 0.003, (column, rows)
+
+
+if __name__ == "__main__":
+    process(Path(sys.argv[1]))

@@ -84,5 +84,5 @@ def test_rows_hold_what_is_left_and_the_test_transform_leaves_all() -> None:
 
 
 def test_a_probability_outside_its_range_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"between 0 and 1, got 1\.5"):
+    with pytest.raises(ValueError, match=r"deletion=1\.5\) must be at least 0 and at most 1"):
         TextAugmentation(128, VOCABULARY, 1.5)
