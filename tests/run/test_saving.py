@@ -70,19 +70,19 @@ def saved(root: Path, processes: int, accumulated: int) -> list[int]:
     return sorted(int(path.stem.partition("-")[2]) for path in trainer.run_folder.glob("checkpoints/*.ckpt"))  # type: ignore[union-attr]
 
 
-def process(folder: Path, processes: int) -> None:
-    """One of the processes: all runs, one after the other."""
+def process(folder: Path, devices: int) -> None:
+    """One of the devices: all runs, one after the other."""
     torch.set_num_threads(1)
-    steps = {accumulated: saved(folder / str(accumulated), processes, accumulated) for accumulated in ACCUMULATED}
+    steps = {accumulated: saved(folder / str(accumulated), devices, accumulated) for accumulated in ACCUMULATED}
     if rank() == 0:
         (folder / "steps.json").write_text(json.dumps(steps))
 
 
-@pytest.mark.parametrize("processes", [1, 2])
-def test_a_checkpoint_comes_within_the_epoch(run: Any, tmp_path: Path, processes: int) -> None:
-    """On the first optimizer step after the time is over; several processes ask rank 0 about every
+@pytest.mark.parametrize("devices", [1, 2])
+def test_a_checkpoint_comes_within_the_epoch(run: Any, tmp_path: Path, devices: int) -> None:
+    """On the first optimizer step after the time is over; several devices ask rank 0 about every
     50 batches."""
-    ended = run(tmp_path, script=[__file__, str(tmp_path), str(processes)], processes=processes)
+    ended = run(tmp_path, script=[__file__, str(tmp_path), str(devices)], processes=devices)
     assert ended["code"] == 0, ended["log"][-3000:]
     saved_at = json.loads((tmp_path / "steps.json").read_text())
     for accumulated in ACCUMULATED:
@@ -90,7 +90,7 @@ def test_a_checkpoint_comes_within_the_epoch(run: Any, tmp_path: Path, processes
         assert steps[-1] == -(-BATCHES // accumulated), "the run's last step is written in any case"
         batches = [0, *(step * accumulated for step in steps)]
         gaps = [after - before for before, after in pairwise(batches)]
-        most = SECONDS + accumulated + (50 if processes > 1 else 0)
+        most = SECONDS + accumulated + (50 if devices > 1 else 0)
         assert len(steps) > 1 and all(gap <= most for gap in gaps), (accumulated, steps)
         assert all(gap >= SECONDS for gap in gaps[:-1]), (accumulated, steps)
 
