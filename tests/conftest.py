@@ -25,6 +25,16 @@ def one_thread() -> None:
     torch.set_num_threads(1)
 
 
+@pytest.fixture(autouse=True)
+def same_environment() -> Iterator[None]:
+    """Variables that Lightning sets for a strategy (LOCAL_RANK) would tell the next test's command
+    that its processes are started by somebody else."""
+    before = dict(os.environ)
+    yield
+    os.environ.clear()
+    os.environ.update(before)
+
+
 @pytest.fixture(autouse=True, scope="session")
 def few_strengths() -> Iterator[tuple[float, ...]]:
     """Gives the protocol's own strengths of regression, in place of which there are a few."""

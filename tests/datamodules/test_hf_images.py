@@ -15,6 +15,7 @@ from ssl_lightning.methods.simclr import SimCLR
 
 from ssl_lightning import ConvEncoder, Trainer
 from ssl_lightning.data.images.picture import UnreadablePicture
+from ssl_lightning.evaluation.report import Report
 
 datasets = pytest.importorskip("datasets")
 
@@ -159,7 +160,10 @@ def test_what_is_no_data_set_is_told(tmp_path: Path) -> None:
 def test_a_run_on_parquet_ends_with_a_closing_table(
     parquet: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    trainer = Trainer(max_epochs=1, accelerator="cpu", default_root_dir=tmp_path / "runs", enable_progress_bar=False)
+    trainer = Trainer(
+        max_epochs=1, accelerator="cpu", default_root_dir=tmp_path / "runs", enable_progress_bar=False,
+        callbacks=[Report(draws=1)],
+    )  # fmt: skip
     trainer.fit(
         SimCLR(ConvEncoder(width=4)), datamodule=HFImages(str(parquet), image_size=32, batch_size=16, workers=1)
     )
