@@ -11,9 +11,10 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from ..data.datamodule import SSLDataModule, loading_lines
+from ..data.datamodule import SSLDataModule
 from ..data.figure import plot_views
 from ..data.files.atomic import write_text
+from ..data.modality import loading_lines
 from ..encoders.base import Encoder
 from ..plugins.arguments import require
 from ..run.encoder_file import load_encoder, save_encoder, write_card

@@ -22,10 +22,11 @@ from ..encoders.kinds import KINDS, needed_encoder
 from ..encoders.text import TextTransformer
 from ..encoders.wave import WaveTransformer
 from ..evaluation.supervised import Supervised
-from ..method import STEP_KEYS, SSLMethod
+from ..method import SSLMethod
 from ..plugins.record import config_of, rebuild
 from ..run.checkpoint import AtomicIO
 from ..run.pretrained import load
+from ..run.training import STEP_KEYS
 from ..types import Batch, ViewSpec
 from .runner import class_of, numpy_state, run_checks
 from .tiny import ROW_LENGTH, VOCAB_SIZE, WAVE_STEM, TinyEncoder, TinyImages, TinyText, TinyTokenEncoder, TinyWaves

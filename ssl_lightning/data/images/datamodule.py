@@ -15,8 +15,9 @@ from ...augment.recipe import changed
 from ...nn.patches import patch_for
 from ...plugins.arguments import require
 from ...types import Strength, ViewSpec
-from ..datamodule import Describes, SSLDataModule, loading_lines
+from ..datamodule import Describes, SSLDataModule
 from ..files.source import check_unreadable
+from ..modality import loading_lines
 from .reading import Reading
 
 RAW_SIZE = 32

@@ -7,21 +7,19 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import Any, ClassVar, Literal
 
-import torch
 from torch import Tensor, nn
 
 from ...augment.recipe import changed
 from ...augment.sound import SoundPolicy
-from ...augment.window import Waves, within
+from ...augment.window import Waves
 from ...plugins.arguments import require
-from ...plugins.messages import did_you_mean
 from ...types import Strength
 from ..datamodule import Describes
 from ..files.source import check_unreadable
 from .lengths import lengths_of
 from .listen import Listening
-from .settings import SOUND, arguments_in, difference, log_mel, samples_of
-from .statistics import Statistics, statistics_of
+from .settings import SOUND, arguments_in, check_settings, difference, log_mel, samples_of
+from .statistics import Statistics, pooled, statistics_of
 from .suited import suited_encoders
 from .varying import VaryingLengths, check_varying
 
@@ -91,19 +89,7 @@ class SoundDataModule(VaryingLengths, Listening):
             raise ValueError(
                 "cache=device needs samples of one size; recordings are cut before they go to the device. Leave it out."
             )
-        for name, value, known in (
-            ("features", features, ("log_mel", "wave")),
-            ("spectrogram", spectrogram, ("plain", "kaldi")),
-        ):
-            if value not in known:
-                raise ValueError(
-                    f"{name}={value!r} is unknown.{did_you_mean(value, known)} Choose {' or '.join(known)}."
-                )
-        if statistics is not None and not (len(statistics) == 2 and statistics[1] > 0):
-            raise ValueError(
-                f"statistics={list(statistics)} does not fit: give a mean and a positive standard deviation, such as"
-                " [-6.0, 3.5]."
-            )
+        check_settings(features, spectrogram, statistics)
         check_unreadable(unreadable, max_unreadable, "recordings")
         self.sample_rate, self.features, self.given_statistics = sample_rate, features, statistics
         self.unreadable, self.max_unreadable = unreadable, max_unreadable
@@ -184,15 +170,7 @@ class SoundDataModule(VaryingLengths, Listening):
     def raw_features(self, raw: Waves) -> Tensor:
         """Computes the mean and standard deviation over time of each band's log-mels, without
         padding: [S, 2 M]."""
-        log_mels = self.mel.to(raw.x.device)(raw.x)  # [S, M, F]
-        if raw.lengths is None:
-            return torch.cat([log_mels.mean(2), log_mels.std(2, correction=0)], 1)
-        real = within((raw.lengths // self.mel.hop).clamp(min=1), log_mels.shape[2])[:, None].to(
-            log_mels.dtype
-        )  # [S, 1, F]
-        mean = (log_mels * real).sum(2) / real.sum(2)
-        variance = ((log_mels - mean[:, :, None]).square() * real).sum(2) / real.sum(2)
-        return torch.cat([mean, variance.sqrt()], 1)
+        return pooled(self.mel.to(raw.x.device), raw)
 
     def artifacts(self) -> dict[str, str]:
         """Returns the arguments by which views are made, which `SoundReader` and a second training

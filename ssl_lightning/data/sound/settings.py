@@ -6,11 +6,27 @@ import json
 from typing import Any
 
 from ...augment.log_mel import LogMel
+from ...plugins.messages import did_you_mean
 
 SOUND = "sound.json"
 """The file with these arguments of the datamodule, and `varies`: whether rows vary in length."""
 LENGTH = ("seconds", "varies")
 """Arguments that may differ between data sets for one encoder."""
+
+
+def check_settings(features: str, spectrogram: str, statistics: tuple[float, float] | None) -> None:
+    """Raises ValueError for an argument of a `SoundDataModule` that it does not know."""
+    for name, value, known in (
+        ("features", features, ("log_mel", "wave")),
+        ("spectrogram", spectrogram, ("plain", "kaldi")),
+    ):
+        if value not in known:
+            raise ValueError(f"{name}={value!r} is unknown.{did_you_mean(value, known)} Choose {' or '.join(known)}.")
+    if statistics is not None and not (len(statistics) == 2 and statistics[1] > 0):
+        raise ValueError(
+            f"statistics={list(statistics)} does not fit: give a mean and a positive standard deviation, such as"
+            " [-6.0, 3.5]."
+        )
 
 
 def arguments_in(text: str) -> dict[str, Any]:

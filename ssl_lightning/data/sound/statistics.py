@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ...augment.log_mel import LogMel
 from ...augment.random import permutation
-from ...augment.window import Window, within
+from ...augment.window import Waves, Window, within
 from ..files.kept import kept, key_of
 from ..sources import Source, Subset
 from .source import recordings_of
@@ -87,3 +87,18 @@ def _compute(source: Source, index: Tensor, mel: LogMel, samples: int) -> Statis
     bank = torch.cat(log_mels)
     fit = max(1, BANK_BYTES // (2 * bank[0].numel()))
     return Statistics(round(float(values.mean()), 3), max(round(float(values.std()), 3), 0.001), bank[:fit].half())
+
+
+def pooled(mel: LogMel, raw: Waves) -> Tensor:
+    """Computes the mean and standard deviation over time of each band's log-mels, without padding.
+
+    Returns:
+        [S, 2 M], with M bands.
+    """
+    log_mels = mel(raw.x)  # [S, M, F]
+    if raw.lengths is None:
+        return torch.cat([log_mels.mean(2), log_mels.std(2, correction=0)], 1)
+    real = within((raw.lengths // mel.hop).clamp(min=1), log_mels.shape[2])[:, None].to(log_mels.dtype)  # [S, 1, F]
+    mean = (log_mels * real).sum(2) / real.sum(2)
+    variance = ((log_mels - mean[:, :, None]).square() * real).sum(2) / real.sum(2)
+    return torch.cat([mean, variance.sqrt()], 1)

@@ -1,0 +1,91 @@
+"""What a datamodule answers for its modality, so that nobody else has to know it: the encoders that
+suit, pictures of views, how an encoder is loaded and what it cannot be used without."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+from torch import Tensor
+
+from ..types import View
+from .figure import plot_views
+
+
+def loading_lines(folder: Path, dim: int, x: str = "x") -> str:
+    """Returns Python lines that load the encoder of a run and apply it to a tensor called `x`."""
+    return (
+        f'from ssl_lightning import View, load_encoder\nencoder = load_encoder("{folder}")\n'
+        f"features = encoder(View({x}))  # [S, {dim}]"
+    )
+
+
+class Modality:
+    """The answers of data whose views are images, or values without a picture."""
+
+    default_encoders: ClassVar[dict[str, dict[str, Any]]] = {}
+    """The config that suits this data, for each kind of encoder (`Encoder`, `TokenEncoder`)."""
+
+    @classmethod
+    def suited_encoders(cls, init_args: dict[str, Any]) -> dict[str, dict[str, Any]]:
+        """Returns the default encoders for data built with these arguments, defaults included."""
+        return cls.default_encoders
+
+    def meet(self, method: Any) -> None:
+        """Refuses, before a run, an encoder that cannot read these views, and tells the method what
+        it needs to know about the data. Most data sets have nothing to say."""
+
+    def show(self, captions: Mapping[str, View], path: Path, compare: bool = False) -> dict[str, Path]:
+        """Draws views, or a method's versions of them, to look at or to listen to. By default it
+        draws those that are images.
+
+        Args:
+            captions: views of the same S samples, on the CPU.
+            path: the PNG to write; other files are written beside it.
+            compare: whether later captions are the method's versions of the first.
+
+        Returns:
+            The pictures written, by name, for loggers.
+        """
+        return plot_views(captions, path, self.as_pictures)
+
+    def as_pictures(self, x: Tensor) -> Tensor:
+        """Returns views [S, C, H, W] as images to look at, in [0, 1]; an image that exceeds this
+        range is rescaled when it is drawn."""
+        return x
+
+    def how_to_load(self, folder: Path, dim: int) -> str:
+        """Returns Python lines that load the encoder of a run and apply it to such data.
+
+        Args:
+            folder: the run folder.
+            dim: length of a feature vector.
+        """
+        return loading_lines(folder, dim)
+
+    def artifacts(self) -> dict[str, str]:
+        """Returns the text files, by name, that a run's encoder cannot be used without, such as a
+        tokenizer. They are written into the run folder and into its checkpoints."""
+        return {}
+
+    @classmethod
+    def arguments_of(cls, artifacts: Mapping[str, str], path: str) -> dict[str, Any]:
+        """Returns the constructor's arguments that make views as a run did.
+
+        Args:
+            artifacts: of the run.
+            path: the run folder, checkpoint or encoder file that they come from.
+        """
+        return {}
+
+    def difference(self, artifacts: Mapping[str, str]) -> str:
+        """Says in one or two sentences how this data's views differ from those of the run whose
+        encoder is reused, and what to do; empty if the encoder may be used.
+
+        Args:
+            artifacts: of the run.
+        """
+        current = self.artifacts()
+        differing = [name for name, text in artifacts.items() if current.get(name, text) != text]
+        return f"The data's {differing[0]} differs from that of the encoder's run. Use the run's." if differing else ""
