@@ -36,8 +36,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command line, by default this process's.
 
     Returns:
-        The exit code; 2: the user made a mistake, which was reported in one line.
+        The exit code; 2: the user made a mistake, which was reported in one line; 141: the reader
+        of the output, such as `head`, has closed it.
     """
+    try:
+        code = _main(argv)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for what Python writes as it ends
+        return 128 + 13
+    return code
+
+
+def _main(argv: Sequence[str] | None) -> int:
     argv = sys.argv[1:] if argv is None else list(argv)
     first = argv[0] if argv else "--help"
     if first in ("-h", "--help"):

@@ -11,8 +11,12 @@ from traceback import walk_tb
 from typing import Any, Literal
 
 import torch
+from lightning_fabric.loggers.logger import _DummyExperiment
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.plugins.io import AsyncCheckpointIO, CheckpointIO, TorchCheckpointIO
+
+NoExperiment = _DummyExperiment
+"""An experiment of a logger that takes every call and does nothing."""
 
 
 def trainer_of(module: Any) -> Any:

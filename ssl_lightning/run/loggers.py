@@ -12,13 +12,14 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from lightning_fabric.loggers.logger import _DummyExperiment, rank_zero_experiment
+from lightning_fabric.loggers.logger import rank_zero_experiment
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger, WandbLogger
 from pytorch_lightning.utilities import rank_zero_only
 
 from ..data.files.atomic import write_text
 from ..plugins.arguments import require
 from ..plugins.registry import logger_path
+from .lightning import NoExperiment
 from .metrics import SECONDS_BETWEEN_WRITES
 
 ID_FILE = "wandb.json"
@@ -82,7 +83,7 @@ class InRunFolder:
 
     @property
     def experiment(self) -> Any:
-        return super().experiment if self.folder else _DummyExperiment()  # type: ignore[misc]  # of the logger mixed with
+        return super().experiment if self.folder else NoExperiment()  # type: ignore[misc]  # of the logger mixed with
 
 
 class CSV(InRunFolder, CSVLogger):

@@ -170,6 +170,12 @@ def test_the_list_fits_the_terminal_and_shows_whose_a_plugin_is(capsys):
     assert {"simclr", "acme:twin", "other:twin"} <= names and "twin" not in names
 
 
+def test_a_reader_that_has_enough_is_not_a_defect():
+    shell = f"{sys.executable} -m ssl_lightning.cli methods | true; echo ${{PIPESTATUS[0]}}"
+    ended = subprocess.run(["bash", "-c", f"sleep 0.1; {shell}"], capture_output=True, text=True)
+    assert ended.stdout.split() == ["141"] and not ended.stderr, ended
+
+
 def test_the_list_for_programs_is_json_and_whole(capsys):
     assert main(["methods", "--json"]) == 0
     rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)}

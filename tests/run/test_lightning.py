@@ -310,3 +310,8 @@ def test_every_part_is_public_and_documented_and_imports_nothing_of_this_package
     assert not [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.level]
     tested = Path(__file__).read_text()
     assert [node.name for node in functions if f"lightning.{node.name}" not in tested] == []
+
+
+def test_an_experiment_that_is_none_takes_every_call() -> None:
+    lightning.NoExperiment().log({"loss": 1.0}, step=2)
+    lightning.NoExperiment().config.update({})

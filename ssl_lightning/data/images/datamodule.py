@@ -111,8 +111,8 @@ class ImageDataModule(SSLDataModule):
 
 
 class PictureDataModule(ImageDataModule):
-    """Encoded images of any size, mode and depth: an author defines `source`, whose samples come
-    from `self.pictures`.
+    """Encoded images of any size, mode and depth: an author defines `source`, which returns a
+    `PictureSource` read by `self.reading`.
 
     Args:
         image_size: side length of a view, in pixels.
