@@ -35,7 +35,7 @@ class Stream:
         self.make, self.steps, self.after_epoch = make, steps, after_epoch
         self.taken = 0
         self.iterator: Iterator[Any] | None = None
-        self.asked = 0.0
+        self.requested_at = 0.0
         """When the newest batch was requested, by `time.perf_counter`: training waits from then
         on."""
 
@@ -54,7 +54,7 @@ class Stream:
         """Restores nothing."""
 
     def __next__(self) -> Any:
-        self.asked = time.perf_counter()
+        self.requested_at = time.perf_counter()
         if self.iterator is None:  # first use: by now everything is restored
             self.iterator = iter(self.make())
         if self.taken and self.taken % self.steps == 0:

@@ -46,7 +46,7 @@ class Meter(Standing):
 
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
         # Between the end of a step and the next batch other callbacks run: a checkpoint is written.
-        self.waited += time.perf_counter() - getattr(trainer.train_dataloader, "asked", self._ended)
+        self.waited += time.perf_counter() - getattr(trainer.train_dataloader, "requested_at", self._ended)
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         size = getattr(trainer.datamodule, "batch_size", None)

@@ -56,10 +56,10 @@ class Checkpoint(Standing, LightningCheckpoint):
         self._kept: set[Path] = set()
         self._kept_names: list[str] = []
         self._last_time = time.monotonic()
-        self._asked_at = 0  # the optimizer step at which rank 0 was last asked whether `minutes` have passed
+        self._checked_at = 0  # the optimizer step at which rank 0 was last asked whether `minutes` have passed
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
-        self._last_time, self._asked_at = time.monotonic(), trainer.global_step
+        self._last_time, self._checked_at = time.monotonic(), trainer.global_step
         if self.folder is not None:
             self._kept = {self.folder / name for name in self._kept_names}
 
@@ -81,9 +81,9 @@ class Checkpoint(Standing, LightningCheckpoint):
         late = time.monotonic() - self._last_time > 60 * self.minutes
         if trainer.world_size == 1:
             return late
-        if trainer.global_step - self._asked_at < max(1, BATCHES_BETWEEN_QUESTIONS // trainer.accumulate_grad_batches):
+        if trainer.global_step - self._checked_at < max(1, BATCHES_BETWEEN_QUESTIONS // trainer.accumulate_grad_batches):
             return False
-        self._asked_at = trainer.global_step
+        self._checked_at = trainer.global_step
         return bool(trainer.strategy.broadcast(late))
 
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:

@@ -108,41 +108,41 @@ def list_files(root: str | Path, suffixes: Collection[str], cache: str | Path | 
     if not folder.is_dir():
         raise _no_folder(folder)
     wanted = frozenset(os.fsencode("." + suffix.lower().lstrip(".")) for suffix in suffixes)
-    place = file_cache.place(cache, folder, wanted)
-    if place and (found := file_cache.load(place)) and file_cache.unchanged(folder, found[0]):
-        return FileList(folder, *found, place)
+    cached = file_cache.path_of(cache, folder, wanted)
+    if cached and (listed := file_cache.load(cached)) and file_cache.unchanged(folder, listed[0]):
+        return FileList(folder, *listed, cached)
     began = time.time_ns()
     table = scan(folder, wanted)
     fingerprint = fingerprint_of(table)
     settled = int(table.stamps.max()) < began - RECENT
     if (
-        place
+        cached
         and settled
-        and file_cache.save(place, table, fingerprint)
-        and (found := file_cache.load(place))
-        and found[1] == fingerprint
+        and file_cache.save(cached, table, fingerprint)
+        and (listed := file_cache.load(cached))
+        and listed[1] == fingerprint
     ):
-        return FileList(folder, *found, place)
+        return FileList(folder, *listed, cached)
     return FileList(folder, table, fingerprint)
 
 
 def _reopened(root: Path, cached: Path, fingerprint: str) -> FileList:
-    found = file_cache.load(cached)
-    if not found or found[1] != fingerprint:
+    listed = file_cache.load(cached)
+    if not listed or listed[1] != fingerprint:
         raise RuntimeError(
             f"The list of the files below {root} was replaced while this run started, since files came or went. Start"
             " it again."
         )
-    return FileList(root, *found, cached)
+    return FileList(root, *listed, cached)
 
 
 def _no_folder(path: Path) -> OSError:
     while not path.exists() and not path.parent.exists():
         path = path.parent
     above = path.parent
-    for place in (path, above):
-        if place.exists() and not place.is_dir():
-            return NotADirectoryError(f"{printable(place)} is a file, not a folder.")
+    for each in (path, above):
+        if each.exists() and not each.is_dir():
+            return NotADirectoryError(f"{printable(each)} is a file, not a folder.")
     try:
         near = did_you_mean(path.name, [entry.name for entry in above.iterdir()])
     except OSError:

@@ -124,9 +124,9 @@ def _nothing_found(root: Path, suffixes: frozenset[bytes], others: Counter[bytes
     wanted = ", ".join(printable(suffix) for suffix in sorted(suffixes))
     if not others:
         return ValueError(f"The folder {printable(root)} holds no files. Names that end in {wanted} were looked for.")
-    found = ", ".join(
+    endings = ", ".join(
         f"{printable(suffix) or 'without suffix'} ({number:,})" for suffix, number in others.most_common(5)
     )
     return ValueError(
-        f"None of the {others.total():,} files below {printable(root)} ends in {wanted}. They are: {found}."
+        f"None of the {others.total():,} files below {printable(root)} ends in {wanted}. They are: {endings}."
     )

@@ -24,7 +24,7 @@ SECTIONS = [field.name for field in fields(Table)]
 BYTES = ("names", "folders")
 
 
-def place(cache: str | Path | None, root: Path, suffixes: frozenset[bytes]) -> Path | None:
+def path_of(cache: str | Path | None, root: Path, suffixes: frozenset[bytes]) -> Path | None:
     """The file for a folder and the suffixes looked for; None where there is no cache."""
     if cache is None:
         return None

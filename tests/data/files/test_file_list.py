@@ -301,7 +301,7 @@ files.RECENT = -(10**12)
 for _ in range(20):
     listed = files.list_files(sys.argv[1], [".jpg", ".png"])
     assert len(listed) == len(list(listed)) == 1007
-    file_cache.place("default", listed.root, frozenset((b".jpg", b".png"))).unlink(missing_ok=True)
+    file_cache.path_of("default", listed.root, frozenset((b".jpg", b".png"))).unlink(missing_ok=True)
 """
 
 
