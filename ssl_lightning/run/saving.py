@@ -81,7 +81,8 @@ class Checkpoint(Standing, LightningCheckpoint):
         late = time.monotonic() - self._last_time > 60 * self.minutes
         if trainer.world_size == 1:
             return late
-        if trainer.global_step - self._checked_at < max(1, BATCHES_BETWEEN_QUESTIONS // trainer.accumulate_grad_batches):
+        between = max(1, BATCHES_BETWEEN_QUESTIONS // trainer.accumulate_grad_batches)
+        if trainer.global_step - self._checked_at < between:
             return False
         self._checked_at = trainer.global_step
         return bool(trainer.strategy.broadcast(late))
