@@ -190,7 +190,7 @@ def test_what_a_killed_process_left_half_written_is_removed(ended: tuple[Path, P
 def process(root: Path, checkpoint: Path) -> None:
     """One of two processes of a job that goes on."""
     fitted = fit(root, ckpt_path=checkpoint, max_epochs=3, devices=2, strategy="ddp")
-    print(f"went on in {fitted.run_folder}", flush=True)
+    sys.stdout.write(f"went on in {fitted.run_folder}\n")  # in one piece, while the other writes too
 
 
 def test_all_processes_of_a_job_share_a_lock_and_a_refusal(run: Any, ended: tuple[Path, Path], tmp_path: Path) -> None:
@@ -201,7 +201,8 @@ def test_all_processes_of_a_job_share_a_lock_and_a_refusal(run: Any, ended: tupl
     assert refused["code"] == 1
     assert refused["log"].count(f"FolderInUse: The run folder {str(folder)!r} is in use by process {os.getpid()}") == 2
     lock.release()
-    assert finished(run(tmp_path, script=script, processes=2))["log"].count(f"went on in {folder}\n") == 2
+    log = finished(run(tmp_path, script=script, processes=2))["log"]
+    assert log.count(f"went on in {folder}\n") == 2, log
 
 
 if __name__ == "__main__":
