@@ -6,10 +6,11 @@ into shared rows); N positions in a row; C channels, H height, W width.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, TypedDict, get_args
 
+import torch
 from torch import Tensor
 
 Strength = Literal["none", "weak", "strong", "strong_a", "strong_b"]
@@ -38,6 +39,28 @@ class View(NamedTuple):
         """The view with the same change applied to each of its tensors, for example to select
         rows."""
         return View(*(change(part) if isinstance(part, Tensor) else part for part in self))  # type: ignore[arg-type]  # x is a tensor
+
+
+def joined(views: Sequence[View]) -> View:
+    """The views of one batch, one after the other, as a single view of as many times the samples,
+    for one pass through a network: sample s of view v becomes sample v S + s.
+
+    Args:
+        views: of the same samples, with tensors of equal shapes but for the number of rows.
+    """
+    first = views[0]
+    if len(views) == 1:
+        return first
+    samples = len(first.x) if first.samples is None else first.samples
+    x, segments, positions = ([each[part] for each in views] for part in range(3))
+    return View(
+        torch.cat(x),
+        None
+        if first.segment is None
+        else torch.cat([torch.where(each > 0, each + v * samples, 0) for v, each in enumerate(segments)]),
+        None if first.position is None else torch.cat(positions),
+        None if first.samples is None else len(views) * samples,
+    )
 
 
 class Tokens(NamedTuple):

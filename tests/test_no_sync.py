@@ -16,11 +16,12 @@ from typing import Any
 import pytest
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.utilities.memory import recursive_detach
 from ssl_lightning.methods.simclr import SimCLR
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_leaves, tree_map
 
 from ssl_lightning import Trainer
 from ssl_lightning.augment.image import ImagePolicy
@@ -36,7 +37,10 @@ from ssl_lightning.evaluation.report import Report
 from ssl_lightning.method import SSLMethod
 from ssl_lightning.nn.ema import EMA
 from ssl_lightning.optim.recipes import OptimizerName, OptimizerSpec
+from ssl_lightning.plugins.registry import Registry
 from ssl_lightning.testing import TinyEncoder, TinyImages
+from ssl_lightning.testing.methods import MethodKit
+from ssl_lightning.testing.runner import class_of
 from ssl_lightning.types import Batch, Step, View, ViewSpec
 
 
@@ -188,6 +192,59 @@ def test_simclr_steps_on_the_device_alone(encoder: Encoder, monkeypatch: pytest.
             parameter.grad is not None for parameter in method.parameters()
         )
     assert not seen.offences, seen.offences
+
+
+METHODS = sorted(Registry("ssl_lightning.methods"))
+
+
+def five_steps(method: SSLMethod, batch: Batch) -> Tensor:
+    """All that five optimizer steps of a method consist of, without the trainer."""
+    optimizer, schedule = method.optimizer_spec.build(method, 16, 10, 10)
+    for step in range(5):
+        out = method.step(batch)
+        optimizer.zero_grad()
+        out["loss"].backward()
+        method.on_before_optimizer_step(optimizer)
+        optimizer.step()
+        schedule.step()
+        for teacher in method.teachers:
+            teacher.update(step / 10)
+        with torch.no_grad():
+            method.after_update([recursive_detach({"state": out.get("state")})["state"]])
+    return out["loss"]
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_steps_on_the_device_alone(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every method that is installed, with the kit's encoder and data, on the device called "lazy"
+    (see above)."""
+    monkeypatch.setattr(torch, "autocast", lambda *args, **kwargs: nullcontext())
+    kit = MethodKit(class_of("ssl_lightning.methods", name))
+    method, samples = kit.method(dropout=True), kit.batch()
+    with FakeTensorMode():
+        pretend(method, "lazy")
+        batch = tree_map(lambda leaf: like(leaf, "lazy") if isinstance(leaf, Tensor) else leaf, samples)
+        with OneDevice() as seen:
+            loss = five_steps(method, batch)
+        assert loss.device.type == "lazy"
+    assert not seen.offences, "\n".join(sorted(set(seen.offences)))
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_steps_on_a_gpu_without_waiting(name: str) -> None:
+    """torch raises where the host waits for the device; the second round, when constants have
+    moved and kernels are chosen."""
+    kit = MethodKit(class_of("ssl_lightning.methods", name))
+    method = kit.method(dropout=True).cuda()
+    batch = tree_map(lambda leaf: leaf.cuda() if isinstance(leaf, Tensor) else leaf, kit.batch())
+    five_steps(method, batch)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        loss = five_steps(method, batch)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert loss.isfinite()
 
 
 @pytest.mark.parametrize("name", ["adamw", "lars"])  # torch has no fake of the fused SGD
