@@ -46,19 +46,18 @@ def joined(views: Sequence[View]) -> View:
     for one pass through a network: sample s of view v becomes sample v S + s.
 
     Args:
-        views: of the same samples, with tensors of equal shapes but for the number of rows.
+        views: of the same samples, with the same parts, whose shapes differ in the number of rows
+            alone.
     """
     first = views[0]
-    if len(views) == 1:
-        return first
     samples = len(first.x) if first.samples is None else first.samples
-    x, segments, positions = ([each[part] for each in views] for part in range(3))
+    segments = [view.segment for view in views if view.segment is not None]
+    positions = [view.position for view in views if view.position is not None]
+    moved = [torch.where(each > 0, each + number * samples, 0) for number, each in enumerate(segments)]
     return View(
-        torch.cat(x),
-        None
-        if first.segment is None
-        else torch.cat([torch.where(each > 0, each + v * samples, 0) for v, each in enumerate(segments)]),
-        None if first.position is None else torch.cat(positions),
+        torch.cat([view.x for view in views]),
+        torch.cat(moved) if moved else None,
+        torch.cat(positions) if positions else None,
         None if first.samples is None else len(views) * samples,
     )
 

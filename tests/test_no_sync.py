@@ -26,7 +26,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 from ssl_lightning import Trainer
 from ssl_lightning.augment.image import ImagePolicy
 from ssl_lightning.data.datamodule import SSLDataModule
-from ssl_lightning.data.loaders import Stream
+from ssl_lightning.data.loaders import Fetch, Stream
 from ssl_lightning.encoders.base import Encoder
 from ssl_lightning.encoders.conv import ConvEncoder
 from ssl_lightning.encoders.timm import TimmEncoder
@@ -38,8 +38,8 @@ from ssl_lightning.method import SSLMethod
 from ssl_lightning.nn.ema import EMA
 from ssl_lightning.optim.recipes import OptimizerName, OptimizerSpec
 from ssl_lightning.plugins.registry import Registry
-from ssl_lightning.testing import TinyEncoder, TinyImages
-from ssl_lightning.testing.methods import MethodKit
+from ssl_lightning.testing import TinyEncoder, TinyImages, TinyWaves
+from ssl_lightning.testing.methods import MethodKit, tiny_data
 from ssl_lightning.testing.runner import class_of
 from ssl_lightning.types import Batch, Step, View, ViewSpec
 
@@ -162,6 +162,31 @@ def test_views_are_made_on_the_device_alone(channels: int, source: int, size: in
                 )
         assert [view.x.device.type for view in batch["views"]] == ["cuda"] * 6
     assert not seen.offences, seen.offences
+
+
+@pytest.mark.parametrize(
+    ("features", "settings"),
+    [("wave", {"seconds": 0.1}), ("wave", {"seconds": None}), ("log_mel", {"seconds": 0.1})],
+    ids=["waves", "whole waves", "log-mels"],
+)
+def test_views_of_sound_are_made_on_the_device_alone(features: str, settings: dict[str, Any]) -> None:
+    """The workers cut the waves; whole ones have padding."""
+
+    class Asks:
+        views = ViewSpec(full=2, strength=("weak", "weak") if settings["seconds"] is None else ("strong_a", "strong_b"))
+
+    data = TinyWaves(features=features, **settings)
+    data.serve(Asks())
+    fetched = Fetch(data.training_split, data.maker.cut).__getitems__(range(8))
+    seen = OneDevice()
+    with FakeTensorMode():
+        for transform in data.transforms:
+            pretend(transform, "cuda")
+        moved = tree_map(lambda leaf: like(leaf, "cuda") if isinstance(leaf, Tensor) else leaf, fetched)
+        with seen:
+            batch = data.make_batch(moved)
+        assert [view.x.device.type for view in batch["views"]] == ["cuda"] * 2
+    assert not seen.offences, "\n".join(sorted(set(seen.offences)))
 
 
 @pytest.mark.parametrize(
@@ -338,7 +363,14 @@ class Rhythm(pl.Callback):
         trainer.should_stop = self.steps >= 19
 
 
-def watched(method: SSLMethod, watch: Watch, monkeypatch: pytest.MonkeyPatch, root: Any, **settings: Any) -> None:
+def watched(
+    method: SSLMethod,
+    watch: Watch,
+    monkeypatch: pytest.MonkeyPatch,
+    root: Any,
+    data: SSLDataModule | None = None,
+    **settings: Any,
+) -> None:
     """Trains with every standing callback, and watches from the 12th batch to the 19th: all that a
     step does besides what is logged, probed and printed every ten steps or more."""
     fetch, make_batch, fetched = Stream.__next__, SSLDataModule.make_batch, iter(range(1, 1000))
@@ -373,7 +405,7 @@ def watched(method: SSLMethod, watch: Watch, monkeypatch: pytest.MonkeyPatch, ro
         **settings,
     )
     with watch:
-        trainer.fit(method, datamodule=TinyImages(samples=640))
+        trainer.fit(method, datamodule=data or TinyImages(samples=640))
     assert rhythm.steps == 19
 
 
@@ -394,6 +426,18 @@ def test_a_run_reads_nothing_back_between_its_rows(
     watch = Watch(monkeypatch)
     method = cls(TinyEncoder(), optimizer=settings.pop("optimizer", None))
     watched(method, watch, monkeypatch, tmp_path, **settings)
+    assert watch.operations > 300
+    assert not watch.offences, "\n".join(sorted(set(watch.offences)))
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_run_of_any_method_reads_nothing_back_between_its_rows(
+    name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+) -> None:
+    cls = class_of("ssl_lightning.methods", name)
+    watch = Watch(monkeypatch)
+    data = tiny_data(cls, samples=640)
+    watched(MethodKit(cls).method(dropout=True), watch, monkeypatch, tmp_path, data, precision="32-true")
     assert watch.operations > 300
     assert not watch.offences, "\n".join(sorted(set(watch.offences)))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -33,7 +34,7 @@ class Strings:
 
     def some(self, index: Tensor) -> list[str]:
         """The texts `index` [M], as objects."""
-        encoded = memoryview(self.encoded.numpy())
+        encoded: Any = memoryview(self.encoded.numpy())  # type: ignore[arg-type]  # numpy's arrays are buffers
         spans = zip(self.ends[index].tolist(), self.ends[index + 1].tolist(), strict=True)
         return [str(encoded[start:end], "utf-8", "surrogatepass") for start, end in spans]
 

@@ -88,7 +88,8 @@ class Manifest:
 
         self._paths = Strings(paths())
         self._label_names = tuple(numbers)
-        self._labels, self._splits, self._starts, self._ends = map(tensor_of, (labels, splits, starts, ends))
+        self._labels, self._splits = tensor_of(labels), tensor_of(splits)
+        self._starts, self._ends = tensor_of(starts), tensor_of(ends)
         digest.update(b"]" if labels else b"[]")
         self.fingerprint = digest.hexdigest()
         train = self._labels[(self._splits == SPLITS.index("train")) & (self._labels >= 0)].unique().tolist()
