@@ -107,7 +107,7 @@ class HFImages(PictureDataModule):
             self.class_names = tuple(names)
             kinds = values.unique()  # few: no object for each row
             classes = torch.tensor([names.index(str(value)) for value in kinds.to_pylist()])
-            return classes[torch.from_numpy(pyarrow.compute.index_in(values, kinds).to_numpy())]
+            return classes[torch.from_numpy(pyarrow.compute.index_in(values, kinds).to_numpy().astype("int64"))]
         integers = kind.is_integer(values.type) and not values.null_count
         if not integers or (len(values) and pyarrow.compute.min(values).as_py() < -1):
             raise ValueError(

@@ -90,15 +90,15 @@ class CollapseMonitor(Standing):
             some = embeddings[:: -(-len(embeddings) // SAMPLES)]
             self.pending = _Look(spread(embeddings), some)
         if not runs_ahead(pl_module.device) or at_end(trainer, batch_idx):
-            self.log(trainer)
+            self.log_pending(trainer)
 
     def on_after_backward(self, trainer: Any, pl_module: Any) -> None:
-        self.log(trainer)  # the step's work is queued on the device: it is busy meanwhile
+        self.log_pending(trainer)  # the step's work is queued on the device: it is busy meanwhile
 
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
-        self.log(trainer)  # no further step may come
+        self.log_pending(trainer)  # no further step may come
 
-    def log(self, trainer: Any) -> None:
+    def log_pending(self, trainer: Any) -> None:
         """Logs the values of the last look, if there are any that are not logged yet."""
         pending, self.pending = self.pending, None
         if pending is None:

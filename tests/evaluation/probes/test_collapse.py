@@ -28,6 +28,7 @@ from ssl_lightning.nn.spread import effective_rank, spread
 from ssl_lightning.run.checkpoint import find_newest
 from ssl_lightning.run.health import Health
 from ssl_lightning.run.metrics import Metrics
+from ssl_lightning.run.saving import Checkpoint
 from ssl_lightning.testing import TinyEncoder, TinyImages
 from ssl_lightning.types import View
 
@@ -252,13 +253,15 @@ def test_a_checkpoint_holds_what_is_not_logged_yet(tmp_path: Path, monkeypatch: 
     torch.manual_seed(0)
     straight = Run(tmp_path / "straight", TinyEncoder(), TinyImages(), monitor, 5, enable_checkpointing=True)
 
-    class StopsAtThree(Callback):
+    class SavesAndStops(Checkpoint):
         def on_train_batch_end(self, trainer: Any, *args: Any) -> None:
-            trainer.should_stop = trainer.global_step == 3
+            if trainer.global_step == 3:
+                trainer.should_stop = True
+                self.save(trainer)
 
     torch.manual_seed(0)
     stopped = Run(
-        tmp_path, TinyEncoder(), TinyImages(), CollapseMonitor(every_n_steps=3), 5, StopsAtThree(),
+        tmp_path, TinyEncoder(), TinyImages(), CollapseMonitor(every_n_steps=3), 5, SavesAndStops(),
         enable_checkpointing=True,
     )  # fmt: skip
     assert stopped.trainer.run_folder is not None
