@@ -440,7 +440,7 @@ def test_a_run_of_any_method_reads_nothing_back_between_its_rows(
     watch = Watch(monkeypatch)
     data = tiny_data(cls, samples=640)
     watched(MethodKit(cls).method(dropout=True), watch, monkeypatch, tmp_path, data, precision="32-true")
-    assert watch.operations > 300
+    assert watch.operations > 200
     assert not watch.offences, "\n".join(sorted(set(watch.offences)))
 
 
