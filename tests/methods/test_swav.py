@@ -126,6 +126,8 @@ def authors_forward(model: SwAV, views: list[View]) -> Tensor:
 def test_batch_norm_sees_all_crops_of_a_size_together_as_in_the_authors_code() -> None:
     """Values, gradients and running statistics; crop by crop they are others."""
     models = [method(ConvEncoder(channels=1, width=4, depth=2), norm="batch", local_views=3) for _ in range(3)]
+    for model in models[1:]:
+        model.load_state_dict(models[0].state_dict())
     views = batch_for(models[0])["views"]
     z = [
         torch.cat(models[0].project(views)),
@@ -145,7 +147,7 @@ def test_batch_norm_sees_all_crops_of_a_size_together_as_in_the_authors_code() -
 def test_views_of_packed_or_padded_rows_pass_together_too() -> None:
     """Samples keep their rows, segments and positions, and none sees another's."""
     torch.manual_seed(0)
-    encoder = TextTransformer(vocab_size=30, dim=8, depth=1, heads=2, max_length=8).double()
+    encoder = TextTransformer(vocab_size=30, dim=8, depth=1, heads=2, max_length=8).double().eval()
     views = [
         pack(Ragged(torch.randint(5, 30, (sum(lengths),)), torch.tensor(lengths)), 8)
         for lengths in ([3, 5, 2, 8], [4, 4, 7, 1])
