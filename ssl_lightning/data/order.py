@@ -87,8 +87,9 @@ class Draws:
         version: int = NEWEST,
     ) -> None:
         self.order, self.position, self.batch_size = Order(n, seed, version), position, batch_size
-        self.batches = max(1, min(AT_ONCE, n) // batch_size)  # that are computed at a time
         share = batch_size // world_size
+        # That are computed at a time: no more than of a pass, which may be sorted.
+        self.batches = max(1, min(AT_ONCE // max(1, share), n // batch_size))
         self.part = torch.arange(rank * share, (rank + 1) * share)
 
     def __iter__(self) -> Iterator[list[int]]:
