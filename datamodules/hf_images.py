@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pyarrow
+import pyarrow.compute
 import torch
 
 from ssl_lightning.data.datamodule import Split
@@ -95,21 +97,23 @@ class HFImages(PictureDataModule):
     def _labels(self, rows: Any, column: str) -> torch.Tensor:
         """Returns class indices: integers as they are, names by their index in alphabetical order
         over all splits."""
+        values, kind = _values(rows, column), pyarrow.types
         feature = rows.features[column]
         if hasattr(feature, "names"):
             self.class_names = tuple(feature.names)
-            return torch.as_tensor(rows[column][:])
-        values = rows[column][:]
-        if values and isinstance(values[0], (str, bool)):
-            names = sorted({str(value) for part in self._load().values() for value in part[column][:]})
+        elif kind.is_string(values.type) or kind.is_large_string(values.type) or kind.is_boolean(values.type):
+            everything = [_values(part, column).unique().to_pylist() for part in self._load().values()]
+            names = sorted({str(value) for part in everything for value in part})
             self.class_names = tuple(names)
-            index = {name: number for number, name in enumerate(names)}
-            return torch.tensor([index[str(value)] for value in values])
-        if not all(isinstance(value, int) and value >= -1 for value in values):
+            kinds = values.unique()  # few: no object for each row
+            classes = torch.tensor([names.index(str(value)) for value in kinds.to_pylist()])
+            return classes[torch.from_numpy(pyarrow.compute.index_in(values, kinds).to_numpy().astype("int64"))]
+        integers = kind.is_integer(values.type) and not values.null_count
+        if not integers or (len(values) and pyarrow.compute.min(values).as_py() < -1):
             raise ValueError(
                 f"The column {column!r} of {self.path!r} does not contain classes, which are names or integers from 0."
             )
-        return torch.tensor(values)
+        return torch.from_numpy(values.to_numpy().astype("int64"))
 
     def _load(self) -> Any:
         """All splits by name."""
@@ -160,6 +164,11 @@ def _parquet(path: Path) -> dict[str, list[str]]:
         split = next((split for split, aliases in known.items() if file.stem.split("-")[0] in aliases), "train")
         splits[split].append(str(file))
     return {split: parts for split, parts in splits.items() if parts}
+
+
+def _values(rows: Any, column: str) -> Any:
+    """Returns a column of a `datasets.Dataset` as an array of Arrow."""
+    return rows.select_columns([column]).with_format("arrow")[:].column(0)
 
 
 class Rows(PictureSource):

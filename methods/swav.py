@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import groupby
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from ssl_lightning import Batch, Encoder, OptimizerSpec, SSLMethod, Step, ViewSpec
+from ssl_lightning import Batch, Encoder, OptimizerSpec, SSLMethod, Step, View, ViewSpec
 from ssl_lightning.distributed import gather, rank, reduce_sum, world_size
 from ssl_lightning.nn.heads import Norm, Prototypes, mlp
 from ssl_lightning.nn.losses.clustering import swapped_prediction
 from ssl_lightning.nn.queue import FeatureQueue
 from ssl_lightning.nn.sinkhorn import sinkhorn
 from ssl_lightning.plugins.arguments import require
+from ssl_lightning.types import joined
 
 
 class SwAV(SSLMethod):
@@ -66,11 +69,19 @@ class SwAV(SSLMethod):
         self.queue = FeatureQueue(queue_length, 2 * output_dim) if queue_length else None
 
     def step(self, batch: Batch) -> Step:
-        z = [self.projector(self.encoder(view)) for view in batch["views"]]  # [S, D] each
+        z = self.project(batch["views"])  # [S, D] each
         scores = [self.prototypes(each) for each in z]  # [S, K] each
         codes = [self.assign(scores[i].detach(), i) for i in range(2)]
         state = None if self.queue is None else torch.cat(z[:2], dim=1).detach()
         return {"loss": swapped_prediction(scores, codes, self.temperature), "embeddings": z[0], "state": state}
+
+    def project(self, views: Sequence[View]) -> list[Tensor]:
+        """Projections [S, D] of each view. As in the authors' code (`src/resnet50.py`, `forward`),
+        views of one size pass the encoder together, and all views the head, so that BatchNorm
+        normalises them together."""
+        sizes = groupby(views, key=lambda view: view.x.shape[1:])
+        h = [self.encoder(joined(list(group))) for _, group in sizes]
+        return list(self.projector(torch.cat(h)).chunk(len(views)))
 
     def assign(self, scores: Tensor, view: int) -> Tensor:
         """Codes [S, K] of a full view's samples, assigned with those of all processes and of the

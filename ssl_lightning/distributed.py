@@ -12,6 +12,9 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+PART = 64 << 20
+"""Bytes of each process that `collect` exchanges at a time."""
+
 
 def world_size() -> int:
     """The number of processes."""
@@ -60,6 +63,34 @@ def gather(x: Tensor, sizes: Sequence[int] | None = None) -> Tensor:
         return x
     gathered: Tensor = _Gather.apply(x, row_counts(x) if sizes is None else sizes)
     return gathered
+
+
+def collect(rows: Tensor, device: Any) -> Tensor:
+    """The rows of all processes, in the order of ranks, in the memory of the first process alone.
+    They travel a part at a time, so that the device need not have room for them. Every process must
+    call it.
+
+    Args:
+        rows: [B, ...] on the CPU, without gradient. B may differ between processes, the other
+            dimensions and the dtype may not.
+        device: over which they travel.
+
+    Returns:
+        [sum of B, ...] on the CPU; in the other processes [0, ...].
+    """
+    if world_size() == 1:
+        return rows
+    sizes = row_counts(torch.empty(len(rows), 0, device=device))
+    first = rank() == 0
+    collected = rows.new_empty((sum(sizes) if first else 0, *rows.shape[1:]))
+    at_once = max(1, PART // max(1, rows.new_empty((1, *rows.shape[1:])).nbytes))
+    for start in range(0, max(sizes), at_once):
+        counts = [min(max(0, size - start), at_once) for size in sizes]
+        part = gather(rows[start : start + at_once].to(device), counts)
+        if first:
+            for whole, some in zip(collected.split(sizes), part.split(counts), strict=True):
+                whole[start : start + len(some)] = some
+    return collected
 
 
 def gather_objects(value: Any) -> list[Any]:

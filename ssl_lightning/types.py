@@ -6,10 +6,11 @@ into shared rows); N positions in a row; C channels, H height, W width.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, TypedDict, get_args
 
+import torch
 from torch import Tensor
 
 Strength = Literal["none", "weak", "strong", "strong_a", "strong_b"]
@@ -38,6 +39,27 @@ class View(NamedTuple):
         """The view with the same change applied to each of its tensors, for example to select
         rows."""
         return View(*(change(part) if isinstance(part, Tensor) else part for part in self))  # type: ignore[arg-type]  # x is a tensor
+
+
+def joined(views: Sequence[View]) -> View:
+    """The views of one batch, one after the other, as a single view of as many times the samples,
+    for one pass through a network: sample s of view v becomes sample v S + s.
+
+    Args:
+        views: of the same samples, with the same parts, whose shapes differ in the number of rows
+            alone.
+    """
+    first = views[0]
+    samples = len(first.x) if first.samples is None else first.samples
+    segments = [view.segment for view in views if view.segment is not None]
+    positions = [view.position for view in views if view.position is not None]
+    moved = [torch.where(each > 0, each + number * samples, 0) for number, each in enumerate(segments)]
+    return View(
+        torch.cat([view.x for view in views]),
+        torch.cat(moved) if moved else None,
+        torch.cat(positions) if positions else None,
+        None if first.samples is None else len(views) * samples,
+    )
 
 
 class Tokens(NamedTuple):

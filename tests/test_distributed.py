@@ -18,9 +18,11 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.testing import assert_close
 
-from ssl_lightning.distributed import gather, rank, reduce_mean, row_counts, world_size
+from ssl_lightning import distributed
+from ssl_lightning.distributed import collect, gather, rank, reduce_mean, row_counts, world_size
 from ssl_lightning.nn.losses.contrastive import nt_xent
 
+COLLECTED = {"equal": (4, 4), "unequal": (7, 2), "none": (3, 0), "none at first": (0, 5)}
 CASES = {"equal": (6, 6), "unequal": (3, 8), "lopsided": (1, 9)}
 
 
@@ -52,6 +54,10 @@ def own_rows(x: Tensor) -> Tensor:
     return x[:2] if rank() == 0 else x[2:]
 
 
+def numbered(count: int) -> Tensor:
+    return torch.arange(2.0 * count).view(count, 2)
+
+
 def process(folder: Path) -> None:
     torch.set_num_threads(1)
     dist.init_process_group(
@@ -71,6 +77,9 @@ def process(folder: Path) -> None:
             found[name, with_gradient] = loss_and_gradient(DistributedDataParallel(encoder()), x, with_gradient)
     for dtype in (torch.int64, torch.uint8, torch.bool, torch.bfloat16, torch.float32):
         found[str(dtype)] = gather(own_rows(torch.arange(10).view(5, 2).to(dtype)))
+    distributed.PART = 16  # two rows of two values
+    for name, counts in COLLECTED.items():
+        found[f"collected {name}"] = collect(numbered(sum(counts)).split(counts)[rank()], "cpu")
     found["vector"] = gather(own_rows(torch.arange(5)))
     found["reduce_mean"] = reduce_mean(torch.tensor([rank(), 10.0]))
     torch.save(found, folder / f"{rank()}.pt")
@@ -116,10 +125,17 @@ def test_every_process_knows_itself_and_the_others(found: list[dict[Any, Any]]) 
         assert torch.equal(each["reduce_mean"], torch.tensor([0.5, 10.0]))
 
 
+@pytest.mark.parametrize("case", COLLECTED)
+def test_rows_are_collected_part_by_part_in_the_first_process_alone(found: list[dict[Any, Any]], case: str) -> None:
+    """Parts of at most two rows of each process."""
+    assert torch.equal(found[0][f"collected {case}"], numbered(sum(COLLECTED[case])))
+    assert found[1][f"collected {case}"].shape == (0, 2)
+
+
 def test_without_a_process_group_there_is_one_process() -> None:
     x = torch.ones(3, 2, requires_grad=True)
     assert (world_size(), rank(), row_counts(x)) == (1, 0, [3])
-    assert gather(x) is x
+    assert gather(x) is x and collect(x, "cpu") is x
     assert torch.equal(reduce_mean(x), x) and not reduce_mean(x).requires_grad
 
 

@@ -16,16 +16,17 @@ from typing import Any
 import pytest
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.utilities.memory import recursive_detach
 from ssl_lightning.methods.simclr import SimCLR
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_leaves, tree_map
 
 from ssl_lightning import Trainer
 from ssl_lightning.augment.image import ImagePolicy
 from ssl_lightning.data.datamodule import SSLDataModule
-from ssl_lightning.data.loaders import Stream
+from ssl_lightning.data.loaders import Fetch, Stream
 from ssl_lightning.encoders.base import Encoder
 from ssl_lightning.encoders.conv import ConvEncoder
 from ssl_lightning.encoders.timm import TimmEncoder
@@ -36,7 +37,10 @@ from ssl_lightning.evaluation.report import Report
 from ssl_lightning.method import SSLMethod
 from ssl_lightning.nn.ema import EMA
 from ssl_lightning.optim.recipes import OptimizerName, OptimizerSpec
-from ssl_lightning.testing import TinyEncoder, TinyImages
+from ssl_lightning.plugins.registry import Registry
+from ssl_lightning.testing import TinyEncoder, TinyImages, TinyWaves
+from ssl_lightning.testing.methods import MethodKit, tiny_data
+from ssl_lightning.testing.runner import class_of
 from ssl_lightning.types import Batch, Step, View, ViewSpec
 
 
@@ -161,6 +165,31 @@ def test_views_are_made_on_the_device_alone(channels: int, source: int, size: in
 
 
 @pytest.mark.parametrize(
+    ("features", "settings"),
+    [("wave", {"seconds": 0.1}), ("wave", {"seconds": None}), ("log_mel", {"seconds": 0.1})],
+    ids=["waves", "whole waves", "log-mels"],
+)
+def test_views_of_sound_are_made_on_the_device_alone(features: str, settings: dict[str, Any]) -> None:
+    """The workers cut the waves; whole ones have padding."""
+
+    class Asks:
+        views = ViewSpec(full=2, strength=("weak", "weak") if settings["seconds"] is None else ("strong_a", "strong_b"))
+
+    data = TinyWaves(features=features, **settings)
+    data.serve(Asks())
+    fetched = Fetch(data.training_split, data.maker.cut).__getitems__(range(8))
+    seen = OneDevice()
+    with FakeTensorMode():
+        for transform in data.transforms:
+            pretend(transform, "cuda")
+        moved = tree_map(lambda leaf: like(leaf, "cuda") if isinstance(leaf, Tensor) else leaf, fetched)
+        with seen:
+            batch = data.make_batch(moved)
+        assert [view.x.device.type for view in batch["views"]] == ["cuda"] * 2
+    assert not seen.offences, "\n".join(sorted(set(seen.offences)))
+
+
+@pytest.mark.parametrize(
     "encoder", [ConvEncoder(width=8, depth=3), TimmEncoder("resnet18", small_images=True)], ids=["conv", "resnet18"]
 )
 def test_simclr_steps_on_the_device_alone(encoder: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -188,6 +217,61 @@ def test_simclr_steps_on_the_device_alone(encoder: Encoder, monkeypatch: pytest.
             parameter.grad is not None for parameter in method.parameters()
         )
     assert not seen.offences, seen.offences
+
+
+METHODS = sorted(Registry("ssl_lightning.methods"))
+
+
+def five_steps(method: SSLMethod, batch: Batch, optimizer: torch.optim.Optimizer) -> Tensor:
+    """All that five optimizer steps of a method consist of, without the trainer."""
+    for step in range(5):
+        out = method.step(batch)
+        optimizer.zero_grad()
+        out["loss"].backward()
+        method.on_before_optimizer_step(optimizer)
+        optimizer.step()
+        for teacher in method.teachers:
+            teacher.update(step / 10)
+        with torch.no_grad():
+            method.after_update([recursive_detach({"state": out.get("state")})["state"]])
+    return out["loss"]
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_steps_on_the_device_alone(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every method that is installed, with the kit's encoder and data, on the device called "lazy"
+    (see above), which no fused optimizer knows."""
+    monkeypatch.setattr(torch, "autocast", lambda *args, **kwargs: nullcontext())
+    monkeypatch.setattr(torch, "is_autocast_enabled", lambda *args: False)
+    kit = MethodKit(class_of("ssl_lightning.methods", name))
+    method, samples = kit.method(dropout=True), kit.batch()
+    with FakeTensorMode():
+        pretend(method, "lazy")
+        batch = tree_map(lambda leaf: like(leaf, "lazy") if isinstance(leaf, Tensor) else leaf, samples)
+        method.step(batch)  # moves the tables of positions
+        with OneDevice() as seen:
+            loss = five_steps(method, batch, torch.optim.SGD(method.parameters(), 0.1, foreach=True))
+        assert loss.device.type == "lazy"
+    assert not seen.offences, "\n".join(sorted(set(seen.offences)))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_steps_on_a_gpu_without_waiting(name: str) -> None:
+    """torch raises where the host waits for the device; the second round, when constants have
+    moved and kernels are chosen."""
+    kit = MethodKit(class_of("ssl_lightning.methods", name))
+    method = kit.method(dropout=True).cuda()
+    batch = tree_map(lambda leaf: leaf.cuda() if isinstance(leaf, Tensor) else leaf, kit.batch())
+    optimizer = method.optimizer_spec.build(method, 16, 10, 10)[0]
+    five_steps(method, batch, optimizer)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        loss = five_steps(method, batch, optimizer)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert loss.isfinite()
 
 
 @pytest.mark.parametrize("name", ["adamw", "lars"])  # torch has no fake of the fused SGD
@@ -281,7 +365,14 @@ class Rhythm(pl.Callback):
         trainer.should_stop = self.steps >= 19
 
 
-def watched(method: SSLMethod, watch: Watch, monkeypatch: pytest.MonkeyPatch, root: Any, **settings: Any) -> None:
+def watched(
+    method: SSLMethod,
+    watch: Watch,
+    monkeypatch: pytest.MonkeyPatch,
+    root: Any,
+    data: SSLDataModule | None = None,
+    **settings: Any,
+) -> None:
     """Trains with every standing callback, and watches from the 12th batch to the 19th: all that a
     step does besides what is logged, probed and printed every ten steps or more."""
     fetch, make_batch, fetched = Stream.__next__, SSLDataModule.make_batch, iter(range(1, 1000))
@@ -316,7 +407,7 @@ def watched(method: SSLMethod, watch: Watch, monkeypatch: pytest.MonkeyPatch, ro
         **settings,
     )
     with watch:
-        trainer.fit(method, datamodule=TinyImages(samples=640))
+        trainer.fit(method, datamodule=data or TinyImages(samples=640))
     assert rhythm.steps == 19
 
 
@@ -338,6 +429,18 @@ def test_a_run_reads_nothing_back_between_its_rows(
     method = cls(TinyEncoder(), optimizer=settings.pop("optimizer", None))
     watched(method, watch, monkeypatch, tmp_path, **settings)
     assert watch.operations > 300
+    assert not watch.offences, "\n".join(sorted(set(watch.offences)))
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_run_of_any_method_reads_nothing_back_between_its_rows(
+    name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+) -> None:
+    cls = class_of("ssl_lightning.methods", name)
+    watch = Watch(monkeypatch)
+    data = tiny_data(cls, samples=640)
+    watched(MethodKit(cls).method(dropout=True), watch, monkeypatch, tmp_path, data, precision="32-true")
+    assert watch.operations > 200
     assert not watch.offences, "\n".join(sorted(set(watch.offences)))
 
 

@@ -26,6 +26,7 @@ from torch.testing import assert_close
 from ssl_lightning import Trainer
 from ssl_lightning.data.peek import embed
 from ssl_lightning.distributed import rank
+from ssl_lightning.evaluation.closing import features_of
 from ssl_lightning.evaluation.probes.base import Labelled
 from ssl_lightning.evaluation.probes.collapse import CollapseMonitor
 from ssl_lightning.evaluation.probes.knn import KNNProbe
@@ -107,6 +108,10 @@ def evaluate(folder: Path, processes: int) -> dict[str, Any]:
     found["accuracy"] = labelled.accuracy(scores)
     found["expected accuracy"] = float((scores.argmax(dim=1) == labelled.val_labels).double().mean())
     found["features"] = embed(model, data, labelled.val)
+    index = torch.tensor([32, 5, 0, 7, 7])
+    for name, network in (("host", model), ("raw", None)):
+        found[name] = features_of(network, data, labelled.val, index, run)
+    found["host expected"] = found["features"][index]
     found["first feature"] = embed(model, data, labelled.val, torch.tensor([0]))
     return found
 
@@ -238,6 +243,14 @@ def test_probes_are_reduced_over_processes(found: dict[str, Any]) -> None:
         assert each["accuracy"] == pytest.approx(each["expected accuracy"], abs=1e-6)
         assert_close(each["features"], one["features"])
         assert_close(each["first feature"], one["features"][:1])  # one sample for two processes
+
+
+def test_features_for_the_table_are_those_of_one_process_and_only_the_first_holds_them(found: dict[str, Any]) -> None:
+    one, (first, second) = found["evaluated"], (two["evaluated"] for two in found["two"])
+    assert_close(one["host"], one["host expected"])
+    for name in ("host", "raw"):
+        assert_close(first[name], one[name])
+        assert second[name].shape == (0, one[name].shape[1])
 
 
 @pytest.mark.slow

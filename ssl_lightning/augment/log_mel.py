@@ -154,7 +154,7 @@ class LogMel(nn.Module):
             padded = F.pad(frames * self.taper, (0, self.size - self.window))
         else:  # without a copy, in a sixth of the time
             padded = frames.new_empty(*frames.shape[:-1], self.size)
-            padded[..., self.window :] = 0
+            padded[..., self.window :].zero_()
             torch.mul(frames, self.taper, out=padded[..., : self.window])
         spectrum = torch.fft.rfft(padded)
         squares = torch.view_as_real(spectrum).square()[..., :-1, :]  # [S, F, K, 2]

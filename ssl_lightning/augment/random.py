@@ -12,6 +12,8 @@ products wrap.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -19,6 +21,7 @@ _MASK = (1 << 64) - 1
 _GAMMA = 0x9E3779B97F4A7C15
 _FIRST = 0xBF58476D1CE4E5B9
 _SECOND = 0x94D049BB133111EB
+_ROUNDS = 8
 
 
 def mix(*values: int) -> int:
@@ -71,6 +74,52 @@ def permutation(seed: int, pass_: int, n: int) -> Tensor:
     index)."""
     # Folding -1 separates the order from the samples' keys.
     return torch.argsort(fold(sample_keys(seed, pass_, torch.arange(n)), -1), stable=True)
+
+
+def shuffled(seed: int, pass_: Tensor | int, n: int, position: Tensor) -> Tensor:
+    """The sample at each position of a pass over n samples in random order: [M] int64, computed
+    from the position alone, so that no order is held in memory.
+
+    The order is a keyed permutation: a Feistel network over a rectangle of rows and columns (Black
+    and Rogaway 2002, Ciphers with arbitrary finite domains, Section 5), which has fewer than
+    sqrt(n) + 1 cells more than there are samples; a position that leads to one of those is
+    permuted again until it leads to a sample (their "cycle walking"). From some hundred samples on,
+    no position and no pair of neighbours prefers any sample measurably; of fewer samples, some
+    orders come more often than others.
+
+    Args:
+        seed: the run's seed.
+        pass_: number of earlier passes over the data set, an integer or int64 [M].
+        n: number of samples, at most 2^62.
+        position: [M] int64, in 0 ... n - 1.
+    """
+    if n < 2:
+        return torch.zeros_like(position)
+    # An index of -1 separates the order from the samples' keys.
+    key = sample_keys(seed, pass_, torch.full_like(position, -1))
+    columns = math.isqrt(n - 1) + 1
+    rows = -(-n // columns)
+    index = _permuted(position, key, rows, columns)
+    while len(outside := (index >= n).nonzero()[:, 0]):
+        index[outside] = _permuted(index[outside], key[outside], rows, columns)
+    return index
+
+
+def _permuted(cell: Tensor, key: Tensor, rows: int, columns: int) -> Tensor:
+    """Cells [M] of a rectangle, counted by rows -> other cells [M]: in turn, each row is rotated,
+    and each column, by a hash of its number."""
+    column, row = cell % columns, cell.div(columns, rounding_mode="floor")
+    for number in range(_ROUNDS // 2):
+        column = _rotated(column, columns, row, key, mix(2 * number))
+        row = _rotated(row, rows, column, key, mix(2 * number + 1))
+    return row * columns + column
+
+
+def _rotated(place: Tensor, places: int, line: Tensor, key: Tensor, round_: int) -> Tensor:
+    """Places [M] in lines of so many places, after each line [M] was rotated."""
+    by = (_scramble((line ^ key) + _signed(round_)) >> 33 & 0x7FFFFFFF) * places >> 31
+    moved = place + by
+    return torch.where(moved < places, moved, moved - places)
 
 
 def _stream(key: Tensor, n: int) -> Tensor:

@@ -117,7 +117,7 @@ class Loading(Position, LightningDataModule):
             train = Numbers(train)
         position, plan, rank = self.fix_position(), self.buckets, self._rank
         draws: Iterable[list[int]] = (
-            Draws(len(train), self.seed, position, self.batch_size, rank, self.world_size)
+            Draws(len(train), self.seed, position, self.batch_size, rank, self.world_size, self.order_version)
             if plan is None
             else PlannedDraws(plan, position, rank)
         )

@@ -14,14 +14,15 @@ import torch
 from torch import Tensor, nn
 
 from ..augment.random import permutation
-from ..distributed import gather, rank, world_size
+from ..distributed import collect, gather, rank, world_size
 from ..types import Batch
 from .datamodule import SSLDataModule
 from .loaders import Fetch
 from .sources import Source
 from .views import Fetched, Views
 
-BATCH = 256
+BATCH, RAW_BATCH = 256, 1024
+"""Samples that are embedded, or whose raw features are computed, at a time."""
 
 
 def peek(data: SSLDataModule, source: Source, index: Tensor, device: Any, views: Views | None = None) -> Batch:
@@ -101,20 +102,74 @@ def embed(
         context: a context manager for the forward pass, such as the precision plugin's.
     """
     index = torch.arange(len(source)) if index is None else index
-    shares = [torch.arange(len(index))[first :: world_size()] for first in range(world_size())]
-    mine = index[shares[rank()]]
+    share = _share(index)
+    features = torch.cat(list(_features(network, data, source, share, device, context)))
+    return _in_order(gather(features[: _count(index)]), index)
+
+
+@torch.no_grad()
+def embed_to_host(
+    network: nn.Module | None,
+    data: SSLDataModule,
+    source: Source,
+    index: Tensor,
+    device: Any = "cpu",
+    context: Any = None,
+) -> Tensor:
+    """Does the same as `embed` for as many samples as the host has memory for: features leave the
+    device batch by batch, and only the first process gets those of all.
+
+    Args:
+        network: called with a `View`; None: the data's raw features.
+        data, source, index, device, context: as in `embed`.
+
+    Returns:
+        [M, D] float32 on the CPU; [0, D] in the other processes.
+    """
+    share = _share(index)
+    parts = (
+        (data.raw_features(data.fetch_clean(source, part)).float() for part in data.parts(source, share, RAW_BATCH))
+        if network is None
+        else _features(network, data, source, share, device, context)
+    )
+    features = torch.cat([part.cpu() for part in parts])
+    collected = collect(features[: _count(index)], device)
+    return _in_order(collected, index) if rank() == 0 else collected
+
+
+def _share(index: Tensor) -> Tensor:
+    """This process's part of an index [M]; a process without samples gets one, since it still needs
+    the shape of a row."""
+    mine = index[rank() :: world_size()]
+    return mine if len(mine) else index[:1]
+
+
+def _count(index: Tensor) -> int:
+    """How many samples of an index are this process's."""
+    return len(index[rank() :: world_size()])
+
+
+def _in_order(features: Tensor, index: Tensor) -> Tensor:
+    """Features [M, D] in the order of ranks -> in that of the index."""
+    if world_size() == 1:
+        return features
+    positions = torch.arange(len(index), device=features.device)
+    in_order = torch.empty_like(features)
+    in_order[torch.cat([positions[first :: world_size()] for first in range(world_size())])] = features
+    return in_order
+
+
+def _features(
+    network: nn.Module, data: SSLDataModule, source: Source, share: Tensor, device: Any, context: Any
+) -> Iterator[Tensor]:
+    """Yields the features [S, D] of each batch of a share, on the device."""
     views = data.clean_views()
-    features = []
     with evaluating(network):
-        # A process without samples still needs the shape of a row.
-        for part in data.parts(source, mine if len(mine) else index[:1], BATCH):
+        for part in data.parts(source, share, BATCH):
             view = peek(data, source, part, device, views)["views"][0]
             with context() if context is not None else nullcontext():
-                features.append(network(view).float())
-    gathered = gather(torch.cat(features)[: len(mine)])
-    in_order = torch.empty_like(gathered)
-    in_order[torch.cat(shares).to(gathered.device)] = gathered
-    return in_order
+                features = network(view).float()
+            yield features
 
 
 @torch.no_grad()

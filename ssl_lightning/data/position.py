@@ -7,6 +7,7 @@ from typing import Any
 
 from ..run.lightning import batches_done
 from .buckets import Buckets
+from .order import NEWEST, check_version
 from .sources import Source
 
 
@@ -21,6 +22,8 @@ class Position:
     _base_batches: int | None = None
     """Batches that training had consumed at `_base`; None: unknown until the loop's counters are
     restored."""
+    order_version = NEWEST
+    """The version of the `Order`: a run that is resumed keeps the one it began with."""
 
     @property
     def training_split(self) -> Source:
@@ -54,7 +57,7 @@ class Position:
 
     def start_again(self) -> None:
         """Sets the position to the start of the order."""
-        self._base, self._base_batches = 0, None
+        self._base, self._base_batches, self.order_version = 0, None, NEWEST
 
     def fix_position(self) -> int:
         """Returns the position, from which on consumed batches are counted."""
@@ -62,7 +65,7 @@ class Position:
         return self._base
 
     def state_dict(self) -> dict[str, Any]:
-        return {"position": self.position, **self.order()}
+        return {"position": self.position, "order": self.order_version, **self.order()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restores the position.
@@ -79,6 +82,7 @@ class Position:
                     " of the samples would change. Resume with the settings of the run, or start from its weights with"
                     " ssl_lightning.load."
                 )
+        self.order_version = check_version(state_dict.get("order", 1))
         self._base, self._base_batches = int(state_dict["position"]), None
 
     def order(self) -> dict[str, Any]:

@@ -3,6 +3,7 @@ probed and fine-tuned."""
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any, ClassVar
 
 import torch
@@ -100,9 +101,11 @@ class HuggingFaceSpeech(OfTransformers, Encoder):
         length = lengths(view).clamp(min=least)  # a recording too short for a frame has one
         if not self.by_length:
             return self._read(x, length, every)
-        groups = [(length == each).nonzero()[:, 0] for each in length.unique()]
-        means = [self._read(x[rows, : int(length[rows[0]])], None, every) for rows in groups]
-        return torch.cat(means)[torch.cat(groups).argsort()]
+        ordered, order = length.sort(stable=True)
+        counts = Counter(ordered.tolist())  # the host waits once: each length is a batch of its own
+        parts = zip(x[order].split(list(counts.values())), counts, strict=True)
+        means = [self._read(part[:, :samples].contiguous(), None, every) for part, samples in parts]
+        return torch.cat(means)[order.argsort()]
 
     def _read(self, x: Tensor, length: Tensor | None, every: bool) -> Tensor:
         """Waves [S, T], and the number of real samples of each -> means over real frames [S, L or

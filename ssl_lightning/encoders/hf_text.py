@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from ..nn.masks.tokens import positions
 from ..types import Tokens, View
@@ -97,15 +98,17 @@ class HuggingFaceText(OfTransformers, TextEncoder):
         """Vectors of tokens [B, N, D] -> contextual tokens [B, N, dim]; padding gives zeros."""
         if tokens.segment is None:
             return self._read(tokens.x, None)
-        real = tokens.segment > 0
-        sample, position = tokens.segment[real] - 1, positions(View(*tokens))[real]
         samples = len(tokens.x) if tokens.samples is None else tokens.samples
-        shape = (samples, int(position.max()) + 1 if position.numel() else 0)
-        rows = tokens.x.new_zeros(*shape, tokens.x.shape[2]).index_put((sample, position), tokens.x[real])
-        mask = torch.zeros(shape, dtype=torch.bool, device=rows.device)
-        mask[sample, position] = True
-        h = self._read(rows, mask)[sample, position]
-        return h.new_zeros(*real.shape, h.shape[1]).masked_scatter(real[:, :, None], h)
+        segment, position = tokens.segment, positions(View(*tokens))
+        real = segment > 0
+        # The host waits for this one number, since the model takes a row for each sample.
+        longest = int(torch.where(real, position + 1, 0).max()) if real.numel() else 0
+        if not longest:
+            return tokens.x.new_zeros(*real.shape, self.dim)
+        place = (segment, position.clamp(max=longest - 1))  # row 0 takes the padding
+        rows = tokens.x.new_zeros(samples + 1, longest, tokens.x.shape[2]).index_put(place, tokens.x)[1:]
+        mask = torch.zeros(samples + 1, longest, dtype=torch.bool, device=rows.device).index_put_(place, real)[1:]
+        return F.pad(self._read(rows, mask), (0, 0, 0, 0, 1, 0))[place]
 
     def _read(self, x: Tensor, mask: Tensor | None) -> Tensor:
         """Rows of one sample each [S, N, D], and which of their tokens are real -> [S, N, dim]."""

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any, Literal, NamedTuple
 
-import torch
 from torch import Tensor, nn
 
 from ..data.datamodule import SSLDataModule
-from ..data.peek import embed, sample
+from ..data.peek import embed_to_host, sample
 from ..data.sources import Source, Subset, labels_of
 from ..encoders.base import Encoder
 from .labels_only import fits_of, labels_only_row, skipped_cells, skipped_line
@@ -33,7 +32,8 @@ class ClosingSettings(NamedTuple):
 
 class Closing(NamedTuple):
     """The closing table of a labelled set, the split it was evaluated on, that split's features
-    [N, D] with labels [N], and a note on the cells that were skipped."""
+    [N, D] with labels [N], and a note on the cells that were skipped. Table and features are those
+    of the first process; the others have none."""
 
     table: Table
     split: str
@@ -69,7 +69,8 @@ def closing_splits(data: SSLDataModule) -> tuple[Source, Source, str]:
 
 
 def features_of(network: nn.Module | None, data: SSLDataModule, source: Source, index: Tensor, trainer: Any) -> Tensor:
-    """Features [M, D] on the CPU.
+    """Features [M, D] on the CPU of the first process. Every process must call it, and embeds its
+    share of the samples; the others get [0, D].
 
     Args:
         network: the network that embeds the samples; None: the data's raw features.
@@ -78,12 +79,9 @@ def features_of(network: nn.Module | None, data: SSLDataModule, source: Source, 
         index: [M] positions in the source.
         trainer: gives device and precision.
     """
-    if network is None:
-        return torch.cat(
-            [data.raw_features(data.fetch_clean(source, part)).float() for part in data.parts(source, index, 1024)]
-        )
     device = trainer.strategy.root_device
-    return embed(network.to(device), data, source, index, device, trainer.precision_plugin.forward_context).cpu()
+    network = None if network is None else network.to(device)
+    return embed_to_host(network, data, source, index, device, trainer.precision_plugin.forward_context)
 
 
 def compare(

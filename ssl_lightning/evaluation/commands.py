@@ -13,7 +13,7 @@ from ..data.datamodule import SSLDataModule
 from ..data.files.atomic import atomic
 from ..data.peek import sample
 from ..data.sources import labels_of
-from ..distributed import gather
+from ..distributed import collect
 from ..run.folder import folder_of, run_name
 from ..run.lightning import hide_results
 from ..run.standing import Standing
@@ -46,9 +46,9 @@ class Evaluation(Standing):
             self.collected.setdefault(name, []).append(value.cpu())  # a whole split need not fit on the device
 
     def gathered(self, device: torch.device) -> dict[str, Tensor]:
-        """What all processes collected, on the CPU; the exchange itself runs on their devices."""
+        """What all processes collected, in the memory of the first; the others get no rows."""
         collected, self.collected = self.collected, {}
-        return {name: gather(torch.cat(values).to(device)).cpu() for name, values in collected.items()}
+        return {name: collect(torch.cat(values), device) for name, values in collected.items()}
 
     def judge(self, trainer: Any, pl_module: Any, split: Literal["val", "test"]) -> None:
         features = self.gathered(trainer.strategy.root_device)
@@ -87,8 +87,11 @@ class Evaluation(Standing):
 
     def score(self, trainer: Any, pl_module: Any, split: Literal["val", "test"], features: dict[str, Tensor]) -> None:
         """Prints and logs the accuracy and the loss of a supervised method's own head."""
-        loss, top1 = pl_module.score(features["features"], features["label"])
-        if trainer.is_global_zero:
+        first = trainer.is_global_zero
+        loss, top1 = trainer.strategy.broadcast(
+            pl_module.score(features["features"], features["label"]) if first else (0.0, 0.0)
+        )
+        if first:
             name, weights = run_name(pl_module, trainer.datamodule), trainer.ckpt_path or "weights as they are"
             print(
                 f"{name}, split {split!r}, {weights}\nTop-1 accuracy: {100 * top1:.1f} % of {len(features['label']):,}"

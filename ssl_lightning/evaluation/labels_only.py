@@ -158,7 +158,7 @@ def fitted(encoder: Encoder, data: SSLDataModule, source: Source, trainer: Any, 
     device = trainer.strategy.root_device
     steps, batch_size = steps_of(len(source)), min(TRAINING_BATCH, len(source))
     views = Views([data.transform(STRENGTH)], seed)
-    order = islice(Draws(len(source), seed, 0, batch_size, rank=0, world_size=1), steps)
+    order = islice(Draws(len(source), seed, 0, batch_size, 0, 1, data.order_version), steps)
     scaler = torch.amp.GradScaler(device.type, enabled=trainer.precision == "16-mixed")
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), torch.enable_grad():
         torch.default_generator.manual_seed(seed)

@@ -35,26 +35,33 @@ def rotate(x: Tensor, angles: Tensor) -> Tensor:
 
 
 class GridPositions(nn.Module):
-    """`sincos_positions` of a grid in the dtype and on the device of the run, computed once.
+    """`sincos_positions` of a grid in the dtype and on the device of the run. A grid that changes
+    from batch to batch, as that of recordings of varying length, moves nothing to the device: each
+    axis takes the first rows of one table, which grows to twice its length where it must.
 
     Args:
         dim: D, length of a position.
     """
 
     table: Tensor
+    """[longest axis or more, D / axes]."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
         self.dim = dim
-        self.grid: tuple[int, ...] = ()
         self.register_buffer("table", torch.empty(0, dim), persistent=False)
 
     def forward(self, grid: tuple[int, ...]) -> Tensor:
         """[N, D], N the product of the grid."""
-        if grid != self.grid:
-            self.table = sincos_positions(grid, self.dim).to(self.table)
-            self.grid = grid
-        return self.table
+        width, longest = 2 * _share(grid, self.dim), max(grid)
+        if longest > len(self.table) or width != self.table.shape[1]:
+            length = 1 << (longest - 1).bit_length()
+            self.table = sincos_positions((length,), width).to(self.table)
+        if len(grid) == 1:
+            return self.table[:longest]
+        shapes = [[-1 if axis == each else 1 for each in range(len(grid))] for axis in reversed(range(len(grid)))]
+        axes = [self.table[:length].view(*shape, width) for length, shape in zip(reversed(grid), shapes, strict=True)]
+        return torch.cat([axis.expand(*grid, width) for axis in axes], dim=-1).flatten(0, -2)
 
 
 def sincos_positions(grid: Sequence[int], dim: int) -> Tensor:
@@ -75,12 +82,18 @@ def sincos_positions(grid: Sequence[int], dim: int) -> Tensor:
     Raises:
         ValueError: dim cannot be shared out equally among the axes.
     """
+    share = _share(grid, dim)
+    frequency = torch.arange(share, dtype=torch.float64).mul(-math.log(10_000) / share).exp()
+    axes = torch.meshgrid(*(torch.arange(length, dtype=torch.float64) for length in grid), indexing="ij")
+    angles = [axis.flatten()[:, None] * frequency for axis in reversed(axes)]  # [N, share] each
+    return torch.cat([part for angle in angles for part in (angle.sin(), angle.cos())], dim=1).float()
+
+
+def _share(grid: Sequence[int], dim: int) -> int:
+    """Sines, and cosines, of each axis of a grid in positions of length D."""
     share = dim // (2 * len(grid))
     if share * 2 * len(grid) != dim:
         raise ValueError(
             f"Positions on {len(grid)} axes need a width that is a multiple of {2 * len(grid)}, got {dim}."
         )
-    frequency = torch.arange(share, dtype=torch.float64).mul(-math.log(10_000) / share).exp()
-    axes = torch.meshgrid(*(torch.arange(length, dtype=torch.float64) for length in grid), indexing="ij")
-    angles = [axis.flatten()[:, None] * frequency for axis in reversed(axes)]  # [N, share] each
-    return torch.cat([part for angle in angles for part in (angle.sin(), angle.cos())], dim=1).float()
+    return share

@@ -5,12 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 
-from ssl_lightning.augment.random import fold, mix, normal, permutation, sample_keys, uniform
+from ssl_lightning.augment.random import fold, mix, normal, permutation, sample_keys, shuffled, uniform
 
 COUNT = 50_000
 GOLDEN_UNIFORM = [0.6384553909301758, 0.5185530185699463, 0.6959061026573181]
 GOLDEN_NORMAL = [0.354333, 0.046522, 0.512662]
 GOLDEN_ORDER = [2, 7, 1, 5, 0, 6, 3, 4]
+GOLDEN_SHUFFLED = [55582, 46370, 56354, 42607]
 
 
 @pytest.fixture(scope="module")
@@ -139,6 +140,71 @@ def test_every_place_of_a_permutation_is_equally_likely() -> None:
     first = torch.stack([permutation(0, pass_, 5) for pass_ in range(2000)])
     for place in first.unbind(1):
         assert place.bincount(minlength=5).sub(400).abs().max() < 80  # 4.5 deviations
+
+
+def whole(n: int, pass_: int = 0, seed: int = 0) -> torch.Tensor:
+    return shuffled(seed, pass_, n, torch.arange(n))
+
+
+@pytest.mark.parametrize("apart", [41, pytest.param(1, marks=pytest.mark.slow)])
+def test_an_order_by_position_is_a_permutation_of_any_size(apart: int) -> None:
+    for n in (*range(50), *range(50, 2001, apart)):
+        assert torch.equal(whole(n, n).sort().values, torch.arange(n)), n
+    for n in (65_537, 262_144, 262_145, 999_983):
+        assert torch.equal(whole(n).sort().values, torch.arange(n)), n
+    n = 2**61 - 1
+    positions = torch.randint(0, n, (1000,), generator=torch.Generator().manual_seed(0))
+    samples = shuffled(0, 0, n, positions)
+    assert samples.min() >= 0 and samples.max() < n and len(samples.unique()) == 1000
+    assert abs(float(samples.double().mean()) / n - 0.5) < 0.05
+
+
+def test_an_order_by_position_is_a_pure_function_of_seed_pass_and_position() -> None:
+    n = 70_001
+    order, some = whole(n, 2, 5), torch.tensor([69_999, 0, 17])
+    assert torch.equal(shuffled(5, 2, n, some), order[some])
+    passes = torch.tensor([2, 3, 2])
+    assert shuffled(5, passes, n, some).tolist() == [int(order[69_999]), int(whole(n, 3, 5)[0]), int(order[17])]
+    for other in (whole(n, 3, 5), whole(n, 2, 6), order.roll(1), torch.arange(n)):
+        assert int((order == other).sum()) < 10
+    assert order[:4].tolist() == GOLDEN_SHUFFLED
+
+
+@pytest.mark.parametrize("n", [200, 257, 300])
+def test_every_sample_and_every_pair_of_neighbours_is_equally_likely_at_every_position(n: int) -> None:
+    """Chi-squared over (position, sample), over pairs of neighbours and over their distance, of
+    2,000 passes; each within 4 standard deviations of its expectation."""
+    passes = 2000
+    pass_ = torch.arange(passes).repeat_interleave(n)
+    order = shuffled(1, pass_, n, torch.arange(n).repeat(passes)).view(passes, n)
+    cells = torch.arange(n) * n + order
+    pairs = order[:, :-1] * n + order[:, 1:]
+    distances = (order[:, 1:] - order[:, :-1]) % n
+    apart = ~torch.eye(n, dtype=torch.bool).flatten()
+    for values, kept in (
+        (cells, torch.ones(n * n, dtype=torch.bool)),
+        (pairs, apart),
+        (distances, torch.arange(n) > 0),
+    ):
+        counts = torch.bincount(values.flatten(), minlength=len(kept)).double()[kept]
+        assert counts.sum() == values.numel()
+        expected = values.numel() / len(counts)
+        chi_squared = float((counts - expected).square().sum() / expected)
+        freedom = len(counts) - 1
+        assert abs(chi_squared - freedom) < 4 * (2 * freedom) ** 0.5
+
+
+def test_a_long_order_has_no_trend() -> None:
+    """Of 2^20 + 3 samples: neighbours, and those a row or a column of the rectangle apart, are
+    uncorrelated, and each stretch of the pass holds samples from everywhere."""
+    n = 2**20 + 3
+    order = whole(n).double()
+    for shift in (1, 2, 1024, 1025, 2**19):
+        assert abs(correlation(order, order.roll(shift))) < 0.005
+    assert abs(correlation(order, torch.arange(n).double())) < 0.005
+    for stretch in order[: 2**20].view(64, -1):
+        counts = torch.histc(stretch, 64, 0, n)
+        assert float((counts - 256).square().sum() / 256) < 63 + 6 * 126**0.5
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

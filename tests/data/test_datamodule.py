@@ -158,7 +158,7 @@ def test_the_position_counts_what_was_trained_on_not_what_was_fetched(tmp_path: 
     bare.fit(method(), datamodule=data)
     assert watch.seen == [16, 32, 48, 64, 80, 96]
     assert set(multiprocessing.active_children()) <= before, "a worker outlives the run"
-    assert data.state_dict() == {"position": 96, "samples": 64, "seed": 0, "fingerprint": None}
+    assert data.state_dict() == {"position": 96, "order": 2, "samples": 64, "seed": 0, "fingerprint": None}
 
 
 def test_another_order_than_that_of_the_checkpoint_is_refused() -> None:

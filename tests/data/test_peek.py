@@ -11,7 +11,7 @@ import torch
 from ssl_lightning.methods.simclr import SimCLR
 from torch import Tensor, nn
 
-from ssl_lightning.data.peek import BATCH, embed, evaluating, peek, sample
+from ssl_lightning.data.peek import BATCH, embed, embed_to_host, evaluating, peek, sample
 from ssl_lightning.testing import TinyEncoder, TinyImages
 from ssl_lightning.types import View
 
@@ -94,6 +94,19 @@ def test_more_samples_than_a_batch_are_embedded_in_pieces() -> None:
     features = embed(network, data, source)
     assert sizes == [BATCH, 1] and features.shape == (BATCH + 1, 8)
     assert torch.equal(features[-1:], embed(network, data, source, torch.tensor([BATCH])))
+
+
+def test_features_for_the_host_leave_the_device_batch_by_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are those of `embed`; so are raw features, which need no network."""
+    data, moved, cpu = TinyImages(samples=2 * BATCH + 1), [], Tensor.cpu
+    network, source = TinyEncoder(), data.source("train")
+    assert source is not None
+    index, expected = torch.arange(len(source)).flip(0), embed(network, data, source).flip(0)
+    monkeypatch.setattr(Tensor, "cpu", lambda self: moved.append(len(self)) or cpu(self))
+    assert torch.equal(embed_to_host(network, data, source, index), expected)
+    assert moved == [BATCH, BATCH, 1]
+    raw = embed_to_host(None, data, source, index[:5])
+    assert torch.equal(raw, data.raw_features(source.fetch(index[:5])))
 
 
 @pytest.mark.parametrize("enter", [lambda: torch.autocast("cpu", torch.bfloat16)])

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from ssl_lightning.methods.bert import BERT
+from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import (
     AlbertConfig,
     AutoModel,
@@ -106,6 +107,34 @@ def test_packed_rows_are_read_as_rows_of_their_own(tmp_path: Path, family: str) 
     shutil.rmtree(folder)
     twin = load_encoder(tmp_path / "encoder.safetensors")
     assert twin.init_args["pretrained"] is False and torch.equal(twin(view), encoder(view))
+
+
+class Reads(TorchDispatchMode):
+    """Counts what an accelerator would wait for: values that are read, choices by truth values."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        aten = torch.ops.aten
+        by_truth = func.overloadpacket in (aten.index, aten.index_put, aten.index_put_) and any(
+            each is not None and each.dtype == torch.bool for each in args[1]
+        )
+        self.count += by_truth or func.overloadpacket in (aten._local_scalar_dense, aten.nonzero, aten.masked_scatter)
+        return func(*args, **(kwargs or {}))
+
+
+def test_the_host_waits_for_one_number_in_packed_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """How long the longest sample is; the model's own reads are not counted. Padding alone gives
+    zeros."""
+    saved(FAMILIES["bert"](), tmp_path / "published")
+    encoder = HuggingFaceText(str(tmp_path / "published"))
+    monkeypatch.setattr(encoder, "_read", lambda x, mask: x.new_ones(*x.shape[:2], encoder.dim) * mask[:, :, None])
+    view = packed()
+    tokens = encoder.tokenize(view)
+    with Reads() as reads:
+        h = encoder.mix(tokens)
+    assert reads.count == 1 and torch.equal(h[:, :, 0] == 1, view.segment > 0)
+    assert encoder.mix(tokens._replace(segment=torch.zeros_like(view.segment))).eq(0).all()
 
 
 def test_the_run_s_config_holds_the_model_s(tmp_path: Path) -> None:

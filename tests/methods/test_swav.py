@@ -20,10 +20,12 @@ from torch.testing import assert_close
 
 from ssl_lightning.encoders.base import Encoder
 from ssl_lightning.encoders.conv import ConvEncoder
+from ssl_lightning.encoders.text import TextTransformer
 from ssl_lightning.encoders.timm import TimmEncoder
+from ssl_lightning.nn.packing import Ragged, pack
 from ssl_lightning.optim.recipes import parameter_groups
 from ssl_lightning.testing import TinyEncoder, TinyImages, check_method
-from ssl_lightning.types import Batch, View
+from ssl_lightning.types import Batch, View, joined
 
 EPOCH = 4
 """Steps: 64 samples in batches of 16."""
@@ -108,6 +110,54 @@ def test_loss_and_gradient_are_the_papers(
     parameters = list(model.parameters())
     for mine, other in zip(torch.autograd.grad(ours, parameters), torch.autograd.grad(theirs, parameters), strict=True):
         assert_close(mine, other, rtol=1e-4, atol=1e-6 * float(other.abs().max()))
+
+
+def authors_forward(model: SwAV, views: list[View]) -> Tensor:
+    """`ResNet.forward` of facebookresearch/swav, src/resnet50.py, in our names: [V S, D]."""
+    inputs = [view.x for view in views]
+    ends = torch.cumsum(torch.unique_consecutive(torch.tensor([x.shape[-1] for x in inputs]), return_counts=True)[1], 0)
+    start, outputs = 0, []
+    for end in ends.tolist():
+        outputs.append(model.encoder(View(torch.cat(inputs[start:end]))))
+        start = end
+    return model.projector(torch.cat(outputs))
+
+
+def test_batch_norm_sees_all_crops_of_a_size_together_as_in_the_authors_code() -> None:
+    """Values, gradients and running statistics; crop by crop they are others."""
+    models = [method(ConvEncoder(channels=1, width=4, depth=2), norm="batch", local_views=3) for _ in range(3)]
+    for model in models[1:]:
+        model.load_state_dict(models[0].state_dict())
+    views = batch_for(models[0])["views"]
+    z = [
+        torch.cat(models[0].project(views)),
+        authors_forward(models[1], views),
+        torch.cat([models[2].projector(models[2].encoder(view)) for view in views]),
+    ]
+    for each in z:
+        each.square().sum().backward()
+    assert z[0].shape == (5 * 16, 6)
+    assert_close(z[0], z[1])
+    assert not torch.allclose(z[0], z[2], atol=1e-2)
+    states = [{**model.state_dict(), **{n: p.grad for n, p in model.named_parameters()}} for model in models]
+    assert_close(states[0], states[1])
+    assert any("running_mean" in name for name in states[0])
+
+
+def test_views_of_packed_or_padded_rows_pass_together_too() -> None:
+    """Samples keep their rows, segments and positions, and none sees another's."""
+    torch.manual_seed(0)
+    encoder = TextTransformer(vocab_size=30, dim=8, depth=1, heads=2, max_length=8).double().eval()
+    views = [
+        pack(Ragged(torch.randint(5, 30, (sum(lengths),)), torch.tensor(lengths)), 8)
+        for lengths in ([3, 5, 2, 8], [4, 4, 7, 1])
+    ]
+    together = joined(views)
+    assert together.samples == 8 and together.segment is not None and together.segment.max() == 8
+    assert_close(encoder(together), torch.cat([encoder(view) for view in views]))
+    padded = View(torch.randn(2, 3), torch.tensor([[1, 1, 0], [2, 2, 2]]))
+    assert joined([padded, padded]).segment.tolist() == [[1, 1, 0], [2, 2, 2], [3, 3, 0], [4, 4, 4]]
+    assert joined([padded, padded]).samples is None
 
 
 # Prototypes.

@@ -45,11 +45,16 @@ def test_a_width_that_the_axes_cannot_share_is_refused() -> None:
         sincos_positions((4, 4), 10)
 
 
-def test_positions_are_computed_once_a_grid_and_follow_the_module() -> None:
-    positions = GridPositions(8)
-    first = positions((3, 4))
-    assert positions((3, 4)) is first and "table" not in positions.state_dict()
-    assert_close(positions((2, 5)), sincos_positions((2, 5), 8))
+def test_positions_of_any_grid_come_from_one_table_that_follows_the_module() -> None:
+    """Grids of varying length, shorter ones too, move nothing to the device; values are equal."""
+    positions = GridPositions(24)
+    for grid in ((5,), (3,), (8,), (6, 4), (7, 2), (3, 5, 2), (4, 1)):
+        assert torch.equal(positions(grid), sincos_positions(grid, 24)), grid
+    assert positions((17,)).shape == (17, 24) and len(positions.table) == 32
+    table = positions.table
+    for length in (1, 18, 32):
+        assert torch.equal(positions((length,)), sincos_positions((length,), 24))
+    assert positions.table is table and "table" not in positions.state_dict()
     assert positions.double()((2, 5)).dtype == torch.float64
     assert positions((3, 4)).dtype == torch.float64
 

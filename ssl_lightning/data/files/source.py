@@ -6,7 +6,7 @@ from __future__ import annotations
 import math
 import re
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import ClassVar, Literal, TypeVar
 
@@ -18,6 +18,9 @@ from ..cores import own_cores
 from ..sources import Source
 
 Read = TypeVar("Read")
+AT_ONCE = 1 << 14
+"""Samples that are looked through, or waited for, at a time: of millions, few are objects of Python
+at once."""
 
 
 class Unreadable(ValueError):
@@ -74,10 +77,11 @@ class FileSource(Source):
     def substitutes(self, number: int) -> Iterator[int]:
         """The samples that may stand for one that cannot be read: those after it, of its label
         where there are labels."""
-        after = (torch.arange(1, self.count) + number) % self.count
-        if self.labels is not None:
-            after = after[self.labels[after] == self.labels[number]]
-        yield from after.tolist()
+        for part in range(1, self.count, AT_ONCE):
+            after = (torch.arange(part, min(part + AT_ONCE, self.count)) + number) % self.count
+            if self.labels is not None:
+                after = after[self.labels[after] == self.labels[number]]
+            yield from after.tolist()
 
     def skip(self, number: int, error: Unreadable) -> None:
         """Notes that a sample cannot be read.
@@ -142,10 +146,13 @@ def check_unreadable(unreadable: str, max_unreadable: float, samples: str) -> No
         raise ValueError(f"max_unreadable={max_unreadable} is a part of the {samples}; give a number from 0 to 1.")
 
 
-def in_threads(function: Callable[[int], Read], items: Iterable[int]) -> list[Read]:
+def in_threads(function: Callable[[int], Read], items: Sequence[int]) -> list[Read]:
     """The function of each item; outside of workers by as many threads as this process has cores,
     since decoding needs no interpreter."""
     if get_worker_info() is not None:
         return [function(item) for item in items]
+    results: list[Read] = []
     with ThreadPoolExecutor(own_cores()) as threads:
-        return list(threads.map(function, items))
+        for start in range(0, len(items), AT_ONCE):
+            results += threads.map(function, items[start : start + AT_ONCE])
+    return results

@@ -7,7 +7,8 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Iterator, Sequence
+from array import array
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,8 +17,12 @@ from torch import Tensor
 
 from ...plugins.messages import did_you_mean
 from ..files.folders import NAMES
+from ..files.strings import Strings, tensor_of
 
 SUFFIXES = (".csv", ".tsv", ".jsonl")
+SPLITS = tuple(NAMES)
+AT_ONCE = 1 << 14
+"""Lines that are objects of Python at the same time."""
 
 
 class Columns(NamedTuple):
@@ -42,7 +47,7 @@ class Recording(NamedTuple):
 
 class Manifest:
     """Recordings by index: `manifest[i]` is the path of one; a relative path in the list starts at
-    the list's folder.
+    the list's folder. They are held in a few tensors, however many there are.
 
     Args:
         path: csv or tsv with a header, or jsonl.
@@ -64,46 +69,74 @@ class Manifest:
         self,
         path: Path,
         columns: Columns,
-        recordings: Sequence[Recording] | None = None,
+        recordings: Iterable[Recording] | None = None,
         class_names: tuple[str, ...] | None = None,
     ) -> None:
         self.path, self.columns, self.folder = path, columns, path.resolve().parent
-        self.recordings = list(_read(path, columns)) if recordings is None else list(recordings)
-        train = {each.label for each in self.recordings if each.split == "train" and each.label is not None}
-        self.class_names = tuple(sorted(train, key=_natural)) if class_names is None else class_names
-        self.fingerprint = hashlib.blake2b(json.dumps(self.recordings).encode(), digest_size=16).hexdigest()
+        numbers: dict[str, int] = {}  # of the labels, in the order in which they occur
+        labels, splits, starts, ends = array("i"), array("b"), array("d"), array("d")
+        digest = hashlib.blake2b(digest_size=16)
+
+        def paths() -> Iterator[str]:
+            for each in _read(path, columns) if recordings is None else recordings:
+                labels.append(-1 if each.label is None else numbers.setdefault(each.label, len(numbers)))
+                splits.append(SPLITS.index(each.split))
+                starts.append(each.start)
+                ends.append(math.nan if each.end is None else each.end)
+                digest.update((", " if len(labels) > 1 else "[").encode() + json.dumps(each).encode())
+                yield each.path
+
+        self._paths = Strings(paths())
+        self._label_names = tuple(numbers)
+        self._labels, self._splits = tensor_of(labels), tensor_of(splits)
+        self._starts, self._ends = tensor_of(starts), tensor_of(ends)
+        digest.update(b"]" if labels else b"[]")
+        self.fingerprint = digest.hexdigest()
+        train = self._labels[(self._splits == SPLITS.index("train")) & (self._labels >= 0)].unique().tolist()
+        names = sorted((self._label_names[number] for number in train), key=_natural)
+        self.class_names = tuple(names) if class_names is None else class_names
 
     def __len__(self) -> int:
-        return len(self.recordings)
+        return len(self._paths)
 
     def __getitem__(self, number: int) -> str:
-        return os.path.join(self.folder, self.recordings[number].path)
+        return os.path.join(self.folder, self._paths[number])
+
+    def lines(self, index: Tensor) -> Iterator[Recording]:
+        """Yields the recordings `index` [M] as their lines have them."""
+        names = (*self._label_names, None)  # without a label the index is -1: the last
+        for part in index.split(AT_ONCE):
+            columns = (self._labels, self._splits, self._starts, self._ends)
+            rows = zip(self._paths.some(part), *(column[part].tolist() for column in columns), strict=True)
+            for path, label, split, start, end in rows:
+                yield Recording(path, names[label], SPLITS[split], start, None if math.isnan(end) else end)
 
     def stretch(self, number: int) -> tuple[float, float | None]:
         """Returns where a recording begins and ends in its file, in seconds; None: the file's
         end."""
-        return self.recordings[number][3:]
+        (each,) = self.lines(torch.tensor([number]))
+        return each.start, each.end
 
     def of_split(self, split: str) -> Manifest | None:
         """Returns the recordings of a split (`train`, `val`, `test`, `pretrain`), or None if there
         are none."""
-        chosen = [each for each in self.recordings if each.split == split]
-        return Manifest(self.path, self.columns, chosen, self.class_names) if chosen else None
+        chosen = (self._splits == SPLITS.index(split)).nonzero()[:, 0]
+        return Manifest(self.path, self.columns, self.lines(chosen), self.class_names) if len(chosen) else None
 
     @property
     def labels(self) -> Tensor | None:
-        if not self.class_names or any(each.split == "pretrain" for each in self.recordings):
+        if not self.class_names or bool((self._splits == SPLITS.index("pretrain")).any()):
             return None
         known = {name: number for number, name in enumerate(self.class_names)}
-        for each in self.recordings:
+        classes = torch.tensor([*(known.get(name, -1) for name in self._label_names), -1])[self._labels.long()]
+        for each in self.lines((classes < 0).nonzero()[:1, 0]):
             if each.label is None:
                 raise ValueError(f"{self.path}: {each.path} has no {self.columns.label!r}, but others have one.")
-            if each.label not in known:
-                raise ValueError(
-                    f"{self.path}: {each.path} has the class {each.label!r}, which no training recording has."
-                    f"{did_you_mean(each.label, known)}"
-                )
-        return torch.tensor([known[str(each.label)] for each in self.recordings])
+            raise ValueError(
+                f"{self.path}: {each.path} has the class {each.label!r}, which no training recording has."
+                f"{did_you_mean(each.label, known)}"
+            )
+        return classes
 
 
 def _read(path: Path, columns: Columns) -> Iterator[Recording]:

@@ -124,10 +124,11 @@ class Probe(Standing):
         """Whether the network is evaluated at this step: each `period`-th, and the run's last."""
         if not self.period or not updated(trainer):
             return False
-        return trainer.global_step % self.period == 0 or self.at_end(trainer, batch_idx)
+        return trainer.global_step % self.period == 0 or at_end(trainer, batch_idx)
 
-    def at_end(self, trainer: Any, batch_idx: int) -> bool:
-        """Whether this step is the run's last, as planned."""
-        if trainer.global_step == trainer.max_steps:
-            return True
-        return batch_idx + 1 == trainer.num_training_batches and trainer.current_epoch + 1 == trainer.max_epochs
+
+def at_end(trainer: Any, batch_idx: int) -> bool:
+    """Whether this step is the run's last, as planned."""
+    if trainer.global_step == trainer.max_steps:
+        return True
+    return batch_idx + 1 == trainer.num_training_batches and trainer.current_epoch + 1 == trainer.max_epochs

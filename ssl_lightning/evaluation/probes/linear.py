@@ -8,11 +8,11 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from ...augment.random import permutation
+from ...data.order import NEWEST, Order, check_version
 from ...plugins.arguments import require
 from ...run.lightning import updated
 from ...run.metrics import log_metrics
-from .base import Labelled, Probe
+from .base import Probe, at_end
 
 UPDATES = 5
 """Updates of the head on each batch that is embedded: they cost next to nothing, and without them
@@ -103,6 +103,8 @@ class OnlineLinearProbe(Probe):
     def reset(self) -> None:
         super().reset()
         self.heads: dict[str, Head] = {}
+        self.orders: dict[str, Order] = {}
+        self.order_version = NEWEST
         self.steps = 0
         self.eval_period = 0
         self._restored: dict[str, Any] = {}
@@ -115,6 +117,9 @@ class OnlineLinearProbe(Probe):
         self.heads = {
             prefix: Head(dim, labelled.num_classes, self.lr, self.weight_decay, pl_module.device)
             for prefix, labelled in self.sets.items()
+        }
+        self.orders = {
+            prefix: Order(len(labelled.train), 1, self.order_version) for prefix, labelled in self.sets.items()
         }
         for prefix, state in self._restored.items():
             if prefix in self.heads:
@@ -134,39 +139,41 @@ class OnlineLinearProbe(Probe):
         step = trainer.global_step
         if step % self.period == 0:
             for prefix, labelled in self.sets.items():
-                index = self.draw(labelled)
+                index = self.draw(self.orders[prefix])
                 features = labelled.embed(labelled.train, index, trainer, pl_module)
                 labels = labelled.train_labels[index].to(features.device)
                 with torch.enable_grad():
                     self.heads[prefix].learn(features, labels)
             self.steps += 1
-        if step % self.eval_period == 0 or self.at_end(trainer, batch_idx):
+        if step % self.eval_period == 0 or at_end(trainer, batch_idx):
             for prefix, labelled in self.sets.items():
                 features = labelled.embed(labelled.val, labelled.val_index, trainer, pl_module)
                 log_metrics(
                     trainer, {f"probe/{prefix}linear/top1": labelled.accuracy(self.heads[prefix].scores(features))}
                 )
 
-    def draw(self, labelled: Labelled) -> torch.Tensor:
-        """Draws the labelled samples of the head's next step, from an endless order that depends on
-        its count of steps alone.
+    def draw(self, order: Order) -> torch.Tensor:
+        """Draws the labelled samples of the head's next step, which depend on its count of steps
+        alone.
+
+        Args:
+            order: of the set's training samples; a pass takes as many as fill whole batches.
 
         Returns:
             [S] indices into the set's training samples.
         """
-        n = len(labelled.train)
-        size = min(self.batch_size, n)
-        steps_a_pass = n // size
-        order = permutation(1, self.steps // steps_a_pass, n)
-        start = self.steps % steps_a_pass * size
-        return order[start : start + size]
+        size = min(self.batch_size, order.n)
+        pass_, step = divmod(self.steps, order.n // size)
+        position = pass_ * order.n + step * size + torch.arange(size)
+        return order.draws(position) % order.n
 
     def state_dict(self) -> dict[str, Any]:
         heads = {
             prefix: {"head": head.module.state_dict(), "optimizer": head.optimizer.state_dict()}
             for prefix, head in self.heads.items()
         }
-        return {"steps": self.steps, "heads": heads or self._restored}
+        return {"steps": self.steps, "order": self.order_version, "heads": heads or self._restored}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.steps, self._restored = state_dict["steps"], state_dict["heads"]
+        self.order_version = check_version(state_dict.get("order", 1))

@@ -59,7 +59,7 @@ def span_masks(key: Tensor, lengths: Tensor, tokens: int, ratio: float, length: 
         ratio: part of the tokens that would be hidden if no spans overlapped, in (0, 1).
         length: tokens of a span.
     """
-    span = torch.minimum(lengths // 2, lengths.new_tensor(length)).clamp(min=1)  # [S]
+    span = (lengths // 2).clamp(min=1, max=length)  # [S]
     starts = (lengths - span + 1).clamp(min=0)
     count = (ratio * lengths / span + uniform(fold(key, ROUNDING), 1)[:, 0]).floor().clamp(min=1)
     position = torch.arange(tokens, device=key.device)

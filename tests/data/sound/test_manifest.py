@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import sys
+from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 
 import pytest
 import torch
 
-from ssl_lightning.data.sound.manifest import Columns, Manifest
+from ssl_lightning.data.files.strings import Strings
+from ssl_lightning.data.sound.files import SoundFiles
+from ssl_lightning.data.sound.manifest import Columns, Manifest, Recording
 
 CSV = "path,word,split,start,end\na.wav,10,train,,\nsub/a.wav,9,train,0.5,1.5\nb.wav,9,test,2,\n/c.wav,,unlabelled,,\n"
 
@@ -19,7 +25,9 @@ def test_a_csv_and_the_same_jsonl_say_the_same(tmp_path: Path) -> None:
         ' "b.wav", "word": 9, "split": "test", "start": 2}\n{"path": "/c.wav", "word": null, "split": "pretrain"}\n'
     )
     one, two = (Manifest(tmp_path / f"list.{form}", Columns(label="word")) for form in ("csv", "jsonl"))
-    assert one.recordings == two.recordings and one.fingerprint == two.fingerprint
+    everything = torch.arange(4)
+    assert [*one.lines(everything)] == [*two.lines(everything)] and len(one) == len(two) == 4
+    assert one.fingerprint == two.fingerprint
     assert one.class_names == ("9", "10")  # numbers in their order
     train, test, pretrain = (one.of_split(split) for split in ("train", "test", "pretrain"))
     assert train is not None and test is not None and pretrain is not None and one.of_split("val") is None
@@ -70,3 +78,40 @@ def test_labels_must_be_known_and_complete(tmp_path: Path) -> None:
         assert part is not None
         with pytest.raises(ValueError, match=reason):
             _ = part.labels
+
+
+def test_the_fingerprint_is_that_of_the_lines_as_json(tmp_path: Path) -> None:
+    """As before the lines were held in tensors: runs are resumed by it."""
+    lines = [Recording("a.wav", "x", "train", 0.0, None), Recording("\u00e4\ud800.wav", None, "test", 0.1, 1 / 3)]
+    for some in (lines, lines[:1], []):
+        manifest = Manifest(tmp_path / "list.csv", Columns(), iter(some))
+        assert manifest.fingerprint == hashlib.blake2b(json.dumps(some).encode(), digest_size=16).hexdigest()
+        assert list(manifest.lines(torch.arange(len(some)))) == some
+
+
+@pytest.mark.parametrize("count", [20_000, pytest.param(1_000_000, marks=pytest.mark.slow)])
+def test_a_million_lines_are_a_handful_of_objects(tmp_path: Path, count: int) -> None:
+    """In this process, which a forked worker shares, and in what a worker that is started afresh is
+    sent: kilobytes, whatever the number."""
+    lines = (
+        Recording(f"speaker {number % 997}/{number:09}.wav", f"word {number % 35}", "train", number / 8, None)
+        for number in range(count)
+    )
+    before = sys.getallocatedblocks()
+    manifest = Manifest(tmp_path / "list.csv", Columns(label="word"), lines)
+    part = manifest.of_split("train")
+    assert part is not None
+    source = SoundFiles(part, 16_000, part.labels)
+    assert sys.getallocatedblocks() - before < 2_000
+    assert len(ForkingPickler.dumps(source)) < 10_000
+    assert source.name(count - 1).endswith(f"{count - 1:09}.wav") and source.labels[count - 1] == part.labels[count - 1]
+    assert part.stretch(count - 1) == ((count - 1) / 8, None) and part.fingerprint == manifest.fingerprint
+
+
+def test_strings_are_texts_of_any_kind() -> None:
+    texts = ["", "a", "\u00e4\u4e2d", "\ud800", "b" * 1000]
+    strings = Strings(iter(texts))
+    assert [strings[number] for number in range(5)] == texts and strings[-1] == texts[-1] and len(strings) == 5
+    assert strings.some(torch.tensor([3, 1, 3])) == [texts[3], "a", texts[3]] and len(Strings([])) == 0
+    with pytest.raises(IndexError):
+        strings[5]

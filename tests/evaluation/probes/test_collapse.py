@@ -19,6 +19,7 @@ from ssl_lightning.data.datamodule import SSLDataModule
 from ssl_lightning.encoders.base import Encoder
 from ssl_lightning.encoders.conv import ConvEncoder
 from ssl_lightning.encoders.timm import TimmEncoder
+from ssl_lightning.evaluation.probes import collapse
 from ssl_lightning.evaluation.probes.collapse import CollapseMonitor
 from ssl_lightning.evaluation.probes.knn import KNNProbe
 from ssl_lightning.evaluation.probes.linear import OnlineLinearProbe
@@ -27,6 +28,7 @@ from ssl_lightning.nn.spread import effective_rank, spread
 from ssl_lightning.run.checkpoint import find_newest
 from ssl_lightning.run.health import Health
 from ssl_lightning.run.metrics import Metrics
+from ssl_lightning.run.saving import Checkpoint
 from ssl_lightning.testing import TinyEncoder, TinyImages
 from ssl_lightning.types import View
 
@@ -206,6 +208,74 @@ def test_the_count_is_in_the_checkpoint(tmp_path: Path) -> None:
         )
         assert len(second.alarms) == alarms and second.trainer.run_folder == first.trainer.run_folder
     assert first.alarms == []
+
+
+def test_the_rank_is_that_of_some_samples_evenly_spaced(tmp_path: Path) -> None:
+    """A batch of 600: a third of it has the rank of all; the rows are not the first ones."""
+
+    class Large(SimCLR):
+        def step(self, batch: Any) -> Any:
+            return {"loss": super().step(batch)["loss"], "embeddings": embeddings}
+
+    generator = torch.Generator().manual_seed(0)
+    embeddings = torch.cat([torch.ones(300, 16), torch.randn(300, 16, generator=generator)])
+    run = Run(tmp_path, TinyEncoder(), TinyImages(), CollapseMonitor(every_n_steps=1), 1, cls=Large)
+    (std,), (rank,) = run.values("collapse/std"), run.values("collapse/rank")
+    assert std == float(spread(embeddings)) and rank == float(effective_rank(embeddings[::3]))
+
+
+def test_a_look_may_wait_until_the_next_step_is_under_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on an accelerator: rows and alarms are the same, and what ends the run ends it one step
+    later."""
+    monitor = CollapseMonitor(every_n_steps=2)
+    torch.manual_seed(0)
+    expected = Run(tmp_path / "at once", TinyEncoder(), TinyImages(), monitor, 5)
+    monkeypatch.setattr(collapse, "runs_ahead", lambda device: True)
+    seen: list[bool] = []
+
+    class Looks(Callback):
+        def on_train_batch_end(self, trainer: Any, *args: Any) -> None:
+            seen.append("collapse/std" in trainer.callback_metrics)
+
+    torch.manual_seed(0)
+    run = Run(tmp_path / "later", TinyEncoder(), TinyImages(), monitor, 5, Looks())
+    assert seen == [False, False, True, True, True]
+    assert run.rows == expected.rows and run.values("collapse/std")
+
+    ended = Run(tmp_path, Constant(), TinyImages(), CollapseMonitor(every_n_steps=1, patience=3, stop=True), 50)
+    assert ended.trainer.global_step == 4 and ended.alarms[0].startswith("SimCLR, step 3: ")
+    assert [row["step"] for row in ended.rows if "collapse/std" in row] == [1, 2, 3, 4]
+
+
+def test_a_checkpoint_holds_what_is_not_logged_yet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(collapse, "runs_ahead", lambda device: True)
+    monitor = CollapseMonitor(every_n_steps=3)
+    torch.manual_seed(0)
+    straight = Run(tmp_path / "straight", TinyEncoder(), TinyImages(), monitor, 5, enable_checkpointing=True)
+
+    class SavesAndStops(Checkpoint):
+        def on_train_batch_end(self, trainer: Any, *args: Any) -> None:
+            if trainer.global_step == 3:
+                trainer.should_stop = True
+                self.save(trainer)
+
+    torch.manual_seed(0)
+    stopped = Run(
+        tmp_path, TinyEncoder(), TinyImages(), CollapseMonitor(every_n_steps=3), 5, SavesAndStops(),
+        enable_checkpointing=True,
+    )  # fmt: skip
+    assert stopped.trainer.run_folder is not None
+    newest = find_newest(stopped.trainer.run_folder / "checkpoints")
+    assert newest is not None
+    states = torch.load(newest, weights_only=True)["callbacks"]
+    assert states["collapse"]["pending"].keys() == {"collapse/std", "collapse/rank"}
+    assert "collapse/std" not in states["metrics"]["metrics"]
+    resumed = Run(
+        tmp_path, TinyEncoder(), TinyImages(), CollapseMonitor(every_n_steps=3), 5, ckpt_path=newest,
+        enable_checkpointing=True,
+    )  # fmt: skip
+    for name in ("collapse/std", "collapse/rank"):
+        assert straight.values(name) == resumed.values(name) == stopped.values(name) != []
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from ssl_lightning.methods.simclr import SimCLR
 from torch import nn
 
 import ssl_lightning
+from ssl_lightning.data.order import Order
 from ssl_lightning.data.peek import embed
 from ssl_lightning.encoders.conv import ConvEncoder
 from ssl_lightning.evaluation.probes.base import Labelled
@@ -103,12 +104,12 @@ def test_every_labelled_sample_is_learned_from_once_before_any_comes_again() -> 
     drawn = []
     for steps in range(6):
         probe.steps = steps
-        drawn.append(probe.draw(labelled))
+        drawn.append(probe.draw(Order(len(labelled.train), 1)))
     passes = [torch.cat(drawn[:3]), torch.cat(drawn[3:])]
     assert all(len(each.unique()) == 36 for each in passes)
     assert not torch.equal(passes[0], passes[1])
     probe.steps = 1
-    assert torch.equal(probe.draw(labelled), drawn[1])
+    assert torch.equal(probe.draw(Order(len(labelled.train), 1)), drawn[1])
 
 
 class Watch(pl.Callback):
