@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from ..augment.random import permutation
 from ..distributed import gather, rank, world_size
+from ..nn.precision import cast
 from ..types import Batch
 from .datamodule import SSLDataModule
 from .loaders import Fetch
@@ -108,7 +109,7 @@ def embed(
     with evaluating(network):
         # A process without samples still needs the shape of a row.
         for part in data.parts(source, mine if len(mine) else index[:1], BATCH):
-            view = peek(data, source, part, device, views)["views"][0]
+            view = cast(peek(data, source, part, device, views)["views"][0], getattr(network, "backbone", network))
             with context() if context is not None else nullcontext():
                 features.append(network(view).float())
     gathered = gather(torch.cat(features)[: len(mine)])
@@ -130,6 +131,6 @@ def try_encoder(encoder: nn.Module, data: SSLDataModule, device: Any, local: boo
     """
     source, index = data.training_split, torch.arange(2)
     with evaluating(encoder):
-        encoder(peek(data, source, index, device)["views"][0])
+        encoder(cast(peek(data, source, index, device)["views"][0], encoder))
         if local and data.views is not None:
-            encoder(peek(data, source, index, device, data.maker)["views"][data.views.full])
+            encoder(cast(peek(data, source, index, device, data.maker)["views"][data.views.full], encoder))

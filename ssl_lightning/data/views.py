@@ -3,6 +3,7 @@ or on the device."""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,6 +17,11 @@ from .sources import Uncut
 Fetched = dict[str, Any]
 """`raw` samples, or `cuts`, the part of them that each view takes; `index` [S], `pass` [S], and
 `label` [S] where there are labels."""
+
+
+def is_fetched(batch: Any) -> bool:
+    """Returns whether a loader's batch consists of samples whose views are yet to be made."""
+    return isinstance(batch, dict) and ("raw" in batch or "cuts" in batch)
 
 
 def as_view(output: Tensor | View) -> View:
@@ -33,6 +39,11 @@ class Views:
 
     def __init__(self, transforms: Sequence[nn.Module], seed: int = 0) -> None:
         self.transforms, self.seed = list(transforms), seed
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Workers that are not forked get the transforms on the CPU: they have no use for a device,
+        and not every one can be shared."""
+        return {"transforms": [copy.deepcopy(transform).cpu() for transform in self.transforms], "seed": self.seed}
 
     def cut(self, fetched: Fetched) -> Fetched:
         """Replaces samples of varying size by `cuts`, the part of them that each view takes; any

@@ -89,7 +89,9 @@ def to_disk(path: Path) -> None:
 
 
 def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
+    if os.name == "nt" and path.is_dir():
+        return  # Windows opens no folders, and writes what they hold along with the files
+    descriptor = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)  # there, only who writes may sync
     try:
         os.fsync(descriptor)
     except OSError as error:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from ...distributed import gather
+from ...nn.precision import where_double
 from ...nn.spread import effective_rank, spread
 from ...plugins.arguments import require
 from ...run.lightning import updated
@@ -71,7 +72,7 @@ class CollapseMonitor(Standing):
         if outputs["embeddings"] is None:
             return
         with torch.no_grad(), torch.autocast(pl_module.device.type, enabled=False):
-            embeddings = gather(outputs["embeddings"])  # [G, D]
+            embeddings = where_double(gather(outputs["embeddings"]))  # [G, D]
             if len(embeddings) < 2:
                 return
             std, rank = torch.stack((spread(embeddings), effective_rank(embeddings))).tolist()
