@@ -20,7 +20,7 @@ from ..types import Batch
 from .datamodule import SSLDataModule
 from .loaders import Fetch
 from .sources import Source
-from .views import Fetched, Views
+from .views import Fetched, Views, full_precision
 
 BATCH = 256
 
@@ -37,8 +37,9 @@ def peek(data: SSLDataModule, source: Source, index: Tensor, device: Any, views:
         views: the transforms; None: the test transform alone.
     """
     views = views or data.clean_views()
-    fetched: Fetched = {"raw": source.fetch(index), "index": index, "pass": torch.zeros_like(index)}
-    return _finished(data, views, _prepared(data, views)(fetched), torch.device(device))
+    with full_precision(torch.device(device)):
+        fetched: Fetched = {"raw": source.fetch(index), "index": index, "pass": torch.zeros_like(index)}
+        return _finished(data, views, _prepared(data, views)(fetched), torch.device(device))
 
 
 def peek_each(

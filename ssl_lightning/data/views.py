@@ -4,7 +4,8 @@ or on the device."""
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -22,6 +23,19 @@ Fetched = dict[str, Any]
 def is_fetched(batch: Any) -> bool:
     """Returns whether a loader's batch consists of samples whose views are yet to be made."""
     return isinstance(batch, dict) and ("raw" in batch or "cuts" in batch)
+
+
+@contextmanager
+def full_precision(device: torch.device) -> Iterator[None]:
+    """Computes in float32 where the run does not: without autocast, and with float32 as the default
+    dtype, which Lightning changes for `bf16-true`."""
+    default = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)
+    try:
+        with torch.autocast(device.type, enabled=False):
+            yield
+    finally:
+        torch.set_default_dtype(default)
 
 
 def as_view(output: Tensor | View) -> View:
@@ -57,14 +71,14 @@ class Views:
 
     def batch(self, fetched: Fetched) -> Batch:
         """Makes the `Batch` of views on the device of the fetched samples; augmentation runs in
-        full precision, under autocast too."""
+        full precision, whatever that of the run."""
         fetched = self.cut(fetched)
         index = fetched["index"]
         cuts = fetched.get("cuts") or [fetched["raw"]] * len(self.transforms)
         for transform in self.transforms:
             transform.to(index.device)  # the transforms' constants; moves nothing after the first batch
         key = sample_keys(self.seed, fetched["pass"], index)
-        with torch.autocast(index.device.type, enabled=False):
+        with full_precision(index.device):
             views = [
                 as_view(transform(cuts[number], fold(key, number))) for number, transform in enumerate(self.transforms)
             ]
