@@ -4,6 +4,7 @@ or on the device."""
 from __future__ import annotations
 
 import copy
+import pickle
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -54,10 +55,11 @@ class Views:
     def __init__(self, transforms: Sequence[nn.Module], seed: int = 0) -> None:
         self.transforms, self.seed = list(transforms), seed
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __reduce__(self) -> Any:
         """Workers that are not forked get the transforms on the CPU: they have no use for a device,
-        and not every one can be shared."""
-        return {"transforms": [copy.deepcopy(transform).cpu() for transform in self.transforms], "seed": self.seed}
+        and not every one can be shared between processes. As bytes, since copies that are shared
+        would have to live until the worker has them."""
+        return _received, (pickle.dumps([copy.deepcopy(each).cpu() for each in self.transforms]), self.seed)
 
     def cut(self, fetched: Fetched) -> Fetched:
         """Replaces samples of varying size by `cuts`, the part of them that each view takes; any
@@ -86,3 +88,7 @@ class Views:
         if "label" in fetched:
             batch["label"] = fetched["label"]
         return batch
+
+
+def _received(transforms: bytes, seed: int) -> Views:
+    return Views(pickle.loads(transforms), seed)

@@ -113,10 +113,11 @@ def convert_views_alone(trainer: Any, raw: Callable[[Any], bool]) -> None:
         raw: whether a batch is one of raw samples.
     """
     plugin = trainer.precision_plugin
-    plugin.convert_input = partial(_converted, plugin, raw)
+    plugin.convert_input = partial(converted, plugin, raw)
 
 
-def _converted(plugin: Any, raw: Callable[[Any], bool], batch: Any) -> Any:
+def converted(plugin: Any, raw: Callable[[Any], bool], batch: Any) -> Any:
+    """A batch in the precision of a plugin; one of raw samples is returned as it is."""
     return batch if raw(batch) else type(plugin).convert_input(plugin, batch)
 
 

@@ -76,7 +76,7 @@ def test_raw_batches_are_not_converted_and_others_are(tmp_path: Path) -> None:
     lightning.convert_views_alone(trainer, is_raw)  # each run of a trainer does
     convert = trainer.precision_plugin.convert_input
     raw, views = {"raw": torch.ones(1)}, {"views": [torch.ones(1)], "index": torch.ones(1, dtype=torch.int64)}
-    assert convert(raw) is raw
+    assert convert(raw) is raw and lightning.converted(trainer.precision_plugin, is_raw, raw) is raw
     assert convert(views)["views"][0].dtype == torch.bfloat16 and convert(views)["index"].dtype == torch.int64
     assert pickle.loads(pickle.dumps(trainer.precision_plugin)).convert_input(raw)["raw"].dtype == torch.float32
 
