@@ -34,7 +34,7 @@ def best_precision(accelerator: Any = "auto") -> Literal["bf16-mixed", "32-true"
 
 
 def check_precision(trainer: Any, stage: str) -> None:
-    """Refuses precisions in which a run would fail, or learn nothing.
+    """Refuses precisions in which a run would fail, or learn badly.
 
     Args:
         trainer: Lightning's Trainer.
@@ -51,9 +51,9 @@ def check_precision(trainer: Any, stage: str) -> None:
         )
     if precision == "16-true" and stage == "fit":
         raise MisconfigurationException(
-            "precision=16-true trains weights in float16, which rounds small gradients and the second moments of Adam"
-            " to 0, so that the loss becomes NaN. Train with 16-mixed or bf16-mixed; validate, test and predict take"
-            " 16-true."
+            "precision=16-true trains weights in float16, which rounds Adam's second moments of gradients below 0.005"
+            " to 0, so that its steps are many times too large, or infinite. Train with 16-mixed or bf16-mixed;"
+            " validate, test and predict take 16-true."
         )
 
 

@@ -14,7 +14,7 @@ from pytorch_lightning.callbacks import Checkpoint
 from safetensors.torch import load_file
 from ssl_lightning.methods.moco import MoCo
 from ssl_lightning.methods.simclr import SimCLR
-from torch import Tensor
+from torch import Tensor, nn
 from torch.testing import assert_close
 
 from ssl_lightning import Trainer, load_encoder
@@ -236,6 +236,21 @@ def test_float16_serves_all_commands_but_fit(modality: str, tmp_path: Path) -> N
     trainer_of(tmp_path, "16-true").predict(method, datamodule=make_data(), return_predictions=False)
     features = load_file(next(tmp_path.rglob("vectors-train.safetensors")))["features"]
     assert features.dtype == torch.float32 and features.isfinite().all()
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_why_float16_is_refused(fused: bool) -> None:
+    """The steps of Adam that the message speaks of; they should be of 0.001 each."""
+    moved = {}
+    for dtype in (torch.float32, torch.float16):
+        weight = nn.Parameter(torch.zeros(4, dtype=dtype))
+        optimizer = torch.optim.AdamW([weight], lr=1e-3, weight_decay=0.0, fused=fused)
+        for _ in range(300):
+            weight.grad = torch.full((4,), 1e-3, dtype=dtype)
+            optimizer.step()
+        moved[dtype] = weight.detach().abs()
+    assert_close(moved[torch.float32], torch.full((4,), 0.3), rtol=1e-3, atol=0)
+    assert (~(moved[torch.float16] < 5 * 0.3)).all()
 
 
 @pytest.mark.parametrize("precision", ["transformer-engine", "transformer-engine-float16"])
