@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ssl_lightning import Batch, OptimizerSpec, SSLMethod, Step, TextEncoder, View, ViewSpec
 from ssl_lightning.augment.random import fold, uniform
-from ssl_lightning.distributed import reduce_sum
+from ssl_lightning.distributed import total
 from ssl_lightning.encoders.base import pooled
 from ssl_lightning.encoders.bert_huggingface import export_bert
 from ssl_lightning.nn.losses.vocabulary import vocabulary_nll
@@ -95,12 +95,13 @@ class BERT(SSLMethod):
     def scores(self, batches: Iterable[Batch]) -> dict[str, Tensor]:
         """Loss, accuracy and perplexity at a ratio of 0.15, whatever the training's is, so that
         runs can be compared."""
-        sums = torch.zeros(3, device=self.bias.device)
-        for batch in batches:
+
+        def sums(batch: Batch) -> Tensor:
             view, key = batch["views"][0], batch["key"]
             hidden = self.masks.choose(view, key, STANDARD_RATIO)
-            sums += torch.stack(self.predict(view, self.masks.corrupt(view, key, hidden), hidden)[:3])
-        nll, correct, count = reduce_sum(sums)
+            return torch.stack(self.predict(view, self.masks.corrupt(view, key, hidden), hidden)[:3])
+
+        nll, correct, count = total(map(sums, batches), 3, self.bias.device)
         count = count.clamp(min=1)
         return {"mlm": nll / count, "accuracy": correct / count, "perplexity": (nll / count).exp()}
 

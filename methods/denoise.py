@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ssl_lightning import Batch, OptimizerSpec, SSLMethod, Step, TextEncoder, TokenEncoder, View, ViewSpec
 from ssl_lightning.augment.random import fold, normal, uniform
-from ssl_lightning.distributed import reduce_sum
+from ssl_lightning.distributed import total
 from ssl_lightning.encoders.base import pooled
 from ssl_lightning.nn.skill import skill, wide
 
@@ -91,12 +91,13 @@ class Denoise(SSLMethod):
         """Scores at a standard deviation of 0.5, whatever the training's is, so that runs can be
         compared: `skill` against the noisy view, in squared error, and `gain`, the decibels by
         which there is less noise."""
-        sums = torch.zeros(2, device=self.device)
-        for batch in batches:
+
+        def sums(batch: Batch) -> Tensor:
             (view,) = batch["views"]
             clean, noisy, denoised, real, _ = self.denoise(view, self.corrupt(view, batch["key"], STANDARD))
-            sums += torch.stack([_squares(each - clean, real) for each in (denoised, noisy)])
-        error, before = reduce_sum(sums)
+            return torch.stack([_squares(each - clean, real) for each in (denoised, noisy)])
+
+        error, before = total(map(sums, batches), 2, self.device)
         return {"skill": skill(error, before), "gain": 10 * (before.clamp(min=1e-12) / error.clamp(min=1e-12)).log10()}
 
     def pictures(self, batch: Batch) -> dict[str, Tensor]:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ssl_lightning import Batch, OptimizerSpec, SequenceEncoder, SSLMethod, Step, View, ViewSpec
-from ssl_lightning.distributed import reduce_sum
+from ssl_lightning.distributed import total
 from ssl_lightning.encoders.base import pooled
 from ssl_lightning.nn.masks.gaps import interpolated, random_gaps
 from ssl_lightning.nn.skill import skill, wide
@@ -97,12 +97,13 @@ class Infill(SSLMethod):
     def scores(self, batches: Iterable[Batch]) -> dict[str, Tensor]:
         """`skill` against interpolation, in absolute error, for one gap of 0.3 of the sound,
         whatever the training's are, so that runs can be compared; and this `error`."""
-        sums = torch.zeros(3, device=self.device)
-        for batch in batches:
+
+        def sums(batch: Batch) -> Tensor:
             result = self.fill(batch["views"][0], batch["key"], *STANDARD)
             errors = [result.error(guess) for guess in (result.predicted, result.interpolated)]
-            sums += torch.stack([*errors, result.hidden.sum()])
-        error, interpolated, count = reduce_sum(sums)
+            return torch.stack([*errors, result.hidden.sum()])
+
+        error, interpolated, count = total(map(sums, batches), 3, self.device)
         return {"skill": skill(error, interpolated), "error": error / count.clamp(min=1)}
 
     def pictures(self, batch: Batch) -> dict[str, Tensor]:

@@ -15,6 +15,7 @@ from ssl_lightning.distributed import gather, rank
 from ssl_lightning.nn.batch_norm import split_batch_norm
 from ssl_lightning.nn.heads import Norm, mlp
 from ssl_lightning.nn.losses.contrastive import queue_nce
+from ssl_lightning.nn.packing import reordered
 from ssl_lightning.nn.queue import FeatureQueue
 from ssl_lightning.plugins.arguments import require
 from ssl_lightning.run.lightning import synchronizes_batch_norm
@@ -67,10 +68,9 @@ class MoCo(SSLMethod):
         super().__init__(encoder, **kwargs)
         require(self, above=0, temperature=temperature)
         if batch_norm not in get_args(BatchNorm):
-            raise ValueError(
-                f"MoCo(batch_norm={batch_norm!r}) is unknown; choose from {', '.join(get_args(BatchNorm))}."
-            )
+            raise ValueError(f"MoCo(batch_norm={batch_norm!r}) is unknown; choose from whole, shuffle, split.")
         self.temperature, self.symmetric, self.batch_norm = temperature, symmetric, batch_norm
+        self.moves_rows = "Set --model.batch_norm split." if batch_norm == "shuffle" else ""
         self.projector = mlp(encoder.dim, hidden_dim or encoder.dim, output_dim, norm=norm)
         network = nn.Sequential(encoder, self.projector)  # f_q
         if batch_norm == "split":
@@ -110,9 +110,9 @@ class MoCo(SSLMethod):
             return self.teacher(view)
         if self.batch_norm == "split":
             order = fold(key, SHUFFLE).argsort()
-            return self.teacher(view.each(lambda part: part[order]))[order.argsort()]
-        sizes = self.row_counts(view.x)
+            return self.teacher(reordered(view, order))[order.argsort()]
+        sizes = self.row_counts(key)
         share = slice(sum(sizes[: rank()]), sum(sizes[: rank() + 1]))  # of this process
         order = fold(gather(key, sizes), SHUFFLE).argsort()  # the same on every process
-        shuffled = view.each(lambda part: gather(part, sizes)[order[share]])
+        shuffled = reordered(view.each(lambda part: gather(part, sizes)), order[share])
         return gather(self.teacher(shuffled), sizes)[order.argsort()[share]]

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from ssl_lightning import Batch, OptimizerSpec, SequenceEncoder, SSLMethod, Step, View, ViewSpec
 from ssl_lightning.distributed import reduce_sum
 from ssl_lightning.encoders.base import pooled
+from ssl_lightning.nn.precision import sum_dtype
 from ssl_lightning.nn.skill import skill, wide
 from ssl_lightning.plugins.arguments import require
 
@@ -91,13 +92,14 @@ class NextStep(SSLMethod):
     def scores(self, batches: Iterable[Batch]) -> dict[str, Tensor]:
         """`skill` against repeating the present, in absolute error, and `explained`: the part of
         the variance around each feature's mean that the prediction explains."""
-        sums = torch.zeros(6, self.encoder.content_dim, device=self.device, dtype=torch.float64)
+        exact = sum_dtype(self.device)
+        sums = torch.zeros(6, self.encoder.content_dim, device=self.device, dtype=exact)
         for batch in batches:
             (view,) = batch["views"]
             (predicted, future, now, real), _ = self.predict(view)
             error, repeated = predicted - future, now - future
             parts = (error.abs(), repeated.abs(), error.square(), future, future.square(), torch.ones_like(future))
-            sums += torch.stack([(part * real).sum((0, 1), dtype=torch.float64) for part in parts])
+            sums += torch.stack([(part * real).sum((0, 1), dtype=exact) for part in parts])
         error, repeated, squares, total, power, count = reduce_sum(sums)
         variance = power - total.square() / count.clamp(min=1)  # around the mean
         return {

@@ -113,7 +113,9 @@ def reduce_sum(x: Tensor) -> Tensor:
 def total(parts: Iterable[Tensor], count: int, device: Any) -> Tensor:
     """The sum of vectors [count] over an iterable and over processes, without gradient; the
     iterable of a process may be empty."""
-    local_sum = torch.zeros(count, device=device)
+    # Under `bf16-true` the default dtype is bfloat16, in which sums would stop growing.
+    dtype = torch.promote_types(torch.get_default_dtype(), torch.float32)
+    local_sum = torch.zeros(count, dtype=dtype, device=device)
     for part in parts:
         local_sum += part.detach()
     return reduce_sum(local_sum)

@@ -38,6 +38,11 @@ class SSLMethod(Training):
     """The reason why several small batches do not give the loss of a large one ("its negatives come
     from the same batch"), with which `accumulate_grad_batches` is refused; empty where they do."""
 
+    moves_rows: str = ""
+    """The remedy ("Set --model.batch_norm split.") with which a method that moves rows of views
+    between processes refuses data whose rows differ in length or hold several samples; empty where
+    it moves none."""
+
     suited_encoder_args: ClassVar[dict[str, Any]] = {}
     """Encoder arguments that the method needs, used as defaults: `{"causal": True}`."""
 

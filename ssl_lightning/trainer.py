@@ -9,10 +9,9 @@ import warnings
 from collections import Counter
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pytorch_lightning as pl
-import torch
 from pytorch_lightning import Callback
 from pytorch_lightning.callbacks import ProgressBar
 from pytorch_lightning.profilers import PassThroughProfiler, Profiler
@@ -33,47 +32,18 @@ from .run.lightning import set_epochs, use_checkpoint_io
 from .run.loggers import InRunFolder, as_loggers
 from .run.meter import Meter
 from .run.metrics import Metrics
+from .run.precision import Precision, best_precision, check_choice
 from .run.progress import Progress
 from .run.saving import Checkpoint
 from .run.standing import Standing
 
 atexit.register(leave)  # Lightning leaves only NCCL's process groups
 
-Precision = Literal[
-    "auto", "32-true", "16-mixed", "bf16-mixed", "16-true", "bf16-true", "64-true", "transformer-engine",
-    "transformer-engine-float16", "16", "bf16", "32", "64", 16, 32, 64,
-]  # fmt: skip
-
 STANDING: dict[str, type[Standing]] = {
     cls.key: cls for cls in (OnlineLinearProbe, KNNProbe, HeldOut, CollapseMonitor, Health, Meter, Report, Checkpoint)
 }
 """The callbacks of every run, by their key on the command line and in checkpoints; `enabled: false`
 disables one."""
-
-
-def best_precision(accelerator: Any = "auto") -> Literal["bf16-mixed", "32-true"]:
-    """The precision that `auto` stands for: bf16-mixed if the hardware computes in bfloat16
-    natively, else float32.
-
-    On a CPU with AVX512-BF16 or AMX, bf16-mixed doubles the speed of a ResNet-18; emulated bfloat16
-    would halve it.
-    """
-    name = (
-        accelerator if isinstance(accelerator, str) else type(accelerator).__name__.lower().removesuffix("accelerator")
-    )
-    if name in ("auto", "gpu", "cuda") and torch.cuda.is_available():
-        return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "32-true"
-    if name in ("auto", "cpu"):
-        return "bf16-mixed" if {"avx512_bf16", "amx_bf16"} & _cpu_flags() else "32-true"
-    return "32-true"
-
-
-def _cpu_flags() -> set[str]:
-    path = Path("/proc/cpuinfo")
-    line = (
-        next((line for line in path.read_text().splitlines() if line.startswith("flags")), "") if path.is_file() else ""
-    )
-    return set(line.split())
 
 
 def _quieten() -> None:
@@ -134,6 +104,7 @@ class Trainer(pl.Trainer):
         self._default_length = not has_length and kwargs.get("max_epochs") is None
         if self._default_length:
             kwargs["max_epochs"] = 1  # until `fit` knows the datamodule
+        check_choice(precision)
         if precision in ("auto", None):
             precision = best_precision(kwargs.get("accelerator") or "auto") if precision == "auto" else None
         kwargs["logger"] = False if kwargs.get("logger") is None else as_loggers(kwargs["logger"])

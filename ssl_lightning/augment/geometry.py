@@ -47,9 +47,19 @@ def crop_boxes(
     sides = sides.gather(1, first).squeeze(1)  # [S, 2]
     start = torch.minimum((u[:, 2 * TRIES :] * (limit - sides + 1)).long(), limit - sides)
 
-    allowed = torch.stack([limit[:, 1].double() / ratio[0], limit[:, 0].double() * ratio[1]], 1).round().long()
-    central = _central(limit, torch.minimum(limit, allowed))
+    central = _central(limit, torch.minimum(limit, _sizes(u.device, *_allowed(height, width, ratio))))
     return torch.where(fits.any(1)[:, None], torch.cat([start, sides], 1), central)
+
+
+def _allowed(
+    height: int | Tensor, width: int | Tensor, ratio: tuple[float, float]
+) -> tuple[int | Tensor, int | Tensor]:
+    """The largest height and width whose ratio is allowed, in images of the given size. Where sizes
+    differ they are on the CPU, which cuts the images: not every device has float64."""
+    return (
+        (width.double() / ratio[0]).round().long() if isinstance(width, Tensor) else round(width / ratio[0]),
+        (height.double() * ratio[1]).round().long() if isinstance(height, Tensor) else round(height * ratio[1]),
+    )
 
 
 def _sizes(device: torch.device, height: int | Tensor, width: int | Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ..plugins.arguments import require
 from ..plugins.record import Recorded
+from ..run.lightning import convert_views_alone
 from ..types import Strength, ViewSpec
 from .checks import check_probe_sets, check_share, check_training
 from .cores import meet_neighbours
@@ -20,7 +21,7 @@ from .modality import Modality
 from .sources import Source
 from .splits import Split as Split
 from .splits import Splits
-from .views import Views
+from .views import Views, is_fetched
 
 
 class Describes(Protocol):
@@ -63,6 +64,12 @@ class SSLDataModule(Recorded, Modality, Splits, Loading):
     serves_local: ClassVar[bool] = False
     """Whether `transform` makes local crops."""
     class_names: Sequence[str] | None = None
+
+    @property
+    def rows_alike(self) -> bool:
+        """Whether each row of a view holds one sample, without marked padding, and all rows are
+        equally long: a method may then move rows between processes."""
+        return True
 
     def __init__(
         self,
@@ -140,6 +147,7 @@ class SSLDataModule(Recorded, Modality, Splits, Loading):
             self.check_share(self.world_size)
             check_probe_sets(self.probe_sets)
         if self.trainer is not None:
+            convert_views_alone(self.trainer, is_fetched)
             method: Any = self.trainer.lightning_module
             self.serve(method)
 

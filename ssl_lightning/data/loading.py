@@ -20,7 +20,7 @@ from .order import Draws
 from .position import Position
 from .sources import Numbers, Source
 from .splits import Split
-from .views import Fetched, Views
+from .views import Fetched, Views, is_fetched
 
 
 class Loading(Position, LightningDataModule):
@@ -57,13 +57,18 @@ class Loading(Position, LightningDataModule):
         return super().transfer_batch_to_device(batch, device, dataloader_idx)
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
-        if not (isinstance(batch, dict) and ("raw" in batch or "cuts" in batch)):
+        if not is_fetched(batch):
             return batch
         if self.trainer is not None and self.trainer.state.fn != "fit":
-            return self._evaluated.batch(batch)
+            return self._converted(self._evaluated.batch(batch))
         if self._resident is not None:
             batch = {**batch, "raw": self._resident.fetch(batch["index"])}
-        return self.make_batch(batch)
+        return self._converted(self.make_batch(batch))
+
+    def _converted(self, batch: Batch) -> Batch:
+        """Casts views, which are made in full precision, to that of the run."""
+        converted: Batch = batch if self.trainer is None else self.trainer.precision_plugin.convert_input(batch)
+        return converted
 
     @property
     def in_workers(self) -> bool:

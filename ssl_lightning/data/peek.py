@@ -15,11 +15,12 @@ from torch import Tensor, nn
 
 from ..augment.random import permutation
 from ..distributed import collect, gather, rank, world_size
+from ..nn.precision import cast
 from ..types import Batch
 from .datamodule import SSLDataModule
 from .loaders import Fetch
 from .sources import Source
-from .views import Fetched, Views
+from .views import Fetched, Views, full_precision
 
 BATCH, RAW_BATCH = 256, 1024
 """Samples that are embedded, or whose raw features are computed, at a time."""
@@ -37,8 +38,9 @@ def peek(data: SSLDataModule, source: Source, index: Tensor, device: Any, views:
         views: the transforms; None: the test transform alone.
     """
     views = views or data.clean_views()
-    fetched: Fetched = {"raw": source.fetch(index), "index": index, "pass": torch.zeros_like(index)}
-    return _finished(data, views, _prepared(data, views)(fetched), torch.device(device))
+    with full_precision(torch.device(device)):
+        fetched: Fetched = {"raw": source.fetch(index), "index": index, "pass": torch.zeros_like(index)}
+        return _finished(data, views, _prepared(data, views)(fetched), torch.device(device))
 
 
 def peek_each(
@@ -166,7 +168,7 @@ def _features(
     views = data.clean_views()
     with evaluating(network):
         for part in data.parts(source, share, BATCH):
-            view = peek(data, source, part, device, views)["views"][0]
+            view = cast(peek(data, source, part, device, views)["views"][0], getattr(network, "backbone", network))
             with context() if context is not None else nullcontext():
                 features = network(view).float()
             yield features
@@ -185,6 +187,6 @@ def try_encoder(encoder: nn.Module, data: SSLDataModule, device: Any, local: boo
     """
     source, index = data.training_split, torch.arange(2)
     with evaluating(encoder):
-        encoder(peek(data, source, index, device)["views"][0])
+        encoder(cast(peek(data, source, index, device)["views"][0], encoder))
         if local and data.views is not None:
-            encoder(peek(data, source, index, device, data.maker)["views"][data.views.full])
+            encoder(cast(peek(data, source, index, device, data.maker)["views"][data.views.full], encoder))

@@ -23,6 +23,7 @@ from ..data.sources import Source, Subset, labelled_draw, labels_of
 from ..data.views import Views
 from ..distributed import gather, rank, world_size
 from ..encoders.base import Encoder
+from ..nn.precision import cast
 from ..optim.recipes import OptimizerSpec
 from ..types import Strength, View
 from .probes.base import COST_OF_STEP
@@ -78,12 +79,14 @@ def labels_only_row(
         seed: fixes the order, the augmentation, the initialization of the classifier and dropout.
     """
     runs = [(draw, positions) for each in fits.values() for draw, positions in enumerate(each)]
-    accuracies = torch.zeros(len(runs), dtype=torch.float64, device=trainer.strategy.root_device)
+    accuracies = torch.zeros(1, len(runs), dtype=torch.float64)
     for number in range(rank(), len(runs), world_size()):
         draw, positions = runs[number]
         network = fitted(encoder, data, Subset(train, positions), trainer, mix(seed, draw))
-        accuracies[number] = accuracy(network, data, judged, trainer)
-    all_accuracies = iter(gather(accuracies[None]).sum(dim=0).tolist())
+        accuracies[0, number] = accuracy(network, data, judged, trainer)
+    if world_size() > 1:
+        accuracies = gather(accuracies.to(trainer.strategy.root_device))
+    all_accuracies = iter(accuracies.sum(dim=0).tolist())
     return {column: cell_of([next(all_accuracies) for _ in each]) for column, each in fits.items()}
 
 
@@ -165,10 +168,11 @@ def fitted(encoder: Encoder, data: SSLDataModule, source: Source, trainer: Any, 
         if device.type == "cuda":
             torch.cuda.manual_seed(seed)
         network = LabelsOnlyNetwork(copy.deepcopy(encoder), int(labels_of(source).max()) + 1).to(device).train()
+        network = trainer.precision_plugin.convert_module(network)
         optimizer, schedule = RECIPE.build(network, batch_size, steps, steps)
         for batch in peek_each(data, source, order, device, views):
             with trainer.precision_plugin.forward_context():
-                logits = network(batch["views"][0])
+                logits = network(cast(batch["views"][0], network))
             loss = F.cross_entropy(logits.float(), batch["label"])
             optimizer.zero_grad()
             scaler.scale(loss).backward()
@@ -187,6 +191,6 @@ def accuracy(network: nn.Module, data: SSLDataModule, source: Source, trainer: A
     with evaluating(network):
         for batch in peek_each(data, source, parts, correct.device, data.clean_views()):
             with trainer.precision_plugin.forward_context():
-                logits = network(batch["views"][0])
+                logits = network(cast(batch["views"][0], network))
             correct += (logits.argmax(dim=1) == batch["label"]).sum()
     return correct.item() / len(source)

@@ -6,10 +6,12 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from ..data.datamodule import SSLDataModule
 from ..data.peek import evaluating, peek, sample
 from ..data.views import Views
+from ..nn.precision import HALF
 from ..types import Batch, View
 
 PICTURES = 8
@@ -30,7 +32,14 @@ def first_views(batch: Batch, clean: bool) -> dict[str, View]:
 
 def _first(view: View) -> View:
     packed = view.samples is not None
-    return view.each(lambda x: x.cpu() if packed else x[:PICTURES].cpu())
+    return view.each(lambda x: drawable(x if packed else x[:PICTURES]))
+
+
+def drawable(x: Tensor) -> Tensor:
+    """Brings a tensor to the CPU; values in half precision, which no picture takes, become
+    float32."""
+    x = x.detach().cpu()
+    return x.float() if x.dtype in HALF else x
 
 
 def pictures_of(pl_module: Any, trainer: Any) -> dict[str, View]:
@@ -48,5 +57,5 @@ def pictures_of(pl_module: Any, trainer: Any) -> dict[str, View]:
     batch = peek(data, source, sample(len(source), PICTURES), device, views)
     generators = torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
     with evaluating(pl_module), generators, torch.no_grad(), trainer.precision_plugin.forward_context():
-        pictures = pl_module.pictures(batch)
-    return {caption: View(x.detach().cpu()) for caption, x in pictures.items()}
+        pictures = pl_module.pictures(trainer.precision_plugin.convert_input(batch))
+    return {caption: View(drawable(x)) for caption, x in pictures.items()}

@@ -16,6 +16,8 @@ from ..data.peek import embed, evaluating
 from ..data.sources import Source, labels_of
 from ..encoders.base import Encoder
 from ..method import SSLMethod
+from ..nn.precision import dtype_of
+from ..nn.skill import wide
 from ..run.pretrained import artifacts_of, load_pretrained
 from ..types import Batch, Step, Strength, View, ViewSpec
 from .validation import Validation
@@ -138,7 +140,7 @@ class Supervised(SSLMethod):
 
     def step(self, batch: Batch) -> Step:
         (view,) = batch["views"]
-        logits, label = self.classify(view), batch["label"]
+        logits, label = wide(self.classify(view)), batch["label"]
         loss = F.cross_entropy(logits, label, label_smoothing=self.label_smoothing)
         return {"loss": loss, "logs": {"top1": (logits.detach().argmax(dim=1) == label).float().mean()}}
 
@@ -146,7 +148,7 @@ class Supervised(SSLMethod):
     def score(self, features: Tensor, labels: Tensor) -> tuple[float, float]:
         """Cross-entropy and top-1 accuracy on features [S, dim] with labels [S], in eval mode."""
         with evaluating(self):
-            logits = self.logits(features.to(self.device)).float()
+            logits = self.logits(features.to(self.device, dtype_of(self.encoder))).float()
         labels = labels.to(self.device)
         return float(F.cross_entropy(logits, labels)), float((logits.argmax(dim=1) == labels).float().mean())
 

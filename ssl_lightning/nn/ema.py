@@ -10,14 +10,17 @@ import torch
 from torch import Tensor, nn
 
 from ..plugins.arguments import require
+from .precision import HALF, AtLeastFloat32, dtype_of
 
 
-class EMA(nn.Module):
+class EMA(AtLeastFloat32):
     """Exponential moving average of a module's weights (Grill et al. 2020, arXiv 2006.07733,
     Section 3.1).
 
     It holds a float32 copy without gradient; calling it calls the copy. Buffers (running means,
-    counters) are copied.
+    counters) are copied. Where the module is trained in half precision (`bf16-true`), the copy's
+    weights stay float32, since small steps of 1 - decay would be rounded away, and it computes in
+    the module's precision.
 
     Args:
         module: the module to follow; the copy starts equal to it.
@@ -36,7 +39,13 @@ class EMA(nn.Module):
         self.module = copy.deepcopy(module).float().requires_grad_(False)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        return self.module(*args, **kwargs)
+        (source,) = self._source
+        dtype = dtype_of(source)
+        if dtype not in HALF:
+            return self.module(*args, **kwargs)
+        device = next(self.module.parameters()).device
+        with torch.autocast(device.type, dtype):
+            return self.module(*args, **kwargs)
 
     def decay_at(self, progress: float) -> float:
         """tau = final - (final - decay) (cos(pi k / K) + 1) / 2 at progress k / K, which ends at
@@ -56,7 +65,7 @@ class EMA(nn.Module):
         """
         (source,) = self._source
         old: list[Tensor] = list(self.module.parameters())
-        if any(weight.dtype in (torch.bfloat16, torch.float16) for weight in old):
+        if any(weight.dtype in HALF for weight in old):
             raise TypeError(
                 "The EMA's weights were cast to half precision, where its small steps are lost; train with a mixed"
                 " precision."

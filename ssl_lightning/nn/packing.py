@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from ..types import View
 from .masks.tokens import positions, segments
@@ -107,6 +108,25 @@ def unpacked(view: View) -> Tensor:
     rows = view.x.new_zeros(samples, int(position.max()) + 1 if position.numel() else 0)
     rows[view.segment[real] - 1, position[real]] = view.x[real]
     return rows
+
+
+def reordered(view: View, order: Tensor) -> View:
+    """Puts the samples of a view into another order.
+
+    Rows that hold one sample each change their places. Where samples share rows, the rows stay and
+    the samples get other numbers (`View.segment`), by which an encoder returns their features.
+
+    Args:
+        view: S samples.
+        order: [S] sample i of the result is sample `order[i]` of the view.
+    """
+    samples = len(view.x) if view.samples is None else view.samples
+    if len(view.x) == samples:
+        view = view.each(lambda part: part[order])
+    if view.segment is None:
+        return view
+    numbers = F.pad(order.argsort() + 1, (1, 0))  # [S + 1] the new number of each old one; 0 is padding
+    return view._replace(segment=numbers[view.segment])
 
 
 def swap_halves(view: View, swapped: Tensor) -> View:

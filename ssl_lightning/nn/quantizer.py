@@ -96,6 +96,7 @@ class ProductQuantizer(nn.Module):
                 soft = noisy.softmax(2)
                 chosen = chosen + (soft - soft.detach())
             vector = torch.einsum("mgv,gvd->mgd", chosen, self.codebooks.to(dtype)).flatten(1)
+            vector = vector.to(self.codebooks.dtype)
             rows = x.shape[:-1]
             return Quantized(vector.unflatten(0, rows), code.unflatten(0, rows), score.softmax(2).unflatten(0, rows))
 

@@ -4,13 +4,14 @@ assignments."""
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from ..plugins.arguments import require
+from .precision import AtLeastFloat32
 
 
-class FeatureQueue(nn.Module):
+class FeatureQueue(AtLeastFloat32):
     """A ring buffer of features, whose oldest are replaced first (He et al. 2019, arXiv 1911.05722,
     Section 3.1).
 

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from .precision import where_double
+
 
 def spread(embeddings: Tensor, real: Tensor | None = None) -> Tensor:
     """Standard deviation of l2-normalised embeddings [S, D], averaged over dimensions, in units of
@@ -30,7 +32,7 @@ def effective_rank(embeddings: Tensor) -> Tensor:
     (RankMe, arXiv 2210.02885, Equation 1, on centred embeddings, so that those on a line have rank
     1); NaN where one is not finite."""
     # In float32 the root of the Gram matrix's rounding would add up over dimensions.
-    z = F.normalize(embeddings.double(), dim=1)
+    z = F.normalize(where_double(embeddings).double(), dim=1)
     z = z - z.mean(dim=0)
     gram = z @ z.T if z.shape[0] < z.shape[1] else z.T @ z
     if not gram.isfinite().all():

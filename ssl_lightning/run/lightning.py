@@ -6,7 +6,8 @@ imports nothing of this package, so that every room may import it, those below `
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from traceback import walk_tb
 from typing import Any, Literal
 
@@ -104,6 +105,24 @@ def use_checkpoint_io(trainer: Any, checkpoint_io: CheckpointIO) -> None:
         )
     if type(current) is TorchCheckpointIO:
         trainer.strategy.checkpoint_io = checkpoint_io
+
+
+def convert_views_alone(trainer: Any, raw: Callable[[Any], bool]) -> None:
+    """Keeps batches of raw samples out of the conversion to the run's precision, which Lightning
+    does before any hook: waves would be augmented in half precision, and views, which a later hook
+    makes, would stay in float32. That hook converts them, by `precision_plugin.convert_input`.
+
+    Args:
+        trainer: whose precision plugin is told.
+        raw: whether a batch is one of raw samples.
+    """
+    plugin = trainer.precision_plugin
+    plugin.convert_input = partial(converted, plugin, raw)
+
+
+def converted(plugin: Any, raw: Callable[[Any], bool], batch: Any) -> Any:
+    """A batch in the precision of a plugin; one of raw samples is returned as it is."""
+    return batch if raw(batch) else type(plugin).convert_input(plugin, batch)
 
 
 STEPS = ("advance", "_evaluation_step", "_predict_step")

@@ -3,17 +3,30 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import platform
 import time
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from pytorch_lightning.utilities import rank_zero_warn
 
 FILE = ".lock"
 PATIENCE = 1.0
 """Seconds that a lock is waited for: who only looks holds it for a moment."""
+BEYOND = 2**30
+"""The byte that is locked on Windows, beyond all that the file holds."""
+
+
+def _module(name: str) -> Any:
+    try:
+        return import_module(name)
+    except ImportError:
+        return None
+
+
+fcntl, msvcrt = _module("fcntl"), _module("msvcrt")  # of Unix, and of Windows
 
 
 class FolderInUse(OSError):
@@ -24,9 +37,9 @@ class FolderLock:
     """The right to write into a run folder, held by rank 0 of a job until it is released, or until
     the process ends: the kernel then frees it, also after a SIGKILL.
 
-    The lock is the process's (POSIX, `lockf`): one of the open file (`flock`, and so filelock)
-    would live on in workers for the data, which were forked and outlive a killed process by
-    seconds.
+    On Unix the lock is the process's (POSIX, `lockf`): one of the open file (`flock`, and so
+    filelock) would live on in workers for the data, which were forked and outlive a killed process
+    by seconds.
     """
 
     def __init__(self) -> None:
@@ -41,14 +54,15 @@ class FolderLock:
         self.release()
         self.file = os.open(folder / FILE, os.O_RDWR | os.O_CREAT, 0o666)
         try:
-            if not _lock(self.file, fcntl.LOCK_EX):
+            if not _lock(self.file, shared=False):
                 raise in_use(folder)
         except OSError:
             self.release()
             raise
         since = time.strftime("%Y-%m-%d %H:%M:%S")
         os.ftruncate(self.file, 0)
-        os.pwrite(self.file, f"process {os.getpid()} on {platform.node()} since {since}".encode(), 0)
+        os.lseek(self.file, 0, os.SEEK_SET)
+        os.write(self.file, f"process {os.getpid()} on {platform.node()} since {since}".encode())
 
     def release(self) -> None:
         """Gives the lock back, where it is held."""
@@ -74,17 +88,17 @@ def is_locked(folder: Path) -> bool:
     except FileNotFoundError:
         return False
     try:
-        return not _lock(file, fcntl.LOCK_SH)
+        return not _lock(file, shared=True)
     finally:
         os.close(file)
 
 
-def _lock(file: int, kind: int) -> bool:
+def _lock(file: int, shared: bool) -> bool:
     """Locks an open file; False where another process has locked it."""
     end = time.monotonic() + PATIENCE
     while True:
         try:
-            fcntl.lockf(file, kind | fcntl.LOCK_NB)
+            _try_lock(file, shared)
             return True
         except OSError as error:
             if error.errno not in (errno.EAGAIN, errno.EACCES):
@@ -95,3 +109,13 @@ def _lock(file: int, kind: int) -> bool:
         if time.monotonic() > end:
             return False
         time.sleep(0.05)
+
+
+def _try_lock(file: int, shared: bool) -> None:
+    if fcntl is not None:
+        fcntl.lockf(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+    elif msvcrt is not None:
+        os.lseek(file, BEYOND, os.SEEK_SET)  # a byte that Windows locks is not read by others either
+        msvcrt.locking(file, msvcrt.LK_NBLCK, 1)
+    else:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))

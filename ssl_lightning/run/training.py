@@ -18,6 +18,7 @@ from ..data.peek import try_encoder
 from ..distributed import row_counts, world_size
 from ..encoders.base import Encoder
 from ..nn.ema import EMA
+from ..nn.precision import cast
 from ..nn.queue import FeatureQueue
 from ..optim.accumulation import WeightedBatches
 from ..optim.configure import configure_optimizer
@@ -27,6 +28,7 @@ from ..plugins.record import Recorded
 from ..plugins.run_record import check_resume, record_run
 from ..types import Batch, Step, View, ViewSpec
 from .lightning import batches_done, count_epoch, do_not_broadcast, trainer_of
+from .precision import check_precision
 
 STEP_KEYS = frozenset(("loss", "embeddings", "logs", "state", "weight"))
 
@@ -36,6 +38,7 @@ class Training(Recorded, LightningModule):
 
     views: ViewSpec
     couples_samples: str
+    moves_rows: str
     optimizer_spec: OptimizerSpec
     step: Callable[[Batch], Step]
     after_update: Callable[[list[Any]], None]
@@ -81,7 +84,7 @@ class Training(Recorded, LightningModule):
 
     def forward(self, view: View) -> Tensor:
         """View of S samples -> features [S, dim] of the network to keep."""
-        return self.backbone(view)
+        return self.backbone(cast(view, self.backbone))
 
     # Training.
 
@@ -93,10 +96,16 @@ class Training(Recorded, LightningModule):
     def setup(self, stage: str) -> None:
         """Refuses, before anything is written, what would fail at the first step or change the loss
         in silence."""
+        check_precision(self.trainer, stage)
         data = getattr(self.trainer, "datamodule", None)
         if isinstance(data, SSLDataModule):
             data.meet(self)
             try_encoder(self.backbone, data, self.device, local=stage == "fit" and self.views.local > 0)
+        if stage == "fit" and self.moves_rows and self.trainer.world_size > 1 and not getattr(data, "rows_alike", True):
+            raise MisconfigurationException(
+                f"{type(self).__name__} moves rows of views between processes, and those of {type(data).__name__}"
+                f" differ in length or hold several samples. {self.moves_rows}"
+            )
         queues = [name for name, module in self.named_modules() if isinstance(module, FeatureQueue)]
         do_not_broadcast(self, [f"{name}.features" for name in queues])  # equal everywhere: megabytes a step saved
         if stage == "fit" and self.couples_samples and self.trainer.accumulate_grad_batches > 1:

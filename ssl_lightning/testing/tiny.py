@@ -129,6 +129,10 @@ class TinyText(SSLDataModule):
         introduce(method, self.vocabulary)
 
     @property
+    def rows_alike(self) -> bool:
+        return False
+
+    @property
     def in_workers(self) -> bool:
         return True
 

@@ -15,6 +15,7 @@ from ssl_lightning.augment.geometry import (
     Crop,
     HorizontalFlip,
     RandomResizedCrop,
+    _allowed,
     crop_and_resize,
     crop_boxes,
     rotate_and_shear,
@@ -176,3 +177,15 @@ def test_impossible_arguments_are_named() -> None:
         RandomResizedCrop(32, ratio=(2.0, 1.0))
     with pytest.raises(ValueError, match=r"HorizontalFlip\(p=1\.5\) must be at least 0 and at most 1"):
         HorizontalFlip(1.5)
+
+
+@pytest.mark.parametrize("ratio", [(3 / 4, 4 / 3), (0.5, 2.0), (0.3, 1.7), (1.0, 1.0)])
+def test_the_largest_allowed_sides_are_those_of_float64_for_one_size_and_for_many(ratio: tuple[float, float]) -> None:
+    """Ties included: sizes whose limit lies between two pixels are rounded to the even one."""
+    sides = torch.arange(1, 3000)
+    many = _allowed(sides, sides, ratio)
+    assert all(isinstance(each, torch.Tensor) for each in many)
+    one = [_allowed(side, side, ratio) for side in sides.tolist()]
+    assert [list(pair) for pair in one] == torch.stack([torch.as_tensor(each) for each in many], 1).tolist()
+    exact = [sides.double() / ratio[0], sides.double() * ratio[1]]
+    assert torch.equal(torch.tensor(one), torch.stack(exact, 1).round().long())

@@ -439,6 +439,8 @@ def test_an_earlier_name_of_a_callback_is_understood(config, tmp_path):
         ("fit {base} --data.batch_size 1", ["batch_size=1"]),
         ("fit {base} --data.probe_sets.fm fashion_mnit", ["'fashion_mnit'", "'fashion_mnist'"]),
         ("fit {base} --trainer.accelerator gp", ["'gp'"]),
+        ("fit {base} --trainer.precision transformer-engine", ["precision=transformer-engine", "Use bf16-mixed"]),
+        ("fit {base} --trainer.precision 16-true", ["precision=16-true", "Train with 16-mixed or bf16-mixed"]),
         ("fit --model reads --data bare", ["reads needs a TokenEncoder", "bare has no default"]),
         (
             "fit --model reads --data digits --model.encoder conv",

@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import pytorch_lightning as pl
 import torch
 from lightly.loss import NTXentLoss
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 from proofs import assert_same_run, cosine, exact, gradients, plain_loop, remembered, tiny
+from ssl_lightning.methods.bert import BERT
 from ssl_lightning.methods.moco import SHUFFLE, MoCo
+from ssl_lightning.methods.wav2vec2 import Wav2Vec2
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.testing import assert_close
 
-from ssl_lightning import Batch, Encoder, View
+from ssl_lightning import Batch, Encoder, TextEncoder, View
 from ssl_lightning.augment.random import fold
+from ssl_lightning.encoders.base import pooled
 from ssl_lightning.encoders.conv import ConvEncoder
 from ssl_lightning.nn.batch_norm import Parts
-from ssl_lightning.testing import TinyEncoder
+from ssl_lightning.nn.packing import Ragged, pack
+from ssl_lightning.testing import TinyEncoder, TinyImages, TinyText, TinyWaves
+from ssl_lightning.testing.methods import tiny_encoder
+from ssl_lightning.types import Tokens
 
 TAU = 0.2
 
@@ -129,6 +138,85 @@ def test_split_keys_have_the_statistics_of_other_samples_and_come_back_to_their_
         for part in torch.arange(samples).tensor_split(3)
         for other in order.tensor_split(3)
     )
+
+
+class Words(TextEncoder):
+    """The mean of each sample's token ids, and a BatchNorm that shows which samples came
+    together."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dim = self.content_dim = 1
+        self.norm = nn.BatchNorm1d(1, affine=False)
+        self.table = nn.Embedding(2, 1)
+
+    @property
+    def embedding(self) -> nn.Embedding:
+        return self.table
+
+    def tokenize(self, view: View) -> Tokens:
+        return Tokens(view.x[:, :, None].float(), *view[1:])
+
+    def mix(self, tokens: Tokens) -> Tensor:
+        return tokens.x
+
+    def content(self, view: View) -> Tensor:
+        return view.x[:, :, None]
+
+    def forward(self, view: View) -> Tensor:
+        normed: Tensor = self.norm(pooled(self.mix(self.tokenize(view)), view))
+        return normed
+
+
+@pytest.mark.parametrize("batch_norm", ["split", "shuffle"])
+def test_keys_of_packed_texts_come_back_to_their_queries(batch_norm: Any) -> None:
+    """Several samples in a row: a row is no sample."""
+    lengths, key = torch.tensor([3, 5, 2, 4, 1, 6, 2, 3]), torch.arange(100, 108)
+    means = torch.arange(8).square() + 1
+    view = pack(Ragged(means.repeat_interleave(lengths), lengths), 8)
+    assert len(view.x) < len(lengths)
+    method = MoCo(Words(), batch_norm=batch_norm, parts=2).train()
+    network: Any = method.teacher.module
+    network[1] = nn.Identity()
+    order = fold(key, SHUFFLE).argsort()
+    parts = order.tensor_split(2) if batch_norm == "split" else [order]
+    expected = torch.empty(8)
+    expected[order] = torch.cat([standardised(means.float()[part]) for part in parts])
+    assert_close(method.keys(view, key)[:, 0], expected)
+
+
+@pytest.mark.parametrize("batch_norm", ["whole", "shuffle", "split"])
+@pytest.mark.parametrize("make", [TinyText, TinyWaves], ids=["packed", "padded"])
+def test_a_run_on_packed_and_on_padded_rows(make: Any, batch_norm: Any) -> None:
+    kind = BERT if make is TinyText else Wav2Vec2
+    trainer = pl.Trainer(
+        accelerator="cpu", max_steps=2, logger=False, enable_checkpointing=False, enable_progress_bar=False,
+        enable_model_summary=False,
+    )  # fmt: skip
+    method = MoCo(tiny_encoder(kind), norm="batch", batch_norm=batch_norm, parts=2, queue_length=48)
+    trainer.fit(method, datamodule=make())
+    assert method.queue.features.isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("data", "named"),
+    [(TinyText(), "TinyText"), (TinyWaves(), "TinyWaves"), (TinyWaves(seconds=0.05), "TinyWaves"), (TinyImages(), "")],
+)
+def test_several_processes_move_no_rows_that_differ(data: Any, named: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    method = MoCo(TinyEncoder(), batch_norm="shuffle")
+    trainer = SimpleNamespace(
+        datamodule=data, world_size=2, precision="32-true", accumulate_grad_batches=1,
+        strategy=SimpleNamespace(root_device=torch.device("cpu")),
+    )  # fmt: skip
+    monkeypatch.setattr(MoCo, "trainer", trainer)
+    monkeypatch.setattr("ssl_lightning.run.training.try_encoder", lambda *args, **kwargs: None)
+    monkeypatch.setattr(type(data), "meet", lambda *args: None)
+    if named:
+        with pytest.raises(MisconfigurationException, match=rf"MoCo moves rows.* {named} .*--model\.batch_norm split"):
+            method.setup("fit")
+    else:
+        method.setup("fit")
+    method.setup("test")
 
 
 def test_split_reaches_every_batch_norm_of_both_networks_and_no_name() -> None:

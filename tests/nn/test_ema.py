@@ -123,8 +123,37 @@ def test_a_copied_method_has_a_teacher_of_its_own_student() -> None:
     assert twin.teacher.module.init_args == method.student.init_args == {"dim": 4}
 
 
-def test_a_teacher_in_half_precision_is_refused() -> None:
-    teacher = EMA(nn.Linear(1, 1)).bfloat16()
+class WithTeacher(nn.Module):
+    """A linear layer and its teacher."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.student = nn.Linear(4, 4)
+        self.teacher = EMA(self.student, 0.999, final=0.999)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_a_teacher_of_a_method_in_half_precision_stays_float32_and_follows(dtype: torch.dtype) -> None:
+    """Steps of 1 - 0.999 would be rounded away; it computes as the student does."""
+    method = WithTeacher().to(dtype)
+    copied = method.teacher.module.weight
+    assert copied.dtype == torch.float32 and method.student.weight.dtype == dtype
+    start = copied.clone()
+    with torch.no_grad():
+        method.student.weight += 0.5
+    for _ in range(100):
+        method.teacher.update(0.0)
+    expected = start + (1 - 0.999**100) * (method.student.weight.float() - start)
+    assert_close(copied, expected, rtol=1e-4, atol=1e-5)
+    x = torch.randn(3, 4).to(dtype)
+    assert method.teacher(x).dtype == dtype
+    assert_close(method.teacher(x).float(), method.teacher.module(x.float()), rtol=0.02, atol=0.02)
+    assert method.teacher.double().module.weight.dtype == torch.float64
+
+
+def test_a_copy_that_was_itself_cast_to_half_precision_is_refused() -> None:
+    teacher = EMA(nn.Linear(1, 1))
+    teacher.module.bfloat16()
     with pytest.raises(TypeError, match="half precision"):
         teacher.update(0.0)
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from ssl_lightning.nn.packing import Ragged, pack, rows_of
+from ssl_lightning import View
+from ssl_lightning.encoders.base import pooled
+from ssl_lightning.nn.packing import Ragged, pack, reordered, rows_of, unpacked
 
 
 def ragged(lengths: list[int]) -> Ragged:
@@ -67,3 +69,26 @@ def test_the_smallest_and_the_longest_samples_have_rows(lengths: list[int]) -> N
 def test_what_fits_in_no_row_is_refused(lengths: list[int], wrong: int) -> None:
     with pytest.raises(ValueError, match=f"A sample of {wrong} tokens cannot be packed into a row of row_length=128"):
         pack(ragged(lengths), 128)
+
+
+@pytest.mark.parametrize("lengths", [[5, 3, 2, 4, 1], [8, 8, 8], [6, 7, 8]])
+def test_reordered_samples_of_packed_rows_have_the_features_of_their_new_place(lengths: list[int]) -> None:
+    """Rows that several samples share, and rows of one sample each in an order of their own."""
+    samples = Ragged(torch.arange(1, sum(lengths) + 1), torch.tensor(lengths))
+    view, order = pack(samples, 8), torch.randperm(len(lengths), generator=torch.Generator().manual_seed(1))
+    moved = reordered(view, order)
+    assert torch.equal(unpacked(moved), unpacked(view)[order])
+    assert moved.samples == view.samples and torch.equal((moved.segment > 0).sum(), (view.segment > 0).sum())
+    embedded, table = (each.x[:, :, None].float() for each in (moved, view))
+    assert torch.equal(pooled(embedded, moved), pooled(table, view)[order])
+
+
+def test_reordered_rows_of_one_sample_keep_their_padding() -> None:
+    lengths = torch.tensor([3, 1, 4])
+    x, real = torch.rand(3, 4), torch.arange(4) < lengths[:, None]
+    order = torch.tensor([2, 0, 1])
+    view = View(x * real, real * torch.arange(1, 4)[:, None], torch.arange(4).expand(3, 4), 3)
+    moved = reordered(view, order)
+    assert torch.equal(moved.x, view.x[order]) and torch.equal(moved.segment, real[order] * torch.arange(1, 4)[:, None])
+    assert torch.equal(pooled(moved.x[:, :, None], moved), pooled(view.x[:, :, None], view)[order])
+    assert torch.equal(reordered(View(x), order).x, x[order]) and reordered(View(x), order).segment is None

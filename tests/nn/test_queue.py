@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.testing import assert_close
 
 from ssl_lightning.nn.queue import FeatureQueue
@@ -61,3 +61,13 @@ def test_half_precision_and_gradients_stay_outside() -> None:
 def test_an_empty_queue_is_refused(length: int, dim: int) -> None:
     with pytest.raises(ValueError, match=rf"FeatureQueue\((length={length}|dim={dim})\) must be at least 1"):
         FeatureQueue(length, dim)
+
+
+def test_the_features_of_a_method_in_half_precision_stay_float32() -> None:
+    method = nn.Sequential(nn.Linear(3, 3), FeatureQueue(5, 3))
+    before = method[1].features.clone()
+    method.bfloat16()
+    assert method[0].weight.dtype == torch.bfloat16
+    assert method[1].features.dtype == torch.float32 and torch.equal(method[1].features, before)
+    method.double()
+    assert method[1].features.dtype == torch.float64

@@ -4,6 +4,7 @@ Lightning changes."""
 from __future__ import annotations
 
 import ast
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,35 @@ def plain(tmp_path: Path, *callbacks: pl.Callback, **settings: Any) -> pl.Traine
         callbacks=list(callbacks), logger=False, enable_checkpointing=False, enable_progress_bar=False,
         enable_model_summary=False, **options,
     )  # fmt: skip
+
+
+def test_raw_batches_are_not_converted_and_others_are(tmp_path: Path) -> None:
+    trainer = plain(tmp_path, precision="bf16-true")
+    lightning.convert_views_alone(trainer, is_raw)
+    lightning.convert_views_alone(trainer, is_raw)  # each run of a trainer does
+    convert = trainer.precision_plugin.convert_input
+    raw, views = {"raw": torch.ones(1)}, {"views": [torch.ones(1)], "index": torch.ones(1, dtype=torch.int64)}
+    assert convert(raw) is raw and lightning.converted(trainer.precision_plugin, is_raw, raw) is raw
+    assert convert(views)["views"][0].dtype == torch.bfloat16 and convert(views)["index"].dtype == torch.int64
+    assert pickle.loads(pickle.dumps(trainer.precision_plugin)).convert_input(raw)["raw"].dtype == torch.float32
+
+
+def is_raw(batch: Any) -> bool:
+    return "raw" in batch
+
+
+def test_lightning_converts_a_batch_before_the_hooks_that_make_views(tmp_path: Path) -> None:
+    """Or `convert_views_alone` has no purpose."""
+    seen: list[Any] = []
+
+    class Hooked(Linear):
+        def on_after_batch_transfer(self, batch: Tensor, dataloader_idx: int) -> Tensor:
+            seen.append(batch.dtype)
+            return batch
+
+    trainer = plain(tmp_path, precision="bf16-true", max_epochs=1)
+    trainer.fit(Hooked(), loader())
+    assert set(seen) == {torch.bfloat16}
 
 
 def test_a_module_outside_of_a_run_has_no_trainer(tmp_path: Path) -> None:

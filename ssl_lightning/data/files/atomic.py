@@ -15,6 +15,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+WINDOWS = os.name == "nt"
+
 
 @contextmanager
 def atomic(path: str | Path) -> Iterator[Path]:
@@ -89,7 +91,9 @@ def to_disk(path: Path) -> None:
 
 
 def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
+    if WINDOWS and path.is_dir():
+        return  # it opens no folders; a rename is in the file system's journal
+    descriptor = os.open(path, os.O_RDWR if WINDOWS else os.O_RDONLY)  # there, only who may write may sync
     try:
         os.fsync(descriptor)
     except OSError as error:

@@ -75,7 +75,9 @@ def scan(root: Path, suffixes: frozenset[bytes]) -> Table:
         folder_offsets.append(len(folders))
         starts.append(starts[-1] + len(files))
         stamps.append(stamp(state))
-        waiting += [(os.path.join(folder, name), (*above, identity)) for name in reversed(below)]
+        # With `/` on every system, as the lists of files and of classes read them.
+        inside = folder and folder + b"/"
+        waiting += [(inside + name, (*above, identity)) for name in reversed(below)]
     if not starts[-1]:
         raise _nothing_found(root, suffixes, others)
     offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(np.concatenate(lengths))])

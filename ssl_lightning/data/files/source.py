@@ -65,7 +65,8 @@ class FileSource(Source):
     ) -> None:
         self.count, self.labels = count, labels
         self.unreadable, self.allowed = unreadable, math.ceil(max_unreadable * count)
-        self.skipped = torch.zeros(count, dtype=torch.bool).share_memory_()  # what any worker could not read
+        with torch.inference_mode(False):  # Lightning opens a split to evaluate in it, and counts outside
+            self.skipped = torch.zeros(count, dtype=torch.bool).share_memory_()  # what any worker could not read
 
     def __len__(self) -> int:
         return self.count

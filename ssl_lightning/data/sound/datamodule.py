@@ -153,6 +153,11 @@ class SoundDataModule(VaryingLengths, Listening):
                 )
 
     @property
+    def rows_alike(self) -> bool:
+        """False where recordings are used whole, and for waves, where shorter ones are padded."""
+        return self.features == "log_mel" and not self.varies
+
+    @property
     def _shape(self) -> tuple[str, int, int, int | None]:
         return (
             self.features,

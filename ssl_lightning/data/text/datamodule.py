@@ -232,6 +232,11 @@ class TextDataModule(SSLDataModule):
         )
 
     @property
+    def rows_alike(self) -> bool:
+        """Always false: samples share rows."""
+        return False
+
+    @property
     def in_workers(self) -> bool:
         """Always true: which samples share a row follows from their lengths, which an accelerator
         would have to send back."""

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ...distributed import gather
+from ...nn.precision import where_double
 from ...nn.spread import effective_rank, spread
 from ...plugins.arguments import require
 from ...run.lightning import updated
@@ -84,7 +85,9 @@ class CollapseMonitor(Standing):
         if outputs["embeddings"] is None:
             return
         with torch.no_grad(), torch.autocast(pl_module.device.type, enabled=False):
-            embeddings = gather(outputs["embeddings"], pl_module.row_counts(outputs["embeddings"]))  # [G, D]
+            embeddings = where_double(
+                gather(outputs["embeddings"], pl_module.row_counts(outputs["embeddings"]))
+            )  # [G, D]
             if len(embeddings) < 2:
                 return
             some = embeddings[:: -(-len(embeddings) // SAMPLES)]

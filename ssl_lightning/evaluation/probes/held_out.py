@@ -60,7 +60,10 @@ class HeldOut(Probe):
         if not self.due(trainer, batch_idx):
             return
         with evaluating(pl_module), torch.no_grad(), trainer.precision_plugin.forward_context():
-            scores = pl_module.scores(self.batches(trainer.datamodule, pl_module.device))
+            scores = pl_module.scores(
+                trainer.precision_plugin.convert_input(batch)
+                for batch in self.batches(trainer.datamodule, pl_module.device)
+            )
         log_metrics(trainer, {f"held_out/{name}": float(value) for name, value in scores.items()})
 
     def batches(self, data: SSLDataModule, device: torch.device) -> Iterator[Batch]:

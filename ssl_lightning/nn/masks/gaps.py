@@ -29,7 +29,7 @@ def random_gaps(key: Tensor, lengths: Tensor, tokens: int, span: float, gaps: in
     edges = n * part // gaps  # [S, gaps + 1]
     low, high = edges[:, :-1] + 1, edges[:, 1:] - (part[1:] == gaps).long()  # a gap lies in low ... high - 1
     room = (high - low).clamp(min=0)
-    length = (n * (span / gaps)).round().long().clamp(min=1).minimum(room)
+    length = (n.float() * (span / gaps)).round().long().clamp(min=1).minimum(room)
     start = low + (uniform(fold(key, GAP), gaps) * (room - length + 1)).long()
     position = torch.arange(tokens, device=lengths.device)[:, None]
     return ((position >= start[:, None]) & (position < (start + length)[:, None])).any(dim=2)
@@ -47,5 +47,6 @@ def interpolated(x: Tensor, hidden: Tensor) -> Tensor:
     time = torch.arange(last + 1, device=x.device).expand(x.shape)
     before = time.masked_fill(hidden, 0).cummax(dim=-1).values
     behind = last - (last - time).masked_fill(hidden, 0).flip(-1).cummax(dim=-1).values.flip(-1)
-    share = ((time - before) / (behind - before).clamp(min=1)).to(x.dtype)
+    exact = torch.promote_types(x.dtype, torch.float32)
+    share = ((time - before).to(exact) / (behind - before).clamp(min=1)).to(x.dtype)
     return torch.lerp(x.gather(-1, before), x.gather(-1, behind), share)

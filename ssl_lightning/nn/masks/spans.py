@@ -61,7 +61,7 @@ def span_masks(key: Tensor, lengths: Tensor, tokens: int, ratio: float, length: 
     """
     span = (lengths // 2).clamp(min=1, max=length)  # [S]
     starts = (lengths - span + 1).clamp(min=0)
-    count = (ratio * lengths / span + uniform(fold(key, ROUNDING), 1)[:, 0]).floor().clamp(min=1)
+    count = (ratio * lengths.float() / span + uniform(fold(key, ROUNDING), 1)[:, 0]).floor().clamp(min=1)
     position = torch.arange(tokens, device=key.device)
     drawn = uniform(fold(key, START), tokens).masked_fill(position >= starts[:, None], 2.0)
     first = (drawn.argsort(dim=1, stable=True).argsort(dim=1) < count[:, None]) & (drawn < 2.0)

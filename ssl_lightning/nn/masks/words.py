@@ -91,13 +91,14 @@ class TokenMasks(nn.Module):
             start = torch.where(begins | ~maskable, start, 0).cummax(dim=1).values  # of each token's word
         number = uniform(position_keys(view, key, CHOICE).flatten(), 1)[:, 0]
         flat, first = segment.flatten(), begins.flatten()
-        order = (2.0 * flat.double() + torch.where(first, number, 1.0)).argsort(stable=True)  # by sample, then number
+        # By sample, then by number: a multiple of 2^-24 from [0, 1), and 1 for what begins no word.
+        order = (flat * 2**25 + (torch.where(first, number, 1.0) * 2**24).long()).argsort(stable=True)
         none = torch.zeros(len(key) + 1, dtype=torch.int64, device=flat.device)
         lengths = none.index_add(0, flat, torch.ones_like(flat))  # of the padding, and of each sample
         rank = torch.empty_like(flat)
         rank[order] = torch.arange(len(flat), device=flat.device) - (lengths.cumsum(0) - lengths)[flat[order]]
         words = none.index_add(0, flat, first.long())
-        wanted = (ratio * words + F.pad(uniform(fold(key, ROUNDING), 1)[:, 0], (1, 0))).floor()
+        wanted = (ratio * words.float() + F.pad(uniform(fold(key, ROUNDING), 1)[:, 0], (1, 0))).floor()
         chosen = (first & (rank < wanted[flat])).view_as(segment).gather(1, start) & maskable
         most = math.ceil(ratio * segment.numel() * (ROOM if self.whole_words else 1.0))
         word = number.view_as(segment).gather(1, start)

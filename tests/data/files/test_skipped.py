@@ -104,5 +104,16 @@ def test_a_run_that_goes_on_keeps_what_it_listed(tmp_path: Path) -> None:
     assert (tmp_path / "unreadable.txt").read_text() == "003.txt\n99.txt\n"
 
 
+def test_a_split_that_is_opened_to_evaluate_counts_too(tmp_path: Path) -> None:
+    """Lightning opens it in inference mode, and counts outside of it: else every `test` and
+    `predict` on files would fail at its end."""
+    with torch.inference_mode():
+        source = Tables(folder=str(write_tables(tmp_path / "tables"))).source("train")
+        source.skipped[1] = True
+    report_skipped({"": source}, None)
+    source.skipped[3] = True
+    assert set(source.skipped_names) == {1, 3}
+
+
 if __name__ == "__main__":
     process(Path(sys.argv[1]))

@@ -3,6 +3,7 @@ key."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,10 @@ import torch
 from torch import Tensor
 
 from ssl_lightning.augment.random import sample_keys
+from ssl_lightning.nn.masks.gaps import interpolated, random_gaps
 from ssl_lightning.nn.masks.spans import Spans, others, span_masks
+from ssl_lightning.nn.masks.words import TokenMasks
+from ssl_lightning.types import View
 
 RATIO, LENGTH = 0.65, 10
 
@@ -116,3 +120,28 @@ def test_others_are_drawn_evenly() -> None:
         assert counts[own] == 0
         counts = counts[torch.arange(11) != own]
         assert (counts - 2000).square().sum() / 2000 < 27.9
+
+
+@pytest.fixture(params=[torch.bfloat16, torch.float64])
+def other_default(request: pytest.FixtureRequest) -> Iterator[torch.dtype]:
+    """The default dtype of a step in another precision."""
+    before = torch.get_default_dtype()
+    yield request.param
+    torch.set_default_dtype(before)
+
+
+@pytest.mark.parametrize("kind", ["spans", "gaps", "words", "interpolated"])
+def test_masks_do_not_depend_on_the_default_dtype(kind: str, other_default: torch.dtype) -> None:
+    """Long samples: bfloat16 knows no 257."""
+    lengths = torch.randint(1000, 3001, (40,), generator=torch.Generator().manual_seed(0))
+    key, x = sample_keys(0, 0, torch.arange(40)), torch.randint(5, 40, (40, 3000))
+    values, hidden = torch.rand(3, 3000), torch.rand(3, 3000) < 0.9
+    draw: dict[str, Any] = {
+        "spans": lambda: span_masks(key, lengths, 3000, 0.37, 7).hidden,
+        "gaps": lambda: random_gaps(key, lengths, 3000, 0.3, 2),
+        "words": lambda: torch.where((drawn := TokenMasks(40).choose(View(x), key, 0.15)).chosen, drawn.positions, -1),
+        "interpolated": lambda: interpolated(values, hidden),
+    }
+    expected = draw[kind]()
+    torch.set_default_dtype(other_default)
+    assert torch.equal(draw[kind](), expected)

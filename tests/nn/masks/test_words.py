@@ -12,7 +12,8 @@ from tokenizers.models import WordLevel
 from torch import Tensor
 from transformers import DataCollatorForLanguageModeling, PreTrainedTokenizerFast
 
-from ssl_lightning.augment.random import sample_keys
+from ssl_lightning.augment.random import sample_keys, uniform
+from ssl_lightning.nn.masks import words as module
 from ssl_lightning.nn.masks.words import Hidden, TokenMasks
 from ssl_lightning.nn.packing import Ragged, pack
 from ssl_lightning.nn.vocabulary import SPECIAL, Vocabulary
@@ -298,3 +299,31 @@ def test_a_vocabulary_of_special_tokens_is_refused() -> None:
     for size in cases:
         with pytest.raises(ValueError, match=f"A vocabulary of {size} tokens has none besides"):
             TokenMasks(size)
+
+
+def test_what_is_hidden_is_as_when_the_order_was_computed_in_float64(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not every device has float64. Equal numbers included: 40 of them for 4,000 tokens."""
+    generator = torch.Generator().manual_seed(0)
+    lengths = torch.randint(3, 60, (120,), generator=generator)
+    samples = Ragged(torch.randint(5, 40, (int(lengths.sum()),), generator=generator), lengths)
+    view, masks = pack(samples, 64), TokenMasks(40)
+    coarse = torch.randint(0, 40, (view.x.numel(),), generator=generator).float().mul(2.0**-24)
+    key = torch.arange(120)
+
+    def few(keys: Tensor, n: int) -> Tensor:
+        return coarse[:, None] if len(keys) == view.x.numel() else uniform(keys, n)
+
+    monkeypatch.setattr(module, "uniform", few)
+    seen: list[Tensor] = []
+    argsort = Tensor.argsort
+
+    def noted(self: Tensor, **kwargs: Any) -> Tensor:
+        seen.append(argsort(self, **kwargs))
+        return seen[-1]
+
+    monkeypatch.setattr(Tensor, "argsort", noted)
+    masks.choose(view, key, 0.15)
+    assert view.segment is not None
+    flat, first = view.segment.flatten(), ((view.segment > 0) & ~masks.special[view.x]).flatten()
+    in_float64 = 2.0 * flat.double() + torch.where(first, coarse, 1.0)
+    assert torch.equal(seen[0], torch.sort(in_float64, stable=True).indices)
