@@ -37,22 +37,27 @@ def rotate(x: Tensor, angles: Tensor) -> Tensor:
 class GridPositions(nn.Module):
     """`sincos_positions` of a grid in the dtype and on the device of the run, computed once.
 
+    They are not a buffer: the grid follows the batch, which differs between processes, and
+    DistributedDataParallel broadcasts buffers, whose shapes must agree.
+
     Args:
         dim: D, length of a position.
     """
 
-    table: Tensor
+    like: Tensor
+    """Empty; a buffer that follows the module to its device and dtype."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
         self.dim = dim
         self.grid: tuple[int, ...] = ()
-        self.register_buffer("table", torch.empty(0, dim), persistent=False)
+        self.table = torch.empty(0, dim)
+        self.register_buffer("like", torch.empty(0), persistent=False)
 
     def forward(self, grid: tuple[int, ...]) -> Tensor:
         """[N, D], N the product of the grid."""
-        if grid != self.grid:
-            self.table = sincos_positions(grid, self.dim).to(self.table)
+        if grid != self.grid or (self.table.device, self.table.dtype) != (self.like.device, self.like.dtype):
+            self.table = sincos_positions(grid, self.dim).to(self.like)
             self.grid = grid
         return self.table
 

@@ -139,7 +139,7 @@ class Training(Recorded, LightningModule):
         self._states.append(kept.get("state"))
         loss, weight = out["loss"], None
         if "weight" in kept and (self.trainer.world_size > 1 or self.trainer.accumulate_grad_batches > 1):
-            weight = kept["weight"].float()
+            weight = torch.as_tensor(kept["weight"], dtype=torch.float32, device=loss.device)
             loss = self._weighted.weigh(loss, weight)
         return {
             "loss": loss,
