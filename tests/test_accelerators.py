@@ -1,0 +1,114 @@
+"""A run on an accelerator: nothing of the host's meets a tensor of the device, and no process group
+is given what NCCL would not take, in `fit` with all that watches and closes it, `validate`, `test`
+and `predict`.
+
+The accelerator is a pretended one (`pretended.py`). Run as a script this file is one of two
+processes: `test_accelerators.py METHOD FOLDER`.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from pretended import KIND, Pretended, pretended
+
+from ssl_lightning import Trainer
+from ssl_lightning.distributed import gather, rank, reduce_sum, row_counts
+from ssl_lightning.evaluation import labels_only
+from ssl_lightning.evaluation.probes.collapse import CollapseMonitor
+from ssl_lightning.evaluation.probes.held_out import HeldOut
+from ssl_lightning.evaluation.probes.knn import KNNProbe
+from ssl_lightning.evaluation.probes.linear import OnlineLinearProbe
+from ssl_lightning.evaluation.report import Report
+from ssl_lightning.plugins.registry import Registry
+from ssl_lightning.run.health import Health
+from ssl_lightning.testing.methods import tiny_data, tiny_encoder
+
+METHODS = sorted(Registry("ssl_lightning.methods"))
+KINDS = ("simclr", "bert", "wav2vec2")
+"""Of images, texts and sounds."""
+STEPS = 4
+
+
+def everything(name: str, root: Path, processes: int) -> dict[str, Any]:
+    """All that a user does with a method, each part once."""
+    labels_only.FEWEST_STEPS, labels_only.PASSES = 2, 0
+    torch.manual_seed(0)
+    cls: Any = Registry("ssl_lightning.methods")[name]
+    method, data = cls(tiny_encoder(cls)), tiny_data(cls, samples=32)
+
+    def trainer() -> Trainer:
+        return Trainer(
+            **settings, precision="32-true", max_steps=STEPS, log_every_n_steps=2, default_root_dir=str(root),
+            enable_progress_bar=False,
+            callbacks=[
+                KNNProbe(every_n_steps=2), OnlineLinearProbe(every_n_steps=2, eval_every_n_steps=2),
+                HeldOut(every_n_steps=2), CollapseMonitor(every_n_steps=2), Health(every_n_steps=2),
+                Report(draws=1, labels_per_class=2, labels_only=True),
+            ],
+        )  # fmt: skip
+
+    with pretended(processes) as settings:
+        run = trainer()
+        run.fit(method, datamodule=data)
+        assert run.run_folder is not None
+        newest = next((run.run_folder / "checkpoints").glob("*.ckpt"))
+        again = trainer()  # no step is left: the report is made when Lightning has taken the device away
+        again.fit(method, datamodule=data, ckpt_path=newest)
+        evaluated = trainer()
+        evaluated.validate(method, datamodule=data, verbose=False)
+        evaluated.test(method, datamodule=data, verbose=False)
+        evaluated.predict(method, datamodule=data)
+        x = torch.arange(3.0) + rank()  # of the host, whatever the group takes
+        exchanged = gather(x), reduce_sum(x), row_counts(x[: 2 + rank()])
+        assert all(type(each) is torch.Tensor for each in exchanged[:2])
+    summary = json.loads((run.run_folder / "summary.json").read_text())
+    return {
+        "summary": summary,
+        "top1": float(evaluated.callback_metrics.get("test/knn", math.nan)),
+        "exchanged": [exchanged[0].tolist(), exchanged[1].tolist(), exchanged[2]],
+    }
+
+
+def process(name: str, folder: Path) -> None:
+    """One of two processes."""
+    torch.set_num_threads(1)
+    result = everything(name, folder, 2)
+    (folder / f"{rank()}.json").write_text(json.dumps(result))
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_two_processes_exchange_nothing_that_nccl_would_refuse(run: Any, tmp_path: Path, name: str) -> None:
+    ended = run(tmp_path, script=[__file__, name, str(tmp_path)], processes=2)
+    assert ended["code"] == 0, ended["log"][-3000:]
+    first, second = (json.loads((tmp_path / f"{number}.json").read_text()) for number in range(2))
+    assert first == second and "final/labels_only/linear" in first["summary"]
+    assert first["exchanged"] == [[0, 1, 2, 1, 2, 3], [1, 3, 5], [2, 3]]
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_no_method_mixes_host_and_device(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(labels_only, "FEWEST_STEPS", 2)
+    monkeypatch.setattr(labels_only, "PASSES", 0)
+    result = everything(name, tmp_path, 1)
+    assert result["summary"]["steps"] == STEPS
+
+
+def test_the_pretended_device_refuses_what_is_not_on_it() -> None:
+    """The tool of the claims above."""
+    with pretended():
+        x = torch.arange(3.0, device=KIND)
+        assert isinstance(x, Pretended) and (x + 1).tolist() == [1, 2, 3] and type(x.cpu()) is torch.Tensor
+        for mixed in (lambda: x + torch.ones(3), lambda: torch.stack([x.sum(), torch.ones(())])):
+            with pytest.raises(RuntimeError, match="on the same device"):
+                mixed()
+
+
+if __name__ == "__main__":
+    process(sys.argv[1], Path(sys.argv[2]))
