@@ -11,6 +11,7 @@ process decide, rank 0 decides for all (`on_first`), or the processes exchange w
 from __future__ import annotations
 
 import pickle
+import threading
 import time
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -24,10 +25,14 @@ from torch.nn import functional as F
 
 T = TypeVar("T")
 
-MEETING = "ssl_lightning/meeting"
-"""The key in the process group's store under which arrivals are counted."""
-LONGEST_PAUSE = 0.5
-"""Seconds between two looks at who has arrived."""
+ARRIVALS, BEATS = "ssl_lightning/arrivals", "ssl_lightning/beats"
+"""Keys in the process group's store: how often processes arrived at a meeting, and how often those
+that still work said so."""
+PAUSE = 0.5
+"""Seconds between two looks at who has arrived, at most."""
+BEAT, SILENCE = 5.0, 600.0
+"""Seconds between two signs of life of a process that works; without any for as long as that, one
+has died."""
 
 
 def world_size() -> int:
@@ -136,18 +141,28 @@ def reduce_means(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def meet() -> None:
-    """Waits until every process is here, for as long as it takes: the limit of a collective does
-    not count. A process that dies is missed by whoever started the others, as in the rest of a
-    run; with rank 0 the store is gone, which the others see."""
+    """Waits until every process is here, for as long as those that work elsewhere (`on_first`,
+    `on_each`) give signs of life: the limit of a collective does not count.
+
+    Raises:
+        RuntimeError: a process is missing, and there was no sign of life for `SILENCE` seconds.
+    """
     if world_size() == 1:
         return
-    store, pause = dist.distributed_c10d._get_default_store(), 0.001
-    arrived = store.add(MEETING, 1)
+    store, pause = _store(), 0.001
+    arrived, heard, since = store.add(ARRIVALS, 1), -1, time.monotonic()
     everyone = -(-arrived // world_size()) * world_size()
     while arrived < everyone:
         time.sleep(pause)
-        pause = min(2 * pause, LONGEST_PAUSE)
-        arrived = store.add(MEETING, 0)
+        pause = min(2 * pause, PAUSE)
+        arrived, before = store.add(ARRIVALS, 0), heard
+        heard = arrived + store.add(BEATS, 0)
+        since = since if heard == before else time.monotonic()
+        if arrived < everyone and time.monotonic() - since > SILENCE:
+            raise RuntimeError(
+                f"{everyone - arrived} of {world_size()} processes have not come, and gave no sign of life for"
+                f" {SILENCE:,.0f} seconds: they have died; see their output."
+            )
     int(reduce_sum(torch.ones(())))  # rank 0 holds the store, and may end once all have looked
 
 
@@ -199,10 +214,29 @@ def _raise_first(*errors: Exception | None) -> None:
 
 
 def _outcome(work: Callable[[], Any]) -> tuple[Any, Exception | None]:
+    """What some work returned or raised; until then a thread gives signs of life."""
+    ended, store = threading.Event(), _store()
+
+    def beat() -> None:
+        while not ended.wait(BEAT):
+            store.add(BEATS, 1)
+
+    thread = threading.Thread(target=beat, daemon=True)
+    thread.start()
     try:
         return work(), None
     except Exception as raised:
         return None, raised
+    finally:
+        ended.set()
+        thread.join()
+
+
+def _store() -> Any:
+    """The store by which the processes of the group found each other; torch has no public name for
+    it."""
+    store: Any = dist.distributed_c10d._get_default_store()
+    return store
 
 
 def _sent(error: Exception | None) -> Exception | None:

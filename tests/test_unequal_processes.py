@@ -23,7 +23,7 @@ from ssl_lightning.methods.next_step import NextStep
 from ssl_lightning.methods.simclr import SimCLR
 from torch.utils.data import DataLoader
 
-from ssl_lightning import Trainer, View
+from ssl_lightning import Trainer, View, distributed
 from ssl_lightning.distributed import meet, on_each, on_first, rank, reduce_means
 from ssl_lightning.encoders.frames import FrameTransformer
 from ssl_lightning.evaluation import closing, labels_only, report
@@ -100,7 +100,12 @@ def other_disk(folder: Path) -> dict[str, Any]:
     """Rank 1 does not see the file of the untrained encoder."""
     is_file = Path.is_file
     if rank():
-        Path.is_file = lambda path: path.name != UNTRAINED and is_file(path)  # type: ignore[method-assign]
+        Path.is_file = lambda path: (
+            is_file(path)
+            and not (  # type: ignore[method-assign]
+                path.name == UNTRAINED and folder in path.parents
+            )
+        )
     run = trainer(folder, report=Report(draws=1, labels_per_class=2, labels_only=False))
     tables: list[Any] = []
     compare = report.compare
@@ -150,6 +155,12 @@ def other_time(folder: Path) -> dict[str, Any]:
             result[name] = f"{type(error).__name__}: {error}"
     for _ in range(3):
         meet()
+    distributed.SILENCE = 1.0
+    if rank() == 0:  # and rank 1 has gone
+        try:
+            meet()
+        except RuntimeError as error:
+            result["alone"] = str(error)
     return result
 
 
@@ -260,6 +271,7 @@ def test_work_may_take_longer_than_a_collective_waits(run: Any, tmp_path: Path) 
     assert first["first"] == second["first"] == [0, 7] and first["each"] == second["each"] == [0, 1]
     assert first["first failed"] == second["each failed"] == "Odd: 1 and 2"
     assert second["first failed"] == "RuntimeError: Rank 0 failed with Odd: 1 and 2"
+    assert "1 of 2 processes have not come" in first["alone"]
     assert first["each failed"] == "RuntimeError: Rank 1 failed with Odd: 1 and 2"
 
 
