@@ -7,7 +7,8 @@ runs the backward pass of such tensors in the calling thread; "cuda" would ask a
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
@@ -136,8 +137,8 @@ class PretendedDDP(DDPStrategy):
 
 
 @contextmanager
-def pretended(processes: int = 1) -> Iterator[dict[str, Any]]:
-    """The arguments of a trainer on the pretended accelerator."""
+def pretended(processes: int = 1) -> Iterator[Callable[[], dict[str, Any]]]:
+    """Gives the arguments of a trainer on the pretended accelerator."""
     global refuses_host
     objects = (dist.all_gather_object, dist.broadcast_object_list)
 
@@ -167,12 +168,19 @@ def pretended(processes: int = 1) -> Iterator[dict[str, Any]]:
         for make in (torch.tensor, torch.as_tensor):
             patch.setattr(torch, make.__name__, on_host_first(make))
         patch.setattr(torch, "autocast", lambda *args, **kwargs: nullcontext())  # none is known for the name
+        patch.setattr(sys.modules["torch.optim.optimizer"], "_get_fused_kernels_supported_devices", lambda: [KIND])
         if processes > 1:
             refuses_host = True
             patch.setattr(distributed, "_devices", lambda: [KIND])
             patch.setattr("pytorch_lightning.strategies.ddp._sync_module_states", lambda module: None)
             for exchange in objects:
                 patch.setattr(dist, exchange.__name__, as_nccl(exchange))
-        strategy: Any = PretendedDDP() if processes > 1 else SingleDeviceStrategy(torch.device(KIND, 0))
-        yield {"accelerator": PretendedAccelerator(), "strategy": strategy, "devices": processes}
+
+        def settings() -> dict[str, Any]:
+            accelerator = PretendedAccelerator()
+            if processes == 1:
+                return {"strategy": SingleDeviceStrategy(torch.device(KIND, 0), accelerator)}
+            return {"strategy": PretendedDDP(accelerator), "devices": processes}
+
+        yield settings
         refuses_host = False

@@ -96,7 +96,7 @@ class Training(Recorded, LightningModule):
         data = getattr(self.trainer, "datamodule", None)
         if isinstance(data, SSLDataModule):
             data.meet(self)
-            try_encoder(self.backbone, data, self.device, local=stage == "fit" and self.views.local > 0)
+            try_encoder(self.backbone, data, local=stage == "fit" and self.views.local > 0)
         queues = [name for name, module in self.named_modules() if isinstance(module, FeatureQueue)]
         do_not_broadcast(self, [f"{name}.features" for name in queues])  # equal everywhere: megabytes a step saved
         if stage == "fit" and self.couples_samples and self.trainer.accumulate_grad_batches > 1:
