@@ -26,7 +26,7 @@ from ssl_lightning import distributed
 
 KIND = "lazy"
 aten = torch.ops.aten
-CROSSING = {aten._to_copy.default, aten.copy_.default}
+CROSSING = {aten._to_copy, aten.to, aten.copy_}
 """Operations from one device to another."""
 INDEXING = {aten.index.Tensor, aten.index_put.default, aten.index_put_.default, aten._index_put_impl_.default}
 """Operations that take their indices from the host too."""
@@ -57,11 +57,21 @@ class Pretended(Tensor):
     def tolist(self) -> Any:
         return self.detach().cpu().tolist()  # torch's refuses subclasses
 
+    def new_tensor(self, data: Any, *, dtype: Any = None, **kwargs: Any) -> Any:
+        return torch.tensor(data, dtype=dtype or self.dtype, device=self.device)
+
     def __repr__(self, **kwargs: Any) -> str:  # type: ignore[override]
         return f"Pretended({self.host!r})"
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         return self.host.__reduce_ex__(protocol)  # a checkpoint of it is one of the host
+
+
+def on_host(leaf: Any) -> Any:
+    """A tensor of the host in place of one of the accelerator, and the host in its place."""
+    if isinstance(leaf, torch.device) and leaf.type == KIND:
+        return torch.device("cpu")
+    return leaf.host if isinstance(leaf, Pretended) else leaf
 
 
 def perform(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
@@ -71,20 +81,14 @@ def perform(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     if func.namespace == "c10d" and "barrier" not in func.__name__ and len(inside) < len(tensors) and refuses_host:
         raise RuntimeError("No backend type associated with device type cpu")
     outside = [tensor for tensor in tensors if not isinstance(tensor, Pretended) and (tensor.ndim or func in EQUAL)]
-    if inside and outside and func not in CROSSING and func not in INDEXING:
+    if inside and outside and func.overloadpacket not in CROSSING and func not in INDEXING:
         raise RuntimeError(f"Expected all tensors to be on the same device, in {func}")
-    device = kwargs.get("device")
-    if device is not None and torch.device(device).type == KIND:
-        index: int | None = torch.device(device).index or 0
-    elif device is not None or not inside:
-        index = None
-    else:
-        index = inside[0].device.index
+    named = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.device)]
+    devices = named or [tensor.device for tensor in inside]
+    index = (devices[0].index or 0) if devices and devices[0].type == KIND else None
     if func is aten.copy_.default and not isinstance(args[0], Pretended):
         index = None
-    mapped = tree_map(lambda leaf: leaf.host if isinstance(leaf, Pretended) else leaf, (args, kwargs))
-    if device is not None:
-        mapped[1]["device"] = torch.device("cpu")
+    mapped = tree_map(on_host, (args, kwargs))
     result = func(*mapped[0], **mapped[1])
     returned = [
         argument for argument, schema in zip(args, func._schema.arguments, strict=False)
@@ -168,6 +172,7 @@ def pretended(processes: int = 1) -> Iterator[Callable[[], dict[str, Any]]]:
         for make in (torch.tensor, torch.as_tensor):
             patch.setattr(torch, make.__name__, on_host_first(make))
         patch.setattr(torch, "autocast", lambda *args, **kwargs: nullcontext())  # none is known for the name
+        patch.setattr(torch, "is_autocast_enabled", lambda *args: False)
         patch.setattr(sys.modules["torch.optim.optimizer"], "_get_fused_kernels_supported_devices", lambda: [KIND])
         if processes > 1:
             refuses_host = True

@@ -62,7 +62,8 @@ class FileSource(Source):
     ) -> None:
         self.count, self.labels = count, labels
         self.unreadable, self.allowed = unreadable, math.ceil(max_unreadable * count)
-        self.skipped = torch.zeros(count, dtype=torch.bool).share_memory_()  # what any worker could not read
+        with torch.inference_mode(False):  # Lightning builds the sources of `validate` in it, and counts outside
+            self.skipped = torch.zeros(count, dtype=torch.bool).share_memory_()  # what any worker could not read
 
     def __len__(self) -> int:
         return self.count
