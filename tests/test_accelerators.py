@@ -28,6 +28,7 @@ from ssl_lightning.evaluation.probes.linear import OnlineLinearProbe
 from ssl_lightning.evaluation.report import Report
 from ssl_lightning.plugins.registry import Registry
 from ssl_lightning.run.health import Health
+from ssl_lightning.run.metrics import Metrics
 from ssl_lightning.testing import TinyTokenEncoder
 from ssl_lightning.testing.methods import tiny_data, tiny_encoder
 
@@ -110,6 +111,21 @@ def test_no_method_mixes_host_and_device(name: str, tmp_path: Path, monkeypatch:
     monkeypatch.setattr(report, "draw_plots", lambda *args: {})
     result = everything(name, tmp_path, 1)
     assert result["summary"]["steps"] == STEPS
+
+
+def test_numbers_of_python_and_tensors_of_any_device_are_logged_together() -> None:
+    with pretended():
+        metrics = Metrics()
+        metrics.device = torch.device(KIND, 0)
+        loss = [torch.tensor(float(number), device=KIND) for number in range(2)]
+        metrics.pending = {
+            "loss": loss, "temperature": [0.5, 1.5], "count": [torch.tensor(3), 4], "double": [loss[0].double(), 2.0]
+        }  # fmt: skip
+        reduced = metrics.reduced()
+        assert {name: each.tolist() for name, each in reduced.items()} == {
+            "loss": [0, 1], "temperature": [0.5, 1.5], "count": [3, 4], "double": [0, 2]
+        }  # fmt: skip
+        assert {each.dtype for each in reduced.values()} == {torch.float32}
 
 
 def test_the_pretended_device_refuses_what_is_not_on_it() -> None:
