@@ -1,10 +1,21 @@
 """Communication between processes: their number and rank, rows of all processes with gradient, sums
-and means. Without a process group there is one process."""
+and means, and work of unequal length. Without a process group there is one process.
+
+Three rules hold here. A tensor may be on any device: NCCL takes none of the CPU's, so that what it
+does not take goes to the GPU for the exchange, and comes back. A collective waits 10 or 30 minutes
+at most, then the run dies: work that may take longer is waited for outside of them (`meet`). Every
+process must call a collective, with equal shapes: where the data, the files or the clock of one
+process decide, rank 0 decides for all (`on_first`), or the processes exchange what they have.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any
+import pickle
+import threading
+import time
+import zlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -14,6 +25,16 @@ from torch.nn import functional as F
 
 PART = 64 << 20
 """Bytes of each process that `collect` exchanges at a time."""
+T = TypeVar("T")
+
+ARRIVALS, BEATS = "ssl_lightning/arrivals", "ssl_lightning/beats"
+"""Keys in the process group's store: how often processes arrived at a meeting, and how often those
+that still work said so."""
+PAUSE = 0.5
+"""Seconds between two looks at who has arrived, at most."""
+BEAT, SILENCE = 5.0, 600.0
+"""Seconds between two signs of life of a process that works; without any for as long as that, one
+has died."""
 
 
 def world_size() -> int:
@@ -38,8 +59,9 @@ def row_counts(x: Tensor) -> list[int]:
     call waits for the device."""
     if world_size() == 1:
         return [len(x)]
-    counts = torch.empty(world_size(), dtype=torch.int64, device=x.device)
-    dist.all_gather_into_tensor(counts, torch.tensor([len(x)], device=x.device))
+    count = _taken(torch.tensor([len(x)], device=x.device))
+    counts = count.new_empty(world_size())
+    dist.all_gather_into_tensor(counts, count)
     return [int(count) for count in counts.tolist()]
 
 
@@ -104,10 +126,11 @@ def gather_objects(value: Any) -> list[Any]:
 
 def reduce_sum(x: Tensor) -> Tensor:
     """The sum over processes of a tensor that has the same shape in each, without gradient."""
-    total = x.detach().clone()
-    if world_size() > 1:
-        dist.all_reduce(total)
-    return total
+    if world_size() == 1:
+        return x.detach().clone()
+    total = _taken(x.detach().clone())
+    dist.all_reduce(total)
+    return total.to(x.device)
 
 
 def total(parts: Iterable[Tensor], count: int, device: Any) -> Tensor:
@@ -126,6 +149,160 @@ def reduce_mean(x: Tensor) -> Tensor:
     return reduce_sum(x) / world_size() if world_size() > 1 else x.detach()
 
 
+def reduce_means(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The means over processes of vectors [n] by name, without gradient.
+
+    Where the processes differ in names or lengths, a name has the values of all processes that have
+    it, one after the other; `mean()` is then their mean too.
+
+    Args:
+        values: float32, all on one device; n may differ from name to name.
+    """
+    if not _same(repr([(name, len(each)) for name, each in values.items()])):
+        everyone = gather_objects({name: each.tolist() for name, each in values.items()})
+        names = dict.fromkeys(name for each in everyone for name in each)
+        device = next((each.device for each in values.values()), torch.device("cpu"))
+        return {
+            name: torch.tensor([value for each in everyone for value in each.get(name, [])], device=device)
+            for name in names
+        }
+    if not values:
+        return {}
+    means = reduce_mean(torch.cat(list(values.values())))
+    return dict(zip(values, means.split([len(each) for each in values.values()]), strict=True))
+
+
+def meet() -> None:
+    """Waits until every process is here, for as long as those that work elsewhere (`on_first`,
+    `on_each`) give signs of life: the limit of a collective does not count.
+
+    Raises:
+        RuntimeError: a process is missing, and there was no sign of life for `SILENCE` seconds.
+    """
+    if world_size() == 1:
+        return
+    store, pause = _store(), 0.001
+    arrived, heard, since = store.add(ARRIVALS, 1), -1, time.monotonic()
+    everyone = -(-arrived // world_size()) * world_size()
+    while arrived < everyone:
+        time.sleep(pause)
+        pause = min(2 * pause, PAUSE)
+        arrived, before = store.add(ARRIVALS, 0), heard
+        heard = arrived + store.add(BEATS, 0)
+        since = since if heard == before else time.monotonic()
+        if arrived < everyone and time.monotonic() - since > SILENCE:
+            raise RuntimeError(
+                f"{everyone - arrived} of {world_size()} processes have not come, and gave no sign of life for"
+                f" {SILENCE:,.0f} seconds: they have died; see their output."
+            )
+    int(reduce_sum(torch.ones(())))  # rank 0 holds the store, and may end once all have looked
+
+
+def on_first(work: Callable[[], T]) -> T:
+    """Rank 0 does some work, for as long as it takes; every process gets its result, or its error.
+
+    Args:
+        work: called on rank 0 alone; it must not communicate, and what it returns can be pickled.
+
+    Raises:
+        Exception: what the work raised, on every process.
+    """
+    if world_size() == 1:
+        return work()
+    result, error = _outcome(work) if rank() == 0 else (None, None)
+    meet()
+    outcome = [(result, _sent(error))]
+    dist.broadcast_object_list(outcome, src=0)
+    value: Any
+    value, sent = outcome[0]
+    _raise_first(error, sent)
+    first: T = value
+    return first
+
+
+def on_each(work: Callable[[], T]) -> list[T]:
+    """Each process does some work of its own, for as long as it takes, and gets the results of all,
+    in the order of ranks.
+
+    Args:
+        work: must not communicate; what it returns is small and can be pickled.
+
+    Raises:
+        Exception: what the work of a process raised, on every process.
+    """
+    if world_size() == 1:
+        return [work()]
+    result, error = _outcome(work)
+    meet()
+    outcomes = gather_objects((result, _sent(error)))
+    _raise_first(error, *(sent for _, sent in outcomes))
+    return [each for each, _ in outcomes]
+
+
+def _raise_first(*errors: Exception | None) -> None:
+    for error in errors:
+        if error is not None:
+            raise error
+
+
+def _outcome(work: Callable[[], Any]) -> tuple[Any, Exception | None]:
+    """What some work returned or raised; until then a thread gives signs of life."""
+    ended, store = threading.Event(), _store()
+
+    def beat() -> None:
+        while not ended.wait(BEAT):
+            store.add(BEATS, 1)
+
+    thread = threading.Thread(target=beat, daemon=True)
+    thread.start()
+    try:
+        return work(), None
+    except Exception as raised:
+        return None, raised
+    finally:
+        ended.set()
+        thread.join()
+
+
+def _store() -> Any:
+    """The store by which the processes of the group found each other; torch has no public name for
+    it."""
+    store: Any = dist.distributed_c10d._get_default_store()
+    return store
+
+
+def _sent(error: Exception | None) -> Exception | None:
+    """An error in a form that reaches other processes: not every class can be pickled."""
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:
+        return RuntimeError(f"Rank {rank()} failed with {type(error).__name__}: {error}")
+    return error
+
+
+def _same(text: str) -> bool:
+    """Whether all processes hold the same text."""
+    if world_size() == 1:
+        return True
+    code = zlib.crc32(text.encode())
+    extremes = _taken(torch.tensor([code, -code]))
+    dist.all_reduce(extremes, dist.ReduceOp.MAX)
+    return not int(extremes.sum())
+
+
+def _taken(x: Tensor) -> Tensor:
+    """The tensor on a device whose tensors the process group exchanges: itself, where it is on
+    one."""
+    devices = _devices()
+    return x if x.device.type in devices else x.to(devices[0])
+
+
+def _devices() -> list[str]:
+    """The kinds of device whose tensors the process group exchanges: of `cpu:gloo,cuda:gloo` both,
+    of `cuda:nccl` one; of that the process uses the current one."""
+    return [pair.partition(":")[0] for pair in dist.get_backend_config().split(",")]
+
+
 def _together() -> bool:
     return dist.is_available() and dist.is_initialized()
 
@@ -136,16 +313,16 @@ class _Gather(torch.autograd.Function):
         start = sum(sizes[: dist.get_rank()])
         ctx.local_rows = slice(start, start + len(x))
         most = max(sizes)
-        padded = F.pad(x, (0, 0) * (x.ndim - 1) + (0, most - len(x))).contiguous()
-        gathered = x.new_empty((len(sizes) * most, *x.shape[1:]))  # [W * most, ...]
+        padded = _taken(F.pad(x, (0, 0) * (x.ndim - 1) + (0, most - len(x))).contiguous())
+        gathered = padded.new_empty((len(sizes) * most, *x.shape[1:]))  # [W * most, ...]
         dist.all_gather_into_tensor(gathered, padded)
-        if min(sizes) == most:
-            return gathered
-        return torch.cat([gathered[i * most : i * most + size] for i, size in enumerate(sizes)])
+        if min(sizes) < most:
+            gathered = torch.cat([gathered[i * most : i * most + size] for i, size in enumerate(sizes)])
+        return gathered.to(x.device)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor, None]:
-        total = grad_output.clone(memory_format=torch.contiguous_format)
+        total = _taken(grad_output.clone(memory_format=torch.contiguous_format))
         dist.all_reduce(total)
-        return total[ctx.local_rows], None
+        return total[ctx.local_rows].to(grad_output.device), None

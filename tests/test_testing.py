@@ -136,6 +136,18 @@ class Halves(Good):
         return one + two
 
 
+class Grows(Good):
+    """A buffer as long as the batch."""
+
+    def __init__(self, encoder: Encoder) -> None:
+        super().__init__(encoder)
+        self.register_buffer("latest", torch.zeros(0), persistent=False)
+
+    def step(self, batch: Batch) -> Step:
+        self.latest = torch.zeros(len(batch["key"]))
+        return super().step(batch)
+
+
 class Idle(Good):
     """A layer that is not used."""
 
@@ -256,6 +268,7 @@ BROKEN_METHODS: dict[str, tuple[type[SSLMethod], ...]] = {
     "says_what_it_is": (Silent,),
     "loss_is_a_finite_scalar": (NaN, PerSample, NoLoss, FurtherKey),
     "odd_and_small_batches_work": (Neighbours, Halves),
+    "buffers_keep_their_shape": (Grows,),
     "every_parameter_learns": (Idle, TaughtTeacher),
     "loss_is_reproducible": (DrawsFromNumpy, DrawsFromPython, DrawsFromTorch),
     "labels_are_not_read": (ReadsLabel, ReadsLabelIfThere),

@@ -100,8 +100,8 @@ class Loading(Position, LightningDataModule):
 
     def parts(self, source: Source, index: Tensor, most: int) -> list[Tensor]:
         """Splits the samples `index` [M] of a source, in order, into batches of at most `most`
-        samples, for looking at them without training."""
-        return list(index.split(most))
+        samples, for looking at them without training; no samples into no batch."""
+        return list(index.split(most)) if len(index) else []
 
     def loader(self, dataset: Fetch, draws: Iterable[Any]) -> DataLoader[Any]:
         """Returns a loader of whole batches, with this data's workers."""

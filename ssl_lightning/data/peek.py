@@ -175,17 +175,20 @@ def _features(
 
 
 @torch.no_grad()
-def try_encoder(encoder: nn.Module, data: SSLDataModule, device: Any, local: bool) -> None:
+def try_encoder(encoder: nn.Module, data: SSLDataModule, local: bool) -> None:
     """Shows the encoder two samples before a run starts, so that what it raises for views that it
     does not accept is raised here.
+
+    It is tried where it is: a method's `device` is by now that of the run, to which Lightning moves
+    the weights later.
 
     Args:
         encoder: called with a `View`.
         data: a datamodule whose `serve` was called, so that it has the views of the run.
-        device: where the encoder is.
         local: whether local crops are shown too.
     """
     source, index = data.training_split, torch.arange(2)
+    device = next((tensor.device for tensor in (*encoder.parameters(), *encoder.buffers())), torch.device("cpu"))
     with evaluating(encoder):
         encoder(cast(peek(data, source, index, device)["views"][0], encoder))
         if local and data.views is not None:

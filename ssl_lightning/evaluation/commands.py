@@ -13,13 +13,13 @@ from ..data.datamodule import SSLDataModule
 from ..data.files.atomic import atomic
 from ..data.peek import sample
 from ..data.sources import labels_of
-from ..distributed import collect
+from ..distributed import collect, on_first
 from ..run.folder import folder_of, run_name
 from ..run.lightning import hide_results
 from ..run.standing import Standing
 from .closing import Table, features_of
 from .protocol import closing_row
-from .table import Cell, format_table
+from .table import format_table
 
 
 class Evaluation(Standing):
@@ -71,9 +71,8 @@ class Evaluation(Standing):
         labels = labels_of(train)
         index = sample(len(train), self.train_samples)
         train_features = features_of(pl_module, data, train, index, trainer)
-        row: dict[str, Cell] = {}
+        row = on_first(lambda: closing_row(train_features, labels[index], features["features"], features["label"]))
         if trainer.is_global_zero:
-            row = closing_row(train_features, labels[index], features["features"], features["label"])
             name = "pretrained" if trainer.ckpt_path or trainer.global_step else "untrained"
             table: Table = {name: row}
             print(
@@ -81,7 +80,6 @@ class Evaluation(Standing):
                 f" {trainer.ckpt_path or 'weights as they are'}\n{format_table(table, split)}",
                 flush=True,
             )
-        row = trainer.strategy.broadcast(row)
         hide_results(trainer, split)  # the table above shows them
         pl_module.log_dict({f"{split}/{column}": cell["mean"] for column, cell in row.items()}, sync_dist=True)
 
@@ -124,10 +122,12 @@ class Evaluation(Standing):
         split = getattr(data, "predict_split", "loaders")
         folder = folder_of(trainer.ckpt_path) if trainer.ckpt_path else None
         path = (folder or Path(trainer.default_root_dir) / run_name(pl_module, data)) / f"vectors-{split}.safetensors"
-        if trainer.is_global_zero:
+
+        def write() -> None:
             order = vectors["index"].argsort()
             with atomic(path) as temporary:
                 save_file({name: value[order].contiguous() for name, value in vectors.items()}, temporary)
             shape = tuple(vectors["features"].shape)
             print(f"{shape[0]:,} vectors of {shape[1]} values with their index: {path}", flush=True)
-        trainer.strategy.barrier("predicted")
+
+        on_first(write)

@@ -21,7 +21,7 @@ from ..data.order import Draws
 from ..data.peek import BATCH, evaluating, peek_each
 from ..data.sources import Source, Subset, labelled_draw, labels_of
 from ..data.views import Views
-from ..distributed import gather, rank, world_size
+from ..distributed import on_each, rank, world_size
 from ..encoders.base import Encoder
 from ..nn.precision import cast
 from ..optim.recipes import OptimizerSpec
@@ -67,7 +67,8 @@ def labels_only_row(
     """The row "labels only": accuracies of the same encoder, trained end to end from these weights
     on labels alone.
 
-    The fits are divided among the processes, all of which must call it; each of them gets the row.
+    The fits are divided among the processes, all of which must call it; each of them gets the row,
+    when the last has ended.
 
     Args:
         encoder: the encoder with the weights to start from; it is copied, not changed.
@@ -79,14 +80,15 @@ def labels_only_row(
         seed: fixes the order, the augmentation, the initialization of the classifier and dropout.
     """
     runs = [(draw, positions) for each in fits.values() for draw, positions in enumerate(each)]
-    accuracies = torch.zeros(1, len(runs), dtype=torch.float64)
-    for number in range(rank(), len(runs), world_size()):
-        draw, positions = runs[number]
-        network = fitted(encoder, data, Subset(train, positions), trainer, mix(seed, draw))
-        accuracies[0, number] = accuracy(network, data, judged, trainer)
-    if world_size() > 1:
-        accuracies = gather(accuracies.to(trainer.strategy.root_device))
-    all_accuracies = iter(accuracies.sum(dim=0).tolist())
+
+    def share() -> list[float]:
+        return [
+            accuracy(fitted(encoder, data, Subset(train, positions), trainer, mix(seed, draw)), data, judged, trainer)
+            for draw, positions in runs[rank() :: world_size()]
+        ]
+
+    shares = [iter(each) for each in on_each(share)]
+    all_accuracies = iter([next(shares[number % len(shares)]) for number in range(len(runs))])
     return {column: cell_of([next(all_accuracies) for _ in each]) for column, each in fits.items()}
 
 
@@ -103,17 +105,18 @@ def fits_of(labels: Tensor, labels_per_class: int, draws: int) -> Fits:
     return {"linear": [torch.arange(len(labels))], f"linear_{labels_per_class}": few}
 
 
-def skipped_cells(fits: Fits, judged: int, pretraining: float) -> dict[str, float]:
+def skipped_cells(fits: Fits, judged: int, pretraining: float, processes: int = 1) -> dict[str, float]:
     """The columns that `auto` skips, with their cost relative to that of the pretraining.
 
     Args:
         fits: what `fits_of` returned.
         judged: number of samples that each fit is evaluated on.
-        pretraining: sample passes of the pretraining.
+        pretraining: sample passes of the pretraining, of all processes together.
+        processes: number of processes that share the fits.
     """
     return {
         column: cost / max(1.0, pretraining)
-        for column, cost in costs(fits, judged).items()
+        for column, cost in costs(fits, judged, processes).items()
         if cost >= SHARE * pretraining
     }
 
@@ -137,15 +140,18 @@ def skipped_line(skipped: dict[str, float]) -> str:
     return textwrap.fill(text, 80, break_on_hyphens=False)
 
 
-def costs(fits: Fits, judged: int) -> dict[str, float]:
-    """The cost of each column in sample passes, forward and backward, of one view of one sample.
+def costs(fits: Fits, judged: int, processes: int = 1) -> dict[str, float]:
+    """The cost of each column in sample passes, forward and backward, of one view of one sample. A
+    process that has no fit waits for the others, which costs as much.
 
     Args:
         fits: what `fits_of` returned.
         judged: number of samples that each fit is evaluated on, at the cost of a forward pass.
+        processes: number of processes that share the fits, each of which is one process's.
     """
     return {
         column: sum(steps_of(size) * min(TRAINING_BATCH, size) + judged / COST_OF_STEP for size in map(len, each))
+        * (-(-len(each) // processes) * processes / len(each))
         for column, each in fits.items()
     }
 

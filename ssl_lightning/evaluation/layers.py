@@ -6,6 +6,7 @@ Notation for shapes: M labelled samples, Q queries, L layers, D features, K clas
 
 from __future__ import annotations
 
+import math
 from typing import Any, TypeGuard
 
 import numpy as np
@@ -16,7 +17,7 @@ from torch.nn import functional as F
 from ..data.sources import Integers, labelled_draw
 from ..encoders.base import Encoder
 from ..types import View
-from .protocol import cell_of, linear_accuracy
+from .protocol import in_time, linear_accuracy
 from .table import Cell
 
 DECAY = 1e-3
@@ -79,6 +80,7 @@ def layered_row(
     labels_per_class: int = 10,
     draws: int = 5,
     seed: int = 0,
+    deadline: float = math.inf,
 ) -> dict[str, Cell]:
     """The linear cells of a closing row, on weighted sums of layers.
 
@@ -93,6 +95,7 @@ def layered_row(
         labels_per_class: number of labels per class in `linear_10`.
         draws: number of draws of labels.
         seed: fixes the draws.
+        deadline: as in `closing_row`.
     """
     x, test = _standardised(train_x.float(), test_x.float())
     y, answers = train_y.numpy(), test_y.numpy()
@@ -101,13 +104,16 @@ def layered_row(
         chosen = labelled if len(labelled) <= AT_ONCE else labelled_draw(y, AT_ONCE // len(np.unique(y)), seed, 0)
         weights = layer_weights(x[chosen], train_y[chosen])
         mixed, mixed_test = _standardised(*(torch.einsum("mld,l->md", part, weights) for part in (x, test)))
-        return linear_accuracy(mixed.numpy()[labelled], y[labelled], mixed_test.numpy(), answers)
+        return linear_accuracy(mixed.numpy()[labelled], y[labelled], mixed_test.numpy(), answers, deadline)
 
     few = [labelled_draw(y, labels_per_class, seed, draw) for draw in range(draws)]
-    return {
-        "linear": cell_of([accuracy(np.arange(len(y)))]),
-        f"linear_{labels_per_class}": cell_of([accuracy(labelled) for labelled in few]),
-    }
+    return in_time(
+        {
+            "linear": lambda: [accuracy(np.arange(len(y)))],
+            f"linear_{labels_per_class}": lambda: [accuracy(labelled) for labelled in few],
+        },
+        deadline,
+    )
 
 
 def _standardised(x: Tensor, test: Tensor) -> tuple[Tensor, Tensor]:

@@ -6,7 +6,11 @@ Notation for shapes: M labelled samples, Q queries, D features, K classes.
 
 from __future__ import annotations
 
+import math
+import time
 import warnings
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -79,7 +83,13 @@ def knn_predict(
     return scores
 
 
-def linear_accuracy(train_x: Floats, train_y: Integers, test_x: Floats, test_y: Integers) -> float:
+class OutOfTime(Exception):
+    """A fit would end after the time that there is."""
+
+
+def linear_accuracy(
+    train_x: Floats, train_y: Integers, test_x: Floats, test_y: Integers, deadline: float = math.inf
+) -> float:
     """Test accuracy of L2-penalised logistic regression, whose C is chosen by cross-validation on
     the training samples alone.
 
@@ -94,14 +104,23 @@ def linear_accuracy(train_x: Floats, train_y: Integers, test_x: Floats, test_y: 
         train_y: [M] classes, at least two.
         test_x: [Q, D] features.
         test_y: [Q] classes.
+        deadline: the time on the monotonic clock at which the result is to be there.
 
     Returns:
         Accuracy as a fraction.
+
+    Raises:
+        OutOfTime: the time that cross-validation took says that the last fit would end later.
     """
     from threadpoolctl import threadpool_limits
 
     with threadpool_limits(1 if train_x.size < ONE_THREAD else None):
+        started = time.monotonic()
         model = _regression(_cross_validated(train_x, train_y))
+        chosen = time.monotonic()
+        fits = len(STRENGTHS) * min(len(train_y), HOLD_OUT_SAMPLES)  # samples in all of them, at least about
+        if chosen + (chosen - started) * len(train_y) / fits > deadline:
+            raise OutOfTime
         _fit(model, train_x, train_y)
         return float(np.mean(model.predict(test_x) == test_y))
 
@@ -115,6 +134,7 @@ def closing_row(
     labels_per_class: int = 10,
     draws: int = 5,
     seed: int = 0,
+    deadline: float = math.inf,
 ) -> dict[str, Cell]:
     """One row of the closing table: the accuracy of kNN and of logistic regression on these
     features.
@@ -132,6 +152,8 @@ def closing_row(
             samples contributes all of them.
         draws: number of draws of labels.
         seed: fixes the draws, the same for every row of a table.
+        deadline: the time on the monotonic clock after which no further cell is computed; it is
+            missing then.
 
     Returns:
         `knn`, `knn_10`, `linear`, `linear_10` (the number is `labels_per_class`; without it: all
@@ -168,15 +190,33 @@ def closing_row(
         return float(np.mean(scores.argmax(dim=1).numpy() == answers))
 
     def linear(labelled: Integers | slice) -> float:
-        return linear_accuracy(scaled[labelled], y[labelled], scaled_test, answers)
+        return linear_accuracy(scaled[labelled], y[labelled], scaled_test, answers, deadline)
 
     few = [labelled_draw(y, labels_per_class, seed, draw) for draw in range(draws)]
-    return {
-        "knn": cell_of([knn(slice(None))]),
-        f"knn_{labels_per_class}": cell_of([knn(labelled) for labelled in few]),
-        "linear": cell_of([linear(slice(None))]),
-        f"linear_{labels_per_class}": cell_of([linear(labelled) for labelled in few]),
-    }
+    return in_time(
+        {
+            "knn": lambda: [knn(slice(None))],
+            f"knn_{labels_per_class}": lambda: [knn(labelled) for labelled in few],
+            "linear": lambda: [linear(slice(None))],
+            f"linear_{labels_per_class}": lambda: [linear(labelled) for labelled in few],
+        },
+        deadline,
+    )
+
+
+def in_time(cells: Mapping[str, Callable[[], list[float]]], deadline: float) -> dict[str, Cell]:
+    """Those cells of a row that can be computed before a deadline, by column.
+
+    Args:
+        cells: what computes the accuracies of each, in order.
+        deadline: a time on the monotonic clock.
+    """
+    row: dict[str, Cell] = {}
+    for column, compute in cells.items():
+        if time.monotonic() < deadline:
+            with suppress(OutOfTime):
+                row[column] = cell_of(compute())
+    return row
 
 
 def cell_of(accuracies: list[float]) -> Cell:

@@ -7,6 +7,7 @@ import json
 import shutil
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 from torch import Tensor
@@ -15,6 +16,7 @@ from ..data.datamodule import SSLDataModule
 from ..data.figure import plot_views
 from ..data.files.atomic import write_text
 from ..data.modality import loading_lines
+from ..distributed import gather_objects, on_first, rank
 from ..encoders.base import Encoder
 from ..plugins.arguments import require
 from ..run.encoder_file import load_encoder, save_encoder, write_card
@@ -51,6 +53,9 @@ class Report(Standing):
             cells if that costs less than two thirds of the pretraining.
         layers: whether to evaluate a learned weighted sum of the layers too (SUPERB's protocol),
             for encoders that return the features of each layer.
+        minutes: at most about this many minutes are spent on a table's kNN and regressions, which
+            rank 0 computes while the other processes wait; cells that would take longer are
+            skipped, and named under the table. 0: no limit.
     """
 
     key = "report"
@@ -64,6 +69,7 @@ class Report(Standing):
         draws: int = 5,
         labels_only: bool | Literal["auto"] = "auto",
         layers: bool = True,
+        minutes: float = 60.0,
     ) -> None:
         require(
             self,
@@ -73,10 +79,13 @@ class Report(Standing):
             labels_per_class=labels_per_class,
             draws=draws,
         )
+        require(self, at_least=0, minutes=minutes)
         if labels_only not in (True, False, "auto"):
             raise ValueError(f"Report(labels_only={labels_only!r}) must be true, false or auto.")
         self.enabled = enabled
-        self.settings = ClosingSettings(train_samples, test_samples, labels_per_class, draws, labels_only, layers)
+        self.settings = ClosingSettings(
+            train_samples, test_samples, labels_per_class, draws, labels_only, layers, minutes
+        )
         self.closed = False
 
     def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
@@ -109,7 +118,9 @@ class Report(Standing):
 
     def on_fit_end(self, trainer: Any, pl_module: Any) -> None:
         if not self.closed:  # resumed from the checkpoint of the last step: no step was left to train
+            pl_module.to(trainer.strategy.root_device)  # from where Lightning has taken it
             self.close(trainer, pl_module)
+            pl_module.cpu()
 
     def close(self, trainer: Any, pl_module: Any) -> None:
         """Writes the report: every process embeds a share of the samples, rank 0 does the rest."""
@@ -127,9 +138,7 @@ class Report(Standing):
                 for prefix, labelled in data.probed().items()
             }
         shown = pictures_of(pl_module, trainer)
-        if trainer.is_global_zero:
-            self.write(trainer, pl_module, folder, closing, shown)
-        trainer.strategy.barrier("report")
+        on_first(lambda: self.write(trainer, pl_module, folder, closing, shown))
 
     def write(
         self, trainer: Any, pl_module: Any, folder: Path, closing: dict[str, Closing], shown: dict[str, View]
@@ -180,9 +189,22 @@ class Report(Standing):
 
 
 def untrained_of(folder: Path, pl_module: Any) -> Encoder | None:
-    """The encoder with the weights that a run started from; None: it was not saved."""
-    path = folder / UNTRAINED
-    return load_encoder(path, [type(pl_module.backbone).__module__.partition(".")[0]]) if path.is_file() else None
+    """The encoder with the weights that a run started from; None: it was not saved.
+
+    Every process must call it. Rank 0 looks for the file, and sends it to nodes that do not see the
+    disk.
+    """
+    path, trusted = folder / UNTRAINED, [type(pl_module.backbone).__module__.partition(".")[0]]
+    seen = gather_objects(path.is_file())
+    if not seen[0]:
+        return None
+    content = b"" if all(seen) else on_first(path.read_bytes)
+    if seen[rank()]:
+        return load_encoder(path, trusted)
+    with TemporaryDirectory() as elsewhere:
+        copied = Path(elsewhere) / UNTRAINED
+        copied.write_bytes(content)
+        return load_encoder(copied, trusted)
 
 
 def show_pictures(trainer: Any, data: Any, captions: dict[str, View], path: Path, compare: bool = False) -> None:

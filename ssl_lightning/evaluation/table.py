@@ -56,7 +56,7 @@ def format_table(final: dict[str, dict[str, Cell]], split: str = "test") -> str:
         lines.append(f"{ROWS[row]:18}" + "".join(f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=True)))
     few = next((column for column in columns if column.startswith("linear_")), None)
     others = [row for row in rows if row in ("raw", "untrained", "labels_only") and few in final[row]]
-    if few and "pretrained" in rows and others:
+    if few and few in final.get("pretrained", {}) and others:
         lines.append(
             _gains(
                 f"Pretraining, {columns[few]}: ",

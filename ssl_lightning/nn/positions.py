@@ -39,24 +39,29 @@ class GridPositions(nn.Module):
     from batch to batch, as that of recordings of varying length, moves nothing to the device: each
     axis takes the first rows of one table, which grows to twice its length where it must.
 
+    They are not a buffer: the grid follows the batch, which differs between processes, and
+    DistributedDataParallel broadcasts buffers, whose shapes must agree.
+
     Args:
         dim: D, length of a position.
     """
 
-    table: Tensor
-    """[longest axis or more, D / axes]."""
+    like: Tensor
+    """Empty; a buffer that follows the module to its device and dtype."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
         self.dim = dim
-        self.register_buffer("table", torch.empty(0, dim), persistent=False)
+        self.table = torch.empty(0, dim)  # [longest axis or more, D / axes]
+        self.register_buffer("like", torch.empty(0), persistent=False)
 
     def forward(self, grid: tuple[int, ...]) -> Tensor:
         """[N, D], N the product of the grid."""
         width, longest = 2 * _share(grid, self.dim), max(grid)
-        if longest > len(self.table) or width != self.table.shape[1]:
+        kind = (self.like.device, self.like.dtype)
+        if longest > len(self.table) or width != self.table.shape[1] or kind != (self.table.device, self.table.dtype):
             length = 1 << (longest - 1).bit_length()
-            self.table = sincos_positions((length,), width).to(self.table)
+            self.table = sincos_positions((length,), width).to(self.like)
         if len(grid) == 1:
             return self.table[:longest]
         shapes = [[-1 if axis == each else 1 for each in range(len(grid))] for axis in reversed(range(len(grid)))]

@@ -15,7 +15,7 @@ import yaml
 
 from ..data.datamodule import SSLDataModule
 from ..data.files.atomic import write_text
-from ..distributed import world_size
+from ..distributed import gather_objects, on_first, world_size
 from ..plugins.record import class_path
 from ..plugins.registry import Registry
 from ..plugins.run_record import run_config
@@ -76,6 +76,27 @@ def _version(package: str) -> str:
         return version(package)
     except PackageNotFoundError:
         return "not installed"
+
+
+def check_agreement(trainer: Any) -> None:
+    """Refuses to go on where the processes are about to do different runs: they would wait for each
+    other without end, or mix their gradients. Every process must call it.
+
+    Raises:
+        ValueError: they differ in checkpoint, precision or number of samples.
+    """
+    data = trainer.datamodule
+    samples = len(data.training_split) if isinstance(data, SSLDataModule) else None
+    checkpoint = Path(trainer.ckpt_path).name if trainer.ckpt_path else None
+    mine = {"checkpoint": checkpoint, "precision": str(trainer.precision), "training samples": samples}
+    for number, other in enumerate(gather_objects(mine)):
+        for name, value in mine.items():
+            if other[name] != value:
+                raise ValueError(
+                    f"The processes of a run differ in their {name}: {value} on rank {trainer.global_rank},"
+                    f" {other[name]} on rank {number}. Give all nodes the same files, and name checkpoint and precision"
+                    " instead of `auto`."
+                )
 
 
 def new_folder(parent: Path) -> Path:
@@ -142,18 +163,9 @@ class RunFolder(Standing):
         self.on_validation_start(trainer, pl_module)
 
     def _enter(self, trainer: Any, pl_module: Any) -> Path:
-        """The folder that rank 0 chose and locked, on every process; an error of rank 0 is raised
-        on all."""
-        path, error = "", None
-        if trainer.is_global_zero:
-            try:
-                path = str(self._choose(trainer, pl_module))
-            except OSError as raised:
-                error = raised
-        path, error = trainer.strategy.broadcast((path, error))
-        if error is not None:
-            raise error
-        return Path(path)
+        """The folder that rank 0 chose and locked, on every process."""
+        check_agreement(trainer)
+        return on_first(lambda: self._choose(trainer, pl_module))
 
     def _choose(self, trainer: Any, pl_module: Any) -> Path:
         resumed = folder_of(trainer.ckpt_path) if trainer.ckpt_path else None

@@ -9,10 +9,11 @@ from typing import Any
 import torch
 from pytorch_lightning.utilities import rank_zero_warn
 
-from ..distributed import reduce_mean
+from ..distributed import reduce_means
 from ..plugins.arguments import require
 from ..types import Alarm
 from .lightning import updated
+from .metrics import column
 from .standing import Standing
 
 
@@ -99,8 +100,10 @@ def keyed(givers: Iterable[Any]) -> dict[str, Alarm]:
 def means(alarms: Iterable[Alarm], logs: Mapping[str, Any], device: torch.device) -> dict[str, float]:
     """Those of a method's `logs` that have an alarm, by metric: means over the processes, which
     then all stop or none."""
-    watched = {alarm.metric: logs[alarm.name] for alarm in alarms if alarm.group == "train" and alarm.name in logs}
-    if not watched:
+    names = {alarm.metric: alarm.name for alarm in alarms if alarm.group == "train"}
+    if not names:
         return {}
-    values = [torch.as_tensor(value, dtype=torch.float32, device=device) for value in watched.values()]
-    return dict(zip(watched, reduce_mean(torch.stack(values)).tolist(), strict=True))
+    watched = {metric: column([logs[name]], device) for metric, name in names.items() if name in logs}
+    reduced = reduce_means(watched)
+    values = torch.stack([each.mean() for each in reduced.values()]).tolist() if reduced else []
+    return dict(zip(reduced, values, strict=True))

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..distributed import reduce_sum
+from ..distributed import reduce_sum, world_size
 from .lightning import updated
 from .metrics import log_metrics
 from .standing import Standing
@@ -35,13 +35,14 @@ class Meter(Standing):
     def reset(self) -> None:
         self.waited = 0.0
         self.samples = 0  # since the last row
-        self.tokens: list[Tensor] = []  # of each batch since then
+        self.tokens: list[Tensor] = []  # of each batch with padding since then
+        self.unpadded = 0  # positions of the batches without
         self.seconds, self.all_samples = 0.0, 0  # of the run, over all resumptions
         self.samples_per_s = self.data_wait = 0.0
         self._ended = self._since = time.perf_counter()
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
-        self.waited, self.samples, self.tokens = 0.0, 0, []
+        self.waited, self.samples, self.tokens, self.unpadded = 0.0, 0, [], 0
         self._ended = self._since = time.perf_counter()
 
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
@@ -51,29 +52,45 @@ class Meter(Standing):
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         size = getattr(trainer.datamodule, "batch_size", None)
         self.samples += size if size is not None else len(batch["views"][0].x) * trainer.world_size
-        segment = batch["views"][0].segment if self.enabled and isinstance(batch, dict) and batch.get("views") else None
-        if segment is not None:
-            self.tokens.append((segment > 0).sum())
+        if self.enabled and isinstance(batch, dict) and batch.get("views"):
+            x, segment = batch["views"][0][:2]
+            if segment is None:
+                self.unpadded += len(x) * x.shape[-1]
+            else:
+                self.tokens.append((segment > 0).sum())
         if self.enabled and trainer.global_step % trainer.log_every_n_steps == 0 and updated(trainer):
-            self.record(trainer)
+            self.record(trainer, pl_module.device)
         self._ended = time.perf_counter()
 
-    def record(self, trainer: Any) -> None:
-        """The rates since the last call are logged."""
+    def record(self, trainer: Any, device: torch.device) -> None:
+        """The rates since the last call are logged. Whether a batch has padding may differ between
+        processes, all of which take part in the sum."""
         elapsed = time.perf_counter() - self._since
         self.samples_per_s = self.samples / elapsed
         self.data_wait = self.waited / elapsed
         values = {"speed/samples_per_s": self.samples_per_s, "speed/data_wait": self.data_wait}
-        if self.tokens:
-            values["speed/tokens_per_s"] = float(reduce_sum(torch.stack(self.tokens).sum())) / elapsed
+        tokens, padded = self.positions(device)
+        if padded:
+            values["speed/tokens_per_s"] = tokens / elapsed
         self.add_up()
         log_metrics(trainer, values, timing=True)
+
+    def positions(self, device: torch.device) -> tuple[int, int]:
+        """Positions of all processes since the last row that are not padding, and the number of
+        batches in which some are."""
+        if not self.tokens and world_size() == 1:
+            return 0, 0
+        known = torch.tensor([self.unpadded, len(self.tokens)], device=device)
+        if self.tokens:
+            known[0] += torch.stack(self.tokens).sum()
+        tokens, padded = reduce_sum(known).tolist()
+        return tokens, padded
 
     def add_up(self) -> None:
         """What was measured since the last row is added to the run's totals."""
         now = time.perf_counter()
         self.seconds, self.all_samples = self.seconds + now - self._since, self.all_samples + self.samples
-        self.waited, self.samples, self.tokens, self._since = 0.0, 0, [], now
+        self.waited, self.samples, self.tokens, self.unpadded, self._since = 0.0, 0, [], 0, now
 
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
         self.add_up()

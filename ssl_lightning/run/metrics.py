@@ -10,13 +10,15 @@ import csv
 import io
 import math
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from ..data.files.atomic import write_text
-from ..distributed import reduce_mean
+from ..distributed import reduce_means
 from .lightning import publish, updated
 from .standing import Standing
 
@@ -118,7 +120,8 @@ class Metrics(Standing):
     def reset(self) -> None:
         self.table = Table()
         self.speed = Table()
-        self.pending: dict[str, list[torch.Tensor]] = {}
+        self.pending: dict[str, list[Tensor | float]] = {}
+        self.device = torch.device("cpu")
         self.resumed: dict[str, Any] = {}
 
     def open(self, folder: Path | None) -> None:
@@ -128,7 +131,7 @@ class Metrics(Standing):
         self.speed.open(folder / "speed.csv" if folder else None, self.resumed.get("speed", {}))
 
     def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
-        self.pending = {name: [value.to(pl_module.device) for value in values] for name, values in self.pending.items()}
+        self.device = pl_module.device
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         # Lightning divides the loss by the number of accumulated batches.
@@ -175,17 +178,13 @@ class Metrics(Standing):
                 " before."
             )
 
-    def reduced(self) -> dict[str, torch.Tensor]:
+    def reduced(self) -> dict[str, Tensor]:
         """The pending values by name: one value per batch, the mean over processes. They are
         reduced before they are averaged over batches, so that a run that resumes from them averages
         the same values, with any number of processes."""
         if not self.pending:
             return {}
-        steps = [
-            torch.stack([torch.as_tensor(value).detach().float() for value in values])
-            for values in self.pending.values()
-        ]
-        return dict(zip(self.pending, reduce_mean(torch.cat(steps)).split([len(each) for each in steps]), strict=True))
+        return reduce_means({name: column(values, self.device) for name, values in self.pending.items()})
 
     def state_dict(self) -> dict[str, Any]:
         return {"metrics": self.table.state(), "speed": self.speed.state(), "pending": self.reduced()}
@@ -193,6 +192,13 @@ class Metrics(Standing):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.resumed = state_dict
         self.pending = {name: list(values) for name, values in state_dict["pending"].items()}
+
+
+def column(values: Sequence[Tensor | float], device: torch.device) -> Tensor:
+    """Scalars as one vector [n], float32, on a device: tensors of any kind, and Python numbers."""
+    if not any(isinstance(value, Tensor) for value in values):
+        return torch.tensor(values, dtype=torch.float32, device=device)
+    return torch.stack([torch.as_tensor(value, dtype=torch.float32, device=device).detach() for value in values])
 
 
 def rows_of(trainer: Any) -> list[dict[str, float]]:

@@ -100,7 +100,7 @@ class Training(Recorded, LightningModule):
         data = getattr(self.trainer, "datamodule", None)
         if isinstance(data, SSLDataModule):
             data.meet(self)
-            try_encoder(self.backbone, data, self.device, local=stage == "fit" and self.views.local > 0)
+            try_encoder(self.backbone, data, local=stage == "fit" and self.views.local > 0)
         if stage == "fit" and self.moves_rows and self.trainer.world_size > 1 and not getattr(data, "rows_alike", True):
             raise MisconfigurationException(
                 f"{type(self).__name__} moves rows of views between processes, and those of {type(data).__name__}"
@@ -148,7 +148,7 @@ class Training(Recorded, LightningModule):
         self._states.append(kept.get("state"))
         loss, weight = out["loss"], None
         if "weight" in kept and (self.trainer.world_size > 1 or self.trainer.accumulate_grad_batches > 1):
-            weight = kept["weight"].float()
+            weight = torch.as_tensor(kept["weight"], dtype=torch.float32, device=loss.device)
             loss = self._weighted.weigh(loss, weight)
         return {
             "loss": loss,

@@ -145,6 +145,19 @@ def odd_and_small_batches_work(kit: MethodKit) -> None:
         assert bool(loss.isfinite()), f"the loss of {samples} samples is {loss}."
 
 
+def buffers_keep_their_shape(kit: MethodKit) -> None:
+    """A step changes no buffer's shape: DistributedDataParallel broadcasts buffers, and the batches
+    of processes differ."""
+    method = kit.method()
+    before = {name: buffer.shape for name, buffer in method.named_buffers()}
+    for samples in (2, 13):
+        method.step(kit.batch(samples))
+    for name, buffer in method.named_buffers():
+        assert buffer.shape == before.get(name), (
+            f"a step made the buffer {name} one of {list(buffer.shape)}: keep what follows the batch in an attribute."
+        )
+
+
 def every_parameter_learns(kit: MethodKit) -> None:
     """Each trainable parameter gets a gradient, and no gradient reaches a teacher."""
     method = kit.method()
@@ -255,6 +268,7 @@ METHOD_CHECKS: tuple[Callable[[MethodKit], None], ...] = (
     says_what_it_is,
     loss_is_a_finite_scalar,
     odd_and_small_batches_work,
+    buffers_keep_their_shape,
     every_parameter_learns,
     loss_is_reproducible,
     labels_are_not_read,

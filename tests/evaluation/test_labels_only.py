@@ -4,13 +4,16 @@ trace in the run."""
 from __future__ import annotations
 
 import copy
+import itertools
 import json
 import os
 import pickle
 import random
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -27,7 +30,7 @@ from ssl_lightning.data.peek import sample
 from ssl_lightning.data.sources import InMemory, Source
 from ssl_lightning.encoders.base import Encoder
 from ssl_lightning.encoders.conv import ConvEncoder
-from ssl_lightning.evaluation import labels_only, protocol
+from ssl_lightning.evaluation import closing, labels_only, protocol
 from ssl_lightning.evaluation.closing import Closing, compare, labels_only_cells
 from ssl_lightning.evaluation.labels_only import (
     accuracy,
@@ -278,6 +281,37 @@ def test_skipped_cells_are_named_under_the_table(run: Run, monkeypatch: pytest.M
         and "Skipped because" in closing.note
     )
     assert all(len(line) <= 80 for line in closing.printed.splitlines())
+
+
+def test_fits_that_would_take_too_long_are_skipped_and_named(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each look at the clock is a minute later. Of 3 rows within 9 minutes each has the time for
+    some of its cells, in which the choice of a strength is included."""
+    minutes = itertools.count()
+    for module in (protocol, closing):
+        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: 60.0 * next(minutes)))
+    ended = run.close(draws=1, labels_only=False, minutes=9.0)
+    columns = {row: set(cells) for row, cells in ended.table.items()}
+    assert all("knn" in each and "linear_2" not in each for each in columns.values()) and set(columns) >= {"raw"}
+    note = " ".join(ended.note.split())
+    assert note.startswith("Skipped because the fits of a table may take 9 min on this machine: raw features: linear")
+    assert note.endswith("--report.minutes 0 computes all.") and "pretrained encoder: " in note
+    assert all(len(line) <= 80 for line in ended.printed.splitlines()) and ended.printed.endswith(ended.note)
+    whole = run.close(draws=1, labels_only=False, minutes=0.0)
+    assert all(len(cells) == 4 for cells in whole.table.values()) and not whole.note
+
+
+def test_the_last_fit_is_skipped_where_those_before_say_that_it_would_end_too_late() -> None:
+    x = np.random.default_rng(0).normal(size=(40, 3))
+    y = np.arange(40) % 2
+    assert 0 <= protocol.linear_accuracy(x, y, x, y, time.monotonic() + 1e6) <= 1
+    with pytest.raises(protocol.OutOfTime):
+        protocol.linear_accuracy(x, y, x, y, time.monotonic())
+
+
+def test_a_process_without_a_fit_waits_for_the_others_and_costs_as_much() -> None:
+    fits = fits_of(torch.arange(40) % 4, 2, 3)
+    one, two = costs(fits, 40), costs(fits, 40, processes=2)
+    assert two == pytest.approx({"linear": 2 * one["linear"], "linear_2": 4 / 3 * one["linear_2"]})
 
 
 def test_a_further_set_has_no_such_row(run: Run) -> None:

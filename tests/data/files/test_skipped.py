@@ -17,11 +17,12 @@ from unreadable import Line, Tables, write_tables
 from ssl_lightning import Trainer
 from ssl_lightning.augment.random import permutation
 from ssl_lightning.data.files.skipped import report_skipped
-from ssl_lightning.data.files.source import Unreadable
+from ssl_lightning.data.files.source import FileSource, Unreadable
 from ssl_lightning.distributed import rank
 from ssl_lightning.evaluation.probes.knn import KNNProbe
 from ssl_lightning.evaluation.probes.linear import OnlineLinearProbe
 from ssl_lightning.evaluation.report import Report
+from ssl_lightning.testing.tiny import TinyWaves
 
 FILES, PASSES = 256, 5
 """One batch is a pass; more passes than a run makes, since its workers read ahead."""
@@ -113,6 +114,16 @@ def test_a_split_that_is_opened_to_evaluate_counts_too(tmp_path: Path) -> None:
     report_skipped({"": source}, None)
     source.skipped[3] = True
     assert set(source.skipped_names) == {1, 3}
+
+
+def test_a_source_that_inference_built_counts_outside_of_it() -> None:
+    """`validate` and `test` build theirs in Lightning's inference mode, and end outside of it."""
+    with torch.inference_mode():
+        source = TinyWaves(samples=16).split("test")
+    assert isinstance(source, FileSource)
+    source.add_skipped([])
+    source.add_skipped([3])
+    assert source.skipped_names == {3: "wave 3"}
 
 
 if __name__ == "__main__":
