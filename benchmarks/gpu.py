@@ -1,0 +1,185 @@
+"""Everything that is to be measured on one GPU, within 8 minutes.
+
+    python benchmarks/gpu.py                       # all parts, on one H100-class card
+    python benchmarks/gpu.py throughput augment    # some of them
+    python benchmarks/gpu.py smoke simclr byol     # a part, on these methods alone
+    python benchmarks/gpu.py --skip learning
+
+Each part runs in a process of its own, which is killed at the part's limit; a part that fails or is
+killed keeps what it had measured, with the end of its output, and the others run. The results go to
+`benchmarks/results/gpu-<device>.json`, and as a table for RESULTS.md to the file of the same name
+with `.md`; both are rewritten after each part. Nothing is downloaded: images, texts and waves are
+made on the spot, and `learning` takes Fashion-MNIST where `SSL_LIGHTNING_DATA` has it. Without a
+GPU all of it runs at tiny sizes on the CPU, which says nothing of speed and shows that it runs.
+`gpu.sh` prepares a machine that reaches no package registry.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).parent / "results"
+LIMIT = 470.0
+"""Seconds for everything."""
+LEAST = 10.0
+"""Seconds below which no part is started."""
+KEPT = 4_000
+"""Characters of a part's output that are kept where it failed."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """A module of `gpu_parts`, the seconds that it may take, and what it runs on if nothing is
+    named: each `separately`, in a process of its own, since what one leaves behind on the device
+    must not fail the next."""
+
+    limit: float
+    separately: tuple[str, ...] = ()
+
+
+PARTS = {
+    "card": Part(60),
+    "throughput": Part(70),
+    "fit": Part(60, ("simclr", "mae", "bert", "wav2vec2")),
+    "augment": Part(30),
+    "nt_xent": Part(30),
+    "smoke": Part(120),
+    "learning": Part(240),
+}
+"""In the order in which they run: what is short and asked for first, first."""
+
+Job = tuple[str, tuple[str, ...]]
+"""A part, and the names that it is to run on."""
+
+
+def jobs(words: list[str], skip: list[str]) -> list[Job]:
+    """What a command line asks for: parts, each followed by the names it is limited to."""
+    wanted: list[tuple[str, list[str]]] = []
+    for word in words or [part for part in PARTS if part not in skip]:
+        if word in PARTS:
+            wanted.append((word, []))
+        elif not wanted:
+            raise SystemExit(f"There is no part {word!r}; choose from {', '.join(PARTS)}.")
+        else:
+            wanted[-1][1].append(word)
+    return [(part, names) for part, given in wanted for names in shares(part, given)]
+
+
+def shares(part: str, names: list[str]) -> list[tuple[str, ...]]:
+    """What each process of a part runs on."""
+    separately = PARTS[part].separately
+    return [(name,) for name in names or separately] if separately else [tuple(names)]
+
+
+def run(job: Job, limit: float) -> dict[str, Any]:
+    """Runs a part in a process of its own: how it ended, its seconds and its rows, and where it did
+    not end well also what it printed last."""
+    part, names = job
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        rows, log = Path(folder) / "rows.jsonl", Path(folder) / "log.txt"
+        command = [sys.executable, __file__, part, *names, "--into", str(rows), "--limit", str(limit)]
+        environment = {**os.environ, "PYTHONWARNINGS": "ignore", "PYTHONUNBUFFERED": "1"}
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment,
+                start_new_session=True,
+            )  # fmt: skip
+        try:
+            code = process.wait(limit)
+            ended = "whole" if code == 0 else f"failed with code {code}"
+        except subprocess.TimeoutExpired:
+            ended = f"killed at its limit of {limit:g} s"
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        lines = rows.read_text().splitlines() if rows.exists() else []
+        result = {
+            "part": " ".join((part, *names)),
+            "ended": ended,
+            "seconds": round(time.monotonic() - began, 1),
+            "rows": [json.loads(line) for line in lines],
+        }
+        return result if ended == "whole" else {**result, "log": log.read_text(errors="replace")[-KEPT:]}
+
+
+def child(part: str, names: list[str], into: Path, limit: float) -> None:
+    """Runs a part in this process. A row is written as soon as it is known."""
+    from gpu_parts.sheet import Sheet
+
+    sheet = Sheet(into, limit)
+    try:
+        importlib.import_module(f"gpu_parts.{part}").run(sheet, names)
+    except BaseException as error:
+        sheet.failed(" ".join((part, *names)), error)
+        traceback.print_exc()
+        sys.exit(1)
+    sys.exit(1 if sheet.failures else 0)
+
+
+def table(results: list[dict[str, Any]]) -> str:
+    """The rows as RESULTS.md has them."""
+    lines = ["| part | what | bar | measured | |", "| --- | --- | --- | --- | --- |"]
+    for result in results:
+        for row in result["rows"]:
+            met = {True: "met", False: "not met", None: ""}[row["met"]]
+            cells = (result["part"], row["what"], row["bar"], row["measured"], met)
+            lines.append("| " + " | ".join(str(cell).replace("|", "\\|").replace("\n", " ") for cell in cells) + " |")
+        if result["ended"] != "whole":
+            lines.append(f"| {result['part']} | | | {result['ended']} | not met |")
+    return "\n".join(lines)
+
+
+def write(folder: Path, results: list[dict[str, Any]]) -> Path:
+    """Writes what is known so far, under the device's name; returns the path without its ending."""
+    machine = next((row["values"] for each in results for row in each["rows"] if "device" in row["values"]), {})
+    device = machine.get("device", "unknown")
+    path = folder / f"gpu-{re.sub('[^a-z0-9]+', '-', device.lower()).strip('-')}"
+    folder.mkdir(parents=True, exist_ok=True)
+    path.with_suffix(".json").write_text(json.dumps({"machine": machine, "parts": results}, indent=1) + "\n")
+    facts = ", ".join(f"{name} {value}" for name, value in machine.items())
+    path.with_suffix(".md").write_text(f"{facts}\n\n{table(results)}\n")
+    return path
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("parts", nargs="*", help=f"{', '.join(PARTS)}, each followed by the names to run it on")
+    parser.add_argument("--skip", nargs="+", default=[], choices=PARTS, help="parts to leave out")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="the folder of the results")
+    parser.add_argument("--limit", type=float, default=LIMIT, help="seconds for everything")
+    parser.add_argument("--into", type=Path, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    todo = jobs(args.parts, args.skip)
+    if args.into:
+        child(args.parts[0], args.parts[1:], args.into, args.limit)
+    ends, results = time.monotonic() + args.limit, []
+    for job in todo:
+        left = ends - time.monotonic()
+        if left < LEAST:
+            results.append({"part": " ".join((job[0], *job[1])), "ended": "no time was left", "seconds": 0, "rows": []})
+        else:
+            results.append(run(job, min(PARTS[job[0]].limit, left)))
+        last = results[-1]
+        print(f"{last['part']}: {last['ended']}, {last['seconds']:.0f} s", last.get("log", ""), flush=True)
+        path = write(args.results, results)
+    print(f"\n{table(results)}\n\n{path}.json")
+    sys.exit(any(result["ended"] != "whole" for result in results))
+
+
+if __name__ == "__main__":
+    main()
