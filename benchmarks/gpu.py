@@ -22,18 +22,21 @@ import json
 import os
 import re
 import signal
-import subprocess
 import sys
 import tempfile
 import time
 import traceback
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 RESULTS = Path(__file__).parent / "results"
 LIMIT = 470.0
 """Seconds for everything."""
+PRELOADED = ("torch._dynamo", "timm", "sklearn.linear_model", "common", "ssl_lightning.cli.command")
+"""What the parts need that takes long to import, and does not start CUDA: a process that has it is
+forked for each part."""
 LEAST = 10.0
 """Seconds below which no part is started."""
 KEPT = 4_000
@@ -88,47 +91,90 @@ def run(job: Job, limit: float) -> dict[str, Any]:
     """Runs a part in a process of its own: how it ended, its seconds and its rows, and where it did
     not end well also what it printed last."""
     part, names = job
-    began = time.monotonic()
+    began, code = time.monotonic(), None
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         rows, log = Path(folder) / "rows.jsonl", Path(folder) / "log.txt"
         command = [sys.executable, __file__, part, *names, "--into", str(rows), "--limit", str(limit)]
-        environment = {**os.environ, "PYTHONWARNINGS": "ignore", "PYTHONUNBUFFERED": "1"}
-        with log.open("wb") as output:
-            process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment,
-                start_new_session=True,
-            )  # fmt: skip
+        pid = os.fork()
+        if pid == 0:
+            become(command, log)
         try:
-            code = process.wait(limit)
-            ended = "whole" if code == 0 else f"failed with code {code}"
-        except subprocess.TimeoutExpired:
-            ended = f"killed at its limit of {limit:g} s"
+            while code is None and time.monotonic() - began < limit:
+                code = ended(pid)
         finally:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+            if code is None:
+                kill(pid)
         lines = rows.read_text().splitlines() if rows.exists() else []
+        words = {None: f"killed at its limit of {limit:g} s", 0: "whole"}.get(code, f"failed with code {code}")
         result = {
             "part": " ".join((part, *names)),
-            "ended": ended,
+            "ended": words,
             "seconds": round(time.monotonic() - began, 1),
             "rows": [json.loads(line) for line in lines],
         }
-        return result if ended == "whole" else {**result, "log": log.read_text(errors="replace")[-KEPT:]}
+        return result if code == 0 else {**result, "log": log.read_text(errors="replace")[-KEPT:]}
 
 
-def child(part: str, names: list[str], into: Path, limit: float) -> None:
-    """Runs a part in this process. A row is written as soon as it is known."""
+def ended(pid: int) -> int | None:
+    """The exit code of a process; None if it runs on for another moment."""
+    time.sleep(0.02)
+    done, status = os.waitpid(pid, os.WNOHANG)
+    return os.waitstatus_to_exitcode(status) if done else None
+
+
+def kill(pid: int) -> None:
+    """Ends a process with all that it has started."""
+    with suppress(ProcessLookupError):
+        os.killpg(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+
+
+def become(command: list[str], log: Path) -> NoReturn:
+    """Turns a fork of this process, which has imported everything, into that of a part; where the
+    device does not work in a fork, into a new interpreter."""
+    os.setsid()
+    output = os.open(log, os.O_WRONLY | os.O_CREAT)
+    for number in (1, 2):
+        os.dup2(output, number)
+    code = 1
+    try:
+        if not device_works():
+            os.execv(command[0], command)
+        code = child(parse(command[2:]))
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def device_works() -> bool:
+    """Whether CUDA starts here, or there is none."""
+    import torch
+
+    try:
+        if torch.cuda.is_available():
+            torch.cuda.init()
+            return True
+    except RuntimeError:
+        return False
+    return not Path("/dev/nvidiactl").exists()
+
+
+def child(args: argparse.Namespace) -> int:
+    """Runs a part in this process, whose exit code it returns. A row is written as soon as it is
+    known."""
     from gpu_parts.sheet import Sheet
 
-    sheet = Sheet(into, limit)
+    part, *names = args.parts
+    sheet = Sheet(args.into, args.limit)
     try:
         importlib.import_module(f"gpu_parts.{part}").run(sheet, names)
-    except BaseException as error:
+    except Exception as error:
         sheet.failed(" ".join((part, *names)), error)
         traceback.print_exc()
-        sys.exit(1)
-    sys.exit(1 if sheet.failures else 0)
+    return 1 if sheet.failures else 0
 
 
 def table(results: list[dict[str, Any]]) -> str:
@@ -156,18 +202,26 @@ def write(folder: Path, results: list[dict[str, Any]]) -> Path:
     return path
 
 
-def main() -> None:
+def parse(words: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", help=f"{', '.join(PARTS)}, each followed by the names to run it on")
     parser.add_argument("--skip", nargs="+", default=[], choices=PARTS, help="parts to leave out")
     parser.add_argument("--results", type=Path, default=RESULTS, help="the folder of the results")
     parser.add_argument("--limit", type=float, default=LIMIT, help="seconds for everything")
     parser.add_argument("--into", type=Path, help=argparse.SUPPRESS)
-    args = parser.parse_args()
+    return parser.parse_args(words)
+
+
+def main() -> None:
+    args = parse()
     todo = jobs(args.parts, args.skip)
     if args.into:
-        child(args.parts[0], args.parts[1:], args.into, args.limit)
+        sys.exit(child(args))
     ends, results = time.monotonic() + args.limit, []
+    os.environ["PYTHONWARNINGS"] = "ignore"
+    for name in PRELOADED:
+        importlib.import_module(name)
+    print(f"imports: {args.limit - ends + time.monotonic():.0f} s", flush=True)
     for job in todo:
         left = ends - time.monotonic()
         if left < LEAST:

@@ -22,7 +22,7 @@ from .sheet import Sheet
 from .trained import Loop, trainer, without_probes
 
 BAR = 20_000
-SAMPLES, COUNT, WARM_UP, ROUNDS, STEPS = (512, 50_000, 40, 6, 40) if FULL else (16, 64, 1, 2, 1)
+SAMPLES, COUNT, WARM_UP, ROUNDS, STEPS = (512, 50_000, 40, 4, 40) if FULL else (16, 64, 1, 2, 1)
 
 
 class Rounds(pl.Callback):
