@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from ssl_lightning import ConvEncoder, SSLDataModule, SSLMethod, TimmEncoder
 from ssl_lightning.data.peek import embed
-from ssl_lightning.evaluation.protocol import closing_row
+from ssl_lightning.evaluation import protocol
 from ssl_lightning.plugins.registry import Registry
 
 from .clock import DEVICE, FULL, bar, now
@@ -64,10 +64,16 @@ def judge(encoder: nn.Module | None, source: SSLDataModule) -> dict[str, float]:
         else:
             features = embed(encoder.to(DEVICE), source, samples, index, DEVICE)
         parts += [features, samples.labels[index]]
-    return {column: 100 * cell["mean"] for column, cell in closing_row(*parts, draws=1).items() if column in COLUMNS}
+    return {
+        column: 100 * cell["mean"]
+        for column, cell in protocol.closing_row(*parts, draws=1).items()
+        if column in COLUMNS
+    }
 
 
 def run(sheet: Sheet, names: list[str]) -> None:
+    if not FULL:
+        protocol.STRENGTHS = (1.0,)
     source, title = data()
     channels = 1 if isinstance(source, FashionMNIST) else 3
     torch.manual_seed(0)

@@ -53,7 +53,7 @@ def run(sheet: Sheet, names: list[str]) -> None:
     encoder = TimmEncoder("resnet18", small_images=True) if FULL else ConvEncoder(width=8, depth=2)
     method = Registry("ssl_lightning.methods")["simclr"](encoder)
     data = Textures(count=COUNT, batch_size=SAMPLES, cache="device")
-    operations = counted(copy.deepcopy(method))
+    operations = counted(method)
     for number, (title, (precision, settings)) in enumerate(CASES.items()):
         seconds = rate(copy.deepcopy(method), data, precision, **settings)
         middle = statistics.median(seconds)

@@ -41,7 +41,7 @@ class Loop:
     teachers and `after_update`.
 
     Args:
-        method: to train.
+        method: a copy of it is trained.
         batch: ready on the device, the same in each step.
         precision: as Lightning names it.
         steps: of the whole training.
@@ -50,10 +50,11 @@ class Loop:
     """
 
     def __init__(self, method: SSLMethod, batch: Batch, precision: str, steps: int, exact: bool = False) -> None:
-        self.method, self.batch, self.precision, self.steps, self.exact = method.train(), batch, precision, steps, exact
-        self.optimizer, self.schedule = method.optimizer_spec.build(method, len(batch["index"]), steps, steps)
-        self.teachers, self.done = method.teachers, 0
-        method.__class__ = known(type(method), self)
+        self.method: Any = copy.deepcopy(method).train()
+        self.method.__class__ = known(type(method), self)
+        self.batch, self.precision, self.steps, self.exact = batch, precision, steps, exact
+        self.optimizer, self.schedule = method.optimizer_spec.build(self.method, len(batch["index"]), steps, steps)
+        self.teachers, self.done = self.method.teachers, 0
 
     @property
     def progress(self) -> float:
@@ -157,9 +158,8 @@ def against(
     method: SSLMethod, batch: Batch, precision: str, others: Mapping[str, Callable[[], Any]], rounds: int, steps: int
 ) -> dict[str, list[float]]:
     """Seconds a step of `fit`, of a loop by hand (`loop`) and of others, by turns."""
-    twin = copy.deepcopy(method)
     turns = Turns(batch, others, rounds, steps)
-    turns.others = {"loop": Loop(twin, batch, precision, 2 * turns.total), **others}
+    turns.others = {"loop": Loop(method, batch, precision, 2 * turns.total), **others}
     turns.seconds["loop"] = []
     fit(method, turns, precision)
     return turns.rounds()
@@ -168,13 +168,12 @@ def against(
 def difference(method: SSLMethod, batch: Batch, precision: str, steps: int = 3) -> float:
     """Largest difference of a weight after some steps of `fit` and of the loop by hand, as a part
     of the largest weight of its tensor: 0 where operations are deterministic."""
-    twin = copy.deepcopy(method)
     turns = Turns(batch, {}, 0, steps - 1)
-    loop = Loop(twin, batch, precision, turns.total, exact=True)
+    loop = Loop(method, batch, precision, turns.total, exact=True)
     for _ in range(turns.total):
         loop()
     fit(method, turns, precision)
-    return apart(method.state_dict(), twin.state_dict())
+    return apart(method.state_dict(), loop.method.state_dict())
 
 
 def apart(one: Mapping[str, torch.Tensor], two: Mapping[str, torch.Tensor]) -> float:
