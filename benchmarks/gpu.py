@@ -91,35 +91,38 @@ def run(job: Job, limit: float) -> dict[str, Any]:
     """Runs a part in a process of its own: how it ended, its seconds and its rows, and where it did
     not end well also what it printed last."""
     part, names = job
-    began, code = time.monotonic(), None
+    began, code, used = time.monotonic(), None, 0.0
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        rows, log = Path(folder) / "rows.jsonl", Path(folder) / "log.txt"
+        rows, machine, log = (Path(folder) / name for name in ("rows.jsonl", "machine.json", "log.txt"))
         command = [sys.executable, __file__, part, *names, "--into", str(rows), "--limit", str(limit)]
         pid = os.fork()
         if pid == 0:
             become(command, log)
         try:
             while code is None and time.monotonic() - began < limit:
-                code = ended(pid)
+                code, used = ended(pid)
         finally:
             if code is None:
                 kill(pid)
-        lines = rows.read_text().splitlines() if rows.exists() else []
         words = {None: f"killed at its limit of {limit:g} s", 0: "whole"}.get(code, f"failed with code {code}")
         result = {
             "part": " ".join((part, *names)),
+            "when": time.strftime("%Y-%m-%d %H:%M"),
             "ended": words,
             "seconds": round(time.monotonic() - began, 1),
-            "rows": [json.loads(line) for line in lines],
+            "CPU seconds": round(used, 1),
+            "machine": json.loads(machine.read_text()) if machine.exists() else {},
+            "rows": [json.loads(line) for line in rows.read_text().splitlines()] if rows.exists() else [],
         }
         return result if code == 0 else {**result, "log": log.read_text(errors="replace")[-KEPT:]}
 
 
-def ended(pid: int) -> int | None:
-    """The exit code of a process; None if it runs on for another moment."""
+def ended(pid: int) -> tuple[int | None, float]:
+    """The exit code of a process, None if it still runs after another moment, and the seconds of
+    CPU time that it has used."""
     time.sleep(0.02)
-    done, status = os.waitpid(pid, os.WNOHANG)
-    return os.waitstatus_to_exitcode(status) if done else None
+    done, status, usage = os.wait4(pid, os.WNOHANG)
+    return (os.waitstatus_to_exitcode(status), usage.ru_utime + usage.ru_stime) if done else (None, 0.0)
 
 
 def kill(pid: int) -> None:
@@ -165,9 +168,11 @@ def device_works() -> bool:
 def child(args: argparse.Namespace) -> int:
     """Runs a part in this process, whose exit code it returns. A row is written as soon as it is
     known."""
+    from gpu_parts.card import machine
     from gpu_parts.sheet import Sheet
 
     part, *names = args.parts
+    args.into.with_name("machine.json").write_text(json.dumps(machine()))
     sheet = Sheet(args.into, args.limit)
     try:
         importlib.import_module(f"gpu_parts.{part}").run(sheet, names)
@@ -191,11 +196,15 @@ def table(results: list[dict[str, Any]]) -> str:
 
 
 def write(folder: Path, results: list[dict[str, Any]]) -> Path:
-    """Writes what is known so far, under the device's name; returns the path without its ending."""
-    machine = next((row["values"] for each in results for row in each["rows"] if "device" in row["values"]), {})
-    device = machine.get("device", "unknown")
-    path = folder / f"gpu-{re.sub('[^a-z0-9]+', '-', device.lower()).strip('-')}"
+    """Writes what is known so far, under the device's name, beside the parts that were measured
+    before and are not now; returns the path without its ending."""
+    machine = next((each["machine"] for each in results if each["machine"]), {})
+    name = re.sub("[^a-z0-9]+", "-", machine.get("device", "unknown").lower()).strip("-")
+    path = folder / f"gpu-{name}"
     folder.mkdir(parents=True, exist_ok=True)
+    if path.with_suffix(".json").exists():
+        now, before = {each["part"] for each in results}, json.loads(path.with_suffix(".json").read_text())["parts"]
+        results = [each for each in before if each["part"] not in now] + results
     path.with_suffix(".json").write_text(json.dumps({"machine": machine, "parts": results}, indent=1) + "\n")
     facts = ", ".join(f"{name} {value}" for name, value in machine.items())
     path.with_suffix(".md").write_text(f"{facts}\n\n{table(results)}\n")
@@ -225,11 +234,16 @@ def main() -> None:
     for job in todo:
         left = ends - time.monotonic()
         if left < LEAST:
-            results.append({"part": " ".join((job[0], *job[1])), "ended": "no time was left", "seconds": 0, "rows": []})
+            nothing = {"ended": "no time was left", "seconds": 0, "CPU seconds": 0, "machine": {}, "rows": []}
+            results.append({"part": " ".join((job[0], *job[1])), **nothing})
         else:
             results.append(run(job, min(PARTS[job[0]].limit, left)))
         last = results[-1]
-        print(f"{last['part']}: {last['ended']}, {last['seconds']:.0f} s", last.get("log", ""), flush=True)
+        print(
+            f"{last['part']}: {last['ended']}, {last['seconds']:.0f} s ({last['CPU seconds']:.0f} of the CPU)",
+            last.get("log", ""),
+            flush=True,
+        )
         path = write(args.results, results)
     print(f"\n{table(results)}\n\n{path}.json")
     sys.exit(any(result["ended"] != "whole" for result in results))

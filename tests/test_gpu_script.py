@@ -55,7 +55,7 @@ def test_a_part_that_fails_leaves_the_others(tmp_path: Path) -> None:
     failed, whole = results["parts"]
     assert code == 1 and failed["part"] == "fit nonsense" and whole["ended"] == "whole"
     assert "nonsense" in failed["rows"][0]["values"]["traceback"] and "nonsense" in failed["log"]
-    assert "failed: RegistryError" in table
+    assert "| fit nonsense |  | failed: UnknownName" in table
 
 
 def test_a_part_is_killed_at_its_limit() -> None:

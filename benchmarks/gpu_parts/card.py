@@ -18,7 +18,7 @@ from .sheet import Sheet
 
 def run(sheet: Sheet, names: list[str]) -> None:
     facts = machine()
-    sheet.tell("machine", "", ", ".join(f"{name} {value}" for name, value in facts.items()), **facts)
+    sheet.tell("machine", "", ", ".join(f"{name} {value}" for name, value in facts.items()))
     side, gibibytes = (8192, 4.0) if FULL else (256, 0.01)
     a, b = (torch.randn(side, side, device=DEVICE, dtype=torch.bfloat16) for _ in range(2))
     source = torch.zeros(int(gibibytes * 2**30), dtype=torch.uint8, device=DEVICE)

@@ -29,7 +29,7 @@ from .made import Textures
 from .sheet import Sheet
 from .trained import trainer, without_probes
 
-IMAGES, BATCH, JUDGED, MOST, TRIAL = (50_000, 512, 5_000, 120.0, 60) if FULL else (120, 16, 60, 1.0, 3)
+IMAGES, BATCH, JUDGED, MOST, TRIAL = (50_000, 512, 5_000, 120.0, 60) if FULL else (120, 16, 20, 1.0, 3)
 EVALUATION = 25.0 if FULL else 5.0
 """Seconds to keep for the rows of the table, of all encoders together."""
 COLUMNS = ("knn", "linear")
@@ -64,11 +64,8 @@ def judge(encoder: nn.Module | None, source: SSLDataModule) -> dict[str, float]:
         else:
             features = embed(encoder.to(DEVICE), source, samples, index, DEVICE)
         parts += [features, samples.labels[index]]
-    return {
-        column: 100 * cell["mean"]
-        for column, cell in protocol.closing_row(*parts, draws=1).items()
-        if column in COLUMNS
-    }
+    row = protocol.closing_row(*parts, draws=1)
+    return {column: 100 * row[column]["mean"] for column in COLUMNS}
 
 
 def run(sheet: Sheet, names: list[str]) -> None:

@@ -36,7 +36,10 @@ from .clock import ACCELERATOR, FULL, now
 from .sheet import Sheet
 from .trained import apart, trainer
 
-STEPS, BATCH = (20, 64) if FULL else (4, 8)
+STEPS, BATCH, WATCHED = (20, 64, 256) if FULL else (4, 8, 32)
+"""Steps of a run, samples in a step, and samples that a live probe looks at."""
+SMALLER: dict[str, dict[str, Any]] = {} if FULL else {"wav": {"size": "tiny"}}
+"""What makes an encoder small enough for a CPU."""
 WORDS = ["the", "of", "and", "to", "in", "is", "was", "it", "for", "on", "as", "with", "his", "he", "be", "by", "at"]
 
 
@@ -92,7 +95,7 @@ def build(cls: Any, precision: str, folder: str) -> tuple[SSLMethod, SSLDataModu
     encoder = data.suited_encoders({**argument_defaults(data), **settings})[needed_encoder(cls)]
     torch.manual_seed(0)
     made = Registry("ssl_lightning.encoders")[encoder["class_path"]](
-        **{**encoder.get("init_args", {}), **cls.suited_encoder_args}
+        **{**encoder.get("init_args", {}), **cls.suited_encoder_args, **SMALLER.get(encoder["class_path"], {})}
     )
     return cls(made), data(batch_size=BATCH, **settings)
 
@@ -101,9 +104,9 @@ def train(cls: Any, precision: str, root: str, saved: Path, resume: bool) -> SSL
     """One run, which saves itself half-way, or goes on from there."""
     method, data = build(cls, precision, root)
     callbacks = [
-        OnlineLinearProbe(batch_size=32, queries=64, every_n_steps=STEPS // 4, eval_every_n_steps=STEPS // 2),
-        KNNProbe(bank=256, queries=64, every_n_steps=STEPS // 2),
-        HeldOut(samples=64, every_n_steps=STEPS // 2),
+        OnlineLinearProbe(batch_size=32, queries=WATCHED, every_n_steps=STEPS // 4, eval_every_n_steps=STEPS // 2),
+        KNNProbe(bank=WATCHED, queries=WATCHED, every_n_steps=STEPS // 2),
+        HeldOut(samples=WATCHED, every_n_steps=STEPS // 2),
         CollapseMonitor(every_n_steps=STEPS // 4),
         Report(False),
         Checkpoint(False),
