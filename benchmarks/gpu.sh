@@ -28,6 +28,8 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 wheels=benchmarks/wheels
+there="torch torchvision pytorch-lightning torchmetrics timm safetensors tokenizers pyarrow filelock numpy pillow"
+there="$there scikit-learn matplotlib pyyaml"
 needed="jsonargparse docstring-parser typeshed-client platformdirs soundfile cffi pycparser soxr"
 for_tests="pytest pytest-xdist execnet iniconfig pluggy packaging"
 for_build="setuptools"
@@ -58,22 +60,24 @@ pip() {
 }
 
 # What is there stays; of what is not there, the wheels that there are.
-missing=$("$GPU_VENV/bin/python" - $wheels $needed $for_tests $for_build $peers <<'PYTHON'
-import re
+missing=$("$GPU_VENV/bin/python" - $wheels $there $needed $for_tests $for_build $peers <<'PYTHON'
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+LEAST = {"setuptools": 77, "jsonargparse": 4}  # major versions that setup.cfg and pyproject.toml ask for
 folder, *names = sys.argv[1:]
-carried = {re.split("-", path.name)[0].lower().replace("_", "-") for path in Path(folder).glob("*.whl")}
+carried = {path.name.split("-")[0].lower().replace("_", "-") for path in Path(folder).glob("*.whl")}
 for name in names:
     try:
-        enough = name != "setuptools" or int(version(name).split(".")[0]) >= 77
+        enough = int(version(name).split(".")[0]) >= LEAST.get(name, 0)
     except PackageNotFoundError:
         enough = False
-    if not enough and name in carried:
+    if enough:
+        continue
+    if name in carried:
         print(name)
-    elif not enough:
+    else:
         print(f"{name} is neither installed nor in {folder}: see the head of gpu.sh.", file=sys.stderr)
 PYTHON
 )
