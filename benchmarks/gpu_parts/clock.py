@@ -83,8 +83,12 @@ def bar(met: bool) -> bool | None:
 
 
 def memory() -> float:
-    """GiB that tensors took at most since the start; 0 on a CPU, where nobody counts."""
-    return torch.cuda.max_memory_allocated() / 2**30 if FULL else 0.0
+    """GiB that tensors took at most since the last call; 0 on a CPU, where nobody counts."""
+    if not FULL:
+        return 0.0
+    most = torch.cuda.max_memory_allocated() / 2**30
+    torch.cuda.reset_peak_memory_stats()
+    return most
 
 
 def autocast(precision: str, cache: bool = True) -> torch.autocast:

@@ -109,6 +109,7 @@ def run(sheet: Sheet, names: list[str]) -> None:
 
 def compare(sheet: Sheet, case: Case, precision: str) -> None:
     """The rows of a case: `fit` and the loop, then each other library."""
+    memory()
     operations = flops(Loop(case.method, case.batch, precision, 1).without_update)
     taken = memory()
     others = {}

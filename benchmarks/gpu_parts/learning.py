@@ -14,6 +14,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import pytorch_lightning as pl
 import torch
 from common import quiet
 from ssl_lightning.datamodules.fashion_mnist import FashionMNIST
@@ -44,12 +45,22 @@ def data() -> tuple[SSLDataModule, str]:
     return Textures(count=IMAGES, **settings), f"{IMAGES:,} textures made on the spot"
 
 
+class Pace(pl.Callback):
+    """Notes the seconds a step after the first third of a run."""
+
+    def on_train_batch_end(self, run: pl.Trainer, *args: Any) -> None:
+        if run.global_step == run.max_steps // 3:
+            self.began = now()
+        if run.global_step == run.max_steps:
+            self.seconds = (now() - self.began) / (run.max_steps - run.max_steps // 3)
+
+
 def train(method: SSLMethod, source: SSLDataModule, steps: int) -> float:
-    """Trains, and returns the seconds."""
-    began = now()
+    """Trains, and returns the seconds a step."""
+    pace = Pace()
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as root, quiet():
-        trainer(root, "bf16-mixed", without_probes(), max_steps=steps).fit(method, datamodule=source)
-    return now() - began
+        trainer(root, "bf16-mixed", [*without_probes(), pace], max_steps=steps).fit(method, datamodule=source)
+    return pace.seconds
 
 
 def judge(encoder: nn.Module | None, source: SSLDataModule) -> dict[str, float]:
@@ -85,13 +96,14 @@ def run(sheet: Sheet, names: list[str]) -> None:
     for row, accuracies in rows.items():
         sheet.tell(f"{title}: {row}", "", words(accuracies), **accuracies)
     for number, name in enumerate(wanted):
-        methods = [Registry("ssl_lightning.methods")[name](copy.deepcopy(encoder)) for _ in range(2)]
-        train(copy.deepcopy(methods[0]), source, 3)  # what is done once
-        a_step = train(methods[0], source, TRIAL) / TRIAL
+        trial, method = (Registry("ssl_lightning.methods")[name](copy.deepcopy(encoder)) for _ in range(2))
+        a_step = train(trial, source, TRIAL)
         seconds = min(MOST, (sheet.left - EVALUATION) / (len(wanted) - number))
         steps = max(TRIAL, int(0.9 * seconds / a_step))
-        took = train(methods[1], source, steps)
-        accuracies = judge(methods[1].backbone, source)
+        began = now()
+        train(method, source, steps)
+        took = now() - began
+        accuracies = judge(method.backbone, source)
         least = min(accuracies[column] - rows["untrained"][column] for column in COLUMNS)
         sheet.tell(
             f"{title}: {name}, {steps:,} steps ({steps * BATCH / len(source.training_split):.1f} passes)",

@@ -55,6 +55,7 @@ def run(sheet: Sheet, names: list[str]) -> None:
     data = Textures(count=COUNT, batch_size=SAMPLES, cache="device")
     operations = counted(method)
     for number, (title, (precision, settings)) in enumerate(CASES.items()):
+        memory()
         seconds = rate(copy.deepcopy(method), data, precision, **settings)
         middle = statistics.median(seconds)
         share, work = use(operations, middle)

@@ -20,7 +20,7 @@ from ssl_lightning.evaluation.probes.linear import OnlineLinearProbe
 from ssl_lightning.evaluation.report import Report
 from ssl_lightning.types import Batch
 
-from .clock import ACCELERATOR, autocast, now, timed
+from .clock import ACCELERATOR, DEVICE, autocast, now, timed
 
 
 def without_probes() -> list[pl.Callback]:
@@ -50,7 +50,7 @@ class Loop:
     """
 
     def __init__(self, method: SSLMethod, batch: Batch, precision: str, steps: int, exact: bool = False) -> None:
-        self.method: Any = copy.deepcopy(method).train()
+        self.method: Any = copy.deepcopy(method).to(DEVICE).train()  # a trainer leaves it on the CPU
         self.method.__class__ = known(type(method), self)
         self.batch, self.precision, self.steps, self.exact = batch, precision, steps, exact
         self.optimizer, self.schedule = method.optimizer_spec.build(self.method, len(batch["index"]), steps, steps)
@@ -179,8 +179,8 @@ def difference(method: SSLMethod, batch: Batch, precision: str, steps: int = 3) 
 def apart(one: Mapping[str, torch.Tensor], two: Mapping[str, torch.Tensor]) -> float:
     """Largest difference of two sets of tensors, as a part of the largest value of its tensor."""
     return max(
-        float((value.double() - two[name].double()).abs().max() / value.double().abs().max().clamp(min=1e-12))
-        for name, value in one.items()
+        float((value - other).abs().max() / value.abs().max().clamp(min=1e-12))
+        for value, other in ((each.double().cpu(), two[name].double().cpu()) for name, each in one.items())
         if value.numel()
     )
 
