@@ -216,7 +216,7 @@ def parse(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("parts", nargs="*", help=f"{', '.join(PARTS)}, each followed by the names to run it on")
     parser.add_argument("--skip", nargs="+", default=[], choices=PARTS, help="parts to leave out")
     parser.add_argument("--results", type=Path, default=RESULTS, help="the folder of the results")
-    parser.add_argument("--limit", type=float, default=LIMIT, help="seconds for everything")
+    parser.add_argument("--limit", type=float, default=LIMIT, help="seconds for everything; more: each part has more too")
     parser.add_argument("--into", type=Path, help=argparse.SUPPRESS)
     return parser.parse_args(words)
 
@@ -237,7 +237,7 @@ def main() -> None:
             nothing = {"ended": "no time was left", "seconds": 0, "CPU seconds": 0, "machine": {}, "rows": []}
             results.append({"part": " ".join((job[0], *job[1])), **nothing})
         else:
-            results.append(run(job, min(PARTS[job[0]].limit, left)))
+            results.append(run(job, min(PARTS[job[0]].limit * max(1.0, args.limit / LIMIT), left)))
         last = results[-1]
         print(
             f"{last['part']}: {last['ended']}, {last['seconds']:.0f} s ({last['CPU seconds']:.0f} of the CPU)",

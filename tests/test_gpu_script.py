@@ -23,7 +23,7 @@ def measure(folder: Path, *words: str) -> tuple[int, dict[str, Any], str]:
     """The exit code, the json and the table of some parts, without a GPU."""
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
     environment.pop("SSL_LIGHTNING_DATA", None)
-    command = [sys.executable, str(SCRIPT), *words, "--results", str(folder)]
+    command = [sys.executable, str(SCRIPT), *words, "--results", str(folder), "--limit", "2000"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     (path,) = folder.glob("gpu-*.json")
     return done.returncode, json.loads(path.read_text()), path.with_suffix(".md").read_text()
