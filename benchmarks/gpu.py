@@ -216,7 +216,7 @@ def parse(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("parts", nargs="*", help=f"{', '.join(PARTS)}, each followed by the names to run it on")
     parser.add_argument("--skip", nargs="+", default=[], choices=PARTS, help="parts to leave out")
     parser.add_argument("--results", type=Path, default=RESULTS, help="the folder of the results")
-    parser.add_argument("--limit", type=float, default=LIMIT, help="seconds for everything; more: each part has more too")
+    parser.add_argument("--limit", type=float, default=LIMIT, help="seconds for all; if longer, each part has more")
     parser.add_argument("--into", type=Path, help=argparse.SUPPRESS)
     return parser.parse_args(words)
 
