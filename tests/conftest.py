@@ -17,6 +17,42 @@ from quick import FEW_STRENGTHS
 
 from ssl_lightning.evaluation import protocol
 
+GPU_WORKERS = 4
+"""Processes that share one GPU's memory and its time."""
+
+
+def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
+    """Without pytest-xdist its options, which pyproject.toml gives, change nothing."""
+    if not pluginmanager.hasplugin("xdist"):
+        for option in ("--numprocesses", "--maxprocesses", "--dist"):
+            parser.addoption(option, help="of pytest-xdist, which is not there")
+
+
+def on_gpu(config: pytest.Config) -> bool:
+    """Whether tests that need a GPU are asked for (`-m gpu`, `-m "gpu and ..."`)."""
+    return config.option.markexpr.split()[:1] == ["gpu"]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
+    if not on_gpu(config):
+        return None
+    return GPU_WORKERS if torch.cuda.is_available() else 0
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """`-m gpu` imports no file without such tests: a machine with a GPU may lack what they need."""
+    if not on_gpu(config) or collection_path.suffix != ".py":
+        return None
+    return "mark.gpu" not in collection_path.read_text() or None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if not torch.cuda.is_available():
+        for item in items:
+            if item.get_closest_marker("gpu"):
+                item.add_marker(pytest.mark.skip(reason="needs a CUDA device: torch.cuda.is_available() is False"))
+
 
 @pytest.fixture(autouse=True, scope="session")
 def one_thread() -> None:

@@ -4,6 +4,7 @@ folders."""
 from __future__ import annotations
 
 import configparser
+import re
 import shutil
 import subprocess
 import sys
@@ -96,3 +97,13 @@ def test_every_entry_point_leads_to_a_class_of_the_tree(setup: configparser.Conf
             )
             assert path.is_file(), f"{group}: {line.strip()}: {path} is missing"
             assert f"class {name}" in path.read_text() or f"def {name}" in path.read_text(), f"{group}: {line.strip()}"
+
+
+def test_a_machine_without_a_registry_is_given_every_requirement(setup: configparser.ConfigParser) -> None:
+    """`benchmarks/gpu.sh` says of each whether the machine has it or it is brought along; wandb is
+    imported only where it is chosen."""
+    lists = re.findall(r'^(?:there|needed)="(.*)"', (ROOT / "benchmarks" / "gpu.sh").read_text(), re.MULTILINE)
+    named = set(" ".join(lists).split()) - {"$there"}
+    lines = [line for line in setup["options"]["install_requires"].splitlines() if line and not line.startswith("#")]
+    required = {re.split(r"[\[<>=!~; ]", line, maxsplit=1)[0] for line in lines}
+    assert required - {"wandb"} <= named
