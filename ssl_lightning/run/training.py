@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -26,6 +27,7 @@ from ..optim.steps import StepWatch
 from ..plugins.record import Recorded
 from ..plugins.run_record import check_resume, record_run
 from ..types import Batch, Step, View, ViewSpec
+from .compiling import Compiled
 from .lightning import batches_done, count_epoch, do_not_broadcast, trainer_of
 
 STEP_KEYS = frozenset(("loss", "embeddings", "logs", "state", "weight"))
@@ -37,6 +39,7 @@ class Training(Recorded, LightningModule):
     views: ViewSpec
     couples_samples: str
     optimizer_spec: OptimizerSpec
+    compiles: bool
     step: Callable[[Batch], Step]
     after_update: Callable[[list[Any]], None]
 
@@ -45,6 +48,7 @@ class Training(Recorded, LightningModule):
         self._states: list[Any] = []
         self._weighted = WeightedBatches()
         self._planned_steps: int | None = None
+        self._compiled: AbstractContextManager[None] = nullcontext()
 
     @property
     def backbone(self) -> Encoder:
@@ -108,6 +112,7 @@ class Training(Recorded, LightningModule):
 
     def on_fit_start(self) -> None:
         self._teachers = self.teachers
+        self._compiled = Compiled(self) if self.compiles else nullcontext()
         self._seed = int(getattr(getattr(self.trainer, "datamodule", None), "seed", 0))
 
     def on_train_start(self) -> None:
@@ -128,7 +133,8 @@ class Training(Recorded, LightningModule):
             torch.cuda.manual_seed(seed)
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
-        out: dict[str, Any] = dict(self.step(batch))
+        with self._compiled:
+            out: dict[str, Any] = dict(self.step(batch))
         if not out.keys() <= STEP_KEYS or "loss" not in out:
             raise ValueError(
                 f"{type(self).__name__}.step returned the keys {sorted(out)}; it must return 'loss', and may return "
