@@ -22,6 +22,7 @@ from ssl_lightning.encoders.audio_conv import AudioConvEncoder
 from ssl_lightning.encoders.base import TokenEncoder
 from ssl_lightning.encoders.conv import ConvEncoder
 from ssl_lightning.encoders.frames import FrameTransformer
+from ssl_lightning.encoders.hf_text import HuggingFaceText
 from ssl_lightning.encoders.text import TextTransformer
 from ssl_lightning.encoders.timm import TimmEncoder
 from ssl_lightning.encoders.vit import ViTEncoder
@@ -211,3 +212,15 @@ def test_the_table_of_graph_breaks_is_true(name: str) -> None:
     kit = MethodKit(Registry("ssl_lightning.methods")[name])
     explained = torch._dynamo.explain(kit.method().step)(kit.batch())
     assert explained.graph_break_count == int(table[name]), explained.break_reasons
+
+
+@pytest.mark.slow
+def test_of_hugging_faces_encoders_whole_rows_compile_whole() -> None:
+    """With shared rows the number of tokens depends on values."""
+    transformers = pytest.importorskip("transformers")
+    sizes = {"vocab_size": 50, "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    config = transformers.BertConfig(**sizes, intermediate_size=16, max_position_embeddings=64)
+    encoder = HuggingFaceText("bert", pretrained=False, config=config.to_diff_dict()).eval()
+    x, segment = torch.randint(0, 50, (1, 16)), torch.tensor([[1] * 10 + [2] * 6])
+    assert torch._dynamo.explain(encoder.forward)(View(x)).graph_break_count == 0
+    assert torch._dynamo.explain(encoder.forward)(View(x, segment, None, 2)).graph_break_count > 0
