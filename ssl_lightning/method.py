@@ -30,8 +30,8 @@ class SSLMethod(Training):
         weight_decay: of weights, not of biases and norms; None: the paper's.
         warmup_epochs: epochs of linear warm-up, at most a tenth of the run; None: the paper's.
         compile: whether the encoder, and a transformer on top of it, train compiled
-            (`torch.compile`): a step is faster, and the first ones take a minute or so. Weights are
-            then equal to their rounding, not bit for bit.
+            (`torch.compile`). The first steps then take minutes, and later ones are not faster on
+            a CPU. Weights are equal to their rounding, not bit for bit.
     """
 
     views: ViewSpec = ViewSpec()
