@@ -201,7 +201,7 @@ def test_the_loss_is_the_same_as_compiled_by_inductor(name: str, monkeypatch: py
         ),
         strict=True,
     ):
-        assert_close(one, other, rtol=1e-3, atol=1e-5)
+        assert (one - other).abs().max() <= 1e-3 * other.abs().max() + 1e-5
 
 
 @pytest.mark.slow
