@@ -29,6 +29,9 @@ class SSLMethod(Training):
         lr: learning rate at the optimizer's reference batch size; None: the paper's.
         weight_decay: of weights, not of biases and norms; None: the paper's.
         warmup_epochs: epochs of linear warm-up, at most a tenth of the run; None: the paper's.
+        compile: whether the encoder, and a transformer on top of it, train compiled
+            (`torch.compile`). The first steps then take minutes, and later ones are not faster on
+            a CPU. Weights are equal to their rounding, not bit for bit.
     """
 
     views: ViewSpec = ViewSpec()
@@ -51,6 +54,7 @@ class SSLMethod(Training):
     reads_padding: ClassVar[bool] = True
     """Whether the loss does not depend on padding in views (`View.segment`); otherwise data that
     would pad is refused."""
+    incidental = frozenset(("compile",))
     supervised: ClassVar[bool] = False
     """Whether `step` reads the labels; the data then serves labelled samples alone."""
 
@@ -62,10 +66,11 @@ class SSLMethod(Training):
         lr: float | None = None,
         weight_decay: float | None = None,
         warmup_epochs: float | None = None,
+        compile: bool = False,
     ) -> None:
         super().__init__()
         check_encoder(type(self), encoder)
-        self.encoder = encoder
+        self.encoder, self.compiles = encoder, compile
         name = optimizer or next(iter(self.optimizer_specs))
         if name not in self.optimizer_specs:
             raise ValueError(

@@ -23,6 +23,8 @@ class Encoder(Recorded, nn.Module, ABC):
     dim: int
     reads_padding: bool = False
     """Whether the encoder reads `View.segment`, so that padding changes no feature."""
+    entries: ClassVar[tuple[str, ...]] = ("forward",)
+    """The functions of a view or of tokens that a method calls: what is compiled."""
     reads: ClassVar[str] = "views that it was built for"
     """What a view holds that this kind of encoder takes, for messages."""
     suited_data: ClassVar[dict[str, Any]] = {}
@@ -68,6 +70,7 @@ class TokenEncoder(Encoder):
     """A token encoder has two halves, so that a method can mask between them (MAE, wav2vec 2.0) or
     before them (BERT)."""
 
+    entries: ClassVar[tuple[str, ...]] = ("forward", "tokenize", "mix")
     reads = "views that are cut into tokens, such as images"
 
     prefix: int = 0
@@ -118,6 +121,7 @@ class WaveEncoder(SequenceEncoder):
     itself, which are normalised, then embedded (`tokenize`), and put into context (`mix`). A method
     may hide tokens after they are embedded, and predict the stem's features."""
 
+    entries: ClassVar[tuple[str, ...]] = ("forward", "stem", "normed", "embed", "mix")
     reads = "waves"
     suited_data: ClassVar = {"features": "wave"}
     features_dim: int

@@ -63,7 +63,7 @@ class FrameTransformer(SequenceEncoder):
 
     def layer_features(self, view: View) -> Tensor:
         tokens = self.tokenize(view)
-        return torch.stack([pooled(state, tokens) for state in self.trunk.states(*tokens[:3])], dim=1)
+        return torch.stack([pooled(state, tokens) for state in self.trunk.states(*tokens)], dim=1)
 
     def tokenize(self, view: View) -> Tokens:
         """Log-mels [S, 1, M, F] -> embedded tokens [S, N, dim]."""
@@ -77,7 +77,7 @@ class FrameTransformer(SequenceEncoder):
 
     def mix(self, tokens: Tokens) -> Tensor:
         """Tokens, all or a subset of each row -> as many contextual tokens."""
-        mixed: Tensor = self.trunk(*tokens[:3])
+        mixed: Tensor = self.trunk(*tokens)
         return mixed
 
     def content(self, view: View) -> Tensor:

@@ -123,7 +123,7 @@ class TextTransformer(TextEncoder):
 
     def mix(self, tokens: Tokens) -> Tensor:
         """Embedded tokens [B, N, dim] -> contextual tokens [B, N, dim]."""
-        mixed: Tensor = self.trunk(*tokens[:3])
+        mixed: Tensor = self.trunk(*tokens)
         return mixed
 
     def content(self, view: View) -> Tensor:

@@ -7,8 +7,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from ..nn.attention import plain_is_faster
 from ..nn.positions import sincos_positions
-from ..nn.transformer import plain_is_faster
 from ..types import Tokens, View
 from .base import TokenEncoder
 from .timm_model import VIT, TimmModel, build, check_name, check_patches, family

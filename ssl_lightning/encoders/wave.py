@@ -203,11 +203,7 @@ def _norm(stem: str, index: int) -> Literal["layer", "group", "none"]:
 
 class _Convolution(nn.Module):
     """A convolution over time, a norm, and a GELU: [S, N, C] -> [S, N', P]; `lengths` [S] are the
-    numbers of its real outputs.
-
-    It is computed as windows times a matrix: on a CPU three times as fast as `conv1d` with the
-    transpositions that its norm needs.
-    """
+    numbers of its real outputs."""
 
     def __init__(
         self, channels: int, maps: int, kernel: int, stride: int, norm: Literal["layer", "group", "none"]
@@ -219,15 +215,27 @@ class _Convolution(nn.Module):
         self.norm = nn.LayerNorm(maps) if norm == "layer" else _OverTime(maps) if norm == "group" else None
 
     def forward(self, x: Tensor, lengths: Tensor | None) -> Tensor:
-        last = x.shape[1] - self.kernel + 1
-        shifted = [x[:, start : start + last : self.stride] for start in range(self.kernel)]
-        windows = torch.cat(shifted, dim=2)  # [S, N', k C]
-        x = F.linear(windows, self.convolution.weight.mT.flatten(1), self.convolution.bias)
+        x = self.by_kernel(x) if x.is_cuda else self.by_windows(x)
         if isinstance(self.norm, nn.LayerNorm):
             x = self.norm(x)
         elif self.norm is not None:
             x = self.norm(x, lengths)
         return F.gelu(x)
+
+    def by_windows(self, x: Tensor) -> Tensor:
+        """The convolution as windows times a matrix: on a CPU three times as fast as `conv1d` with
+        the transpositions that its norm needs."""
+        last = x.shape[1] - self.kernel + 1
+        shifted = [x[:, start : start + last : self.stride] for start in range(self.kernel)]
+        windows = torch.cat(shifted, dim=2)  # [S, N', k C]
+        return F.linear(windows, self.convolution.weight.mT.flatten(1), self.convolution.bias)
+
+    def by_kernel(self, x: Tensor) -> Tensor:
+        """The convolution by cuDNN, which stores no windows, `kernel / stride` times the size of
+        x. As an image of one row with its channels last, x needs no transposition."""
+        image = x.mT[:, :, None]  # [S, C, 1, N]
+        out = F.conv2d(image, self.convolution.weight[:, :, None], self.convolution.bias, (1, self.stride))
+        return out[:, :, 0].mT
 
 
 class _OverTime(nn.Module):

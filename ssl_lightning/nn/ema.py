@@ -72,5 +72,6 @@ class EMA(AtLeastFloat32):
             )
         new = [parameter.to(weight) for weight, parameter in zip(old, source.parameters(), strict=True)]
         torch._foreach_lerp_(old, new, 1 - self.decay_at(progress))
-        for copied, buffer in zip(self.module.buffers(), source.buffers(), strict=True):
-            copied.copy_(buffer)
+        copies, buffers = list(self.module.buffers()), list(source.buffers())
+        if buffers:
+            torch._foreach_copy_(copies, buffers)

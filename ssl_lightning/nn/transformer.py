@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
-from typing import Literal, get_args
+from typing import ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..plugins.arguments import require
+from .attention import Scope, scope_of
 from .positions import rotary_angles, rotate
 
 NormPlace = Literal["pre", "post"]
@@ -38,6 +39,9 @@ class Transformer(nn.Module):
         ValueError: an argument is unknown or out of range, or the width is not a multiple of the
             heads.
     """
+
+    entries: ClassVar[tuple[str, ...]] = ("forward",)
+    """The functions that are compiled, where it is not part of an encoder."""
 
     def __init__(
         self,
@@ -75,7 +79,12 @@ class Transformer(nn.Module):
                 nn.init.zeros_(module.bias)
 
     def forward(
-        self, x: Tensor, segment: Tensor | None = None, position: Tensor | None = None, first: int = 0
+        self,
+        x: Tensor,
+        segment: Tensor | None = None,
+        position: Tensor | None = None,
+        samples: int | None = None,
+        first: int = 0,
     ) -> Tensor:
         """[B, N, D] -> [B, N - first, D].
 
@@ -85,26 +94,46 @@ class Transformer(nn.Module):
                 sample alone. None: a row is one sample.
             position: [B, N] position within the sample, for rotary positions. None: counted from
                 the start of the row.
+            samples: S, number of samples, where rows are shared. None: B.
             first: index of the first token to return; earlier tokens serve as keys and values only
                 in the last block.
         """
-        return deque(self.states(x, segment, position, first), maxlen=1).pop()
+        scope = self._scope(x, segment, samples, first)
+        return scope.leave(deque(self._states(x, segment, position, scope, first), maxlen=1).pop())
 
     def states(
-        self, x: Tensor, segment: Tensor | None = None, position: Tensor | None = None, first: int = 0
+        self,
+        x: Tensor,
+        segment: Tensor | None = None,
+        position: Tensor | None = None,
+        samples: int | None = None,
+        first: int = 0,
     ) -> Iterator[Tensor]:
         """The tokens before the first block and after each block, the last ones normalised: depth +
         1 times [B, N, D]. Arguments as of `forward`; `first` applies to the last block alone."""
-        yield x
-        mask = attention_mask(segment, x, self.causal)
+        scope = self._scope(x, segment, samples, first)
+        for state in self._states(x, segment, position, scope, first):
+            yield scope.leave(state)
+
+    def _scope(self, x: Tensor, segment: Tensor | None, samples: int | None, first: int) -> Scope:
+        plain = not first and not any(block.dropped for block in self.blocks)
+        return scope_of(x, self.head_dim, segment, samples, self.causal, plain)
+
+    def _states(
+        self, x: Tensor, segment: Tensor | None, position: Tensor | None, scope: Scope, first: int
+    ) -> Iterator[Tensor]:
+        """`states`, in the rows of the scope."""
         angles = None
         if self.rotary:
             position = torch.arange(x.shape[1], device=x.device) if position is None else position
-            angles = rotary_angles(position, self.head_dim)
+            position = position if segment is None else position.expand(x.shape[:2])
+            angles = rotary_angles(scope.enter(position), self.head_dim)
+        x = scope.enter(x)
+        yield x
         for block in self.blocks[:-1]:
-            x = block(x, mask, angles)
+            x = block(x, scope, angles)
             yield x
-        yield self.norm(self.blocks[-1](x, mask, angles, first))
+        yield self.norm(self.blocks[-1](x, scope, angles, first))
 
 
 class Block(nn.Module):
@@ -124,22 +153,26 @@ class Block(nn.Module):
         )
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, x: Tensor, mask: Tensor | None, angles: Tensor | None, first: int = 0) -> Tensor:
-        mixed = self.dropout(self.attend(self.norm1(x) if self.pre else x, mask, angles, first))
+    def forward(self, x: Tensor, scope: Scope, angles: Tensor | None, first: int = 0) -> Tensor:
+        mixed = self.dropout(self.attend(self.norm1(x) if self.pre else x, scope, angles, first))
         x = x[:, first:] + mixed
         if self.pre:
             return x + self.dropout(self.mlp(self.norm2(x)))
         x = self.norm1(x)
         return self.norm2(x + self.dropout(self.mlp(x)))
 
-    def attend(self, x: Tensor, mask: Tensor | None, angles: Tensor | None, first: int) -> Tensor:
+    def attend(self, x: Tensor, scope: Scope, angles: Tensor | None, first: int) -> Tensor:
         q, k, v = self.qkv(x).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # [B, heads, N, D / heads] each
         if angles is not None:
             q, k = rotate(q, angles), rotate(k, angles)
-        q, mask = q[:, :, first:], None if mask is None else mask[:, :, first:]
-        mixed = attention(q, k, v, mask, self.dropout.p if self.dropout.training else 0.0)
+        mixed = scope.attend(q[:, :, first:], k, v, self.dropped)
         projected: Tensor = self.projection(mixed.transpose(1, 2).flatten(2))
         return projected
+
+    @property
+    def dropped(self) -> float:
+        """Part of the attention weights that is dropped."""
+        return self.dropout.p if self.dropout.training else 0.0
 
 
 class GEGLU(nn.Module):
@@ -149,54 +182,3 @@ class GEGLU(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         gate, value = x.chunk(2, dim=-1)
         return F.gelu(gate) * value
-
-
-def attention_mask(segment: Tensor | None, x: Tensor, causal: bool = False) -> Tensor | None:
-    """What attention over x [B, N, D] adds to its scores: 0 where a token attends to another, minus
-    infinity where not.
-
-    A token attends to those of its sample, and itself; of those, with `causal`, the ones before it.
-    Padding attends to padding, and its result is not used.
-
-    Returns:
-        [B or 1, 1, N, N] in the dtype that attention computes in; None where every token attends to
-        every other.
-    """
-    seen = None if segment is None else segment[:, None, :, None] == segment[:, None, None, :]
-    if causal:
-        before = torch.ones(x.shape[1], x.shape[1], dtype=torch.bool, device=x.device).tril()[None, None]
-        seen = before if seen is None else seen & before
-    if seen is None:
-        return None
-    device = x.device.type
-    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype
-    return torch.zeros(seen.shape, dtype=dtype, device=x.device).masked_fill_(~seen, -torch.inf)
-
-
-def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, dropout: float = 0.0) -> Tensor:
-    """Computes softmax(q k^T / sqrt(d) + mask) v over [B, heads, N, d] in the fastest way (Vaswani
-    et al. 2017, arXiv 1706.03762, Equation 1).
-
-    Args:
-        q, k, v: queries, keys and values.
-        mask: added to the scores, from `attention_mask`.
-        dropout: part of the weights that is dropped.
-    """
-    if not plain_is_faster(q, dropout > 0):
-        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout)
-    scores = (q * q.shape[-1] ** -0.5) @ k.transpose(2, 3)
-    weights = (scores if mask is None else scores + mask).softmax(dim=3)
-    if dropout:
-        weights = F.dropout(weights, dropout)
-    return weights.to(v.dtype) @ v
-
-
-def plain_is_faster(x: Tensor, dropout: bool = False) -> bool:
-    """Whether attention over N tokens, [..., N, d], is faster without torch's fused kernel. Its
-    backward pass is slow on CPUs: six times for 17 tokens in bfloat16, and three times for 197; in
-    float32 the kernel is faster from some hundred tokens on. With dropout torch has no fused kernel
-    on CPUs."""
-    if x.device.type != "cpu":
-        return False
-    half = x.dtype == torch.bfloat16 or torch.is_autocast_enabled(x.device.type)
-    return dropout or x.shape[-2] <= (256 if half else 64)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -27,6 +28,7 @@ from ..optim.steps import StepWatch
 from ..plugins.record import Recorded
 from ..plugins.run_record import check_resume, record_run
 from ..types import Batch, Step, View, ViewSpec
+from .compiling import Compiled
 from .lightning import batches_done, count_epoch, do_not_broadcast, trainer_of
 from .precision import check_precision
 
@@ -40,6 +42,7 @@ class Training(Recorded, LightningModule):
     couples_samples: str
     moves_rows: str
     optimizer_spec: OptimizerSpec
+    compiles: bool
     step: Callable[[Batch], Step]
     after_update: Callable[[list[Any]], None]
 
@@ -48,6 +51,7 @@ class Training(Recorded, LightningModule):
         self._states: list[Any] = []
         self._weighted = WeightedBatches()
         self._planned_steps: int | None = None
+        self._compiled: AbstractContextManager[None] = nullcontext()
 
     @property
     def backbone(self) -> Encoder:
@@ -117,6 +121,7 @@ class Training(Recorded, LightningModule):
 
     def on_fit_start(self) -> None:
         self._teachers = self.teachers
+        self._compiled = Compiled(self) if self.compiles else nullcontext()
         self._seed = int(getattr(getattr(self.trainer, "datamodule", None), "seed", 0))
 
     def on_train_start(self) -> None:
@@ -137,7 +142,8 @@ class Training(Recorded, LightningModule):
             torch.cuda.manual_seed(seed)
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
-        out: dict[str, Any] = dict(self.step(batch))
+        with self._compiled:
+            out: dict[str, Any] = dict(self.step(batch))
         if not out.keys() <= STEP_KEYS or "loss" not in out:
             raise ValueError(
                 f"{type(self).__name__}.step returned the keys {sorted(out)}; it must return 'loss', and may return "

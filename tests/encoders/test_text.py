@@ -15,7 +15,7 @@ from torch.testing import assert_close
 from ssl_lightning import TextTransformer, View
 from ssl_lightning.encoders.base import pooled
 from ssl_lightning.method import SSLMethod
-from ssl_lightning.nn import transformer
+from ssl_lightning.nn import attention
 from ssl_lightning.nn.packing import Ragged, pack
 from ssl_lightning.plugins.registry import Registry
 from ssl_lightning.testing import TinyText
@@ -64,7 +64,7 @@ def encoder(
 def test_packed_equals_separate(plain: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Features, and every contextual token, for all kinds of trunks, whichever way attention is
     computed."""
-    monkeypatch.setattr(transformer, "plain_is_faster", lambda *_: plain)
+    monkeypatch.setattr(attention, "plain_is_faster", lambda *_: plain)
     texts = samples()
     view = packed(texts)
     assert len(view.x) < len(texts) and view.segment is not None

@@ -14,7 +14,7 @@ from torch.testing import assert_close
 from wav2vec2_twins import STEM, recordings, twin
 
 from ssl_lightning import View
-from ssl_lightning.encoders.wave import WaveTransformer
+from ssl_lightning.encoders.wave import WaveTransformer, _Convolution
 from ssl_lightning.nn.ema import EMA
 from ssl_lightning.run.encoder_file import load_encoder, save_encoder
 from ssl_lightning.types import Tokens
@@ -97,6 +97,26 @@ def test_padding_and_the_batch_change_nothing(stem: str, norm: str) -> None:
     )
     for mine, yours in zip(one, other, strict=True):
         assert_close(mine, yours, rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize(("channels", "kernel", "stride"), [(1, 10, 5), (6, 3, 2), (6, 2, 2), (6, 5, 1)])
+def test_the_convolution_of_gpus_is_that_of_cpus(channels: int, kernel: int, stride: int) -> None:
+    """Values and gradients, and no transposition: the output's channels are adjacent in memory."""
+    torch.manual_seed(0)
+    layer = _Convolution(channels, 8, kernel, stride, "layer").double()
+    x = torch.randn(3, 41, channels, dtype=torch.float64, requires_grad=True)
+    one, other = layer.by_windows(x), layer.by_kernel(x)
+    assert_close(one, other, rtol=1e-10, atol=1e-12)
+    assert one.is_contiguous() and other.is_contiguous()
+    inputs = [x, layer.convolution.weight, layer.convolution.bias]
+    for mine, yours in zip(*(torch.autograd.grad(each.square().sum(), inputs) for each in (one, other)), strict=True):
+        assert_close(mine, yours, rtol=1e-8, atol=1e-10)
+
+
+@pytest.mark.gpu
+def test_a_gpu_gives_the_features_of_a_cpu() -> None:
+    encoder, view = encoder_of(), view_of(LENGTHS)
+    assert_close(encoder.cuda()(view.each(Tensor.cuda)).cpu(), encoder.cpu()(view), rtol=0, atol=1e-8)
 
 
 def test_a_recording_too_short_for_a_token_has_one() -> None:

@@ -51,6 +51,28 @@ def test_update_equals_a_loop_over_the_parameters(dtype: torch.dtype) -> None:
         assert_close(parameter.double(), value, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_on_a_cpu_all_tensors_at_once_are_bit_for_bit_one_by_one(dtype: torch.dtype) -> None:
+    """Weights of every size and layout in memory, and buffers of several dtypes."""
+    torch.manual_seed(0)
+    student = nn.Sequential(nn.Conv2d(3, 7, 3), nn.BatchNorm2d(7), nn.Conv2d(7, 33, 1), nn.Linear(100, 301)).to(dtype)
+    student.to(memory_format=torch.channels_last)
+    teacher = EMA(student, decay=0.9, final=0.9)
+    expected = copy.deepcopy(teacher.module)
+    for _ in range(5):
+        with torch.no_grad():
+            for weight in (*student.parameters(), student[1].running_mean, student[1].running_var):
+                weight += torch.randn_like(weight)
+            student[1].num_batches_tracked += 1
+            for weight, new in zip(expected.parameters(), student.parameters(), strict=True):
+                weight.lerp_(new.to(weight.dtype), 1 - teacher.decay_at(0.0))
+            for old, buffer in zip(expected.buffers(), student.buffers(), strict=True):
+                old.copy_(buffer)
+        teacher.update(0.0)
+        for name, value in teacher.module.state_dict().items():
+            assert torch.equal(value, expected.state_dict()[name]), name
+
+
 def test_small_steps_of_a_bf16_student_are_not_lost() -> None:
     student = nn.Linear(1, 1, bias=False).bfloat16()
     nn.init.ones_(student.weight)

@@ -11,6 +11,7 @@ from torch.testing import assert_close
 
 from ssl_lightning.augment.random import sample_keys
 from ssl_lightning.encoders.base import pooled
+from ssl_lightning.nn.attention import attention_mask
 from ssl_lightning.nn.losses.contrastive import nt_xent, quantized_nce
 from ssl_lightning.nn.losses.vocabulary import vocabulary_nll
 from ssl_lightning.nn.masks.gaps import interpolated, random_gaps
@@ -31,7 +32,7 @@ from ssl_lightning.nn.quantizer import ProductQuantizer, usage
 from ssl_lightning.nn.queue import FeatureQueue
 from ssl_lightning.nn.sinkhorn import sinkhorn
 from ssl_lightning.nn.spread import spread
-from ssl_lightning.nn.transformer import Transformer, attention_mask
+from ssl_lightning.nn.transformer import Transformer
 from ssl_lightning.types import Tokens, View
 
 TOKENS, DIM = 12, 8

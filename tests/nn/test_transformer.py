@@ -1,21 +1,19 @@
-"""The trunk is timm's and torch's; attention sees what it may and nothing else."""
+"""The trunk is timm's and torch's."""
 
 from __future__ import annotations
 
 import math
 from functools import partial
-from itertools import product
 from typing import Any
 
 import pytest
 import torch
 from timm.models.vision_transformer import Block
 from torch import nn
-from torch.nn import functional as F
 from torch.testing import assert_close
 
-from ssl_lightning.nn import transformer
-from ssl_lightning.nn.transformer import Transformer, attention, attention_mask
+from ssl_lightning.nn.attention import attention
+from ssl_lightning.nn.transformer import Transformer
 
 NAMES = {
     "attn.qkv": "qkv",
@@ -67,15 +65,6 @@ def test_linear_layers_start_by_xaviers_rule_and_without_bias() -> None:
 def test_sizes_that_do_not_go_together_are_refused(dim: int, depth: int, heads: int, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Transformer(dim, depth, heads)
-
-
-@pytest.mark.parametrize("places", [5, 65, 300])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_attention_is_torchs_whichever_way_it_is_computed(places: int, dtype: torch.dtype) -> None:
-    q, k, v = torch.randn(3, 2, 3, places, 8).to(dtype)
-    assert_close(attention(q, k, v), F.scaled_dot_product_attention(q, k, v), rtol=2e-2, atol=2e-2)
-    if dtype == torch.float32:
-        assert_close(attention(q, k, v), F.scaled_dot_product_attention(q, k, v), rtol=1e-4, atol=1e-6)
 
 
 # The kinds of blocks that texts may have.
@@ -130,24 +119,6 @@ def test_geglu_is_equation_6_and_as_large_as_gelu() -> None:
     assert_close(mlp(x), expected, rtol=1e-10, atol=1e-12)
     sizes = [sum(p.numel() for p in Transformer(48, 1, 3, activation=kind).parameters()) for kind in ("gelu", "geglu")]
     assert abs(sizes[1] / sizes[0] - 1) < 0.01
-
-
-@pytest.mark.parametrize("plain", [True, False])
-def test_a_mask_keeps_samples_apart_whichever_way_attention_is_computed(
-    plain: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Against softmax over the tokens that are seen alone, one token at a time; padding is not a
-    number nowhere."""
-    monkeypatch.setattr(transformer, "plain_is_faster", lambda *_: plain)
-    segment = torch.tensor([[1, 1, 1, 2, 2, 0, 0], [3, 4, 4, 4, 4, 4, 0]])
-    q, k, v = torch.randn(3, 2, 2, 7, 4, dtype=torch.float64)
-    for causal in (False, True):
-        found = attention(q, k, v, attention_mask(segment, torch.empty(2, 7, 8, dtype=torch.float64), causal))
-        for b, h, i in product(range(2), range(2), range(7)):
-            seen = [j for j in range(7) if segment[b, j] == segment[b, i] and (j <= i or not causal)]
-            weights = (k[b, h, seen] @ q[b, h, i] / 2).softmax(dim=0)
-            assert_close(found[b, h, i], weights @ v[b, h, seen])
-    assert attention_mask(None, q) is None
 
 
 def test_dropout_is_of_the_training_alone_and_keeps_the_mean() -> None:
