@@ -10,7 +10,7 @@ from traceback import walk_tb
 from typing import Any, NoReturn
 
 import yaml
-from jsonargparse import Namespace, get_loader
+from jsonargparse import Namespace, get_loader, set_parsing_settings
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning import seed_everything
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
@@ -63,6 +63,7 @@ class CLI(LightningCLI):
 
     def __init__(self, request: Request, names: Names, layer: dict[str, Any]) -> None:
         self.request, self.names, self.layer = request, names, layer
+        set_parsing_settings(instantiate_subclass_spec_in_any=False)  # plain values stay plain values
         super().__init__(
             SSLMethod,
             SSLDataModule,

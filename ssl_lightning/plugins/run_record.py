@@ -7,6 +7,7 @@ from typing import Any
 
 import yaml
 
+from .gate import read_yaml
 from .moved import renamed
 from .record import class_path, config_of
 
@@ -15,12 +16,9 @@ def config_in(checkpoint: dict[str, Any], path: str | Path = "The checkpoint") -
     """The run's config that a checkpoint holds.
 
     Raises:
-        ValueError: it holds none, so it was not written by this package.
+        ValueError: it holds none, so it was not written by this package; or one that no run writes.
     """
-    try:
-        config = yaml.safe_load(str(checkpoint.get("config", "")))
-    except yaml.YAMLError:
-        config = None
+    config = read_yaml(str(checkpoint.get("config", "")), repr(str(path)))
     if not isinstance(config, dict) or "model" not in config:
         raise ValueError(f"{str(path)!r} holds no config; it was not written by ssl_lightning.")
     current: dict[str, Any] = renamed(config)
