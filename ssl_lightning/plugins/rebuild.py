@@ -64,7 +64,7 @@ def _build(config: Any, trust: tuple[str, ...], offline: bool, where: str) -> An
 
 
 def rebuild_for(
-    weights: Mapping[str, Tensor], config: Any, kind: type, name: str, trust: Iterable[str] = (), where: str = ""
+    weights: Mapping[str, Tensor], config: Any, kind: type[Any], name: str, trust: Iterable[str] = (), where: str = ""
 ) -> Any:
     """Builds a module as `rebuild` does, and loads its weights. A config that describes far more
     than these weights is refused before any memory is taken for it.

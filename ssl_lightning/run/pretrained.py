@@ -100,9 +100,8 @@ def load(path: str | Path, trust: Iterable[str] = ()) -> Any:
     """
     path = newest_of(path)
     checkpoint = read(path)
+    config = config_in(checkpoint, path)["model"]
     weights = checkpoint.get("state_dict")
     if not isinstance(weights, dict) or not all(isinstance(tensor, torch.Tensor) for tensor in weights.values()):
         raise ValueError(f"{str(path)!r} holds no weights (`state_dict`), so it is not a checkpoint.")
-    return rebuild_for(
-        weights, config_in(checkpoint, path)["model"], Training, "a method", trust, repr(str(path))
-    ).eval()
+    return rebuild_for(weights, config, Training, "a method", trust, repr(str(path))).eval()
