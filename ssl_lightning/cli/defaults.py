@@ -14,7 +14,7 @@ from typing import Any
 from ..encoders.kinds import KINDS, REMEDIES, needed_encoder
 from ..plugins.arguments import argument_defaults, parameters
 from ..plugins.gate import judge, judge_arguments
-from ..plugins.rebuild import offline
+from ..plugins.rebuild import check_size, offline
 from ..plugins.record import config_of
 from .names import CLASS_PATH, Names, UsageError
 from .request import Request
@@ -67,9 +67,11 @@ def of_checkpoint(path: str, names: Names, trust: Iterable[str] = ()) -> dict[st
     from ..plugins.run_record import config_in
 
     try:
-        config = config_in(read(path), path)
+        checkpoint = read(path)
+        config = config_in(checkpoint, path)
         recorded = {key: config[key] for key in ("model", "data") if isinstance(config.get(key), dict)}
         judge(recorded, repr(path), trust)
+        check_size(checkpoint.get("state_dict") or {}, recorded.get("model"), trust, repr(path))
         layer: dict[str, Any] = offline(recorded, trust)
     except (OSError, ValueError) as error:
         raise UsageError(str(error)) from error

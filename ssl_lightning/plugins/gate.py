@@ -13,6 +13,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
+from functools import cache
 from importlib.metadata import entry_points
 from pathlib import PurePath
 from types import NoneType, UnionType
@@ -66,7 +67,9 @@ def _read(text: str, where: str, load: Callable[[str], Any]) -> Any:
 
 def _load_yaml(text: str) -> Any:
     depth = 0
-    for event in yaml.parse(text, LOADER):  # events come without recursion
+    for number, event in enumerate(yaml.parse(text, LOADER)):  # events come without recursion
+        if number > 2 * MOST:
+            raise ValueError(f"it has more than {MOST:,} values.")
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if depth > DEEPEST:
             raise ValueError(f"it nests more than {DEEPEST} levels deep.")
@@ -158,6 +161,7 @@ def _judge_text(text: str, kinds: set[Any], where: str, argument: str) -> None:
         raise ValueError(f"{where} gives {argument} a config, or the name of a file, as text: {text[:80]!r}.")
 
 
+@cache
 def _hints(cls: type) -> dict[str, Any]:
     """The types of the constructor's arguments; `Any` where one is not told."""
     names = parameters(cls)
@@ -202,6 +206,14 @@ def _is_union(hint: Any) -> bool:
     return get_origin(hint) in (Union, UnionType)
 
 
+def may_build(path: str) -> bool:
+    """Whether a file may name this class: it belongs to this package, or an installed plug-in
+    registers it. Nothing is imported."""
+    registered = {point.value.replace(":", ".") for group in GROUPS for point in entry_points(group=group)}
+    own = path.startswith(f"{PACKAGE}.") and not path.rpartition(".")[0].endswith("__main__")
+    return own or path in registered
+
+
 def trusted_class(path: str, where: str = "The config", trust: Iterable[str] = ()) -> type[Recorded]:
     """Returns the class that a file's config names: one of this package, one that an installed
     plug-in registers, one of a package in `trust`, or one whose module is imported already.
@@ -216,9 +228,7 @@ def trusted_class(path: str, where: str = "The config", trust: Iterable[str] = (
         )
     module_name, _, name = path.rpartition(".")
     package = module_name.partition(".")[0]
-    registered = {point.value.replace(":", ".") for group in GROUPS for point in entry_points(group=group)}
-    own = package == PACKAGE and not module_name.endswith("__main__")
-    if own or path in registered or {path, package} & set(trust):
+    if may_build(path) or {path, package} & set(trust):
         try:
             module = importlib.import_module(module_name)
         except (ImportError, ValueError) as error:

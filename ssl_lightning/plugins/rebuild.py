@@ -80,13 +80,7 @@ def rebuild_for(
         ValueError: as in `rebuild`; or it is not of this kind, or the weights do not fit.
     """
     trust = tuple(trust)
-    try:  # without memory
-        with _about_as_many_as(weights, where), torch.device("meta"):
-            rebuild(config, trust, where=where)
-    except TooLarge:
-        raise
-    except ValueError:
-        pass  # it is raised below too, or the constructor needs values
+    check_size(weights, config, trust, where)
     with _about_as_many_as(weights, where):
         module = rebuild(config, trust, where=where)
     if not isinstance(module, kind):
@@ -101,6 +95,18 @@ def rebuild_for(
             f"The weights in {where} do not fit the {described} that its config describes: {reason}"
         ) from error
     return module
+
+
+def check_size(weights: Mapping[str, Tensor], config: Any, trust: Iterable[str] = (), where: str = "") -> None:
+    """Raises ValueError where a config describes far more than these weights: it is built without
+    memory for its values. What else is wrong with it is not said here."""
+    try:
+        with _about_as_many_as(weights, where), torch.device("meta"):
+            rebuild(config, trust, where=where)
+    except TooLarge:
+        raise
+    except ValueError:
+        pass  # the constructor may need values
 
 
 @contextmanager

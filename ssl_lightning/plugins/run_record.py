@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,7 @@ def record_run(method: Any, checkpoint: dict[str, Any]) -> None:
     """Adds the config, the data's artifacts and the resolved settings to a checkpoint that is being
     written."""
     checkpoint["config"] = run_config(method)
+    checkpoint["ssl_lightning"] = version("ssl-lightning")
     checkpoint["method"] = class_path(type(method))
     data: Any = getattr(method.trainer, "datamodule", None)
     checkpoint["artifacts"] = data.artifacts() if hasattr(data, "artifacts") else {}
@@ -67,6 +69,8 @@ def check_resume(method: Any, checkpoint: dict[str, Any]) -> None:
     datamodule = getattr(method.trainer, "datamodule", None)
     if method.trainer.state.fn != "fit" or "loops" not in checkpoint:
         return
+    if not checkpoint.get("optimizer_states"):
+        raise ValueError("The checkpoint holds no state of the optimizer, so that a run cannot go on from it.")
     if datamodule is None or type(datamodule).__qualname__ not in checkpoint:
         name = "plain loaders" if datamodule is None else type(datamodule).__qualname__
         raise ValueError(

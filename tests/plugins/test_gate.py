@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 import time
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from torch import nn
 from ssl_lightning import Encoder, load, load_encoder
 from ssl_lightning.cli.main import main
 from ssl_lightning.plugins import gate
+from ssl_lightning.plugins.archive import is_whole, read
 from ssl_lightning.plugins.arguments import parameters
 from ssl_lightning.plugins.rebuild import rebuild, rebuild_for
 from ssl_lightning.plugins.record import GROUPS, Recorded
@@ -288,3 +290,108 @@ def test_what_runs_record_passes() -> None:
         default = parameters(cls)[argument].default
         if default is not parameters(cls)[argument].empty and not isinstance(default, Recorded):
             gate.judge_arguments(cls, {argument: list(default) if isinstance(default, tuple) else default}, "It")
+
+
+# Archives.
+
+
+def repacked(path: Path, folder: Path, compression: int, extra: int = 0) -> Path:
+    """The same archive, compressed, with further bytes that compress well."""
+    target = folder / "repacked.ckpt"
+    with zipfile.ZipFile(path) as old, zipfile.ZipFile(target, "w", compression) as new:
+        for part in old.infolist():
+            new.writestr(part.filename, old.read(part))
+        with new.open("archive/data/bomb", "w", force_zip64=True) as file:
+            for _ in range(extra >> 20):
+                file.write(bytes(1 << 20))
+    return target
+
+
+def test_an_archive_that_unpacks_to_more_than_its_size_is_refused_at_once(tmp_path: Path) -> None:
+    path = repacked(checkpoint(tmp_path), tmp_path, zipfile.ZIP_DEFLATED, extra=256 << 20)
+    assert path.stat().st_size < 2 << 20
+    start = time.process_time()
+    with pytest.raises(ValueError, match=r"repacked\.ckpt' is not a whole checkpoint"):
+        load(path)
+    assert time.process_time() - start < 0.5
+    assert not is_whole(path)
+
+
+def test_tensors_larger_than_their_file_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "crafted.ckpt"
+    torch.save({"state_dict": {"x": torch.zeros(1).expand(1 << 40)}}, path)
+    with pytest.raises(ValueError, match="far larger than itself"):
+        read(path)
+    shared = torch.zeros(1000)
+    torch.save({"state_dict": {str(number): shared for number in range(10)}}, path)
+    assert len(read(path)["state_dict"]) == 10
+
+
+@pytest.fixture(scope="module")
+def ended(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The checkpoint of a run."""
+    root = tmp_path_factory.mktemp("runs")
+    options = "--trainer.max_steps 2 --report.enabled false --trainer.accelerator cpu --model.encoder.width 4"
+    options += f" --online_probe.enabled false --knn_probe.enabled false --trainer.default_root_dir {root}"
+    argv = ["fit", "--model", "simclr", "--data", "digits", "--model.encoder", "conv", *options.split()]
+    assert main(argv) == 0
+    return next(root.glob("*/*/checkpoints/*.ckpt"))
+
+
+def damage(content: dict[str, Any], how: str) -> None:
+    weights, optimizer = content["state_dict"], content["optimizer_states"][0]
+    match how:
+        case "unexpected weights":
+            weights |= {f"none.{number}": torch.zeros(1) for number in range(100)}
+        case "missing weights":
+            content["state_dict"] = dict(list(weights.items())[:1])
+        case "narrower weights":
+            content["state_dict"] = {name: tensor[:1] if tensor.ndim else tensor for name, tensor in weights.items()}
+        case "weights of text":
+            content["state_dict"] = dict.fromkeys(weights, "text")
+        case "no optimizer":
+            content["optimizer_states"] = []
+        case "ragged optimizer":
+            optimizer["param_groups"] = optimizer["param_groups"][:1]
+        case "optimizer of text":
+            content["optimizer_states"] = ["text"]
+        case "no loops":
+            content["loops"] = {}
+        case "loops of lists":
+            content["loops"] = {"fit_loop": {"state_dict": []}}
+        case "no version":
+            del content["pytorch-lightning_version"]
+        case "callbacks of text":
+            content["callbacks"] = dict.fromkeys(content["callbacks"], "text")
+        case "callbacks of nothing":
+            content["callbacks"] = {name: {} for name in content["callbacks"]}
+        case "a list of callbacks":
+            content["callbacks"] = [1]
+        case "data of text":
+            content["Digits"] = "text"
+        case "schedulers":
+            content["lr_schedulers"] = [{}]
+
+
+DAMAGES = ("unexpected weights", "missing weights", "narrower weights", "weights of text", "no optimizer",
+           "ragged optimizer", "optimizer of text", "no loops", "loops of lists", "no version", "callbacks of text",
+           "callbacks of nothing", "a list of callbacks", "data of text", "schedulers")  # fmt: skip
+
+
+@pytest.mark.parametrize("how", DAMAGES)
+def test_a_checkpoint_with_ragged_or_missing_parts_is_one_line(
+    how: str, ended: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content = torch.load(ended, weights_only=True)
+    damage(content, how)
+    path = tmp_path / "crafted.ckpt"
+    torch.save(content, path)
+    capsys.readouterr()
+    argv = ["fit", "--config", str(ended.parents[1] / "config.yaml"), "--trainer.max_steps", "3", "--resume", str(path)]
+    try:
+        code = main([*argv, "--trainer.default_root_dir", str(tmp_path)])
+    except Exception as error:  # what would be a traceback
+        pytest.fail(f"{type(error).__name__}: {error}")
+    err = [line for line in capsys.readouterr().err.splitlines() if "error:" in line]
+    assert code in (0, 2) and len(err) == (code == 2), err
+    assert not err or len(err[0]) < 700
