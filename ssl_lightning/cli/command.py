@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import inspect
 import json
+import os
 from importlib.metadata import entry_points
 from traceback import walk_tb
 from typing import Any, NoReturn
 
 import yaml
-from jsonargparse import Namespace, get_loader
+from jsonargparse import Namespace, get_loader, set_parsing_settings
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning import seed_everything
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
@@ -23,7 +24,7 @@ from ..plugins.messages import did_you_mean
 from ..plugins.record import GROUPS
 from ..run.checkpoint import newest_of
 from ..run.identity import find_resume
-from ..run.lightning import raised_in_a_step
+from ..run.lightning import raised_in_a_step, raised_while_restoring
 from ..trainer import STANDING, Trainer
 from .complaint import in_one_line
 from .defaults import kind_of_encoder, lowest_layer
@@ -63,6 +64,7 @@ class CLI(LightningCLI):
 
     def __init__(self, request: Request, names: Names, layer: dict[str, Any]) -> None:
         self.request, self.names, self.layer = request, names, layer
+        set_parsing_settings(instantiate_subclass_spec_in_any=False)  # plain values stay plain values
         super().__init__(
             SSLMethod,
             SSLDataModule,
@@ -186,13 +188,22 @@ def run(argv: list[str]) -> None:
         request = read_request(argv, names)
     try:
         CLI(request, names, lowest_layer(request, names))
-    except MISTAKES as error:
+    except Exception as error:
+        if raised_while_restoring(error) and not os.environ.get("SSL_LIGHTNING_TRACEBACK"):
+            raise UsageError(f"The checkpoint does not fit this run: {_shortened(error)}") from error
         cause = _cause(error)
-        if not _is_mistake(cause, request):
+        if not isinstance(error, MISTAKES) or not _is_mistake(cause, request):
             raise
         encoders = names.registries["encoders"]
         hints = {did_you_mean(name, encoders) for name in names.taken_for_timm if repr(name) in str(cause)}
         raise UsageError(f"{cause}{''.join(hints)}") from error
+
+
+def _shortened(error: BaseException) -> str:
+    """The message of an error that was not written for a user; a KeyError has but a name."""
+    message = " ".join(str(error).split())
+    message = message if len(message) < 400 else f"{message[:400]} ..."
+    return message if isinstance(error, (ValueError, RuntimeError)) else f"{type(error).__name__}: {message}"
 
 
 def _cause(error: BaseException) -> BaseException:

@@ -8,12 +8,15 @@ config.yaml and checkpoints record them.
 from __future__ import annotations
 
 import importlib
+from collections.abc import Iterable
 from typing import Any
 
 from ..encoders.kinds import KINDS, REMEDIES, needed_encoder
 from ..plugins.arguments import argument_defaults, parameters
-from ..plugins.record import config_of, offline
-from .names import Names, UsageError
+from ..plugins.gate import judge, judge_arguments
+from ..plugins.rebuild import check_size, offline
+from ..plugins.record import config_of
+from .names import CLASS_PATH, Names, UsageError
 from .request import Request
 
 LENGTH = {"trainer.max_epochs": (None,), "trainer.max_steps": (None, -1), "trainer.max_time": (None,)}
@@ -30,7 +33,7 @@ def lowest_layer(request: Request, names: Names) -> dict[str, Any]:
     """
     chosen = request.chosen
     if request.command != "fit" and chosen.get("ckpt_path") and "model" not in chosen:
-        return of_checkpoint(str(chosen["ckpt_path"]), names)
+        return of_checkpoint(str(chosen["ckpt_path"]), names, _named(chosen))
     layer: dict[str, Any] = {}
     method = _load(chosen.get("model"), "methods", names)
     data = _load(chosen.get("data"), "datamodules", names)
@@ -51,21 +54,36 @@ def lowest_layer(request: Request, names: Names) -> dict[str, Any]:
     return layer
 
 
-def of_checkpoint(path: str, names: Names) -> dict[str, Any]:
+def of_checkpoint(path: str, names: Names, trust: Iterable[str] = ()) -> dict[str, Any]:
     """The model and data of the run that wrote a checkpoint. The checkpoint holds the weights, so
-    none are downloaded or loaded from elsewhere."""
+    none are downloaded or loaded from elsewhere; and nothing in it runs (`plugins.gate`).
+
+    Args:
+        path: the checkpoint.
+        names: of the plug-ins.
+        trust: class paths that the user named.
+    """
     from ..plugins.archive import read
     from ..plugins.run_record import config_in
 
     try:
-        config = config_in(read(path), path)
+        checkpoint = read(path)
+        config = config_in(checkpoint, path)
+        recorded = {key: config[key] for key in ("model", "data") if isinstance(config.get(key), dict)}
+        judge(recorded, repr(path), trust)
+        check_size(checkpoint.get("state_dict") or {}, recorded.get("model"), trust, repr(path))
+        layer: dict[str, Any] = offline(recorded, trust)
     except (OSError, ValueError) as error:
         raise UsageError(str(error)) from error
-    layer: dict[str, Any] = {key: offline(config[key]) for key in ("model", "data") if key in config}
-    if isinstance(layer.get("data"), dict):
-        init_args = layer["data"].setdefault("init_args", {})
-        init_args.update(_of_run(_load(layer["data"].get("class_path"), "datamodules", names), path))
+    if "data" in layer:
+        data = _load(layer["data"]["class_path"], "datamodules", names)
+        layer["data"].setdefault("init_args", {}).update(_of_run(data, path))
     return layer
+
+
+def _named(chosen: dict[str, Any]) -> list[str]:
+    """The class paths that the user named: on the command line, or in a config."""
+    return [value for value in chosen.values() if isinstance(value, str) and CLASS_PATH.fullmatch(value)]
 
 
 def _of_run(data: Any, path: Any) -> dict[str, Any]:
@@ -77,9 +95,11 @@ def _of_run(data: Any, path: Any) -> dict[str, Any]:
         return {}
     try:
         arguments = data.arguments_of(artifacts_of(path), path)
+        arguments = {name: value for name, value in arguments.items() if name in parameters(data)}
+        judge_arguments(data, arguments, repr(path))
     except (OSError, ValueError):
         return {}  # the error is raised where the encoder is loaded
-    return {name: value for name, value in arguments.items() if name in parameters(data)}
+    return arguments
 
 
 def _pretrained(method: type, chosen: dict[str, Any]) -> dict[str, Any] | None:
@@ -91,7 +111,7 @@ def _pretrained(method: type, chosen: dict[str, Any]) -> dict[str, Any] | None:
     from ..run.pretrained import pretrained_encoder
 
     try:
-        encoder: dict[str, Any] = config_of(pretrained_encoder(str(path)))
+        encoder: dict[str, Any] = config_of(pretrained_encoder(str(path), _named(chosen)))
     except (OSError, ValueError) as error:
         raise UsageError(f"--model.checkpoint: {error}") from error
     return encoder

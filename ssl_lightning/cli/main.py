@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from .. import __version__
 from ..plugins.messages import did_you_mean
@@ -14,7 +14,7 @@ from .listing import LISTS, show
 from .names import UsageError
 from .request import COMMANDS
 
-EXPORT = "export"
+EXPORT, INSPECT = "export", "inspect"
 HELP = """\
 usage: ssl-lightning COMMAND [options]
 
@@ -22,6 +22,7 @@ usage: ssl-lightning COMMAND [options]
   validate, test                     the probes' accuracies on that split
   predict                            index and features of each sample
   export RUN --to FOLDER             the trained method in a form that another library loads
+  inspect FILE                       what a checkpoint, encoder or run holds; nothing in it is run
   methods, datamodules, encoders     what is installed; --json for programs, --check imports each
 
   ssl-lightning fit --help                   the options of a run
@@ -61,8 +62,11 @@ def _main(argv: Sequence[str] | None) -> int:
         return _list(first, argv[1:])
     if first == EXPORT:
         return _export(argv[1:])
+    if first == INSPECT:
+        return _inspect(argv[1:])
     if not first.startswith("-") and first not in COMMANDS:
-        return _complain("", f"There is no command {first!r}.{did_you_mean(first, (*COMMANDS, *LISTS, EXPORT))}")
+        known = (*COMMANDS, *LISTS, EXPORT, INSPECT)
+        return _complain("", f"There is no command {first!r}.{did_you_mean(first, known)}")
     return _run(argv)
 
 
@@ -92,12 +96,29 @@ def _export(options: list[str]) -> int:
             )
     from .export import export
 
+    return _print(EXPORT, export, run, folder)
+
+
+def _inspect(options: list[str]) -> int:
+    if {"-h", "--help"} & set(options):
+        print(HELP, end="")
+        return 0
+    if len(options) != 1 or options[0].startswith("-"):
+        return _complain(INSPECT, "Give one checkpoint, encoder's file or run folder: ssl-lightning inspect FILE.")
+    from .inspect import inspect
+
+    return _print(INSPECT, inspect, options[0])
+
+
+def _print(command: str, describe: Callable[..., str], *arguments: str) -> int:
     try:
-        print(export(run, folder))
+        print(describe(*arguments))
+    except BrokenPipeError:
+        raise
     except (ValueError, OSError, RegistryError) as error:
         if os.environ.get("SSL_LIGHTNING_TRACEBACK"):
             raise
-        return _complain(EXPORT, str(error))
+        return _complain(command, str(error))
     return 0
 
 

@@ -4,6 +4,7 @@ that need neither."""
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,14 +12,22 @@ from typing import Any
 
 import torch
 
+FETCHES = re.compile("auto_map|trust|implementation|quantization|backbone|name_or_path|pretrained|pipeline")
+"""Keys of a model's config by which transformers would download or import something."""
+
 
 class OfTransformers:
     """An encoder around a model of transformers, built by `name`, `pretrained` and `config`."""
 
     @classmethod
     def offline_args(cls, init_args: dict[str, Any]) -> dict[str, Any]:
-        """The weights come from the checkpoint."""
-        return {**init_args, "pretrained": False}
+        """The weights come from the checkpoint, and so does the model's config: nothing in a file
+        may name something to fetch or to run."""
+        config = init_args.get("config")
+        if not isinstance(config, dict):
+            raise ValueError("the file does not hold the model's config, which would have to be downloaded.")
+        kept = {key: value for key, value in config.items() if not (key.startswith("_") or FETCHES.search(key))}
+        return {**init_args, "pretrained": False, "config": kept}
 
     @classmethod
     def suited_args(cls, init_args: dict[str, Any]) -> dict[str, Any]:
@@ -44,7 +53,7 @@ def model_of(encoder: str, name: str, settings: Any, pretrained: bool, spare: st
     """
     auto = library(encoder)
     if not pretrained:
-        return auto.AutoModel.from_config(settings).train()
+        return auto.AutoModel.from_config(settings, trust_remote_code=False).train()
     model, report = fetched(
         auto.AutoModel.from_pretrained, name, config=settings, dtype=torch.float32, output_loading_info=True
     )

@@ -11,12 +11,20 @@ import torch
 
 from .moved import renamed_states
 
+EXPANSION = 16
+"""Bytes of tensors per byte of the file, at most: views may share a storage."""
+SMALL = 64 << 20
+"""Bytes of tensors that any file may hold."""
+
 
 def is_whole(path: Path) -> bool:
     """Whether the archive's checksums hold, which reveals a flipped bit or a truncated end; torch
-    would load a flipped bit silently."""
+    would load a flipped bit silently. One that would unpack to more than its size is not."""
     try:
         with zipfile.ZipFile(path) as archive:
+            # torch compresses nothing, so that a larger sum is one of parts that multiply.
+            if sum(part.file_size for part in archive.infolist()) > path.stat().st_size:
+                return False
             if archive.testzip() is not None:
                 return False
         torch.load(path, map_location="cpu", mmap=True, weights_only=True)  # the headers, which have no checksum
@@ -39,8 +47,8 @@ def read(path: str | Path, map_location: Any = "cpu") -> dict[str, Any]:
         raise FileNotFoundError(f"There is no checkpoint {str(path)!r}.")
     if not is_whole(path):
         raise ValueError(
-            f"{str(path)!r} is not a whole checkpoint: it was truncated or damaged. `--resume auto` takes the newest"
-            " whole one."
+            f"{str(path)!r} is not a whole checkpoint: it was truncated, damaged or repacked. `--resume auto` takes the"
+            " newest whole one."
         )
     try:
         checkpoint: dict[str, Any] = torch.load(path, map_location=map_location, weights_only=True)
@@ -50,6 +58,22 @@ def read(path: str | Path, map_location: Any = "cpu") -> dict[str, Any]:
         ) from error
     if not isinstance(checkpoint, dict):
         raise ValueError(f"{str(path)!r} holds a {type(checkpoint).__name__}, not a checkpoint.")
+    if _bytes_in(checkpoint) > SMALL + EXPANSION * path.stat().st_size:
+        raise ValueError(f"{str(path)!r} holds tensors far larger than itself: it is damaged or crafted.")
     if isinstance(checkpoint.get("callbacks"), dict):
         checkpoint["callbacks"] = renamed_states(checkpoint["callbacks"])
     return checkpoint
+
+
+def _bytes_in(value: Any) -> int:
+    """Bytes of all tensors in nested dicts and lists, as they would take when copied; each object
+    counts once."""
+    size, waiting, seen = 0, [value], set[int]()
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, torch.Tensor):
+            size += value.numel() * value.element_size()
+        elif isinstance(value, (dict, list, tuple)) and id(value) not in seen:
+            seen.add(id(value))
+            waiting += value.values() if isinstance(value, dict) else value
+    return size

@@ -4,11 +4,8 @@ checkpoint's plain values."""
 from __future__ import annotations
 
 import functools
-import importlib
 import inspect
-import sys
-from collections.abc import Iterable, Mapping
-from importlib.metadata import entry_points
+from collections.abc import Mapping
 from pathlib import PurePath
 from typing import Any, ClassVar
 
@@ -102,72 +99,3 @@ def config_of(value: Any) -> Any:
     if isinstance(value, list):
         return [config_of(item) for item in value]
     return value
-
-
-def rebuild(config: Any, trust: Iterable[str] = (), offline: bool = True) -> Any:
-    """The object that `config_of` described.
-
-    Only subclasses of `Recorded` are built, and only from modules of this package, of an installed
-    plug-in, of a package named in `trust`, or that are imported already: a checkpoint cannot make
-    Python run anything else.
-
-    Args:
-        config: what `config_of` returned.
-        trust: names of further top-level packages to import from.
-        offline: whether the weights are loaded afterwards, so that nothing is downloaded.
-
-    Raises:
-        ValueError: a class path is not to be trusted, or does not exist.
-    """
-    if isinstance(config, list):
-        return [rebuild(item, trust, offline) for item in config]
-    if not isinstance(config, dict):
-        return config
-    if "class_path" not in config:
-        return {key: rebuild(item, trust, offline) for key, item in config.items()}
-    cls = _trusted_class(str(config["class_path"]), trust)
-    init_args = rebuild(config.get("init_args") or {}, trust, offline)
-    return cls(**(cls.offline_args(init_args) if offline else init_args))
-
-
-def offline(config: Any) -> Any:
-    """The config with the arguments for weights that come from a checkpoint (`offline_args`), in
-    every class that can be imported."""
-    if isinstance(config, list):
-        return [offline(item) for item in config]
-    if not isinstance(config, dict):
-        return config
-    changed = {key: offline(value) for key, value in config.items()}
-    try:
-        cls = _trusted_class(str(config["class_path"]), ())
-    except (KeyError, ValueError):
-        return changed
-    return {**changed, "init_args": cls.offline_args(changed.get("init_args") or {})}
-
-
-def _trusted_class(path: str, trust: Iterable[str]) -> type[Recorded]:
-    if "<locals>" in path:
-        raise ValueError(
-            f"The config names {path!r}, a class inside a function, which cannot be imported; move it to its module's"
-            " top level."
-        )
-    module_name, _, name = path.rpartition(".")
-    packages = {"ssl_lightning", *trust}
-    packages.update(point.module.partition(".")[0] for group in GROUPS for point in entry_points(group=group))
-    package = module_name.partition(".")[0]
-    if package in packages:
-        try:
-            module = importlib.import_module(module_name)
-        except ImportError as error:
-            raise ValueError(f"The config names {path!r}, whose module cannot be imported: {error}.") from error
-    elif module_name in sys.modules:
-        module = sys.modules[module_name]
-    else:
-        raise ValueError(
-            f"The config names {path!r}, but {package!r} is neither an installed plug-in nor imported. "
-            f"If you trust it: load(path, trust=[{package!r}])."
-        )
-    cls = getattr(module, name, None)
-    if not (isinstance(cls, type) and issubclass(cls, Recorded)):
-        raise ValueError(f"The config names {path!r}, which is not a method, encoder or datamodule of ssl_lightning.")
-    return cls

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from .gate import read_yaml
 from .moved import renamed
 from .record import class_path, config_of
 
@@ -15,12 +17,9 @@ def config_in(checkpoint: dict[str, Any], path: str | Path = "The checkpoint") -
     """The run's config that a checkpoint holds.
 
     Raises:
-        ValueError: it holds none, so it was not written by this package.
+        ValueError: it holds none, so it was not written by this package; or one that no run writes.
     """
-    try:
-        config = yaml.safe_load(str(checkpoint.get("config", "")))
-    except yaml.YAMLError:
-        config = None
+    config = read_yaml(str(checkpoint.get("config", "")), repr(str(path)))
     if not isinstance(config, dict) or "model" not in config:
         raise ValueError(f"{str(path)!r} holds no config; it was not written by ssl_lightning.")
     current: dict[str, Any] = renamed(config)
@@ -45,6 +44,7 @@ def record_run(method: Any, checkpoint: dict[str, Any]) -> None:
     """Adds the config, the data's artifacts and the resolved settings to a checkpoint that is being
     written."""
     checkpoint["config"] = run_config(method)
+    checkpoint["ssl_lightning"] = version("ssl-lightning")
     checkpoint["method"] = class_path(type(method))
     data: Any = getattr(method.trainer, "datamodule", None)
     checkpoint["artifacts"] = data.artifacts() if hasattr(data, "artifacts") else {}
@@ -69,6 +69,8 @@ def check_resume(method: Any, checkpoint: dict[str, Any]) -> None:
     datamodule = getattr(method.trainer, "datamodule", None)
     if method.trainer.state.fn != "fit" or "loops" not in checkpoint:
         return
+    if not checkpoint.get("optimizer_states"):
+        raise ValueError("The checkpoint holds no state of the optimizer, so that a run cannot go on from it.")
     if datamodule is None or type(datamodule).__qualname__ not in checkpoint:
         name = "plain loaders" if datamodule is None else type(datamodule).__qualname__
         raise ValueError(

@@ -13,8 +13,10 @@ from safetensors.torch import load_file, save_file
 
 from ..data.files.atomic import atomic, write_text
 from ..encoders.base import Encoder
+from ..plugins.gate import read_json
 from ..plugins.moved import renamed
-from ..plugins.record import config_of, rebuild
+from ..plugins.rebuild import rebuild_for
+from ..plugins.record import config_of
 
 
 def save_encoder(encoder: Encoder, path: str | Path, artifacts: Iterable[str] = (), **facts: str) -> None:
@@ -45,7 +47,10 @@ def artifact_names(path: Path) -> list[str] | None:
             text = (file.metadata() or {}).get("artifacts")
     except SafetensorError as error:
         raise ValueError(f"{str(path)!r} is not a whole safetensors file: {error}.") from error
-    return None if text is None else [name for name in json.loads(text) if Path(name).name == name]
+    names = None if text is None else read_json(text, repr(str(path)))
+    if names is not None and not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
+        raise ValueError(f"{str(path)!r} does not list its artifacts by their names.")
+    return None if names is None else [name for name in names if Path(name).name == name]
 
 
 def load_encoder(path: str | Path, trust: Iterable[str] = ()) -> Encoder:
@@ -67,23 +72,15 @@ def load_encoder(path: str | Path, trust: Iterable[str] = ()) -> Encoder:
         raise FileNotFoundError(f"There is no encoder {str(path)!r}; a run writes it when it ends.")
     try:
         with safe_open(path, framework="pt") as file:
-            config = renamed(json.loads((file.metadata() or {})["encoder"]))
+            text = (file.metadata() or {}).get("encoder")
         tensors = load_file(path)
     except SafetensorError as error:
         raise ValueError(f"{str(path)!r} is not a whole safetensors file: {error}.") from error
-    except (KeyError, json.JSONDecodeError) as error:
-        raise ValueError(f"{str(path)!r} holds no encoder config; it was not written by ssl_lightning.") from error
-    encoder = rebuild(config, trust)
-    if not isinstance(encoder, Encoder):
-        raise ValueError(f"{str(path)!r} holds the config of a {type(encoder).__name__}, which is not an encoder.")
-    try:
-        encoder.load_state_dict(tensors)
-    except RuntimeError as error:
-        raise ValueError(
-            f"The weights in {str(path)!r} do not fit the encoder that its config describes: {error}"
-        ) from error
-    encoder.eval()
-    return encoder
+    if text is None:
+        raise ValueError(f"{str(path)!r} holds no encoder config; it was not written by ssl_lightning.")
+    config = renamed(read_json(text, repr(str(path))))
+    encoder: Encoder = rebuild_for(tensors, config, Encoder, "an encoder", trust, repr(str(path)))
+    return encoder.eval()
 
 
 def write_card(path: str | Path, title: str, facts: dict[str, Any], table: str, lines: str) -> None:

@@ -125,6 +125,18 @@ def converted(plugin: Any, raw: Callable[[Any], bool], batch: Any) -> Any:
     return batch if raw(batch) else type(plugin).convert_input(plugin, batch)
 
 
+RESTORING = ("resume_start", "_restore_modules_and_callbacks", "restore_training_state")
+"""Functions of Lightning that take up a checkpoint."""
+
+
+def raised_while_restoring(error: BaseException) -> bool:
+    """Whether an error comes from what a checkpoint holds, while a run takes it up."""
+    return any(
+        frame.f_code.co_name in RESTORING and "checkpoint_connector" in str(frame.f_globals.get("__name__"))
+        for frame, _ in walk_tb(error.__traceback__)
+    )
+
+
 STEPS = ("advance", "_evaluation_step", "_predict_step")
 """Functions of Lightning's loops that run once data flows."""
 

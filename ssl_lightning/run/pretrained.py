@@ -6,12 +6,16 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from ..encoders.base import Encoder
 from ..plugins.archive import read
-from ..plugins.record import config_of, rebuild
+from ..plugins.rebuild import rebuild_for
+from ..plugins.record import config_of
 from ..plugins.run_record import config_in
 from .checkpoint import find_newest, newest_of
 from .encoder_file import artifact_names, load_encoder
+from .training import Training
 
 
 def pretrained_encoder(path: str | Path, trust: Iterable[str] = ()) -> Encoder:
@@ -96,6 +100,8 @@ def load(path: str | Path, trust: Iterable[str] = ()) -> Any:
     """
     path = newest_of(path)
     checkpoint = read(path)
-    method = rebuild(config_in(checkpoint, path)["model"], trust)
-    method.load_state_dict(checkpoint["state_dict"])
-    return method.eval()
+    config = config_in(checkpoint, path)["model"]
+    weights = checkpoint.get("state_dict")
+    if not isinstance(weights, dict) or not all(isinstance(tensor, torch.Tensor) for tensor in weights.values()):
+        raise ValueError(f"{str(path)!r} holds no weights (`state_dict`), so it is not a checkpoint.")
+    return rebuild_for(weights, config, Training, "a method", trust, repr(str(path))).eval()

@@ -15,7 +15,8 @@ from ..data.datamodule import SSLDataModule
 from ..encoders.kinds import KINDS
 from ..nn.packing import unpacked
 from ..plugins.arguments import argument_defaults
-from ..plugins.record import config_of, rebuild
+from ..plugins.rebuild import rebuild
+from ..plugins.record import config_of
 from ..types import Batch, View, ViewSpec
 from .runner import class_of, numpy_state, run_checks
 

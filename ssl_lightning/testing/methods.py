@@ -23,7 +23,8 @@ from ..encoders.text import TextTransformer
 from ..encoders.wave import WaveTransformer
 from ..evaluation.supervised import Supervised
 from ..method import SSLMethod
-from ..plugins.record import config_of, rebuild
+from ..plugins.rebuild import rebuild
+from ..plugins.record import config_of
 from ..run.checkpoint import AtomicIO
 from ..run.pretrained import load
 from ..run.training import STEP_KEYS

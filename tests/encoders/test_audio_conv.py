@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from ssl_lightning.encoders.audio_conv import AudioConvEncoder
-from ssl_lightning.plugins.record import config_of, rebuild
+from ssl_lightning.plugins.rebuild import rebuild
+from ssl_lightning.plugins.record import config_of
 from ssl_lightning.types import View
 
 

@@ -7,7 +7,8 @@ import torch
 from torch import nn
 
 from ssl_lightning.encoders.conv import ConvEncoder
-from ssl_lightning.plugins.record import config_of, rebuild
+from ssl_lightning.plugins.rebuild import rebuild
+from ssl_lightning.plugins.record import config_of
 from ssl_lightning.types import View
 
 

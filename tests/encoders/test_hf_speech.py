@@ -27,7 +27,8 @@ from wav2vec2_twins import recordings
 
 from ssl_lightning import View
 from ssl_lightning.encoders.hf_speech import HuggingFaceSpeech
-from ssl_lightning.plugins.record import config_of, rebuild
+from ssl_lightning.plugins.rebuild import rebuild
+from ssl_lightning.plugins.record import config_of
 from ssl_lightning.run.encoder_file import load_encoder, save_encoder
 
 SIZES: dict[str, Any] = {

@@ -30,7 +30,8 @@ from transformers import (
 from ssl_lightning import View
 from ssl_lightning.encoders.hf_text import HuggingFaceText
 from ssl_lightning.nn.packing import Ragged, pack, unpacked
-from ssl_lightning.plugins.record import config_of, rebuild
+from ssl_lightning.plugins.rebuild import rebuild
+from ssl_lightning.plugins.record import config_of
 from ssl_lightning.run.encoder_file import load_encoder, save_encoder
 
 SIZES: dict[str, Any] = {

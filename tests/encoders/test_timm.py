@@ -11,7 +11,8 @@ import torch
 
 from ssl_lightning.encoders.timm import TimmEncoder
 from ssl_lightning.nn.patches import patch_for
-from ssl_lightning.plugins.record import config_of, rebuild
+from ssl_lightning.plugins.rebuild import rebuild
+from ssl_lightning.plugins.record import config_of
 from ssl_lightning.types import View
 
 VIT = "vit_tiny_patch16_224"

@@ -15,7 +15,8 @@ from transformers import ViTMAEConfig, ViTMAEForPreTraining
 
 from ssl_lightning.encoders.vit import ViTEncoder
 from ssl_lightning.nn.masks.tokens import take
-from ssl_lightning.plugins.record import config_of, rebuild
+from ssl_lightning.plugins.rebuild import rebuild
+from ssl_lightning.plugins.record import config_of
 from ssl_lightning.types import Tokens, View
 
 SMALL: dict[str, Any] = {"image_size": 32, "patch_size": 8, "dim": 24, "depth": 2, "heads": 3}

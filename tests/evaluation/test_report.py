@@ -31,7 +31,7 @@ from ssl_lightning.evaluation.probes.knn import KNNProbe
 from ssl_lightning.evaluation.probes.linear import OnlineLinearProbe
 from ssl_lightning.evaluation.protocol import closing_row
 from ssl_lightning.evaluation.report import Report
-from ssl_lightning.plugins.record import rebuild
+from ssl_lightning.plugins.rebuild import rebuild
 from ssl_lightning.testing import TinyEncoder, TinyImages
 from ssl_lightning.types import View
 

@@ -16,7 +16,8 @@ from torch import nn
 
 from ssl_lightning.encoders.base import Encoder
 from ssl_lightning.encoders.timm import TimmEncoder
-from ssl_lightning.plugins.record import Recorded, config_of, rebuild
+from ssl_lightning.plugins.rebuild import rebuild
+from ssl_lightning.plugins.record import Recorded, config_of
 from ssl_lightning.testing import TinyEncoder, TinyImages
 
 

@@ -159,7 +159,7 @@ def test_a_checkpoint_of_another_program_is_named_as_one(tmp_path: Path) -> None
         {"config": "a: [1"},
     ):
         torch.save(content, tmp_path / "other.ckpt")
-        with pytest.raises(ValueError, match=r"other\.ckpt' holds no config"):
+        with pytest.raises(ValueError, match=r"other\.ckpt' holds (no config|a config that cannot be read)"):
             ssl_lightning.load(tmp_path / "other.ckpt")
     torch.save([1, 2], tmp_path / "list.ckpt")
     with pytest.raises(ValueError, match=r"list\.ckpt"):

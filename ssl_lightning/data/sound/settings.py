@@ -6,10 +6,15 @@ import json
 from typing import Any
 
 from ...augment.log_mel import LogMel
+from ...plugins.gate import read_json
 from ...plugins.messages import did_you_mean
 
 SOUND = "sound.json"
 """The file with these arguments of the datamodule, and `varies`: whether rows vary in length."""
+ARGUMENTS = (
+    "features", "sample_rate", "seconds", "normalise", "mels", "window", "hop", "spectrogram", "statistics",
+)  # fmt: skip
+"""What it may hold of them."""
 LENGTH = ("seconds", "varies")
 """Arguments that may differ between data sets for one encoder."""
 
@@ -30,8 +35,16 @@ def check_settings(features: str, spectrogram: str, statistics: tuple[float, flo
 
 
 def arguments_in(text: str) -> dict[str, Any]:
-    """Returns the arguments of a `SoundDataModule` in the text of a `sound.json`."""
-    return {name: value for name, value in json.loads(text).items() if name != "varies"}
+    """Returns the arguments of a `SoundDataModule` in the text of a `sound.json`; what else it
+    holds is left out.
+
+    Raises:
+        ValueError: it is not such a text.
+    """
+    given = read_json(text, SOUND)
+    if not isinstance(given, dict):
+        raise ValueError(f"{SOUND} holds no arguments by name.")
+    return {name: given[name] for name in ARGUMENTS if name in given}
 
 
 def difference(current: str, recorded: str) -> str:
