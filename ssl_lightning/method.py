@@ -11,6 +11,7 @@ from torch import Tensor
 from .encoders.base import Encoder
 from .encoders.kinds import check_encoder
 from .optim.recipes import OptimizerSpec
+from .run.pretrained import load
 from .run.training import Training
 from .types import Alarm, Batch, Step, ViewSpec
 
@@ -80,6 +81,24 @@ class SSLMethod(Training):
         self.optimizer_spec = self.optimizer_specs[name].with_changes(
             lr=lr, weight_decay=weight_decay, warmup_epochs=warmup_epochs
         )
+
+    @classmethod
+    def load_from_checkpoint(cls, checkpoint_path: Any, *args: Any, **kwargs: Any) -> Any:  # type: ignore[override]
+        """The same as `ssl_lightning.load`: Lightning's would build what the file names, whatever
+        it is.
+
+        Raises:
+            TypeError: further arguments are given; a method is rebuilt with its own.
+            ValueError: the checkpoint is of another method.
+        """
+        if args or kwargs:
+            raise TypeError(
+                "load_from_checkpoint takes the checkpoint alone: a method is rebuilt with its own arguments."
+            )
+        method = load(checkpoint_path, trust=[cls.__module__.partition(".")[0]])
+        if not isinstance(method, cls):
+            raise ValueError(f"{str(checkpoint_path)!r} holds a {type(method).__name__}, not a {cls.__name__}.")
+        return method
 
     @property
     def views_a_step(self) -> float:

@@ -125,6 +125,15 @@ class SSLDataModule(Recorded, Modality, Splits, Loading):
         clean: Tensor = self.transform("none")(raw, torch.zeros(len(raw), dtype=torch.int64))
         return clean.flatten(1)
 
+    @classmethod
+    def load_from_checkpoint(cls, checkpoint_path: Any, *args: Any, **kwargs: Any) -> Any:  # type: ignore[override]
+        """Raises NotImplementedError: Lightning's would build what the file names, whatever it
+        is."""
+        raise NotImplementedError(
+            f"{cls.__name__} is not loaded from a checkpoint. Build it with the run's arguments, which `ssl-lightning"
+            " inspect` shows; `ssl-lightning test --ckpt_path` does so itself."
+        )
+
     # Views.
 
     def probed(self) -> dict[str, SSLDataModule]:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..data.datamodule import SSLDataModule
 from ..data.figure import plot_views
-from ..data.files.atomic import write_text
+from ..data.files.atomic import write_bytes, write_text
 from ..data.modality import loading_lines
 from ..distributed import gather_objects, on_first, rank
 from ..encoders.base import Encoder
@@ -203,7 +203,7 @@ def untrained_of(folder: Path, pl_module: Any) -> Encoder | None:
         return load_encoder(path, trusted)
     with TemporaryDirectory() as elsewhere:
         copied = Path(elsewhere) / UNTRAINED
-        copied.write_bytes(content)
+        write_bytes(copied, content)
         return load_encoder(copied, trusted)
 
 

@@ -47,8 +47,8 @@ def read(path: str | Path, map_location: Any = "cpu") -> dict[str, Any]:
         raise FileNotFoundError(f"There is no checkpoint {str(path)!r}.")
     if not is_whole(path):
         raise ValueError(
-            f"{str(path)!r} is not a whole checkpoint: it was truncated, damaged or repacked. `--resume auto` takes the"
-            " newest whole one."
+            f"{str(path)!r} is not a whole checkpoint: it was truncated or damaged. `--resume auto` takes the newest"
+            " whole one."
         )
     try:
         checkpoint: dict[str, Any] = torch.load(path, map_location=map_location, weights_only=True)

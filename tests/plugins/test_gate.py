@@ -16,9 +16,12 @@ import pytest
 import torch
 import yaml
 from safetensors.torch import save_file
+from ssl_lightning.datamodules.digits import Digits
+from ssl_lightning.methods.byol import BYOL
+from ssl_lightning.methods.simclr import SimCLR
 from torch import nn
 
-from ssl_lightning import Encoder, load, load_encoder
+from ssl_lightning import Encoder, SSLMethod, load, load_encoder
 from ssl_lightning.cli.main import main
 from ssl_lightning.plugins import gate
 from ssl_lightning.plugins.archive import is_whole, read
@@ -395,3 +398,34 @@ def test_a_checkpoint_with_ragged_or_missing_parts_is_one_line(
     err = [line for line in capsys.readouterr().err.splitlines() if "error:" in line]
     assert code in (0, 2) and len(err) == (code == 2), err
     assert not err or len(err[0]) < 700
+
+
+@pytest.mark.parametrize("nested", [True, False])
+def test_lightnings_own_way_from_a_checkpoint_runs_nothing(
+    nested: bool, command: dict[str, Any], canary: Path, tmp_path: Path
+) -> None:
+    """Lightning 21822: a checkpoint's hyperparameters name what builds the class."""
+    path = checkpoint(tmp_path)
+    content = torch.load(path, weights_only=True)
+    config = {**command["init_args"], "_class_path": "subprocess.Popen"}
+    if nested:
+        config = {"_class_path": MODEL["class_path"], "encoder": command}
+    content["hyper_parameters"] = {"_instantiator": "pytorch_lightning.cli.instantiate_module", **config}
+    content["datamodule_hyper_parameters"] = content["hyper_parameters"]
+    torch.save(content, path)
+    for cls in (SSLMethod, SimCLR):
+        with pytest.raises(ValueError, match="do not fit the SimCLR"):
+            cls.load_from_checkpoint(path)
+    with pytest.raises(NotImplementedError, match="inspect"):
+        Digits.load_from_checkpoint(path)
+    assert not canary.exists()
+
+
+def test_a_method_is_loaded_by_lightnings_name_for_it_too(ended: Path) -> None:
+    loaded = SimCLR.load_from_checkpoint(ended)
+    weights = torch.load(ended, weights_only=True)["state_dict"]
+    assert all(torch.equal(tensor, weights[name]) for name, tensor in loaded.state_dict().items())
+    with pytest.raises(ValueError, match="holds a SimCLR, not a BYOL"):
+        BYOL.load_from_checkpoint(ended)
+    with pytest.raises(TypeError, match="alone"):
+        SimCLR.load_from_checkpoint(ended, temperature=1.0)

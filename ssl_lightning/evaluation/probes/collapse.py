@@ -123,7 +123,8 @@ class _Look:
 
     def __init__(self, std: Tensor, embeddings: Tensor) -> None:
         self.std, self.embeddings = (each.to("cpu", non_blocking=True) for each in (std, embeddings))
-        self.arrived = torch.accelerator.current_stream().record_event() if std.device.type != "cpu" else None
+        copies = std.device.type != "cpu" and torch.accelerator.is_available()
+        self.arrived = torch.accelerator.current_stream().record_event() if copies else None
 
     def __call__(self) -> dict[str, float]:
         if self.arrived is not None:
