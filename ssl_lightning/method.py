@@ -83,7 +83,7 @@ class SSLMethod(Training):
         )
 
     @classmethod
-    def load_from_checkpoint(cls, checkpoint_path: Any, *args: Any, **kwargs: Any) -> Any:  # type: ignore[override]
+    def load_from_checkpoint(cls, checkpoint_path: Any, *args: Any, **kwargs: Any) -> Any:
         """The same as `ssl_lightning.load`: Lightning's would build what the file names, whatever
         it is.
 

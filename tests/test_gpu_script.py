@@ -29,6 +29,7 @@ def measure(folder: Path, *words: str) -> tuple[int, dict[str, Any], str]:
     return done.returncode, json.loads(path.read_text()), path.with_suffix(".md").read_text()
 
 
+@pytest.mark.slow
 def test_everything_runs_without_a_gpu(tmp_path: Path) -> None:
     """And what is compared is the same: `fit` and the loop by hand end with the same weights, bit
     for bit, and so do a run and the same one resumed."""
@@ -50,6 +51,7 @@ def test_everything_runs_without_a_gpu(tmp_path: Path) -> None:
     assert set(differences.values()) == {0}, differences
 
 
+@pytest.mark.slow
 def test_a_part_that_fails_leaves_the_others(tmp_path: Path) -> None:
     code, results, table = measure(tmp_path, "fit", "nonsense", "nt_xent")
     failed, whole = results["parts"]

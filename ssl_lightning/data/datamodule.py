@@ -126,7 +126,7 @@ class SSLDataModule(Recorded, Modality, Splits, Loading):
         return clean.flatten(1)
 
     @classmethod
-    def load_from_checkpoint(cls, checkpoint_path: Any, *args: Any, **kwargs: Any) -> Any:  # type: ignore[override]
+    def load_from_checkpoint(cls, checkpoint_path: Any, *args: Any, **kwargs: Any) -> Any:
         """Raises NotImplementedError: Lightning's would build what the file names, whatever it
         is."""
         raise NotImplementedError(
