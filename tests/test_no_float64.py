@@ -107,6 +107,7 @@ def test_views_of_sound(features: str, device: str) -> None:
 
 
 @pytest.mark.parametrize("name", list(METHODS))
+@pytest.mark.slow
 def test_every_method_steps_learns_and_scores(name: str, device: str, monkeypatch: pytest.MonkeyPatch) -> None:
     kit = MethodKit(METHODS[name])
     method, real = kit.method(), kit.batch(8)

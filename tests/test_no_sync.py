@@ -433,6 +433,7 @@ def test_a_run_reads_nothing_back_between_its_rows(
 
 
 @pytest.mark.parametrize("name", METHODS)
+@pytest.mark.slow
 def test_a_run_of_any_method_reads_nothing_back_between_its_rows(
     name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Any
 ) -> None:

@@ -282,6 +282,7 @@ TINY = [
 ]
 
 
+@pytest.mark.slow
 def test_the_command_line_runs_two_processes(tmp_path: Path) -> None:
     ended = launch("-m", "ssl_lightning.cli", "fit", *TINY, "--trainer.default_root_dir", str(tmp_path))
     assert ended.returncode == 0, ended.stderr

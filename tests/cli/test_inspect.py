@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -31,7 +29,9 @@ def test_a_checkpoint_is_described_by_method_data_steps_and_sizes() -> None:
 
 
 @pytest.mark.parametrize("kind", ["checkpoint", "encoder"])
-def test_nothing_that_it_names_is_imported_and_what_would_be_refused_is_marked(kind: str, tmp_path: Path) -> None:
+def test_nothing_that_it_names_is_imported_and_what_would_be_refused_is_marked(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "canarymod.py").write_text("open('sang', 'w').close()")
     bad = {"class_path": "canarymod.Boom", "init_args": {"name": "\x1b[31mred\n", "long": "x" * 1000}}
     if kind == "checkpoint":
@@ -40,12 +40,11 @@ def test_nothing_that_it_names_is_imported_and_what_would_be_refused_is_marked(k
     else:
         path = tmp_path / "encoder.safetensors"
         save_file({"x": torch.zeros(2, 3)}, path, metadata={"encoder": json.dumps(bad)})
-    command = [sys.executable, "-m", "ssl_lightning.cli", "inspect", str(path)]
-    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
-    ended = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment)
-    assert ended.returncode == 0, ended.stderr
-    assert "canarymod.Boom  <- not installed: it would be refused" in ended.stdout
-    assert "\x1b" not in ended.stdout and "1,000 characters" in ended.stdout
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    text = inspect(path)
+    assert "canarymod.Boom  <- not installed: it would be refused" in text and "canarymod" not in sys.modules
+    assert "\x1b" not in text and "1,000 characters" in text
     assert not (tmp_path / "sang").exists()
 
 

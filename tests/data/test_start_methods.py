@@ -138,6 +138,7 @@ def batches(folder: Path, modality: str, augment_on: Any, workers: int) -> list[
         ),
     ],
 )
+@pytest.mark.slow
 def test_workers_that_are_started_anew_give_the_same_batches(
     modality: str, augment_on: str, start: str, tmp_path: Path
 ) -> None:

@@ -52,6 +52,7 @@ def whole(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("name", [name if name in QUICK else pytest.param(name, marks=SLOW) for name in METHODS])
+@pytest.mark.slow
 def test_each_methods_networks_compile_without_a_graph_break(name: str, whole: None) -> None:
     """And twice the loss and the gradients are those without: the second time with another number
     of samples."""

@@ -189,6 +189,7 @@ def test_what_is_hidden_does_not_depend_on_the_precision(
         ),
     ],
 )
+@pytest.mark.slow
 def test_a_whole_run_with_its_closing_table_and_all_commands(modality: str, precision: Any, tmp_path: Path) -> None:
     make_data, make_encoder = MODALITIES[modality]
     method = SimCLR(make_encoder())

@@ -315,6 +315,7 @@ def test_resume_auto_of_the_command_line(run: Run, tmp_path: Path) -> None:
         assert differences(ends[0][part], ends[1][part]) == [], part
 
 
+@pytest.mark.slow
 def test_jobs_of_a_sweep_resume_their_own_runs(run: Run, tmp_path: Path) -> None:
     """They share a root; each is killed and restarted as it was, one of them on another machine."""
     jobs = {value: command(tmp_path, "--model.temperature", value) for value in ("0.2", "0.5")}
@@ -332,6 +333,7 @@ def test_jobs_of_a_sweep_resume_their_own_runs(run: Run, tmp_path: Path) -> None
     assert "2 runs of simclr on digits have other settings" in log and "model.temperature 0.5, not 0.9" in log
 
 
+@pytest.mark.slow
 def test_a_restarted_job_does_not_start_beside_its_living_self(run: Run, tmp_path: Path) -> None:
     killed(run(tmp_path, argv=command(tmp_path), kill=["training step", 7]))
     (folder,) = tmp_path.glob("simclr-digits/*")
