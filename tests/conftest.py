@@ -14,17 +14,19 @@ from typing import Any
 import pytest
 import torch
 from quick import FEW_STRENGTHS
+from threadpoolctl import threadpool_limits
 
+from ssl_lightning.data.cores import own_cores
 from ssl_lightning.evaluation import protocol
 
-GPU_WORKERS = 4
-"""Processes that share one GPU's memory and its time."""
+MOST_WORKERS, GPU_WORKERS = 8, 4
+"""Processes that share a machine's memory, and one GPU's memory and time."""
 
 
 def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
     """Without pytest-xdist its options, which pyproject.toml gives, change nothing."""
     if not pluginmanager.hasplugin("xdist"):
-        for option in ("--numprocesses", "--maxprocesses", "--dist"):
+        for option in ("--numprocesses", "--dist"):
             parser.addoption(option, help="of pytest-xdist, which is not there")
 
 
@@ -35,9 +37,9 @@ def on_gpu(config: pytest.Config) -> bool:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
-    if not on_gpu(config):
-        return None
-    return GPU_WORKERS if torch.cuda.is_available() else 0
+    if on_gpu(config):
+        return GPU_WORKERS if torch.cuda.is_available() else 0
+    return min(MOST_WORKERS, own_cores() + 1)  # many tests wait for processes that they start
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
@@ -55,10 +57,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(autouse=True, scope="session")
-def one_thread() -> None:
+def one_thread() -> Iterator[None]:
     """Threads that wait for each other make a busy machine crawl; and one thread always adds up in
-    the same order."""
+    the same order. The same holds for the commands that tests start."""
     torch.set_num_threads(1)
+    os.environ["OMP_NUM_THREADS"] = "1"
+    with threadpool_limits(1):
+        yield
 
 
 @pytest.fixture(autouse=True)
