@@ -157,6 +157,7 @@ def test_what_is_no_data_set_is_told(tmp_path: Path) -> None:
         HFImages(str(tmp_path / "torn.parquet")).prepare_data()
 
 
+@pytest.mark.slow
 def test_a_run_on_parquet_ends_with_a_closing_table(
     parquet: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

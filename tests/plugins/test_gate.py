@@ -104,7 +104,7 @@ DOORS = list(doors({"class_path": ""}, Path("/tmp")))
 
 
 @pytest.mark.parametrize("door", DOORS)
-@pytest.mark.parametrize("kind", ["command", "import"])
+@pytest.mark.parametrize("kind", ["command", pytest.param("import", marks=pytest.mark.slow)])
 def test_a_checkpoint_runs_nothing(
     door: str, kind: str, command: dict[str, Any], canary: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
