@@ -74,6 +74,7 @@ def test_other_names_are_refused(tmp_path: Path) -> None:
         SpokenDigits(str(root), labels="word")  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not REAL.is_dir(), reason="needs fsdd/recordings in the folder that SSL_LIGHTNING_DATA names")
 def test_pooled_log_mels_of_the_real_data_tell_digits_and_speakers() -> None:
     data = SpokenDigits(str(REAL))

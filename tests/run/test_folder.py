@@ -109,7 +109,7 @@ class Look(pl.Callback):
         self.look(trainer)
 
 
-@pytest.mark.parametrize("failing", [False, True])
+@pytest.mark.parametrize("failing", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_a_folder_is_locked_until_its_run_has_ended_or_failed(tmp_path: Path, failing: bool) -> None:
     look = Look(failing)
     fitting = trainer(tmp_path, look)

@@ -157,8 +157,10 @@ def test_timed_checkpoints_change_nothing(run: Run, straight: Run, tmp_path: Pat
 
 @pytest.mark.parametrize(
     ("spec", "place", "times"),
-    [(BASE, ("closing table", 2), 2), (STEPS, ("summary", 1), 1)],
-    ids=["inside the closing table", "before the summary, max_steps"],
+    [
+        pytest.param(BASE, ("closing table", 2), 2, id="inside the closing table"),
+        pytest.param(STEPS, ("summary", 1), 1, id="before the summary, max_steps", marks=pytest.mark.slow),
+    ],
 )
 def test_killed_while_it_closes(
     run: Run, straight: Run, tmp_path: Path, spec: dict[str, Any], place: tuple[str, int], times: int
