@@ -36,6 +36,7 @@ from common import NoiseImages, machine, quiet
 from torch import nn
 
 from ssl_lightning import Encoder, SSLMethod, Trainer
+from ssl_lightning.data.order import Order
 from ssl_lightning.data.peek import embed
 from ssl_lightning.encoders.conv import ConvEncoder
 from ssl_lightning.encoders.timm import TimmEncoder
@@ -155,10 +156,11 @@ class BareProbe:
     def __init__(self, case: Case, data: NoiseImages, dim: int) -> None:
         self.probe, self.every = case.linear_probe(), case.probe
         self.labelled = Labelled(data, None, self.probe.queries)
+        self.order = Order(len(self.labelled.train), 1, self.probe.order_version)
         self.head = Head(dim, self.labelled.num_classes, self.probe.lr, self.probe.weight_decay, torch.device("cpu"))
 
     def step(self, method: SSLMethod) -> None:
-        index, labelled = self.probe.draw(self.labelled), self.labelled
+        index, labelled = self.probe.draw(self.order), self.labelled
         features = embed(method, labelled.data, labelled.train, index, context=autocast)
         self.head.learn(features, labelled.train_labels[index])
         self.probe.steps += 1
