@@ -40,6 +40,11 @@ QUICK = ("byol", "mae")
 """A whole encoder, and its halves; the others are slow for their number."""
 
 
+def gradients(loss: Any, method: Any) -> tuple[torch.Tensor, ...]:
+    """Of the loss with respect to the parameters that learn."""
+    return torch.autograd.grad(loss, [each for each in method.parameters() if each.requires_grad])
+
+
 @pytest.fixture(autouse=True)
 def fresh() -> None:
     torch._dynamo.reset()
@@ -64,13 +69,7 @@ def test_each_methods_networks_compile_without_a_graph_break(name: str, whole: N
         with Compiled(compiled):
             loss = kit.loss(batch, compiled)
         assert_close(loss, expected, rtol=1e-5, atol=1e-6)
-        for one, other in zip(
-            *(
-                torch.autograd.grad(each, [p for p in method.parameters() if p.requires_grad])
-                for each, method in ((loss, compiled), (expected, plain))
-            ),
-            strict=True,
-        ):
+        for one, other in zip(gradients(loss, compiled), gradients(expected, plain), strict=True):
             assert_close(one, other, rtol=1e-4, atol=1e-6)
 
 
@@ -195,13 +194,7 @@ def test_the_loss_is_the_same_as_compiled_by_inductor(name: str, monkeypatch: py
     with Compiled(compiled):
         loss = kit.loss(batch, compiled)
     assert_close(loss, expected, rtol=1e-5, atol=1e-5)
-    for one, other in zip(
-        *(
-            torch.autograd.grad(each, [p for p in method.parameters() if p.requires_grad])
-            for each, method in ((loss, compiled), (expected, plain))
-        ),
-        strict=True,
-    ):
+    for one, other in zip(gradients(loss, compiled), gradients(expected, plain), strict=True):
         assert (one - other).abs().max() <= 1e-3 * other.abs().max() + 1e-5
 
 

@@ -334,7 +334,6 @@ def test_a_machine_without_gpus_has_no_generations() -> None:
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 def test_the_gpus_say_their_generation_themselves() -> None:
     count = torch.cuda.device_count()
     assert torch.cuda.get_device_capability()[0] in module.gpu_generations() and len(module.gpu_generations()) >= count
