@@ -60,7 +60,7 @@ def adjust_hue_(x: Tensor, shift: Tensor) -> Tensor:
     low.sub_(chroma)
     for channel, (base, sign, middle) in enumerate([(low, 1, 1 / 2), (high, -1, 1 / 3), (high, -1, 2 / 3)]):
         part = (hue - middle).abs_().clamp_(1 / 6, 1 / 3)
-        torch.addcmul(base, part, slope, value=sign, out=x[:, channel])
+        x[:, channel].copy_(base).addcmul_(part, slope, value=sign)
     return x
 
 

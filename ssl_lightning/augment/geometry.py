@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..plugins.arguments import require
-from .operation import Operation, between, change_some
+from .operation import Operation, between, change_some, on_whole_batch
 
 TRIES = 10
 """Number of boxes drawn for a sample before the central one is taken, as in torchvision."""
@@ -102,7 +102,7 @@ def crop_and_resize(x: Tensor, boxes: Tensor, size: int) -> Tensor:
     """Crops each image [S, C, H, W] to its box [S, 4] and resizes it with antialiasing: [S, C,
     size, size]."""
     samples, channels, height, width = x.shape
-    if samples and x.device.type == "cpu" and height * width > DENSE_PIXELS:
+    if samples and height * width > DENSE_PIXELS and not on_whole_batch(x):
         crops = [
             image[None, :, t : t + h, left : left + w] for image, (t, left, h, w) in zip(x, boxes.tolist(), strict=True)
         ]

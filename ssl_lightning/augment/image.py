@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import ClassVar, cast
 
 from torch import Tensor, nn
 
@@ -34,6 +34,10 @@ class Augmentation(nn.Module):
         cut: a crop that comes before them, which `forward` does not run: images of many sizes are
             cropped where they are read.
     """
+
+    entries: ClassVar[tuple[str, ...]] = ("_run",)
+    """What `torch.compile` makes faster. The random numbers are drawn outside of it, so that they
+    are the same bit for bit."""
 
     def __init__(self, *operations: Operation, cut: Crop | None = None) -> None:
         super().__init__()

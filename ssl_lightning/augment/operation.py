@@ -58,6 +58,12 @@ def as_float(x: Tensor) -> Tensor:
     return floating.div_(255) if x.dtype == torch.uint8 else floating
 
 
+def on_whole_batch(x: Tensor) -> bool:
+    """Whether an operation computes all samples, where it need not change all: on an accelerator,
+    whose host would have to wait for their count, and in a compiled function."""
+    return x.device.type != "cpu" or torch.compiler.is_compiling()
+
+
 def between(low: float, high: float, u: Tensor) -> Tensor:
     """Maps uniform numbers of [0, 1) to [low, high)."""
     return u * (high - low) + low
@@ -66,17 +72,16 @@ def between(low: float, high: float, u: Tensor) -> Tensor:
 def change_some(chosen: Tensor, x: Tensor, change: Callable[..., Tensor], *numbers: Tensor) -> Tensor:
     """Computes `change(x, *numbers)` where a sample is chosen, x elsewhere; x may be overwritten.
 
-    A CPU computes the chosen samples alone; an accelerator computes all, since the host would have
-    to wait for their count.
+    A CPU computes the chosen samples alone, where they need not be computed all (`on_whole_batch`).
 
     Args:
         chosen: [S] bool.
         x: [S, C, H, W].
         change: maps m images, which it may overwrite, and their numbers to m images of the same
-            shape. A CPU calls it for at least one image.
+            shape; called for at least one image, where x holds any.
         numbers: tensors [S, ...], the numbers of each sample.
     """
-    if x.device.type != "cpu":
+    if on_whole_batch(x):
         return torch.where(chosen[:, None, None, None], change(x.clone(), *numbers), x)
     picked = chosen.nonzero().squeeze(1)
     if len(picked) == 0:

@@ -17,6 +17,13 @@ from .waves import Gain, Noise, Polarity, TimeShift
 from .window import Waves, Window, within
 
 
+class WaveAugmentation(Augmentation):
+    """Operations on waves. They are not compiled: what torch 2.14 makes of a shift in time that is
+    followed by noise reads beyond its memory on a CPU."""
+
+    entries = ()
+
+
 class SoundAugmentation(nn.Module):
     """Turns windows of recordings into a view: waves [S, T], or log-mels [S, 1, M, F].
 
@@ -30,7 +37,12 @@ class SoundAugmentation(nn.Module):
     """
 
     def __init__(
-        self, window: Window, waves: Augmentation, mel: LogMel | None, log_mels: Augmentation, normalise: bool = False
+        self,
+        window: Window,
+        waves: WaveAugmentation,
+        mel: LogMel | None,
+        log_mels: Augmentation,
+        normalise: bool = False,
     ) -> None:
         super().__init__()
         self.window, self.waves, self.mel, self.log_mels, self.normalise = window, waves, mel, log_mels, normalise
@@ -142,7 +154,7 @@ class SoundPolicy:
             log_mels.append(Normalize((mean,), (deviation,)))
             log_mels += self._after_normalisation() if strong else []
         window = Window(samples, strength != "none", step)
-        return SoundAugmentation(window, Augmentation(*waves), mel, Augmentation(*log_mels), normalise)
+        return SoundAugmentation(window, WaveAugmentation(*waves), mel, Augmentation(*log_mels), normalise)
 
     def _after_normalisation(self) -> list[Operation]:
         operations: list[Operation] = []

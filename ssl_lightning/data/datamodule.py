@@ -4,6 +4,7 @@ augmented views."""
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any, ClassVar, Literal, Protocol
 
 import torch
@@ -98,6 +99,7 @@ class SSLDataModule(Recorded, Modality, Splits, Loading):
         self.views: ViewSpec | None = None
         self.supervised = False
         self.transforms: list[nn.Module] = []
+        self.compiled = nullcontext()
         self._sources: dict[str, Source | None] = {}
         self._resident: Source | None = None
 
@@ -150,6 +152,7 @@ class SSLDataModule(Recorded, Modality, Splits, Loading):
         self.start_again()
         self._sources.clear()
         self._resident = None
+        self.compiled = nullcontext()
         self.supervised = False
         meet_neighbours()
         if stage == "fit":

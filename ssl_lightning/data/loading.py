@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -33,6 +34,8 @@ class Loading(Position, LightningDataModule):
     probe_sets: dict[str, Any]
     supervised: bool
     transforms: list[nn.Module]
+    compiled: AbstractContextManager[None]
+    """Within it views are made for training; a method that compiles sets it."""
     _batch_size: int
     _resident: Source | None
     """The samples to train on, if they are kept on the device."""
@@ -49,7 +52,8 @@ class Loading(Position, LightningDataModule):
     def make_batch(self, fetched: Fetched) -> Batch:
         """Turns a fetched batch of raw samples into the `Batch` of views, on the device where it
         is."""
-        return self.maker.batch(fetched)
+        with self.compiled:
+            return self.maker.batch(fetched)
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
         if device.type == "cpu":  # where the loaders make it; Lightning would traverse it to find that out

@@ -1,4 +1,4 @@
-"""The networks of a method run compiled while it trains."""
+"""The networks of a method, and the augmentation of its views, run compiled while it trains."""
 
 from __future__ import annotations
 
@@ -9,24 +9,26 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..augment.image import Augmentation
 from ..encoders.base import Encoder
 from ..nn.transformer import Transformer
 
 
 class Compiled(AbstractContextManager[None]):
     """Within the context, the functions that modules name in `entries` are those that
-    `torch.compile` makes of them: of encoders, of the copies of them in teachers, and of
-    transformers.
+    `torch.compile` makes of them: of encoders, of the copies of them in teachers, of transformers,
+    and of augmentations.
 
     Outside of it nothing is different: no module is wrapped, so that parameters and checkpoints
     keep their names, a copy of the method is a plain one, and probes compile nothing.
 
     Args:
-        module: the method.
+        modules: the method; the transforms that make its views.
     """
 
-    def __init__(self, module: nn.Module) -> None:
-        self.parts = [(part, name, _compiled(part, name)) for part in compilable(module) for name in part.entries]
+    def __init__(self, *modules: nn.Module) -> None:
+        parts = dict.fromkeys(part for module in modules for part in compilable(module))
+        self.parts = [(part, name, _compiled(part, name)) for part in parts for name in part.entries]
 
     def __enter__(self) -> None:
         for part, name, function in self.parts:
@@ -39,9 +41,9 @@ class Compiled(AbstractContextManager[None]):
             del part.__dict__[name]
 
 
-def compilable(module: nn.Module) -> list[Encoder | Transformer]:
-    """Encoders, and transformers that are not part of one, each of them once."""
-    if isinstance(module, Encoder | Transformer):
+def compilable(module: nn.Module) -> list[Encoder | Transformer | Augmentation]:
+    """Encoders, transformers that are not part of one, and augmentations, each of them once."""
+    if isinstance(module, Encoder | Transformer | Augmentation):
         return [module]
     parts = [part for child in module.children() for part in compilable(child)]
     return list(dict.fromkeys(parts))

@@ -121,8 +121,11 @@ class Training(Recorded, LightningModule):
 
     def on_fit_start(self) -> None:
         self._teachers = self.teachers
+        data = getattr(self.trainer, "datamodule", None)
         self._compiled = Compiled(self) if self.compiles else nullcontext()
-        self._seed = int(getattr(getattr(self.trainer, "datamodule", None), "seed", 0))
+        if self.compiles and isinstance(data, SSLDataModule):
+            data.compiled = Compiled(*data.transforms)
+        self._seed = int(getattr(data, "seed", 0))
 
     def on_train_start(self) -> None:
         planned, total = self._planned_steps, self.trainer.estimated_stepping_batches

@@ -14,10 +14,17 @@ import pytorch_lightning as pl
 import torch
 from ssl_lightning.methods.byol import BYOL
 from ssl_lightning.methods.mae import MAE
+from ssl_lightning.methods.simclr import SimCLR
 from torch import Tensor
 from torch.testing import assert_close
 
 from ssl_lightning import View, load
+from ssl_lightning.augment.image import Augmentation, ImagePolicy
+from ssl_lightning.augment.log_mel import LogMel
+from ssl_lightning.augment.random import sample_keys
+from ssl_lightning.augment.sound import SoundPolicy
+from ssl_lightning.augment.window import Waves
+from ssl_lightning.data.views import as_view
 from ssl_lightning.encoders.audio_conv import AudioConvEncoder
 from ssl_lightning.encoders.base import TokenEncoder
 from ssl_lightning.encoders.conv import ConvEncoder
@@ -106,6 +113,56 @@ def test_each_encoder_compiles_without_a_graph_break(name: str, precision: Any, 
             assert_close(encoder(view), expected, rtol=1e-5, atol=1e-5)
             if isinstance(encoder, TokenEncoder):
                 encoder.mix(encoder.tokenize(view))
+
+
+IMAGE = ImagePolicy(rotation=10.0, shear=5.0, blur_p=0.5)
+SOUND, MEL = SoundPolicy(masks=(1, 1)), LogMel(8000)
+SMALL, LARGE = (torch.randint(0, 256, (16, 3, side, side), dtype=torch.uint8) for side in (32, 80))
+WAVES, BANK = Waves(torch.randn(8, 4000), None), torch.randn(10, MEL.mels, MEL.frames(4000))
+TRANSFORMS: dict[str, Any] = {
+    "images": (IMAGE.build("strong_b", 32), SMALL),
+    "large images": (IMAGE.build("strong", 72), LARGE),
+    "log-mels": (SOUND.build("strong", 4000, MEL, bank=BANK), WAVES),
+    "waves": (SOUND.build("strong", 4000, normalise=True), WAVES),
+}
+
+
+def compiled_like_plain(name: str) -> None:
+    """Compiled, a transform makes the same views, of two numbers of samples."""
+    transform, raw = TRANSFORMS[name]
+    for samples in (8, 5):
+        some = Waves(raw.x[:samples], None) if isinstance(raw, Waves) else raw[:samples]
+        key = sample_keys(0, 0, torch.arange(samples))
+        expected = as_view(transform(some, key)).x
+        with Compiled(transform):
+            assert_close(as_view(transform(some, key)).x, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", TRANSFORMS)
+def test_augmentation_compiles_without_a_graph_break(name: str, whole: None) -> None:
+    compiled_like_plain(name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", TRANSFORMS)
+def test_augmentation_is_the_same_as_compiled_by_inductor(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch._inductor.config as inductor
+
+    monkeypatch.setattr(inductor, "compile_threads", 1)
+    compiled_like_plain(name)
+
+
+def test_a_compiled_run_augments_in_compiled_functions_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled: list[Any] = []
+    monkeypatch.setattr(torch, "compile", lambda function: compiled.append(function) or function)
+    data = TinyImages(samples=16)
+    for changes, augmentations in (({}, 0), ({"compile": True}, 2)):
+        compiled.clear()
+        trainer = pl.Trainer(
+            max_steps=1, accelerator="cpu", logger=False, enable_progress_bar=False, enable_checkpointing=False
+        )
+        trainer.fit(SimCLR(TinyEncoder(), **changes), datamodule=data)
+        assert compiled.count(Augmentation._run) == augmentations
 
 
 def test_outside_of_a_step_no_module_is_compiled(whole: None) -> None:
