@@ -29,6 +29,7 @@ def test_no_paragraph_of_the_test_split_is_trained_on_and_all_others_are() -> No
     )
 
 
+@pytest.mark.slow
 def test_there_are_twelve_classes_in_proportion(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SSL_LIGHTNING_CACHE", str(tmp_path))
     data = PythonDocs()

@@ -350,6 +350,7 @@ def process(root: Path) -> None:
     dist.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_two_processes_share_the_fits_out_and_both_get_the_row_of_one(
     processes: Any, short: None, tmp_path: Path
 ) -> None:

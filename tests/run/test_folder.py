@@ -193,6 +193,7 @@ def process(root: Path, checkpoint: Path) -> None:
     sys.stdout.write(f"went on in {fitted.run_folder}\n")  # in one piece, while the other writes too
 
 
+@pytest.mark.slow
 def test_all_processes_of_a_job_share_a_lock_and_a_refusal(run: Any, ended: tuple[Path, Path], tmp_path: Path) -> None:
     folder, newest = ended
     lock, script = FolderLock(), [__file__, str(tmp_path / "runs"), str(newest)]

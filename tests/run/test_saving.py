@@ -78,7 +78,7 @@ def process(folder: Path, devices: int) -> None:
         (folder / "steps.json").write_text(json.dumps(steps))
 
 
-@pytest.mark.parametrize("devices", [1, 2])
+@pytest.mark.parametrize("devices", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_checkpoint_comes_within_the_epoch(run: Any, tmp_path: Path, devices: int) -> None:
     """On the first optimizer step after the time is over; several devices ask rank 0 about every
     50 batches."""

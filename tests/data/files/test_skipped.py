@@ -84,6 +84,7 @@ def ended(run: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return {"log": done["log"], "processes": [torch.load(folder / f"{number}.pt") for number in range(2)]}
 
 
+@pytest.mark.slow
 def test_the_run_lists_what_another_process_skipped(ended: dict[str, Any]) -> None:
     names = sorted(f"{number:03}.txt" for number in bad(0, 2))
     path = Path(ended["processes"][0]["folder"]) / "unreadable.txt"
@@ -92,6 +93,7 @@ def test_the_run_lists_what_another_process_skipped(ended: dict[str, Any]) -> No
     assert ended["log"].count("in whose place") == 1 and said in ended["log"]
 
 
+@pytest.mark.slow
 def test_more_than_may_be_skipped_by_all_together_stop_every_process(ended: dict[str, Any]) -> None:
     for each in ended["processes"]:
         assert each["message"].startswith("3 of 256 tables cannot be read, more than --data.max_unreadable allows (2).")
