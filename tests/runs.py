@@ -56,6 +56,7 @@ DEFAULTS: dict[str, Any] = {  # besides root, out and log; `kill` is a place and
     "trainer": {"max_epochs": 3}, "watch": True, "closing": False, "checkpoint": {}, "save_at": [], "ckpt_path": None,
     "kill": None,
 }  # fmt: skip
+"""`ckpt_path`: "auto" is the newest checkpoint below the root; "newest" is it, or none."""
 
 
 class Noisy(SSLMethod):
@@ -149,8 +150,8 @@ def torn_row(self: Table, *args: Any) -> NoReturn:
 torch_save, save, write = torch.save, saving.Checkpoint.save, Table.write
 
 
-def arrange_death(place: str, number: int) -> list[pl.Callback]:
-    """Kills the run at a step's place, or in the n-th call of something."""
+def arrange_death(place: str, number: float) -> list[pl.Callback]:
+    """Kills the run at a step's place, in the n-th call of something, or after a time in seconds."""
     inside = {
         "training step": (SSLMethod, "training_step", lambda *args: die()),
         "knn": (knn, "knn_predict", lambda *args, **kwargs: die()),
@@ -163,9 +164,12 @@ def arrange_death(place: str, number: int) -> list[pl.Callback]:
         "torn row": (Table, "write", torn_row),
         "summary": (report.Report, "write", lambda *args: die()),
     }
+    if place == "time":
+        signal.setitimer(signal.ITIMER_REAL, number)  # its signal ends the process: nothing is flushed either
+        return []
     if place not in inside:
-        return [KillAt(place, number)]
-    nth_call(*inside[place][:2], number, inside[place][2])
+        return [KillAt(place, int(number))]
+    nth_call(*inside[place][:2], int(number), inside[place][2])
     return []
 
 
@@ -203,7 +207,8 @@ def train(spec: dict[str, Any]) -> None:
             **spec["trainer"]},
         callbacks=callbacks,
     )  # fmt: skip
-    ckpt_path = newest_below(Path(spec["root"])) if spec["ckpt_path"] == "auto" else spec["ckpt_path"]
+    auto = spec["ckpt_path"] in ("auto", "newest")
+    ckpt_path = newest_below(Path(spec["root"])) if auto else spec["ckpt_path"]
     if spec["ckpt_path"] == "auto" and ckpt_path is None:
         raise FileNotFoundError("There is nothing to resume from.")
     trainer.fit(method, datamodule=data, ckpt_path=ckpt_path)
