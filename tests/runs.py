@@ -151,7 +151,7 @@ torch_save, save, write = torch.save, saving.Checkpoint.save, Table.write
 
 
 def arrange_death(place: str, number: float) -> list[pl.Callback]:
-    """Kills the run at a step's place, in the n-th call of something, or after a time in seconds."""
+    """Kills the run at a step's place, in the n-th call of something, or after some seconds."""
     inside = {
         "training step": (SSLMethod, "training_step", lambda *args: die()),
         "knn": (knn, "knn_predict", lambda *args, **kwargs: die()),
