@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
+from collections.abc import Iterator
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -61,6 +62,15 @@ def fresh() -> None:
 def whole(monkeypatch: pytest.MonkeyPatch) -> None:
     """`torch.compile` without a compiler of C++, which raises where it could not go on."""
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager", fullgraph=True))
+
+
+@pytest.fixture
+def one_compiler() -> Iterator[None]:
+    """Compiles in this process alone."""
+    import torch._inductor.config as inductor
+
+    with inductor.patch(compile_threads=1):
+        yield
 
 
 @pytest.mark.parametrize("name", [name if name in QUICK else pytest.param(name, marks=SLOW) for name in METHODS])
@@ -145,10 +155,7 @@ def test_augmentation_compiles_without_a_graph_break(name: str, whole: None) -> 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", TRANSFORMS)
-def test_augmentation_is_the_same_as_compiled_by_inductor(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    import torch._inductor.config as inductor
-
-    monkeypatch.setattr(inductor, "compile_threads", 1)
+def test_augmentation_is_the_same_as_compiled_by_inductor(name: str, one_compiler: None) -> None:
     compiled_like_plain(name)
 
 
@@ -241,10 +248,7 @@ def test_whether_a_run_is_compiled_is_not_part_of_its_identity() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", METHODS)
-def test_the_loss_is_the_same_as_compiled_by_inductor(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    import torch._inductor.config as inductor
-
-    monkeypatch.setattr(inductor, "compile_threads", 1)  # no further processes
+def test_the_loss_is_the_same_as_compiled_by_inductor(name: str, one_compiler: None) -> None:
     kit = MethodKit(Registry("ssl_lightning.methods")[name])
     plain, compiled, batch = kit.method(), kit.method(), kit.batch()
     expected = kit.loss(batch, plain)
