@@ -95,6 +95,7 @@ class Listener:
         for signum, handler in self.before.items():
             signal.signal(signum, handler)
         signal.set_wakeup_fd(self.other_wakeup)
+        self.wakeup.shutdown(socket.SHUT_RDWR)  # workers that were forked hold copies, so that to close it does not do
         self.wakeup.close()
         self.thread.join()
         self.arrived.close()
@@ -175,7 +176,8 @@ def listening() -> Iterator[Listener]:
         stop = raised
     finally:
         listener.stop()
-    if listener.noted is not None:  # also where the error was swallowed, as in a `__del__`
-        stop = stop or Stopped(listener.noted)
+    if stop is None and listener.noted is not None:
+        stop = Stopped(listener.noted)  # the error was swallowed, as in a `__del__`
+    if stop is not None:
         stop.tell(".")
         raise stop

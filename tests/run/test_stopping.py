@@ -167,10 +167,9 @@ def test_accumulated_batches_are_completed(tmp_path: Path) -> None:
 
 
 def test_without_checkpoints_it_says_so(tmp_path: Path, capsys: Any) -> None:
-    for settings in ({"enable_checkpointing": False}, {"callbacks": Checkpoint(enabled=False)}):
-        at = At("start", 2, send(signal.SIGTERM))
+    for callbacks, enabled in (([], False), ([Checkpoint(enabled=False)], True)):
         with pytest.raises(SystemExit):
-            train(tmp_path, at, *[settings.pop("callbacks")] * ("callbacks" in settings), **settings)  # type: ignore[arg-type]
+            train(tmp_path, At("start", 2, send(signal.SIGTERM)), *callbacks, enable_checkpointing=enabled)
         assert capsys.readouterr().err.endswith("at step 2; there is no checkpoint, since checkpoints are disabled.\n")
 
 
@@ -202,7 +201,7 @@ def test_the_closing_table_stops_at_once_and_is_computed_later(
 def test_the_last_checkpoint_is_there_before_the_closing_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also of a run that a callback ends early."""
     seen: list[str] = []
-    monkeypatch.setattr(Report, "close", lambda *args: seen.append(newest(tmp_path).name))
+    monkeypatch.setattr(Report, "on_train_end", lambda *args: seen.append(newest(tmp_path).name))
 
     class Ends(At):
         def on_train_batch_end(self, trainer: Any, *args: Any) -> None:
@@ -312,7 +311,7 @@ def test_all_processes_stop_at_the_same_step(run: Any, tmp_path: Path) -> None:
     ended = run(tmp_path, script=[__file__, "two", str(tmp_path)], processes=2)
     assert ended["code"] == 0, ended["log"][-3000:]
     expected = {"code": 143, "stopped at": "step-00000004.ckpt", "differences": []}
-    assert [torch.load(tmp_path / f"{number}.pt") for number in range(2)] == [expected] * 2
+    assert [torch.load(tmp_path / f"{number}.pt") for number in range(2)] == [expected] * 2, ended["log"]
     assert ended["log"].count("Stopped by SIGTERM at step 4") == 1
 
 
