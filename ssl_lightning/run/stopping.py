@@ -127,10 +127,11 @@ def how_to_go_on(trainer: Any) -> str:
     newest = (savers[-1].last if savers else None) or trainer.ckpt_path
     trained = any(isinstance(each, Stopping) and each.trained for each in trainer.callbacks)
     at = f"after the last step, {trainer.global_step:,}" if trained else f"at step {trainer.global_step:,}"
-    if newest is None and not trainer.global_step:
-        return " before the first step; start it again with the same command."
-    if newest is None:
+    if newest is None and trainer.global_step and not savers:
         return f" {at}; there is no checkpoint, since checkpoints are disabled."
+    if newest is None:
+        at = at if trainer.global_step else "before the first step"
+        return f" {at}; start it again with the same command."
     folder = folder_of(newest)
     again = (
         f"the same command with --resume {folder or newest}"
