@@ -7,9 +7,11 @@ import atexit
 import logging
 import warnings
 from collections import Counter
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import pytorch_lightning as pl
 from pytorch_lightning import Callback
@@ -28,7 +30,7 @@ from .plugins.record import PLAIN
 from .run.checkpoint import AtomicIO
 from .run.folder import RunFolder
 from .run.health import Health
-from .run.lightning import set_epochs, use_checkpoint_io
+from .run.lightning import set_epochs, take_signals, use_checkpoint_io
 from .run.loggers import InRunFolder, as_loggers
 from .run.meter import Meter
 from .run.metrics import Metrics
@@ -36,6 +38,10 @@ from .run.precision import Precision, best_precision, check_choice
 from .run.progress import Progress
 from .run.saving import Checkpoint
 from .run.standing import Standing
+from .run.stopping import Stopping, stoppable
+from .run.votes import Votes
+
+Method = TypeVar("Method", bound=Callable[..., Any])
 
 atexit.register(leave)  # Lightning leaves only NCCL's process groups
 
@@ -58,6 +64,17 @@ def _quieten() -> None:
         ".*smaller than the logging interval.*",
     ):
         warnings.filterwarnings("ignore", message)
+
+
+def stopped_by_signals(method: Method) -> Method:
+    """A method of a trainer that a signal stops."""
+
+    @wraps(method)
+    def stopped(self: Any, *args: Any, **kwargs: Any) -> Any:
+        with stoppable(self):
+            return method(self, *args, **kwargs)
+
+    return cast(Method, stopped)
 
 
 class NoProfiler(PassThroughProfiler):
@@ -117,6 +134,7 @@ class Trainer(pl.Trainer):
         kwargs["callbacks"] = self._with_standing(kwargs)
         super().__init__(precision=precision, **kwargs)  # type: ignore[arg-type]  # "auto" is resolved by now
         use_checkpoint_io(self, AtomicIO())
+        take_signals(self)
         if type(self.profiler) is PassThroughProfiler:
             self.profiler = NoProfiler()
 
@@ -130,6 +148,8 @@ class Trainer(pl.Trainer):
         for cls in STANDING.values():
             if cls is Checkpoint and kwargs.get("enable_checkpointing") is False:
                 continue
+            if cls is Report:
+                standing += [Votes(), Stopping()]  # before the closing table, which takes its time
             standing += [callback for callback in given if isinstance(callback, cls)] or [cls()]
         others = [callback for callback in given if not isinstance(callback, tuple(STANDING.values()))]
         has_bar = any(isinstance(callback, ProgressBar) for callback in others)
@@ -179,9 +199,14 @@ class Trainer(pl.Trainer):
         for logger in self.loggers:
             if isinstance(logger, InRunFolder):
                 logger.folder = None  # of an earlier `fit`
-        try:
-            super().fit(model, train_dataloaders, val_dataloaders, datamodule, ckpt_path, weights_only)
-        finally:
-            for callback in self.callbacks:
-                if isinstance(callback, RunFolder):
-                    callback.lock.release()
+        with stoppable(self):
+            try:
+                super().fit(model, train_dataloaders, val_dataloaders, datamodule, ckpt_path, weights_only)
+            finally:
+                for callback in self.callbacks:
+                    if isinstance(callback, RunFolder):
+                        callback.lock.release()
+
+    validate = stopped_by_signals(pl.Trainer.validate)
+    test = stopped_by_signals(pl.Trainer.test)
+    predict = stopped_by_signals(pl.Trainer.predict)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -17,6 +18,7 @@ from quick import FEW_STRENGTHS
 from threadpoolctl import threadpool_limits
 
 from ssl_lightning.data.cores import own_cores
+from ssl_lightning.data.shield import STOPPING
 from ssl_lightning.evaluation import protocol
 
 MOST_WORKERS, GPU_WORKERS = 8, 4
@@ -96,6 +98,16 @@ def slow_tests_try_all(request: pytest.FixtureRequest) -> None:
 def all_strengths(few_strengths: tuple[float, ...], monkeypatch: pytest.MonkeyPatch) -> None:
     """The protocol's own strengths, for tests of what is chosen."""
     monkeypatch.setattr(protocol, "STRENGTHS", few_strengths)
+
+
+@pytest.fixture
+def heeded_signals() -> Iterator[None]:
+    """Signals do what they do in a terminal, also where the tests run under nohup."""
+    before = {each: signal.signal(each, signal.SIG_DFL) for each in STOPPING}
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    for signum, handler in before.items():
+        signal.signal(signum, handler)
 
 
 class Runs:

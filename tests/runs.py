@@ -48,6 +48,7 @@ from ssl_lightning.run import saving
 from ssl_lightning.run.checkpoint import find_newest
 from ssl_lightning.run.meter import Meter
 from ssl_lightning.run.metrics import Metrics, Table
+from ssl_lightning.run.signals import Stopped
 from ssl_lightning.testing import TinyEncoder, TinyImages
 from ssl_lightning.testing.methods import tiny_data, tiny_encoder
 
@@ -304,6 +305,8 @@ def serve() -> None:
                 else:
                     command_line(spec) if "argv" in spec else train(spec)
                 code = 0
+            except Stopped as stop:
+                code = int(stop.code)  # type: ignore[arg-type]
             except BaseException:
                 traceback.print_exc()
             sys.stdout.flush()

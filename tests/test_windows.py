@@ -25,7 +25,8 @@ PARTS = ("ssl_lightning", "methods", "datamodules")
 UNIX_MODULES = {"fcntl", "grp", "posix", "pty", "pwd", "resource", "spwd", "syslog", "termios", "tty"}
 UNIX_CALLS = {
     "fork", "getuid", "geteuid", "getgid", "killpg", "mkfifo", "nice", "pread", "pwrite", "register_at_fork", "setsid",
-    "setpgid", "statvfs", "wait4", "SIGKILL", "SIGALRM", "SIGUSR1", "SIGUSR2", "alarm",
+    "setpgid", "statvfs", "wait4", "SIGKILL", "SIGALRM", "SIGUSR1", "SIGUSR2", "SIGHUP", "alarm",
+    "pthread_sigmask",
 }  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from .. import __version__
 from ..plugins.messages import did_you_mean
 from ..plugins.registry import RegistryError
+from ..run.signals import listening
 from .listing import LISTS, show
 from .names import UsageError
 from .request import COMMANDS
@@ -39,10 +40,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit code; 2: the user made a mistake, which was reported in one line; 141: the reader
         of the output, such as `head`, has closed it.
+
+    Raises:
+        Stopped: a signal came; the exit code is 128 and its number.
     """
     try:
-        code = _main(argv)
-        sys.stdout.flush()
+        with listening():
+            code = _main(argv)
+            sys.stdout.flush()
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for what Python writes as it ends
         return 128 + 13

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import torch
 from torch.utils.data import DataLoader, Dataset
 
 from .cores import own_cores
+from .shield import shielded
 from .sources import Source
 
 FEW_CORES = 4
@@ -102,6 +104,14 @@ class Fetch(Dataset[dict[str, Any]]):
         return self.__getitems__([draw])
 
 
+class Batches(DataLoader[Any]):
+    """A `DataLoader` whose workers are not ended by the signals that stop a run."""
+
+    def __iter__(self) -> Any:
+        with shielded() if self.num_workers else nullcontext():
+            return super().__iter__()
+
+
 def batch_loader(
     dataset: Fetch, draws: Iterable[Any], *, workers: int | None, seed: int, on_cpu: bool, pin: bool
 ) -> DataLoader[Any]:
@@ -119,7 +129,7 @@ def batch_loader(
     if workers is None:
         cores = own_cores()
         workers = 0 if dataset.source.in_memory or (on_cpu and cores <= FEW_CORES) else min(8, cores)
-    return DataLoader(
+    return Batches(
         dataset,
         batch_sampler=draws,
         collate_fn=_as_is,

@@ -13,8 +13,10 @@ from typing import Any, Literal
 
 import torch
 from lightning_fabric.loggers.logger import _DummyExperiment
+from lightning_fabric.plugins.environments import SLURMEnvironment
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.plugins.io import AsyncCheckpointIO, CheckpointIO, TorchCheckpointIO
+from pytorch_lightning.strategies.launchers import _MultiProcessingLauncher, _SubprocessScriptLauncher
 
 NoExperiment = _DummyExperiment
 """An experiment of a logger that takes every call and does nothing."""
@@ -123,6 +125,44 @@ def convert_views_alone(trainer: Any, raw: Callable[[Any], bool]) -> None:
 def converted(plugin: Any, raw: Callable[[Any], bool], batch: Any) -> Any:
     """A batch in the precision of a plugin; one of raw samples is returned as it is."""
     return batch if raw(batch) else type(plugin).convert_input(plugin, batch)
+
+
+def take_signals(trainer: Any) -> None:
+    """Keeps Lightning's hands off signals: it installs handlers that communicate or save a
+    checkpoint within the handler, exits with 0 after SIGTERM, and makes the processes exchange a
+    tensor before each batch, for which they wait."""
+    trainer._signal_connector.register_signal_handlers = nothing
+    trainer._signal_connector.teardown = nothing
+    trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = nothing
+
+
+def nothing() -> None:
+    """Does nothing, in place of a method."""
+
+
+def launched(trainer: Any) -> list[Any]:
+    """The processes that this one has launched for the run, by Popen or by multiprocessing; whoever
+    asks sees to their end. Lightning no longer watches over those of Popen: it would kill this
+    process within 5 seconds of the first that ends with a code."""
+    launcher = trainer.strategy.launcher
+    processes = list(getattr(launcher, "procs", ()))
+    if isinstance(launcher, _SubprocessScriptLauncher):
+        launcher.procs.clear()
+    return processes
+
+
+def only_waits(trainer: Any) -> bool:
+    """Whether this process trains nothing itself, but waits for those that it launches."""
+    return isinstance(trainer.strategy.launcher, _MultiProcessingLauncher)
+
+
+def requeue_signal(trainer: Any) -> int | None:
+    """The signal after which a run under SLURM is to be put back into the queue; None: none, or not
+    under SLURM."""
+    environment = trainer._accelerator_connector.cluster_environment
+    if not isinstance(environment, SLURMEnvironment) or not environment.auto_requeue:
+        return None
+    return environment.requeue_signal
 
 
 RESTORING = ("resume_start", "_restore_modules_and_callbacks", "restore_training_state")

@@ -12,9 +12,6 @@ from .checkpoint import PATTERN
 from .lightning import updated
 from .standing import Standing
 
-BATCHES_BETWEEN_QUESTIONS = 50
-"""Each question is an exchange between processes, which costs as much as several small steps."""
-
 
 class Checkpoint(Standing, LightningCheckpoint):
     """Writes `checkpoints/step-<optimizer steps>.ckpt` in the run folder, after the probes of that
@@ -56,10 +53,14 @@ class Checkpoint(Standing, LightningCheckpoint):
         self._kept: set[Path] = set()
         self._kept_names: list[str] = []
         self._last_time = time.monotonic()
-        self._checked_at = 0  # the optimizer step at which rank 0 was last asked whether `minutes` have passed
+        self._saved_at = 0  # the optimizer step of the last checkpoint
+        self.heard = 0  # whether `minutes` had passed on rank 0 (`Votes`)
+        self.stop: BaseException | None = None
+        """Raised after the next optimizer step and its checkpoint, which holds what the callbacks
+        before this one did in that step."""
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
-        self._last_time, self._checked_at = time.monotonic(), trainer.global_step
+        self._last_time, self._saved_at = time.monotonic(), trainer.global_step
         if self.folder is not None:
             self._kept = {self.folder / name for name in self._kept_names}
 
@@ -68,24 +69,22 @@ class Checkpoint(Standing, LightningCheckpoint):
             return  # a run cannot go on from half an accumulated batch
         epoch, epoch_ends = trainer.current_epoch + 1, batch_idx + 1 == trainer.num_training_batches
         due = epoch_ends and (epoch % self.every_n_epochs == 0 or epoch == trainer.max_epochs)
-        if due or trainer.global_step == trainer.max_steps or self._late(trainer):
+        if due or trainer.global_step == trainer.max_steps or self.stop or self._late(trainer):
             self.save(
                 trainer, keep=bool(self.keep_every_n_epochs) and epoch_ends and epoch % self.keep_every_n_epochs == 0
             )
+        if self.stop:
+            raise self.stop
+
+    def vote(self, trainer: Any) -> bool:
+        """Whether `minutes` have passed; of several processes rank 0 decides for all."""
+        passed = time.monotonic() - self._last_time > 60 * self.minutes
+        return bool(self.minutes) and trainer.is_global_zero and passed
 
     def _late(self, trainer: Any) -> bool:
-        """Whether `minutes` have passed. Of several processes rank 0 decides for all, every so many
-        optimizer steps as take about `BATCHES_BETWEEN_QUESTIONS` batches."""
-        if not self.minutes:
-            return False
-        late = time.monotonic() - self._last_time > 60 * self.minutes
-        if trainer.world_size == 1:
-            return late
-        between = max(1, BATCHES_BETWEEN_QUESTIONS // trainer.accumulate_grad_batches)
-        if trainer.global_step - self._checked_at < between:
-            return False
-        self._checked_at = trainer.global_step
-        return bool(trainer.strategy.broadcast(late))
+        """Whether all have heard that `minutes` have passed since the last checkpoint; several
+        processes hear what was said a step ago."""
+        return bool(self.heard) and trainer.global_step > self._saved_at + (trainer.world_size > 1)
 
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
         if self.last is None or self.last.name != PATTERN.format(step=trainer.global_step):
@@ -98,7 +97,7 @@ class Checkpoint(Standing, LightningCheckpoint):
         path = self.folder / PATTERN.format(step=trainer.global_step)
         self._kept |= {path} if keep else set()
         trainer.save_checkpoint(path, weights_only=False)
-        self.last, self._last_time = path, time.monotonic()
+        self.last, self._last_time, self._saved_at = path, time.monotonic(), trainer.global_step
         if trainer.is_global_zero:
             older = sorted(set(self.folder.glob("step-*.ckpt")) - self._kept - {path}, reverse=True)
             for old in older[self.keep - 1 :]:

@@ -4,7 +4,11 @@ Lightning changes."""
 from __future__ import annotations
 
 import ast
+import os
 import pickle
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,10 +17,13 @@ import pytest
 import pytorch_lightning as pl
 import torch
 import torch.distributed as dist
+from lightning_fabric.plugins.environments import SLURMEnvironment
+from lightning_fabric.strategies.launchers.subprocess_script import _ChildProcessObserver
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.callbacks import EarlyStopping
 from pytorch_lightning.cli import LightningCLI
 from pytorch_lightning.plugins.io import AsyncCheckpointIO, TorchCheckpointIO
+from pytorch_lightning.strategies.launchers import _SubprocessScriptLauncher
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
@@ -292,6 +299,61 @@ def test_an_error_in_a_step_is_told_from_one_at_the_start(
     with pytest.raises(KeyError, match="a defect") as raised:
         getattr(plain(tmp_path), command)(module, loader())
     assert lightning.raised_in_a_step(raised.value) == in_a_step
+
+
+@pytest.mark.parametrize("ours", [False, True])
+def test_signals_are_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ours: bool) -> None:
+    """Lightning's own handler of SIGTERM is there without `take_signals`, and its exchange before
+    each batch."""
+    before = signal.getsignal(signal.SIGTERM)
+    handlers, exchanges = list[Any](), list[Any]()
+    trainer = plain(tmp_path, Watch(lambda _: handlers.append(signal.getsignal(signal.SIGTERM))), max_epochs=1)
+    loop = trainer.fit_loop.epoch_loop
+    assert callable(loop._broadcast_sigterm_tensor)
+    if ours:
+        lightning.take_signals(trainer)
+        assert loop._broadcast_sigterm_tensor is lightning.nothing
+        assert pickle.loads(pickle.dumps(loop._broadcast_sigterm_tensor)) is lightning.nothing
+    else:
+        loop._broadcast_sigterm_tensor = lambda: exchanges.append(1)
+    dist.init_process_group("gloo", init_method=f"file://{tmp_path}/group", rank=0, world_size=1)
+    monkeypatch.setattr(pl.Trainer, "world_size", 2)
+    try:
+        trainer.fit(Linear(), loader())
+    finally:
+        dist.destroy_process_group()
+    assert all((handler == before) == ours for handler in handlers)
+    assert bool(exchanges) != ours
+    assert lightning.nothing() is None
+
+
+def test_launched_processes_are_no_longer_watched(tmp_path: Path) -> None:
+    """Lightning's observer would kill this process once one of them has ended with a code."""
+    trainer = plain(tmp_path, devices=2, strategy="ddp")
+    launcher = trainer.strategy.launcher
+    assert isinstance(launcher, _SubprocessScriptLauncher) and not lightning.only_waits(trainer)
+    process = subprocess.Popen([sys.executable, "-c", "raise SystemExit(3)"])
+    launcher.procs = [process]
+    observer = _ChildProcessObserver(main_pid=os.getpid(), child_processes=launcher.procs)
+    assert lightning.launched(trainer) == [process]
+    process.wait()
+    assert observer._run(), "or it would have killed the tests"
+    assert lightning.launched(trainer) == [] == lightning.launched(plain(tmp_path))
+
+
+def test_a_process_that_only_waits_for_others_is_told(tmp_path: Path) -> None:
+    assert lightning.only_waits(plain(tmp_path, devices=2, strategy="ddp_spawn"))
+    assert not lightning.only_waits(plain(tmp_path))
+
+
+def test_the_signal_to_requeue_after_is_slurms(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert lightning.requeue_signal(plain(tmp_path)) is None
+    monkeypatch.setenv("SLURM_NTASKS", "1")
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    assert lightning.requeue_signal(plain(tmp_path)) == signal.SIGUSR1
+    other = SLURMEnvironment(requeue_signal=signal.SIGUSR2)
+    assert lightning.requeue_signal(plain(tmp_path, plugins=[other])) == signal.SIGUSR2
+    assert lightning.requeue_signal(plain(tmp_path, plugins=[SLURMEnvironment(auto_requeue=False)])) is None
 
 
 @pytest.mark.parametrize("name", ["_parse_ckpt_path", "_set_seed", "_parser", "subcommands", "parse_arguments"])
