@@ -7,7 +7,8 @@ import atexit
 import logging
 import warnings
 from collections import Counter
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from pytorch_lightning.callbacks import ProgressBar
 from pytorch_lightning.profilers import PassThroughProfiler, Profiler
 
 from .data.datamodule import SSLDataModule
+from .data.waiting import naming_lost_workers
 from .distributed import leave
 from .evaluation.commands import Evaluation
 from .evaluation.probes.collapse import CollapseMonitor
@@ -28,7 +30,7 @@ from .plugins.record import PLAIN
 from .run.checkpoint import AtomicIO
 from .run.folder import RunFolder
 from .run.health import Health
-from .run.lightning import set_epochs, use_checkpoint_io
+from .run.lightning import RunsWithin, before_launch, set_epochs, use_checkpoint_io
 from .run.loggers import InRunFolder, as_loggers
 from .run.meter import Meter
 from .run.metrics import Metrics
@@ -36,6 +38,7 @@ from .run.precision import Precision, best_precision, check_choice
 from .run.progress import Progress
 from .run.saving import Checkpoint
 from .run.standing import Standing
+from .run.together import known_to_children, together
 
 atexit.register(leave)  # Lightning leaves only NCCL's process groups
 
@@ -70,7 +73,7 @@ class NoProfiler(PassThroughProfiler):
         return self.nothing
 
 
-class Trainer(pl.Trainer):
+class Trainer(RunsWithin):
     """Lightning's Trainer with other defaults; it takes every argument of Lightning's. What
     differs:
 
@@ -117,8 +120,15 @@ class Trainer(pl.Trainer):
         kwargs["callbacks"] = self._with_standing(kwargs)
         super().__init__(precision=precision, **kwargs)  # type: ignore[arg-type]  # "auto" is resolved by now
         use_checkpoint_io(self, AtomicIO())
+        before_launch(self, known_to_children)
         if type(self.profiler) is PassThroughProfiler:
             self.profiler = NoProfiler()
+
+    @contextmanager
+    def within(self) -> Iterator[None]:
+        """A run's processes end together, and a dead worker is named."""
+        with together(self), naming_lost_workers():
+            yield
 
     @staticmethod
     def _with_standing(kwargs: dict[str, Any]) -> list[Callback]:
