@@ -30,9 +30,10 @@ them."""
 BEAT, SILENCE = 5, 50
 """Looks, one a second, between two beats; and how many without a beat of a process on another
 machine say that it is gone. A machine that sleeps does not look."""
+EXITING = 4
+"""Linux's flag (PF_EXITING) of a process that is being taken down."""
 DONE, STOPPED, FAILED = "done", "stopped", "failed"
 """How a process leaves a run: at its end, on request (an exit code follows), by an error."""
-KILLED = "by somebody, or by the system for lack of memory"
 
 
 class Ended(NamedTuple):
@@ -62,12 +63,12 @@ class Life(NamedTuple):
 
 def start_of(pid: int) -> str | None:
     """When a process of this machine started, in the kernel's ticks; None: it has ended, though its
-    parent may not have asked yet."""
+    parent may not have asked yet, or is about to: its connections are closed before that."""
     try:
         state, *fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
         return None
-    return None if state in "ZX" else fields[18]
+    return None if state in "ZX" or int(fields[5]) & EXITING else fields[18]
 
 
 def life_of(pid: int) -> Life:
@@ -77,6 +78,15 @@ def life_of(pid: int) -> Life:
     with suppress(OSError):  # containers may share a name, not the numbers of processes
         machine = Path("/proc/sys/kernel/random/boot_id").read_text().strip() + os.readlink("/proc/self/ns/pid")
     return Life(machine, pid, start_of(pid) or "")
+
+
+def out_of_memory() -> int | None:
+    """How many processes Linux has killed for lack of memory; None: it does not say."""
+    with suppress(OSError):
+        for line in Path("/proc/vmstat").read_text().splitlines():
+            if line.startswith("oom_kill "):
+                return int(line.split()[1])
+    return None
 
 
 def in_a_line(error: BaseException) -> str:
@@ -97,9 +107,10 @@ class Peers:
     def __init__(self, trainer: Any, number: int) -> None:
         self.trainer, self.prefix = trainer, f"ssl_lightning/run {number}"
         self.rank, self.count = int(trainer.global_rank), int(trainer.world_size)
-        self.life = life_of(os.getpid())
+        self.life, self.killed = life_of(os.getpid()), out_of_memory()
         self.lives = {self.rank: self.life}
         self.store: Any = None
+        self.joined = False
         self.looks = 0
         self._heard: dict[int, tuple[int | None, int]] = {}
         self._looking = threading.RLock()
@@ -153,7 +164,8 @@ class Peers:
     def _join(self) -> None:
         """Says who and that this process is, once there is a group, and learns who the others
         are."""
-        if self.store is None and dist.is_available() and dist.is_initialized():
+        if not self.joined and dist.is_available() and dist.is_initialized():
+            self.joined = True
             with suppress(RuntimeError):  # a client of its own: the group's may be busy for half an hour
                 self.store = default_store().clone()
             self._ask(lambda store: store.set(f"{LIVES}/{self.rank}", json.dumps(self.life)), None)
@@ -169,16 +181,31 @@ class Peers:
         for rank, child in children(self.trainer).items():
             code = child.poll()
             if code is not None and code < 0:
-                reason = f", {KILLED}" if -code == signal.SIGKILL else ""
-                gone.append(Ended(rank, f"was killed by signal {-code} ({_name(-code)}{reason})"))
+                killed = f", {self._killer()}" if -code == signal.SIGKILL else ""
+                gone.append(Ended(rank, f"was killed by signal {-code} ({_name(-code)}){killed}"))
             elif code is not None:
                 gone.append(Ended(rank, f"ended with exit code {code}"))
         for rank, life in self.lives.items():
             if rank != self.rank and life.machine != self.life.machine and self._silent(rank):
                 gone.append(Ended(rank, f"gave no sign of life for {SILENCE} s: it, or its machine, is gone"))
-            elif life.machine == self.life.machine and start_of(life.pid) != life.start:
-                gone.append(Ended(rank, f"(pid {life.pid}) is gone without a word: killed {KILLED}"))
+            elif self._dead(life):
+                gone.append(
+                    Ended(
+                        rank, f"(pid {life.pid}) is gone without a word: killed {self._killer()}, or by its own fault"
+                    )
+                )
         return gone
+
+    def _dead(self, life: Life) -> bool:
+        """Whether a process is known to have ended: one of this machine."""
+        return life.machine == self.life.machine and start_of(life.pid) != life.start
+
+    def _killer(self) -> str:
+        """Who has killed a process."""
+        now = out_of_memory()
+        if now is None or self.killed is None:
+            return "by somebody or by the system for lack of memory"
+        return "by the system for lack of memory" if now > self.killed else "not for lack of memory but by somebody"
 
     def _silent(self, rank: int) -> bool:
         """Whether a process on another machine has not beaten for long."""
@@ -203,9 +230,12 @@ class Peers:
         return self._ask(lambda store: store.get(key).decode() if store.check([key]) else "", "")
 
     def _ask(self, question: Callable[[Any], T], default: T) -> T:
+        if 0 in self.lives and self._dead(self.lives[0]):
+            self.store = None  # rank 0 held it, and torch would say so at length
         try:
             return default if self.store is None else question(self.store)
-        except RuntimeError:  # rank 0 is gone, and the store with it
+        except RuntimeError:
+            self.store = None
             return default
 
 

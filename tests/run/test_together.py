@@ -28,8 +28,9 @@ from ssl_lightning.run import peers
 from ssl_lightning.run.peers import Life, Peers, start_of
 from ssl_lightning.testing import TinyImages
 
+KILLER = r"(not for lack of memory but )?by (somebody|the system)( or by the system)?( for lack of memory)?"
 DEATHS = {
-    "killed": r"was killed by signal 9 \(SIGKILL, by somebody, or by the system for lack of memory\)",
+    "killed": rf"was killed by signal 9 \(SIGKILL\), {KILLER}",
     "segmentation fault": r"was killed by signal 11 \(SIGSEGV\)",
     "exit": r"ended with exit code 3",
     "exception": r"failed with KeyError: 'this process fails alone'",
@@ -37,7 +38,7 @@ DEATHS = {
     "exit by the way": r"was stopped \(exit code 7\)",
 }
 """How a process dies, and what the line says of it where another one has started it."""
-GONE = r"\(pid \d+\) is gone without a word: killed by somebody, or by the system for lack of memory"
+GONE = rf"\(pid \d+\) is gone without a word: killed {KILLER}, or by its own fault"
 SPOKEN = ("exception", "memory", "exit by the way")
 """Deaths that a process can announce itself."""
 PLACES = ("set-up", "training", "table", "alone")
@@ -215,6 +216,21 @@ def test_a_number_that_another_process_bears_now_is_not_the_process(monkeypatch:
     here.lives[1] = Life("a", os.getpid(), "an earlier start")
     ended = here.look()
     assert ended is not None and ended.rank == 1
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "killer"),
+    [(0, 1, "by the system for"), (3, 3, "not for lack of memory but"), (None, None, "by somebody or by the system")],
+)
+def test_linux_counts_what_it_kills_for_lack_of_memory(
+    monkeypatch: pytest.MonkeyPatch, before: int | None, now: int | None, killer: str
+) -> None:
+    counts = iter([before, before, now])
+    monkeypatch.setattr(peers, "out_of_memory", lambda: next(counts))
+    here, _ = two(monkeypatch, "a", "a")
+    here.lives[1] = Life("a", os.getpid(), "an earlier start")
+    ended = here.look()
+    assert ended is not None and f"killed {killer}" in ended.why
 
 
 if __name__ == "__main__":
