@@ -13,12 +13,12 @@ import signal
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import torch.distributed as dist
 
 from ..distributed import BEATS, default_store
+from .life import Life, life_of, out_of_memory
 from .lightning import children
 
 T = TypeVar("T")
@@ -30,8 +30,6 @@ them."""
 BEAT, SILENCE = 5, 50
 """Looks, one a second, between two beats; and how many without a beat of a process on another
 machine say that it is gone. A machine that sleeps does not look."""
-EXITING = 4
-"""Linux's flag (PF_EXITING) of a process that is being taken down."""
 DONE, STOPPED, FAILED = "done", "stopped", "failed"
 """How a process leaves a run: at its end, on request (an exit code follows), by an error."""
 
@@ -50,43 +48,6 @@ class Ended(NamedTuple):
     why: str
     code: int = 1
     error: str = ""
-
-
-class Life(NamedTuple):
-    """A process among all that there ever are: the machine whose kernel counts it, its number, and
-    when it started."""
-
-    machine: str
-    pid: int
-    start: str
-
-
-def start_of(pid: int) -> str | None:
-    """When a process of this machine started, in the kernel's ticks; None: it has ended, though its
-    parent may not have asked yet, or is about to: its connections are closed before that."""
-    try:
-        state, *fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return None
-    return None if state in "ZX" or int(fields[5]) & EXITING else fields[18]
-
-
-def life_of(pid: int) -> Life:
-    """A process of this machine. Where there is no `/proc`, no other shares its machine, so that
-    beats tell."""
-    machine = f"process {pid}"
-    with suppress(OSError):  # containers may share a name, not the numbers of processes
-        machine = Path("/proc/sys/kernel/random/boot_id").read_text().strip() + os.readlink("/proc/self/ns/pid")
-    return Life(machine, pid, start_of(pid) or "")
-
-
-def out_of_memory() -> int | None:
-    """How many processes Linux has killed for lack of memory; None: it does not say."""
-    with suppress(OSError):
-        for line in Path("/proc/vmstat").read_text().splitlines():
-            if line.startswith("oom_kill "):
-                return int(line.split()[1])
-    return None
 
 
 def in_a_line(error: BaseException) -> str:
@@ -136,10 +97,11 @@ class Peers:
         return None
 
     def all_left(self) -> bool:
-        """Whether every other process has left or is gone."""
+        """Whether every other process has left or is gone, or nobody can tell."""
         with self._looking:
             gone = {each.rank for each in self._gone()}
-            return all(rank in gone or self._left(rank) for rank in range(self.count) if rank != self.rank)
+            others = (rank for rank in range(self.count) if rank != self.rank)
+            return all(rank in gone or self._left(rank) for rank in others) or self.store is None
 
     def speaks(self, ended: Ended) -> bool:
         """Whether this process tells the user: the lowest that is left."""
@@ -162,13 +124,7 @@ class Peers:
         return Ended(*json.loads(first)) if first else mine
 
     def _join(self) -> None:
-        """Says who and that this process is, once there is a group, and learns who the others
-        are."""
-        if not self.joined and dist.is_available() and dist.is_initialized():
-            self.joined = True
-            with suppress(RuntimeError):  # a client of its own: the group's may be busy for half an hour
-                self.store = default_store().clone()
-            self._ask(lambda store: store.set(f"{LIVES}/{self.rank}", json.dumps(self.life)), None)
+        """Says who this process is and that it lives, and learns who the others are."""
         if self.looks % BEAT == 1:
             self._ask(lambda store: (store.add(BEATS, 1), store.add(f"{BEATS}/{self.rank}", 1)), None)
         for rank in {*range(self.count)} - self.lives.keys():
@@ -186,19 +142,17 @@ class Peers:
             elif code is not None:
                 gone.append(Ended(rank, f"ended with exit code {code}"))
         for rank, life in self.lives.items():
-            if rank != self.rank and life.machine != self.life.machine and self._silent(rank):
+            if life.machine != self.life.machine and self._silent(rank):
                 gone.append(Ended(rank, f"gave no sign of life for {SILENCE} s: it, or its machine, is gone"))
-            elif self._dead(life):
-                gone.append(
-                    Ended(
-                        rank, f"(pid {life.pid}) is gone without a word: killed {self._killer()}, or by its own fault"
-                    )
-                )
+            elif self._dead(rank):
+                why = f"(pid {life.pid}) is gone without a word: it crashed, or was killed {self._killer()}"
+                gone.append(Ended(rank, why))
         return gone
 
-    def _dead(self, life: Life) -> bool:
-        """Whether a process is known to have ended: one of this machine."""
-        return life.machine == self.life.machine and start_of(life.pid) != life.start
+    def _dead(self, rank: int) -> bool:
+        """Whether another process is known to have ended: one of this machine."""
+        life = self.lives.get(rank, self.life)
+        return rank != self.rank and life.machine == self.life.machine and life.ended()
 
     def _killer(self) -> str:
         """Who has killed a process."""
@@ -230,13 +184,19 @@ class Peers:
         return self._ask(lambda store: store.get(key).decode() if store.check([key]) else "", "")
 
     def _ask(self, question: Callable[[Any], T], default: T) -> T:
-        if 0 in self.lives and self._dead(self.lives[0]):
-            self.store = None  # rank 0 held it, and torch would say so at length
-        try:
-            return default if self.store is None else question(self.store)
-        except RuntimeError:
-            self.store = None
-            return default
+        """An answer of the store; the default where there is none yet, or no more."""
+        with self._looking:
+            if self._dead(0):
+                self.store = None  # rank 0 held it, and torch would say so at length
+            try:
+                if not self.joined and dist.is_available() and dist.is_initialized():
+                    self.joined = True
+                    self.store = default_store().clone()  # the group's may be busy for half an hour
+                    self.store.set(f"{LIVES}/{self.rank}", json.dumps(self.life))
+                return default if self.store is None else question(self.store)
+            except RuntimeError:
+                self.store = None
+                return default
 
 
 def _name(number: int) -> str:

@@ -3,6 +3,7 @@ says in a line which it was, and why."""
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import json
 import multiprocessing
@@ -91,6 +92,7 @@ class Watch(threading.Thread):
         self.over, self.leaving, self.door = threading.Event(), threading.Event(), threading.Lock()
         self.main, self.told = threading.get_ident(), False
         self.ended: Ended | None = None
+        atexit.register(self.end)  # a thread in torch's code, when Python goes, would abort the process
 
     def run(self) -> None:
         while (ended := self.peers.look()) is None:
@@ -113,7 +115,13 @@ class Watch(threading.Thread):
         self.peers.leave(DONE)
         while self.peers.rank == 0 and not self.peers.all_left():
             time.sleep(0.01)
+        self.end()
+
+    def end(self) -> None:
+        """Looks no more."""
         self.over.set()
+        self.join(REACH)
+        atexit.unregister(self.end)
 
     def close(self) -> None:
         """From here on, no exception is raised from outside."""

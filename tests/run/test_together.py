@@ -25,7 +25,8 @@ from torch.distributed import HashStore
 from ssl_lightning.cli.main import main
 from ssl_lightning.evaluation import closing
 from ssl_lightning.run import peers
-from ssl_lightning.run.peers import Life, Peers, start_of
+from ssl_lightning.run.life import Life, start_of
+from ssl_lightning.run.peers import Peers
 from ssl_lightning.testing import TinyImages
 
 KILLER = r"(not for lack of memory but )?by (somebody|the system)( or by the system)?( for lack of memory)?"
@@ -38,7 +39,7 @@ DEATHS = {
     "exit by the way": r"was stopped \(exit code 7\)",
 }
 """How a process dies, and what the line says of it where another one has started it."""
-GONE = rf"\(pid \d+\) is gone without a word: killed {KILLER}, or by its own fault"
+GONE = rf"\(pid \d+\) is gone without a word: it crashed, or was killed {KILLER}"
 SPOKEN = ("exception", "memory", "exit by the way")
 """Deaths that a process can announce itself."""
 PLACES = ("set-up", "training", "table", "alone")
