@@ -73,7 +73,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_a_slow_worker_is_waited_for(work: Callable[[float], None], capfd: pytest.CaptureFixture[str]) -> None:
     """Longer than one may hang: it computes, reads, or goes on to other files."""
-    assert fetched(lambda: work(5.0), limit=2.0) == [[number] for number in range(8)]
+    assert fetched(lambda: work(3.5), limit=2.0) == [[number] for number in range(8)]
     lines = capfd.readouterr().err.splitlines()
     assert len(lines) == 1 and "is slow: in the last" in lines[0] and "which reads file" in lines[0]
 
@@ -93,7 +93,7 @@ def test_a_worker_that_hangs_ends_the_run_and_is_named(tmp_path: Path, capfd: py
 
 @pytest.mark.usefixtures("impatient")
 def test_without_a_limit_a_worker_may_hang(capfd: pytest.CaptureFixture[str]) -> None:
-    assert len(fetched(lambda: time.sleep(4), limit=0)) == 8
+    assert len(fetched(lambda: time.sleep(2.5), limit=0)) == 8
     assert "The run waits for it" in capfd.readouterr().err
 
 

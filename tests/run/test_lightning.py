@@ -361,7 +361,12 @@ def test_every_verb_runs_within_a_context(tmp_path: Path) -> None:
         max_steps=1, accelerator="cpu", devices=1, default_root_dir=tmp_path, logger=False, enable_checkpointing=False,
         enable_progress_bar=False, enable_model_summary=False,
     )  # fmt: skip
-    model = Linear()
+
+    class Predicts(Linear):
+        def predict_step(self, batch: Tensor) -> Tensor:
+            return self.layer(batch)
+
+    model = Predicts()
     trainer.fit(model, loader())
     trainer.validate(model, loader(), verbose=False)
     trainer.test(model, loader(), verbose=False)
