@@ -27,6 +27,7 @@ from ..plugins.record import GROUPS
 from ..run.checkpoint import newest_of
 from ..run.identity import find_resume
 from ..run.lightning import raised_in_a_step, raised_while_restoring
+from ..run.peers import in_a_line
 from ..trainer import STANDING, Trainer
 from .complaint import in_one_line
 from .defaults import kind_of_encoder, lowest_layer
@@ -195,9 +196,8 @@ def run(argv: list[str]) -> None:
             raise UsageError(f"The checkpoint does not fit this run: {_shortened(error)}") from error
         cause = _cause(error)
         if isinstance(cause, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in str(cause):
-            raise UsageError(
-                f"The memory is used up: {_shortened(cause)} Take a smaller --data.batch_size, or fewer --data.workers."
-            ) from error
+            what = f"The memory is used up ({in_a_line(cause)})."
+            raise UsageError(f"{what} Take a smaller --data.batch_size, or fewer --data.workers.") from error
         if not isinstance(error, MISTAKES) or not _is_mistake(cause, request):
             raise
         encoders = names.registries["encoders"]

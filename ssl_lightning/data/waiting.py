@@ -6,7 +6,6 @@ import os
 import re
 import signal
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -45,11 +44,8 @@ class Signs(NamedTuple):
 
     def follow(self, before: Signs) -> bool:
         """Whether anything was done since an earlier look."""
-        return (
-            self.reading != before.reading
-            or self.bytes > before.bytes
-            or self.seconds - before.seconds > BUSY * LOOK
-        )  # fmt: skip
+        computed = self.seconds - before.seconds > BUSY * LOOK
+        return computed or self.bytes > before.bytes or self.reading != before.reading
 
 
 def signs_of(pid: int, page: Tensor) -> Signs:
@@ -109,9 +105,8 @@ class Wait:
 
     def over(self) -> None:
         """A batch has come."""
-        self.looks, self.idle, self.told = 0, 0.0, ""
+        self.looks, self.idle, self.told = 0, 0, ""
         self.last: Signs | None = None
-        self.looked = time.monotonic()
 
     def look(self, number: int, worker: Any) -> None:
         """Looks whether a worker works, and says so once.
@@ -119,21 +114,20 @@ class Wait:
         Raises:
             WorkerLost: it has not for `limit` seconds.
         """
-        now, signs = time.monotonic(), signs_of(worker.pid, self.pages[number])
-        passed = (LOOK if not self.looks else 0) + now - self.looked
-        self.looks, self.looked = self.looks + 1, now
+        signs = signs_of(worker.pid, self.pages[number])
+        self.looks += 1
         last, self.last = self.last, signs
         if last is None:
             return
         slow = signs.follow(last)
-        self.idle = 0.0 if slow else self.idle + passed
+        self.idle = 0 if slow else self.idle + LOOK  # not by a clock: a stopped run's goes on
         who = f"worker {number} for the data (pid {worker.pid}), which reads {signs.reading or 'nothing yet'}"
         if self.limit and self.idle >= self.limit:
             with suppress(RuntimeError):  # torch tells of the death of a worker by an exception
                 worker.kill()
                 worker.join(LOOK)
             raise WorkerLost(
-                f"The {who}, has hung for {self.idle:.0f} s: it has neither computed nor read (state {signs.state})."
+                f"The {who}, has hung for {self.idle} s: it has neither computed nor read (state {signs.state})."
                 " Look at the disk or network that the data comes from; --data.worker_timeout sets how long a worker"
                 " may hang."
             )
@@ -142,9 +136,9 @@ class Wait:
             self.told = state
             done = f"computed {signs.seconds - last.seconds:.0f} s and read {signs.bytes - last.bytes:,} bytes"
             what = (
-                f"is slow: in the last {passed:.0f} s it {done}. The run waits for it"
+                f"is slow: in the last {LOOK} s it {done}. The run waits for it"
                 if slow
-                else f"seems to hang: for {self.idle:.0f} s it has neither computed nor read (state {signs.state}). "
+                else f"seems to hang: for {self.idle} s it has neither computed nor read (state {signs.state}). "
                 + (f"The run ends after {self.limit:,.0f} s" if self.limit else "The run waits for it")
             )
             print(f"No batch for {self.looks * LOOK} s. The {who}, {what}.", file=sys.stderr, flush=True)
