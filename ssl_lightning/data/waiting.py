@@ -121,13 +121,13 @@ class Wait:
             return
         slow = signs.follow(last)
         self.idle = 0 if slow else self.idle + LOOK  # not by a clock: a stopped run's goes on
-        who = f"worker {number} for the data (pid {worker.pid}), which reads {signs.reading or 'nothing yet'}"
+        who = f"Worker {number} for the data (pid {worker.pid}), which reads {signs.reading or 'nothing yet'}"
         if self.limit and self.idle >= self.limit:
             with suppress(RuntimeError):  # torch tells of the death of a worker by an exception
                 worker.kill()
                 worker.join(LOOK)
             raise WorkerLost(
-                f"The {who}, has hung for {self.idle} s: it has neither computed nor read (state {signs.state})."
+                f"{who}, has hung for {self.idle} s: it has neither computed nor read (state {signs.state})."
                 " Look at the disk or network that the data comes from; --data.worker_timeout sets how long a worker"
                 " may hang."
             )
@@ -141,7 +141,7 @@ class Wait:
                 else f"seems to hang: for {self.idle} s it has neither computed nor read (state {signs.state}). "
                 + (f"The run ends after {self.limit:,.0f} s" if self.limit else "The run waits for it")
             )
-            print(f"No batch for {self.looks * LOOK} s. The {who}, {what}.", file=sys.stderr, flush=True)
+            print(f"No batch for {self.looks * LOOK} s. {who}, {what}.", file=sys.stderr, flush=True)
 
 
 @contextmanager
