@@ -11,7 +11,6 @@ process decide, rank 0 decides for all (`on_first`), or the processes exchange w
 from __future__ import annotations
 
 import pickle
-import threading
 import time
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -28,13 +27,13 @@ PART = 64 << 20
 T = TypeVar("T")
 
 ARRIVALS, BEATS = "ssl_lightning/arrivals", "ssl_lightning/beats"
-"""Keys in the process group's store: how often processes arrived at a meeting, and how often those
-that still work said so."""
+"""Keys in the process group's store: how often processes arrived at a meeting, and signs of life,
+which each process of a run gives while it goes on (`run/peers.py`)."""
 PAUSE = 0.5
 """Seconds between two looks at who has arrived, at most."""
-BEAT, SILENCE = 5.0, 600.0
-"""Seconds between two signs of life of a process that works; without any for as long as that, one
-has died."""
+SILENCE = 600.0
+"""Seconds without any sign of life after which a missing process is given up: outside of a run,
+where nobody watches over the others."""
 
 
 def world_size() -> int:
@@ -173,15 +172,15 @@ def reduce_means(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def meet() -> None:
-    """Waits until every process is here, for as long as those that work elsewhere (`on_first`,
-    `on_each`) give signs of life: the limit of a collective does not count.
+    """Waits until every process is here, for as long as a run takes (it ends all when one dies):
+    the limit of a collective does not count.
 
     Raises:
         RuntimeError: a process is missing, and there was no sign of life for `SILENCE` seconds.
     """
     if world_size() == 1:
         return
-    store, pause = _store(), 0.001
+    store, pause = default_store(), 0.001
     arrived, heard, since = store.add(ARRIVALS, 1), -1, time.monotonic()
     everyone = -(-arrived // world_size()) * world_size()
     while arrived < everyone:
@@ -246,25 +245,14 @@ def _raise_first(*errors: Exception | None) -> None:
 
 
 def _outcome(work: Callable[[], Any]) -> tuple[Any, Exception | None]:
-    """What some work returned or raised; until then a thread gives signs of life."""
-    ended, store = threading.Event(), _store()
-
-    def beat() -> None:
-        while not ended.wait(BEAT):
-            store.add(BEATS, 1)
-
-    thread = threading.Thread(target=beat, daemon=True)
-    thread.start()
+    """What some work returned or raised."""
     try:
         return work(), None
     except Exception as raised:
         return None, raised
-    finally:
-        ended.set()
-        thread.join()
 
 
-def _store() -> Any:
+def default_store() -> Any:
     """The store by which the processes of the group found each other; torch has no public name for
     it."""
     store: Any = dist.distributed_c10d._get_default_store()

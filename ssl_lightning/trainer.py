@@ -7,8 +7,8 @@ import atexit
 import logging
 import warnings
 from collections import Counter
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import wraps
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -19,6 +19,7 @@ from pytorch_lightning.callbacks import ProgressBar
 from pytorch_lightning.profilers import PassThroughProfiler, Profiler
 
 from .data.datamodule import SSLDataModule
+from .data.waiting import naming_lost_workers
 from .distributed import leave
 from .evaluation.commands import Evaluation
 from .evaluation.probes.collapse import CollapseMonitor
@@ -30,7 +31,7 @@ from .plugins.record import PLAIN
 from .run.checkpoint import AtomicIO
 from .run.folder import RunFolder
 from .run.health import Health
-from .run.lightning import set_epochs, take_signals, use_checkpoint_io
+from .run.lightning import RunsWithin, before_launch, set_epochs, take_signals, use_checkpoint_io
 from .run.loggers import InRunFolder, as_loggers
 from .run.meter import Meter
 from .run.metrics import Metrics
@@ -39,6 +40,7 @@ from .run.progress import Progress
 from .run.saving import Checkpoint
 from .run.standing import Standing
 from .run.stopping import Stopping, stoppable
+from .run.together import known_to_children, together
 from .run.votes import Votes
 
 Method = TypeVar("Method", bound=Callable[..., Any])
@@ -87,7 +89,7 @@ class NoProfiler(PassThroughProfiler):
         return self.nothing
 
 
-class Trainer(pl.Trainer):
+class Trainer(RunsWithin):
     """Lightning's Trainer with other defaults; it takes every argument of Lightning's. What
     differs:
 
@@ -135,8 +137,15 @@ class Trainer(pl.Trainer):
         super().__init__(precision=precision, **kwargs)  # type: ignore[arg-type]  # "auto" is resolved by now
         use_checkpoint_io(self, AtomicIO())
         take_signals(self)
+        before_launch(self, known_to_children)
         if type(self.profiler) is PassThroughProfiler:
             self.profiler = NoProfiler()
+
+    @contextmanager
+    def within(self) -> Iterator[None]:
+        """A run's processes end together, and a dead worker is named."""
+        with together(self), naming_lost_workers():
+            yield
 
     @staticmethod
     def _with_standing(kwargs: dict[str, Any]) -> list[Callback]:

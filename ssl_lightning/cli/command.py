@@ -10,6 +10,7 @@ from importlib.metadata import entry_points
 from traceback import walk_tb
 from typing import Any, NoReturn
 
+import torch
 import yaml
 from jsonargparse import Namespace, get_loader, set_parsing_settings
 from lightning_fabric.utilities.exceptions import MisconfigurationException
@@ -19,12 +20,14 @@ from pytorch_lightning.utilities import rank_zero_only
 
 from ..data.datamodule import SSLDataModule
 from ..data.files.source import Unreadable
+from ..data.waiting import WorkerLost
 from ..method import SSLMethod
 from ..plugins.messages import did_you_mean
 from ..plugins.record import GROUPS
 from ..run.checkpoint import newest_of
 from ..run.identity import find_resume
 from ..run.lightning import raised_in_a_step, raised_while_restoring
+from ..run.peers import in_a_line
 from ..trainer import STANDING, Trainer
 from .complaint import in_one_line
 from .defaults import kind_of_encoder, lowest_layer
@@ -192,6 +195,9 @@ def run(argv: list[str]) -> None:
         if raised_while_restoring(error) and not os.environ.get("SSL_LIGHTNING_TRACEBACK"):
             raise UsageError(f"The checkpoint does not fit this run: {_shortened(error)}") from error
         cause = _cause(error)
+        if isinstance(cause, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in str(cause):
+            what = f"The memory is used up ({in_a_line(cause)})."
+            raise UsageError(f"{what} Take a smaller --data.batch_size, or fewer --data.workers.") from error
         if not isinstance(error, MISTAKES) or not _is_mistake(cause, request):
             raise
         encoders = names.registries["encoders"]
@@ -224,6 +230,6 @@ def _is_mistake(error: BaseException, request: Request) -> bool:
     or one that this package, Lightning, a plug-in or a chosen class raised before any step."""
     plugins = {point.module.partition(".")[0] for group in GROUPS for point in entry_points(group=group)}
     classes = {str(value).partition(".")[0] for value in request.chosen.values() if CLASS_PATH.fullmatch(str(value))}
-    return isinstance(error, Unreadable) or (
+    return isinstance(error, (Unreadable, WorkerLost)) or (
         not raised_in_a_step(error) and _speaker(error) in {*SPEAKERS, *plugins, *classes}
     )

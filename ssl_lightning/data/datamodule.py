@@ -45,6 +45,9 @@ class SSLDataModule(Recorded, Modality, Splits, Loading):
         workers: processes that fetch batches. None: no workers for data in memory, nor where
             training keeps up to 4 CPU cores busy; else one per core, at most 8. Processes of the
             run on one machine share its cores.
+        worker_timeout: seconds for which a worker may neither compute nor read, as on a network
+            disk that does not answer, before the run ends; 0: without end. A slow worker is waited
+            for.
         augment_on: `worker` augments where the data is fetched, `device` where the model is; `auto`
             chooses `worker` for files on more than 4 CPU cores, else `device`.
         cache: `device` keeps all samples to pretrain on in the memory of the device, which then
@@ -59,7 +62,7 @@ class SSLDataModule(Recorded, Modality, Splits, Loading):
         predict_split: the split whose features `predict` writes.
     """
 
-    incidental = frozenset(("workers", "augment_on", "cache", "probe_sets", "predict_split"))
+    incidental = frozenset(("workers", "worker_timeout", "augment_on", "cache", "probe_sets", "predict_split"))
     default_epochs: ClassVar[int] = 100
     """The length of a run unless the user sets another."""
     serves_local: ClassVar[bool] = False
@@ -78,6 +81,7 @@ class SSLDataModule(Recorded, Modality, Splits, Loading):
         batch_size: int = 128,
         seed: int = 0,
         workers: int | None = None,
+        worker_timeout: float = 600.0,
         augment_on: Literal["auto", "worker", "device"] = "auto",
         cache: Literal["none", "device"] = "none",
         labels_per_class: int | None = None,
@@ -89,10 +93,11 @@ class SSLDataModule(Recorded, Modality, Splits, Loading):
             raise ValueError(f"cache={cache!r} is unknown; choose none or device.")
         if cache == "device" and augment_on == "worker":
             raise ValueError("cache=device leaves nothing to workers; leave out augment_on=worker.")
-        require(self, at_least=0, workers=workers)
+        require(self, at_least=0, workers=workers, worker_timeout=worker_timeout)
         # Of two labels per class, one is for training and one for validation.
         require(self, at_least=2, batch_size=batch_size, labels_per_class=labels_per_class)
-        self._batch_size, self.seed, self.workers = batch_size, seed, workers
+        self._batch_size, self.seed = batch_size, seed
+        self.workers, self.worker_timeout = workers, worker_timeout
         self.augment_on, self.cache = augment_on, cache
         self.labels_per_class, self.predict_split = labels_per_class, predict_split
         self.probe_sets = dict(probe_sets or {})

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import nullcontext
 from typing import Any
 
 import torch
 from torch.utils.data import DataLoader, Dataset
 
 from .cores import own_cores
-from .shield import shielded
+from .files.reading import TakePage, new_pages, note
 from .sources import Source
+from .waiting import PatientLoader
 
 FEW_CORES = 4
 """CPU cores that training keeps busy by itself: on 2 of them, workers reduced the rate of a
@@ -95,6 +95,7 @@ class Fetch(Dataset[dict[str, Any]]):
         """The batch of `draws`, each pass * N + index."""
         draw = torch.as_tensor(draws, dtype=torch.int64)
         index = draw % len(self.source)
+        note(f"sample {int(index[0])} and {len(index) - 1} others" if len(index) else "no sample")
         batch = {"raw": self.source.fetch(index), "index": index, "pass": draw // len(self.source)}
         if self.source.labels is not None:
             batch["label"] = self.source.labels[index]
@@ -104,16 +105,8 @@ class Fetch(Dataset[dict[str, Any]]):
         return self.__getitems__([draw])
 
 
-class Batches(DataLoader[Any]):
-    """A `DataLoader` whose workers are not ended by the signals that stop a run."""
-
-    def __iter__(self) -> Any:
-        with shielded() if self.num_workers else nullcontext():
-            return super().__iter__()
-
-
 def batch_loader(
-    dataset: Fetch, draws: Iterable[Any], *, workers: int | None, seed: int, on_cpu: bool, pin: bool
+    dataset: Fetch, draws: Iterable[Any], *, workers: int | None, timeout: float, seed: int, on_cpu: bool, pin: bool
 ) -> DataLoader[Any]:
     """Returns a loader of whole batches.
 
@@ -122,6 +115,7 @@ def batch_loader(
         draws: the draws of each batch.
         workers: the number of workers. None: no workers for data in memory, nor where training
             keeps few CPU cores busy; else one per core of this process, at most 8.
+        timeout: seconds without a sign of work after which a worker is given up; 0: never.
         seed: of the workers' generators; a loader would draw it from the global one.
         on_cpu: whether the model trains on the CPU.
         pin: whether batches lie in pinned memory.
@@ -129,8 +123,12 @@ def batch_loader(
     if workers is None:
         cores = own_cores()
         workers = 0 if dataset.source.in_memory or (on_cpu and cores <= FEW_CORES) else min(8, cores)
-    return Batches(
+    pages = new_pages(workers)
+    return PatientLoader(
         dataset,
+        pages=pages,
+        limit=timeout,
+        worker_init_fn=TakePage(pages),
         batch_sampler=draws,
         collate_fn=_as_is,
         num_workers=workers,

@@ -28,6 +28,7 @@ class Loading(Position, LightningDataModule):
     """Loaders over the endless order for training, and over a split for evaluation."""
 
     workers: int | None
+    worker_timeout: float
     augment_on: str
     cache: str
     predict_split: Split
@@ -111,7 +112,13 @@ class Loading(Position, LightningDataModule):
         """Returns a loader of whole batches, with this data's workers."""
         device = self._device.type
         return batch_loader(
-            dataset, draws, workers=self.workers, seed=self.seed, on_cpu=device == "cpu", pin=device == "cuda"
+            dataset,
+            draws,
+            workers=self.workers,
+            timeout=self.worker_timeout,
+            seed=self.seed,
+            on_cpu=device == "cpu",
+            pin=device == "cuda",
         )
 
     def train_dataloader(self) -> Stream:

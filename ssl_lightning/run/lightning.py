@@ -6,7 +6,9 @@ imports nothing of this package, so that every room may import it, those below `
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from traceback import walk_tb
 from typing import Any, Literal
@@ -15,8 +17,10 @@ import torch
 from lightning_fabric.loggers.logger import _DummyExperiment
 from lightning_fabric.plugins.environments import SLURMEnvironment
 from lightning_fabric.utilities.exceptions import MisconfigurationException
+from pytorch_lightning import Trainer
 from pytorch_lightning.plugins.io import AsyncCheckpointIO, CheckpointIO, TorchCheckpointIO
 from pytorch_lightning.strategies.launchers import _MultiProcessingLauncher, _SubprocessScriptLauncher
+from pytorch_lightning.utilities.exceptions import _TunerExitException
 
 NoExperiment = _DummyExperiment
 """An experiment of a logger that takes every call and does nothing."""
@@ -187,3 +191,56 @@ def raised_in_a_step(error: BaseException) -> bool:
         frame.f_code.co_name in STEPS and "lightning.loops" in str(frame.f_globals.get("__name__"))
         for frame, _ in walk_tb(error.__traceback__)
     )
+
+
+class RunsWithin(Trainer):
+    """Lightning's Trainer, each of whose verbs runs within a context that a subclass gives: on
+    every process, also on those that a launcher started, and from before they meet."""
+
+    def within(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def _run(self, *args: Any, **kwargs: Any) -> Any:
+        with self.within():
+            return super()._run(*args, **kwargs)
+
+
+TunerExit = _TunerExitException
+"""How Lightning's tuner ends a run that it has finished with."""
+
+
+def launcher_of(trainer: Any) -> Any:
+    """What starts a run's further processes from the command line of this one; None: others do."""
+    launcher = trainer.strategy.launcher
+    return launcher if isinstance(launcher, _SubprocessScriptLauncher) else None
+
+
+def before_launch(trainer: Any, prepare: Callable[[], AbstractContextManager[None]]) -> None:
+    """Has a trainer start its further processes within a context, where it starts any."""
+    launcher = launcher_of(trainer)
+    if launcher is None:
+        return
+    start = launcher._call_children_scripts
+
+    def prepared() -> None:
+        with prepare():
+            start()
+
+    launcher._call_children_scripts = prepared
+
+
+def children(trainer: Any) -> dict[int, Any]:
+    """The processes (`Popen`) that this one has started for a run, by rank."""
+    launcher = launcher_of(trainer)
+    started = launcher.procs if launcher else []
+    return {trainer.global_rank + number: each for number, each in enumerate(started, start=1)}
+
+
+def take_over_children(trainer: Any) -> None:
+    """Ends Lightning's observer of these processes: it kills all, this one too, five seconds after
+    one has failed, without a word."""
+    started = [child.pid for child in children(trainer).values()]
+    for thread in threading.enumerate():
+        watched = getattr(thread, "_child_processes", None)
+        if started and watched and [child.pid for child in watched] == started:
+            thread._child_processes = []  # type: ignore[attr-defined]  # to it, all have ended well

@@ -537,6 +537,17 @@ def test_a_defect_keeps_its_traceback(fit, mistake, monkeypatch):
         main(["fit", *BASE, "--model.temperatur", "1"])
 
 
+def test_too_little_memory_is_one_line(fit, capsys, monkeypatch):
+    import torch
+
+    from ssl_lightning.method import SSLMethod
+
+    monkeypatch.setattr(SSLMethod, "training_step", lambda *_: torch.empty(1 << 60))
+    assert fit("--trainer.max_steps", 1) == 2
+    error = capsys.readouterr().err
+    assert "error: The memory is used up (" in error and "allocate" in error and "Traceback" not in error
+
+
 def test_the_checkpoint_holds_the_config_and_a_later_command_takes_it(fit, config, tmp_path, capsys):
     import torch
 

@@ -3,7 +3,10 @@ read."""
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,7 @@ from torch._utils import ExceptionWrapper
 from unreadable import Tables, tear, write_tables
 
 from ssl_lightning.cli.main import main
+from ssl_lightning.data import waiting
 from ssl_lightning.data.text.datamodule import TextDataModule
 from ssl_lightning.evaluation.report import Report
 from ssl_lightning.method import SSLMethod
@@ -78,6 +82,43 @@ def test_in_the_middle_of_a_run(
     ends = ("--trainer.max_steps", 12, "--trainer.default_root_dir", tmp_path / "runs")
     assert command("fit", "--model", "simclr", *data, *ends, *UNWATCHED) == 2
     one_line(capsys, "fit", message)
+
+
+def during(monkeypatch: pytest.MonkeyPatch, act: Callable[[], Any]) -> None:
+    """Does something in each training step."""
+    step = SSLMethod.training_step
+    monkeypatch.setattr(SSLMethod, "training_step", lambda self, *args: (act(), step(self, *args))[1])
+
+
+@pytest.mark.parametrize("kind", ["pictures", pytest.param("sounds", marks=pytest.mark.slow)])
+def test_a_file_that_hangs_its_worker(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """Pipes that nobody writes to hang whoever opens them, as the files of a network disk do."""
+
+    def hang() -> None:
+        for path in (path for path in (tmp_path / "files").rglob("*.*") if path.is_file()):
+            path.unlink()
+            os.mkfifo(path)
+
+    during(monkeypatch, hang)
+    monkeypatch.setattr(waiting, "LOOK", 1)
+    data = (*KINDS[kind][0](tmp_path / "files"), "--data.batch_size", 4, "--data.workers", 1)
+    ends = ("--trainer.max_steps", 12, "--trainer.default_root_dir", tmp_path / "runs", "--data.worker_timeout", 1)
+    assert command("fit", "--model", "simclr", *data, *ends, *UNWATCHED) == 2
+    one_line(
+        capsys, "fit", r"The worker 0 for the data \(pid \d+\), which reads \S+\d\.(png|wav), has hung for 1 s: .*"
+    )
+
+
+def test_a_worker_that_is_killed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    during(monkeypatch, lambda: [worker.kill() for worker in multiprocessing.active_children()])
+    data = (*pictures(tmp_path / "files"), "--data.batch_size", 4, "--data.workers", 1)
+    ends = ("--trainer.max_steps", 12, "--trainer.default_root_dir", tmp_path / "runs")
+    assert command("fit", "--model", "simclr", *data, *ends, *UNWATCHED) == 2
+    one_line(capsys, "fit", r"A worker for the data \(pid \d+\) was killed \(Killed\): by .*--data\.workers .*")
 
 
 def test_while_the_report_is_made(

@@ -9,7 +9,9 @@ import pickle
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,7 @@ from pytorch_lightning.callbacks import EarlyStopping
 from pytorch_lightning.cli import LightningCLI
 from pytorch_lightning.plugins.io import AsyncCheckpointIO, TorchCheckpointIO
 from pytorch_lightning.strategies.launchers import _SubprocessScriptLauncher
+from pytorch_lightning.tuner import Tuner
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
@@ -402,6 +405,87 @@ def test_every_part_is_public_and_documented_and_imports_nothing_of_this_package
     assert not [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.level]
     tested = Path(__file__).read_text()
     assert [node.name for node in functions if f"lightning.{node.name}" not in tested] == []
+
+
+def test_every_verb_runs_within_a_context(tmp_path: Path) -> None:
+    entered: list[str] = []
+
+    class Counting(lightning.RunsWithin):
+        @contextmanager
+        def within(self) -> Iterator[None]:
+            entered.append(str(self.state.fn.value))
+            yield
+            entered.append("end")
+
+    trainer = Counting(
+        max_steps=1, accelerator="cpu", devices=1, default_root_dir=tmp_path, logger=False, enable_checkpointing=False,
+        enable_progress_bar=False, enable_model_summary=False,
+    )  # fmt: skip
+
+    class Predicts(Linear):
+        def predict_step(self, batch: Tensor) -> Tensor:
+            return self.layer(batch)
+
+    model = Predicts()
+    trainer.fit(model, loader())
+    trainer.validate(model, loader(), verbose=False)
+    trainer.test(model, loader(), verbose=False)
+    trainer.predict(model, loader())
+    assert entered == ["fit", "end", "validate", "end", "test", "end", "predict", "end"]
+
+
+def test_the_tuner_ends_a_run_by_an_exception(tmp_path: Path) -> None:
+    ended: list[BaseException] = []
+
+    class Watched(lightning.RunsWithin):
+        @contextmanager
+        def within(self) -> Iterator[None]:
+            try:
+                yield
+            except BaseException as error:
+                ended.append(error)
+                raise
+
+    class Tuned(Linear):
+        lr = 0.1
+
+    trainer = Watched(
+        max_steps=1, accelerator="cpu", devices=1, default_root_dir=tmp_path, logger=False, enable_checkpointing=False,
+        enable_progress_bar=False, enable_model_summary=False,
+    )  # fmt: skip
+    Tuner(trainer).lr_find(Tuned(), loader(), num_training=3)
+    assert [type(error) for error in ended] == [lightning.TunerExit]
+
+
+def test_further_processes_are_known_and_left_alone_by_lightning(tmp_path: Path) -> None:
+    """Its observer would kill this process, since one of them fails."""
+    assert lightning.launcher_of(plain(tmp_path)) is None and lightning.children(plain(tmp_path)) == {}
+    trainer, events = plain(tmp_path, devices=2, strategy="ddp"), list[Any]()
+    launcher = lightning.launcher_of(trainer)
+
+    def start() -> None:
+        events.append("start")
+        launcher.procs.append(subprocess.Popen([sys.executable, "-c", "raise SystemExit(3)"]))
+
+    @contextmanager
+    def prepared() -> Iterator[None]:
+        events.append("before")
+        yield
+        events.append("after")
+
+    launcher._call_children_scripts = start
+    lightning.before_launch(plain(tmp_path), prepared)
+    lightning.before_launch(trainer, prepared)
+
+    def run() -> None:
+        (observer,) = [thread for thread in threading.enumerate() if getattr(thread, "_child_processes", None)]
+        assert observer._child_processes is launcher.procs  # type: ignore[attr-defined]
+        lightning.take_over_children(trainer)
+        assert lightning.children(trainer)[1].wait() == 3
+        events.append(observer._run())  # type: ignore[attr-defined]  # True: it has nothing more to do
+
+    launcher.launch(run, trainer=trainer)
+    assert events == ["before", "start", "after", True]
 
 
 def test_an_experiment_that_is_none_takes_every_call() -> None:

@@ -11,6 +11,7 @@ import numpy as np
 from torch import Tensor
 
 from ...plugins.messages import printable
+from ..files.reading import note
 from ..files.source import Unreadable
 from .planes import NUMPY, from_image, from_numpy, from_png
 from .reading import Reading
@@ -113,6 +114,7 @@ class Picture:
     @contextmanager
     def _reasons(self) -> Iterator[None]:
         """Turns whatever a damaged file makes a decoder raise into `UnreadablePicture`."""
+        note(self.name)
         try:
             yield
         except MemoryError:

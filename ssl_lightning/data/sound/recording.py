@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ...plugins.arguments import require
 from ...plugins.messages import printable
+from ..files.reading import note
 from ..files.source import Unreadable
 
 SUFFIXES = frozenset(
@@ -118,6 +119,7 @@ class SoundFile(Sound):
 
     def __init__(self, path: str | Path, begin: float = 0.0, end: float | None = None) -> None:
         self.path, self.name = path, printable(path)
+        note(self.name)
         try:
             self.file = soundfile.SoundFile(path)
         except MemoryError:
@@ -145,6 +147,7 @@ class SoundFile(Sound):
         return wave
 
     def _decode(self, low: int, high: int) -> NDArray[np.float32]:
+        note(self.name)
         try:
             frame = self.first + low
             # Near the end of an ogg file, libsndfile does not always seek to the requested frame
