@@ -1,0 +1,90 @@
+"""Whether the gradients of an optimizer step are finite, and what a step changes before that is
+known."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+import torch
+from pytorch_lightning.core.optimizer import LightningOptimizer
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from .lars import LARS
+
+
+class NotFinite(FloatingPointError):
+    """A loss, a gradient or a weight is NaN or infinite. The message is one line for the user."""
+
+
+class LeftOut(Exception):
+    """Ends an optimizer step before anything is updated."""
+
+
+def carried_by_gradients(loss: Tensor) -> Tensor:
+    """The loss, whose gradients are NaN where it is not finite.
+
+    Part of a loss may have no gradient. Processes exchange gradients anyway: so all of them know
+    that the loss of one is not finite, without a further exchange.
+    """
+    value = loss.detach()
+    return loss * (value - value + 1)  # by 1, exactly, or by NaN
+
+
+def not_finite(tensors: Iterable[Tensor], device: torch.device) -> Tensor:
+    """Whether any value is NaN or infinite: 1 or 0, float32 [], on the device; the host does not
+    wait for it.
+
+    Args:
+        tensors: floating-point tensors of any dtypes.
+        device: where they are.
+    """
+    by_dtype: dict[torch.dtype, list[Tensor]] = {}
+    for tensor in tensors:
+        by_dtype.setdefault(tensor.dtype, []).append(tensor.detach())
+    largest = [torch.stack(torch._foreach_norm(each, math.inf)).float() for each in by_dtype.values()]
+    if not largest:
+        return torch.zeros((), device=device)
+    return (~torch.cat(largest).isfinite()).any().float()
+
+
+def gradients_of(optimizer: Optimizer | LightningOptimizer) -> list[Tensor]:
+    """The gradients of all parameters that have one."""
+    return [
+        parameter.grad
+        for group in optimizer.param_groups
+        for parameter in group["params"]
+        if parameter.grad is not None
+    ]
+
+
+def skips_on_device(optimizer: Optimizer) -> bool:
+    """Whether the optimizer leaves out a step where its attribute `found_inf` is above 0, without
+    the host: torch's fused ones and ours do."""
+    return isinstance(optimizer, LARS) or all(group.get("fused") for group in optimizer.param_groups)
+
+
+class Statistics:
+    """The running means and variances of a module's norms, which a forward pass updates, can be
+    set back to what they were before it.
+
+    Args:
+        module: on the device where it is trained.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        norms = [part for part in module.modules() if isinstance(getattr(part, "running_mean", None), Tensor)]
+        self.now = [buffer for norm in norms for buffer in norm.buffers(recurse=False)]
+        self.before = [buffer.clone() for buffer in self.now]
+
+    def keep(self) -> None:
+        """Keeps them as they are."""
+        if self.now:
+            torch._foreach_copy_(self.before, self.now)
+
+    @torch.no_grad()
+    def restore(self) -> None:
+        """Sets them back to what was kept."""
+        if self.now:
+            torch._foreach_copy_(self.now, self.before)
