@@ -17,6 +17,8 @@ from ..plugins.run_record import record_run
 from .lightning import batches_done
 
 FACTS, WEIGHTS = "replay.json", "before.ckpt"
+MOST = 1 << 62
+"""No run counts further."""
 PRECISIONS = ("32-true", "16-mixed", "bf16-mixed", "bf16-true", "64-true")
 
 
@@ -100,10 +102,12 @@ def read_bundle(folder: Path) -> Facts:
         numbers = [[int(number) for number in each["batches"]] for each in facts.processes]
         losses = [[float(loss) for loss in each["losses"]] for each in facts.processes]
         samples = [[each and list(map(int, each)) for each in rank["samples"]] for rank in facts.processes]
-        float(facts.steps_planned), float(facts.lr), int(facts.position.get("position", 0))
+        float(facts.steps_planned), float(facts.lr)
+        counts = [facts.step, int(facts.position.get("position", 0)), *(each for some in numbers for each in some)]
     except (TypeError, ValueError, KeyError, AttributeError) as error:
         raise ValueError(f"{str(path)!r} is not what a run writes: {error}.") from error
     whole = list(kinds.values()) == [str, int, int, int] and facts.precision in PRECISIONS
-    if not whole or not numbers or not all(map(len, numbers)) or not (len(losses) == len(samples) == len(numbers)):
+    whole = whole and bool(numbers) and all(map(len, numbers)) and len(losses) == len(samples) == len(numbers)
+    if not whole or not all(0 <= each < MOST for each in counts):
         raise ValueError(f"{str(path)!r} is not what a run writes.")
     return facts

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -46,14 +45,14 @@ class Guard:
         self.scaler = getattr(trainer.precision_plugin, "scaler", None)
         self.statistics = Statistics(module)
         self.current: Batches | None = None
-        self.sent: deque[tuple[Batches, int]] = deque()
-        """Steps whose flags are on their way to the host, with the part of `arrived` for each."""
+        self.sent: Batches | None = None
+        """The step whose flag is on its way to the host."""
         self.flag: Tensor | None = None
         """On an accelerator: whether this step or one before it is not finite."""
         device = module.device
-        self.events = [torch.Event(device) if device.type != "cpu" else None for _ in range(2)]
-        self.arriving = [torch.zeros((), pin_memory=device.type == "cuda") for _ in range(2)]
-        self.arrived = [each.numpy() for each in self.arriving]
+        self.event = torch.Event(device) if device.type != "cpu" else None
+        self.arriving = torch.zeros((), pin_memory=device.type == "cuda")
+        self.arrived = self.arriving.numpy()
         self.exempt = {name for name, value in module.named_buffers() if broken(value) and not value.isnan().any()}
         """Buffers that begin with infinities, such as masks."""
 
@@ -66,6 +65,8 @@ class Guard:
 
     def begin(self, batch: Any) -> None:
         """Notes a batch that is about to be trained on."""
+        if not self.on:
+            return
         if self.current is None:
             self.statistics.keep()
             self.current = Batches(self.trainer.global_step + 1)
@@ -86,7 +87,7 @@ class Guard:
             LeftOut: they are not finite, and this step is to be left out.
             NotFinite: they are not finite, and the run is to stop.
         """
-        if not self.on or self.current is None or self.scaler is not None:
+        if self.current is None or self.scaler is not None:
             return
         flag = not_finite(gradients_of(optimizer), self.module.device)
         if self.looks_at_once or not skips_on_device(unwrapped(optimizer)):
@@ -109,7 +110,7 @@ class Guard:
                 least scale.
         """
         current, self.current = self.current, None
-        if not self.on or current is None:
+        if current is None:
             return
         if not stepped:
             self.statistics.restore()
@@ -118,25 +119,25 @@ class Guard:
         if self.flag is None:
             return
         del unwrapped(optimizer).found_inf
-        self.settle(leave=1)
-        place = current.step % 2
-        self.arriving[place].copy_(self.flag, non_blocking=True)
-        if (event := self.events[place]) is not None:
-            event.record()
-        self.sent.append((current, place))
+        self.settle()
+        self.arriving.copy_(self.flag, non_blocking=True)
+        if self.event is not None:
+            self.event.record()
+        self.sent = current
 
-    def settle(self, leave: int = 0) -> None:
-        """Reads the flags that were sent to the host, except of the last `leave` steps.
+    def settle(self) -> None:
+        """Reads the flag that is on its way to the host.
 
         Raises:
-            NotFinite: a step was not finite.
+            NotFinite: its step was not finite.
         """
-        while len(self.sent) > leave:
-            batches, place = self.sent.popleft()
-            if (event := self.events[place]) is not None:
-                event.synchronize()
-            if self.arrived[place] > 0:
-                self.fault(batches)
+        sent, self.sent = self.sent, None
+        if sent is None:
+            return
+        if self.event is not None:
+            self.event.synchronize()  # of the last step, while the device has this one to do
+        if self.arrived > 0:
+            self.fault(sent)
 
     @property
     def looks_at_once(self) -> bool:

@@ -89,22 +89,25 @@ def retake(folder: str | Path, trust: Iterable[str] = ()) -> Replay:
     config, where = config_in(checkpoint, folder / WEIGHTS), repr(str(folder / WEIGHTS))
     if "data" not in config or not facts.position:
         raise ValueError(f"{str(folder)!r} is of a run on plain loaders, whose batches cannot be made again.")
-    weights = checkpoint["state_dict"]
-    method: Training = rebuild_for(weights, config["model"], Training, "a method", trust, where)
+    weights = checkpoint.get("state_dict")
+    if not isinstance(weights, dict) or not all(isinstance(tensor, Tensor) for tensor in weights.values()):
+        raise ValueError(f"{where} holds no weights (`state_dict`).")
     ranks = []
     for number in range(len(facts.processes)):
-        data = rebuild(config["data"], trust, offline=False, where=where)
+        method: Training = rebuild_for(weights, config["model"], Training, "a method", trust, where)
+        data = rebuild(config["data"], trust, where=where)
         if not isinstance(data, SSLDataModule):
             raise ValueError(f"{where} holds the config of a {type(data).__name__}, which is not a datamodule.")
-        method.load_state_dict(weights)  # a forward pass moves running statistics
-        ranks.append(_retake_rank(facts, number, method, data))
+        ranks.append(_retake_rank(facts, number, method, data, weights))
     magnitudes = [(name, float(weight.detach().abs().max())) for name, weight in method.named_parameters()]
     magnitudes.sort(key=lambda pair: -pair[1])
     couples = getattr(method, "couples_samples", "") if len(ranks) > 1 else ""
     return Replay(facts, ranks, magnitudes[:3], couples)
 
 
-def _retake_rank(facts: Facts, rank: int, method: Training, data: SSLDataModule) -> Retaken:
+def _retake_rank(
+    facts: Facts, rank: int, method: Training, data: SSLDataModule, weights: Mapping[str, Tensor]
+) -> Retaken:
     recorded, retaken = facts.processes[rank], Retaken()
     data.workers = 0
     plugin = pl.Trainer(
@@ -113,12 +116,11 @@ def _retake_rank(facts: Facts, rank: int, method: Training, data: SSLDataModule)
     ).precision_plugin  # fmt: skip
     trainer: Any = _stand_in(facts, rank, method, data, plugin)
     data.trainer, method.trainer = trainer, trainer
-    data.prepare_data()
     data.setup("fit")
-    data.meet(method)
+    method.setup("fit")
     data.load_state_dict(dict(facts.position))
+    method.load_state_dict(weights)
     plugin.convert_module(method)
-    method.zero_grad()
     batches = iter(data.train_dataloader())
     with _first_not_finite(method, retaken):
         for number in recorded["batches"]:

@@ -84,10 +84,8 @@ def test_the_loss_of_any_method_is_the_runs_bit_for_bit(name: str, tmp_path: Pat
     assert not taken.reproduced and rank.gradient_norm > 0
 
 
-@pytest.mark.parametrize(
-    "settings", [{"precision": "bf16-mixed"}, {"precision": "bf16-true"}, {"precision": "64-true"}]
-)
-def test_in_other_precisions_too(settings: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("precision", ["bf16-mixed", "bf16-true", "64-true"])
+def test_in_other_precisions_too(precision: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     bundle = bundle_of(tmp_path, SimCLR(TinyEncoder()), TinyImages(), Breaks(), precision=precision)
     capsys.readouterr()
     assert main(["replay", str(bundle)]) == 1

@@ -195,7 +195,7 @@ def test_a_logged_value_is_not_a_fault(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("steps", [1, 9], ids=["last", "next"])
 def test_weights_made_infinite_by_an_update_are_met_and_never_written(tmp_path: Path, steps: int) -> None:
-    method = SimCLR(TinyEncoder(), optimizer="adamw", lr=1e38, warmup_epochs=0)
+    method = SimCLR(TinyEncoder(), optimizer="adamw", lr=1e300, warmup_epochs=0)
     trainer = quiet_trainer(tmp_path, Checkpoint(minutes=0.0), steps=steps)
     line = stopped(trainer, method)
     assert "the weights are not finite after step 1 (first encoder." in line and "learning rate" in line
@@ -408,9 +408,9 @@ def test_a_step_of_two_processes_is_taken_again_one_by_one(tmp_path: Path, run: 
 
 def test_the_command_line_says_it_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code = main([
-        "fit", "--model", "simclr", "--data", "digits", "--model.lr", "1e38", "--model.optimizer", "adamw",
+        "fit", "--model", "simclr", "--data", "digits", "--model.lr", "1e300", "--model.optimizer", "adamw",
         "--trainer.max_steps", "4", "--trainer.default_root_dir", str(tmp_path), "--report.enabled", "false",
-        "--linear_probe.enabled", "false", "--knn_probe.enabled", "false", "--trainer.accelerator", "cpu",
+        "--online_probe.enabled", "false", "--knn_probe.enabled", "false", "--trainer.accelerator", "cpu",
         "--trainer.precision", "32-true",
     ])  # fmt: skip
     said = capsys.readouterr().err.strip().splitlines()
