@@ -43,10 +43,10 @@ def not_finite(tensors: Iterable[Tensor], device: torch.device) -> Tensor:
     by_dtype: dict[torch.dtype, list[Tensor]] = {}
     for tensor in tensors:
         by_dtype.setdefault(tensor.dtype, []).append(tensor.detach())
-    largest = [torch.stack(torch._foreach_norm(each, math.inf)).float() for each in by_dtype.values()]
+    largest = [torch.stack(torch._foreach_norm(each, math.inf)) for each in by_dtype.values()]
     if not largest:
         return torch.zeros((), device=device)
-    return (~torch.cat(largest).isfinite()).any().float()
+    return torch.stack([(~each.isfinite()).any() for each in largest]).any().float()
 
 
 def gradients_of(optimizer: Optimizer | LightningOptimizer) -> list[Tensor]:
