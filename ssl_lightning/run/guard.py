@@ -50,7 +50,8 @@ class Guard:
         self.flag: Tensor | None = None
         """On an accelerator: whether this step or one before it is not finite."""
         device = module.device
-        self.event = torch.Event(device) if device.type != "cpu" else None
+        real = device.type != "cpu" and torch.accelerator.is_available()
+        self.event = torch.Event(device) if real else None
         self.arriving = torch.zeros((), pin_memory=device.type == "cuda")
         self.arrived = self.arriving.numpy()
         self.exempt = {name for name, value in module.named_buffers() if broken(value) and not value.isnan().any()}

@@ -119,8 +119,8 @@ def _retake_rank(
     data.setup("fit")
     method.setup("fit")
     data.load_state_dict(dict(facts.position))
-    method.load_state_dict(weights)
     plugin.convert_module(method)
+    method.load_state_dict(weights)  # in their precision
     batches = iter(data.train_dataloader())
     with _first_not_finite(method, retaken):
         for number in recorded["batches"]:
@@ -130,7 +130,7 @@ def _retake_rank(
             torch.manual_seed(mix(data.seed, int(number), rank))
             with plugin.forward_context():
                 loss = method.step(batch)["loss"]
-            retaken.losses.append(float(loss))
+            retaken.losses.append(float(loss.detach()))
             if loss.requires_grad:
                 (loss / len(recorded["batches"])).backward()
     named = [(name, each.grad) for name, each in method.named_parameters() if each.grad is not None]
