@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from typing import Any
 
 import torch
-from pytorch_lightning.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -49,8 +49,8 @@ def not_finite(tensors: Iterable[Tensor], device: torch.device) -> Tensor:
     return torch.stack([(~each.isfinite()).any() for each in largest]).any().float()
 
 
-def gradients_of(optimizer: Optimizer | LightningOptimizer) -> list[Tensor]:
-    """The gradients of all parameters that have one."""
+def gradients_of(optimizer: Any) -> list[Tensor]:
+    """The gradients of all parameters of an optimizer, or of Lightning's wrapper of one."""
     return [
         parameter.grad
         for group in optimizer.param_groups

@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from pytorch_lightning.core.optimizer import LightningOptimizer
 from torch import Tensor
-from torch.optim import Optimizer
 
 from ..distributed import gather_objects, rank, reduce_sum
 from ..optim.finite import LeftOut, NotFinite, Statistics, gradients_of, not_finite, skips_on_device
@@ -206,6 +205,6 @@ class Guard:
         return f"Newest checkpoint: {newest}." if newest else "There is no checkpoint yet."
 
 
-def unwrapped(optimizer: Any) -> Optimizer | Any:
+def unwrapped(optimizer: Any) -> Any:
     """torch's optimizer within Lightning's wrapper of it."""
     return optimizer.optimizer if isinstance(optimizer, LightningOptimizer) else optimizer

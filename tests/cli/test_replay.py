@@ -44,10 +44,11 @@ class Breaks(pl.Callback):
 
 def bundle_of(root: Path, method: Any, data: Any, *callbacks: pl.Callback, **settings: Any) -> Path:
     """The bundle that a run leaves."""
-    trainer = ssl_lightning.Trainer(**{
+    changed: dict[str, Any] = {
         "accelerator": "cpu", "precision": "32-true", "max_steps": 12, "default_root_dir": str(root),
         "enable_progress_bar": False, "callbacks": [Report(enabled=False), *callbacks], **settings,
-    })  # fmt: skip
+    }  # fmt: skip
+    trainer = ssl_lightning.Trainer(**changed)
     with pytest.raises(NotFinite):
         trainer.fit(method, datamodule=data)
     assert trainer.run_folder is not None
@@ -60,7 +61,8 @@ def test_the_sample_the_module_and_the_gradients_are_named(tmp_path: Path, capsy
     bundle = bundle_of(tmp_path, SimCLR(TinyEncoder()), Spoilt())
     capsys.readouterr()
     assert main(["replay", str(bundle)]) == 0
-    lines = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
+    said = [line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines()]
+    lines = {first: rest for first, rest in said}
     assert f"the views of sample {SPOILT} hold NaN" in lines["recorded"]
     assert lines["views"].startswith(f"NaN or infinity in sample {SPOILT} (view 2); else at most ")
     assert lines["modules"] == "first not finite: encoder.conv (Conv2d)"

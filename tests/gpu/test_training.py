@@ -101,7 +101,7 @@ def test_a_step_that_is_not_finite_is_left_out_on_the_device(optimizer: str, tmp
         accelerator="cuda", devices=1, precision="32-true", max_steps=6, default_root_dir=tmp_path,
         callbacks=[Report(False), broken], enable_progress_bar=False,
     )  # fmt: skip
-    with pytest.raises(NotFinite, match="step 3: the loss is .*, but the gradient of "):
+    with pytest.raises(NotFinite, match=r"step 3: the loss is .*, but the gradient of "):
         trainer.fit(method, datamodule=TinyImages())
     assert len(broken.weights) == 3  # the fourth step was under way
     for name, weight in method.named_parameters():

@@ -70,7 +70,8 @@ class Breaks(SimCLR):
 
     def on_after_backward(self) -> None:
         if self.now and self.kind == "gradient":
-            self.encoder.conv.weight.grad.view(-1)[3] = math.inf
+            weight: Any = self.encoder.get_parameter("conv.weight")
+            weight.grad.view(-1)[3] = math.inf
 
 
 class States(pl.Callback):
@@ -106,12 +107,14 @@ def assert_same(one: Any, other: Any, path: str = "") -> None:
         assert one == other, path
 
 
-def quiet_trainer(root: Path, *callbacks: pl.Callback, steps: int = 12, **settings: Any) -> ssl_lightning.Trainer:
-    off = [each(enabled=False) for each in (KNNProbe, OnlineLinearProbe, CollapseMonitor, HeldOut, Report)]
-    return ssl_lightning.Trainer(**{
+def quiet_trainer(root: Path, *callbacks: pl.Callback, steps: int = 12, **settings: Any) -> Any:
+    classes: Any = (KNNProbe, OnlineLinearProbe, CollapseMonitor, HeldOut, Report)
+    off = [each(enabled=False) for each in classes]
+    changed: dict[str, Any] = {
         "accelerator": "cpu", "precision": "32-true", "max_steps": steps, "default_root_dir": str(root),
         "enable_progress_bar": False, "callbacks": [*off, *callbacks], "log_every_n_steps": 3, **settings,
-    })  # fmt: skip
+    }  # fmt: skip
+    return ssl_lightning.Trainer(**changed)
 
 
 def broken(kind: str, optimizer: str = "adamw", **changes: Any) -> Breaks:
