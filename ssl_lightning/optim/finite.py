@@ -23,10 +23,10 @@ class LeftOut(Exception):
 
 
 def carried_by_gradients(loss: Tensor) -> Tensor:
-    """The loss, whose gradients are NaN where it is not finite.
+    """The loss, whose gradients are NaN where it is not finite: part of a loss may have none.
 
-    Part of a loss may have no gradient. Processes exchange gradients anyway: so all of them know
-    that the loss of one is not finite, without a further exchange.
+    So to look at the gradients is enough; a float16 scaler leaves out the step too; and processes,
+    which exchange gradients, all see it.
     """
     value = loss.detach()
     return loss * (value - value + 1)  # by 1, exactly, or by NaN

@@ -37,6 +37,7 @@ def facts_of(module: Any, batches: Batches) -> dict[str, Any]:
         "samples": [None if each is None else each.tolist() for each in batches.samples],
         "bad_samples": sorted({int(samples[row]) for row in rows}) if samples is not None else [],
         "bad_gradients": [name for name, gradient in named if broken(gradient)],
+        "bad_weight": next((name for name, weight in module.named_parameters() if broken(weight)), ""),
     }
 
 

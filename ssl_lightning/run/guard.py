@@ -89,7 +89,9 @@ class Guard:
         """
         if self.current is None or self.scaler is not None:
             return
-        flag = not_finite(gradients_of(optimizer), self.module.device)
+        # Gradients are equal on all processes, unless something changed them since: then one would
+        # stop alone, and the others wait for it.
+        flag = reduce_sum(not_finite(gradients_of(optimizer), self.module.device)).clamp(max=1)
         if self.looks_at_once or not skips_on_device(unwrapped(optimizer)):
             if bool(flag):
                 self.statistics.restore()
@@ -167,10 +169,10 @@ class Guard:
             LeftOut: the step is left out.
             NotFinite: the run stops.
         """
-        name = next((name for name, weight in self.module.named_parameters() if broken(weight)), None)
-        if name is not None:
-            raise NotFinite(self._broken_weights(name, batches.step - 1))
         everyone = gather_objects(facts_of(self.module, batches))
+        for facts in everyone:
+            if facts["bad_weight"]:
+                raise NotFinite(self._broken_weights(facts["bad_weight"], batches.step - 1))
         what = f"{type(self.module).__name__}, step {batches.step}: {said(everyone)}"
         if may_leave_out and self.health.may_leave_out:
             self.health.left_out = what

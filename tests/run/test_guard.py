@@ -65,6 +65,9 @@ class Breaks(SimCLR):
             loss = loss * (math.nan if self.kind == "loss" else math.inf)
         if self.now and self.kind == "constant":  # whose gradients are finite
             loss = loss + math.nan
+        if self.now and self.kind == "weight":  # of one process: a bit flips
+            self.encoder.get_parameter("conv.weight").data[0] = math.nan
+            loss = super().step(batch)["loss"]
         logs = {"odd": math.nan if self.now and self.kind == "logged" else 1.0}
         return {"loss": loss, "logs": logs}
 
@@ -276,17 +279,17 @@ METHODS = sorted(Registry("ssl_lightning.methods"))
 class Poison(pl.Callback):
     """Puts a NaN into the views of a step; into a gradient where the views are ids."""
 
-    def __init__(self, at: int = 2) -> None:
-        self.at = at
+    def __init__(self, at: int = 2, on_rank: int = 0) -> None:
+        self.at, self.on_rank = at, on_rank
 
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
-        if trainer.global_step + 1 == self.at:
+        if trainer.global_step + 1 == self.at and rank() == self.on_rank:
             for view in batch["views"]:
                 if view.x.is_floating_point():
                     view.x[1].fill_(math.nan)
 
     def on_after_backward(self, trainer: Any, pl_module: Any) -> None:
-        if trainer.global_step + 1 == self.at:
+        if trainer.global_step + 1 == self.at and rank() == self.on_rank:
             next(each.grad for each in pl_module.parameters() if each.grad is not None).view(-1)[0] = math.nan
 
 
@@ -368,13 +371,12 @@ def process(folder: Path, kind: str) -> None:
     if kind == "sample":  # of classes that a replay finds elsewhere
         torch.manual_seed(0)
         method: Any = SimCLR(TinyEncoder())
-        callbacks = [Poison(AT)] if rank() == 1 else []
     else:
-        method, callbacks = broken(kind, on_rank=1), []
-    trainer = quiet_trainer(folder, states, *callbacks, devices=2, strategy="ddp")
+        method = broken(kind, on_rank=1)
+    trainer = quiet_trainer(folder, states, Poison(AT if kind == "sample" else 0, 1), devices=2, strategy="ddp")
     line = stopped(trainer, method)
     for name, weight in method.named_parameters():
-        assert torch.equal(weight, states.after[AT - 1][0][name]), name
+        assert kind == "weight" or torch.equal(weight, states.after[AT - 1][0][name]), name
     if rank() == 0:  # whose running statistics the others take over as a step begins
         assert_same(state(method, trainer), states.after[AT - 1])
     (folder / f"{rank()}.txt").write_text(f"{max(states.after)}|{line}")
@@ -390,14 +392,23 @@ def processes_stop(folder: Path, run: Any, kind: str) -> tuple[str, Path]:
     return lines[0], bundle
 
 
-@pytest.mark.parametrize("kind", ["constant", *(pytest.param(each, marks=pytest.mark.slow) for each in KINDS[::3])])
+@pytest.mark.parametrize("kind", ["gradient", *(pytest.param(each, marks=pytest.mark.slow) for each in KINDS[:3])])
 def test_both_processes_stop_at_the_step_at_which_one_is_not_finite(tmp_path: Path, run: Any, kind: str) -> None:
     line, bundle = processes_stop(tmp_path, run, kind)
-    assert ("the gradient of encoder.conv.weight" if kind == "gradient" else "the loss is nan on rank 1.") in line
+    loss = "the loss is inf on rank 1." if kind == "infinite loss" else "the loss is nan on rank 1."
+    assert ("the gradient of encoder.conv.weight" if kind == "gradient" else loss) in line
     ranks = json.loads((bundle / "replay.json").read_text())["processes"]
     if kind == "constant":
         assert [math.isnan(each["losses"][0]) for each in ranks] == [False, True]
     assert not set(ranks[0]["samples"][0]) & set(ranks[1]["samples"][0])
+
+
+@pytest.mark.slow
+def test_weights_of_one_process_end_both(tmp_path: Path, run: Any) -> None:
+    ended = run(tmp_path, script=[__file__, str(tmp_path), "weight"], processes=2)
+    assert ended["code"] == 0, ended["log"][-3000:]
+    lines = [(tmp_path / f"{number}.txt").read_text() for number in range(2)]
+    assert lines[0] == lines[1] and "the weights are not finite after step 6 (first encoder.conv.weight)" in lines[0]
 
 
 @pytest.mark.slow
