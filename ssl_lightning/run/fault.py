@@ -60,11 +60,12 @@ def said(everyone: list[dict[str, Any]]) -> str:
     if losses:
         return f"the loss is {loss:.5g}{where}. {REMEDY}"
     name = (facts["bad_gradients"] or ["some weight"])[0]
-    return f"the loss is {loss:.5g}, but the gradient of {name} is not finite. {REMEDY}"
+    return f"the loss is {loss:.5g}, but the gradient of {name} is not finite{where}. {REMEDY}"
 
 
-def _certainty(facts: dict[str, Any]) -> tuple[bool, bool]:
-    return bool(facts["bad_samples"]), any(not math.isfinite(loss) for loss in facts["losses"])
+def _certainty(facts: dict[str, Any]) -> tuple[bool, ...]:
+    not_finite = any(not math.isfinite(loss) for loss in facts["losses"])
+    return bool(facts["bad_samples"]), not_finite, bool(facts["bad_gradients"])
 
 
 def rows_not_finite(view: Any) -> Iterable[int]:

@@ -60,14 +60,13 @@ class Breaks(SimCLR):
         return self.global_step + 1 in self.at and rank() == self.on_rank
 
     def step(self, batch: Batch) -> Step:
+        if self.now and self.kind == "weight":  # of one process: a bit flips
+            self.encoder.get_parameter("conv.weight").data[0] = math.nan
         loss = super().step(batch)["loss"]
         if self.now and self.kind in ("loss", "infinite loss"):
             loss = loss * (math.nan if self.kind == "loss" else math.inf)
         if self.now and self.kind == "constant":  # whose gradients are finite
             loss = loss + math.nan
-        if self.now and self.kind == "weight":  # of one process: a bit flips
-            self.encoder.get_parameter("conv.weight").data[0] = math.nan
-            loss = super().step(batch)["loss"]
         logs = {"odd": math.nan if self.now and self.kind == "logged" else 1.0}
         return {"loss": loss, "logs": logs}
 
