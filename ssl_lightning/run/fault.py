@@ -9,6 +9,8 @@ from typing import Any
 
 from torch import Tensor
 
+from ..optim.finite import not_finite
+
 REMEDY = "Try a lower learning rate, a longer warm-up, --trainer.gradient_clip_val 1.0 or --trainer.precision 32-true."
 
 
@@ -64,8 +66,8 @@ def said(everyone: list[dict[str, Any]]) -> str:
 
 
 def _certainty(facts: dict[str, Any]) -> tuple[bool, ...]:
-    not_finite = any(not math.isfinite(loss) for loss in facts["losses"])
-    return bool(facts["bad_samples"]), not_finite, bool(facts["bad_gradients"])
+    unbounded = any(not math.isfinite(loss) for loss in facts["losses"])
+    return bool(facts["bad_samples"]), unbounded, bool(facts["bad_gradients"])
 
 
 def rows_not_finite(view: Any) -> Iterable[int]:
@@ -82,5 +84,5 @@ def floats(value: Any) -> bool:
 
 
 def broken(value: Any) -> bool:
-    """Whether a tensor holds NaN or infinity; the host waits for it."""
-    return floats(value) and not bool(value.detach().isfinite().all())
+    """Whether a tensor is not finite, as `not_finite` has it; the host waits to know."""
+    return floats(value) and bool(not_finite([value], value.device))
