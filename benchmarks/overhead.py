@@ -47,6 +47,7 @@ from ssl_lightning.evaluation.probes.knn import KNNProbe
 from ssl_lightning.evaluation.probes.linear import Head, OnlineLinearProbe
 from ssl_lightning.evaluation.report import Report
 from ssl_lightning.plugins.registry import Registry
+from ssl_lightning.run.health import Health
 from ssl_lightning.run.meter import Meter
 from ssl_lightning.run.metrics import Metrics
 from ssl_lightning.run.saving import Checkpoint
@@ -212,6 +213,7 @@ def make_trainer(case: Case, root: str, steps: int, off: str = "", checkpoint: C
         case.linear_probe(off not in ("linear probe", "all")),
         KNNProbe(enabled=False),
         CollapseMonitor(enabled=off not in ("collapse monitor", "all"), every_n_steps=case.log),
+        Health(enabled=off not in ("health", "all")),
         Meter(enabled=off not in ("meter", "all")),
         Report(enabled=False),
         checkpoint or Checkpoint(enabled=off not in ("checkpoint", "all")),
@@ -280,7 +282,18 @@ def rates(case: Case, bars: dict[bool, float], rounds: int) -> None:
         )
 
 
-TOY = ("", "linear probe", "collapse monitor", "meter", "metrics", "checkpoint", "progress", "all", "framework")
+TOY = (
+    "",
+    "linear probe",
+    "collapse monitor",
+    "health",
+    "meter",
+    "metrics",
+    "checkpoint",
+    "progress",
+    "all",
+    "framework",
+)
 
 
 def toy(case: Case, rounds: int) -> None:

@@ -36,8 +36,10 @@ from ssl_lightning.evaluation.probes.linear import OnlineLinearProbe
 from ssl_lightning.evaluation.report import Report
 from ssl_lightning.method import SSLMethod
 from ssl_lightning.nn.ema import EMA
+from ssl_lightning.optim.finite import gradients_of, not_finite
 from ssl_lightning.optim.recipes import OptimizerName, OptimizerSpec
 from ssl_lightning.plugins.registry import Registry
+from ssl_lightning.run.guard import Guard
 from ssl_lightning.testing import TinyEncoder, TinyImages, TinyWaves
 from ssl_lightning.testing.methods import MethodKit, tiny_data
 from ssl_lightning.testing.runner import class_of
@@ -284,6 +286,8 @@ def test_optimizers_step_on_the_device_alone(name: OptimizerName) -> None:
             parameter.grad = torch.empty_like(parameter)
         with OneDevice() as seen:
             for _ in range(2):
+                flag: Any = not_finite(gradients_of(optimizer), torch.device("cuda"))
+                optimizer.found_inf = flag  # type: ignore[attr-defined]  # a step that is not finite changes nothing
                 nn.utils.clip_grad_norm_(module.parameters(), 1.0)
                 optimizer.step()
                 schedule.step()
@@ -374,7 +378,9 @@ def watched(
     **settings: Any,
 ) -> None:
     """Trains with every standing callback, and watches from the 12th batch to the 19th: all that a
-    step does besides what is logged, probed and printed every ten steps or more."""
+    step does besides what is logged, probed and printed every ten steps or more. Whether a step is
+    finite is looked at as on an accelerator."""
+    monkeypatch.setattr(Guard, "looks_at_once", False)
     fetch, make_batch, fetched = Stream.__next__, SSLDataModule.make_batch, iter(range(1, 1000))
 
     def fetch_unwatched(self: Stream) -> Any:

@@ -22,6 +22,7 @@ from ..data.datamodule import SSLDataModule
 from ..data.files.source import Unreadable
 from ..data.waiting import WorkerLost
 from ..method import SSLMethod
+from ..optim.finite import NotFinite
 from ..plugins.messages import did_you_mean
 from ..plugins.record import GROUPS
 from ..run.checkpoint import newest_of
@@ -34,7 +35,9 @@ from .defaults import kind_of_encoder, lowest_layer
 from .names import CLASS_PATH, KINDS, Names, UsageError
 from .request import Request, read_request
 
-MISTAKES = (MisconfigurationException, ValueError, TypeError, OSError, ImportError)
+MISTAKES = (MisconfigurationException, ValueError, TypeError, OSError, ImportError, NotFinite)
+TOLD = (Unreadable, WorkerLost, NotFinite)
+"""Errors of a run under way whose messages are enough."""
 SPEAKERS = ("ssl_lightning", "pytorch_lightning", "lightning_fabric")
 """Packages whose errors are written for the user."""
 
@@ -226,10 +229,11 @@ def _speaker(error: BaseException) -> str:
 
 
 def _is_mistake(error: BaseException, request: Request) -> bool:
-    """Whether an error's message is enough for the user, without a traceback: an unreadable file's,
-    or one that this package, Lightning, a plug-in or a chosen class raised before any step."""
+    """Whether an error's message is enough for the user, without a traceback: one of those that are
+    `TOLD`, or one that this package, Lightning, a plug-in or a chosen class raised before any
+    step."""
     plugins = {point.module.partition(".")[0] for group in GROUPS for point in entry_points(group=group)}
     classes = {str(value).partition(".")[0] for value in request.chosen.values() if CLASS_PATH.fullmatch(str(value))}
-    return isinstance(error, (Unreadable, WorkerLost)) or (
+    return isinstance(error, TOLD) or (
         not raised_in_a_step(error) and _speaker(error) in {*SPEAKERS, *plugins, *classes}
     )

@@ -15,7 +15,7 @@ from .listing import LISTS, show
 from .names import UsageError
 from .request import COMMANDS
 
-EXPORT, INSPECT = "export", "inspect"
+EXPORT, INSPECT, REPLAY = "export", "inspect", "replay"
 HELP = """\
 usage: ssl-lightning COMMAND [options]
 
@@ -24,6 +24,7 @@ usage: ssl-lightning COMMAND [options]
   predict                            index and features of each sample
   export RUN --to FOLDER             the trained method in a form that another library loads
   inspect FILE                       what a checkpoint, encoder or run holds; nothing in it is run
+  replay BUNDLE                      a step that was not finite, taken again: where it arises
   methods, datamodules, encoders     what is installed; --json for programs, --check imports each
 
   ssl-lightning fit --help                   the options of a run
@@ -69,8 +70,10 @@ def _main(argv: Sequence[str] | None) -> int:
         return _export(argv[1:])
     if first == INSPECT:
         return _inspect(argv[1:])
+    if first == REPLAY:
+        return _replay(argv[1:])
     if not first.startswith("-") and first not in COMMANDS:
-        known = (*COMMANDS, *LISTS, EXPORT, INSPECT)
+        known = (*COMMANDS, *LISTS, EXPORT, INSPECT, REPLAY)
         return _complain("", f"There is no command {first!r}.{did_you_mean(first, known)}")
     return _run(argv)
 
@@ -113,6 +116,24 @@ def _inspect(options: list[str]) -> int:
     from .inspect import inspect
 
     return _print(INSPECT, inspect, options[0])
+
+
+def _replay(options: list[str]) -> int:
+    if {"-h", "--help"} & set(options):
+        print(HELP, end="")
+        return 0
+    if len(options) != 1 or options[0].startswith("-"):
+        return _complain(REPLAY, "Give one folder nan-step-... of a run: ssl-lightning replay BUNDLE.")
+    from .replay import replay
+
+    reproduced = True
+
+    def describe(folder: str) -> str:
+        nonlocal reproduced
+        text, reproduced = replay(folder)
+        return text
+
+    return _print(REPLAY, describe, options[0]) or int(not reproduced)
 
 
 def _print(command: str, describe: Callable[..., str], *arguments: str) -> int:

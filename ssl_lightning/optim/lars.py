@@ -35,7 +35,8 @@ class LARS(Optimizer):
     that decays to zero ends on steps that are not. So a group without adaptation is SGD with
     momentum, exactly, at any schedule.
 
-    All weights are processed together, and the host never waits for the device.
+    All weights are processed together, and the host never waits for the device. Where the attribute
+    `found_inf`, a tensor, is above 0, a step changes nothing, as torch's fused optimizers have it.
 
     Args:
         params: parameters, or groups of them; biases and norms belong in a group with
@@ -50,6 +51,8 @@ class LARS(Optimizer):
     Raises:
         ValueError: an argument is out of range.
     """
+
+    found_inf: Tensor | None = None
 
     def __init__(
         self,
@@ -96,12 +99,20 @@ class LARS(Optimizer):
         if group["weight_decay"]:
             updates = list(torch._foreach_add(updates, weights, alpha=group["weight_decay"]))
         buffers = [self._buffer(weight) for weight in weights]
-        torch._foreach_mul_(buffers, group["momentum"])
+        momentum, rate = group["momentum"], group["lr"]
+        if self.found_inf is not None:
+            skips = self.found_inf.to(weights[0].device) > 0
+            updates = [torch.where(skips, 0.0, update) for update in updates]
+            momentum, rate = torch.where(skips, 1.0, momentum), torch.where(skips, 0.0, rate)
+        torch._foreach_mul_(buffers, momentum)
         if group["adapt"]:
             torch._foreach_addcmul_(buffers, updates, _trust(weights, updates, group["trust_coefficient"]))
         else:
             torch._foreach_add_(buffers, updates)
-        torch._foreach_add_(weights, buffers, alpha=-group["lr"])
+        if self.found_inf is None:
+            torch._foreach_add_(weights, buffers, alpha=-rate)
+        else:
+            torch._foreach_sub_(weights, torch._foreach_mul(buffers, rate))
 
     def _buffer(self, weight: Tensor) -> Tensor:
         state = self.state[weight]

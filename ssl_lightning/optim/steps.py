@@ -22,9 +22,12 @@ class StepWatch:
 
     Args:
         optimizer: of torch, or Lightning's wrapper of one. Any other is taken to have stepped.
+        scaled: whether a scaler is there: the host reads what it saw. Otherwise an optimizer that
+            is called is taken to have stepped.
     """
 
-    def __init__(self, optimizer: Any) -> None:
+    def __init__(self, optimizer: Any, scaled: bool = True) -> None:
+        self.scaled = scaled
         self.optimizer = optimizer.optimizer if isinstance(optimizer, LightningOptimizer) else optimizer
         self.stepped = not isinstance(self.optimizer, Optimizer)
 
@@ -42,5 +45,5 @@ class StepWatch:
     def _note(self, optimizer: Optimizer, *args: Any) -> None:
         # A fused optimizer that scales by itself is called in any case, and told what the scaler
         # saw: a scalar above 0 where a gradient is not finite.
-        overflow = getattr(optimizer, "found_inf", None)
+        overflow = getattr(optimizer, "found_inf", None) if self.scaled else None
         self.stepped = self.stepped or overflow is None or not bool(overflow)

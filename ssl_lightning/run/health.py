@@ -1,10 +1,10 @@
-"""Is the run healthy? Logged values, between the bounds that methods and callbacks give for
-them."""
+"""Is the run healthy? Logged values, between the bounds that methods and callbacks give for them;
+and steps that are not finite."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from pytorch_lightning.utilities import rank_zero_warn
@@ -13,7 +13,7 @@ from ..distributed import reduce_means
 from ..plugins.arguments import require
 from ..types import Alarm
 from .lightning import updated
-from .metrics import column
+from .metrics import column, log_metrics
 from .standing import Standing
 
 
@@ -21,34 +21,72 @@ class Health(Standing):
     """Raises an alarm that names cause and remedy where a logged value stays outside of its bounds.
     A method (`SSLMethod.alarms`) and every callback with an attribute `alarms` may give bounds.
 
+    A step whose loss or gradients are NaN or infinite changes nothing: the run stops, or goes on
+    without it.
+
     Args:
-        enabled: whether to raise any alarm.
+        enabled: whether to raise any alarm, and to look for steps that are not finite. Without,
+            only checkpoints of weights that are not finite are refused.
         every_n_steps: optimizer steps between two looks at what a method logs. What callbacks log
             is looked at whenever they do.
         patience: looks in a row at which a value must be outside, where its alarm does not say.
         stop: whether an alarm ends the run, after a checkpoint, where it does not say.
+        on_nan: at a step that is not finite, `stop` ends the run with an error; `skip` leaves out
+            the step, counts it as `health/skipped`, and goes on. On an accelerator the host then
+            waits for each step.
+        skips: steps that `skip` leaves out at most in a run, before it stops.
 
     Raises:
-        ValueError: every_n_steps or patience is below 1.
+        ValueError: every_n_steps, patience or skips is below 1, or on_nan is unknown.
     """
 
     key = "health"
 
-    def __init__(self, enabled: bool = True, every_n_steps: int = 10, patience: int = 3, stop: bool = False) -> None:
-        require(self, at_least=1, every_n_steps=every_n_steps, patience=patience)
+    def __init__(
+        self,
+        enabled: bool = True,
+        every_n_steps: int = 10,
+        patience: int = 3,
+        stop: bool = False,
+        on_nan: Literal["stop", "skip"] = "stop",
+        skips: int = 10,
+    ) -> None:
+        require(self, at_least=1, every_n_steps=every_n_steps, patience=patience, skips=skips)
+        if on_nan not in ("stop", "skip"):
+            raise ValueError(f"Health(on_nan={on_nan!r}) is unknown; choose stop or skip.")
         self.enabled, self.every_n_steps, self.patience, self.stop = enabled, every_n_steps, patience, stop
+        self.on_nan, self.skips = on_nan, skips
         self.reset()
 
     def reset(self) -> None:
         self.outside: dict[str, int] = {}
         """Looks in a row at which each alarm's value was outside. They stay at `patience` once the
         alarm was raised, so that it is not raised again."""
+        self.skipped = 0
+        """Steps that were left out, since they were not finite."""
+        self.left_out = ""
+        """Why the step that ends was left out; empty where it was not."""
+
+    @property
+    def may_leave_out(self) -> bool:
+        """Whether one more step that is not finite is left out."""
+        return self.on_nan == "skip" and self.skipped < self.skips
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        if self.left_out:
+            self.skipped += 1
+            rank_zero_warn(f"{self.left_out} The step is left out, the {self.skipped}. of at most {self.skips}.")
+            self.left_out = ""
+            log_metrics(trainer, {"health/skipped": float(self.skipped)})
+            return
         if not self.enabled or trainer.global_step % self.every_n_steps or not updated(trainer):
             return
         alarms = keyed([pl_module, *trainer.callbacks]).values()
         self.look(trainer, means(alarms, outputs["logs"], pl_module.device))
+
+    def on_train_end(self, trainer: Any, pl_module: Any) -> None:
+        if self.enabled:
+            pl_module.check_finite()  # before the report is made of it
 
     def on_logged(self, trainer: Any, values: Mapping[str, float]) -> None:
         self.look(trainer, {name: value for name, value in values.items() if not name.startswith("train/")})
@@ -77,10 +115,10 @@ class Health(Standing):
             )
 
     def state_dict(self) -> dict[str, Any]:
-        return {"outside": self.outside}
+        return {"outside": self.outside, "skipped": self.skipped}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.outside = dict(state_dict["outside"])
+        self.outside, self.skipped = dict(state_dict["outside"]), int(state_dict.get("skipped", 0))
 
 
 def keyed(givers: Iterable[Any]) -> dict[str, Alarm]:

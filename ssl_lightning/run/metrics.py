@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import csv
 import io
-import math
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -108,8 +107,7 @@ class Table:
 class Metrics(Standing):
     """Collects the values that `step` returned and writes them every `log_every_n_steps` steps: the
     mean over those steps, reduced over processes, as `train/loss`, `train/<part>` and `train/lr`.
-
-    Stops a run whose loss is no longer finite.
+    A step that was left out, since it was not finite, does not count.
     """
 
     key = "metrics"
@@ -121,6 +119,8 @@ class Metrics(Standing):
         self.table = Table()
         self.speed = Table()
         self.pending: dict[str, list[Tensor | float]] = {}
+        self.counted: dict[str, int] = {}
+        """Of each pending value, the number up to the last optimizer step."""
         self.device = torch.device("cpu")
         self.resumed: dict[str, Any] = {}
 
@@ -141,6 +141,11 @@ class Metrics(Standing):
         )
         for name, value in outputs["logs"].items():
             self.pending.setdefault(name, []).append(value)
+        if updated(trainer):
+            if pl_module.left_out:
+                cut = {name: values[: self.counted.get(name, 0)] for name, values in self.pending.items()}
+                self.pending = {name: values for name, values in cut.items() if values}
+            self.counted = {name: len(values) for name, values in self.pending.items()}
         if trainer.global_step % trainer.log_every_n_steps == 0 and updated(trainer):
             self.flush(trainer)
 
@@ -157,26 +162,16 @@ class Metrics(Standing):
         self.speed.write()
 
     def flush(self, trainer: Any) -> None:
-        """Writes the means of the pending values.
-
-        Raises:
-            FloatingPointError: the loss is not finite.
-        """
+        """Writes the means of the pending values."""
         if not self.pending:
             return
         pending = self.reduced()
-        self.pending = {}
+        self.pending, self.counted = {}, {}
         means = torch.stack([steps.mean() for steps in pending.values()]).tolist()
         values = dict(zip((f"train/{name}" for name in pending), means, strict=True))
         values["train/loss"] *= trainer.accumulate_grad_batches
         values["train/lr"] = trainer.optimizers[0].param_groups[0]["lr"]
         log_metrics(trainer, values)
-        if not math.isfinite(values["train/loss"]):
-            raise FloatingPointError(
-                f"The loss is {values['train/loss']} at step {trainer.global_step}. Try a lower learning rate, a longer"
-                " warm-up, --trainer.gradient_clip_val 1.0 or --trainer.precision 32; the newest checkpoint is from"
-                " before."
-            )
 
     def reduced(self) -> dict[str, Tensor]:
         """The pending values by name: one value per batch, the mean over processes. They are
@@ -192,6 +187,7 @@ class Metrics(Standing):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.resumed = state_dict
         self.pending = {name: list(values) for name, values in state_dict["pending"].items()}
+        self.counted = {name: len(values) for name, values in self.pending.items()}
 
 
 def column(values: Sequence[Tensor | float], device: torch.device) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Any
 
 import torch
@@ -23,12 +23,14 @@ from ..nn.precision import cast
 from ..nn.queue import FeatureQueue
 from ..optim.accumulation import WeightedBatches
 from ..optim.configure import configure_optimizer
+from ..optim.finite import LeftOut, carried_by_gradients
 from ..optim.recipes import OptimizerSpec
 from ..optim.steps import StepWatch
 from ..plugins.record import Recorded
 from ..plugins.run_record import check_resume, record_run
 from ..types import Batch, Step, View, ViewSpec
 from .compiling import Compiled
+from .guard import Guard
 from .lightning import batches_done, count_epoch, do_not_broadcast, trainer_of
 from .precision import check_precision
 
@@ -52,6 +54,7 @@ class Training(Recorded, LightningModule):
         self._weighted = WeightedBatches()
         self._planned_steps: int | None = None
         self._compiled: AbstractContextManager[None] = nullcontext()
+        self._guard: Guard | None = None
 
     @property
     def backbone(self) -> Encoder:
@@ -85,6 +88,17 @@ class Training(Recorded, LightningModule):
         if trainer is None:
             return 0.0
         return float(min(1.0, trainer.global_step / max(1, trainer.estimated_stepping_batches)))
+
+    @property
+    def left_out(self) -> bool:
+        """Whether the optimizer step that ends was left out, since it was not finite."""
+        return self._guard is not None and bool(self._guard.health.left_out)
+
+    def check_finite(self) -> None:
+        """Raises `NotFinite` where the run's last steps, or its weights, are not finite. Every
+        process must call it."""
+        if self._guard is not None:
+            self._guard.check_weights(self.state_dict())
 
     def forward(self, view: View) -> Tensor:
         """View of S samples -> features [S, dim] of the network to keep."""
@@ -126,6 +140,7 @@ class Training(Recorded, LightningModule):
         if self.compiles and isinstance(data, SSLDataModule):
             data.compiled = Compiled(*data.transforms)
         self._seed = int(getattr(data, "seed", 0))
+        self._guard = Guard(self, self.trainer)
 
     def on_train_start(self) -> None:
         planned, total = self._planned_steps, self.trainer.estimated_stepping_batches
@@ -145,6 +160,9 @@ class Training(Recorded, LightningModule):
             torch.cuda.manual_seed(seed)
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
+        guard = self._guard
+        if guard is not None:
+            guard.begin(batch)
         with self._compiled:
             out: dict[str, Any] = dict(self.step(batch))
         if not out.keys() <= STEP_KEYS or "loss" not in out:
@@ -156,6 +174,9 @@ class Training(Recorded, LightningModule):
         kept = recursive_detach({key: value for key, value in out.items() if key != "loss"})
         self._states.append(kept.get("state"))
         loss, weight = out["loss"], None
+        if guard is not None:
+            guard.note(loss)
+            loss = carried_by_gradients(loss) if guard.on else loss
         if "weight" in kept and (self.trainer.world_size > 1 or self.trainer.accumulate_grad_batches > 1):
             weight = torch.as_tensor(kept["weight"], dtype=torch.float32, device=loss.device)
             loss = self._weighted.weigh(loss, weight)
@@ -167,14 +188,20 @@ class Training(Recorded, LightningModule):
         }
 
     def optimizer_step(self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Any = None) -> None:
+        guard = self._guard
+
         def closure() -> Any:
             result = optimizer_closure()
             self._weighted.divide_gradients(self.parameters(), self.trainer.accumulate_grad_batches)
+            if guard is not None:
+                guard.look(optimizer)
             return result
 
-        with StepWatch(optimizer) as watch:
+        with StepWatch(optimizer, scaled=guard is not None and guard.scaler is not None) as watch, suppress(LeftOut):
             super().optimizer_step(epoch, batch_idx, optimizer, closure)
         states, self._states = self._states, []
+        if guard is not None:
+            guard.end(optimizer, watch.stepped)
         if not states or not watch.stepped:
             return
         for teacher in self._teachers:
@@ -199,7 +226,12 @@ class Training(Recorded, LightningModule):
 
     # Checkpoints.
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "_guard": None}  # a copy is not watched
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        if self._guard is not None:
+            self._guard.check_weights(checkpoint["state_dict"])
         record_run(self, checkpoint)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -249,14 +249,14 @@ class Diverging(SimCLR):
 
 
 def test_a_loss_that_is_no_number_stops_the_run_and_names_the_step(tmp_path: Path) -> None:
-    """At the next step that is logged; what was measured until then is in the file, and there is no
-    report of a broken encoder."""
-    with pytest.raises(FloatingPointError, match=r"nan at step 8.*learning rate"):
+    """At that step; what was measured until then is in the file, and there is no report of a broken
+    encoder."""
+    with pytest.raises(FloatingPointError, match=r"step 6: the loss is nan.*learning rate"):
         Run(tmp_path, Diverging(TinyEncoder()), log_every_n_steps=4)
     (folder,) = (tmp_path / next(tmp_path.iterdir()).name).iterdir()
     assert not {"summary.json", "encoder.safetensors"} & files(folder)
     rows = table(folder / "metrics.csv")
-    assert [row["step"] for row in rows] == ["4", "5", "8"] and rows[-1]["train/loss"] == "nan"
+    assert [row["step"] for row in rows] == ["4", "5"]
 
 
 def batches(number: int) -> list[dict[str, Any]]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from pytorch_lightning.callbacks import Callback
 from pytorch_lightning.callbacks import Checkpoint as LightningCheckpoint
 from resuming import differences
 
@@ -16,6 +17,7 @@ from ssl_lightning.evaluation.probes.held_out import HeldOut
 from ssl_lightning.evaluation.probes.knn import KNNProbe
 from ssl_lightning.evaluation.probes.linear import OnlineLinearProbe
 from ssl_lightning.evaluation.report import Report
+from ssl_lightning.optim.finite import NotFinite
 from ssl_lightning.plugins.registry import Registry
 from ssl_lightning.testing import TinyEncoder, TinyImages
 from ssl_lightning.testing.methods import tiny_data, tiny_encoder
@@ -75,6 +77,35 @@ def test_a_method_trains_the_same_twice_and_resumed(name: str, precision: str, t
         assert not value.is_floating_point() or bool(value.isfinite().all())
     assert differences(straight, train(METHODS[name], roots[1], precision)) == []
     assert differences(straight, train(METHODS[name], roots[2], precision, roots[0] / "half.ckpt")) == []
+
+
+class Broken(Callback):
+    """Breaks a gradient of the third step, and keeps the weights after each."""
+
+    def __init__(self) -> None:
+        self.weights: list[dict[str, Any]] = []
+
+    def on_after_backward(self, trainer: Any, method: Any) -> None:
+        if trainer.global_step == 2:
+            next(each.grad for each in method.parameters() if each.grad is not None).view(-1)[0] = torch.inf
+
+    def on_train_batch_end(self, trainer: Any, method: Any, *args: Any) -> None:
+        self.weights.append({name: weight.detach().clone() for name, weight in method.named_parameters()})
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd", "lars"])
+def test_a_step_that_is_not_finite_is_left_out_on_the_device(optimizer: str, tmp_path: Path) -> None:
+    """The host knows a step later; the weights are as before the step."""
+    method, broken = METHODS["simclr"](TinyEncoder(), optimizer=optimizer), Broken()
+    trainer = Trainer(
+        accelerator="cuda", devices=1, precision="32-true", max_steps=6, default_root_dir=tmp_path,
+        callbacks=[Report(False), broken], enable_progress_bar=False,
+    )  # fmt: skip
+    with pytest.raises(NotFinite, match=r"step 3: the loss is .*, but the gradient of "):
+        trainer.fit(method, datamodule=TinyImages())
+    assert len(broken.weights) == 3  # the fourth step was under way
+    for name, weight in method.named_parameters():
+        assert torch.equal(weight, broken.weights[1][name]), name
 
 
 def test_data_on_the_device_changes_nothing(tmp_path: Path) -> None:
