@@ -375,8 +375,8 @@ class MostlyUnlabelled(TinyImages):
 
 
 def learned_from(monkeypatch: pytest.MonkeyPatch, data: TinyImages, root: Path) -> list[Tensor]:
-    """The features of the row "raw features" of the closing table: those learned from, their labels,
-    those judged, theirs."""
+    """The raw features in the closing table: those learned from, their labels, those judged,
+    theirs."""
     seen: list[list[Tensor]] = []
 
     def spy(*parts: Any, **kwargs: Any) -> Any:
