@@ -121,6 +121,8 @@ class Rows:
         """Computes the cells of a row on weighted sums of layers, once its features are there."""
         if row in self.layers:
             self._fill(f"{row}_layers", layered_row, *self.layers.pop(row), self.linear, budget, stages)
+        elif row in self.skipped:
+            self.skipped[f"{row}_layers"] = list(self.linear)
 
     def add_labels_only(self, untrained: Encoder, budget: Budget, stages: Stages) -> None:
         """Computes those cells of the row "labels only" that are worth their cost."""
