@@ -230,7 +230,7 @@ def in_time(cells: Mapping[str, Callable[[], list[float]]], deadline: float, sho
     """Those cells of a row that can be computed before a deadline, by column.
 
     Args:
-        cells: what computes the accuracies of each, in order.
+        cells: what computes the accuracies of each, in the order of computation.
         deadline: a time on the monotonic clock.
         show: called with the title of each cell before it is computed.
     """
@@ -240,7 +240,7 @@ def in_time(cells: Mapping[str, Callable[[], list[float]]], deadline: float, sho
             show(column_title(column))
             with suppress(OutOfTime):
                 row[column] = cell_of(compute())
-    return row
+    return dict(sorted(row.items()))
 
 
 def cell_of(accuracies: list[float]) -> Cell:
