@@ -71,13 +71,14 @@ def compare(
     for prefix, data in sets.items():
         with stages.attempt(prefix + "samples of the table"):
             rows[prefix] = Rows(data, networks, trainer, settings)
+            rows[prefix].pair(list(rows.values())[:-1])
     budget = Budget(seconds_of(settings.minutes, run_totals(trainer)[0]))
     plan = planned(rows, networks, untrained, trainer.datamodule)
     stages.begin(len(plan), lambda: budget.left)
     for prefix, each in rows.items():
         if settings.minutes:
             stages.show(f"{prefix}speed of features")
-            each.fit_in(budget, len(rows))
+            each.fit_in(budget, sum(other.twin is None for other in rows.values()))
     for number, (title, work) in enumerate(plan):
         budget.rows = len(plan) - number
         with stages.attempt(title):

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ..data.datamodule import SSLDataModule
 from ..data.peek import sample
-from ..data.sources import Subset, labels_of
+from ..data.sources import Source, Subset, labels_of
 from ..distributed import all_or_none, on_first, world_size
 from ..encoders.base import Encoder
 from .budget import EMBEDDING, Budget, Minutes, affordable
@@ -60,6 +60,13 @@ class Rows:
         """The features of layers, by row, until their probes have learned."""
         self.features = torch.empty(0)
         """Those of the first row on the samples to evaluate on [N, D]."""
+        self.twin: Rows | None = None
+        """A set with the same samples and views, whose features serve for both."""
+        self.kept: dict[str, tuple[Tensor, Tensor]] = {}
+        """Features by row, for a twin."""
+        self.shared = False
+        self.seconds: dict[str, float] = {}
+        """Seconds that the features of each row take, as far as they are known."""
         self.table: Table = {}
         self.skipped: dict[str, list[str]] = {}
         """Cells that would have taken too long: columns by row."""
@@ -81,6 +88,10 @@ class Rows:
             budget: the time of all tables.
             sets: number of labelled sets that share it.
         """
+        if self.twin is not None:
+            self.choose(len(self.twin.index[0]), len(self.twin.index[1]))
+            self.note, self.seconds = self.twin.note, self.twin.seconds
+            return
         costs: dict[str, float] = {}
         for row, network in self.networks.items():
             with suppress(Exception):  # the row will say what is wrong
@@ -93,29 +104,50 @@ class Rows:
                 f"Because of the time, {sizes[0]:,} of {whole[0]:,} training samples and {sizes[1]:,} of"
                 f" {whole[1]:,} {self.split} samples were used; --report.minutes 0 uses all."
             )
-        budget.features |= {(self, row): cost * sum(sizes) for row, cost in costs.items()}
+        self.seconds = {row: cost * sum(sizes) for row, cost in costs.items()}
+        budget.features |= {(self, row): seconds for row, seconds in self.seconds.items()}
+
+    def pair(self, others: Sequence[Rows]) -> None:
+        """Finds a twin among other sets, if there is one."""
+        samples = [positions(*each) for each in zip((self.train, self.judged), self.index, strict=True)]
+        for other in others:
+            counterparts = [positions(*each) for each in zip((other.train, other.judged), other.index, strict=True)]
+            if self.data.relabels is other.data and all(map(torch.equal, samples, counterparts)):
+                self.twin, other.shared = other, True
 
     def add(self, row: str, budget: Budget, stages: Stages) -> None:
         """Computes the features of a row, and its cells."""
         columns = ("knn", f"knn_{self.settings.labels_per_class}", *self.linear)
-        needed = budget.features.pop((self, row), 0.0)
+        budget.features.pop((self, row), None)
+        there = self.twin is not None and row in self.twin.kept
+        needed = 0.0 if there else self.seconds.get(row, 0.0)
         if on_first(lambda: bool(self.table) and needed > budget.left):
             self.skipped[row] = list(columns)
             return
-        network = self.networks[row]
-        if network is not None and row in self.encoders:
-            network = WithLayers(network, self.encoders[row])
         stages.show("features")
-        x, judged = (
-            features_of(network, self.data, source, index, self.trainer)
-            for source, index in zip((self.train, self.judged), self.index, strict=True)
-        )
+        x, judged = self._embed(row)
+        if self.shared:
+            self.kept[row] = x, judged
         if row in self.encoders:
             self.layers[row] = x[:, 1:].contiguous(), judged[:, 1:].contiguous()
             x, judged = x[:, 0].contiguous(), judged[:, 0].contiguous()
         if row == next(iter(self.networks)):
             self.features = judged
         self._fill(row, closing_row, x, judged, columns, budget, stages)
+
+    def _embed(self, row: str) -> tuple[Tensor, Tensor]:
+        """Features of the samples to learn from and to evaluate on; with those of the layers, where
+        the encoder gives them."""
+        if self.twin is not None and row in self.twin.kept:
+            return self.twin.kept.pop(row)
+        network = self.networks[row]
+        if network is not None and row in self.encoders:
+            network = WithLayers(network, self.encoders[row])
+        x, judged = (
+            features_of(network, self.data, source, index, self.trainer)
+            for source, index in zip((self.train, self.judged), self.index, strict=True)
+        )
+        return x, judged
 
     def add_layers(self, row: str, budget: Budget, stages: Stages) -> None:
         """Computes the cells of a row on weighted sums of layers, once its features are there."""
@@ -163,3 +195,10 @@ class Rows:
         self.table.update({row: cells} if cells else {})
         missing = [column for column in columns if column not in cells]
         self.skipped.update({row: missing} if missing else {})
+
+
+def positions(source: Source, index: Tensor) -> Tensor:
+    """Positions [M] in a source as those in the whole that it is a part of."""
+    while isinstance(source, Subset):
+        source, index = source.source, source.indices[index]
+    return index

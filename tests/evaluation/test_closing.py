@@ -21,7 +21,7 @@ from ssl_lightning.encoders.frames import FrameTransformer
 from ssl_lightning.encoders.wave import WaveTransformer
 from ssl_lightning.evaluation import budget, drawing, report, rows
 from ssl_lightning.evaluation.budget import Budget, affordable, seconds_a_sample, seconds_of
-from ssl_lightning.evaluation.features import WithLayers
+from ssl_lightning.evaluation.features import WithLayers, features_of
 from ssl_lightning.evaluation.layers import has_layers
 from ssl_lightning.evaluation.protocol import OutOfTime, closing_row
 from ssl_lightning.evaluation.report import Report
@@ -321,3 +321,33 @@ def test_max_time_limits_the_time_that_is_said(tmp_path: Path, capsys: pytest.Ca
     steps = [line for line in lines if line.startswith("step ")]
     assert 5 < len(steps) <= 11 and all(int(line.split(" | ")[-1].split()[0]) <= 3 for line in steps), steps
     assert "0 s left, then the table" in steps[-1] and rows_in(trainer) == {"raw", "untrained", "pretrained"}
+
+
+@pytest.mark.parametrize("labels_per_class", [None, 3])
+def test_samples_under_other_labels_are_embedded_once(
+    labels_per_class: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same table as where both sets are embedded; and where their samples differ, as with few
+    labels of each class, each set's are."""
+    tables, counts = [], []
+    for relabels in (True, False):
+        other = OtherLabels(labels_per_class=labels_per_class)
+        data = TinyImages(probe_sets={"other": other}, labels_per_class=labels_per_class)
+        other.relabels = data if relabels else None
+        embedded: list[int] = []
+        monkeypatch.setattr(rows, "features_of", lambda *args: (embedded.append(1), features_of(*args))[1])
+        trainer = trained(tmp_path / str(relabels), data, minutes=0)
+        tables.append({key: value for key, value in summary_of(trainer).items() if key.startswith("final/")})
+        counts.append(len(embedded))
+    assert tables[0] == tables[1] and len(tables[0]) == 24
+    assert tables[0]["final/pretrained/linear"] != tables[0]["final/other/pretrained/linear"]
+    assert counts == ([6, 12] if labels_per_class is None else [12, 12])
+
+
+class OtherLabels(TinyImages):
+    """The same images in two classes."""
+
+    def source(self, split: Split) -> Source | None:
+        source = super().source(split)
+        assert isinstance(source, InMemory) and source.labels is not None
+        return InMemory(source.samples, source.labels // 2)
