@@ -330,12 +330,13 @@ def test_samples_under_other_labels_are_embedded_once(
     """The same table as where both sets are embedded; and where their samples differ, as with few
     labels of each class, each set's are."""
     tables, counts = [], []
+    embedded: list[int] = []
+    monkeypatch.setattr(rows, "features_of", lambda *args: (embedded.append(1), features_of(*args))[1])
     for relabels in (True, False):
+        embedded.clear()
         other = OtherLabels(labels_per_class=labels_per_class)
         data = TinyImages(probe_sets={"other": other}, labels_per_class=labels_per_class)
         other.relabels = data if relabels else None
-        embedded: list[int] = []
-        monkeypatch.setattr(rows, "features_of", lambda *args: (embedded.append(1), features_of(*args))[1])
         trainer = trained(tmp_path / str(relabels), data, minutes=0)
         tables.append({key: value for key, value in summary_of(trainer).items() if key.startswith("final/")})
         counts.append(len(embedded))
