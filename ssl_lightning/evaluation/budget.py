@@ -35,8 +35,8 @@ def seconds_of(minutes: Minutes, training: float) -> float:
 
 
 class Budget:
-    """The time of a run's closing tables, shared out among what is to come: what one row leaves,
-    the others have. Each process has a clock of its own; rank 0 decides.
+    """The time of a run's closing tables: what one row leaves, the others have. Each process has a
+    clock of its own; rank 0 decides.
 
     Args:
         seconds: of all tables together.
@@ -54,8 +54,9 @@ class Budget:
         return max(0.0, self.ends - time.monotonic())
 
     def deadline(self) -> float:
-        """The time on the monotonic clock at which the present row's probes shall have learned."""
-        return time.monotonic() + max(0.0, self.left - sum(self.features.values())) / self.rows
+        """The time on the monotonic clock at which the present row's probes shall have learned: half
+        of what is left is for the rows to come, which tell less."""
+        return time.monotonic() + max(0.0, self.left - sum(self.features.values())) / min(2, self.rows)
 
 
 def seconds_a_sample(work: Callable[[Tensor], object], index: Tensor) -> float:

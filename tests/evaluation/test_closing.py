@@ -245,9 +245,9 @@ def test_what_one_row_leaves_the_others_have(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(budget.time, "monotonic", lambda: clock[0])
     time = Budget(100.0)
     time.rows, time.features = 4, {"untrained": 20.0}
-    assert time.deadline() == 1000 + 80 / 4
-    clock[0], time.rows, time.features = 1005.0, 3, {}
-    assert time.left == 95 and time.deadline() == 1005 + 95 / 3
+    assert time.deadline() == 1000 + 80 / 2
+    clock[0], time.rows, time.features = 1005.0, 1, {}
+    assert time.left == 95 and time.deadline() == 1005 + 95
 
 
 def test_speed_is_measured_once_work_is_warm(monkeypatch: pytest.MonkeyPatch) -> None:

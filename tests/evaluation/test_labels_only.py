@@ -288,16 +288,16 @@ def test_skipped_cells_are_named_under_the_table(run: Run, monkeypatch: pytest.M
 
 
 def test_fits_that_would_take_too_long_are_skipped_and_named(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each look at the clock is a minute later: of 12, the first of 3 rows has 3 and 20 seconds."""
+    """Each look at the clock is a minute later: of 9, the first of 3 rows has 3 and a half."""
     minutes = itertools.count()
     monkeypatch.setattr(rows, "seconds_of_features", lambda *args: 0.0)
     for module in (protocol, budget):
         monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: 60.0 * next(minutes)))
-    ended = run.close(draws=1, labels_only=False, minutes=12.0)
+    ended = run.close(draws=1, labels_only=False, minutes=9.0)
     columns = {row: set(cells) for row, cells in ended.table.items()}
     assert columns["pretrained"] == {"knn", "knn_2"} and not any("linear" in each for each in columns.values())
     note = " ".join(ended.note.split())
-    assert "the table may take 12 min 0 s on this machine: pretrained encoder: linear all, linear 2/class;" in note
+    assert "the table may take 9 min 0 s on this machine: pretrained encoder: linear all, linear 2/class;" in note
     assert note.endswith("--report.minutes 0 computes all.") and "raw features: " in note
     assert all(len(line) <= 80 for line in ended.printed.splitlines()) and ended.printed.endswith(ended.note)
     whole = run.close(draws=1, labels_only=False, minutes=0.0)
