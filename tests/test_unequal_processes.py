@@ -28,12 +28,12 @@ from ssl_lightning.data.sources import InMemory
 from ssl_lightning.distributed import meet, on_each, on_first, rank, reduce_means
 from ssl_lightning.encoders.frames import FrameTransformer
 from ssl_lightning.evaluation import labels_only, report, rows
-from ssl_lightning.evaluation.features import UNTRAINED
 from ssl_lightning.evaluation.probes.collapse import CollapseMonitor
 from ssl_lightning.evaluation.probes.held_out import HeldOut
 from ssl_lightning.evaluation.probes.knn import KNNProbe
 from ssl_lightning.evaluation.probes.linear import OnlineLinearProbe
 from ssl_lightning.evaluation.report import Report
+from ssl_lightning.evaluation.untrained import UNTRAINED
 from ssl_lightning.method import SSLMethod
 from ssl_lightning.run.folder import check_agreement
 from ssl_lightning.run.metrics import rows_of, speed_of

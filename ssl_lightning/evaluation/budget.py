@@ -54,8 +54,8 @@ class Budget:
         return max(0.0, self.ends - time.monotonic())
 
     def deadline(self) -> float:
-        """The time on the monotonic clock at which the present row's probes shall have learned. Half
-        of what is left is for the rows to come."""
+        """The time on the monotonic clock at which the present row's probes shall have learned.
+        Half of what is left is for later rows."""
         return time.monotonic() + max(0.0, self.left - sum(self.features.values())) / min(2, self.rows)
 
 

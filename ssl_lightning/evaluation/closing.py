@@ -16,7 +16,7 @@ from ..run.progress import duration
 from .budget import Budget, seconds_of
 from .rows import ClosingSettings, Rows
 from .stages import Stages
-from .table import ROWS, Table, column_title, format_table
+from .table import ROWS, Cell, Table, column_title, format_table
 
 Work = Callable[[Budget, Stages], None]
 
@@ -132,3 +132,20 @@ def notes(rows: Rows, seconds: float) -> str:
             " computes all."
         )
     return "\n".join(textwrap.fill(line, 80, break_on_hyphens=False) for line in lines if line)
+
+
+def cells_of(closing: dict[str, Closing]) -> dict[str, Cell]:
+    """The cells of all tables, under the names that they have in `summary.json`."""
+    return {
+        f"final/{prefix}{row}/{column}": cell
+        for prefix, each in closing.items()
+        for row, columns in each.table.items()
+        for column, cell in columns.items()
+    }
+
+
+def printed(closing: dict[str, Closing]) -> str:
+    """All tables as text; empty where there is none."""
+    return "\n\n".join(
+        (f"{prefix.rstrip('/')}: " if prefix else "") + each.printed for prefix, each in closing.items() if each.printed
+    )

@@ -15,8 +15,6 @@ from ..encoders.base import Encoder
 from ..types import View
 from .budget import seconds_a_sample
 
-UNTRAINED = "untrained.safetensors"
-
 
 def closing_splits(data: SSLDataModule) -> tuple[Source, Source, str]:
     """The labelled training samples of the closing table, the samples it is evaluated on, and the

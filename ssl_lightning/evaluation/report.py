@@ -4,32 +4,26 @@ and pictures."""
 from __future__ import annotations
 
 import math
-import shutil
 import sys
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 from ..data.datamodule import SSLDataModule
-from ..data.files.atomic import write_bytes
-from ..distributed import all_or_none, gather_objects, on_first, rank
-from ..encoders.base import Encoder
+from ..distributed import all_or_none, on_first
 from ..plugins.arguments import require
-from ..run.encoder_file import read_encoder, save_encoder
-from ..run.folder import folder_of
 from ..run.loggers import show
 from ..run.metrics import rows_of
 from ..run.progress import duration
 from ..run.standing import Standing
 from ..types import View
 from .budget import Minutes, seconds_of
-from .closing import Closing, compare
+from .closing import Closing, cells_of, compare, printed
 from .drawing import draw_plots, show_pictures
-from .features import UNTRAINED
 from .files import how_to_load, write_encoder, write_results
 from .rows import ClosingSettings
 from .shown import first_views, pictures_of
 from .stages import Stages
+from .untrained import UNTRAINED, keep_untrained, untrained_of
 from .verdict import verdict
 
 
@@ -94,19 +88,8 @@ class Report(Standing):
         self.has_table = (
             self.enabled and isinstance(data, SSLDataModule) and not data.supervised and bool(data.probed())
         )
-        folder = trainer.run_folder if self.enabled else None
-        if folder is None or not trainer.is_global_zero:
-            return
-        if pl_module.supervised:
-            return
-        if not trainer.ckpt_path:
-            save_encoder(pl_module.backbone, folder / UNTRAINED)
-        elif (
-            not (folder / UNTRAINED).is_file()
-            and (origin := folder_of(trainer.ckpt_path))
-            and (origin / UNTRAINED).is_file()
-        ):
-            shutil.copyfile(origin / UNTRAINED, folder / UNTRAINED)  # a new run that resumes another run's checkpoint
+        if self.enabled and trainer.run_folder and trainer.is_global_zero and not pl_module.supervised:
+            keep_untrained(trainer, pl_module, trainer.run_folder)
 
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
         folder = trainer.run_folder
@@ -180,21 +163,12 @@ class Report(Standing):
         if shown:
             with stages.attempt("the method's pictures"):
                 show_pictures(trainer, trainer.datamodule, shown, folder / "plots" / "pictures.png", compare=True)
-        cells = {
-            f"final/{prefix}{row}/{column}": cell
-            for prefix, each in closing.items()
-            for row, columns in each.table.items()
-            for column, cell in columns.items()
-        }
+        cells = cells_of(closing)
         stds = {f"{name}/std": cell["std"] for name, cell in cells.items() if cell["n"] > 1}
         with stages.attempt("loggers"):
             show(trainer, pictures, {**{name: cell["mean"] for name, cell in cells.items()}, **stds})
-        printed = [
-            (f"{prefix.rstrip('/')}: " if prefix else "") + each.printed
-            for prefix, each in closing.items()
-            if each.printed
-        ] or ["There is no closing table." if stages.failed else "No labelled set: no closing table."]
-        table = "\n\n".join([*printed, *stages.failures])
+        none = "There is no closing table." if stages.failed else "No labelled set: no closing table."
+        table = "\n\n".join([printed(closing) or none, *stages.failures])
         results = cells | ({"report/failed": " | ".join(stages.failures)} if stages.failed else {})
         summary = write_results(trainer, pl_module, folder, results, table)
         stages.end()
@@ -204,26 +178,3 @@ class Report(Standing):
             + how_to_load(trainer, pl_module, folder)
         )
         sys.stdout.flush()
-
-
-def untrained_of(folder: Path, pl_module: Any) -> Encoder | None:
-    """The encoder with the weights that a run started from; None: it was not saved.
-
-    Every process must call it. Rank 0 looks for the file, and sends it to nodes that do not see the
-    disk.
-    """
-    path, trusted = folder / UNTRAINED, [type(pl_module.backbone).__module__.partition(".")[0]]
-    seen = gather_objects(path.is_file())
-    if not seen[0]:
-        return None
-    content = b"" if all(seen) else on_first(path.read_bytes)
-
-    def read() -> Encoder:
-        if seen[rank()]:
-            return read_encoder(path, trusted)
-        with TemporaryDirectory() as elsewhere:
-            copied = Path(elsewhere) / UNTRAINED
-            write_bytes(copied, content)
-            return read_encoder(copied, trusted)
-
-    return all_or_none(read)

@@ -44,9 +44,10 @@ from ssl_lightning.evaluation.labels_only import (
     skipped_line,
     steps_of,
 )
-from ssl_lightning.evaluation.report import Report, untrained_of
+from ssl_lightning.evaluation.report import Report
 from ssl_lightning.evaluation.rows import Rows
 from ssl_lightning.evaluation.stages import Stages
+from ssl_lightning.evaluation.untrained import untrained_of
 from ssl_lightning.testing import TinyEncoder, TinyImages
 from ssl_lightning.types import View
 
