@@ -55,14 +55,16 @@ class SpokenDigits(SoundDataModule):
     ) -> None:
         if labels not in ("digit", "speaker"):
             raise ValueError(f"labels={labels!r} is unknown; choose digit or speaker.")
-        if probe_sets is None:
-            other: Literal["digit", "speaker"] = "speaker" if labels == "digit" else "digit"
+        other: Literal["digit", "speaker"] = "speaker" if labels == "digit" else "digit"
+        if own_set := probe_sets is None:
             same: dict[str, Any] = {"sample_rate": sample_rate, "mels": mels, "window": window, "seconds": seconds}
             probe_sets = {other: SpokenDigits(root, labels=other, probe_sets={}, **same, **kwargs)}
         super().__init__(
             sample_rate=sample_rate, mels=mels, window=window, seconds=seconds, probe_sets=probe_sets, **kwargs
         )
         self.labels = labels
+        if own_set:
+            self.probe_sets[other].relabels = self
         self.folder = Path(root).expanduser()
         list_files(self.folder, [".wav"])  # raises if it is unusable, before an encoder is built
 

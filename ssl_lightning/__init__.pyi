@@ -73,8 +73,8 @@ from .nn.transformer import Transformer as Transformer
 from .nn.vocabulary import Vocabulary as Vocabulary
 from .optim.recipes import OptimizerSpec as OptimizerSpec
 from .plugins.arguments import require as require
-from .run.encoder_file import load_encoder as load_encoder
 from .run.pretrained import load as load
+from .run.pretrained import load_encoder as load_encoder
 from .trainer import Trainer as Trainer
 from .types import Alarm as Alarm
 from .types import Batch as Batch

@@ -238,6 +238,18 @@ def on_each(work: Callable[[], T]) -> list[T]:
     return [each for each, _ in outcomes]
 
 
+def all_or_none(work: Callable[[], T]) -> T:
+    """Each process does some work of its own, for as long as it takes, and keeps the result; where
+    one of them fails, all do. So none waits in a collective for a process that never comes.
+
+    Raises:
+        Exception: what the work of a process raised, on every process.
+    """
+    results: list[T] = []
+    on_each(lambda: results.append(work()))
+    return results[0]
+
+
 def _raise_first(*errors: Exception | None) -> None:
     for error in errors:
         if error is not None:

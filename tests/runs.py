@@ -35,7 +35,7 @@ from torch import nn
 
 import ssl_lightning
 from ssl_lightning.cli.main import main
-from ssl_lightning.evaluation import closing, protocol, report
+from ssl_lightning.evaluation import protocol, report, rows
 from ssl_lightning.evaluation.probes import knn
 from ssl_lightning.evaluation.probes.collapse import CollapseMonitor
 from ssl_lightning.evaluation.probes.held_out import HeldOut
@@ -148,6 +148,18 @@ def torn_row(self: Table, *args: Any) -> NoReturn:
     die()
 
 
+def die_replacing(name: str, nth: int) -> None:
+    """Kills the run before the n-th time that a file of this name would be renamed to it."""
+    replace, calls = os.replace, iter(range(1, 10**9))
+
+    def counted(source: Any, target: Any) -> None:
+        if Path(target).name == name and next(calls) == nth:
+            die()
+        replace(source, target)
+
+    os.replace = counted
+
+
 torch_save, save, write = torch.save, saving.Checkpoint.save, Table.write
 
 
@@ -158,7 +170,7 @@ def arrange_death(place: str, number: float) -> list[pl.Callback]:
         "knn": (knn, "knn_predict", lambda *args, **kwargs: die()),
         "linear": (Head, "learn", lambda *args: die()),
         "linear scores": (Head, "scores", lambda *args: die()),
-        "closing table": (closing, "closing_row", lambda *args, **kwargs: die()),
+        "closing table": (rows, "closing_row", lambda *args, **kwargs: die()),
         "torn write": (torch, "save", torn_save),
         "fsync": (os, "fsync", lambda *args: die()),  # of a checkpoint's file before it is renamed, then of its folder
         "saved": (saving.Checkpoint, "save", save_then_die),
@@ -167,6 +179,9 @@ def arrange_death(place: str, number: float) -> list[pl.Callback]:
     }
     if place == "time":
         signal.setitimer(signal.ITIMER_REAL, number)  # its signal ends the process: nothing is flushed either
+        return []
+    if place.startswith("replacing "):
+        die_replacing(place.removeprefix("replacing "), int(number))
         return []
     if place not in inside:
         return [KillAt(place, int(number))]

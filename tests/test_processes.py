@@ -26,7 +26,7 @@ from torch.testing import assert_close
 from ssl_lightning import Trainer
 from ssl_lightning.data.peek import embed
 from ssl_lightning.distributed import rank
-from ssl_lightning.evaluation.closing import features_of
+from ssl_lightning.evaluation.features import features_of
 from ssl_lightning.evaluation.probes.base import Labelled
 from ssl_lightning.evaluation.probes.collapse import CollapseMonitor
 from ssl_lightning.evaluation.probes.knn import KNNProbe

@@ -24,15 +24,16 @@ from ssl_lightning.methods.simclr import SimCLR
 from torch.utils.data import DataLoader
 
 from ssl_lightning import Trainer, View, distributed
+from ssl_lightning.data.sources import InMemory
 from ssl_lightning.distributed import meet, on_each, on_first, rank, reduce_means
 from ssl_lightning.encoders.frames import FrameTransformer
-from ssl_lightning.evaluation import closing, labels_only, report
-from ssl_lightning.evaluation.closing import UNTRAINED
+from ssl_lightning.evaluation import labels_only, report, rows
 from ssl_lightning.evaluation.probes.collapse import CollapseMonitor
 from ssl_lightning.evaluation.probes.held_out import HeldOut
 from ssl_lightning.evaluation.probes.knn import KNNProbe
 from ssl_lightning.evaluation.probes.linear import OnlineLinearProbe
 from ssl_lightning.evaluation.report import Report
+from ssl_lightning.evaluation.untrained import UNTRAINED
 from ssl_lightning.method import SSLMethod
 from ssl_lightning.run.folder import check_agreement
 from ssl_lightning.run.metrics import rows_of, speed_of
@@ -111,7 +112,33 @@ def other_disk(folder: Path) -> dict[str, Any]:
     compare = report.compare
     report.compare = lambda *args: (tables.append(compare(*args)), tables[-1])[1]
     run.fit(SimCLR(TinyEncoder()), datamodule=TinyImages(samples=32))
-    return tables[0].table
+    return tables[0][""].table
+
+
+class Broken(InMemory):
+    """Of the test samples the second process cannot read one."""
+
+    def fetch(self, index: torch.Tensor) -> torch.Tensor:
+        if 3 in index.tolist():
+            raise OSError("sample 3 is broken")
+        return super().fetch(index)
+
+
+class BrokenTest(TinyImages):
+    def source(self, split: Any) -> Any:
+        source: Any = super().source(split)
+        return Broken(source.samples, source.labels) if split == "test" else source
+
+
+def other_files(folder: Path) -> dict[str, Any]:
+    """Rank 1 alone meets a test sample that it cannot read, in the closing table."""
+    run = trainer(folder, report=Report(draws=1, labels_per_class=2, labels_only=False))
+    run.fit(SimCLR(TinyEncoder()), datamodule=BrokenTest(samples=32))
+    assert run.run_folder is not None
+    return {
+        "files": sorted(path.name for path in run.run_folder.iterdir()),
+        "failed": json.loads((run.run_folder / "summary.json").read_text())["report/failed"],
+    }
 
 
 def other_settings(folder: Path) -> dict[str, Any]:
@@ -196,7 +223,7 @@ def long_report(folder: Path) -> dict[str, Any]:
         setattr(owner, name, slower)
 
     labels_only.FEWEST_STEPS, labels_only.PASSES = 2, 0
-    slowed(closing, "closing_row", 0)
+    slowed(rows, "closing_row", 0)
     slowed(labels_only, "fitted", 1)
     slowed(report.Report, "write", 0)
     run = trainer(folder, report=Report(draws=2, labels_per_class=2, labels_only=True))
@@ -206,7 +233,7 @@ def long_report(folder: Path) -> dict[str, Any]:
 
 
 JOBS: tuple[Callable[[Path], dict[str, Any]], ...] = (
-    other_data, other_disk, other_settings, other_names, other_share,
+    other_data, other_disk, other_files, other_settings, other_names, other_share,
 )  # fmt: skip
 """Those that share a process group, each after the others."""
 LIMITS = {"other_time": LIMIT, "long_report": 3 * LONGER}
@@ -253,6 +280,12 @@ def test_values_that_only_some_processes_have_are_averaged_over_those(results: l
 def test_a_file_that_rank_0_alone_sees_serves_all(results: list[dict[str, Any]]) -> None:
     first, second = (each["other_disk"] for each in results)
     assert first == second and set(first) == {"raw", "untrained", "pretrained"}
+
+
+def test_a_table_that_fails_on_one_process_ends_on_all(results: list[dict[str, Any]]) -> None:
+    for each in results:
+        assert {"encoder.safetensors", "encoder.md", "summary.json", "plots"} <= set(each["other_files"]["files"])
+        assert "raw features, features failed: OSError: sample 3 is broken" in each["other_files"]["failed"]
 
 
 def test_a_process_may_have_no_sample_to_score(results: list[dict[str, Any]]) -> None:

@@ -108,10 +108,10 @@ def _pretrained(method: type, chosen: dict[str, Any]) -> dict[str, Any] | None:
     path = chosen.get("model.checkpoint") if "checkpoint" in parameters(method) else None
     if path is None:
         return None
-    from ..run.pretrained import pretrained_encoder
+    from ..run.pretrained import load_encoder
 
     try:
-        encoder: dict[str, Any] = config_of(pretrained_encoder(str(path), _named(chosen)))
+        encoder: dict[str, Any] = config_of(load_encoder(str(path), _named(chosen)))
     except (OSError, ValueError) as error:
         raise UsageError(f"--model.checkpoint: {error}") from error
     return encoder

@@ -68,6 +68,9 @@ class SSLDataModule(Recorded, Modality, Splits, Loading):
     serves_local: ClassVar[bool] = False
     """Whether `transform` makes local crops."""
     class_names: Sequence[str] | None = None
+    relabels: SSLDataModule | None = None
+    """The data set that has the same samples, in the same order, and the same views, where this one
+    has but other labels: features that were computed for one serve for both."""
 
     @property
     def rows_alike(self) -> bool:

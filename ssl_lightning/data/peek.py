@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ..augment.random import permutation
-from ..distributed import collect, gather, rank, world_size
+from ..distributed import all_or_none, collect, gather, rank, world_size
 from ..nn.precision import cast
 from ..types import Batch
 from .datamodule import SSLDataModule
@@ -109,7 +109,6 @@ def embed(
     return _in_order(gather(features[: _count(index)]), index)
 
 
-@torch.no_grad()
 def embed_to_host(
     network: nn.Module | None,
     data: SSLDataModule,
@@ -119,24 +118,38 @@ def embed_to_host(
     context: Any = None,
 ) -> Tensor:
     """Does the same as `embed` for as many samples as the host has memory for: features leave the
-    device batch by batch, and only the first process gets those of all.
+    device batch by batch, and only the first process gets those of all. Where one process fails,
+    all do.
 
     Args:
-        network: called with a `View`; None: the data's raw features.
+        network: called with a `View`, after it was moved to the device; None: raw features.
         data, source, index, device, context: as in `embed`.
 
     Returns:
         [M, D] float32 on the CPU; [0, D] in the other processes.
     """
-    share = _share(index)
-    parts = (
-        (data.raw_features(data.fetch_clean(source, part)).float() for part in data.parts(source, share, RAW_BATCH))
-        if network is None
-        else _features(network, data, source, share, device, context)
-    )
-    features = torch.cat([part.cpu() for part in parts])
+    features = all_or_none(lambda: features_here(network, data, source, _share(index), device, context))
     collected = collect(features[: _count(index)], device)
     return _in_order(collected, index) if rank() == 0 else collected
+
+
+@torch.no_grad()
+def features_here(
+    network: nn.Module | None,
+    data: SSLDataModule,
+    source: Source,
+    index: Tensor,
+    device: Any = "cpu",
+    context: Any = None,
+) -> Tensor:
+    """The features [M, D] of samples, at least one, that this process computes alone, on the CPU;
+    arguments as in `embed_to_host`."""
+    parts = (
+        (data.raw_features(data.fetch_clean(source, part)).float() for part in data.parts(source, index, RAW_BATCH))
+        if network is None
+        else _features(network.to(device), data, source, index, device, context)
+    )
+    return torch.cat([part.cpu() for part in parts])
 
 
 def _share(index: Tensor) -> Tensor:

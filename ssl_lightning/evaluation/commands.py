@@ -17,9 +17,9 @@ from ..distributed import collect, on_first
 from ..run.folder import folder_of, run_name
 from ..run.lightning import hide_results
 from ..run.standing import Standing
-from .closing import Table, features_of
+from .features import features_of
 from .protocol import closing_row
-from .table import format_table
+from .table import Table, format_table
 
 
 class Evaluation(Standing):

@@ -7,7 +7,9 @@ Notation for shapes: M labelled samples, Q evaluation samples, K classes.
 from __future__ import annotations
 
 import copy
+import math
 import textwrap
+import time
 from itertools import islice
 from typing import Any
 
@@ -27,8 +29,8 @@ from ..nn.precision import cast
 from ..optim.recipes import OptimizerSpec
 from ..types import Strength, View
 from .probes.base import COST_OF_STEP
-from .protocol import cell_of
-from .table import Cell, column_title
+from .protocol import OutOfTime, cell_of
+from .table import Cell, Show, column_title, silent
 
 Fits = dict[str, list[Tensor]]
 """By column of the closing table, the labelled samples of each fit: positions [M] in the training
@@ -41,6 +43,8 @@ RECIPE = OptimizerSpec("adamw", lr=3e-3, weight_decay=0.05, reference_batch=None
 along half a cosine to zero."""
 STRENGTH: Strength = "strong"
 TRAINING_BATCH = 64
+STEPS_MEASURED = 20
+"""Steps of a fit from which its time is expected."""
 FEWEST_STEPS, PASSES = 400, 20
 """Each fit takes `FEWEST_STEPS` optimizer steps, or `PASSES` passes over its samples where that is
 more. With 10 labels per class on Fashion-MNIST, twice as many steps gain less than the standard
@@ -62,7 +66,15 @@ class LabelsOnlyNetwork(nn.Module):
 
 
 def labels_only_row(
-    encoder: Encoder, data: SSLDataModule, train: Source, judged: Source, trainer: Any, fits: Fits, seed: int = 0
+    encoder: Encoder,
+    data: SSLDataModule,
+    train: Source,
+    judged: Source,
+    trainer: Any,
+    fits: Fits,
+    seed: int = 0,
+    seconds: float = math.inf,
+    show: Show = silent,
 ) -> dict[str, Cell]:
     """The row "labels only": accuracies of the same encoder, trained end to end from these weights
     on labels alone.
@@ -78,18 +90,35 @@ def labels_only_row(
         trainer: gives device and precision.
         fits: what `fits_of` returned, or a part of it.
         seed: fixes the order, the augmentation, the initialization of the classifier and dropout.
+        seconds: cells that would take longer are missing.
+        show: called with the title of each cell before it is computed.
     """
-    runs = [(draw, positions) for each in fits.values() for draw, positions in enumerate(each)]
+    cost = costs(fits, len(judged))
+    runs = [(column, draw) for column in sorted(fits, key=cost.__getitem__) for draw in range(len(fits[column]))]
 
-    def share() -> list[float]:
-        return [
-            accuracy(fitted(encoder, data, Subset(train, positions), trainer, mix(seed, draw)), data, judged, trainer)
-            for draw, positions in runs[rank() :: world_size()]
-        ]
+    def share() -> list[float | None]:
+        mine, ends = runs[rank() :: world_size()], time.monotonic() + seconds
+        accuracies: list[float | None] = []
+        too_long: set[str] = set()
+        for number, (column, draw) in enumerate(mine):
+            show(column_title(column))
+            to_come = sum(other == column for other, _ in mine[number:])
+            limit = 0.0 if column in too_long else (ends - time.monotonic()) / to_come
+            labelled = Subset(train, fits[column][draw])
+            try:
+                network = fitted(encoder, data, labelled, trainer, mix(seed, draw), limit)
+                accuracies.append(accuracy(network, data, judged, trainer))
+            except OutOfTime:
+                accuracies.append(None)
+                too_long.add(column)
+        return accuracies
 
     shares = [iter(each) for each in on_each(share)]
-    all_accuracies = iter([next(shares[number % len(shares)]) for number in range(len(runs))])
-    return {column: cell_of([next(all_accuracies) for _ in each]) for column, each in fits.items()}
+    results: dict[str, list[float | None]] = {column: [] for column in fits}
+    for number, (column, _) in enumerate(runs):
+        results[column].append(next(shares[number % len(shares)]))
+    whole = {column: [each for each in results[column] if each is not None] for column in fits}
+    return {column: cell_of(whole[column]) for column in fits if len(whole[column]) == len(fits[column])}
 
 
 def fits_of(labels: Tensor, labels_per_class: int, draws: int) -> Fits:
@@ -161,9 +190,17 @@ def steps_of(samples: int) -> int:
     return max(FEWEST_STEPS, PASSES * samples // TRAINING_BATCH)
 
 
-def fitted(encoder: Encoder, data: SSLDataModule, source: Source, trainer: Any, seed: int) -> LabelsOnlyNetwork:
+def fitted(
+    encoder: Encoder, data: SSLDataModule, source: Source, trainer: Any, seed: int, seconds: float = math.inf
+) -> LabelsOnlyNetwork:
     """A copy of the encoder with a linear classifier, trained on all samples of a source; the state
-    of the random generators is restored afterwards."""
+    of the random generators is restored afterwards.
+
+    Raises:
+        OutOfTime: the steps so far say that all of them would take more than so many seconds.
+    """
+    if seconds <= 0:
+        raise OutOfTime
     device = trainer.strategy.root_device
     steps, batch_size = steps_of(len(source)), min(TRAINING_BATCH, len(source))
     views = Views([data.transform(STRENGTH)], seed)
@@ -176,7 +213,10 @@ def fitted(encoder: Encoder, data: SSLDataModule, source: Source, trainer: Any, 
         network = LabelsOnlyNetwork(copy.deepcopy(encoder), int(labels_of(source).max()) + 1).to(device).train()
         network = trainer.precision_plugin.convert_module(network)
         optimizer, schedule = RECIPE.build(network, batch_size, steps, steps)
-        for batch in peek_each(data, source, order, device, views):
+        started = time.monotonic()
+        for done, batch in enumerate(peek_each(data, source, order, device, views)):
+            if (time.monotonic() - started) * (steps / done if done > STEPS_MEASURED else 1) > seconds:
+                raise OutOfTime
             with trainer.precision_plugin.forward_context():
                 logits = network(cast(batch["views"][0], network))
             loss = F.cross_entropy(logits.float(), batch["label"])

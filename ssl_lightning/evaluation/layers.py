@@ -11,31 +11,19 @@ from typing import Any, TypeGuard
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from ..data.sources import Integers, labelled_draw
 from ..encoders.base import Encoder
-from ..types import View
 from .protocol import in_time, linear_accuracy
-from .table import Cell
+from .table import Cell, Show, silent
 
 DECAY = 1e-3
 """L2 penalty of the linear classifier that is trained jointly with the layer weights."""
 UPDATES = 100
 AT_ONCE = 5_000
 """The layer weights are learned from at most this many samples: there are few weights."""
-
-
-class Layers(nn.Module):
-    """An encoder as a network that returns the features of all its layers: View -> [S, L, D]."""
-
-    def __init__(self, encoder: Encoder) -> None:
-        super().__init__()
-        self.encoder = encoder
-
-    def forward(self, view: View) -> Tensor:
-        return self.encoder.layer_features(view)
 
 
 def has_layers(network: Any) -> TypeGuard[Encoder]:
@@ -81,6 +69,7 @@ def layered_row(
     draws: int = 5,
     seed: int = 0,
     deadline: float = math.inf,
+    show: Show = silent,
 ) -> dict[str, Cell]:
     """The linear cells of a closing row, on weighted sums of layers.
 
@@ -88,14 +77,14 @@ def layered_row(
     `closing_row`, with the same draws of labels.
 
     Args:
-        train_x: [M, L, D] features, as `Layers` returns them.
+        train_x: [M, L, D] features of each layer (`Encoder.layer_features`).
         train_y: [M] classes, from 0.
         test_x: [Q, L, D] features.
         test_y: [Q] classes.
         labels_per_class: number of labels per class in `linear_10`.
         draws: number of draws of labels.
         seed: fixes the draws.
-        deadline: as in `closing_row`.
+        deadline, show: as in `closing_row`.
     """
     x, test = _standardised(train_x.float(), test_x.float())
     y, answers = train_y.numpy(), test_y.numpy()
@@ -109,10 +98,11 @@ def layered_row(
     few = [labelled_draw(y, labels_per_class, seed, draw) for draw in range(draws)]
     return in_time(
         {
-            "linear": lambda: [accuracy(np.arange(len(y)))],
             f"linear_{labels_per_class}": lambda: [accuracy(labelled) for labelled in few],
+            "linear": lambda: [accuracy(np.arange(len(y)))],
         },
         deadline,
+        show,
     )
 
 

@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..data.sources import Integers, labelled_draw
-from .table import Cell
+from .table import Cell, Show, column_title, silent
 
 SIMILARITIES_AT_ONCE = 2**22
 """Most similarities that `knn_predict` holds in memory at a time (16 MiB in float32)."""
@@ -110,13 +110,14 @@ def linear_accuracy(
         Accuracy as a fraction.
 
     Raises:
-        OutOfTime: the time that cross-validation took says that the last fit would end later.
+        OutOfTime: the time that the fits of cross-validation take says that the last one would end
+            later.
     """
     from threadpoolctl import threadpool_limits
 
     with threadpool_limits(1 if train_x.size < ONE_THREAD else None):
         started = time.monotonic()
-        model = _regression(_cross_validated(train_x, train_y))
+        model = _regression(_cross_validated(train_x, train_y, deadline))
         chosen = time.monotonic()
         fits = len(STRENGTHS) * min(len(train_y), HOLD_OUT_SAMPLES)  # samples in all of them, at least about
         if chosen + (chosen - started) * len(train_y) / fits > deadline:
@@ -135,6 +136,7 @@ def closing_row(
     draws: int = 5,
     seed: int = 0,
     deadline: float = math.inf,
+    show: Show = silent,
 ) -> dict[str, Cell]:
     """One row of the closing table: the accuracy of kNN and of logistic regression on these
     features.
@@ -154,6 +156,7 @@ def closing_row(
         seed: fixes the draws, the same for every row of a table.
         deadline: the time on the monotonic clock after which no further cell is computed; it is
             missing then.
+        show: called with the title of each cell before it is computed.
 
     Returns:
         `knn`, `knn_10`, `linear`, `linear_10` (the number is `labels_per_class`; without it: all
@@ -178,8 +181,7 @@ def closing_row(
             f"Training features have {x.shape[1]} dimensions and test features {test.shape[1]}; use one encoder for"
             " both."
         )
-    if len(np.unique(y)) < 2:
-        raise ValueError(f"The training labels hold a single class ({y[0]}); a classifier needs at least two.")
+    check_labels(y, answers)
     classes = int(max(y.max(), answers.max())) + 1
     scaler = StandardScaler().fit(x)
     scaled, scaled_test = scaler.transform(x), scaler.transform(test)
@@ -197,26 +199,48 @@ def closing_row(
         {
             "knn": lambda: [knn(slice(None))],
             f"knn_{labels_per_class}": lambda: [knn(labelled) for labelled in few],
-            "linear": lambda: [linear(slice(None))],
             f"linear_{labels_per_class}": lambda: [linear(labelled) for labelled in few],
+            "linear": lambda: [linear(slice(None))],  # the last: it takes longest
         },
         deadline,
+        show,
     )
 
 
-def in_time(cells: Mapping[str, Callable[[], list[float]]], deadline: float) -> dict[str, Cell]:
+def check_labels(train: Integers, test: Integers) -> None:
+    """Refuses labels that no classifier can learn from, or be judged by.
+
+    Args:
+        train: [M] classes of the training part.
+        test: [Q] classes of the test part.
+
+    Raises:
+        ValueError: a label is negative, or the training part has fewer than two classes.
+    """
+    for part, labels in {"training": train, "test": test}.items():
+        if len(labels) and labels.min() < 0:
+            raise ValueError(
+                f"The {part} labels hold {labels.min()}; number the classes from 0, and leave out unlabelled samples."
+            )
+    if len(np.unique(train)) < 2:
+        raise ValueError(f"The training labels hold a single class ({train[0]}); a classifier needs at least two.")
+
+
+def in_time(cells: Mapping[str, Callable[[], list[float]]], deadline: float, show: Show = silent) -> dict[str, Cell]:
     """Those cells of a row that can be computed before a deadline, by column.
 
     Args:
-        cells: what computes the accuracies of each, in order.
+        cells: what computes the accuracies of each, in the order of computation.
         deadline: a time on the monotonic clock.
+        show: called with the title of each cell before it is computed.
     """
     row: dict[str, Cell] = {}
     for column, compute in cells.items():
         if time.monotonic() < deadline:
+            show(column_title(column))
             with suppress(OutOfTime):
                 row[column] = cell_of(compute())
-    return row
+    return dict(sorted(row.items()))
 
 
 def cell_of(accuracies: list[float]) -> Cell:
@@ -234,10 +258,6 @@ def _checked(part: str, features: Tensor | Floats, labels: Tensor | Integers) ->
         raise ValueError(
             f"The {part} features have the shape {x.shape} and the labels {y.shape}; give at least one feature, and one"
             " label for each."
-        )
-    if y.min() < 0:
-        raise ValueError(
-            f"The {part} labels hold {y.min()}; number the classes from 0, and leave out unlabelled samples."
         )
     broken = int((~np.isfinite(x)).any(axis=1).sum())
     if broken:
@@ -259,8 +279,12 @@ def _fit(model: Any, x: Floats, y: Integers) -> None:
         model.fit(x, y)
 
 
-def _cross_validated(x: Floats, y: Integers) -> float:
-    """The C whose fits give the held-out samples the highest mean log-likelihood."""
+def _cross_validated(x: Floats, y: Integers, deadline: float = math.inf) -> float:
+    """The C whose fits give the held-out samples the highest mean log-likelihood.
+
+    Raises:
+        OutOfTime: the deadline has passed.
+    """
     from sklearn.model_selection import StratifiedKFold
 
     kept = labelled_draw(
@@ -276,6 +300,8 @@ def _cross_validated(x: Floats, y: Integers) -> float:
     for train, held_out in splits:
         model = _regression(STRENGTHS[0])
         for number, strength in enumerate(STRENGTHS):
+            if time.monotonic() > deadline:
+                raise OutOfTime
             model.set_params(C=strength)  # warm start: from the solution of the next smaller C
             _fit(model, x[train], y[train])
             with np.errstate(divide="ignore"):  # a probability may underflow to 0: its logarithm -inf is correct

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Callable
 
 ROWS = {
     "raw": "raw features",
@@ -16,6 +17,13 @@ ROWS = {
 MISSING = "\u2013 "
 """A cell that was not computed: a dash."""
 Cell = dict[str, float]
+Table = dict[str, dict[str, Cell]]
+Show = Callable[[str], object]
+"""Called with the title of each cell before it is computed."""
+
+
+def silent(title: str) -> None:
+    """Shows nothing."""
 
 
 def column_titles(final: dict[str, dict[str, Cell]]) -> dict[str, str]:

@@ -8,8 +8,10 @@ from typing import Any
 from torch import Tensor
 
 from ..data.datamodule import SSLDataModule
-from ..data.peek import embed, sample
+from ..data.peek import sample
 from ..data.sources import labels_of
+from ..distributed import all_or_none, on_first
+from .features import features_of
 from .protocol import cell_of
 from .table import Cell
 from .validation import Validation
@@ -31,16 +33,14 @@ def verdict(
         `{split: {"top1": accuracy}}`, the split's name, its features [N, D] and labels [N], and the
         accuracy in words.
     """
-    test, splits = data.split("test"), data.probe_splits()
+    test, splits = all_or_none(lambda: (data.split("test"), data.probe_splits()))
     if splits is None:
         raise ValueError(f"{type(data).__name__} has no labels.")
     split, source = ("test", test) if test is not None and test.labels is not None else ("val", splits[1])
     index = sample(len(source), most)
     labels = labels_of(source)[index]
-    features = embed(
-        pl_module, data, source, index, trainer.strategy.root_device, trainer.precision_plugin.forward_context
-    ).cpu()
-    top1 = pl_module.score(features, labels)[1]
+    features = features_of(pl_module, data, source, index, trainer)
+    top1 = on_first(lambda: float(pl_module.score(features, labels)[1]))
     origin = pl_module.init_args.get("checkpoint")
     lines = [f"Accuracy on the {split} split: {100 * top1:.1f} % of {len(labels):,} samples"]
     lines += [f"learned from {len(splits[0]):,} labels" + (f", starting at {origin}" if origin else "")]

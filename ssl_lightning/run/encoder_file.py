@@ -33,6 +33,20 @@ def save_encoder(encoder: Encoder, path: str | Path, artifacts: Iterable[str] = 
     header = {"encoder": json.dumps(config_of(encoder)), "artifacts": json.dumps(sorted(artifacts)), **facts}
     with atomic(path) as temporary:
         save_file(tensors, temporary, metadata=header)
+        sort_header(temporary)
+
+
+def sort_header(path: Path) -> None:
+    """Sorts the entries of a safetensors file's header, which are written in an order that differs
+    from process to process: equal encoders shall have equal files."""
+    with path.open("r+b") as file:
+        size = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(size))
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+        if len(text) <= size:
+            file.seek(8)
+            file.write(text.ljust(size))
 
 
 def artifact_names(path: Path) -> list[str] | None:
@@ -53,23 +67,17 @@ def artifact_names(path: Path) -> list[str] | None:
     return None if names is None else [name for name in names if Path(name).name == name]
 
 
-def load_encoder(path: str | Path, trust: Iterable[str] = ()) -> Encoder:
-    """The encoder of a run, in eval mode on the CPU: `encoder(View(images))` gives features [S,
-    dim].
+def read_encoder(path: Path, trust: Iterable[str] = ()) -> Encoder:
+    """The encoder of a file, in eval mode on the CPU.
 
     Args:
-        path: `encoder.safetensors`, or the run folder that holds it.
+        path: the file.
         trust: further packages that its config may name; see `record.rebuild`.
 
     Raises:
-        FileNotFoundError: there is no such file.
         ValueError: the file is damaged, was not written by `save_encoder`, or names a class that is
             not trusted.
     """
-    path = Path(path)
-    path = path / "encoder.safetensors" if path.is_dir() else path
-    if not path.is_file():
-        raise FileNotFoundError(f"There is no encoder {str(path)!r}; a run writes it when it ends.")
     try:
         with safe_open(path, framework="pt") as file:
             text = (file.metadata() or {}).get("encoder")

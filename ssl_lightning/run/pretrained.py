@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pytorch_lightning.utilities import rank_zero_warn
 
 from ..encoders.base import Encoder
 from ..plugins.archive import read
@@ -14,28 +15,44 @@ from ..plugins.rebuild import rebuild_for
 from ..plugins.record import config_of
 from ..plugins.run_record import config_in
 from .checkpoint import find_newest, newest_of
-from .encoder_file import artifact_names, load_encoder
+from .encoder_file import artifact_names, read_encoder
 from .training import Training
 
 
-def pretrained_encoder(path: str | Path, trust: Iterable[str] = ()) -> Encoder:
-    """The encoder that a run learned, in eval mode on the CPU.
+def load_encoder(path: str | Path, trust: Iterable[str] = ()) -> Encoder:
+    """The encoder that a run learned, in eval mode on the CPU: `encoder(View(images))` gives
+    features [S, dim].
 
     Args:
-        path: a run folder, whose `encoder.safetensors` is read, or the newest checkpoint if the run
-            has not ended; a checkpoint file (`.ckpt`); or an encoder's file (`.safetensors`).
+        path: a run folder, whose `encoder.safetensors` is read, or with a warning the newest
+            checkpoint if the run has not ended; an encoder's file (`.safetensors`); or a checkpoint
+            (`.ckpt`).
         trust: further packages that the config inside may name; see `record.rebuild`.
 
     Raises:
         FileNotFoundError: none of these exists.
-        ValueError: the file is damaged, or names a class that is not trusted.
+        ValueError: the file is damaged, was not written by a run, or names a class that is not
+            trusted.
     """
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"There is no run, checkpoint or encoder {str(path)!r}.")
-    if path.suffix == ".safetensors" or (path / "encoder.safetensors").is_file():
-        return load_encoder(path, trust)
-    return load(newest_of(path), trust).backbone
+    file = path / "encoder.safetensors" if path.is_dir() else path
+    if file.suffix == ".safetensors" and file.is_file():
+        return read_encoder(file, trust)
+    try:
+        newest = newest_of(path)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(
+            f"There is no encoder.safetensors in {str(path)!r}, and no whole checkpoint; a run writes them."
+        ) from error
+    if (path / "checkpoints").is_dir():
+        rank_zero_warn(
+            f"{str(path)!r} holds no encoder.safetensors: its run has not ended. The encoder is that of its newest"
+            f" checkpoint, {newest.name}."
+        )
+    encoder: Encoder = load(newest, trust).backbone
+    return encoder
 
 
 def artifacts_of(path: str | Path) -> dict[str, str]:
@@ -46,7 +63,7 @@ def artifacts_of(path: str | Path) -> dict[str, str]:
     every JSON file beside it except the run's summary.
 
     Args:
-        path: as in `pretrained_encoder`.
+        path: as in `load_encoder`.
     """
     path = Path(path)
     folder = path if path.is_dir() else path.parent
@@ -65,10 +82,10 @@ def load_pretrained(encoder: Encoder, path: str | Path) -> None:
     """Loads the weights that a run learned into an encoder.
 
     Raises:
-        FileNotFoundError, ValueError: as in `pretrained_encoder`; or the weights do not fit the
+        FileNotFoundError, ValueError: as in `load_encoder`; or the weights do not fit the
             encoder.
     """
-    pretrained = pretrained_encoder(path, trust=[type(encoder).__module__.partition(".")[0]])
+    pretrained = load_encoder(path, trust=[type(encoder).__module__.partition(".")[0]])
     try:
         encoder.load_state_dict(pretrained.state_dict())
     except RuntimeError as error:

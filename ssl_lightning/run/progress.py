@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from typing import Any
 
-from pytorch_lightning.callbacks import ProgressBar
+from pytorch_lightning.callbacks import ProgressBar, Timer
 from pytorch_lightning.utilities import rank_zero_only
 
 from ..data.datamodule import SSLDataModule
 from .folder import run_name
+from .meter import run_totals
+from .standing import Standing
 
 MEASURED_STEPS = 10
 """Steps after the first from which the expected time is computed."""
+SECONDS_BETWEEN_STAGES = 2.0
+"""Into a file, a stage after the training is printed at most so often."""
 
 
 class Progress(ProgressBar):
@@ -29,6 +34,7 @@ class Progress(ProgressBar):
         super().__init__()
         self._enabled = True
         self._drawn = self._tenth = 0.0
+        self._staged = -math.inf
         self._first_step = 0
         self._started = 0.0
         self._expected = False
@@ -44,12 +50,12 @@ class Progress(ProgressBar):
         self._first_step, self._expected, self._tenth = trainer.global_step, False, 0.0
         if not self._enabled:
             return
-        data, total = trainer.datamodule, int(trainer.estimated_stepping_batches)
+        data, total = trainer.datamodule, steps_of(trainer)
         samples = _samples(data) if isinstance(data, SSLDataModule) else "your loaders"
         size = f", {data.batch_size} in a batch" if hasattr(data, "batch_size") else ""
         parameters = sum(parameter.numel() for parameter in pl_module.backbone.parameters())
         print(
-            f"{run_name(pl_module, data)}: {samples}{size}, {total:,} steps ({trainer.num_training_batches:,} an"
+            f"{run_name(pl_module, data)}: {samples}{size}, {total} steps ({trainer.num_training_batches:,} an"
             f" epoch); encoder {type(pl_module.backbone).__name__}, {parameters:,} parameters;"
             f" {trainer.strategy.root_device}, precision {trainer.precision}"
             + (f"; going on at step {self._first_step:,}" if self._first_step else "")
@@ -68,20 +74,31 @@ class Progress(ProgressBar):
             self._started = now
         elif not self._expected and done > MEASURED_STEPS:
             self._expected = True
-            left = (trainer.estimated_stepping_batches - trainer.global_step) * (now - self._started) / (done - 1)
-            self._print(
-                f"expected time: about {duration(left)} for the remaining"
-                f" {trainer.estimated_stepping_batches - trainer.global_step:,.0f} steps"
-            )
-        share = trainer.global_step / trainer.estimated_stepping_batches
+            allowed, left = seconds_allowed(trainer), self.seconds_left(trainer, now)
+            steps = f"for the remaining {steps_of(trainer, trainer.global_step)} steps"
+            until = "until max_time" if left > allowed else steps
+            left = min(left, allowed)
+            self._print(f"expected time: about {duration(left)} {until}{after(trainer, left)}")
         if sys.stdout.isatty():
             if now - self._drawn > 0.5:
                 self._drawn = now
                 sys.stdout.write("\r\x1b[K" + self.line(trainer, now)[:119])
                 sys.stdout.flush()
-        elif share >= self._tenth + 0.1:
+        elif (share := done_of(trainer)) >= self._tenth + 0.1:
             self._tenth = int(share * 10 + 1e-9) / 10
             self._print(self.line(trainer, now))
+
+    def stage(self, text: str) -> None:
+        """Shows what goes on after the training; empty: it has ended."""
+        if not self._enabled:
+            return
+        now = time.monotonic()
+        if sys.stdout.isatty():
+            sys.stdout.write("\r\x1b[K" + text[:119])
+            sys.stdout.flush()
+        elif text and now - self._staged >= SECONDS_BETWEEN_STAGES:
+            self._staged = now
+            self._print(text)
 
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
         if self._enabled and sys.stdout.isatty():
@@ -89,8 +106,7 @@ class Progress(ProgressBar):
 
     def line(self, trainer: Any, now: float) -> str:
         """The line holds step, newest metrics, speed, and time left."""
-        total = int(trainer.estimated_stepping_batches)
-        parts = [f"step {trainer.global_step:,}/{total:,}"]
+        parts = [f"step {trainer.global_step:,}/{steps_of(trainer)}"]
         values = trainer.callback_metrics
         if "train/loss" in values:
             parts.append(f"loss {float(values['train/loss']):.3f}")
@@ -102,10 +118,15 @@ class Progress(ProgressBar):
                 f"{float(values['speed/samples_per_s']):,.0f} samples/s, {100 * float(values['speed/data_wait']):.0f} %"
                 " waiting for data"
             )
-        done = trainer.global_step - self._first_step
-        if done > 1:
-            parts.append(f"{duration((total - trainer.global_step) * (now - self._started) / (done - 1))} left")
+        if trainer.global_step - self._first_step > 1:
+            left = min(self.seconds_left(trainer, now), seconds_allowed(trainer))
+            parts.append(f"{duration(left)} left{after(trainer, left)}")
         return " | ".join(parts)
+
+    def seconds_left(self, trainer: Any, now: float) -> float:
+        """Seconds that the remaining steps take at the speed so far."""
+        a_step = (now - self._started) / (trainer.global_step - self._first_step - 1)
+        return float((trainer.estimated_stepping_batches - trainer.global_step) * a_step)
 
     def _print(self, text: str) -> None:
         sys.stdout.write(("\r\x1b[K" if sys.stdout.isatty() else "") + text + "\n")
@@ -127,8 +148,38 @@ def _samples(data: SSLDataModule) -> str:
     return f"{len(data.training_split):,} samples, {labels}"
 
 
+def steps_of(trainer: Any, done: int = 0) -> str:
+    """Number of steps of a run without those that are done, in digits."""
+    total = trainer.estimated_stepping_batches
+    return f"{total - done:,.0f}" if math.isfinite(total) else "?"
+
+
+def after(trainer: Any, left: float) -> str:
+    """Says what comes after a training that takes so many more seconds; empty where nothing
+    does."""
+    training = run_totals(trainer)[0] + left
+    callbacks = [callback for callback in trainer.callbacks if isinstance(callback, Standing)]
+    most = sum(callback.seconds_after(trainer, training) for callback in callbacks)
+    return (f", then the table, at most {duration(most)}" if math.isfinite(most) else ", then the table") * bool(most)
+
+
+def seconds_allowed(trainer: Any) -> float:
+    """Seconds until `max_time` ends the training; infinite where it does not."""
+    timers = (each.time_remaining() for each in trainer.callbacks if isinstance(each, Timer))
+    return min((max(0.0, left) for left in timers if left is not None), default=math.inf)
+
+
+def done_of(trainer: Any) -> float:
+    """The part of a run that is done, by its steps or by `max_time`."""
+    gone = max((each.time_elapsed() for each in trainer.callbacks if isinstance(each, Timer)), default=0.0)
+    by_time = gone / max(gone + seconds_allowed(trainer), 1e-9)
+    return max(by_time, float(trainer.global_step / trainer.estimated_stepping_batches))
+
+
 def duration(seconds: float) -> str:
     """Seconds become what a person says: `45 s`, `2 min 5 s`, `3 h 20 min`."""
+    if not math.isfinite(seconds):
+        return "unlimited time"
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"

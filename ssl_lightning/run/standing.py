@@ -35,5 +35,15 @@ class Standing(Callback):
         """Sets all that changes in the course of a run, so that a callback which served in another
         one begins as if it were new."""
 
+    def seconds_after(self, trainer: Any, seconds: float) -> float:
+        """Seconds that the callback may take after the last step, for the time that a run says it
+        needs.
+
+        Args:
+            trainer: of the run.
+            seconds: that the training takes, as far as is known.
+        """
+        return 0.0
+
     def on_logged(self, trainer: Any, values: Mapping[str, float]) -> None:
         """Called with what any callback logs (`log_metrics`), by name; equal on every process."""

@@ -32,7 +32,8 @@ from ssl_lightning.encoders.hf_text import HuggingFaceText
 from ssl_lightning.nn.packing import Ragged, pack, unpacked
 from ssl_lightning.plugins.rebuild import rebuild
 from ssl_lightning.plugins.record import config_of
-from ssl_lightning.run.encoder_file import load_encoder, save_encoder
+from ssl_lightning.run.encoder_file import save_encoder
+from ssl_lightning.run.pretrained import load_encoder
 
 SIZES: dict[str, Any] = {
     "vocab_size": 40,

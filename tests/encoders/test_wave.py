@@ -16,7 +16,8 @@ from wav2vec2_twins import STEM, recordings, twin
 from ssl_lightning import View
 from ssl_lightning.encoders.wave import WaveTransformer, _Convolution
 from ssl_lightning.nn.ema import EMA
-from ssl_lightning.run.encoder_file import load_encoder, save_encoder
+from ssl_lightning.run.encoder_file import save_encoder
+from ssl_lightning.run.pretrained import load_encoder
 from ssl_lightning.types import Tokens
 
 SIZES: dict[str, Any] = {"dim": 32, "depth": 3, "heads": 2, "dropout": 0.0, **STEM}

@@ -6,6 +6,7 @@ from __future__ import annotations
 import copy
 import itertools
 import json
+import math
 import os
 import pickle
 import random
@@ -30,8 +31,9 @@ from ssl_lightning.data.peek import sample
 from ssl_lightning.data.sources import InMemory, Source
 from ssl_lightning.encoders.base import Encoder
 from ssl_lightning.encoders.conv import ConvEncoder
-from ssl_lightning.evaluation import closing, labels_only, protocol
-from ssl_lightning.evaluation.closing import Closing, compare, labels_only_cells
+from ssl_lightning.evaluation import budget, labels_only, protocol, rows
+from ssl_lightning.evaluation.budget import Budget
+from ssl_lightning.evaluation.closing import Closing, compare
 from ssl_lightning.evaluation.labels_only import (
     accuracy,
     costs,
@@ -42,7 +44,10 @@ from ssl_lightning.evaluation.labels_only import (
     skipped_line,
     steps_of,
 )
-from ssl_lightning.evaluation.report import Report, untrained_of
+from ssl_lightning.evaluation.report import Report
+from ssl_lightning.evaluation.rows import Rows
+from ssl_lightning.evaluation.stages import Stages
+from ssl_lightning.evaluation.untrained import untrained_of
 from ssl_lightning.testing import TinyEncoder, TinyImages
 from ssl_lightning.types import View
 
@@ -112,7 +117,8 @@ class Run:
         """The closing table once more."""
         settings = Report(**{"draws": 2, "labels_per_class": 2, **report}).settings
         untrained = untrained_of(self.folder, self.method)
-        return compare(self.trainer, self.method, data or self.data, untrained, settings)
+        sets = {"": data or self.data}
+        return compare(self.trainer, self.method, sets, untrained, settings, Stages(self.trainer))[""]
 
 
 @pytest.fixture(scope="module")
@@ -149,16 +155,16 @@ def test_it_learns_from_the_very_draws_of_the_other_rows(run: Run, monkeypatch: 
         return fits(*args)
 
     monkeypatch.setattr(protocol, "linear_accuracy", watched)
-    monkeypatch.setattr("ssl_lightning.evaluation.closing.fits_of", from_here)
+    monkeypatch.setattr("ssl_lightning.evaluation.rows.fits_of", from_here)
     run.close(train_samples=48, labels_only=True)
-    learned, (all_labels, *few) = sample(60, 48), given[:3]
-    expected = [learned, *(learned[torch.cdist(x, all_labels).argmin(dim=1)] for x in few)]
-    steps = [steps_of(48), steps_of(8), steps_of(8)]
+    learned, (*few, all_labels) = sample(60, 48), given[:3]
+    expected = [*(learned[torch.cdist(x, all_labels).argmin(dim=1)] for x in few), learned]
+    steps = [steps_of(8), steps_of(8), steps_of(48)]
     assert len(source.fetched) == sum(steps)
     batches = iter(source.fetched)
     for places, number in zip(expected, steps, strict=True):
         assert set(torch.cat([next(batches) for _ in range(number)]).tolist()) == set(places.tolist())
-    assert set(expected[1].tolist()) != set(expected[2].tolist()) and len(expected[1]) == 8
+    assert set(expected[0].tolist()) != set(expected[1].tolist()) and len(expected[0]) == 8
 
 
 def test_with_the_row_a_run_ends_as_without_it(run: Run, tmp_path: Path) -> None:
@@ -254,14 +260,13 @@ def test_the_cost_is_counted_in_sample_passes_and_auto_skips_expensive_cells() -
 def test_auto_counts_the_samples_and_views_of_the_run(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """The run: 3 batches of 16, two views each. A fit on all 60: 4 steps of 60, judged on 60; with
     few labels 4 of 8, twice."""
-    learned, judged = run.data.split("train"), run.data.split("test")
-    assert learned is not None and judged is not None
 
     def row(share: float, wanted: Any = "auto") -> tuple[set[str], str]:
         monkeypatch.setattr(labels_only, "SHARE", share)
         settings = Report(draws=2, labels_per_class=2, labels_only=wanted).settings
-        cells, note = labels_only_cells(run.trainer, TinyEncoder(), learned, judged, settings)
-        return set(cells), " ".join(note.split())
+        rows = Rows(run.data, {}, run.trainer, settings)
+        rows.add_labels_only(TinyEncoder(), Budget(math.inf), Stages(run.trainer))
+        return set(rows.table.get("labels_only", {})), " ".join(rows.costly.split())
 
     few, every = (2 * 32 + 40) / 96, (240 + 20) / 96
     assert row(every * 1.001) == (set(CELLS), "")
@@ -269,7 +274,7 @@ def test_auto_counts_the_samples_and_views_of_the_run(run: Run, monkeypatch: pyt
     assert "its cost (2.7 x the pretraining): labels only, linear all. --report" in row(few * 1.001)[1]
     assert row(few * 0.999)[0] == set()
     assert "(2.7 x and 1.1 x the pretraining): labels only, linear all and linear 2/class." in row(few * 0.999)[1]
-    assert row(0, True) == (set(CELLS), "") and row(9, False) == (set(), "")
+    assert row(0, True) == (set(CELLS), "")
 
 
 def test_skipped_cells_are_named_under_the_table(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -284,17 +289,17 @@ def test_skipped_cells_are_named_under_the_table(run: Run, monkeypatch: pytest.M
 
 
 def test_fits_that_would_take_too_long_are_skipped_and_named(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each look at the clock is a minute later. Of 3 rows within 9 minutes each has the time for
-    some of its cells, in which the choice of a strength is included."""
+    """Each look at the clock is a minute later: of 9, the first of 3 rows has 3 and a half."""
     minutes = itertools.count()
-    for module in (protocol, closing):
+    monkeypatch.setattr(rows, "seconds_of_features", lambda *args: 0.0)
+    for module in (protocol, budget):
         monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: 60.0 * next(minutes)))
     ended = run.close(draws=1, labels_only=False, minutes=9.0)
     columns = {row: set(cells) for row, cells in ended.table.items()}
-    assert all("knn" in each and "linear_2" not in each for each in columns.values()) and set(columns) >= {"raw"}
+    assert columns["pretrained"] == {"knn", "knn_2"} and not any("linear" in each for each in columns.values())
     note = " ".join(ended.note.split())
-    assert note.startswith("Skipped because the fits of a table may take 9 min on this machine: raw features: linear")
-    assert note.endswith("--report.minutes 0 computes all.") and "pretrained encoder: " in note
+    assert "the table may take 9 min 0 s on this machine: pretrained encoder: linear all, linear 2/class;" in note
+    assert note.endswith("--report.minutes 0 computes all.") and "raw features: " in note
     assert all(len(line) <= 80 for line in ended.printed.splitlines()) and ended.printed.endswith(ended.note)
     whole = run.close(draws=1, labels_only=False, minutes=0.0)
     assert all(len(cells) == 4 for cells in whole.table.values()) and not whole.note
@@ -357,7 +362,7 @@ def test_two_processes_share_the_fits_out_and_both_get_the_row_of_one(
     ended = processes(tmp_path, script=[__file__, str(tmp_path)], processes=2)
     assert ended["code"] == 0, ended["log"][-3000:]
     found = [json.loads((tmp_path / f"{number}.json").read_text()) for number in range(2)]
-    assert [each["sizes"] for each in found] == [[40, 8], [8]]
+    assert [each["sizes"] for each in found] == [[8, 40], [8]]
     assert found[0]["row"] == found[1]["row"] == row_here(tmp_path)
 
 

@@ -8,9 +8,8 @@ import torch
 from torch import Tensor
 
 from ssl_lightning.encoders.conv import ConvEncoder
-from ssl_lightning.evaluation.layers import Layers, has_layers, layer_weights, layered_row
+from ssl_lightning.evaluation.layers import has_layers, layer_weights, layered_row
 from ssl_lightning.evaluation.protocol import closing_row
-from ssl_lightning.types import View
 
 
 def layered(samples: int, seed: int, knowing: int = 1, layers: int = 4, classes: int = 5) -> tuple[Tensor, Tensor]:
@@ -58,12 +57,3 @@ def test_numbers_that_never_vary_do_no_harm() -> None:
 
 def test_an_encoder_without_layers_is_left_out() -> None:
     assert not has_layers(ConvEncoder(channels=1)) and not has_layers(None)
-
-
-def test_the_network_of_layers_is_the_encoders_own() -> None:
-    class Three(ConvEncoder):
-        def layer_features(self, view: View) -> Tensor:
-            return torch.stack([self(view), 2 * self(view), 3 * self(view)], 1)
-
-    encoder, view = Three(channels=1).eval(), View(torch.randn(2, 1, 16, 16))
-    assert has_layers(encoder) and torch.equal(Layers(encoder)(view), encoder.layer_features(view))

@@ -26,7 +26,8 @@ from ssl_lightning.data.datamodule import Split
 from ssl_lightning.data.figure import plot_pictures
 from ssl_lightning.data.peek import embed
 from ssl_lightning.data.sources import InMemory, Source, labels_of
-from ssl_lightning.evaluation import closing, report
+from ssl_lightning.evaluation import report, rows
+from ssl_lightning.evaluation.files import write_results
 from ssl_lightning.evaluation.probes.knn import KNNProbe
 from ssl_lightning.evaluation.probes.linear import OnlineLinearProbe
 from ssl_lightning.evaluation.protocol import closing_row
@@ -288,7 +289,7 @@ def test_a_run_on_plain_loaders_writes_what_it_can(tmp_path: Path, capsys: pytes
     assert load_encoder(folder)(View(torch.zeros(2, 1, 16, 16))).shape == (2, 8)
 
 
-def test_switched_off_it_leaves_config_metrics_and_checkpoints_alone(tmp_path: Path) -> None:
+def test_switched_off_it_leaves_the_encoder_and_no_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     trainer = ssl_lightning.Trainer(
         max_epochs=1,
         accelerator="cpu",
@@ -299,7 +300,13 @@ def test_switched_off_it_leaves_config_metrics_and_checkpoints_alone(tmp_path: P
     )
     trainer.fit(SimCLR(TinyEncoder()), datamodule=TinyImages(samples=160))
     assert trainer.run_folder is not None
-    assert files(trainer.run_folder) == {"config.yaml", "metrics.csv", "speed.csv", "checkpoints/step-00000010.ckpt"}
+    assert files(trainer.run_folder) == {
+        "config.yaml", "metrics.csv", "speed.csv", "summary.json", "encoder.safetensors", "encoder.md",
+        "checkpoints/step-00000010.ckpt",
+    }  # fmt: skip
+    assert capsys.readouterr().out == ""
+    assert "not computed (--report.enabled false)" in (trainer.run_folder / "encoder.md").read_text()
+    assert load_encoder(trainer.run_folder)(View(torch.zeros(2, 1, 16, 16))).shape == (2, 8)
 
 
 def test_fast_dev_run_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -368,15 +375,15 @@ class MostlyUnlabelled(TinyImages):
 
 
 def learned_from(monkeypatch: pytest.MonkeyPatch, data: TinyImages, root: Path) -> list[Tensor]:
-    """The features of the first row of the closing table: those learned from, their labels, those
-    judged, theirs."""
+    """The raw features in the closing table: those learned from, their labels, those judged,
+    theirs."""
     seen: list[list[Tensor]] = []
 
     def spy(*parts: Any, **kwargs: Any) -> Any:
         seen.append(list(parts))
         return closing_row(*parts, **kwargs)
 
-    monkeypatch.setattr(closing, "closing_row", spy)
+    monkeypatch.setattr(rows, "closing_row", spy)
     trainer = ssl_lightning.Trainer(
         max_steps=1,
         accelerator="cpu",
@@ -385,7 +392,7 @@ def learned_from(monkeypatch: pytest.MonkeyPatch, data: TinyImages, root: Path) 
         callbacks=[Report(draws=1, labels_per_class=2)],
     )
     trainer.fit(SimCLR(TinyEncoder()), datamodule=data)
-    return seen[0]
+    return seen[2]  # after those of the encoder
 
 
 def test_without_a_test_split_the_table_is_judged_on_samples_that_it_did_not_learn_from(
@@ -480,8 +487,7 @@ class Pooled(TinyEncoder):
 def test_the_card_says_how_the_encoder_pools_where_it_says_so(run: Run, tmp_path: Path) -> None:
     assert "pooling" not in (run.folder / "encoder.md").read_text()
     pooled = SimCLR(Pooled())
-    (tmp_path / "plots").mkdir()
-    Report().write(run.trainer, pooled, tmp_path, {}, {})
+    write_results(run.trainer, pooled, tmp_path, {}, "")
     assert "| pooling | mean |" in (tmp_path / "encoder.md").read_text()
 
 

@@ -36,7 +36,6 @@ from ssl_lightning.optim.recipes import OptimizerSpec
 from ssl_lightning.run.checkpoint import AtomicIO
 from ssl_lightning.run.encoder_file import save_encoder
 from ssl_lightning.run.lightning import updated
-from ssl_lightning.run.pretrained import pretrained_encoder
 from ssl_lightning.testing import TinyEncoder, TinyImages
 
 
@@ -309,7 +308,7 @@ def test_a_checkpoint_is_a_run_a_file_or_an_encoder(run: Path) -> None:
     weights = load_encoder(run).state_dict()
     for path in (run, next(run.glob("checkpoints/*.ckpt")), run / "encoder.safetensors", run / "checkpoints"):
         encoder = ConvEncoder(channels=1, width=4)
-        for one in (pretrained_encoder(path), Finetune(encoder, checkpoint=str(path)).encoder):
+        for one in (load_encoder(path), Finetune(encoder, checkpoint=str(path)).encoder):
             assert all(torch.equal(value, weights[name]) for name, value in one.state_dict().items())
 
 
@@ -353,7 +352,7 @@ def test_the_command_line_takes_the_encoder_from_the_checkpoint_and_test_says_th
 MISTAKES: dict[str, tuple[Any, str]] = {
     "no run": (lambda run: command(["fit", "--model", "finetune", "--data", "digits", "--model.checkpoint", "nosuch"]),
         "no run, checkpoint or encoder 'nosuch'"),
-    "nothing in it": (lambda run: pretrained_encoder(run.parent), "no whole checkpoint"),
+    "nothing in it": (lambda run: load_encoder(run.parent), "no whole checkpoint"),
     "another encoder": (lambda run: Finetune(ConvEncoder(channels=1, width=8), checkpoint=str(run)),
         r"width=4.* do not fit ConvEncoder\(channels=1, width=8"),
     "channels": (lambda run: fit(Finetune(load_encoder(run)), Coloured()), "takes 1 channels, got images with 3"),

@@ -17,7 +17,8 @@ from ssl_lightning import View
 from ssl_lightning.encoders.conv import ConvEncoder
 from ssl_lightning.nn.batch_norm import split_batch_norm
 from ssl_lightning.nn.ema import EMA
-from ssl_lightning.run.encoder_file import load_encoder, save_encoder
+from ssl_lightning.run.encoder_file import save_encoder
+from ssl_lightning.run.pretrained import load_encoder
 
 
 def encoder(**changes: Any) -> ConvEncoder:

@@ -11,11 +11,13 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
+from ssl_lightning.methods.finetune import Finetune
 from ssl_lightning.methods.simclr import SimCLR
 from torch import nn
 
 import ssl_lightning
 from ssl_lightning import ConvEncoder, Encoder, TimmEncoder, View, load_encoder
+from ssl_lightning.cli.inspect import inspect
 from ssl_lightning.evaluation.probes.knn import KNNProbe
 from ssl_lightning.evaluation.probes.linear import OnlineLinearProbe
 from ssl_lightning.evaluation.report import Report
@@ -82,6 +84,44 @@ def test_the_header_holds_the_config_and_further_facts(tmp_path: Path) -> None:
     assert header["run"] == "simclr-tiny" and header["seed"] == "0"
 
 
+def test_equal_encoders_have_equal_files(tmp_path: Path) -> None:
+    """safetensors writes the entries of a header in any order."""
+    facts = {f"fact {number}": "é" * number for number in range(8)}
+    files = [tmp_path / f"{number}.safetensors" for number in range(4)]
+    for path in files:
+        save_encoder(zeros(), path, **facts)
+    assert len({path.read_bytes() for path in files}) == 1
+    assert load_encoder(files[0]).dim == 4
+
+
+def zeros() -> TinyEncoder:
+    encoder = TinyEncoder(dim=4)
+    with torch.no_grad():
+        for parameter in encoder.parameters():
+            parameter.zero_()
+    return encoder
+
+
+def test_without_its_file_a_runs_encoder_is_that_of_the_newest_checkpoint(tmp_path: Path) -> None:
+    """A run that was stopped has none; all that take a run folder read it so."""
+    trainer = ssl_lightning.Trainer(
+        max_steps=4, accelerator="cpu", precision="32-true", default_root_dir=str(tmp_path), enable_progress_bar=False,
+        callbacks=[Report(enabled=False), KNNProbe(enabled=False), OnlineLinearProbe(enabled=False)],
+    )  # fmt: skip
+    trainer.fit(SimCLR(TinyEncoder()), datamodule=TinyImages())
+    folder = trainer.run_folder
+    assert folder is not None
+    weights = load_encoder(folder).state_dict()
+    (folder / "encoder.safetensors").unlink()
+    with pytest.warns(UserWarning, match=r"holds no encoder\.safetensors.*newest checkpoint, step-00000004\.ckpt"):
+        encoder = load_encoder(folder)
+    with pytest.warns(UserWarning, match="newest checkpoint"):
+        tuned = Finetune(TinyEncoder(), checkpoint=str(folder)).encoder
+    for other in (encoder.state_dict(), tuned.state_dict(), load_encoder(folder / "checkpoints").state_dict()):
+        assert all(torch.equal(value, other[name]) for name, value in weights.items())
+    assert "TinyEncoder" in inspect(folder)
+
+
 def test_a_new_file_takes_the_place_of_the_old_at_once(tmp_path: Path) -> None:
     """Whoever has the old one open goes on reading it whole."""
     path = tmp_path / "encoder.safetensors"
@@ -108,7 +148,7 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch: pyt
 
 def test_a_file_that_is_no_exported_encoder_is_named(tmp_path: Path) -> None:
     with pytest.raises(
-        FileNotFoundError, match=r"There is no encoder .*encoder\.safetensors'; a run writes it when it ends"
+        FileNotFoundError, match=r"There is no encoder\.safetensors in .*, and no whole checkpoint; a run writes them"
     ):
         load_encoder(tmp_path)
     with pytest.raises(FileNotFoundError, match=r"absent\.safetensors"):

@@ -184,6 +184,37 @@ def test_killed_while_it_closes(
         assert summary["final/pretrained/knn"] == summaries[0]["final/pretrained/knn"]
 
 
+LEFT = ["plots/loss.png", "summary.json"]
+LEFT_SLOW = ["encoder.safetensors", "encoder.md", "plots/embedding.png", "plots/closing.png", "plots/collapse.png"]
+
+
+@pytest.mark.parametrize(
+    ("name", "number"),
+    [
+        *((name, 1) for name in LEFT),
+        *(pytest.param(name, 1, marks=pytest.mark.slow) for name in LEFT_SLOW),
+        *(pytest.param(name, 2, marks=pytest.mark.slow) for name in ("summary.json", "encoder.md")),
+    ],
+)
+def test_killed_while_it_writes_what_it_leaves(run: Run, straight: Run, tmp_path: Path, name: str, number: int) -> None:
+    """Before a file gets its name, the first time or the second. A resumed run leaves all that an
+    undisturbed one does, the same encoder, and nothing half done."""
+    like = Path(straight(closing=True, **BASE)["folder"])
+    folder = kill(run, tmp_path, f"replacing {Path(name).name}", number, closing=True, **BASE)
+    assert list((folder / name).parent.glob(".*.tmp"))
+    finished(run(tmp_path, closing=True, ckpt_path="auto", **BASE))
+    left, whole = (
+        {str(path.relative_to(each)) for path in each.rglob("*") if path.is_file()} for each in (folder, like)
+    )
+    assert left == whole and name in left
+    encoders = [
+        (each / "encoder.safetensors").read_bytes().replace(each.name.encode(), b"its time") for each in (folder, like)
+    ]
+    assert encoders[0] == encoders[1]
+    summaries = [json.loads((each / "summary.json").read_text()) for each in (folder, like)]
+    assert [key for key in summaries[0] if key.startswith("final/")] and len({len(each) for each in summaries}) == 1
+
+
 def test_metrics_have_one_row_a_step_in_order(run: Run, straight: Run, tmp_path: Path) -> None:
     resumed = check(run, straight, tmp_path, [("end", 7), ("end", 10)], **BASE)
     rows = [line.split(",") for line in metrics(resumed).decode().splitlines()]

@@ -1,0 +1,59 @@
+"""The pictures of a run: curves, a map of the features, bars, and samples as they are seen."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from ..data.datamodule import SSLDataModule
+from ..data.figure import plot_views
+from ..run.loggers import show
+from ..types import View
+from .closing import Closing
+from .plots.closing import plot_closing
+from .plots.curves import Curves, plot_curves, plot_health
+from .plots.embedding import plot_embedding
+from .stages import Stages
+
+CURVES: tuple[Curves, ...] = ("loss", "probes", "collapse")
+
+
+def show_pictures(trainer: Any, data: Any, captions: dict[str, View], path: Path, compare: bool = False) -> None:
+    """Draws views in the way of their datamodule, and passes the pictures to the loggers."""
+    if isinstance(data, SSLDataModule):
+        pictures = data.show(captions, path, compare)
+    else:
+        pictures = plot_views(captions, path, Tensor.float)
+    if pictures:
+        show(trainer, {f"plots/{name}": picture for name, picture in pictures.items()})
+
+
+def draw_plots(
+    plots: Path, rows: list[dict[str, float]], pl_module: Any, data: Any, closing: dict[str, Closing], stages: Stages
+) -> dict[str, Path]:
+    """Draws the curves of the run, and for each labelled set a map of its features and the closing
+    table. A picture that fails is missing alone.
+
+    Returns:
+        The files of the labelled sets' pictures, by the name under which they are logged.
+    """
+    for kind in CURVES:
+        with stages.attempt(f"picture of {kind}"):
+            plot_curves(rows, plots / f"{kind}.png", kind)
+    with stages.attempt("picture of health"):
+        plot_health(rows, pl_module.alarms, plots / "health.png")
+    pictures: dict[str, Path] = {}
+    for prefix, each in closing.items():
+        name = prefix.replace("/", "-")
+        if len(each.features):
+            with stages.attempt(f"{prefix}map of the features"):
+                path = plots / f"{name}embedding.png"
+                plot_embedding(each.features, each.labels, path, data.probed()[prefix].class_names)
+                pictures[f"plots/{name}embedding"] = path
+        if each.table and not pl_module.supervised:
+            with stages.attempt(f"{prefix}picture of the table"):
+                plot_closing(each.table, plots / f"{name}closing.png", each.split)
+                pictures[f"plots/{name}closing"] = plots / f"{name}closing.png"
+    return pictures

@@ -1,0 +1,354 @@
+"""The closing table: what tells most comes first, what fails ends alone, and it keeps to its time
+without a number that depends on it."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from ssl_lightning.methods.simclr import SimCLR
+from torch import Tensor
+
+import ssl_lightning
+from ssl_lightning import load_encoder
+from ssl_lightning.data.datamodule import Split
+from ssl_lightning.data.sources import InMemory, Source
+from ssl_lightning.encoders.frames import FrameTransformer
+from ssl_lightning.encoders.wave import WaveTransformer
+from ssl_lightning.evaluation import budget, drawing, report, rows
+from ssl_lightning.evaluation.budget import Budget, affordable, seconds_a_sample, seconds_of
+from ssl_lightning.evaluation.features import WithLayers, features_of
+from ssl_lightning.evaluation.layers import has_layers
+from ssl_lightning.evaluation.protocol import OutOfTime, closing_row
+from ssl_lightning.evaluation.report import Report
+from ssl_lightning.testing import TinyEncoder, TinyImages
+from ssl_lightning.testing.tiny import WAVE_STEM
+from ssl_lightning.types import View
+
+ALWAYS = {"config.yaml", "metrics.csv", "speed.csv", "summary.json", "encoder.safetensors", "encoder.md"}
+
+
+def trained(
+    root: Path, data: TinyImages | None = None, method: SimCLR | None = None, **report: Any
+) -> ssl_lightning.Trainer:
+    """A run of two steps with its report."""
+    torch.manual_seed(0)
+    trainer = ssl_lightning.Trainer(
+        max_steps=2, accelerator="cpu", precision="32-true", default_root_dir=str(root), enable_progress_bar=False,
+        callbacks=[Report(**{"draws": 1, "labels_per_class": 2, "labels_only": False, **report})],
+    )  # fmt: skip
+    trainer.fit(method or SimCLR(TinyEncoder()), datamodule=data or TinyImages())
+    return trainer
+
+
+def folder_of(trainer: ssl_lightning.Trainer) -> Path:
+    assert trainer.run_folder is not None
+    return trainer.run_folder
+
+
+def summary_of(trainer: ssl_lightning.Trainer) -> dict[str, Any]:
+    return dict(json.loads((folder_of(trainer) / "summary.json").read_text()))
+
+
+def rows_in(trainer: ssl_lightning.Trainer) -> set[str]:
+    return {name.split("/")[1] for name in summary_of(trainer) if name.startswith("final/")}
+
+
+def test_encoder_summary_and_card_are_written_before_the_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    there: list[set[str]] = []
+
+    def spy(*args: Any, **kwargs: Any) -> Any:
+        (folder,) = tmp_path.glob("*/*")
+        there.append({path.name for path in folder.iterdir()})
+        return closing_row(*args, **kwargs)
+
+    monkeypatch.setattr(rows, "closing_row", spy)
+    trained(tmp_path)
+    assert len(there) == 3 and there[0] >= ALWAYS
+
+
+class Unlabelled(TinyImages):
+    """A test sample has no label."""
+
+    def source(self, split: Split) -> Source | None:
+        source = super().source(split)
+        assert isinstance(source, InMemory) and source.labels is not None
+        if split == "test":
+            source.labels[3] = -1
+        return source
+
+
+class OneClass(TinyImages):
+    """All samples to learn from are of one class."""
+
+    def source(self, split: Split) -> Source | None:
+        source = super().source(split)
+        assert isinstance(source, InMemory) and source.labels is not None
+        source.labels = torch.zeros_like(source.labels) + (split == "test")
+        return source
+
+
+class Broken(InMemory):
+    """A file that cannot be read."""
+
+    def fetch(self, index: Tensor) -> Tensor:
+        raise OSError("test-7.png is broken")
+
+
+class BrokenTest(TinyImages):
+    """The test split cannot be read."""
+
+    def source(self, split: Split) -> Source | None:
+        source = super().source(split)
+        assert isinstance(source, InMemory)
+        return Broken(source.samples, source.labels) if split == "test" else source
+
+
+class BrokenEval(TinyEncoder):
+    """Fails in eval mode, once the run has begun."""
+
+    ended = False
+
+    def forward(self, view: View) -> Tensor:
+        if not self.training and len(view.x) > 2:
+            raise RuntimeError("not in eval mode")
+        return super().forward(view)
+
+
+FAILURES: dict[str, tuple[type[TinyImages], type[TinyEncoder], str, str, set[str]]] = {
+    "a test label of -1": (Unlabelled, TinyEncoder, "samples of the table", "The test labels hold -1", set()),
+    "one class": (OneClass, TinyEncoder, "samples of the table", "The training labels hold a single class (0)", set()),
+    "a test split that cannot be read": (BrokenTest, TinyEncoder, "raw features, features", "test-7.png", set()),
+    "an encoder that fails in eval mode": (TinyImages, BrokenEval, "pretrained encoder", "eval mode", {"raw"}),
+}
+
+
+@pytest.mark.parametrize("name", FAILURES)
+def test_a_table_that_fails_is_a_line_and_takes_nothing_with_it(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, encoder, where, why, computed = FAILURES[name]
+    trainer = trained(tmp_path, data(), SimCLR(encoder()), layers=False)
+    folder, printed = folder_of(trainer), capsys.readouterr()
+    assert {path.name for path in folder.iterdir()} >= ALWAYS
+    line = next(line for line in printed.out.splitlines() if " failed: " in line)
+    assert where in line and why in line and "Traceback" not in printed.out + printed.err
+    assert sum(why in each for each in printed.out.splitlines()) == 1
+    assert line in summary_of(trainer)["report/failed"] and line in (folder / "encoder.md").read_text()
+    assert rows_in(trainer) == computed
+    assert (folder / "plots" / "loss.png").is_file()
+    load_encoder(folder)
+
+
+def test_a_picture_that_fails_is_missing_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*args: Any) -> None:
+        raise MemoryError("no memory")
+
+    for name in ("plot_curves", "plot_embedding"):
+        monkeypatch.setattr(drawing, name, fail)
+    trainer = trained(tmp_path)
+    assert rows_in(trainer) == {"raw", "untrained", "pretrained"}
+    assert {path.name for path in (folder_of(trainer) / "plots").iterdir()} == {"views.png", "closing.png"}
+    assert "map of the features failed: MemoryError: no memory" in capsys.readouterr().out
+
+
+def test_a_traceback_is_shown_on_request(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("SSL_LIGHTNING_TRACEBACK", "1")
+    trained(tmp_path, BrokenTest())
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_what_tells_most_is_computed_first_for_every_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[str] = []
+    monkeypatch.setattr(report.Stages, "show", lambda self, detail="": shown.append(f"{self.title}, {detail}"))
+    trained(tmp_path, TinyImages(probe_sets={"bright": TinyImages()}))
+    order = list(dict.fromkeys(stage.partition(",")[0] for stage in shown if "encoder" in stage or "raw" in stage))
+    assert order == [
+        "pretrained encoder", "bright/pretrained encoder", "untrained encoder", "bright/untrained encoder",
+        "raw features", "bright/raw features",
+    ]  # fmt: skip
+    cells = [stage for stage in shown if stage.startswith("pretrained encoder, ")]
+    assert [stage.partition(", ")[2] for stage in cells] == [
+        "", "features", "kNN all", "kNN 2/class", "linear 2/class", "linear all"
+    ]  # fmt: skip
+
+
+def test_time_changes_the_number_of_samples_and_never_a_number(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A run whose features are said to take a second a sample has the table of a run that was told
+    to use as few samples."""
+    monkeypatch.setattr(budget, "FEWEST", 20)
+    monkeypatch.setattr(rows, "seconds_of_features", lambda *args: 1.0)
+    slow = trained(tmp_path / "slow", TinyImages(samples=80), minutes=2 * (3 * 80 + 9) / 60)
+    note = "Because of the time, 40 of 80 training samples and 40 of 80 test samples were used"
+    assert note in " ".join(capsys.readouterr().out.split())
+    monkeypatch.setattr(rows, "seconds_of_features", lambda *args: 0.0)
+    few = trained(tmp_path / "few", TinyImages(samples=80), train_samples=40, test_samples=40)
+    assert "Because of the time" not in capsys.readouterr().out
+    tables = [
+        {key: value for key, value in summary_of(each).items() if key.startswith("final/")} for each in (slow, few)
+    ]
+    assert tables[0] == tables[1] and len(tables[0]) == 12
+
+
+def test_a_row_for_which_there_is_no_time_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """But the first, without which there is no table."""
+    monkeypatch.setattr(rows, "seconds_of_features", lambda *args: 10.0)
+    trainer = trained(tmp_path)
+    assert rows_in(trainer) == {"pretrained"}
+    card = " ".join((folder_of(trainer) / "encoder.md").read_text().split())
+    assert "may take 2 min 0 s on this machine: untrained encoder: kNN all, kNN 2/class" in card
+
+
+def test_a_fit_on_labels_that_would_take_too_long_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def slow(encoder: Any, data: Any, source: Source, *args: Any) -> Any:
+        raise OutOfTime
+
+    monkeypatch.setattr("ssl_lightning.evaluation.labels_only.fitted", slow)
+    monkeypatch.setattr("ssl_lightning.evaluation.labels_only.SHARE", math.inf)
+    trainer = trained(tmp_path, labels_only="auto")
+    assert rows_in(trainer) == {"raw", "untrained", "pretrained"}
+    card = " ".join((folder_of(trainer) / "encoder.md").read_text().split())
+    assert "on this machine: labels only: linear all, linear 2/class." in card
+
+
+@pytest.mark.parametrize(
+    ("minutes", "training", "seconds"),
+    [("auto", 1.0, 120.0), ("auto", 500.0, 500.0), (3.0, 500.0, 180.0), (0, 500.0, math.inf)],
+)
+def test_the_table_may_take_as_long_as_the_training_and_at_least_two_minutes(
+    minutes: Any, training: float, seconds: float
+) -> None:
+    assert seconds_of(minutes, training) == seconds
+
+
+@pytest.mark.parametrize(
+    ("seconds", "sizes"),
+    [(1e9, (60_000, 10_000)), (70, (60_000, 10_000)), (69, (30_000, 5_000)), (4, (1_875, 312)), (0, (250, 250))],
+)
+def test_both_splits_are_halved_until_they_fit(seconds: float, sizes: tuple[int, int]) -> None:
+    assert affordable(60_000, 10_000, 1e-3, seconds) == sizes
+    assert affordable(40, 30, 1.0, 1.0) == (40, 30)
+
+
+def test_what_one_row_leaves_the_others_have(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [1000.0]
+    monkeypatch.setattr(budget.time, "monotonic", lambda: clock[0])
+    time = Budget(100.0)
+    time.rows, time.features = 4, {"untrained": 20.0}
+    assert time.deadline() == 1000 + 80 / 2
+    clock[0], time.rows, time.features = 1005.0, 1, {}
+    assert time.left == 95 and time.deadline() == 1005 + 95
+
+
+def test_speed_is_measured_once_work_is_warm(monkeypatch: pytest.MonkeyPatch) -> None:
+    """10 ms a sample, and 3 s once."""
+    clock, sizes = [0.0], []
+    monkeypatch.setattr(budget.time, "monotonic", lambda: clock[0])
+
+    def work(part: Tensor) -> None:
+        clock[0] += 0.01 * len(part) + (1.0 if not sizes else 0.0)
+        sizes.append(len(part))
+
+    assert seconds_a_sample(work, torch.arange(5000)) == pytest.approx(0.01) and sizes == [8, 16, 32, 64]
+    sizes.clear()
+    assert seconds_a_sample(work, torch.arange(5)) == pytest.approx(0.01) and sizes == [5, 5]
+
+
+@pytest.mark.parametrize("kind", ["frames", "wave", "other"])
+def test_one_pass_gives_the_features_and_those_of_the_layers(kind: str) -> None:
+    """Bit for bit what two passes give; an encoder whose last layer is not its output is asked
+    twice."""
+
+    class Other(TinyEncoder):
+        def layer_features(self, view: View) -> Tensor:
+            return torch.stack([self(view), 2 * self(view)], 1)
+
+    torch.manual_seed(0)
+    encoder: Any = {
+        "frames": lambda: FrameTransformer(mels=8, dim=16, depth=2, heads=2),
+        "wave": lambda: WaveTransformer(**WAVE_STEM, maps=8, dim=16, depth=2, heads=2),
+        "other": Other,
+    }[kind]().eval()
+    shape = {"frames": (5, 1, 8, 20), "wave": (5, 900), "other": (5, 1, 16, 16)}[kind]
+    method, passes = SimCLR(encoder).eval(), []
+    network, handle = WithLayers(method, encoder), method.register_forward_hook(lambda *args: passes.append(1))
+    assert has_layers(encoder)
+    with torch.no_grad():
+        for number in range(3):
+            view = View(torch.randn(shape, generator=torch.Generator().manual_seed(number)))
+            both = network(view)
+            assert torch.equal(both[:, 1:], encoder.layer_features(view)) and torch.equal(both[:, 0], encoder(view))
+    handle.remove()
+    assert len(passes) == (3 if kind == "other" else 1)
+
+
+def test_the_stages_are_shown_as_lines_in_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The first at once: a table is never silent from its beginning."""
+    trainer = ssl_lightning.Trainer(
+        max_steps=2, accelerator="cpu", precision="32-true", default_root_dir=str(tmp_path),
+        callbacks=[Report(draws=1, labels_per_class=2)],
+    )  # fmt: skip
+    trainer.fit(SimCLR(TinyEncoder()), datamodule=TinyImages())
+    lines = capsys.readouterr().out.splitlines()
+    assert "\x1b" not in "".join(lines)
+    stages = [number for number, line in enumerate(lines) if line.startswith("table ")]
+    last_step = max(number for number, line in enumerate(lines) if line.startswith("step "))
+    table = next(number for number, line in enumerate(lines) if line.startswith("Accuracy in %"))
+    assert stages and last_step < stages[0] < table
+    assert "left, then the table, at most 2 min 0 s" in lines[last_step]
+
+
+def test_max_time_limits_the_time_that_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """100,000 steps would take minutes; the run ends after 3 seconds, and the table is not cut."""
+    trainer = ssl_lightning.Trainer(
+        max_time={"seconds": 3}, max_epochs=25_000, accelerator="cpu", precision="32-true",
+        default_root_dir=str(tmp_path), callbacks=[Report(draws=1, labels_per_class=2, labels_only=False)],
+    )  # fmt: skip
+    trainer.fit(SimCLR(TinyEncoder()), datamodule=TinyImages())
+    lines = capsys.readouterr().out.splitlines()
+    expected = next(line for line in lines if line.startswith("expected time"))
+    assert "until max_time, then the table, at most 2 min 0 s" in expected
+    steps = [line for line in lines if line.startswith("step ") and " left" in line]
+    assert 5 < len(steps) <= 11 and all(int(line.split(" | ")[-1].split()[0]) <= 3 for line in steps), steps
+    assert "0 s left, then the table" in steps[-1] and rows_in(trainer) == {"raw", "untrained", "pretrained"}
+
+
+@pytest.mark.parametrize("labels_per_class", [None, 3])
+def test_samples_under_other_labels_are_embedded_once(
+    labels_per_class: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same table as where both sets are embedded; and where their samples differ, as with few
+    labels of each class, each set's are."""
+    tables, counts = [], []
+    embedded: list[int] = []
+    monkeypatch.setattr(rows, "features_of", lambda *args: (embedded.append(1), features_of(*args))[1])
+    for relabels in (True, False):
+        embedded.clear()
+        other = OtherLabels(labels_per_class=labels_per_class)
+        data = TinyImages(probe_sets={"other": other}, labels_per_class=labels_per_class)
+        other.relabels = data if relabels else None
+        trainer = trained(tmp_path / str(relabels), data, minutes=0)
+        tables.append({key: value for key, value in summary_of(trainer).items() if key.startswith("final/")})
+        counts.append(len(embedded))
+    assert tables[0] == tables[1] and len(tables[0]) == 24
+    assert tables[0]["final/pretrained/linear"] != tables[0]["final/other/pretrained/linear"]
+    assert counts == ([6, 12] if labels_per_class is None else [12, 12])
+
+
+class OtherLabels(TinyImages):
+    """The same images in two classes."""
+
+    def source(self, split: Split) -> Source | None:
+        source = super().source(split)
+        assert isinstance(source, InMemory) and source.labels is not None
+        return InMemory(source.samples, source.labels // 2)
