@@ -17,7 +17,7 @@ from pytorch_lightning.callbacks import ProgressBar
 from pytorch_lightning.profilers import PassThroughProfiler, Profiler
 
 from .data.datamodule import SSLDataModule
-from .distributed import leave
+from .distributed import leave, on_each
 from .evaluation.commands import Evaluation
 from .evaluation.probes.collapse import CollapseMonitor
 from .evaluation.probes.held_out import HeldOut
@@ -28,7 +28,7 @@ from .plugins.record import PLAIN
 from .run.checkpoint import AtomicIO
 from .run.folder import RunFolder
 from .run.health import Health
-from .run.lightning import set_epochs, use_checkpoint_io
+from .run.lightning import dump_checkpoint, set_epochs, use_checkpoint_io
 from .run.loggers import InRunFolder, as_loggers
 from .run.meter import Meter
 from .run.metrics import Metrics
@@ -185,3 +185,17 @@ class Trainer(pl.Trainer):
             for callback in self.callbacks:
                 if isinstance(callback, RunFolder):
                     callback.lock.release()
+
+    def save_checkpoint(
+        self, filepath: str | Path, weights_only: bool | None = None, storage_options: Any | None = None
+    ) -> None:
+        """Writes a checkpoint; where rank 0 cannot, every process raises its error.
+
+        Raises:
+            Unwritable: it cannot be written.
+        """
+        if self.model is None:
+            super().save_checkpoint(filepath, weights_only, storage_options)  # says why not
+        with self.profiler.profile("save_checkpoint"):
+            checkpoint = dump_checkpoint(self, weights_only)
+            on_each(lambda: self.strategy.save_checkpoint(checkpoint, filepath, storage_options))

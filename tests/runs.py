@@ -124,11 +124,11 @@ def nth_call(owner: Any, name: str, nth: int, before: Any) -> None:
     setattr(owner, name, counted)
 
 
-def torn_save(value: Any, file: Any) -> NoReturn:
-    """Half a checkpoint reaches the disk."""
+def torn_save(value: Any, file: Any, share: float = 0.5) -> NoReturn:
+    """A part of a checkpoint reaches the disk."""
     whole = io.BytesIO()
     torch_save(value, whole)
-    file.write(whole.getvalue()[: whole.tell() // 2])
+    file.write(whole.getvalue()[: int(share * whole.tell())])
     file.flush()
     die()
 
@@ -163,6 +163,9 @@ def arrange_death(place: str, number: int) -> list[pl.Callback]:
         "torn row": (Table, "write", torn_row),
         "summary": (report.Report, "write", lambda *args: die()),
     }
+    if place == "torn write, percent":
+        nth_call(torch, "save", 2, partial(torn_save, share=number / 100))
+        return []
     if place not in inside:
         return [KillAt(place, number)]
     nth_call(*inside[place][:2], number, inside[place][2])

@@ -19,6 +19,7 @@ from pytorch_lightning.utilities import rank_zero_only
 
 from ..data.datamodule import SSLDataModule
 from ..data.files.source import Unreadable
+from ..data.files.unwritable import Unwritable
 from ..method import SSLMethod
 from ..plugins.messages import did_you_mean
 from ..plugins.record import GROUPS
@@ -220,10 +221,11 @@ def _speaker(error: BaseException) -> str:
 
 
 def _is_mistake(error: BaseException, request: Request) -> bool:
-    """Whether an error's message is enough for the user, without a traceback: an unreadable file's,
-    or one that this package, Lightning, a plug-in or a chosen class raised before any step."""
+    """Whether an error's message is enough for the user, without a traceback: that of a file that
+    cannot be read or written, or one that this package, Lightning, a plug-in or a chosen class
+    raised before any step."""
     plugins = {point.module.partition(".")[0] for group in GROUPS for point in entry_points(group=group)}
     classes = {str(value).partition(".")[0] for value in request.chosen.values() if CLASS_PATH.fullmatch(str(value))}
-    return isinstance(error, Unreadable) or (
+    return isinstance(error, (Unreadable, Unwritable)) or (
         not raised_in_a_step(error) and _speaker(error) in {*SPEAKERS, *plugins, *classes}
     )

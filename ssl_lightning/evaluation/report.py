@@ -20,6 +20,7 @@ from ..distributed import gather_objects, on_first, rank
 from ..encoders.base import Encoder
 from ..plugins.arguments import require
 from ..run.encoder_file import load_encoder, save_encoder, write_card
+from ..run.failures import failures_of, tolerated
 from ..run.folder import folder_of, resolved, run_name
 from ..run.loggers import show
 from ..run.meter import run_totals
@@ -109,9 +110,9 @@ class Report(Standing):
         draws_views = not batch_idx and self.enabled and trainer.is_global_zero and folder and isinstance(batch, dict)
         if not draws_views or not batch.get("views") or (folder / "plots" / "views.png").exists():
             return
-        (folder / "plots").mkdir(exist_ok=True)
         captions = first_views(batch, pl_module.views.clean)
-        show_pictures(trainer, trainer.datamodule, captions, folder / "plots" / "views.png")
+        with tolerated(trainer):
+            show_pictures(trainer, trainer.datamodule, captions, folder / "plots" / "views.png")
 
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
         self.close(trainer, pl_module)
@@ -138,14 +139,14 @@ class Report(Standing):
                 for prefix, labelled in data.probed().items()
             }
         shown = pictures_of(pl_module, trainer)
-        on_first(lambda: self.write(trainer, pl_module, folder, closing, shown))
+        with tolerated(trainer):
+            on_first(lambda: self.write(trainer, pl_module, folder, closing, shown))
 
     def write(
         self, trainer: Any, pl_module: Any, folder: Path, closing: dict[str, Closing], shown: dict[str, View]
     ) -> None:
         """Writes files and pictures, and prints the last lines on the terminal."""
         plots, rows, data = folder / "plots", rows_of(trainer), trainer.datamodule
-        plots.mkdir(exist_ok=True)
         pictures = draw_plots(plots, rows, pl_module, data, closing)
         if shown:
             show_pictures(trainer, data, shown, plots / "pictures.png", compare=True)
@@ -184,6 +185,7 @@ class Report(Standing):
             "steps": trainer.global_step,
             "seconds": round(seconds, 3),
             "samples_per_s": round(samples / max(seconds, 1e-9), 1),
+            "failed_writes": failures_of(trainer).count,
             **resolved(trainer),
         }
 

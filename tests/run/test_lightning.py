@@ -346,6 +346,15 @@ def test_an_experiment_that_is_none_takes_every_call() -> None:
     lightning.NoExperiment().log({"loss": 1.0}, step=2)
 
 
+def test_what_a_trainer_saves_is_given_as_a_dictionary(tmp_path: Path) -> None:
+    trainer = plain(tmp_path, max_steps=2)
+    trainer.fit(Linear(), loader())
+    trainer.save_checkpoint(tmp_path / "a.ckpt")
+    saved, given = torch.load(tmp_path / "a.ckpt", weights_only=True), lightning.dump_checkpoint(trainer, None)
+    assert saved.keys() == given.keys() and saved["global_step"] == given["global_step"] == 2
+    assert torch.equal(saved["state_dict"]["layer.weight"], given["state_dict"]["layer.weight"])
+
+
 @pytest.mark.parametrize("missing", ["pytorch-lightning_version", "state_dict", "optimizer_states", "none"])
 def test_an_error_of_what_a_checkpoint_holds_is_told_from_others(missing: str, tmp_path: Path) -> None:
     trainer = plain(tmp_path, max_steps=2)
