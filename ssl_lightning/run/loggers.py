@@ -86,7 +86,7 @@ class InRunFolder:
     def finalize(self, status: str) -> None:
         """Writes the rest. Where it cannot be written, the run has ended all the same."""
         try:
-            with explained(self.folder or "the logger's folder"):
+            with explained((self.folder or Path()) / type(self).__name__.lower()):
                 super().finalize(status)  # type: ignore[misc]  # of the logger mixed with
         except Unwritable as error:
             rank_zero_warn(str(error))

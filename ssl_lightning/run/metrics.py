@@ -36,7 +36,7 @@ def log_metrics(trainer: Any, values: dict[str, float], timing: bool = False) ->
     step = trainer.global_step
     publish(trainer, values)
     for logger in trainer.loggers:
-        with tolerated(trainer), explained(logger.log_dir or logger.save_dir or "the logger's folder"):
+        with tolerated(trainer), explained(Path(logger.save_dir or ".") / type(logger).__name__.lower()):
             logger.log_metrics(values, step=step)
     for callback in trainer.callbacks:
         if isinstance(callback, Metrics):

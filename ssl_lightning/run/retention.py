@@ -44,7 +44,7 @@ class Retention:
         return sorted(self.scores, key=lambda name: (sign * self.scores[name], name))[: self.top]
 
     def add(self, step: int, values: dict[str, Any], for_good: bool) -> str:
-        """Takes up the checkpoint of a step, which is about to be written; returns its name."""
+        """Takes up the checkpoint of a step, which is about to be written, and returns its name."""
         name = PATTERN.format(step=step)
         if for_good:
             self.kept.add(name)
@@ -60,7 +60,7 @@ class Retention:
         self.scores.pop(name, None)
 
     def tidy(self, folder: Path) -> None:
-        """Removes those that need not stay, after one was written; to be called on one process.
+        """Removes those that need not stay, after one was written.
 
         Raises:
             Unwritable: one cannot be removed.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from pathlib import Path
 from typing import Any, Literal
@@ -136,8 +137,8 @@ class Checkpoint(Standing, LightningCheckpoint):
             finally:
                 self._last_time = time.monotonic()
             self.last = self.folder / name
-            if trainer.is_global_zero:
-                self.retention.tidy(self.folder)
+            folder = self.folder
+            on_first(lambda: self.retention.tidy(folder))
 
     def _require_folder(self, name: str) -> None:
         """A run folder that was removed is not made anew in silence."""
@@ -151,7 +152,8 @@ class Checkpoint(Standing, LightningCheckpoint):
 
     def _look_for_monitor(self, trainer: Any) -> None:
         """Says once that there is no value yet to know the best by."""
-        if self.monitor is None or self._named or self.monitor in trainer.callback_metrics:
+        known = self._named or math.isfinite(self.retention.value)
+        if self.monitor is None or known or self.monitor in trainer.callback_metrics:
             return
         self._named = True
         rank_zero_warn(

@@ -306,7 +306,10 @@ INSIDE = {
     "callback_metrics", "checkpoint_io", "_trainer", "_layer_sync", "_ddp_params_and_buffers_to_ignore",
 }  # fmt: skip
 """Attributes that `run/lightning.py` alone may touch, besides any private one of a trainer."""
-READ = {("ssl_lightning/run/progress.py", "callback_metrics"), ("ssl_lightning/testing/methods.py", "checkpoint_io")}
+READ = {
+    ("ssl_lightning/run/progress.py", "callback_metrics"), ("ssl_lightning/run/saving.py", "callback_metrics"),
+    ("ssl_lightning/testing/methods.py", "checkpoint_io"),
+}  # fmt: skip
 """Public uses: reading the metrics, and the plugin of a test's trainer."""
 
 
