@@ -138,8 +138,8 @@ def save_then_die(self: saving.Checkpoint, *args: Any, **kwargs: Any) -> NoRetur
     die()
 
 
-def torn_row(self: Table, *args: Any) -> NoReturn:
-    write(self, *args)
+def torn_row(self: Table, **settings: Any) -> NoReturn:
+    write(self, **settings)
     assert self.path is not None
     with self.path.open("a") as file:
         file.write("999,1.5e-")

@@ -1,5 +1,8 @@
 """Where a run cannot write it stops with one line, or warns and goes on; the checkpoints that it
-has stay."""
+has stay.
+
+Run as a script this file is one of two processes: `test_failures.py FOLDER ON_ERROR`.
+"""
 
 from __future__ import annotations
 
@@ -10,19 +13,23 @@ import os
 import random
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import pytorch_lightning as pl
 import torch
 from disks import files_of_at_most
+from resuming import Run
 from ssl_lightning.methods.simclr import SimCLR
 
 import ssl_lightning
 from ssl_lightning.cli.main import main
 from ssl_lightning.data.files.unwritable import Unwritable
+from ssl_lightning.distributed import rank
 from ssl_lightning.evaluation.probes.collapse import CollapseMonitor
 from ssl_lightning.evaluation.probes.held_out import HeldOut
 from ssl_lightning.evaluation.probes.knn import KNNProbe
@@ -54,13 +61,21 @@ class At(pl.Callback):
         self.do.get(trainer.global_step + 1, lambda trainer: None)(trainer)
 
 
-def fit(root: Path, *callbacks: pl.Callback, report: bool = False, ckpt_path: Any = None, **checkpoint: Any) -> Any:
+def fit(
+    root: Path,
+    *callbacks: pl.Callback,
+    report: bool = False,
+    ckpt_path: Any = None,
+    devices: int = 1,
+    logger: Any = None,
+    **checkpoint: Any,
+) -> Any:
     """Three epochs of four steps."""
     torch.manual_seed(0)
     off = [cls(enabled=False) for cls in (KNNProbe, OnlineLinearProbe, HeldOut, CollapseMonitor)]
     trainer = ssl_lightning.Trainer(
         max_epochs=3, precision="32-true", accelerator="cpu", enable_progress_bar=False, log_every_n_steps=1,
-        default_root_dir=root,
+        default_root_dir=root, devices=devices, strategy="ddp" if devices > 1 else "auto", logger=logger,
         callbacks=[
             *off, *callbacks, Report(enabled=report, labels_only=False), Checkpoint(**{"keep": 9, **checkpoint})
         ],
@@ -78,7 +93,7 @@ def steps(folder: Path) -> list[int]:
         return [int(row["step"]) for row in csv.DictReader(file)]
 
 
-def broken(monkeypatch: pytest.MonkeyPatch, word: str) -> At:
+def broken(monkeypatch: Any, word: str) -> At:
     """The disk is full for files with a word in their path, from step 6 to step 9."""
     fsync, state = os.fsync, {"full": False}
 
@@ -168,10 +183,31 @@ def test_the_checkpoint_notices_too(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize("logger", [None, "csv"])
 def test_a_run_that_is_to_go_on_makes_its_folder_anew(tmp_path: Path, logger: str | None) -> None:
     with pytest.warns(UserWarning, match=r"The folder was removed.* The run goes on"):
-        trainer = fit(tmp_path, At({6: removed}), on_error="warn")
+        trainer = fit(tmp_path, At({6: removed}), on_error="warn", logger=logger)
     folder = trainer.run_folder
     assert checkpoints(tmp_path) == ALL[1:] and (folder / "config.yaml").stat().st_size > 100
     assert steps(folder)[-1] == 12 and steps(folder)[0] >= 5
+
+
+@pytest.mark.parametrize("on_error", ["stop", "warn"])
+def test_all_processes_stop_or_go_on_where_the_first_cannot_write(run: Run, tmp_path: Path, on_error: str) -> None:
+    ended = run(tmp_path, script=[__file__, str(tmp_path), on_error], processes=2)
+    assert ended["code"] == 0, ended["log"][-3000:]
+    expected = "step-00000008.ckpt' cannot be written: No space left on device" if on_error == "stop" else "ended"
+    for number in range(2):
+        assert expected in (tmp_path / f"{number}.txt").read_text()
+    assert checkpoints(tmp_path) == (ALL[:1] if on_error == "stop" else [ALL[0], ALL[2]])
+
+
+def process(folder: Path, on_error: str) -> None:
+    """One of two processes; only the first writes."""
+    torch.set_num_threads(1)
+    said = "ended"
+    try:
+        fit(folder, broken(SimpleNamespace(setattr=setattr), "/checkpoints"), devices=2, on_error=on_error)
+    except Unwritable as error:
+        said = str(error)
+    (folder / f"{rank()}.txt").write_text(said)
 
 
 COMMAND = ["fit", "--model", "simclr", "--data", "ssl_lightning.testing.TinyImages", "--trainer.max_epochs", "3",
@@ -242,3 +278,7 @@ def test_a_disk_that_fills_up_at_any_time(small_disk: Path, tmp_path: Path) -> N
             assert (resumed.run_folder / "metrics.csv").read_bytes() == (like.run_folder / "metrics.csv").read_bytes()
         shutil.rmtree(root, ignore_errors=True)
     assert stopped > 10
+
+
+if __name__ == "__main__":
+    process(Path(sys.argv[1]), sys.argv[2])
