@@ -170,8 +170,8 @@ class Table:
 
 
 def _lines(file: Path, columns: list[str], most: int | None = None) -> Iterator[str]:
-    """The first rows of a file without the empty values at their end, and without later columns;
-    none where it is missing, or has other columns."""
+    """The first rows of a file without the empty values at their end; none where it is missing, or
+    has other columns."""
     if not file.is_file():
         return
     with file.open(encoding="utf-8", errors="replace", newline="") as opened:
@@ -181,7 +181,7 @@ def _lines(file: Path, columns: list[str], most: int | None = None) -> Iterator[
         for number, line in enumerate(opened):
             if number == most or not line.endswith("\n"):  # half a row, of a killed process
                 return
-            yield ",".join(line[:-1].split(",")[: len(columns)]).rstrip(",")
+            yield line[:-1].rstrip(",")
 
 
 def _summed(lines: Iterable[str]) -> tuple[int, int]:

@@ -135,12 +135,28 @@ def test_all_rows_are_read_back_as_they_were(tmp_path: Path) -> None:
 
 def test_what_is_added_to_the_last_row_after_it_was_written_is_in_the_file(tmp_path: Path) -> None:
     table = new(tmp_path / "metrics.csv")
-    table.add(1, {"a": 1.0})
+    table.add(1, {"a": 1.0, "b": 0.123456789})
     table.write()
     table.add(1, {"b": 2.0})
     table.add(2, {"a": 3.0})
     table.write()
     assert (tmp_path / "metrics.csv").read_text() == "step,a,b\n1,1.0,2.0\n2,3.0,\n"
+
+
+def test_half_a_row_of_a_write_that_failed_does_not_stay(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.csv"
+    table = new(path)
+    for step in range(4):
+        table.add(step, {"a": 0.5})
+    table.write()
+    whole = path.read_text()
+    with files_of_at_most(len(whole) + 3), pytest.raises(Unwritable):
+        table.add(4, {"a": 0.123456789})
+        table.write()
+    assert path.read_text() == whole + "4,0"
+    table.rows[-1]["a"] = 1
+    table.write()
+    assert path.read_text() == whole + "4,1\n"
 
 
 @pytest.mark.parametrize("damage", ["removed", "another value", "cut", "other columns"])

@@ -60,7 +60,7 @@ def explained(path: str | Path, size: int = 0) -> Iterator[None]:
         if cause is None:
             raise
         reason = f"{cause.strerror}{_room(cause, Path(path).parent, size)}"
-        raise Unwritable(f"{str(path)!r} cannot be written: {reason}. {REMEDIES[cause.errno]}", reason) from error
+        raise Unwritable(f"{str(path)!r} cannot be written: {reason}. {REMEDIES[cause.errno or 0]}", reason) from error
 
 
 def require_room(folder: Path, size: int) -> None:
@@ -100,7 +100,7 @@ def _concerns(error: OSError, folder: Path) -> bool:
 
 def _room(error: OSError, folder: Path, size: int) -> str:
     free = _free(folder)
-    if REMEDIES[error.errno] != ROOM or free is None:
+    if REMEDIES[error.errno or 0] != ROOM or free is None:
         return ""
     needs = f"it needs {_megabytes(size)}; " if size else ""
     return f" ({needs}{_megabytes(free)} free in {str(folder)!r})"
