@@ -81,10 +81,15 @@ class Table:
         self.rows, self.due = last, time.monotonic() + SECONDS_BETWEEN_WRITES
 
     def state(self) -> dict[str, Any]:
-        """The state for a checkpoint. The rows that it counts are on disk."""
-        with suppress(OSError):  # whoever writes next says so
+        """The state for a checkpoint. The rows that it counts are on disk; those that cannot be
+        written now are in it."""
+        due, self.due = self.due, 0.0
+        with suppress(OSError):  # the next write says so
+            self.write(at_once=False)
+            due = self.due
             if self.path is not None and self.written:
                 to_disk(self.path)
+        self.due = due
         return {
             "columns": list(self.columns),
             "rows": self.written,

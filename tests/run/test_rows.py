@@ -89,14 +89,19 @@ def test_a_resumed_table_ends_like_one_that_was_never_stopped(
     assert go_on(tmp_path / "run" / "metrics.csv", killed) == straight
 
 
-def test_rows_that_waited_are_in_the_checkpoint(
+def test_a_checkpoint_holds_the_rows_that_cannot_be_written_and_no_others(
     tmp_path: Path, straight: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "SECONDS_BETWEEN_WRITES", 1e6)
     table = new(tmp_path / "metrics.csv")
     fill(table, range(SAVED_AT + 1))
-    assert table.written == 0 or len(table.rows) > 10
-    assert go_on(tmp_path / "metrics.csv", read_back(table.state())) == straight
+    assert len(table.rows) > 10
+    with files_of_at_most(100):
+        waiting = read_back(table.state())
+    state = read_back(table.state())
+    assert len(waiting["waiting"]) > 10 and len(state["waiting"]) == 1 and state["rows"] == SAVED_AT
+    assert go_on(tmp_path / "metrics.csv", waiting) == straight
+    assert go_on(tmp_path / "metrics.csv", state) == straight
 
 
 @pytest.mark.parametrize("where", ["named by the caller", "named by the checkpoint"])
