@@ -8,7 +8,7 @@ from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 from weakref import WeakSet
 
 import torch
@@ -128,12 +128,12 @@ class RunFolder(Standing):
     """
 
     key = "run_folder"
+    placeless: ClassVar[WeakSet[Any]] = WeakSet()
+    """Lightning's `ModelCheckpoint`s that were given no folder: they write into that of their run."""
 
     def __init__(self) -> None:
         self.path: Path | None = None
         self.lock = FolderLock()
-        self.placeless = WeakSet[Any]()
-        """Lightning's `ModelCheckpoint`s that were given no folder: they write into the run's."""
 
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
         super().setup(trainer, pl_module, stage)
@@ -143,7 +143,7 @@ class RunFolder(Standing):
 
     def on_load_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
         """They go on from what they knew, which they would only in the folder of then."""
-        for callback in self.placeless:
+        for callback in self.placeless.intersection(trainer.callbacks):
             callback.dirpath = checkpoint.get("callbacks", {}).get(callback.state_key, {}).get("dirpath")
 
     def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
