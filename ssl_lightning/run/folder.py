@@ -129,7 +129,7 @@ class RunFolder(Standing):
 
     key = "run_folder"
     placeless: ClassVar[WeakSet[Any]] = WeakSet()
-    """Lightning's `ModelCheckpoint`s that were given no folder: they write into that of their run."""
+    """Lightning's `ModelCheckpoint`s that were given no folder: they write into their run's."""
 
     def __init__(self) -> None:
         self.path: Path | None = None
