@@ -18,7 +18,7 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from ..data.datamodule import SSLDataModule
 from ..data.files.atomic import remove, write_text
 from ..data.files.unwritable import explained
-from ..distributed import gather_objects, on_first, world_size
+from ..distributed import gather_objects, on_each, on_first, world_size
 from ..plugins.record import class_path
 from ..plugins.registry import Registry
 from ..plugins.run_record import run_config
@@ -154,17 +154,21 @@ class RunFolder(Standing):
                 callback.folder = self.path / "checkpoints" if self.path else None
             if callback in self.placeless and self.path:
                 callback.dirpath = str(self.path / "checkpoints")
-        if self.path and trainer.is_global_zero:
-            for folder in (self.path, self.path / "checkpoints", self.path / "plots"):
-                for leftover in folder.glob(".*.tmp"):  # of a process killed while it wrote
-                    remove(leftover)
-            self._fill(trainer, self.path)
+        if self.path:
+            path = self.path
+            on_first(lambda: self._begin(trainer, path))
+            on_each(lambda: self._open_loggers(trainer, path))
+
+    def _begin(self, trainer: Any, path: Path) -> None:
+        """Makes a run folder ready to be written to; on the process that writes."""
+        for folder in (path, path / "checkpoints", path / "plots"):
+            for leftover in folder.glob(".*.tmp"):  # of a process killed while it wrote
+                remove(leftover)
+        self._fill(trainer, path)
         origin = folder_of(trainer.ckpt_path) if trainer.ckpt_path else None
         for callback in trainer.callbacks:
             if isinstance(callback, Metrics):
-                callback.open(self.path if trainer.is_global_zero else None, origin)
-        if self.path:
-            self._open_loggers(trainer, self.path)
+                callback.open(path, origin)
 
     def _fill(self, trainer: Any, path: Path) -> None:
         """Writes what a run folder holds from the start."""

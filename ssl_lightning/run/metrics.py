@@ -65,17 +65,16 @@ class Metrics(Standing):
         self.device = torch.device("cpu")
         self.resumed: dict[str, Any] = {}
 
-    def open(self, folder: Path | None, origin: Path | None = None) -> None:
-        """Starts the files `metrics.csv` and `speed.csv` in the run folder (on the process that
-        writes).
+    def open(self, folder: Path, origin: Path | None) -> None:
+        """Starts the files `metrics.csv` and `speed.csv`, on the process that writes.
 
         Args:
-            folder: the run folder; None: no file is written.
+            folder: the run folder.
             origin: the run folder that the checkpoint lies in, if it lies in one.
         """
         for name, table in {"metrics": self.table, "speed": self.speed}.items():
             file = f"{name}.csv"
-            table.open(folder and folder / file, self.resumed.get(name, {}), origin and origin / file)
+            table.open(folder / file, self.resumed.get(name, {}), origin and origin / file)
 
     def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
         self.device = pl_module.device

@@ -98,12 +98,12 @@ class Table:
             "file": str(self.path.absolute()) if self.path else "",
         }
 
-    def open(self, path: Path | None, state: dict[str, Any], origin: Path | None = None) -> None:
+    def open(self, path: Path, state: dict[str, Any], origin: Path | None = None) -> None:
         """Continues from a checkpoint's `state`: rows that a killed process wrote after the
         checkpoint are discarded.
 
         Args:
-            path: the file; None: no rows are kept.
+            path: the file. A table that was not opened keeps no rows.
             state: what `state` returned; of older versions, which had every row in it, the values
                 by column.
             origin: the file of the run that the checkpoint lies in, if it lies in one.
@@ -116,7 +116,7 @@ class Table:
             self.columns, self.rows = list(state), _of_columns(state)
         elif state:
             self.columns, self.rows = list(state["columns"]), [dict(row) for row in state["waiting"]]
-            if path is not None and state["rows"]:
+            if state["rows"]:
                 self._recover(path, state, [each for each in (path, origin, Path(state["file"])) if each])
         self.write(at_once=False)
 
@@ -133,7 +133,10 @@ class Table:
                 self._begin(path, _lines(file, self.columns, count))
                 return
         first = self.rows[0]["step"] if self.rows else math.inf
-        self._begin(path, (line for line in _lines(path, self.columns) if _row(self.columns, line)["step"] < first))
+        self._begin(
+            path,
+            (line for line in _lines(path, self.columns) if _row(self.columns, line).get("step", math.inf) < first),
+        )
         rank_zero_warn(
             f"{str(path)!r} does not hold the {count:,} rows up to the checkpoint: it was removed or changed. It goes"
             f" on after the {self.written:,} rows that it holds of them."
@@ -175,11 +178,15 @@ class Table:
 
 
 def _lines(file: Path, columns: list[str], most: int | None = None) -> Iterator[str]:
-    """The first rows of a file without the empty values at their end; none where it is missing, or
-    has other columns."""
-    if not file.is_file():
+    """The first rows of a file without the empty values at their end; none where it cannot be
+    read, or has other columns."""
+    try:
+        opened = file.open(encoding="utf-8", errors="replace", newline="") if file.is_file() else None
+    except OSError:
+        opened = None
+    if opened is None:
         return
-    with file.open(encoding="utf-8", errors="replace", newline="") as opened:
+    with opened:
         header = next(csv.reader(opened), [])
         if any(one != other for one, other in zip(header, columns, strict=False)):
             return
@@ -203,7 +210,15 @@ def _added(checksum: int, line: str) -> int:
 
 def _row(columns: list[str], line: str) -> Row:
     texts = zip(columns, line.split(","), strict=False)
-    return {name: int(text) if text.lstrip("-").isdigit() else float(text) for name, text in texts if text}
+    return {name: _number(text) for name, text in texts if text}
+
+
+def _number(text: str) -> float:
+    """A value of a row; NaN for what is none, in a file that was changed."""
+    try:
+        return int(text) if text.lstrip("-").isdigit() else float(text)
+    except ValueError:
+        return math.nan
 
 
 def _of_columns(columns: dict[str, list[float | None]]) -> list[Row]:

@@ -39,7 +39,7 @@ def fill(table: Table, steps: range) -> None:
         table.add(step, {"another": float(step)})
 
 
-def new(path: Path | None, state: dict[str, Any] | None = None, origin: Path | None = None) -> Table:
+def new(path: Path, state: dict[str, Any] | None = None, origin: Path | None = None) -> Table:
     table = Table()
     table.open(path, state or {}, origin)
     return table
@@ -164,22 +164,30 @@ def test_half_a_row_of_a_write_that_failed_does_not_stay(tmp_path: Path) -> None
     assert path.read_text() == whole + "4,1\n"
 
 
-@pytest.mark.parametrize("damage", ["removed", "another value", "cut", "other columns"])
+@pytest.mark.parametrize("damage", ["removed", "another value", "cut", "other columns", "no table", "no numbers"])
 def test_a_file_that_was_changed_is_named_and_the_table_goes_on(
     tmp_path: Path, killed: dict[str, Any], damage: str
 ) -> None:
     path = tmp_path / "run" / "metrics.csv"
     lines = path.read_text().splitlines(keepends=True)
     lines[3] = lines[3].replace("0.3333", "0.9999")
-    changed = {"another value": lines, "cut": lines[:5], "other columns": ["step,b\n", *lines[1:]]}
+    changed = {
+        "another value": lines,
+        "cut": lines[:5],
+        "other columns": ["step,b\n", *lines[1:]],
+        "no table": ["\0\xff" * 9000],
+        "no numbers": [lines[0], "\n", "one,two\n", ",\n", *lines[3:]],
+    }
     path.write_text("".join(changed[damage])) if damage in changed else path.unlink()
-    kept = {"another value": SAVED_AT, "cut": 4}.get(damage, 0)
-    with pytest.warns(UserWarning, match=rf"metrics\.csv' does not hold the 17 rows .* goes on after the {kept} rows"):
+    kept = {"another value": range(SAVED_AT), "cut": range(4), "no numbers": range(2, SAVED_AT)}.get(damage, range(0))
+    with pytest.warns(
+        UserWarning, match=rf"metrics\.csv' does not hold the 17 rows .* goes on after the {len(kept)} rows"
+    ):
         table = new(path, killed)
     fill(table, range(SAVED_AT + 1, STEPS))
     table.write()
     steps = [int(line.split(",")[0]) for line in path.read_text().splitlines()[1:]]
-    assert steps == [*range(kept), *range(SAVED_AT, STEPS)]
+    assert steps == [*kept, *range(SAVED_AT, STEPS)] and len(table.all()) == len(steps)
 
 
 def test_a_file_removed_in_mid_run_is_begun_anew_and_named(tmp_path: Path) -> None:
@@ -228,6 +236,6 @@ def test_the_state_does_not_grow_with_the_run(tmp_path: Path) -> None:
 
 
 def test_other_processes_keep_no_rows() -> None:
-    table = new(None)
+    table = Table()
     fill(table, range(100))
     assert len(table.rows) == 1 and table.all() == table.rows
