@@ -58,7 +58,7 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in (folder / "checkpoints").glob("*.ckpt"))
 
 
-def of(*steps: int) -> list[str]:
+def names_of(*steps: int) -> list[str]:
     return [f"step-{step:08d}.ckpt" for step in steps]
 
 
@@ -76,8 +76,8 @@ def test_the_best_by_a_metric_stay(tmp_path: Path, settings: dict[str, Any], ste
     checkpoint = Checkpoint(monitor="probe/some/top1", **settings)
     trainer = fit(tmp_path, Scores(), checkpoint)
     folder = trainer.run_folder / "checkpoints"
-    assert names(trainer.run_folder) == of(*steps)
-    best = of(20 if settings.get("mode") == "min" else 8)[0]
+    assert names(trainer.run_folder) == names_of(*steps)
+    best = names_of(20 if settings.get("mode") == "min" else 8)[0]
     assert checkpoint.best_model_path == str(folder / best)
     published = json.loads((folder / "scores.json").read_text())
     assert published["best"] == best and published["monitor"] == "probe/some/top1"
@@ -92,8 +92,8 @@ def test_the_best_are_those_of_a_run_that_was_never_stopped(tmp_path: Path, die_
     (folder,) = tmp_path.glob("*/*")
     checkpoint = Checkpoint(**settings)
     trainer = fit(tmp_path, Scores(), checkpoint, ckpt_path=find_newest(folder / "checkpoints"))
-    assert trainer.run_folder == folder and names(folder) == of(8, 16, 20)
-    assert checkpoint.best_model_path.endswith(of(8)[0])
+    assert trainer.run_folder == folder and names(folder) == names_of(8, 16, 20)
+    assert checkpoint.best_model_path.endswith(names_of(8)[0])
 
 
 def test_a_metric_that_is_not_logged_is_named(tmp_path: Path) -> None:
@@ -141,7 +141,7 @@ def test_what_reads_back_damaged_does_not_get_the_name(tmp_path: Path, monkeypat
     with pytest.raises(Unwritable, match=r"step-00000008\.ckpt' cannot be written: what was written reads back dam"):
         fit(tmp_path, Checkpoint(keep=1))
     (folder,) = tmp_path.glob("*/*")
-    assert names(folder) == of(4) and read(folder / "checkpoints" / of(4)[0])["global_step"] == 4
+    assert names(folder) == names_of(4) and read(folder / "checkpoints" / names_of(4)[0])["global_step"] == 4
 
 
 def test_tensors_that_share_memory_need_room_once(tmp_path: Path) -> None:
@@ -161,13 +161,13 @@ def test_lightnings_checkpoints_lie_in_the_run_folder_and_are_not_taken_for_ours
     first = watching()
     trainer = fit(tmp_path / "runs", Scores(), first, Checkpoint(keep=1), max_epochs=3)
     folder, mine = trainer.run_folder, ["step-step=12-mine.ckpt", "step-step=8-mine.ckpt"]
-    assert names(folder) == sorted([*of(12), *mine]) and list(tmp_path.iterdir()) == [tmp_path / "runs"]
+    assert names(folder) == sorted([*names_of(12), *mine]) and list(tmp_path.iterdir()) == [tmp_path / "runs"]
     assert Path(first.best_model_path) == folder / "checkpoints" / mine[1]
-    assert find_newest(folder / "checkpoints") == folder / "checkpoints" / of(12)[0]
+    assert find_newest(folder / "checkpoints") == folder / "checkpoints" / names_of(12)[0]
 
     again = watching()
     fit(tmp_path / "runs", Scores(), again, Checkpoint(keep=1), ckpt_path=find_newest(folder / "checkpoints"))
-    assert names(folder) == sorted([*of(20), "step-step=16-mine.ckpt", mine[1]]), "it goes on from what it knew"
+    assert names(folder) == sorted([*names_of(20), "step-step=16-mine.ckpt", mine[1]]), "it goes on from what it knew"
     second = fit(tmp_path / "runs", Scores(), first, Checkpoint(keep=1), max_epochs=1).run_folder
     assert first.dirpath == str(second / "checkpoints"), "a second run of one callback"
     elsewhere = ModelCheckpoint(dirpath=tmp_path / "elsewhere")
