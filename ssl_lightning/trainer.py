@@ -20,7 +20,7 @@ from pytorch_lightning.profilers import PassThroughProfiler, Profiler
 
 from .data.datamodule import SSLDataModule
 from .data.waiting import naming_lost_workers
-from .distributed import leave
+from .distributed import leave, on_each
 from .evaluation.commands import Evaluation
 from .evaluation.probes.collapse import CollapseMonitor
 from .evaluation.probes.held_out import HeldOut
@@ -31,7 +31,14 @@ from .plugins.record import PLAIN
 from .run.checkpoint import AtomicIO
 from .run.folder import RunFolder
 from .run.health import Health
-from .run.lightning import RunsWithin, before_launch, set_epochs, take_signals, use_checkpoint_io
+from .run.lightning import (
+    RunsWithin,
+    before_launch,
+    dump_checkpoint,
+    set_epochs,
+    take_signals,
+    use_checkpoint_io,
+)
 from .run.loggers import InRunFolder, as_loggers
 from .run.meter import Meter
 from .run.metrics import Metrics
@@ -215,6 +222,20 @@ class Trainer(RunsWithin):
                 for callback in self.callbacks:
                     if isinstance(callback, RunFolder):
                         callback.lock.release()
+
+    def save_checkpoint(
+        self, filepath: str | Path, weights_only: bool | None = None, storage_options: Any | None = None
+    ) -> None:
+        """Writes a checkpoint; where rank 0 cannot, every process raises its error.
+
+        Raises:
+            Unwritable: it cannot be written.
+        """
+        if self.model is None:
+            super().save_checkpoint(filepath, weights_only, storage_options)  # says why not
+        with self.profiler.profile("save_checkpoint"):
+            checkpoint = dump_checkpoint(self, weights_only)
+            on_each(lambda: self.strategy.save_checkpoint(checkpoint, filepath, storage_options))
 
     validate = stopped_by_signals(pl.Trainer.validate)
     test = stopped_by_signals(pl.Trainer.test)

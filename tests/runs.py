@@ -126,11 +126,11 @@ def nth_call(owner: Any, name: str, nth: int, before: Any) -> None:
     setattr(owner, name, counted)
 
 
-def torn_save(value: Any, file: Any) -> NoReturn:
-    """Half a checkpoint reaches the disk."""
+def torn_save(value: Any, file: Any, share: float = 0.5) -> NoReturn:
+    """A part of a checkpoint reaches the disk."""
     whole = io.BytesIO()
     torch_save(value, whole)
-    file.write(whole.getvalue()[: whole.tell() // 2])
+    file.write(whole.getvalue()[: int(share * whole.tell())])
     file.flush()
     die()
 
@@ -140,8 +140,8 @@ def save_then_die(self: saving.Checkpoint, *args: Any, **kwargs: Any) -> NoRetur
     die()
 
 
-def torn_row(self: Table, *args: Any) -> NoReturn:
-    write(self, *args)
+def torn_row(self: Table, **settings: Any) -> NoReturn:
+    write(self, **settings)
     assert self.path is not None
     with self.path.open("a") as file:
         file.write("999,1.5e-")
@@ -182,6 +182,9 @@ def arrange_death(place: str, number: float) -> list[pl.Callback]:
         return []
     if place.startswith("replacing "):
         die_replacing(place.removeprefix("replacing "), int(number))
+        return []
+    if place == "torn write, percent":
+        nth_call(torch, "save", 2, partial(torn_save, share=number / 100))
         return []
     if place not in inside:
         return [KillAt(place, int(number))]

@@ -20,6 +20,7 @@ from pytorch_lightning.utilities import rank_zero_only
 
 from ..data.datamodule import SSLDataModule
 from ..data.files.source import Unreadable
+from ..data.files.unwritable import Unwritable
 from ..data.waiting import WorkerLost
 from ..method import SSLMethod
 from ..optim.finite import NotFinite
@@ -36,7 +37,7 @@ from .names import CLASS_PATH, KINDS, Names, UsageError
 from .request import Request, read_request
 
 MISTAKES = (MisconfigurationException, ValueError, TypeError, OSError, ImportError, NotFinite)
-TOLD = (Unreadable, WorkerLost, NotFinite)
+TOLD = (Unreadable, Unwritable, WorkerLost, NotFinite)
 """Errors of a run under way whose messages are enough."""
 SPEAKERS = ("ssl_lightning", "pytorch_lightning", "lightning_fabric")
 """Packages whose errors are written for the user."""

@@ -10,6 +10,7 @@ from ..data.datamodule import SSLDataModule
 from ..data.files.atomic import write_text
 from ..data.modality import loading_lines
 from ..run.encoder_file import save_encoder, write_card
+from ..run.failures import failures_of
 from ..run.folder import resolved, run_name
 from ..run.meter import run_totals
 from ..run.metrics import rows_of, speed_of
@@ -54,6 +55,7 @@ def summary_of(trainer: Any) -> dict[str, Any]:
         "steps": trainer.global_step,
         "seconds": round(seconds, 3),
         "samples_per_s": round(samples / max(seconds, 1e-9), 1),
+        "failed_writes": failures_of(trainer).count,
         **resolved(trainer),
     }
 

@@ -11,6 +11,7 @@ from typing import Any, Literal
 from ..data.datamodule import SSLDataModule
 from ..distributed import all_or_none, on_first
 from ..plugins.arguments import require
+from ..run.failures import tolerated
 from ..run.loggers import show
 from ..run.metrics import rows_of
 from ..run.progress import duration
@@ -96,9 +97,9 @@ class Report(Standing):
         draws_views = not batch_idx and self.enabled and trainer.is_global_zero and folder and isinstance(batch, dict)
         if not draws_views or not batch.get("views") or (folder / "plots" / "views.png").exists():
             return
-        (folder / "plots").mkdir(exist_ok=True)
         captions = first_views(batch, pl_module.views.clean)
-        show_pictures(trainer, trainer.datamodule, captions, folder / "plots" / "views.png")
+        with tolerated(trainer):
+            show_pictures(trainer, trainer.datamodule, captions, folder / "plots" / "views.png")
 
     def seconds_after(self, trainer: Any, seconds: float) -> float:
         return seconds_of(self.settings.minutes, seconds) if self.has_table else 0.0
@@ -124,7 +125,8 @@ class Report(Standing):
             write_encoder(trainer, pl_module, folder)
             write_results(trainer, pl_module, folder, {}, why_not)
 
-        on_first(write)
+        with tolerated(trainer):
+            on_first(write)
         if not self.enabled:
             return
         stages = Stages(trainer)
@@ -132,7 +134,8 @@ class Report(Standing):
         shown: dict[str, View] = {}
         with stages.attempt("the method's pictures"):
             shown = all_or_none(lambda: pictures_of(pl_module, trainer))
-        on_first(lambda: self.write(trainer, pl_module, folder, closing, shown, stages))
+        with tolerated(trainer):
+            on_first(lambda: self.write(trainer, pl_module, folder, closing, shown, stages))
 
     def tables(self, trainer: Any, pl_module: Any, folder: Path, stages: Stages) -> dict[str, Closing]:
         """The closing table of each labelled set, by prefix; for a supervised run its accuracy."""
@@ -158,7 +161,7 @@ class Report(Standing):
         shown: dict[str, View],
         stages: Stages,
     ) -> None:
-        """Draws pictures, adds the tables to summary and card, and prints the last lines."""
+        """Draws pictures, prints the tables, and adds them to summary and card."""
         pictures = draw_plots(folder / "plots", rows_of(trainer), pl_module, trainer.datamodule, closing, stages)
         if shown:
             with stages.attempt("the method's pictures"):
@@ -170,9 +173,9 @@ class Report(Standing):
         none = "There is no closing table." if stages.failed else "No labelled set: no closing table."
         table = "\n\n".join([printed(closing) or none, *stages.failures])
         results = cells | ({"report/failed": " | ".join(stages.failures)} if stages.failed else {})
-        summary = write_results(trainer, pl_module, folder, results, table)
         stages.end()
         print(f"\n{table}\n")
+        summary = write_results(trainer, pl_module, folder, results, table)
         print(
             f"{summary['steps']:,} steps in {duration(summary['seconds'])}. Run folder: {folder}\n\n"
             + how_to_load(trainer, pl_module, folder)

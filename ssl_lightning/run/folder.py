@@ -8,14 +8,17 @@ from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
+from weakref import WeakSet
 
 import torch
 import yaml
+from pytorch_lightning.callbacks import ModelCheckpoint
 
 from ..data.datamodule import SSLDataModule
-from ..data.files.atomic import write_text
-from ..distributed import gather_objects, on_first, world_size
+from ..data.files.atomic import remove, write_text
+from ..data.files.unwritable import explained
+from ..distributed import gather_objects, on_each, on_first, world_size
 from ..plugins.record import class_path
 from ..plugins.registry import Registry
 from ..plugins.run_record import run_config
@@ -102,13 +105,14 @@ def check_agreement(trainer: Any) -> None:
 def new_folder(parent: Path) -> Path:
     """Makes the folder `<parent>/<time>`, with a number appended where another job made it within
     the same second."""
-    parent.mkdir(parents=True, exist_ok=True)
     stamp = time.strftime("%Y-%m-%d_%H-%M-%S")
-    for number in count(1):
-        path = parent / (stamp if number == 1 else f"{stamp}-{number}")
-        with suppress(FileExistsError):
-            path.mkdir()
-            break
+    with explained(parent / stamp):
+        parent.mkdir(parents=True, exist_ok=True)
+        for number in count(1):
+            path = parent / (stamp if number == 1 else f"{stamp}-{number}")
+            with suppress(FileExistsError):
+                path.mkdir()
+                break
     return path
 
 
@@ -116,17 +120,31 @@ class RunFolder(Standing):
     """Makes `<root>/<method>-<data>/<time>`, or goes on in the folder whose newest whole checkpoint
     the run is resumed from, and writes the complete `config.yaml`. The time is that of rank 0,
     which locks the folder for as long as `fit` goes on. The loggers that write into the folder
-    start here.
+    start here, and Lightning's `ModelCheckpoint` without a folder writes among the run's
+    checkpoints.
 
     From an older checkpoint a run branches off into a folder of its own, so that no folder holds
     two histories.
     """
 
     key = "run_folder"
+    placeless: ClassVar[WeakSet[Any]] = WeakSet()
+    """Lightning's `ModelCheckpoint`s that were given no folder: they write into their run's."""
 
     def __init__(self) -> None:
         self.path: Path | None = None
         self.lock = FolderLock()
+
+    def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
+        super().setup(trainer, pl_module, stage)
+        for callback in trainer.callbacks:  # before those that choose a folder now
+            if isinstance(callback, ModelCheckpoint) and callback.dirpath is None:
+                self.placeless.add(callback)
+
+    def on_load_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict[str, Any]) -> None:
+        """They go on from what they knew, which they would only in the folder of then."""
+        for callback in self.placeless.intersection(trainer.callbacks):
+            callback.dirpath = checkpoint.get("callbacks", {}).get(callback.state_key, {}).get("dirpath")
 
     def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
         # Not in `setup`: Lightning knows `ckpt_path` when it has restored it.
@@ -134,21 +152,43 @@ class RunFolder(Standing):
         for callback in trainer.callbacks:
             if isinstance(callback, Checkpoint):
                 callback.folder = self.path / "checkpoints" if self.path else None
-        if self.path and trainer.is_global_zero:
-            (self.path / "checkpoints").mkdir(parents=True, exist_ok=True)
-            for folder in (self.path, self.path / "checkpoints", self.path / "plots"):
-                for leftover in folder.glob(".*.tmp"):  # of a process killed while it wrote
-                    leftover.unlink(missing_ok=True)
-            write_text(self.path / "config.yaml", run_config(pl_module))
-            for name, text in (
-                trainer.datamodule.artifacts() if isinstance(trainer.datamodule, SSLDataModule) else {}
-            ).items():
-                write_text(self.path / name, text)
+            if callback in self.placeless and self.path:
+                callback.dirpath = str(self.path / "checkpoints")
+        if self.path:
+            path = self.path
+            on_first(lambda: self._begin(trainer, path))
+            on_each(lambda: self._open_loggers(trainer, path))
+
+    def _begin(self, trainer: Any, path: Path) -> None:
+        """Makes a run folder ready to be written to; on the process that writes."""
+        for folder in (path, path / "checkpoints", path / "plots"):
+            for leftover in folder.glob(".*.tmp"):  # of a process killed while it wrote
+                remove(leftover)
+        self._fill(trainer, path)
+        origin = folder_of(trainer.ckpt_path) if trainer.ckpt_path else None
         for callback in trainer.callbacks:
             if isinstance(callback, Metrics):
-                callback.open(self.path if trainer.is_global_zero else None)
-        if self.path:
-            open_loggers(trainer, self.path, {**yaml.safe_load(run_config(pl_module)), "resolved": resolved(trainer)})
+                callback.open(path, origin)
+
+    def _fill(self, trainer: Any, path: Path) -> None:
+        """Writes what a run folder holds from the start."""
+        with explained(path / "checkpoints"):
+            (path / "checkpoints").mkdir(parents=True, exist_ok=True)
+        write_text(path / "config.yaml", run_config(trainer.lightning_module))
+        artifacts = trainer.datamodule.artifacts() if isinstance(trainer.datamodule, SSLDataModule) else {}
+        for name, text in artifacts.items():
+            write_text(path / name, text)
+
+    def _open_loggers(self, trainer: Any, path: Path) -> None:
+        config = {**yaml.safe_load(run_config(trainer.lightning_module)), "resolved": resolved(trainer)}
+        open_loggers(trainer, path, config)
+
+    def on_unwritable(self, trainer: Any) -> None:
+        """Makes a run folder anew that was removed while the run went on."""
+        if self.path and trainer.is_global_zero and not (self.path / "config.yaml").is_file():
+            self._fill(trainer, self.path)
+            self.lock.take(self.path)
+            self._open_loggers(trainer, self.path)
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         if trainer.global_step and trainer.is_global_zero:

@@ -6,11 +6,14 @@ import errno
 import os
 import platform
 import time
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from pytorch_lightning.utilities import rank_zero_warn
+
+from ..data.files.unwritable import explained
 
 FILE = ".lock"
 PATIENCE = 1.0
@@ -52,7 +55,8 @@ class FolderLock:
             FolderInUse: another process holds it; the message says which, and what to do.
         """
         self.release()
-        self.file = os.open(folder / FILE, os.O_RDWR | os.O_CREAT, 0o666)
+        with explained(folder / FILE):
+            self.file = os.open(folder / FILE, os.O_RDWR | os.O_CREAT, 0o666)
         try:
             if not _lock(self.file, shared=False):
                 raise in_use(folder)
@@ -60,9 +64,10 @@ class FolderLock:
             self.release()
             raise
         since = time.strftime("%Y-%m-%d %H:%M:%S")
-        os.ftruncate(self.file, 0)
-        os.lseek(self.file, 0, os.SEEK_SET)
-        os.write(self.file, f"process {os.getpid()} on {platform.node()} since {since}".encode())
+        with suppress(OSError):  # a full disk: the lock holds all the same
+            os.ftruncate(self.file, 0)
+            os.lseek(self.file, 0, os.SEEK_SET)
+            os.write(self.file, f"process {os.getpid()} on {platform.node()} since {since}".encode())
 
     def release(self) -> None:
         """Gives the lock back, where it is held."""

@@ -14,13 +14,14 @@ from typing import Any
 
 from lightning_fabric.loggers.logger import rank_zero_experiment
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger, WandbLogger
-from pytorch_lightning.utilities import rank_zero_only
+from pytorch_lightning.utilities import rank_zero_only, rank_zero_warn
 
 from ..data.files.atomic import write_text
+from ..data.files.unwritable import Unwritable, explained
 from ..plugins.arguments import require
 from ..plugins.registry import logger_path
 from .lightning import NoExperiment
-from .metrics import SECONDS_BETWEEN_WRITES
+from .rows import SECONDS_BETWEEN_WRITES
 
 ID_FILE = "wandb.json"
 
@@ -42,10 +43,11 @@ def open_loggers(trainer: Any, folder: Path, config: Mapping[str, Any] | None = 
     """Starts the loggers that wait for a folder; hands the run's config, nested as it is, to every
     logger."""
     for logger in trainer.loggers:
-        if isinstance(logger, InRunFolder):
-            logger.open(folder, fits=config is not None)
-        if config is not None:
-            logger.log_hyperparams(config)
+        with explained(folder / "a logger's file"):
+            if isinstance(logger, InRunFolder):
+                logger.open(folder, fits=config is not None)
+            if config is not None:
+                logger.log_hyperparams(config)
 
 
 def show(trainer: Any, pictures: Mapping[str, Path] | None = None, numbers: Mapping[str, float] | None = None) -> None:
@@ -80,6 +82,14 @@ class InRunFolder:
         """From here on the logger writes into `folder`; `fits` tells a training run from an
         evaluation."""
         self.folder, self.fits = folder, fits
+
+    def finalize(self, status: str) -> None:
+        """Writes the rest. Where it cannot be written, the run has ended all the same."""
+        try:
+            with explained((self.folder or Path()) / type(self).__name__.lower()):
+                super().finalize(status)  # type: ignore[misc]  # of the logger mixed with
+        except Unwritable as error:
+            rank_zero_warn(str(error))
 
     @property
     def experiment(self) -> Any:

@@ -6,22 +6,20 @@ list costs a microsecond.
 
 from __future__ import annotations
 
-import csv
-import io
-import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..data.files.atomic import write_text
+from ..data.files.unwritable import explained
 from ..distributed import reduce_means
+from .failures import tolerated
 from .lightning import publish, updated
+from .rows import Row, Table
 from .standing import Standing
-
-SECONDS_BETWEEN_WRITES = 1.0
 
 
 def log_metrics(trainer: Any, values: dict[str, float], timing: bool = False) -> None:
@@ -37,71 +35,14 @@ def log_metrics(trainer: Any, values: dict[str, float], timing: bool = False) ->
     step = trainer.global_step
     publish(trainer, values)
     for logger in trainer.loggers:
-        logger.log_metrics(values, step=step)
+        with tolerated(trainer), explained(Path(logger.save_dir or ".") / type(logger).__name__.lower()):
+            logger.log_metrics(values, step=step)
     for callback in trainer.callbacks:
         if isinstance(callback, Metrics):
-            (callback.speed if timing else callback.table).add(step, values)
+            with tolerated(trainer):
+                (callback.speed if timing else callback.table).add(step, values)
         if isinstance(callback, Standing) and not timing:
             callback.on_logged(trainer, values)
-
-
-class Table:
-    """Rows of metrics by step, appended to a CSV file; a resumed run continues it from the step of
-    its checkpoint."""
-
-    def __init__(self) -> None:
-        self.path: Path | None = None
-        self.rows: list[dict[str, float]] = []
-        self.columns = ["step"]
-        self.written = self.header = 0  # rows and columns in the file
-        self.due = 0.0  # the time on the monotonic clock from which rows are written again
-
-    def add(self, step: int, values: dict[str, float]) -> None:
-        """Adds values to the row of this step, and writes earlier rows at most once a second."""
-        if not self.rows or self.rows[-1]["step"] != step:
-            self.write(len(self.rows))
-            self.rows.append({"step": step})
-        self.rows[-1].update(values)
-        self.columns += [name for name in values if name not in self.columns]
-
-    def write(self, rows: int | None = None) -> None:
-        """Appends the rows that are not yet in the file; a new column rewrites the file.
-
-        Args:
-            rows: number of leading rows to write, if a write is due; None: all rows, at once.
-        """
-        if rows is None:
-            rows = len(self.rows)
-        elif time.monotonic() < self.due:
-            return
-        if self.path is None or rows <= self.written:
-            return
-        text = io.StringIO()
-        writer = csv.DictWriter(text, self.columns, restval="", lineterminator="\n")
-        if len(self.columns) > self.header:
-            writer.writeheader()
-            writer.writerows(self.rows[:rows])
-            write_text(self.path, text.getvalue())
-        else:
-            writer.writerows(self.rows[self.written : rows])
-            with self.path.open("a") as file:
-                file.write(text.getvalue())
-        self.written, self.header, self.due = rows, len(self.columns), time.monotonic() + SECONDS_BETWEEN_WRITES
-
-    def state(self) -> dict[str, list[float | None]]:
-        """The state for a checkpoint: every column, with None where a row has no value."""
-        return {name: [row.get(name) for row in self.rows] for name in self.columns}
-
-    def open(self, path: Path | None, state: dict[str, list[float | None]]) -> None:
-        """Continues from a checkpoint's `state`, in a new file: rows that a killed process wrote
-        after the checkpoint are discarded."""
-        rows = [
-            {name: value for name, value in zip(state, values, strict=True) if value is not None}
-            for values in zip(*state.values(), strict=True)
-        ]
-        self.path, self.rows, self.columns = path, rows, list(state) or ["step"]
-        self.written, self.header, self.due = 0, 0, 0.0
-        self.write(len(self.rows) - 1)
 
 
 class Metrics(Standing):
@@ -124,11 +65,16 @@ class Metrics(Standing):
         self.device = torch.device("cpu")
         self.resumed: dict[str, Any] = {}
 
-    def open(self, folder: Path | None) -> None:
-        """Starts the files `metrics.csv` and `speed.csv` in the run folder (on the process that
-        writes)."""
-        self.table.open(folder / "metrics.csv" if folder else None, self.resumed.get("metrics", {}))
-        self.speed.open(folder / "speed.csv" if folder else None, self.resumed.get("speed", {}))
+    def open(self, folder: Path, origin: Path | None) -> None:
+        """Starts the files `metrics.csv` and `speed.csv`, on the process that writes.
+
+        Args:
+            folder: the run folder.
+            origin: the run folder that the checkpoint lies in, if it lies in one.
+        """
+        for name, table in {"metrics": self.table, "speed": self.speed}.items():
+            file = f"{name}.csv"
+            table.open(folder / file, self.resumed.get(name, {}), origin and origin / file)
 
     def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
         self.device = pl_module.device
@@ -151,15 +97,17 @@ class Metrics(Standing):
 
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
         self.flush(trainer)
-        self.table.write()
-        self.speed.write()
+        for table in (self.table, self.speed):
+            with tolerated(trainer):
+                table.write()
 
     def on_fit_end(self, trainer: Any, pl_module: Any) -> None:
         self.on_train_end(trainer, pl_module)  # resumed from the last step's checkpoint: no step was left to train
 
     def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
-        self.table.write()
-        self.speed.write()
+        for table in (self.table, self.speed):
+            with suppress(OSError):  # what stopped the run is more important
+                table.write()
 
     def flush(self, trainer: Any) -> None:
         """Writes the means of the pending values."""
@@ -197,11 +145,11 @@ def column(values: Sequence[Tensor | float], device: torch.device) -> Tensor:
     return torch.stack([torch.as_tensor(value, dtype=torch.float32, device=device).detach() for value in values])
 
 
-def rows_of(trainer: Any) -> list[dict[str, float]]:
-    """The run has written these rows to `metrics.csv`."""
-    return next((callback.table.rows for callback in trainer.callbacks if isinstance(callback, Metrics)), [])
+def rows_of(trainer: Any) -> list[Row]:
+    """The rows of the run's `metrics.csv`; on the process that writes it."""
+    return next((callback.table.all() for callback in trainer.callbacks if isinstance(callback, Metrics)), [])
 
 
-def speed_of(trainer: Any) -> list[dict[str, float]]:
-    """The run has written these rows to `speed.csv`."""
-    return next((callback.speed.rows for callback in trainer.callbacks if isinstance(callback, Metrics)), [])
+def speed_of(trainer: Any) -> list[Row]:
+    """The rows of the run's `speed.csv`; on the process that writes it."""
+    return next((callback.speed.all() for callback in trainer.callbacks if isinstance(callback, Metrics)), [])

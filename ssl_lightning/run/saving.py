@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import math
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pytorch_lightning.callbacks import Checkpoint as LightningCheckpoint
+from pytorch_lightning.utilities import rank_zero_warn
 
-from .checkpoint import PATTERN
+from ..data.files.unwritable import Unwritable, explained
+from ..distributed import on_first
+from ..plugins.arguments import require
+from ..plugins.messages import did_you_mean
+from .checkpoint import PATTERN, find_newest
+from .failures import Failures, tolerated
 from .lightning import updated
+from .retention import Retention
 from .standing import Standing
 
 
@@ -23,6 +31,12 @@ class Checkpoint(Standing, LightningCheckpoint):
         minutes: and one when this many minutes passed since the last; 0 for none.
         keep: how many of the newest stay.
         keep_every_n_epochs: those of each n-th epoch stay besides; 0 for none.
+        monitor: a metric, such as `probe/linear/top1`; the best by its last value stay besides.
+        top: how many of the best.
+        mode: whether the highest (`max`) or the lowest value (`min`) is the best; `auto`: the
+            lowest, where the name of the metric says `loss`.
+        on_error: what follows where a checkpoint, metrics or pictures cannot be written: the run
+            stops, or warns and goes on (`warn`).
     """
 
     key = "checkpoint"
@@ -34,24 +48,35 @@ class Checkpoint(Standing, LightningCheckpoint):
         minutes: float = 10.0,
         keep: int = 2,
         keep_every_n_epochs: int = 0,
+        monitor: str | None = None,
+        top: int = 1,
+        mode: Literal["auto", "min", "max"] = "auto",
+        on_error: Literal["stop", "warn"] = "stop",
     ) -> None:
         if every_n_epochs < 1 or keep < 1 or keep_every_n_epochs < 0 or minutes < 0:
             raise ValueError(
                 f"Checkpoint needs every_n_epochs >= 1, keep >= 1, keep_every_n_epochs >= 0 and minutes >= 0, got "
                 f"{every_n_epochs}, {keep}, {keep_every_n_epochs}, {minutes}."
             )
+        require(self, at_least=1, top=top)
+        if mode not in ("auto", "min", "max"):
+            raise ValueError(f"Checkpoint(mode={mode!r}) must be auto, min or max.")
+        if on_error not in ("stop", "warn"):
+            raise ValueError(f"Checkpoint(on_error={on_error!r}) must be stop or warn.")
         self.enabled = enabled
         self.every_n_epochs = every_n_epochs
         self.minutes = minutes
         self.keep = keep
         self.keep_every_n_epochs = keep_every_n_epochs
+        self.monitor, self.top, self.mode, self.on_error = monitor, top, mode, on_error
         self.reset()
 
     def reset(self) -> None:
         self.folder: Path | None = None  # set by the run folder
         self.last: Path | None = None
-        self._kept: set[Path] = set()
-        self._kept_names: list[str] = []
+        self.failures = Failures(self.on_error)
+        self.retention = Retention(self.keep, self.monitor, self.top, self.mode)
+        self._named = False  # whether a value of `monitor` has been missed
         self._last_time = time.monotonic()
         self._saved_at = 0  # the optimizer step of the last checkpoint
         self.heard = 0  # whether `minutes` had passed on rank 0 (`Votes`)
@@ -61,8 +86,6 @@ class Checkpoint(Standing, LightningCheckpoint):
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         self._last_time, self._saved_at = time.monotonic(), trainer.global_step
-        if self.folder is not None:
-            self._kept = {self.folder / name for name in self._kept_names}
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         if not updated(trainer):
@@ -91,20 +114,60 @@ class Checkpoint(Standing, LightningCheckpoint):
             self.save(trainer)  # stopped early: by a callback, or by max_time
 
     def save(self, trainer: Any, keep: bool = False) -> None:
-        """Writes a checkpoint of this step, then removes those that need not stay."""
+        """Writes a checkpoint of this step, then removes those that need not stay; where it cannot
+        be written, all stay.
+
+        Raises:
+            Unwritable: it cannot be written, and the run stops then.
+        """
         if not self.enabled or self.folder is None:
             return
-        path = self.folder / PATTERN.format(step=trainer.global_step)
-        self._kept |= {path} if keep else set()
-        trainer.save_checkpoint(path, weights_only=False)
-        self.last, self._last_time, self._saved_at = path, time.monotonic(), trainer.global_step
-        if trainer.is_global_zero:
-            older = sorted(set(self.folder.glob("step-*.ckpt")) - self._kept - {path}, reverse=True)
-            for old in older[self.keep - 1 :]:
-                old.unlink(missing_ok=True)
+        self._look_for_monitor(trainer)
+        name = self.retention.add(trainer.global_step, trainer.callback_metrics, keep)
+        with tolerated(trainer):
+            try:
+                on_first(lambda: self._require_folder(name))
+                trainer.save_checkpoint(self.folder / name, weights_only=False)
+            except BaseException as error:
+                self.retention.drop(name)
+                if isinstance(error, Unwritable):
+                    raise Unwritable(f"{error} {self._left()}", error.reason) from error
+                raise
+            finally:
+                self._last_time, self._saved_at = time.monotonic(), trainer.global_step
+            self.last = self.folder / name
+            folder = self.folder
+            on_first(lambda: self.retention.tidy(folder))
+
+    def _require_folder(self, name: str) -> None:
+        """A run folder that was removed is not made anew in silence."""
+        assert self.folder
+        with explained(self.folder / name):
+            self.folder.stat()
+
+    def _left(self) -> str:
+        newest = find_newest(self.folder) if self.folder else None
+        return f"The newest checkpoint is {newest.name}." if newest else "There is no checkpoint yet."
+
+    def _look_for_monitor(self, trainer: Any) -> None:
+        """Says once that there is no value yet to know the best by."""
+        known = self._named or math.isfinite(self.retention.value)
+        if self.monitor is None or known or self.monitor in trainer.callback_metrics:
+            return
+        self._named = True
+        rank_zero_warn(
+            f"No {self.monitor!r} is logged by step {trainer.global_step:,}, so that no checkpoint is kept as the best"
+            f" by it (--checkpoint.monitor).{did_you_mean(self.monitor, trainer.callback_metrics)}"
+        )
+
+    @property
+    def best_model_path(self) -> str:
+        """The best checkpoint by `monitor`, of those that are there; empty: there is none."""
+        best = self.retention.best
+        return str(self.folder / best[0]) if self.folder and best else ""
 
     def state_dict(self) -> dict[str, Any]:
-        return {"kept": sorted(path.name for path in self._kept)}
+        return self.retention.state()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self._kept_names = list(state_dict["kept"])
+        self.retention.load(state_dict)

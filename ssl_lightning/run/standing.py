@@ -47,3 +47,6 @@ class Standing(Callback):
 
     def on_logged(self, trainer: Any, values: Mapping[str, float]) -> None:
         """Called with what any callback logs (`log_metrics`), by name; equal on every process."""
+
+    def on_unwritable(self, trainer: Any) -> None:
+        """Called on a process that could not write, where the run goes on nevertheless."""

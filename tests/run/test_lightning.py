@@ -371,7 +371,10 @@ INSIDE = {
     "callback_metrics", "checkpoint_io", "_trainer", "_layer_sync", "_ddp_params_and_buffers_to_ignore",
 }  # fmt: skip
 """Attributes that `run/lightning.py` alone may touch, besides any private one of a trainer."""
-READ = {("ssl_lightning/run/progress.py", "callback_metrics"), ("ssl_lightning/testing/methods.py", "checkpoint_io")}
+READ = {
+    ("ssl_lightning/run/progress.py", "callback_metrics"), ("ssl_lightning/run/saving.py", "callback_metrics"),
+    ("ssl_lightning/testing/methods.py", "checkpoint_io"),
+}  # fmt: skip
 """Public uses: reading the metrics, and the plugin of a test's trainer."""
 
 
@@ -490,6 +493,15 @@ def test_further_processes_are_known_and_left_alone_by_lightning(tmp_path: Path)
 
 def test_an_experiment_that_is_none_takes_every_call() -> None:
     lightning.NoExperiment().log({"loss": 1.0}, step=2)
+
+
+def test_what_a_trainer_saves_is_given_as_a_dictionary(tmp_path: Path) -> None:
+    trainer = plain(tmp_path, max_steps=2)
+    trainer.fit(Linear(), loader())
+    trainer.save_checkpoint(tmp_path / "a.ckpt")
+    saved, given = torch.load(tmp_path / "a.ckpt", weights_only=True), lightning.dump_checkpoint(trainer, None)
+    assert saved.keys() == given.keys() and saved["global_step"] == given["global_step"] == 2
+    assert torch.equal(saved["state_dict"]["layer.weight"], given["state_dict"]["layer.weight"])
 
 
 @pytest.mark.parametrize("missing", ["pytorch-lightning_version", "state_dict", "optimizer_states", "none"])

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from holding import Holder
 
+from ssl_lightning.data.files.unwritable import Unwritable
 from ssl_lightning.run.lock import FolderInUse, FolderLock, is_locked
 
 
@@ -88,5 +89,5 @@ def test_a_file_system_without_locks_is_told_and_used(tmp_path: Path, monkeypatc
 
 
 def test_a_folder_that_cannot_be_written_is_another_error(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(Unwritable):
         FolderLock().take(tmp_path / "absent")

@@ -383,6 +383,17 @@ def test_a_restarted_job_does_not_start_beside_its_living_self(run: Run, tmp_pat
 
 
 @pytest.mark.slow
+def test_killed_at_any_byte_of_a_checkpoint(run: Run, straight: Run, tmp_path: Path) -> None:
+    """The one before is whole; a torn file is not left under any name."""
+    for number, percent in enumerate(random.Random(0).sample(range(101), 20)):
+        root = tmp_path / str(number)
+        folder = kill(run, root, "torn write, percent", percent, **BASE)
+        assert [path.name for path in folder.glob("checkpoints/step-*")] == ["step-00000004.ckpt"]
+        assert_same(finished(run(root, ckpt_path="auto", **BASE)), straight(**BASE))
+        assert not list(folder.rglob("*.tmp"))
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("step", range(1, 13))
 @pytest.mark.parametrize(
     "spec", [BASE, WORKERS, NOISY, LIMITED, ACCUMULATED], ids=["plain", "2 workers", "noisy", "limited", "accumulated"]

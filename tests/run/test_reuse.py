@@ -78,7 +78,7 @@ def test_data_without_labels_is_not_probed_on_the_labels_of_the_run_before(cls: 
     probe = cls(every_n_steps=1)
     run(tmp_path, [probe])
     checkpoint, _ = run(tmp_path, [probe], Unlabelled())
-    assert not [name for name in checkpoint["callbacks"]["metrics"]["metrics"] if name.startswith("probe/")]
+    assert not [name for name in checkpoint["callbacks"]["metrics"]["metrics"]["columns"] if name.startswith("probe/")]
     assert not checkpoint["callbacks"].get("online_probe", {"heads": {}})["heads"]
 
 

@@ -11,15 +11,21 @@ import errno
 import os
 import secrets
 import shutil
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from glob import escape
 from pathlib import Path
 
+from .unwritable import explained, require_room
+
 WINDOWS = os.name == "nt"
+ABANDONED = 3600.0
+"""Seconds without a change after which what a killed process left counts as abandoned."""
 
 
 @contextmanager
-def atomic(path: str | Path) -> Iterator[Path]:
+def atomic(path: str | Path, size: int = 0) -> Iterator[Path]:
     """Gives an empty file to write to, in the folder of `path`, and renames it to `path` when all
     that was written is on disk. An error removes it and leaves what `path` was.
 
@@ -27,43 +33,49 @@ def atomic(path: str | Path) -> Iterator[Path]:
 
     Args:
         path: of the file; missing folders are created.
+        size: bytes that will be written, for which there must be room; 0: not known.
 
     Raises:
-        OSError: the folder cannot be written, or is full.
+        Unwritable: the folder cannot be written, or is full.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = beside(path)
-    os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
-    permissions = temporary.stat().st_mode & 0o666  # as the umask gives; safetensors would hide it from a group
-    try:
-        yield temporary
-        temporary.chmod(permissions)
-        to_disk(temporary)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    _sync(path.parent)
+    with explained(path, size):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        clear_abandoned(path)
+        require_room(path.parent, size)
+        temporary = beside(path)
+        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+        try:
+            permissions = temporary.stat().st_mode & 0o666  # as the umask gives; safetensors would hide it from a group
+            yield temporary
+            temporary.chmod(permissions)
+            to_disk(temporary)
+            os.replace(temporary, path)
+        finally:
+            remove(temporary)
+        _sync(path.parent)
 
 
 @contextmanager
 def atomic_folder(path: str | Path) -> Iterator[Path]:
     """As `atomic`, with an empty folder to write to; `path` is missing or an empty folder."""
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = beside(path)
-    temporary.mkdir()
-    permissions = temporary.stat().st_mode & 0o666
-    try:
-        yield temporary
-        for file in temporary.rglob("*"):
-            if file.is_file():
-                file.chmod(permissions)
-        to_disk(temporary)
-        os.replace(temporary, path)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-    _sync(path.parent)
+    with explained(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        clear_abandoned(path)
+        temporary = beside(path)
+        temporary.mkdir()
+        try:
+            permissions = temporary.stat().st_mode & 0o666
+            yield temporary
+            for file in temporary.rglob("*"):
+                if file.is_file():
+                    file.chmod(permissions)
+            to_disk(temporary)
+            os.replace(temporary, path)
+        finally:
+            remove(temporary)
+        _sync(path.parent)
 
 
 def write_text(path: str | Path, text: str) -> None:
@@ -73,13 +85,30 @@ def write_text(path: str | Path, text: str) -> None:
 
 def write_bytes(path: str | Path, content: bytes) -> None:
     """Writes a file, whole or not at all."""
-    with atomic(path) as temporary:
+    with atomic(path, len(content)) as temporary:
         temporary.write_bytes(content)
 
 
 def beside(path: Path) -> Path:
     """A hidden name in the same folder that no other process, thread or host takes."""
     return path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
+
+
+def clear_abandoned(path: Path) -> None:
+    """Removes what killed processes left of `path`; not what another writes now."""
+    for left in path.parent.glob(f".{escape(path.name)}.*.tmp"):
+        with suppress(OSError):  # another process removes it too
+            newest = max(part.stat().st_mtime for part in (left, *(left.iterdir() if left.is_dir() else ())))
+            if time.time() - newest > ABANDONED:
+                remove(left)
+
+
+def remove(path: Path) -> None:
+    """Removes a file, or a folder with all that it holds, if it is there."""
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def to_disk(path: Path) -> None:

@@ -14,6 +14,7 @@ import torch
 from platformdirs import user_cache_path
 
 from .atomic import atomic
+from .unwritable import Unwritable, explained
 
 
 def kept(name: str, make: Callable[[], Any]) -> Any:
@@ -21,7 +22,7 @@ def kept(name: str, make: Callable[[], Any]) -> Any:
     which is kept there from then on.
 
     Raises:
-        OSError: the folder cannot be written.
+        Unwritable: the folder cannot be written.
     """
     path = default_folder() / f"{name}.pt"
     try:
@@ -43,14 +44,15 @@ def default_folder() -> Path:
 
 @contextmanager
 def writing(folder: Path) -> Iterator[None]:
-    """Says which folder cannot be written, and how to name another."""
+    """Says which cache folder cannot be written, and how to name another."""
     try:
-        yield
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise type(error)(
-            f"The cache folder {folder} cannot be written: {reason}. Name another one by the environment variable"
-            " SSL_LIGHTNING_CACHE."
+        with explained(folder / "a file"):
+            yield
+    except Unwritable as error:
+        raise Unwritable(
+            f"The cache folder {folder} cannot be written: {error.reason}. Name another one by the environment variable"
+            " SSL_LIGHTNING_CACHE.",
+            error.reason,
         ) from error
 
 

@@ -11,6 +11,7 @@ from ...distributed import gather_objects, rank
 from ..sources import Source, Subset
 from .atomic import write_text
 from .source import FileSource
+from .unwritable import Unwritable
 
 
 class Skipped(NamedTuple):
@@ -62,8 +63,11 @@ def _tell(everything: Sequence[Skipped], folder: Path | None) -> None:
     if folder is not None and names:
         path = folder / "unreadable.txt"
         before = path.read_text("utf-8").splitlines() if path.exists() else []  # of a run that this one goes on with
-        write_text(path, "\n".join(sorted({*before, *chain.from_iterable(names.values())})) + "\n")
-        where = f" All are listed in {path}."
+        try:
+            write_text(path, "\n".join(sorted({*before, *chain.from_iterable(names.values())})) + "\n")
+            where = f" All are listed in {path}."
+        except Unwritable as error:  # the run has ended: nothing is lost but the list
+            where = f" {error}"
     for samples, part in names.items():
         print(
             f"Unreadable {samples}, in whose place others were taken: {len(part)}"

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import time
 import zlib
 from collections.abc import Iterator
+from contextlib import ExitStack
 from functools import cached_property
 from hashlib import sha256
 from itertools import chain
@@ -22,7 +22,7 @@ from pytorch_lightning.utilities import rank_zero_warn
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from ..files.atomic import beside, to_disk
+from ..files.atomic import beside, clear_abandoned, to_disk
 from ..files.kept import default_folder, key_of, writing
 from .documents import Corpus, Counts, Piece
 from .tokenizer import ready, vocabulary_of, without_special
@@ -33,8 +33,6 @@ AT_ONCE = 1 << 20
 MOST_CLASSES = 10_000
 CHECKED = 1 << 30
 """Files of up to this many bytes are checked by checksum; larger ones by their size alone."""
-ABANDONED = 3600.0
-"""Seconds without a change after which an unfinished store counts as abandoned."""
 LOCK = "text.lock"
 """Held while a finished store is moved to its path, so that no process removes one that another has
 just moved there."""
@@ -115,7 +113,7 @@ def open_store(corpus: Corpus, tokenizer: Tokenizer) -> Store:
         return store
     with writing(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
-        _clear(path)
+        clear_abandoned(path)
         unfinished = beside(path)
         unfinished.mkdir()
     try:
@@ -158,6 +156,26 @@ class _Labels:
         return names, indices
 
 
+class _Parts:
+    """The files of a store while it is written; closed when the context ends."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.stack = folder, ExitStack()
+
+    def __enter__(self) -> _Parts:
+        with writing(self.folder.parent):
+            self.files = {name: self.stack.enter_context((self.folder / name).open("wb")) for name in PARTS}
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        with writing(self.folder.parent):  # what is still buffered
+            self.stack.close()
+
+    def write(self, name: str, dtype: str, values: Any) -> None:
+        with writing(self.folder.parent):
+            self.files[name].write(np.asarray(values, dtype).tobytes())
+
+
 def _write(folder: Path, corpus: Corpus, tokenizer: Tokenizer, counts: Counts) -> None:
     """Writes a store, in bounded memory."""
     tokenizer, allowed = ready(tokenizer), without_special(tokenizer).numpy()
@@ -167,10 +185,8 @@ def _write(folder: Path, corpus: Corpus, tokenizer: Tokenizer, counts: Counts) -
     labels = _Labels(corpus.name)
     ends = label = 0  # end of the tokens so far, and the label of the open document
     opened, first = 0, True  # where the open document began, and whether it is the first
-    paths = {name: folder / name for name in PARTS}
-    files = {name: path.open("wb") for name, path in paths.items()}
-    try:
-        files["offsets"].write(np.zeros(1, "<i8").tobytes())
+    with _Parts(folder) as parts:
+        parts.write("offsets", "<i8", [0])
         for batch in _batches(corpus.read(counts)):
             ids = [
                 encoding.ids
@@ -187,17 +203,13 @@ def _write(folder: Path, corpus: Corpus, tokenizer: Tokenizer, counts: Counts) -
                     opened, first = ends, False
                     label = labels.number(piece.label) if piece.label is not None else 0
                 ends += len(some)
-            with writing(folder):
-                files["tokens"].write(tokens.tobytes())
-                files["offsets"].write(np.array(offsets, "<i8").tobytes())
-                files["labels"].write(np.array(numbers, "<i4").tobytes())
+            parts.write("tokens", dtype.str, tokens)
+            parts.write("offsets", "<i8", offsets)
+            parts.write("labels", "<i4", numbers)
         if ends > opened:
-            files["offsets"].write(np.array([ends], "<i8").tobytes())
-            files["labels"].write(np.array([label], "<i4").tobytes())
+            parts.write("offsets", "<i8", [ends])
+            parts.write("labels", "<i4", [label])
         counts.empty += ends == opened and not first
-    finally:
-        for file in files.values():
-            file.close()
     if not ends:
         raise ValueError(f"{corpus.name} does not contain any text.")
     _finish(folder, labels, {"tokens": dtype.str, "offsets": "<i8", "labels": "<i4"}, size)
@@ -207,10 +219,11 @@ def _finish(folder: Path, labels: _Labels, dtypes: dict[str, str], vocab_size: i
     """Numbers the classes in sorted order, and writes what is needed to read the store."""
     names, indices = labels.order()
     if names:
-        stored = np.memmap(folder / "labels", "<i4", "r+")
-        for start in range(0, len(stored), AT_ONCE):
-            stored[start : start + AT_ONCE] = indices[stored[start : start + AT_ONCE]]
-        stored.flush()
+        with writing(folder):
+            stored = np.memmap(folder / "labels", "<i4", "r+")
+            for start in range(0, len(stored), AT_ONCE):
+                stored[start : start + AT_ONCE] = indices[stored[start : start + AT_ONCE]]
+            stored.flush()
     parts = {
         name: [dtype, (folder / name).stat().st_size // np.dtype(dtype).itemsize] for name, dtype in dtypes.items()
     }
@@ -264,11 +277,3 @@ def _move(unfinished: Path, path: Path) -> None:
             damaged = beside(path)
             os.rename(path, damaged)
             shutil.rmtree(damaged, ignore_errors=True)
-
-
-def _clear(path: Path) -> None:
-    """Removes the unfinished stores of killed processes."""
-    for folder in path.parent.glob(f".{path.name}.*"):
-        newest = max((part.stat().st_mtime for part in (folder, *folder.iterdir())), default=0.0)
-        if time.time() - newest > ABANDONED:
-            shutil.rmtree(folder, ignore_errors=True)
