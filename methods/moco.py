@@ -19,6 +19,7 @@ from ssl_lightning.nn.packing import reordered
 from ssl_lightning.nn.queue import FeatureQueue
 from ssl_lightning.plugins.arguments import require
 from ssl_lightning.run.lightning import synchronizes_batch_norm
+from ssl_lightning.types import Need
 
 BatchNorm = Literal["whole", "shuffle", "split"]
 SHUFFLE = 1
@@ -77,6 +78,7 @@ class MoCo(SSLMethod):
             split_batch_norm(network, parts)
         self.teacher = EMA(network, momentum, final=momentum)  # f_k
         self.queue = FeatureQueue(queue_length, output_dim)
+        self.needs = (Need(f"queue_length={queue_length}", samples=queue_length // (1 + symmetric)),)  # to be filled
 
     def step(self, batch: Batch) -> Step:
         x1, x2 = batch["views"]

@@ -16,7 +16,7 @@ from ssl_lightning.nn.losses.clustering import swapped_prediction
 from ssl_lightning.nn.queue import FeatureQueue
 from ssl_lightning.nn.sinkhorn import sinkhorn
 from ssl_lightning.plugins.arguments import require
-from ssl_lightning.types import joined
+from ssl_lightning.types import Need, joined
 
 
 class SwAV(SSLMethod):
@@ -67,6 +67,8 @@ class SwAV(SSLMethod):
         self.projector = mlp(encoder.dim, hidden_dim or min(4 * encoder.dim, 2048), output_dim, norm=norm)
         self.prototypes = Prototypes(output_dim, prototypes)  # C
         self.queue = FeatureQueue(queue_length, 2 * output_dim) if queue_length else None
+        late = {"freeze_epochs": freeze_epochs, **({"queue_epochs": queue_epochs} if queue_length else {})}
+        self.needs = tuple(Need(f"{name}={epochs:g}", epochs) for name, epochs in late.items())
 
     def step(self, batch: Batch) -> Step:
         z = self.project(batch["views"])  # [S, D] each

@@ -27,11 +27,15 @@ from .evaluation.report import Report
 from .plugins.record import PLAIN
 from .run.checkpoint import AtomicIO
 from .run.folder import RunFolder
+from .run.foreign import check_callbacks
 from .run.health import Health
 from .run.lightning import set_epochs, use_checkpoint_io
+from .run.limits import check_no_validation, check_root, check_values
 from .run.loggers import InRunFolder, as_loggers
 from .run.meter import Meter
 from .run.metrics import Metrics
+from .run.monitors import Monitors
+from .run.naming import checkpoint_of
 from .run.precision import Precision, best_precision, check_choice
 from .run.progress import Progress
 from .run.saving import Checkpoint
@@ -56,6 +60,7 @@ def _quieten() -> None:
         ".*does not have many workers.*",
         ".*your dataloader is not resumable.*",
         ".*smaller than the logging interval.*",
+        ".*could not find the monitored key.*",  # not in this epoch: `Monitors` knows that it comes
     ):
         warnings.filterwarnings("ignore", message)
 
@@ -95,6 +100,7 @@ class Trainer(pl.Trainer):
         if args:
             raise TypeError(f"Trainer got {len(args)} positional arguments; give keyword arguments only.")
         _quieten()
+        check_values(kwargs)
         self.plain_args = {
             name: value
             for name, value in {**kwargs, "precision": precision}.items()
@@ -134,7 +140,7 @@ class Trainer(pl.Trainer):
         others = [callback for callback in given if not isinstance(callback, tuple(STANDING.values()))]
         has_bar = any(isinstance(callback, ProgressBar) for callback in others)
         progress = [] if has_bar or kwargs.get("enable_progress_bar") is False else [Progress()]
-        return [RunFolder(), Metrics(), *standing, Evaluation(), *progress, *others]
+        return [RunFolder(), Metrics(), *standing, Monitors(), Evaluation(), *progress, *others]
 
     @property
     def callbacks(self) -> list[Callback]:
@@ -144,6 +150,7 @@ class Trainer(pl.Trainer):
 
     @callbacks.setter
     def callbacks(self, callbacks: list[Callback]) -> None:
+        check_callbacks(callbacks)
         self._callbacks = callbacks
         counts: Counter[str] = Counter()
         for callback in callbacks:
@@ -170,8 +177,22 @@ class Trainer(pl.Trainer):
         ckpt_path: str | Path | None = None,
         weights_only: bool | None = None,
     ) -> None:
-        """Pretrains a method, for the datamodule's `default_epochs` if no length was given."""
+        """Pretrains a method, for the datamodule's `default_epochs` if no length was given.
+
+        Args:
+            model: the method.
+            train_dataloaders, val_dataloaders: in place of a datamodule.
+            datamodule: the data.
+            ckpt_path: a checkpoint to go on from, or a run folder; `last`: the newest checkpoint of
+                a run with these settings.
+            weights_only: Lightning's; checkpoints are always read so.
+        """
         data = datamodule or train_dataloaders
+        if self.is_global_zero and not self.fast_dev_run:
+            check_root(self.default_root_dir)
+        if isinstance(data, SSLDataModule):
+            check_no_validation(self.plain_args)
+        ckpt_path = checkpoint_of(self, ckpt_path, model, data)
         if self._default_length:
             set_epochs(self, getattr(data, "default_epochs", 100))
         if isinstance(data, SSLDataModule):
@@ -185,3 +206,17 @@ class Trainer(pl.Trainer):
             for callback in self.callbacks:
                 if isinstance(callback, RunFolder):
                     callback.lock.release()
+
+    def validate(self, model: Any = None, dataloaders: Any = None, ckpt_path: Any = None, **kwargs: Any) -> Any:
+        return super().validate(model, dataloaders, self._named(ckpt_path, model, kwargs), **kwargs)
+
+    def test(self, model: Any = None, dataloaders: Any = None, ckpt_path: Any = None, **kwargs: Any) -> Any:
+        return super().test(model, dataloaders, self._named(ckpt_path, model, kwargs), **kwargs)
+
+    def predict(self, model: Any = None, dataloaders: Any = None, *args: Any, **kwargs: Any) -> Any:
+        if "ckpt_path" in kwargs:
+            kwargs["ckpt_path"] = self._named(kwargs["ckpt_path"], model, kwargs)
+        return super().predict(model, dataloaders, *args, **kwargs)
+
+    def _named(self, ckpt_path: Any, model: Any, kwargs: dict[str, Any]) -> Any:
+        return checkpoint_of(self, ckpt_path, model or self.lightning_module, kwargs.get("datamodule"))

@@ -10,7 +10,7 @@ import csv
 import io
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -185,6 +185,9 @@ class Metrics(Standing):
         if not self.pending:
             return {}
         return reduce_means({name: column(values, self.device) for name, values in self.pending.items()})
+
+    def names_logged(self, trainer: Any, pl_module: Any) -> Iterable[str]:
+        return ("train/loss", "train/lr", "train/")
 
     def state_dict(self) -> dict[str, Any]:
         return {"metrics": self.table.state(), "speed": self.speed.state(), "pending": self.reduced()}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
 from pytorch_lightning import Callback
@@ -37,3 +37,8 @@ class Standing(Callback):
 
     def on_logged(self, trainer: Any, values: Mapping[str, float]) -> None:
         """Called with what any callback logs (`log_metrics`), by name; equal on every process."""
+
+    def names_logged(self, trainer: Any, pl_module: Any) -> Iterable[str]:
+        """The names of the metrics that it will log in this run; `held_out/` stands for a group of
+        which some are known only then."""
+        return ()
