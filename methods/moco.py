@@ -68,6 +68,7 @@ class MoCo(SSLMethod):
     ) -> None:  # fmt: skip
         super().__init__(encoder, **kwargs)
         require(self, above=0, temperature=temperature)
+        require(self, at_least=1, hidden_dim=hidden_dim, output_dim=output_dim, parts=parts)
         if batch_norm not in get_args(BatchNorm):
             raise ValueError(f"MoCo(batch_norm={batch_norm!r}) is unknown; choose from whole, shuffle, split.")
         self.temperature, self.symmetric, self.batch_norm = temperature, symmetric, batch_norm

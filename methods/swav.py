@@ -60,7 +60,10 @@ class SwAV(SSLMethod):
     ) -> None:  # fmt: skip
         super().__init__(encoder, **kwargs)
         require(self, above=0, temperature=temperature, epsilon=epsilon)
-        require(self, at_least=1, iterations=iterations)
+        require(self, at_least=1, hidden_dim=hidden_dim, output_dim=output_dim)
+        require(self, at_least=1, at_most=1_000, iterations=iterations)
+        require(self, at_least=0, freeze_epochs=freeze_epochs, queue_length=queue_length, queue_epochs=queue_epochs)
+        require(self, at_least=0, at_most=100, local_views=local_views)
         self.views = ViewSpec(full=2, local=local_views, strength="strong")
         self.temperature, self.epsilon, self.iterations = temperature, epsilon, iterations
         self.freeze_epochs, self.queue_epochs = freeze_epochs, queue_epochs

@@ -63,7 +63,8 @@ class Wav2Vec2(SSLMethod):
     ) -> None:  # fmt: skip
         super().__init__(encoder, **kwargs)
         require(self, above=0, below=1, mask_ratio=mask_ratio)
-        require(self, above=0, mask_length=mask_length, negatives=negatives, temperature=temperature)
+        require(self, above=0, temperature=temperature)
+        require(self, at_least=1, at_most=100_000, mask_length=mask_length, negatives=negatives)
         require(self, at_least=0, diversity=diversity, feature_penalty=feature_penalty, stem_gradient=stem_gradient)
         self.mask_ratio, self.mask_length = mask_ratio, mask_length
         self.negatives, self.temperature = negatives, temperature

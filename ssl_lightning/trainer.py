@@ -13,6 +13,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 from pytorch_lightning import Callback
+from pytorch_lightning.callbacks import Checkpoint as LastCallback
 from pytorch_lightning.callbacks import ProgressBar
 from pytorch_lightning.profilers import PassThroughProfiler, Profiler
 
@@ -29,7 +30,7 @@ from .run.checkpoint import AtomicIO
 from .run.folder import RunFolder
 from .run.foreign import check_callbacks
 from .run.health import Health
-from .run.lightning import set_epochs, use_checkpoint_io
+from .run.lightning import name_checkpoints, set_epochs, use_checkpoint_io
 from .run.limits import check_no_validation, check_root, check_values
 from .run.loggers import InRunFolder, as_loggers
 from .run.meter import Meter
@@ -123,6 +124,7 @@ class Trainer(pl.Trainer):
         kwargs["callbacks"] = self._with_standing(kwargs)
         super().__init__(precision=precision, **kwargs)  # type: ignore[arg-type]  # "auto" is resolved by now
         use_checkpoint_io(self, AtomicIO())
+        name_checkpoints(self, checkpoint_of)
         if type(self.profiler) is PassThroughProfiler:
             self.profiler = NoProfiler()
 
@@ -151,6 +153,8 @@ class Trainer(pl.Trainer):
     @callbacks.setter
     def callbacks(self, callbacks: list[Callback]) -> None:
         check_callbacks(callbacks)
+        # Those that follow a metric come after all that log one, and checkpoints after them.
+        callbacks = sorted(callbacks, key=lambda each: isinstance(each, Monitors) + 2 * isinstance(each, LastCallback))
         self._callbacks = callbacks
         counts: Counter[str] = Counter()
         for callback in callbacks:
@@ -192,7 +196,6 @@ class Trainer(pl.Trainer):
             check_root(self.default_root_dir)
         if isinstance(data, SSLDataModule):
             check_no_validation(self.plain_args)
-        ckpt_path = checkpoint_of(self, ckpt_path, model, data)
         if self._default_length:
             set_epochs(self, getattr(data, "default_epochs", 100))
         if isinstance(data, SSLDataModule):
@@ -206,17 +209,3 @@ class Trainer(pl.Trainer):
             for callback in self.callbacks:
                 if isinstance(callback, RunFolder):
                     callback.lock.release()
-
-    def validate(self, model: Any = None, dataloaders: Any = None, ckpt_path: Any = None, **kwargs: Any) -> Any:
-        return super().validate(model, dataloaders, self._named(ckpt_path, model, kwargs), **kwargs)
-
-    def test(self, model: Any = None, dataloaders: Any = None, ckpt_path: Any = None, **kwargs: Any) -> Any:
-        return super().test(model, dataloaders, self._named(ckpt_path, model, kwargs), **kwargs)
-
-    def predict(self, model: Any = None, dataloaders: Any = None, *args: Any, **kwargs: Any) -> Any:
-        if "ckpt_path" in kwargs:
-            kwargs["ckpt_path"] = self._named(kwargs["ckpt_path"], model, kwargs)
-        return super().predict(model, dataloaders, *args, **kwargs)
-
-    def _named(self, ckpt_path: Any, model: Any, kwargs: dict[str, Any]) -> Any:
-        return checkpoint_of(self, ckpt_path, model or self.lightning_module, kwargs.get("datamodule"))

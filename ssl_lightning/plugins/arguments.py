@@ -79,13 +79,18 @@ def item_of(hint: Any) -> Any:
     return Union[tuple(plain)] if plain else object  # noqa: UP007  of as many as there are
 
 
+def members_of(hint: Any) -> list[Any]:
+    """The types of which a union is made, but for None; else the type itself."""
+    return [each for each in (get_args(hint) if is_union(hint) else (hint,)) if each is not NoneType]
+
+
 def is_union(hint: Any) -> bool:
     """Whether a type is a union of several."""
     return get_origin(hint) in (Union, UnionType)
 
 
 def check_number(owner: str, name: str, value: Any, hint: Any) -> None:
-    """Refuses what is no number for an argument that is one.
+    """Refuses what is no number for an argument that is one, and a number for one that is a list.
 
     Args:
         owner: the class, with which the message begins.
@@ -97,6 +102,8 @@ def check_number(owner: str, name: str, value: Any, hint: Any) -> None:
         TypeError: the value is of another type; an integer will do for a float.
     """
     kinds = set(kinds_of(hint))
+    if isinstance(value, (bool, int, float)) and all(get_origin(each) in (list, tuple) for each in members_of(hint)):
+        raise TypeError(f"{owner}({name}={value!r}) must be a list.")
     if not kinds <= NUMBERS or type(value) in kinds or (float in kinds and isinstance(value, (int, float))):
         return
     if isinstance(value, int) and not isinstance(value, bool) and int in kinds:

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 
 from .arguments import argument_defaults, argument_types, check_number
 
+LARGEST = 2**63 - 1
 PLAIN = (bool, int, float, str, type(None))
 GROUPS = ("ssl_lightning.methods", "ssl_lightning.datamodules", "ssl_lightning.encoders")
 
@@ -72,9 +73,10 @@ def _unbuildable(cls: type, arguments: dict[str, Any], error: BaseException) -> 
     given = [
         f"{name}={value!r}"
         for name, value in arguments.items()
-        if isinstance(value, (*PLAIN, list)) and value != defaults.get(name)
+        if isinstance(value, PLAIN) and value != defaults.get(name)
     ]
-    reason = " ".join(f"{error}".split()).partition(" Exception raised from")[0] or type(error).__name__
+    reason = " ".join(f"{error}".split()) or type(error).__name__
+    reason = reason if len(reason) < 300 else f"{reason[:300]} ..."
     return f"{cls.__name__}({', '.join(given)}) cannot be built: {reason}"
 
 
@@ -98,6 +100,8 @@ def _recordable(value: Any, where: str) -> Any:
         if not math.isfinite(value):
             raise ValueError(f"{where} holds {value}; give a finite number.")
         return float(value)  # numpy.float64 is a float too, but YAML cannot write it
+    if isinstance(value, int) and abs(value) > LARGEST:
+        raise ValueError(f"{where} holds {value:.3g}; give a number of at most 64 bits.")
     if isinstance(value, (*PLAIN, Recorded)):
         return value
     if isinstance(value, PurePath):

@@ -28,14 +28,11 @@ def config_in(checkpoint: dict[str, Any], path: str | Path = "The checkpoint") -
 
 def run_config(method: Any) -> str:
     """The run's config as YAML: the command line's, or else the one that the objects recorded."""
-    return config_for(method.trainer, method, getattr(method.trainer, "datamodule", None))
-
-
-def config_for(trainer: Any, method: Any, datamodule: Any) -> str:
-    """The same for a run that has not begun yet."""
+    trainer = method.trainer
     if getattr(trainer, "config", None):
         return str(trainer.config)
     config = {"model": config_of(method)}
+    datamodule = getattr(trainer, "datamodule", None)
     if datamodule is not None:
         config["data"] = config_of(datamodule) if hasattr(datamodule, "init_args") else class_path(type(datamodule))
     if hasattr(trainer, "plain_args"):

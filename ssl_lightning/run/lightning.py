@@ -116,6 +116,27 @@ def use_checkpoint_io(trainer: Any, checkpoint_io: CheckpointIO) -> None:
         trainer.strategy.checkpoint_io = checkpoint_io
 
 
+def name_checkpoints(trainer: Any, resolve: Callable[[Any, Any], Any]) -> None:
+    """Has a trainer pass the `ckpt_path` of each of its verbs through a function, once it knows
+    method and data. Lightning takes some words for something else, and starts anew where there is
+    nothing.
+
+    Args:
+        trainer: whose checkpoints are named.
+        resolve: from the trainer and what it was given to a path; at the top level of a module,
+            since trainers are sent to processes.
+    """
+    connector = trainer._checkpoint_connector
+    connector._select_ckpt_path = partial(selected, trainer, connector, resolve)
+
+
+def selected(
+    trainer: Any, connector: Any, resolve: Callable[[Any, Any], Any], verb: Any, path: Any, *more: Any, **named: Any
+) -> Any:
+    """The checkpoint that Lightning takes for a path, after `resolve`."""
+    return type(connector)._select_ckpt_path(connector, verb, resolve(trainer, path), *more, **named)
+
+
 def convert_views_alone(trainer: Any, raw: Callable[[Any], bool]) -> None:
     """Keeps batches of raw samples out of the conversion to the run's precision, which Lightning
     does before any hook: waves would be augmented in half precision, and views, which a later hook

@@ -29,6 +29,8 @@ AT_LEAST_0 = (
     "min_steps",
     "reload_dataloaders_every_n_epochs",
 )
+OTHERS = ("logger", "precision")
+"""Arguments that take more than Lightning's, and have checks of their own."""
 WITHOUT_EFFECT = {"val_check_interval": (None, 1.0), "check_val_every_n_epoch": (None, 1)}
 """Arguments that mean nothing to a run which has no validation loop, with their defaults."""
 
@@ -45,7 +47,7 @@ def check_values(given: Mapping[str, Any]) -> None:
     """
     hints = get_type_hints(pl.Trainer.__init__)
     for name, value in given.items():
-        if name in hints:
+        if name in hints and name not in OTHERS:
             _check_type(name, value, hints[name])
     for name in LENGTHS:
         value = given.get(name)

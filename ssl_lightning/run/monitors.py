@@ -46,6 +46,8 @@ class Monitors(Standing):
         self.epoch: dict[str, float] = {}
         """Those that were logged in this epoch."""
         self.latest: dict[str, float] = {}
+        self.groups: set[str] = set()
+        """Groups of metrics of which some names are not known before they are logged."""
 
     def follow(self, trainer: Any, pl_module: Any) -> None:
         """Looks up what is followed, once the method and the data know each other.
@@ -54,20 +56,21 @@ class Monitors(Standing):
             MisconfigurationException: nothing logs it, or it is to fall where more is better.
         """
         self.followers = []
-        known, groups = names_logged(trainer, pl_module)
+        known, self.groups = names_logged(trainer, pl_module)
         for each in trainer.callbacks:
-            monitor = each.monitor if isinstance(each, (EarlyStopping, ModelCheckpoint)) else None
-            if monitor is None:
+            monitor = getattr(each, "monitor", None)
+            if not isinstance(monitor, str):
                 continue
-            if monitor not in known and monitor.partition("/")[0] not in groups:
+            if monitor not in known and monitor.partition("/")[0] not in self.groups:
                 if any(map(may_log, [pl_module, *trainer.callbacks])):
                     continue  # Lightning's own way: by `self.log`
-                raise unknown(each, known)
-            if monitor.rpartition("/")[2] in RISES and each.mode == "min":
+                raise unknown(each, monitor, known)
+            if monitor.rpartition("/")[2] in RISES and getattr(each, "mode", None) == "min":
                 raise MisconfigurationException(
                     f"{type(each).__name__}(monitor={monitor!r}, mode='min') would prefer the worst: give mode='max'."
                 )
-            self.followers.append(each)
+            if isinstance(each, (EarlyStopping, ModelCheckpoint)):
+                self.followers.append(each)
             if isinstance(each, EarlyStopping):
                 look_when_told(each)
 
@@ -81,8 +84,8 @@ class Monitors(Standing):
             monitor = str(each.monitor)
             if monitor in values:
                 self.fresh[monitor] = self.epoch[monitor] = self.latest[monitor] = values[monitor]
-            elif complete(monitor.partition("/")[0], values):
-                raise unknown(each, values)
+            elif (group := monitor.partition("/")[0]) in self.groups and complete(group, values):
+                raise unknown(each, monitor, values)
 
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
         if not batch_idx and self.epoch:
@@ -133,9 +136,9 @@ def complete(group: str, values: Mapping[str, float]) -> bool:
     return "train/loss" in values if group == "train" else any(name.startswith(f"{group}/") for name in values)
 
 
-def unknown(follower: EarlyStopping | ModelCheckpoint, known: Iterable[str]) -> MisconfigurationException:
+def unknown(follower: object, monitor: str, known: Iterable[str]) -> MisconfigurationException:
     """The error about a monitor that nothing logs."""
-    names, monitor = sorted(known), str(follower.monitor)
+    names = sorted(known)
     return MisconfigurationException(
         f"{type(follower).__name__}(monitor={monitor!r}): this run logs no such metric."
         f"{did_you_mean(monitor, names)} It logs {', '.join(names)}."

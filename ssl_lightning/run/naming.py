@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pytorch_lightning.callbacks import ModelCheckpoint
 
 from ..plugins.messages import did_you_mean
-from ..plugins.run_record import config_for
+from ..plugins.run_record import run_config
 from .checkpoint import newest_of
 from .folder import run_name
 from .identity import find_last
@@ -18,15 +17,14 @@ LIGHTNINGS = ("hpc", "registry")
 """Words, or beginnings of them, that are Lightning's to resolve."""
 
 
-def checkpoint_of(trainer: Any, path: str | Path | None, method: Any, datamodule: Any) -> str | Path | None:
+def checkpoint_of(trainer: Any, path: str | Path | None) -> str | Path | None:
     """The checkpoint file that a path or a word stands for.
 
     Args:
-        trainer: ours.
+        trainer: ours, which knows the method and the data by now.
         path: a checkpoint; a run folder: its newest whole checkpoint; `last`: the newest whole
             checkpoint of a run with these settings below `default_root_dir`; `best`: the one that a
-            `ModelCheckpoint` of this trainer with a monitor holds for the best.
-        method, datamodule: of the run.
+            callback of this trainer with a monitor holds for the best.
 
     Raises:
         FileNotFoundError: there is no such checkpoint.
@@ -35,8 +33,9 @@ def checkpoint_of(trainer: Any, path: str | Path | None, method: Any, datamodule
     if path is None or str(path).startswith(LIGHTNINGS) or "://" in str(path):
         return path
     if path == "last":
-        config = yaml.safe_load(config_for(trainer, method, datamodule))
-        return find_last(Path(trainer.default_root_dir) / run_name(method, datamodule), config)
+        method, data = trainer.lightning_module, trainer.datamodule
+        config = yaml.safe_load(run_config(method))
+        return find_last(Path(trainer.default_root_dir) / run_name(method, data), config)
     if path == "best":
         return best_of(trainer)
     return check_file(newest_of(path))
@@ -44,11 +43,13 @@ def checkpoint_of(trainer: Any, path: str | Path | None, method: Any, datamodule
 
 def best_of(trainer: Any) -> str:
     """The best checkpoint, by the callbacks of this trainer that follow a metric."""
-    followers = [each for each in trainer.callbacks if isinstance(each, ModelCheckpoint) and each.monitor]
-    best = next((each.best_model_path for each in followers if each.best_model_path), None)
+    followers = [each for each in trainer.callbacks if getattr(each, "monitor", None)]
+    best: str | None = next(
+        (each.best_model_path for each in followers if getattr(each, "best_model_path", None)), None
+    )
     if best is None:
         raise ValueError(
-            "ckpt_path='best': no ModelCheckpoint of this process has followed a metric yet. Give the path of a"
+            "ckpt_path='best': no callback of this process has kept the best by a metric. Give the path of a"
             " checkpoint or of a run folder, or `last`."
         )
     return best
