@@ -18,7 +18,7 @@ from ..plugins.arguments import argument_defaults
 from ..plugins.rebuild import rebuild
 from ..plugins.record import config_of
 from ..types import Batch, View, ViewSpec
-from .runner import class_of, numpy_state, run_checks
+from .runner import check_numbers, class_of, numpy_state, run_checks
 
 
 class DataKit:
@@ -47,6 +47,19 @@ class DataKit:
 def names_what_it_holds(kit: DataKit) -> None:
     """The class has a docstring; its first line is the summary that lists show."""
     assert (kit.cls.__doc__ or "").strip(), f"{kit.cls.__name__} has no docstring."
+
+
+def numbers_are_in_range(kit: DataKit) -> None:
+    """Each numeric argument refuses 0 and -1 in one line with its name, or makes finite views with
+    them."""
+
+    def build(changes: dict[str, Any]) -> None:
+        changed = DataKit(kit.cls, **{**kit.init_args, **changes})
+        assert all(view.x.isfinite().all() for view in changed.batch([0, 1])["views"]), (
+            f"{changes} makes no finite views."
+        )
+
+    check_numbers(kit.cls, build)
 
 
 def alike(one: View, two: View) -> bool:
@@ -172,6 +185,7 @@ def it_travels_to_workers(kit: DataKit) -> None:
 
 DATAMODULE_CHECKS: tuple[Callable[[DataKit], None], ...] = (
     names_what_it_holds,
+    numbers_are_in_range,
     views_are_batches,
     a_sample_is_alone_with_its_key,
     passes_and_views_differ,
