@@ -9,14 +9,14 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from ssl_lightning import Batch, Encoder, OptimizerSpec, SSLMethod, Step, View, ViewSpec
+from ssl_lightning import Batch, Encoder, Need, OptimizerSpec, SSLMethod, Step, View, ViewSpec
 from ssl_lightning.distributed import gather, rank, reduce_sum, world_size
 from ssl_lightning.nn.heads import Norm, Prototypes, mlp
 from ssl_lightning.nn.losses.clustering import swapped_prediction
 from ssl_lightning.nn.queue import FeatureQueue
 from ssl_lightning.nn.sinkhorn import sinkhorn
 from ssl_lightning.plugins.arguments import require
-from ssl_lightning.types import Need, joined
+from ssl_lightning.types import joined
 
 
 class SwAV(SSLMethod):

@@ -76,6 +76,12 @@ def publish(trainer: Any, values: Mapping[str, float]) -> None:
     trainer.callback_metrics.update({name: torch.tensor(value) for name, value in values.items()})
 
 
+def withdraw(trainer: Any, names: Iterable[str]) -> None:
+    """Takes values out of `trainer.callback_metrics`, which are no longer those of the weights."""
+    for name in names:
+        trainer.callback_metrics.pop(name, None)
+
+
 def look_when_told(callback: EarlyStopping) -> None:
     """Has a callback look at its metric in `on_validation_end` alone, which somebody else then
     calls: at the end of an epoch the value may be one that it has seen. Where there is none yet it

@@ -13,7 +13,7 @@ from pytorch_lightning.callbacks.early_stopping import EarlyStoppingReason
 from pytorch_lightning.utilities import rank_zero_warn
 
 from ..plugins.messages import did_you_mean
-from .lightning import look_when_told, publish, updated
+from .lightning import look_when_told, publish, updated, withdraw
 from .standing import Standing
 
 PACKAGES = ("ssl_lightning", "pytorch_lightning", "lightning_fabric", "torch")
@@ -89,8 +89,7 @@ class Monitors(Standing):
 
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
         if not batch_idx and self.epoch:
-            for name in self.epoch:
-                trainer.callback_metrics.pop(name, None)
+            withdraw(trainer, self.epoch)
             self.epoch = {}
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:

@@ -198,6 +198,8 @@ def test_a_published_value_is_seen_by_other_callbacks(tmp_path: Path) -> None:
     trainer = plain(tmp_path, Watch(publish), stopping, max_epochs=9)
     trainer.fit(Linear(), loader())
     assert trainer.current_epoch == 2 and float(trainer.callback_metrics["watched"]) == 1
+    lightning.withdraw(trainer, ["watched", "none"])
+    assert "watched" not in trainer.callback_metrics
 
 
 def test_early_stopping_looks_when_it_is_told_and_waits_for_its_metric(tmp_path: Path) -> None:
@@ -229,7 +231,7 @@ def test_each_verb_takes_its_checkpoint_by_a_function(tmp_path: Path) -> None:
     trainer = plain(tmp_path, max_epochs=1)
     trainer.fit(Linear(), loader())
     trainer.save_checkpoint(tmp_path / "b.ckpt")
-    lightning.name_checkpoints(trainer, double)
+    lightning.name_checkpoints(trainer, double)  # by `lightning.selected`
     assert pickle.loads(pickle.dumps(trainer._checkpoint_connector._select_ckpt_path))  # trainers travel
     trainer.fit_loop.max_epochs = 2
     for verb in (trainer.fit, trainer.validate, trainer.test):
