@@ -31,7 +31,7 @@ from .run.folder import RunFolder
 from .run.foreign import check_callbacks
 from .run.health import Health
 from .run.lightning import name_checkpoints, set_epochs, use_checkpoint_io
-from .run.limits import check_no_validation, check_root, check_values
+from .run.limits import check_order, check_root, check_values
 from .run.loggers import InRunFolder, as_loggers
 from .run.meter import Meter
 from .run.metrics import Metrics
@@ -195,7 +195,7 @@ class Trainer(pl.Trainer):
         if self.is_global_zero and not self.fast_dev_run:
             check_root(self.default_root_dir)
         if isinstance(data, SSLDataModule):
-            check_no_validation(self.plain_args)
+            check_order(self.plain_args)
         if self._default_length:
             set_epochs(self, getattr(data, "default_epochs", 100))
         if isinstance(data, SSLDataModule):

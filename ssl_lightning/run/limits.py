@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from datetime import timedelta
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -73,14 +74,16 @@ def check_values(given: Mapping[str, Any]) -> None:
 
 
 def _check_type(name: str, value: Any, hint: Any) -> None:
-    """Refuses a number, text or truth value of another type than the argument's. Objects are
-    Lightning's to judge."""
+    """Refuses a number, text or truth value of another type than the argument's, and anything else
+    where the argument is one of these. Objects are Lightning's to judge."""
     kinds = set(_kinds(hint))
-    if not isinstance(value, PLAIN) or value is None or Any in kinds:
+    if type(value) in kinds or Any in kinds or (not isinstance(value, PLAIN) and not kinds <= set(PLAIN)):
         return
-    if type(value) not in kinds and not (isinstance(value, int) and type(value) is not bool and float in kinds):
-        plain = [kind.__name__ for kind in (bool, int, float, str) if kind in kinds]
-        raise TypeError(f"Trainer({name}={value!r}) must be {' or '.join(plain) or 'an object'}.")
+    number = Real if float in kinds else Integral
+    if {int, float} & kinds and isinstance(value, number) and not isinstance(value, bool):
+        return  # an integer will do for a float, and numpy's numbers for both
+    plain = [kind.__name__ for kind in (bool, int, float, str) if kind in kinds]
+    raise TypeError(f"Trainer({name}={value!r}) must be {' or '.join(plain) or 'an object'}.")
 
 
 def _kinds(hint: Any) -> list[Any]:
@@ -100,12 +103,18 @@ def _check_time(duration: str | timedelta | dict[str, int] | None) -> None:
         raise ValueError(f"Trainer(max_time={duration!r}) trains nothing: give a time above 0, or leave it out.")
 
 
-def check_no_validation(given: Mapping[str, Any]) -> None:
-    """Refuses arguments about a validation loop, for a run on a datamodule, which has none.
+def check_order(given: Mapping[str, Any]) -> None:
+    """Refuses arguments that mean something else, or nothing, to a run on a datamodule: it has no
+    validation loop, and its order is endless.
 
     Raises:
         ValueError: one of them is given.
     """
+    if given.get("overfit_batches"):
+        raise ValueError(
+            f"Trainer(overfit_batches={given['overfit_batches']}) would bring other samples in each epoch: the order of"
+            " samples is endless. Train on data of so many samples (--data.samples, where the data has it)."
+        )
     for name, defaults in WITHOUT_EFFECT.items():
         if given.get(name, defaults[1]) not in defaults:
             raise ValueError(

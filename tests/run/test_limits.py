@@ -62,7 +62,7 @@ def test_text_and_numbers_of_another_type_are_refused(name: str) -> None:
     kinds = limits._kinds(inspect.signature(pl.Trainer.__init__).parameters[name].annotation)
     wrong: list[Any] = [value for value in ("3", 2.5, True) if type(value) not in kinds]
     assert wrong
-    for value in wrong:
+    for value in [*wrong, []]:
         with pytest.raises(TypeError, match=rf"Trainer\({name}={value!r}\) must be"):
             Trainer(accelerator="cpu", **{name: value})
 
@@ -80,12 +80,19 @@ def test_values_at_the_border_are_taken() -> None:
         Trainer(accelerator="cpu", **arguments)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("arguments", [{"val_check_interval": 0.5}, {"check_val_every_n_epoch": 2}])
-def test_arguments_of_a_validation_loop_are_refused_where_there_is_none(
-    arguments: dict[str, Any], tmp_path: Path
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"val_check_interval": 0.5}, "has no effect: pretraining has no validation loop"),
+        ({"check_val_every_n_epoch": 2}, "has no effect: pretraining has no validation loop"),
+        ({"overfit_batches": 2}, "would bring other samples in each epoch"),
+    ],
+)
+def test_arguments_that_mean_something_else_here_are_refused(
+    arguments: dict[str, Any], message: str, tmp_path: Path
 ) -> None:
     trainer = Trainer(accelerator="cpu", max_epochs=1, default_root_dir=str(tmp_path), **arguments)
-    with pytest.raises(ValueError, match="has no effect: pretraining has no validation loop"):
+    with pytest.raises(ValueError, match=message):
         trainer.fit(SimCLR(TinyEncoder()), datamodule=TinyImages())
     assert not any(tmp_path.iterdir())
 
