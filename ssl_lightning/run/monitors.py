@@ -89,7 +89,7 @@ class Monitors(Standing):
 
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
         if not batch_idx and self.epoch:
-            withdraw(trainer, self.epoch)
+            withdraw(trainer, [str(each.monitor) for each in self.followers if isinstance(each, ModelCheckpoint)])
             self.epoch = {}
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
