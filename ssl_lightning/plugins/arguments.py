@@ -4,7 +4,7 @@ range."""
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from functools import cache
 from pathlib import PurePath
@@ -84,6 +84,12 @@ def members_of(hint: Any) -> list[Any]:
     return [each for each in (get_args(hint) if is_union(hint) else (hint,)) if each is not NoneType]
 
 
+def is_collection(hint: Any) -> bool:
+    """Whether a type is a list's, a tuple's or the like, and says of what."""
+    origin = get_origin(hint)
+    return isinstance(origin, type) and issubclass(origin, Collection)
+
+
 def is_union(hint: Any) -> bool:
     """Whether a type is a union of several."""
     return get_origin(hint) in (Union, UnionType)
@@ -102,12 +108,12 @@ def check_number(owner: str, name: str, value: Any, hint: Any) -> None:
         TypeError: the value is of another type; an integer will do for a float.
     """
     kinds = set(kinds_of(hint))
-    if isinstance(value, (bool, int, float)) and all(get_origin(each) in (list, tuple) for each in members_of(hint)):
-        raise TypeError(f"{owner}({name}={value!r}) must be a list.")
-    if not kinds <= NUMBERS or type(value) in kinds or (float in kinds and isinstance(value, (int, float))):
+    if isinstance(value, (bool, int, float)) and all(map(is_collection, members_of(hint))):
+        raise TypeError(f"{owner}({name}={value!r}) is one value, where several belong.")
+    if not kinds <= NUMBERS or type(value) in kinds:
         return
-    if isinstance(value, int) and not isinstance(value, bool) and int in kinds:
-        return  # an enumeration's
+    if isinstance(value, (int, float) if float in kinds else int) and type(value) is not bool:
+        return
     expected = " or ".join(kind.__name__ for kind in (bool, int, float) if kind in kinds)
     raise TypeError(f"{owner}({name}={value!r}) must be {expected}.")
 

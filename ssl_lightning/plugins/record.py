@@ -54,8 +54,9 @@ def _recording(init: Any) -> Any:
         bound = signature.bind(self, *args, **kwargs)
         bound.apply_defaults()  # so that a later change of a default does not change what a checkpoint rebuilds
         self.__dict__["init_args"] = arguments = _flat(type(self).__name__, signature, bound)
+        cls: type = type(self)
         for name, value in arguments.items():
-            check_number(type(self).__name__, name, value, argument_types(type(self)).get(name, Any))
+            check_number(cls.__name__, name, value, argument_types(cls).get(name, Any))
         try:
             init(self, *args, **kwargs)
         except NotImplementedError:

@@ -185,7 +185,6 @@ def it_travels_to_workers(kit: DataKit) -> None:
 
 DATAMODULE_CHECKS: tuple[Callable[[DataKit], None], ...] = (
     names_what_it_holds,
-    numbers_are_in_range,
     views_are_batches,
     a_sample_is_alone_with_its_key,
     passes_and_views_differ,
@@ -196,6 +195,7 @@ DATAMODULE_CHECKS: tuple[Callable[[DataKit], None], ...] = (
     default_encoder_fits,
     raw_features_are_numbers,
     it_travels_to_workers,
+    numbers_are_in_range,
 )
 
 

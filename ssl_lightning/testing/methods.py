@@ -276,7 +276,6 @@ def _train(method: SSLMethod, folder: str, callbacks: list[pl.Callback], ckpt_pa
 METHOD_CHECKS: tuple[Callable[[MethodKit], None], ...] = (
     says_what_encoder_it_needs,
     arguments_have_defaults,
-    numbers_are_in_range,
     asks_for_views,
     says_what_it_is,
     loss_is_a_finite_scalar,
@@ -289,6 +288,7 @@ METHOD_CHECKS: tuple[Callable[[MethodKit], None], ...] = (
     bf16_is_close,
     config_rebuilds_it,
     resume_is_exact,
+    numbers_are_in_range,
 )
 
 

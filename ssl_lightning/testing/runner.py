@@ -35,7 +35,7 @@ def numpy_state() -> bytes:
     return pickle.dumps(np.random.get_state())  # it holds an array, for which `==` gives no single truth value
 
 
-def check_numbers(cls: type[Any], build: Callable[[dict[str, Any]], Any]) -> None:
+def check_numbers(cls: type, build: Callable[[dict[str, Any]], Any]) -> None:
     """Gives each numeric argument of a class 0 and -1: it is refused in one line that names the
     argument, or works.
 

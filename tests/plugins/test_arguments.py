@@ -63,7 +63,7 @@ class Typed(Recorded):
         ({"count": True}, r"Typed\(count=True\) must be int\."),
         ({"rate": "0.1"}, r"Typed\(rate='0\.1'\) must be float\."),
         ({"whole": 1}, r"Typed\(whole=1\) must be bool\."),
-        ({"pair": 0.5}, r"Typed\(pair=0\.5\) must be a list\."),
+        ({"pair": 0.5}, r"Typed\(pair=0\.5\) is one value, where several belong\."),
         ({"rate": math.nan}, r"Typed\(rate=\.\.\.\) holds nan; give a finite number\."),
         ({"pair": (0.0, math.inf)}, r"Typed\(pair=\.\.\.\) holds inf; give a finite number\."),
         ({"count": 2**63}, r"Typed\(count=\.\.\.\) holds 9\.22e\+18; give a number of at most 64 bits\."),

@@ -111,7 +111,7 @@ def test_a_checkpoint_is_kept_for_the_weights_that_were_measured(tmp_path: Path)
     states = read(ended.run_folder / "checkpoints" / "step-00000020.ckpt")["callbacks"]
     (state,) = (state for key, state in states.items() if key.startswith("ModelCheckpoint"))
     assert state["best_model_path"] == best.best_model_path  # the checkpoint of a step knows of the look in it
-    resumed = fit(tmp_path / "again", ckpt_path=best.best_model_path)
+    resumed = fit(tmp_path / "again", ckpt_path=best.best_model_path, epochs=5)
     for name, value in resumed.lightning_module.state_dict().items():
         assert value.equal(ended.lightning_module.state_dict()[name]), name
 
