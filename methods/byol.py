@@ -9,6 +9,7 @@ from torch import nn
 from ssl_lightning import EMA, Batch, Encoder, OptimizerSpec, SSLMethod, Step, ViewSpec
 from ssl_lightning.nn.heads import Norm, mlp
 from ssl_lightning.nn.losses.prediction import regression
+from ssl_lightning.plugins.arguments import require
 
 
 class BYOL(SSLMethod):
@@ -41,6 +42,7 @@ class BYOL(SSLMethod):
         norm: Norm = "batch", **kwargs: Any,
     ) -> None:  # fmt: skip
         super().__init__(encoder, **kwargs)
+        require(self, at_least=1, hidden_dim=hidden_dim, output_dim=output_dim)
         hidden = hidden_dim or min(4 * encoder.dim, 4096)
         self.projector = mlp(encoder.dim, hidden, output_dim, norm=norm)  # g
         self.predictor = mlp(output_dim, hidden, output_dim, norm=norm)  # q

@@ -60,7 +60,7 @@ class Infill(SSLMethod):
     def __init__(self, encoder: SequenceEncoder, *, span: float = 0.3, gaps: int = 1, **kwargs: Any) -> None:
         super().__init__(encoder, **kwargs)
         require(self, above=0, below=1, span=span)
-        require(self, at_least=1, gaps=gaps)
+        require(self, at_least=1, at_most=1_000, gaps=gaps)
         self.span, self.gaps = span, gaps
         self.mask_token = nn.Parameter(torch.randn(encoder.dim) * 0.02)
         self.head = nn.Linear(encoder.dim, encoder.content_dim)

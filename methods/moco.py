@@ -9,7 +9,7 @@ from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor, nn
 
-from ssl_lightning import EMA, Batch, Encoder, OptimizerSpec, SSLMethod, Step, View, ViewSpec
+from ssl_lightning import EMA, Batch, Encoder, Need, OptimizerSpec, SSLMethod, Step, View, ViewSpec
 from ssl_lightning.augment.random import fold
 from ssl_lightning.distributed import gather, rank
 from ssl_lightning.nn.batch_norm import split_batch_norm
@@ -66,17 +66,18 @@ class MoCo(SSLMethod):
         parts: int = 8, norm: Norm = "none", **kwargs: Any,
     ) -> None:  # fmt: skip
         super().__init__(encoder, **kwargs)
-        require(self, above=0, temperature=temperature)
+        require(self, above=0, temperature=temperature, hidden_dim=hidden_dim, output_dim=output_dim, parts=parts)
         if batch_norm not in get_args(BatchNorm):
             raise ValueError(f"MoCo(batch_norm={batch_norm!r}) is unknown; choose from whole, shuffle, split.")
-        self.temperature, self.symmetric, self.batch_norm = temperature, symmetric, batch_norm
         self.moves_rows = "Set --model.batch_norm split." if batch_norm == "shuffle" else ""
+        self.temperature, self.symmetric, self.batch_norm = temperature, symmetric, batch_norm
         self.projector = mlp(encoder.dim, hidden_dim or encoder.dim, output_dim, norm=norm)
         network = nn.Sequential(encoder, self.projector)  # f_q
         if batch_norm == "split":
             split_batch_norm(network, parts)
         self.teacher = EMA(network, momentum, final=momentum)  # f_k
         self.queue = FeatureQueue(queue_length, output_dim)
+        self.needs = (Need(f"queue_length={queue_length}", samples=queue_length // (1 + symmetric)),)
 
     def step(self, batch: Batch) -> Step:
         x1, x2 = batch["views"]

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from ssl_lightning import Batch, Encoder, OptimizerSpec, SSLMethod, Step, View, ViewSpec
+from ssl_lightning import Batch, Encoder, Need, OptimizerSpec, SSLMethod, Step, View, ViewSpec
 from ssl_lightning.distributed import gather, rank, reduce_sum, world_size
 from ssl_lightning.nn.heads import Norm, Prototypes, mlp
 from ssl_lightning.nn.losses.clustering import swapped_prediction
@@ -60,13 +60,18 @@ class SwAV(SSLMethod):
     ) -> None:  # fmt: skip
         super().__init__(encoder, **kwargs)
         require(self, above=0, temperature=temperature, epsilon=epsilon)
-        require(self, at_least=1, iterations=iterations)
+        require(self, at_least=1, hidden_dim=hidden_dim, output_dim=output_dim)
+        require(self, at_least=1, at_most=1_000, iterations=iterations)
+        require(self, at_least=0, freeze_epochs=freeze_epochs, queue_length=queue_length, queue_epochs=queue_epochs)
+        require(self, at_least=0, at_most=100, local_views=local_views)
         self.views = ViewSpec(full=2, local=local_views, strength="strong")
         self.temperature, self.epsilon, self.iterations = temperature, epsilon, iterations
         self.freeze_epochs, self.queue_epochs = freeze_epochs, queue_epochs
         self.projector = mlp(encoder.dim, hidden_dim or min(4 * encoder.dim, 2048), output_dim, norm=norm)
         self.prototypes = Prototypes(output_dim, prototypes)  # C
         self.queue = FeatureQueue(queue_length, 2 * output_dim) if queue_length else None
+        late = {"freeze_epochs": freeze_epochs, **({"queue_epochs": queue_epochs} if queue_length else {})}
+        self.needs = tuple(Need(f"{name}={epochs:g}", epochs) for name, epochs in late.items())
 
     def step(self, batch: Batch) -> Step:
         z = self.project(batch["views"])  # [S, D] each

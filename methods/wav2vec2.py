@@ -63,11 +63,11 @@ class Wav2Vec2(SSLMethod):
     ) -> None:  # fmt: skip
         super().__init__(encoder, **kwargs)
         require(self, above=0, below=1, mask_ratio=mask_ratio)
-        require(self, above=0, mask_length=mask_length, negatives=negatives, temperature=temperature)
+        require(self, above=0, at_most=1e5, mask_length=mask_length, negatives=negatives, temperature=temperature)
         require(self, at_least=0, diversity=diversity, feature_penalty=feature_penalty, stem_gradient=stem_gradient)
-        self.mask_ratio, self.mask_length = mask_ratio, mask_length
-        self.negatives, self.temperature = negatives, temperature
-        self.diversity, self.feature_penalty, self.stem_gradient = diversity, feature_penalty, stem_gradient
+        self.mask_ratio, self.mask_length, self.negatives = mask_ratio, mask_length, negatives
+        self.temperature, self.diversity = temperature, diversity
+        self.feature_penalty, self.stem_gradient = feature_penalty, stem_gradient
         self.mask_token = nn.Parameter(torch.rand(encoder.dim))
         self.quantizer = ProductQuantizer(encoder.features_dim, codebooks, entries, target_dim, gumbel_temperature)
         self.target, self.predict = nn.Linear(target_dim, target_dim), nn.Linear(encoder.dim, target_dim)

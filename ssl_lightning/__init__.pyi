@@ -78,6 +78,7 @@ from .run.pretrained import load_encoder as load_encoder
 from .trainer import Trainer as Trainer
 from .types import Alarm as Alarm
 from .types import Batch as Batch
+from .types import Need as Need
 from .types import Step as Step
 from .types import Strength as Strength
 from .types import Tokens as Tokens

@@ -13,7 +13,7 @@ from .encoders.kinds import check_encoder
 from .optim.recipes import OptimizerSpec
 from .run.pretrained import load
 from .run.training import Training
-from .types import Alarm, Batch, Step, ViewSpec
+from .types import Alarm, Batch, Need, Step, ViewSpec
 
 
 class SSLMethod(Training):
@@ -52,6 +52,8 @@ class SSLMethod(Training):
 
     alarms: tuple[Alarm, ...] = ()
     """Bounds of the values in `logs` in a healthy run, with the remedies."""
+    needs: tuple[Need, ...] = ()
+    """Settings that come into play late in a run, or not at all in a short one."""
     reads_padding: ClassVar[bool] = True
     """Whether the loss does not depend on padding in views (`View.segment`); otherwise data that
     would pad is refused."""

@@ -15,6 +15,7 @@ from typing import Any, TypeVar, cast
 
 import pytorch_lightning as pl
 from pytorch_lightning import Callback
+from pytorch_lightning.callbacks import Checkpoint as LastCallback
 from pytorch_lightning.callbacks import ProgressBar
 from pytorch_lightning.profilers import PassThroughProfiler, Profiler
 
@@ -30,18 +31,23 @@ from .evaluation.report import Report
 from .plugins.record import PLAIN
 from .run.checkpoint import AtomicIO
 from .run.folder import RunFolder
+from .run.foreign import check_callbacks
 from .run.health import Health
 from .run.lightning import (
     RunsWithin,
     before_launch,
     dump_checkpoint,
+    name_checkpoints,
     set_epochs,
     take_signals,
     use_checkpoint_io,
 )
+from .run.limits import check_order, check_root, check_values
 from .run.loggers import InRunFolder, as_loggers
 from .run.meter import Meter
 from .run.metrics import Metrics
+from .run.monitors import Monitors
+from .run.naming import checkpoint_of
 from .run.precision import Precision, best_precision, check_choice
 from .run.progress import Progress
 from .run.saving import Checkpoint
@@ -71,6 +77,7 @@ def _quieten() -> None:
         ".*does not have many workers.*",
         ".*your dataloader is not resumable.*",
         ".*smaller than the logging interval.*",
+        ".*could not find the monitored key.*",  # not in this epoch: `Monitors` knows that it comes
     ):
         warnings.filterwarnings("ignore", message)
 
@@ -121,6 +128,7 @@ class Trainer(RunsWithin):
         if args:
             raise TypeError(f"Trainer got {len(args)} positional arguments; give keyword arguments only.")
         _quieten()
+        check_values(kwargs)
         self.plain_args = {
             name: value
             for name, value in {**kwargs, "precision": precision}.items()
@@ -145,6 +153,7 @@ class Trainer(RunsWithin):
         use_checkpoint_io(self, AtomicIO())
         take_signals(self)
         before_launch(self, known_to_children)
+        name_checkpoints(self, checkpoint_of)
         if type(self.profiler) is PassThroughProfiler:
             self.profiler = NoProfiler()
 
@@ -170,7 +179,7 @@ class Trainer(RunsWithin):
         others = [callback for callback in given if not isinstance(callback, tuple(STANDING.values()))]
         has_bar = any(isinstance(callback, ProgressBar) for callback in others)
         progress = [] if has_bar or kwargs.get("enable_progress_bar") is False else [Progress()]
-        return [RunFolder(), Metrics(), *standing, Evaluation(), *progress, *others]
+        return [RunFolder(), Metrics(), *standing, Monitors(), Evaluation(), *progress, *others]
 
     @property
     def callbacks(self) -> list[Callback]:
@@ -180,6 +189,9 @@ class Trainer(RunsWithin):
 
     @callbacks.setter
     def callbacks(self, callbacks: list[Callback]) -> None:
+        check_callbacks(callbacks)
+        # Those that follow a metric come after all that log one, and checkpoints after them.
+        callbacks = sorted(callbacks, key=lambda each: isinstance(each, Monitors) + 2 * isinstance(each, LastCallback))
         self._callbacks = callbacks
         counts: Counter[str] = Counter()
         for callback in callbacks:
@@ -206,8 +218,21 @@ class Trainer(RunsWithin):
         ckpt_path: str | Path | None = None,
         weights_only: bool | None = None,
     ) -> None:
-        """Pretrains a method, for the datamodule's `default_epochs` if no length was given."""
+        """Pretrains a method, for the datamodule's `default_epochs` if no length was given.
+
+        Args:
+            model: the method.
+            train_dataloaders, val_dataloaders: in place of a datamodule.
+            datamodule: the data.
+            ckpt_path: a checkpoint to go on from, or a run folder; `last`: the newest checkpoint of
+                a run with these settings.
+            weights_only: Lightning's; checkpoints are always read so.
+        """
         data = datamodule or train_dataloaders
+        if self.is_global_zero and not self.fast_dev_run:
+            check_root(self.default_root_dir)
+        if isinstance(data, SSLDataModule):
+            check_order(self.plain_args)
         if self._default_length:
             set_epochs(self, getattr(data, "default_epochs", 100))
         if isinstance(data, SSLDataModule):

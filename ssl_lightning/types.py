@@ -206,3 +206,19 @@ class Alarm:
         ]
         expected = " and ".join(bound for bound in bounds if bound)
         return f"{self.cause} ({self.metric} {value:.3g}, healthy is {expected}). {self.remedy}."
+
+
+@dataclass(frozen=True)
+class Need:
+    """What a setting of a method needs of a run to come into play (`SSLMethod.needs`). A run that
+    is shorter says so before its first step.
+
+    Args:
+        setting: as a user gives it: `queue_length=4096`.
+        epochs: length that the run must have, in epochs.
+        samples: length that the run must have, in samples.
+    """
+
+    setting: str
+    epochs: float = 0.0
+    samples: int = 0

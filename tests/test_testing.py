@@ -113,6 +113,17 @@ class NoLoss(Good):
         return {"total": self.per_sample(batch).mean()}  # type: ignore[return-value]
 
 
+class Divides(Good):
+    """A number out of range goes into the loss."""
+
+    def __init__(self, encoder: TinyEncoder, *, parts: int = 1, **kwargs: Any) -> None:
+        super().__init__(encoder, **kwargs)
+        self.parts = parts
+
+    def step(self, batch: Batch) -> Step:
+        return {"loss": self.per_sample(batch).mean() / self.parts}
+
+
 class FurtherKey(Good):
     """A key that nobody reads."""
 
@@ -276,6 +287,7 @@ BROKEN_METHODS: dict[str, tuple[type[SSLMethod], ...]] = {
     "bf16_is_close": (Cancels, NotInHalf),
     "config_rebuilds_it": (Remembers,),
     "resume_is_exact": (Forgets, Projects),
+    "numbers_are_in_range": (Divides,),
 }
 
 
@@ -397,6 +409,17 @@ class RawInfinite(TinyImages):
         return super().raw_features(raw) / 0
 
 
+class Steps(TinyImages):
+    """A number out of range is refused by somebody who does not know its name."""
+
+    def __init__(self, *, every: int = 1, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.every = every
+
+    def source(self, split: Any) -> Any:
+        return super().source(split) if len(range(0, 64, self.every)) else None
+
+
 class DrawsInFetch(TinyImages):
     """Draws in `fetch`, as a random crop of a long sample would."""
 
@@ -420,6 +443,7 @@ BROKEN_DATA: dict[str, tuple[type[TinyImages], ...]] = {
     "default_encoder_fits": (NoEncoder, UnknownKind, WrongKind, WrongChannels),
     "raw_features_are_numbers": (RawImages, RawInfinite),
     "it_travels_to_workers": (twisted("lambda"),),
+    "numbers_are_in_range": (Steps,),
 }
 
 

@@ -24,6 +24,7 @@ from ..data.files.unwritable import Unwritable
 from ..data.waiting import WorkerLost
 from ..method import SSLMethod
 from ..optim.finite import NotFinite
+from ..plugins.gate import refuse_twice
 from ..plugins.messages import did_you_mean
 from ..plugins.record import GROUPS
 from ..run.checkpoint import newest_of
@@ -188,7 +189,7 @@ def run(argv: list[str]) -> None:
         UsageError, RegistryError: the user made a mistake; the message is one line. Any other error
             is a defect.
     """
-    names = Names(get_loader("yaml"))
+    names = Names(load)
     request = read_request(argv, names)
     if names.taken_for_timm and kind_of_encoder(request, names) == "TokenEncoder":
         names.encoder_of_timm = "vit"
@@ -207,6 +208,17 @@ def run(argv: list[str]) -> None:
         encoders = names.registries["encoders"]
         hints = {did_you_mean(name, encoders) for name in names.taken_for_timm if repr(name) in str(cause)}
         raise UsageError(f"{cause}{''.join(hints)}") from error
+
+
+def load(text: str) -> Any:
+    """The values of a config's text, as jsonargparse reads them, which takes the last of two equal
+    keys.
+
+    Raises:
+        ValueError: a mapping has two.
+    """
+    refuse_twice(text)
+    return get_loader("yaml")(text)
 
 
 def _shortened(error: BaseException) -> str:

@@ -96,7 +96,8 @@ class SSLDataModule(Recorded, Modality, Splits, Loading):
             raise ValueError(f"cache={cache!r} is unknown; choose none or device.")
         if cache == "device" and augment_on == "worker":
             raise ValueError("cache=device leaves nothing to workers; leave out augment_on=worker.")
-        require(self, at_least=0, workers=workers, worker_timeout=worker_timeout)
+        require(self, at_least=0, worker_timeout=worker_timeout)
+        require(self, at_least=0, at_most=1_024, workers=workers)
         # Of two labels per class, one is for training and one for validation.
         require(self, at_least=2, batch_size=batch_size, labels_per_class=labels_per_class)
         self._batch_size, self.seed = batch_size, seed

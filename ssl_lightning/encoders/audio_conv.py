@@ -35,7 +35,8 @@ class AudioConvEncoder(Encoder):
 
     def __init__(self, *, mels: int = 64, width: int = 32, depth: int = 3, frame_dim: int = 256) -> None:
         super().__init__()
-        require(self, at_least=1, mels=mels, width=width, depth=depth, frame_dim=frame_dim)
+        require(self, at_least=1, mels=mels, width=width, frame_dim=frame_dim)
+        require(self, at_least=1, at_most=20, depth=depth)  # each halves the bands
         self.mels = mels
         widths = [1, width, *[2 * width] * (depth - 1)]
         stages = []

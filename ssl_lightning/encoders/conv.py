@@ -38,7 +38,8 @@ class ConvEncoder(Encoder):
         self, *, channels: int = 3, width: int = 32, depth: int = 4, norm: Literal["batch", "group"] = "batch"
     ) -> None:
         super().__init__()
-        require(self, at_least=1, channels=channels, width=width, depth=depth)
+        require(self, at_least=1, channels=channels, width=width)
+        require(self, at_least=1, at_most=20, depth=depth)  # each halves the sides
         if norm not in ("batch", "group"):
             raise ValueError(f"ConvEncoder(norm={norm!r}) is unknown; choose batch or group.")
         self.channels = channels

@@ -75,6 +75,7 @@ class TextTransformer(TextEncoder):
                 " first."
             )
         require(self, at_least=1, vocab_size=vocab_size, max_length=max_length)
+        require(self, at_least=0, norm_eps=norm_eps)
         default_dim, default_depth, default_heads = SIZES[size]
         self.dim = default_dim if dim is None else dim
         self.pooling, self.max_length, self.norm_eps = pooling, max_length, norm_eps

@@ -156,6 +156,12 @@ def build(owner: str, name: str, channels: int, pretrained: bool, options: dict[
     import timm  # here, since it takes 1 s
 
     require(owner, at_least=1, channels=channels)
+    for option in ("img_size", "patch_size", "embed_dim", "num_heads", "depth"):
+        for value in options[option] if isinstance(options.get(option), (list, tuple)) else [options.get(option)]:
+            require(
+                owner, at_least=1, at_most=100_000, **{_OPTIONS[option][0] if option in _OPTIONS else option: value}
+            )
+    require(owner, at_least=0, below=1, drop_path_rate=options.get("drop_path_rate"))
     options = {
         option: tuple(value) if isinstance(value, list) else value
         for option, value in options.items()

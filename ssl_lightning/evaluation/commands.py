@@ -16,6 +16,7 @@ from ..data.sources import labels_of
 from ..distributed import collect, on_first
 from ..run.folder import folder_of, run_name
 from ..run.lightning import hide_results
+from ..run.limits import check_root
 from ..run.standing import Standing
 from .features import features_of
 from .protocol import closing_row
@@ -105,6 +106,10 @@ class Evaluation(Standing):
 
     def on_test_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, *args: Any) -> None:
         self.collect(outputs)
+
+    def on_predict_start(self, trainer: Any, pl_module: Any) -> None:
+        if trainer.is_global_zero:
+            check_root(trainer.default_root_dir)
 
     def on_predict_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, *args: Any) -> None:
         self.collect(outputs)

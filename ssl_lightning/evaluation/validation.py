@@ -4,6 +4,7 @@ ends with."""
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 from torch import Tensor, nn
@@ -62,6 +63,9 @@ class Validation(Standing):
             self.weights = {name: tensor.cpu().clone() for name, tensor in _changing(pl_module).items()}
         else:
             self.waited += 1
+
+    def names_logged(self, trainer: Any, pl_module: Any) -> Iterable[str]:
+        return ("val/loss", "val/top1")
 
     def state_dict(self) -> dict[str, Any]:
         return {"loss": self.loss, "step": self.step, "waited": self.waited, "weights": self.weights}

@@ -57,7 +57,8 @@ class Transformer(nn.Module):
         causal: bool = False,
     ) -> None:
         super().__init__()
-        require(self, at_least=1, dim=dim, depth=depth, heads=heads)
+        require(self, at_least=1, dim=dim, heads=heads)
+        require(self, at_least=1, at_most=1_000, depth=depth)
         if dim % heads:
             raise ValueError(f"Transformer(dim={dim}) must be a multiple of heads={heads}.")
         if norm not in get_args(NormPlace) or activation not in get_args(Activation):

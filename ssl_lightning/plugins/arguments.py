@@ -4,7 +4,14 @@ range."""
 from __future__ import annotations
 
 import inspect
-from typing import Any
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import suppress
+from functools import cache
+from pathlib import PurePath
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+NUMBERS = {bool, int, float, NoneType}
 
 
 def parameters(cls: type) -> dict[str, inspect.Parameter]:
@@ -29,6 +36,86 @@ def argument_defaults(cls: type) -> dict[str, Any]:
         for name, parameter in parameters(cls).items()
         if parameter.default is not parameter.empty
     }
+
+
+@cache
+def argument_types(cls: type) -> dict[str, Any]:
+    """The types of the constructor's arguments; `Any` where one is not told."""
+    names = parameters(cls)
+    hints = dict.fromkeys(names, Any)
+    for base in reversed(cls.__mro__):
+        if "__init__" in vars(base):
+            with suppress(NameError, TypeError, AttributeError):  # a type that is imported for checkers alone
+                resolved = get_type_hints(vars(base)["__init__"])
+                hints |= {name: hint for name, hint in resolved.items() if name in names}
+    return hints
+
+
+def kinds_of(hint: Any) -> Iterator[Any]:
+    """The types that a value may have: the members of a union, those of a Literal's values,
+    `PurePath` for paths; a container's own type, and those of what it holds."""
+    if get_origin(hint) is Literal:
+        yield from map(type, get_args(hint))
+    elif is_union(hint):
+        for member in get_args(hint):
+            yield from kinds_of(member)
+    elif get_args(hint):
+        yield get_origin(hint)
+        yield from kinds_of(item_of(hint))
+    else:
+        yield PurePath if isinstance(hint, type) and issubclass(hint, PurePath) else hint
+
+
+def item_of(hint: Any) -> Any:
+    """The type of what a container of this type holds; `object` for any plain value."""
+    if hint is Any:
+        return Any
+    held: list[Any] = []
+    for member in get_args(hint) if is_union(hint) else (hint,):
+        origin = get_origin(member)
+        if isinstance(origin, type):
+            held += get_args(member)[issubclass(origin, Mapping) :]
+    plain = [object if part is Any else part for part in held if part is not Ellipsis]
+    return Union[tuple(plain)] if plain else object  # noqa: UP007  of as many as there are
+
+
+def members_of(hint: Any) -> list[Any]:
+    """The types of which a union is made, but for None; else the type itself."""
+    return [each for each in (get_args(hint) if is_union(hint) else (hint,)) if each is not NoneType]
+
+
+def is_collection(hint: Any) -> bool:
+    """Whether a type is a list's, a tuple's or the like, and says of what."""
+    origin = get_origin(hint)
+    return isinstance(origin, type) and issubclass(origin, Collection)
+
+
+def is_union(hint: Any) -> bool:
+    """Whether a type is a union of several."""
+    return get_origin(hint) in (Union, UnionType)
+
+
+def check_number(owner: str, name: str, value: Any, hint: Any) -> None:
+    """Refuses what is no number for an argument that is one, and a number for one that is a list.
+
+    Args:
+        owner: the class, with which the message begins.
+        name: of the argument.
+        value: what it was given.
+        hint: its type.
+
+    Raises:
+        TypeError: the value is of another type; an integer will do for a float.
+    """
+    kinds = set(kinds_of(hint))
+    if isinstance(value, (bool, int, float)) and all(map(is_collection, members_of(hint))):
+        raise TypeError(f"{owner}({name}={value!r}) is one value, where several belong.")
+    if not kinds <= NUMBERS or type(value) in kinds:
+        return
+    if isinstance(value, (int, float) if float in kinds else int) and type(value) is not bool:
+        return
+    expected = " or ".join(kind.__name__ for kind in (bool, int, float) if kind in kinds)
+    raise TypeError(f"{owner}({name}={value!r}) must be {expected}.")
 
 
 def require(

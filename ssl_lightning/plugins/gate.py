@@ -11,17 +11,17 @@ import importlib
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import suppress
-from functools import cache
+from collections import Counter
+from collections.abc import Callable, Iterable
+from functools import partial
 from importlib.metadata import entry_points
 from pathlib import PurePath
-from types import NoneType, UnionType
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from types import NoneType
+from typing import Any
 
 import yaml
 
-from .arguments import parameters
+from .arguments import argument_types, item_of, kinds_of
 from .record import GROUPS, PLAIN, Recorded
 
 PACKAGE = "ssl_lightning"
@@ -50,7 +50,7 @@ def read_yaml(text: str, where: str) -> Any:
 
 def read_json(text: str, where: str) -> Any:
     """Returns the plain values of a JSON text; otherwise as `read_yaml`."""
-    return _read(text, where, json.loads)
+    return _read(text, where, partial(json.loads, object_pairs_hook=_pairs))
 
 
 def _read(text: str, where: str, load: Callable[[str], Any]) -> Any:
@@ -65,6 +65,36 @@ def _read(text: str, where: str, load: Callable[[str], Any]) -> Any:
     return config
 
 
+def refuse_twice(text: str) -> None:
+    """Raises ValueError where a YAML mapping gives a key twice, of which all loaders silently take
+    the last."""
+    keys: list[dict[str, int] | None] = []  # of each open mapping those seen, by line; None in a list
+    waits: list[bool] = []  # whether the next node in it is a key
+    for event in yaml.parse(text, LOADER):
+        if isinstance(event, yaml.CollectionEndEvent):
+            keys.pop(), waits.pop()
+        elif isinstance(event, yaml.NodeEvent):
+            if keys and (seen := keys[-1]) is not None:
+                if waits[-1] and isinstance(event, yaml.ScalarEvent):
+                    line = event.start_mark.line + 1
+                    if event.value in seen:
+                        raise ValueError(
+                            f"the key {event.value!r} is given twice, in lines {seen[event.value]} and {line}."
+                        )
+                    seen[event.value] = line
+                waits[-1] = not waits[-1]
+            if isinstance(event, yaml.CollectionStartEvent):
+                keys.append({} if isinstance(event, yaml.MappingStartEvent) else None)
+                waits.append(True)
+
+
+def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    twice = next((key for key, count in Counter(key for key, _ in pairs).items() if count > 1), None)
+    if twice is not None:
+        raise ValueError(f"the key {twice!r} is given twice.")
+    return dict(pairs)
+
+
 def _load_yaml(text: str) -> Any:
     depth = 0
     for number, event in enumerate(yaml.parse(text, LOADER)):  # events come without recursion
@@ -75,6 +105,7 @@ def _load_yaml(text: str) -> Any:
             raise ValueError(f"it nests more than {DEEPEST} levels deep.")
         if isinstance(event, yaml.ScalarEvent) and event.value == "<<" and event.implicit[0]:
             raise ValueError("it merges mappings (`<<`), which may double with each.")
+    refuse_twice(text)
     return yaml.load(text, LOADER)
 
 
@@ -113,7 +144,7 @@ def judge(config: Any, where: str = "The config", trust: Iterable[str] = ()) -> 
 
 def judge_arguments(cls: type, arguments: dict[str, Any], where: str, trust: Iterable[str] = ()) -> None:
     """Checks arguments from a file for the constructor of a class; otherwise as `judge`."""
-    hints = _hints(cls)
+    hints = argument_types(cls)
     for name, value in arguments.items():
         if name not in hints:
             raise ValueError(f"{where} gives {cls.__name__} the argument {name!r}, which it does not have.")
@@ -131,7 +162,7 @@ def _judge_object(config: dict[str, Any], where: str, trust: tuple[str, ...]) ->
 
 
 def _judge_value(value: Any, hint: Any, where: str, argument: str, trust: tuple[str, ...]) -> None:
-    kinds = set(_kinds(hint))
+    kinds = set(kinds_of(hint))
     if isinstance(value, dict) and "class_path" in value:
         if not any(kind is Any or (isinstance(kind, type) and issubclass(kind, Recorded)) for kind in kinds):
             raise ValueError(
@@ -140,7 +171,7 @@ def _judge_value(value: Any, hint: Any, where: str, argument: str, trust: tuple[
         _judge_object(value, where, trust)
     elif isinstance(value, (dict, list, tuple)):
         for item in value.values() if isinstance(value, dict) else value:
-            _judge_value(item, _item(hint), where, argument, trust)
+            _judge_value(item, item_of(hint), where, argument, trust)
     elif isinstance(value, str):
         _judge_text(value, kinds, where, argument)
     elif not isinstance(value, PLAIN):
@@ -159,51 +190,6 @@ def _judge_text(text: str, kinds: set[Any], where: str, argument: str) -> None:
         meaning = text
     if isinstance(meaning, (dict, list)) or os.path.exists(text):
         raise ValueError(f"{where} gives {argument} a config, or the name of a file, as text: {text[:80]!r}.")
-
-
-@cache
-def _hints(cls: type) -> dict[str, Any]:
-    """The types of the constructor's arguments; `Any` where one is not told."""
-    names = parameters(cls)
-    hints = dict.fromkeys(names, Any)
-    for base in reversed(cls.__mro__):
-        if "__init__" in vars(base):
-            with suppress(NameError, TypeError, AttributeError):  # a type that is imported for checkers alone
-                resolved = get_type_hints(vars(base)["__init__"])
-                hints |= {name: hint for name, hint in resolved.items() if name in names}
-    return hints
-
-
-def _kinds(hint: Any) -> Iterator[Any]:
-    """The types that a value may have: the members of a union, those of a Literal's values,
-    `PurePath` for paths; a container's own type, and those of what it holds."""
-    if get_origin(hint) is Literal:
-        yield from map(type, get_args(hint))
-    elif _is_union(hint):
-        for member in get_args(hint):
-            yield from _kinds(member)
-    elif get_args(hint):
-        yield get_origin(hint)
-        yield from _kinds(_item(hint))
-    else:
-        yield PurePath if isinstance(hint, type) and issubclass(hint, PurePath) else hint
-
-
-def _item(hint: Any) -> Any:
-    """The type of what a container of this type holds; `object` for any plain value."""
-    if hint is Any:
-        return Any
-    held: list[Any] = []
-    for member in get_args(hint) if _is_union(hint) else (hint,):
-        origin = get_origin(member)
-        if isinstance(origin, type):
-            held += get_args(member)[issubclass(origin, Mapping) :]
-    plain = [object if part is Any else part for part in held if part is not Ellipsis]
-    return Union[tuple(plain)] if plain else object  # noqa: UP007  of as many as there are
-
-
-def _is_union(hint: Any) -> bool:
-    return get_origin(hint) in (Union, UnionType)
 
 
 def may_build(path: str) -> bool:

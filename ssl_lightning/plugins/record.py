@@ -5,10 +5,14 @@ from __future__ import annotations
 
 import functools
 import inspect
+import math
 from collections.abc import Mapping
 from pathlib import PurePath
 from typing import Any, ClassVar
 
+from .arguments import argument_defaults, argument_types, check_number
+
+LARGEST = 2**63 - 1
 PLAIN = (bool, int, float, str, type(None))
 GROUPS = ("ssl_lightning.methods", "ssl_lightning.datamodules", "ssl_lightning.encoders")
 
@@ -44,13 +48,37 @@ def _recording(init: Any) -> Any:
 
     @functools.wraps(init)
     def wrapper(self: Any, *args: Any, **kwargs: Any) -> None:
-        if "init_args" not in self.__dict__:  # the outermost class records; its super().__init__ does not
-            bound = signature.bind(self, *args, **kwargs)
-            bound.apply_defaults()  # so that a later change of a default does not change what a checkpoint rebuilds
-            self.__dict__["init_args"] = _flat(type(self).__name__, signature, bound)
-        init(self, *args, **kwargs)
+        if "init_args" in self.__dict__:  # the outermost class records; its super().__init__ does not
+            init(self, *args, **kwargs)
+            return
+        bound = signature.bind(self, *args, **kwargs)
+        bound.apply_defaults()  # so that a later change of a default does not change what a checkpoint rebuilds
+        self.__dict__["init_args"] = arguments = _flat(type(self).__name__, signature, bound)
+        cls: type = type(self)
+        for name, value in arguments.items():
+            check_number(cls.__name__, name, value, argument_types(cls).get(name, Any))
+        try:
+            init(self, *args, **kwargs)
+        except NotImplementedError:
+            raise
+        except (ArithmeticError, AssertionError, IndexError, MemoryError, RuntimeError) as error:
+            raise ValueError(_unbuildable(type(self), arguments, error)) from error
 
     return wrapper
+
+
+def _unbuildable(cls: type, arguments: dict[str, Any], error: BaseException) -> str:
+    """The message for arguments that pass one by one, and with which the constructor fails: too
+    large for the memory, or not in proportion."""
+    defaults = argument_defaults(cls)
+    given = [
+        f"{name}={value!r}"
+        for name, value in arguments.items()
+        if isinstance(value, PLAIN) and value != defaults.get(name)
+    ]
+    reason = " ".join(f"{error}".split()) or type(error).__name__
+    reason = reason if len(reason) < 300 else f"{reason[:300]} ..."
+    return f"{cls.__name__}({', '.join(given)}) cannot be built: {reason}"
 
 
 def _flat(owner: str, signature: inspect.Signature, bound: inspect.BoundArguments) -> dict[str, Any]:
@@ -70,7 +98,11 @@ def _flat(owner: str, signature: inspect.Signature, bound: inspect.BoundArgument
 
 def _recordable(value: Any, where: str) -> Any:
     if isinstance(value, float):
+        if not math.isfinite(value):
+            raise ValueError(f"{where} holds {value}; give a finite number.")
         return float(value)  # numpy.float64 is a float too, but YAML cannot write it
+    if isinstance(value, int) and abs(value) > LARGEST:
+        raise ValueError(f"{where} holds {value:.3g}; give a number of at most 64 bits.")
     if isinstance(value, (*PLAIN, Recorded)):
         return value
     if isinstance(value, PurePath):

@@ -44,26 +44,26 @@ def identity(config: Mapping[str, Any]) -> dict[str, Any]:
         config: of a run, as its `config.yaml` holds it.
     """
     data, trainer = config.get("data"), config.get("trainer") or {}
-    model_settings, data_settings = _settings(config["model"], "model"), _settings(data, "data")
+    of_model, of_data = settings(config["model"], "model"), settings(data, "data")
     return {
-        **model_settings,
-        **data_settings,
+        **of_model,
+        **of_data,
         **{f"trainer.{name}": trainer.get(name, default) for name, default in TRAINER.items()},
-        "seed_everything": config.get("seed_everything", data_settings.get("data.seed")),
+        "seed_everything": config.get("seed_everything", of_data.get("data.seed")),
     }
 
 
-def _settings(value: Any, key: str) -> dict[str, Any]:
+def settings(value: Any, key: str) -> dict[str, Any]:
     """A part of a config, flat, with the defaults of classes for arguments that are not given."""
     if not isinstance(value, dict):
         return {key: list(value) if isinstance(value, tuple) else value}
-    settings: dict[str, Any] = {}
+    flat: dict[str, Any] = {}
     if "class_path" in value:
-        settings[key] = value["class_path"]
+        flat[key] = value["class_path"]
         value = _arguments(value)
     for name, item in value.items():
-        settings |= _settings(item, f"{key}.{name}")
-    return settings
+        flat |= settings(item, f"{key}.{name}")
+    return flat
 
 
 def _arguments(value: dict[str, Any]) -> dict[str, Any]:
@@ -114,18 +114,45 @@ def find_resume(root: str | Path, method: str, data: str, config: Mapping[str, A
     others = [run for run in runs if run.differences]
     if not others:
         return None, f"--resume auto: there is no checkpoint of {method} on {data} yet; starting anew."
+    return None, (
+        "--resume auto: there is no checkpoint of these settings yet; starting anew."
+        f" {_others(others, f'{method} on {data}')}"
+    )
+
+
+def find_last(parent: Path, config: Mapping[str, Any]) -> Path:
+    """The newest whole checkpoint of the newest run with the identity of this config; of runs of
+    the same length first.
+
+    Args:
+        parent: the folder of the runs of this method on this data.
+        config: of the run, as its `config.yaml` holds it.
+
+    Raises:
+        ValueError: there is none.
+    """
+    runs = _runs(parent, config)
+    for run in sorted((run for run in runs if not run.differences), key=lambda run: not run.as_long):
+        if newest := find_newest(run.folder / "checkpoints"):
+            return newest
+    others = [run for run in runs if run.differences]
+    raise ValueError(
+        f"ckpt_path='last': there is no checkpoint of a run with these settings in {str(parent)!r}."
+        f" {_others(others, parent.name) if others else 'Leave it out to start anew.'}"
+    )
+
+
+def _others(others: list[RecordedRun], name: str) -> str:
+    """How the runs on disk differ, in a sentence."""
     nearest = min(others, key=lambda run: len(run.differences))
     more = f"; and {len(nearest.differences) - MOST} more" * (len(nearest.differences) > MOST)
-    count = f"{len(others)} runs of {method} on {data} have" if len(others) > 1 else f"A run of {method} on {data} has"
-    return None, (
-        f"--resume auto: there is no checkpoint of these settings yet; starting anew. {count} other settings"
-        f" ({nearest.folder.name}: {'; '.join(nearest.differences[:MOST])}{more})."
-    )
+    count = f"{len(others)} runs of {name} have" if len(others) > 1 else f"A run of {name} has"
+    return f"{count} other settings ({nearest.folder.name}: {'; '.join(nearest.differences[:MOST])}{more})."
 
 
 def _runs(parent: Path, config: Mapping[str, Any]) -> list[RecordedRun]:
     """The runs in a folder, the newest first, compared with the one to be started."""
-    settings, length = identity(config), _length(config)
+    wanted, length = identity(config), _length(config)
     runs = []
     for checkpoints in sorted(parent.glob("*/checkpoints"), key=lambda path: path.stat().st_mtime, reverse=True):
         try:
@@ -135,9 +162,9 @@ def _runs(parent: Path, config: Mapping[str, Any]) -> list[RecordedRun]:
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             continue  # a run that has just begun, or another program's file
         differences = [
-            f"{key} {_shown(before.get(key))}, not {_shown(settings.get(key))}"
-            for key in {**settings, **before}
-            if before.get(key) != settings.get(key)
+            f"{key} {_shown(before.get(key))}, not {_shown(wanted.get(key))}"
+            for key in {**wanted, **before}
+            if before.get(key) != wanted.get(key)
         ]
         runs.append(RecordedRun(checkpoints.parent, differences, _length(recorded) == length))
     return runs

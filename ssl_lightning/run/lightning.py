@@ -18,6 +18,7 @@ from lightning_fabric.loggers.logger import _DummyExperiment
 from lightning_fabric.plugins.environments import SLURMEnvironment
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning import Trainer
+from pytorch_lightning.callbacks import EarlyStopping
 from pytorch_lightning.plugins.io import AsyncCheckpointIO, CheckpointIO, TorchCheckpointIO
 from pytorch_lightning.strategies.launchers import _MultiProcessingLauncher, _SubprocessScriptLauncher
 from pytorch_lightning.utilities.exceptions import _TunerExitException
@@ -87,6 +88,20 @@ def publish(trainer: Any, values: Mapping[str, float]) -> None:
     trainer.callback_metrics.update({name: torch.tensor(value) for name, value in values.items()})
 
 
+def withdraw(trainer: Any, names: Iterable[str]) -> None:
+    """Takes values out of `trainer.callback_metrics`, which are no longer those of the weights."""
+    for name in names:
+        trainer.callback_metrics.pop(name, None)
+
+
+def look_when_told(callback: EarlyStopping) -> None:
+    """Has a callback look at its metric in `on_validation_end` alone, which somebody else then
+    calls: at the end of an epoch the value may be one that it has seen. Where there is none yet it
+    waits."""
+    callback._check_on_train_epoch_end = False
+    callback.strict = False
+
+
 def hide_results(trainer: Any, split: Literal["val", "test"]) -> None:
     """Keeps Lightning from printing its table of a split's metrics; `verbose=False` is an argument
     of the call, which is the user's."""
@@ -117,6 +132,27 @@ def use_checkpoint_io(trainer: Any, checkpoint_io: CheckpointIO) -> None:
         )
     if type(current) is TorchCheckpointIO:
         trainer.strategy.checkpoint_io = checkpoint_io
+
+
+def name_checkpoints(trainer: Any, resolve: Callable[[Any, Any], Any]) -> None:
+    """Has a trainer pass the `ckpt_path` of each of its verbs through a function, once it knows
+    method and data. Lightning takes some words for something else, and starts anew where there is
+    nothing.
+
+    Args:
+        trainer: whose checkpoints are named.
+        resolve: from the trainer and what it was given to a path; at the top level of a module,
+            since trainers are sent to processes.
+    """
+    connector = trainer._checkpoint_connector
+    connector._select_ckpt_path = partial(selected, trainer, connector, resolve)
+
+
+def selected(
+    trainer: Any, connector: Any, resolve: Callable[[Any, Any], Any], verb: Any, path: Any, *more: Any, **named: Any
+) -> Any:
+    """The checkpoint that Lightning takes for a path, after `resolve`."""
+    return type(connector)._select_ckpt_path(connector, verb, resolve(trainer, path), *more, **named)
 
 
 def convert_views_alone(trainer: Any, raw: Callable[[Any], bool]) -> None:

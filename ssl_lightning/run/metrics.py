@@ -6,7 +6,7 @@ list costs a microsecond.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -128,6 +128,9 @@ class Metrics(Standing):
         if not self.pending:
             return {}
         return reduce_means({name: column(values, self.device) for name, values in self.pending.items()})
+
+    def names_logged(self, trainer: Any, pl_module: Any) -> Iterable[str]:
+        return ("train/loss", "train/lr", "train/")
 
     def state_dict(self) -> dict[str, Any]:
         return {"metrics": self.table.state(), "speed": self.speed.state(), "pending": self.reduced()}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
 from pytorch_lightning import Callback
@@ -50,3 +50,8 @@ class Standing(Callback):
 
     def on_unwritable(self, trainer: Any) -> None:
         """Called on a process that could not write, where the run goes on nevertheless."""
+
+    def names_logged(self, trainer: Any, pl_module: Any) -> Iterable[str]:
+        """The names of the metrics that it will log in this run; `held_out/` stands for a group of
+        which some are known only then."""
+        return ()

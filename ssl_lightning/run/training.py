@@ -31,7 +31,10 @@ from ..plugins.run_record import check_resume, record_run
 from ..types import Batch, Step, View, ViewSpec
 from .compiling import Compiled
 from .guard import Guard
+from .length import check_length
 from .lightning import batches_done, count_epoch, do_not_broadcast, trainer_of
+from .mismatch import check_shapes
+from .monitors import Monitors
 from .precision import check_precision
 
 STEP_KEYS = frozenset(("loss", "embeddings", "logs", "state", "weight"))
@@ -132,6 +135,10 @@ class Training(Recorded, LightningModule):
                 f" {type(self).__name__}: {self.couples_samples}. Use a larger batch_size, or more processes: they"
                 " share their negatives."
             )
+        if stage == "fit":
+            for callback in self.trainer.callbacks:
+                if isinstance(callback, Monitors):
+                    callback.follow(self.trainer, self)
 
     def on_fit_start(self) -> None:
         self._teachers = self.teachers
@@ -149,6 +156,7 @@ class Training(Recorded, LightningModule):
                 f"The run was planned for {planned:,} steps and goes on to {total:,}: its learning-rate schedule"
                 " changes with it."
             )
+        check_length(self.trainer, self)
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Seeds the default generators from (seed, batches done, rank), so that no generator's
@@ -236,4 +244,5 @@ class Training(Recorded, LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         check_resume(self, checkpoint)
+        check_shapes(self, checkpoint)
         self._planned_steps = checkpoint.get("resolved", {}).get("steps")

@@ -18,7 +18,7 @@ from ..plugins.arguments import argument_defaults
 from ..plugins.rebuild import rebuild
 from ..plugins.record import config_of
 from ..types import Batch, View, ViewSpec
-from .runner import class_of, numpy_state, run_checks
+from .runner import check_numbers, class_of, numpy_state, run_checks
 
 
 class DataKit:
@@ -47,6 +47,19 @@ class DataKit:
 def names_what_it_holds(kit: DataKit) -> None:
     """The class has a docstring; its first line is the summary that lists show."""
     assert (kit.cls.__doc__ or "").strip(), f"{kit.cls.__name__} has no docstring."
+
+
+def numbers_are_in_range(kit: DataKit) -> None:
+    """Each numeric argument refuses 0 and -1 in one line with its name, or makes finite views with
+    them."""
+
+    def build(changes: dict[str, Any]) -> None:
+        changed = DataKit(kit.cls, **{**kit.init_args, **changes})
+        assert all(view.x.isfinite().all() for view in changed.batch([0, 1])["views"]), (
+            f"{changes} makes no finite views."
+        )
+
+    check_numbers(kit.cls, build)
 
 
 def alike(one: View, two: View) -> bool:
@@ -182,6 +195,7 @@ DATAMODULE_CHECKS: tuple[Callable[[DataKit], None], ...] = (
     default_encoder_fits,
     raw_features_are_numbers,
     it_travels_to_workers,
+    numbers_are_in_range,
 )
 
 

@@ -29,7 +29,7 @@ from ..run.checkpoint import AtomicIO
 from ..run.pretrained import load
 from ..run.training import STEP_KEYS
 from ..types import Batch, ViewSpec
-from .runner import class_of, numpy_state, run_checks
+from .runner import check_numbers, class_of, numpy_state, run_checks
 from .tiny import ROW_LENGTH, VOCAB_SIZE, WAVE_STEM, TinyEncoder, TinyImages, TinyText, TinyTokenEncoder, TinyWaves
 
 CLASSES = 4
@@ -118,6 +118,17 @@ def says_what_encoder_it_needs(kit: MethodKit) -> None:
     )
     stated = getattr(first.annotation, "__name__", str(first.annotation)).rpartition(".")[2]
     assert stated in KINDS, f"{kit.cls.__name__}.__init__ must annotate encoder as {', '.join(KINDS)}."
+
+
+def numbers_are_in_range(kit: MethodKit) -> None:
+    """Each numeric argument refuses 0 and -1 in one line with its name, or gives a finite loss with
+    them."""
+
+    def build(changes: dict[str, Any]) -> None:
+        changed = MethodKit(kit.cls, **{**kit.init_args, **changes})
+        assert changed.loss(changed.batch()).isfinite(), f"the loss with {changes} is not finite."
+
+    check_numbers(kit.cls, build)
 
 
 def asks_for_views(kit: MethodKit) -> None:
@@ -277,6 +288,7 @@ METHOD_CHECKS: tuple[Callable[[MethodKit], None], ...] = (
     bf16_is_close,
     config_rebuilds_it,
     resume_is_exact,
+    numbers_are_in_range,
 )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ..plugins.arguments import argument_types, kinds_of
 from ..plugins.registry import Registry
 
 
@@ -32,3 +33,29 @@ def run_checks(checks: Iterable[Callable[[Any], None]], kit: Any) -> None:
 def numpy_state() -> bytes:
     """The state of numpy's global generator, as bytes that can be compared."""
     return pickle.dumps(np.random.get_state())  # it holds an array, for which `==` gives no single truth value
+
+
+def check_numbers(cls: type, build: Callable[[dict[str, Any]], Any]) -> None:
+    """Gives each numeric argument of a class 0 and -1: it is refused in one line that names the
+    argument, or works.
+
+    Args:
+        cls: whose arguments.
+        build: builds an instance with some arguments changed, and tries it.
+
+    Raises:
+        AssertionError: another error is raised, or one that does not name the argument.
+    """
+    for name, hint in argument_types(cls).items():
+        kinds = set(kinds_of(hint))
+        for value in (0, -1) if kinds & {int, float} else ():
+            changes = {name: value if int in kinds else float(value)}
+            try:
+                build(changes)
+            except (TypeError, ValueError) as error:
+                said = str(error)
+                assert name in said and "\n" not in said, f"{changes} is refused without its name in one line: {said}"
+            except Exception as error:
+                raise AssertionError(
+                    f"{changes} is not refused, and fails with {type(error).__name__}: {error}"
+                ) from error

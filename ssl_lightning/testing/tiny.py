@@ -17,6 +17,7 @@ from ..data.text.augment import TextAugmentation
 from ..encoders.base import Encoder, TokenEncoder
 from ..nn.packing import Ragged
 from ..nn.vocabulary import SPECIAL, Vocabulary, introduce
+from ..plugins.arguments import require
 from ..types import Strength, Tokens, View, ViewSpec
 
 VOCAB_SIZE, ROW_LENGTH = 40, 16
@@ -88,6 +89,7 @@ class TinyImages(SSLDataModule):
 
     def __init__(self, *, samples: int = 64, batch_size: int = 16, **kwargs: Any) -> None:
         super().__init__(batch_size=batch_size, **kwargs)
+        require(self, at_least=1, samples=samples)
         self.samples = samples
         self.policy = ImagePolicy(jitter=(0.4, 0.4, 0.0, 0.0), grey_p=0.0, mean=(0.5,), std=(0.25,))
 
@@ -119,6 +121,7 @@ class TinyText(SSLDataModule):
 
     def __init__(self, *, samples: int = 64, batch_size: int = 16, **kwargs: Any) -> None:
         super().__init__(batch_size=batch_size, **kwargs)
+        require(self, at_least=1, samples=samples)
         self.samples = samples
 
     @property
@@ -189,6 +192,7 @@ class TinyWaves(SoundDataModule):
         super().__init__(
             **{"features": "wave", "sample_rate": 8000, "seconds": None, "batch_size": batch_size, **kwargs}
         )
+        require(self, at_least=1, samples=samples)
         self.count = samples
 
     def source(self, split: Split) -> Source | None:

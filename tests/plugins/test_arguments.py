@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from typing import Any, Literal
 
 import pytest
 
 from ssl_lightning.plugins.arguments import require
+from ssl_lightning.plugins.record import Recorded
 
 
 class Probe:
@@ -35,3 +37,44 @@ def test_a_number_out_of_range_is_named_with_its_owner_and_its_range(bounds: dic
 )
 def test_bounds_belong_to_the_range_as_their_words_say(bounds: dict, value: float | None) -> None:
     require("Probe", **bounds, k=value)
+
+
+class Typed(Recorded):
+    """Arguments of each kind."""
+
+    def __init__(
+        self,
+        count: int = 1,
+        rate: float | None = None,
+        pair: tuple[float, float] = (0.0, 1.0),
+        period: int | Literal["auto"] = "auto",
+        whole: bool = False,
+        kind: Literal[1, 2] = 1,
+        anything: Any = None,
+    ) -> None:
+        if count == 13:
+            raise RuntimeError("not enough memory:\nyou tried to allocate 13 bytes")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"count": 1.5}, r"Typed\(count=1\.5\) must be int\."),
+        ({"count": True}, r"Typed\(count=True\) must be int\."),
+        ({"rate": "0.1"}, r"Typed\(rate='0\.1'\) must be float\."),
+        ({"whole": 1}, r"Typed\(whole=1\) must be bool\."),
+        ({"pair": 0.5}, r"Typed\(pair=0\.5\) is one value, where several belong\."),
+        ({"rate": math.nan}, r"Typed\(rate=\.\.\.\) holds nan; give a finite number\."),
+        ({"pair": (0.0, math.inf)}, r"Typed\(pair=\.\.\.\) holds inf; give a finite number\."),
+        ({"count": 2**63}, r"Typed\(count=\.\.\.\) holds 9\.22e\+18; give a number of at most 64 bits\."),
+        ({"count": 13, "rate": 2}, r"Typed\(count=13, rate=2\) cannot be built: not enough memory: you tried"),
+    ],
+)
+def test_numbers_are_held_to_the_types_of_the_constructor(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=message):
+        Typed(**arguments)
+
+
+def test_what_fits_is_taken() -> None:
+    Typed(count=2**62, rate=3, pair=[0, 1], period=3, whole=True, kind=2, anything=1.5)  # type: ignore[arg-type]
+    Typed(period="auto", anything="text")

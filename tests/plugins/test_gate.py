@@ -428,3 +428,42 @@ def test_a_method_is_loaded_by_lightnings_name_for_it_too(ended: Path) -> None:
         BYOL.load_from_checkpoint(ended)
     with pytest.raises(TypeError, match="alone"):
         SimCLR.load_from_checkpoint(ended, temperature=1.0)
+
+
+# A key given twice.
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a: 1\nb: 2\na: 3\n", "the key 'a' is given twice, in lines 1 and 3"),
+        ("a:\n  - {b: 1}\n  - {b: 1, c: {}, b: 2}\n", "the key 'b' is given twice, in lines 3 and 3"),
+        ("'a': &x {b: 1}\n\"a\": *x\n", "the key 'a' is given twice, in lines 1 and 2"),
+    ],
+)
+def test_a_key_that_is_given_twice_is_refused_with_its_lines(text: str, message: str) -> None:
+    """YAML's loaders take the last without a word."""
+    with pytest.raises(ValueError, match=message):
+        gate.read_yaml(text, "config.yaml")
+
+
+def test_json_is_held_to_the_same() -> None:
+    with pytest.raises(ValueError, match="the key 'a' is given twice"):
+        gate.read_json('{"b": {"a": 1, "a": 2}}', "the metadata")
+
+
+@pytest.mark.parametrize("text", ["a: {b: 1}\nb: {b: [{b: 1}, {b: 2}]}\n", "[a, a]", "a: &x {b: 1}\nc: *x\n", "a: a"])
+def test_equal_keys_of_different_mappings_are_none(text: str) -> None:
+    gate.read_yaml(text, "config.yaml")
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_a_users_config_is_held_to_it_too(nested: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Also a config that another one names."""
+    (tmp_path / "twice.yaml").write_text("class_path: simclr\ninit_args:\n  temperature: 0.1\n  temperature: 0.2\n")
+    config = tmp_path / "config.yaml"
+    config.write_text("model: twice.yaml\ndata: digits\n" if nested else "model: simclr\ndata: digits\nmodel: byol\n")
+    assert main(["fit", "--config", str(config)]) == 2
+    error = capsys.readouterr().err
+    assert "is given twice, in lines" in error and len(error.splitlines()) == 1
+    assert ("twice.yaml" if nested else "config.yaml") in error

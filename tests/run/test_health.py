@@ -30,13 +30,13 @@ ALARM = Alarm("usage", "nothing is in use", "Raise --model.usage", low=0.25, hig
 
 
 class Scripted(SimCLR):
-    """Logs the numbers that it is given, one a batch."""
+    """Logs the numbers that it is given, one a batch; None stands for NaN."""
 
     alarms = (Alarm("absent", "not logged", "Do nothing", low=1.0), ALARM)
 
-    def __init__(self, encoder: TinyEncoder, *, usage: tuple[float, ...] = (1.0,), **kwargs: Any) -> None:
+    def __init__(self, encoder: TinyEncoder, *, usage: tuple[float | None, ...] = (1.0,), **kwargs: Any) -> None:
         super().__init__(encoder, **kwargs)
-        self.usage = usage
+        self.usage = tuple(math.nan if value is None else value for value in usage)
 
     def step(self, batch: Batch) -> Step:
         value = self.usage[min(self.trainer.global_step, len(self.usage) - 1)]
@@ -97,7 +97,7 @@ def test_the_sentence_names_value_bounds_cause_and_remedy(bounds: dict[str, floa
     ("usage", "step"),
     [
         ((1.0, 0.1, 0.1, 1.0, 0.1, 9.0, 0.1, 0.1, 0.1), 7),
-        ((math.nan, math.nan, math.nan, 1.0, math.nan, math.nan, math.nan), 3),
+        ((None, None, None, 1.0, None, None, None), 3),
         ((0.1, 0.1, 1.0, 0.1, 0.1, 1.0), 0),
     ],
     ids=["once", "NaN", "never so often in a row"],

@@ -208,6 +208,48 @@ def test_a_published_value_is_seen_by_other_callbacks(tmp_path: Path) -> None:
     trainer = plain(tmp_path, Watch(publish), stopping, max_epochs=9)
     trainer.fit(Linear(), loader())
     assert trainer.current_epoch == 2 and float(trainer.callback_metrics["watched"]) == 1
+    lightning.withdraw(trainer, ["watched", "none"])
+    assert "watched" not in trainer.callback_metrics
+
+
+def test_early_stopping_looks_when_it_is_told_and_waits_for_its_metric(tmp_path: Path) -> None:
+    stopping = EarlyStopping("watched", patience=1)
+    looks: list[int] = []
+
+    class Tell(pl.Callback):
+        def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
+            lightning.look_when_told(stopping)
+
+        def on_train_batch_end(self, trainer: Any, pl_module: Any, *_: Any) -> None:
+            if trainer.global_step in (7, 8, 9):
+                if trainer.global_step > 7:
+                    lightning.publish(trainer, {"watched": 1.0})
+                stopping.on_validation_end(trainer, pl_module)
+                looks.append(stopping.wait_count)
+
+    trainer = plain(tmp_path, Tell(), stopping, max_epochs=9)
+    trainer.fit(Linear(), loader())
+    assert trainer.global_step == 9 and looks == [0, 0, 1]
+
+
+def double(trainer: Any, path: Any) -> Any:
+    assert trainer.lightning_module is not None
+    return path and path.parent / "b.ckpt"
+
+
+def test_each_verb_takes_its_checkpoint_by_a_function(tmp_path: Path) -> None:
+    trainer = plain(tmp_path, max_epochs=1)
+    trainer.fit(Linear(), loader())
+    trainer.save_checkpoint(tmp_path / "b.ckpt")
+    lightning.name_checkpoints(trainer, double)  # by `lightning.selected`
+    assert pickle.loads(pickle.dumps(trainer._checkpoint_connector._select_ckpt_path))  # trainers travel
+    trainer.fit_loop.max_epochs = 2
+    for verb in (trainer.fit, trainer.validate, trainer.test):
+        verb(Linear(), loader(), ckpt_path=tmp_path / "a.ckpt")
+        assert str(trainer.ckpt_path).endswith("b.ckpt")
+    trainer.fit_loop.max_epochs = 3
+    trainer.fit(Linear(), loader())
+    assert trainer.ckpt_path is None
 
 
 @pytest.mark.parametrize("split", ["val", "test"])

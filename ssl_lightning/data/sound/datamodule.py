@@ -91,6 +91,7 @@ class SoundDataModule(VaryingLengths, Listening):
             )
         check_settings(features, spectrogram, statistics)
         check_unreadable(unreadable, max_unreadable, "recordings")
+        require(self, at_least=1, sample_rate=sample_rate)
         self.sample_rate, self.features, self.given_statistics = sample_rate, features, statistics
         self.unreadable, self.max_unreadable = unreadable, max_unreadable
         self.of_log_mels = {"mels": mels, "window": window, "hop": hop, "spectrogram": spectrogram}

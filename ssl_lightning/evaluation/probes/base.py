@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from collections.abc import Iterable
+from typing import Any, ClassVar, Literal
 
 from torch import Tensor
 from torchmetrics.classification import MulticlassAccuracy
@@ -82,6 +83,9 @@ class Probe(Standing):
         ValueError: every_n_steps is neither "auto" nor at least 1, or budget lies outside (0, 1].
     """
 
+    metric: ClassVar[str] = ""
+    """The name of what it logs of each labelled set, after `probe/<set>/`."""
+
     def __init_subclass__(cls, **kwargs: Any) -> None:
         key = vars(cls).get("key", class_path(cls))  # of other packages' probes
         super().__init_subclass__(**kwargs)
@@ -119,6 +123,12 @@ class Probe(Standing):
         data = trainer.datamodule
         if self.enabled and isinstance(data, SSLDataModule) and not trainer.lightning_module.supervised:
             self.sets = {prefix: Labelled(each, most_train, most_val) for prefix, each in data.probed().items()}
+
+    def names_logged(self, trainer: Any, pl_module: Any) -> Iterable[str]:
+        data = trainer.datamodule
+        if not self.enabled or not self.metric or not isinstance(data, SSLDataModule) or pl_module.supervised:
+            return []
+        return [f"probe/{prefix}{self.metric}" for prefix in data.probed()]
 
     def due(self, trainer: Any, batch_idx: int) -> bool:
         """Whether the network is evaluated at this step: each `period`-th, and the run's last."""

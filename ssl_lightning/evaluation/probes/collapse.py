@@ -4,7 +4,7 @@ directions?"""
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
@@ -109,6 +109,9 @@ class CollapseMonitor(Standing):
         values = pending()
         if math.isfinite(values["collapse/std"]):  # else the loss is NaN too, and its error says more
             log_metrics(trainer, values)
+
+    def names_logged(self, trainer: Any, pl_module: Any) -> Iterable[str]:
+        return [alarm.metric for alarm in self.alarms] if self.enabled else []
 
     def state_dict(self) -> dict[str, Any]:
         return {} if self.pending is None else {"pending": self.pending()}

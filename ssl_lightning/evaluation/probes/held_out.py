@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Literal
 
 import torch
@@ -55,6 +55,11 @@ class HeldOut(Probe):
         self.index = sample(len(data.held_out), self.samples)
         auto = self.cadence(trainer, len(self.index) * pl_module.views_a_step, self.budget)
         self.period = auto if self.every_n_steps == "auto" else self.every_n_steps
+
+    def names_logged(self, trainer: Any, pl_module: Any) -> Iterable[str]:
+        data = trainer.datamodule
+        withheld = isinstance(data, SSLDataModule) and data.held_out is not None
+        return ["held_out/"] if self.enabled and pl_module.has_scores and withheld else []
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         if not self.due(trainer, batch_idx):

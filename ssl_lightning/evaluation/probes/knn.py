@@ -34,6 +34,7 @@ class KNNProbe(Probe):
     """
 
     key = "knn_probe"
+    metric = "knn/top1"
 
     def __init__(
         self,
@@ -65,4 +66,4 @@ class KNNProbe(Probe):
             votes = knn_predict(
                 bank, labelled.train_labels.to(bank.device), queries, labelled.num_classes, self.k, self.temperature
             )
-            log_metrics(trainer, {f"probe/{prefix}knn/top1": labelled.accuracy(votes)})
+            log_metrics(trainer, {f"probe/{prefix}{self.metric}": labelled.accuracy(votes)})

@@ -79,6 +79,7 @@ class OnlineLinearProbe(Probe):
     """
 
     key = "online_probe"
+    metric = "linear/top1"
 
     def __init__(
         self,
@@ -149,7 +150,7 @@ class OnlineLinearProbe(Probe):
             for prefix, labelled in self.sets.items():
                 features = labelled.embed(labelled.val, labelled.val_index, trainer, pl_module)
                 log_metrics(
-                    trainer, {f"probe/{prefix}linear/top1": labelled.accuracy(self.heads[prefix].scores(features))}
+                    trainer, {f"probe/{prefix}{self.metric}": labelled.accuracy(self.heads[prefix].scores(features))}
                 )
 
     def draw(self, order: Order) -> torch.Tensor:
