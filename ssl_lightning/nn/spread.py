@@ -1,4 +1,5 @@
-"""How much embeddings differ from each other, as standard deviation and effective rank."""
+"""How much embeddings differ from each other, as standard deviation and effective rank, and how far
+those of two views agree."""
 
 from __future__ import annotations
 
@@ -40,3 +41,30 @@ def effective_rank(embeddings: Tensor) -> Tensor:
     singular = torch.linalg.eigvalsh(gram).clamp_min(0).sqrt()
     p = singular / singular.sum().clamp_min(1e-12)
     return torch.exp(-(p * torch.log(p.clamp_min(1e-12))).sum())
+
+
+ITERATIONS = 16
+"""Of the power method, which need not converge: of two directions that are nearly as large, either
+may be left out."""
+NOTHING = 1e-9
+"""Share of the mean square at which a variance is that of rounding."""
+
+
+def agreement(pairs: Tensor) -> Tensor:
+    """Correlation between the features of two views of a sample, over all directions but the one of
+    the largest variance: 1 where the views agree, about 0 where the features are noise, or are
+    noise but for one direction. 0 where there is no variance left.
+
+    Args:
+        pairs: [S, 2, D], S >= 2.
+    """
+    x = where_double(pairs).double()
+    floor = NOTHING * x.square().sum()
+    x = x - x.mean(dim=(0, 1))
+    flat = x.flatten(0, 1)  # [2S, D]
+    direction = flat[flat.square().sum(dim=1).argmax()]
+    for _ in range(ITERATIONS):
+        direction = F.normalize(flat.T @ (flat @ direction), dim=0)
+    x = x - (x @ direction)[..., None] * direction
+    rest = x.square().sum()
+    return torch.where(rest > floor, 2 * (x[:, 0] * x[:, 1]).sum() / rest.clamp_min(1e-300), 0.0)

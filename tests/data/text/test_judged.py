@@ -1,5 +1,5 @@
-"""A `tokenizer.json` of somebody else: a crafted one is refused at once, in one line; those that are
-published load."""
+"""A `tokenizer.json` of somebody else: a crafted one is refused at once, in one line, and published
+ones load."""
 
 from __future__ import annotations
 
@@ -175,9 +175,9 @@ PATTERNS = {
     r"((?=[\p{L}])([^a-z]))+((?=[\p{L}])([^A-Z]))*|\p{N}| ?((?=[\S])([^\p{L}\p{N}]))+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+",
     "DeepSeek": r"""[!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+"""
     r"| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
-    "DeepSeek's scripts": r"[一-龥぀-ゟ゠-ヿ]+",
+    "DeepSeek's scripts": "[\u4e00-\u9fa5\u3040-\u309f\u30a0-\u30ff]+",
     "CLIP": r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+",
-    "Bloom": " ?[^(\\s|[.,!?…。，、।۔،])]+",
+    "Bloom": " ?[^(\\s|[.,!?…。\uff0c、।\u06d4،])]+",
     "Falcon": "[0-9][0-9][0-9]",
     "digits in threes": r"\p{N}{1,3}(?=(?:\p{N}{3})*(?:\P{N}|$))",
     "Kimi": r"[\p{Han}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}&&[^\p{Han}]]*[\p{Ll}\p{Lo}&&[^\p{Han}]]+|\s+",
