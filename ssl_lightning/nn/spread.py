@@ -43,7 +43,7 @@ def effective_rank(embeddings: Tensor) -> Tensor:
     return torch.exp(-(p * torch.log(p.clamp_min(1e-12))).sum())
 
 
-ITERATIONS = 16
+ITERATIONS = 4
 """Of the power method, which need not converge: of two directions that are nearly as large, either
 may be left out."""
 NOTHING = 1e-9
@@ -51,20 +51,22 @@ NOTHING = 1e-9
 
 
 def agreement(pairs: Tensor) -> Tensor:
-    """Correlation between the features of two views of a sample, over all directions but the one of
-    the largest variance: 1 where the views agree, about 0 where the features are noise, or are
-    noise but for one direction. 0 where there is no variance left.
+    """What the features of two views of a sample have in common, over all directions but the one of
+    the largest variance: [2], their covariance and their variance, summed over samples and
+    directions. The ratio is 1 where the views agree, and about 0 where the features are noise, or
+    are noise but for one direction. Both are 0 where no variance is left.
 
     Args:
         pairs: [S, 2, D], S >= 2.
     """
-    x = where_double(pairs).double()
+    x = pairs.to(torch.promote_types(pairs.dtype, torch.float32))
     floor = NOTHING * x.square().sum()
     x = x - x.mean(dim=(0, 1))
     flat = x.flatten(0, 1)  # [2S, D]
-    direction = flat[flat.square().sum(dim=1).argmax()]
+    direction = flat.T @ flat.square().sum(dim=1)  # in any order of samples
     for _ in range(ITERATIONS):
-        direction = F.normalize(flat.T @ (flat @ direction), dim=0)
+        direction = flat.T @ (flat @ F.normalize(direction, dim=0))
+    direction = F.normalize(direction, dim=0)
     x = x - (x @ direction)[..., None] * direction
-    rest = x.square().sum()
-    return torch.where(rest > floor, 2 * (x[:, 0] * x[:, 1]).sum() / rest.clamp_min(1e-300), 0.0)
+    sums = torch.stack([2 * (x[:, 0] * x[:, 1]).sum(), x.square().sum()])
+    return torch.where(sums[1] > floor, sums, 0.0)

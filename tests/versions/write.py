@@ -28,7 +28,7 @@ SMALL = 200_000
 """Bytes of a run's files, at most."""
 HALF, END = "step-00000006.ckpt", "step-00000012.ckpt"
 SETTINGS = (
-    "--data.batch_size 16 --data.num_workers 0 --trainer.max_epochs 4 --trainer.limit_train_batches 3"
+    "--data.batch_size 16 --data.workers 0 --trainer.max_epochs 4 --trainer.limit_train_batches 3"
     " --trainer.accelerator cpu --trainer.precision 32-true --trainer.enable_progress_bar false"
     " --trainer.log_every_n_steps 3 --report.enabled false --knn_probe.enabled false"
     " --checkpoint.every_n_epochs 2 --checkpoint.keep 2"

@@ -77,12 +77,12 @@ def guarded(function: Callable[..., Any], *args: Any, **options: Any) -> Any:
     """Calls a function of the library tokenizers, whose panics are no `Exception`.
 
     Raises:
-        ValueError: it panicked, as where a pattern needs too many steps for a text.
+        ValueError: it failed, as where a pattern needs too many steps for a text.
     """
     try:
         return function(*args, **options)
     except BaseException as error:
-        if type(error).__name__ != "PanicException":
+        if type(error) is not Exception and type(error).__name__ != "PanicException":
             raise
         reason = " ".join(str(error).split())[:200]
         raise ValueError(f"The library tokenizers failed with this tokenizer: {reason}.") from None
@@ -111,6 +111,11 @@ def _judged(text: str) -> bool:
     growth = max(_growth(rest.get("normalizer")) * _growth(rest.get("pre_tokenizer")), _growth(rest.get("decoder")))
     if growth > GROWTH:
         raise ValueError(f"it may lengthen a text by a factor of {growth:.3g}, more than {GROWTH}")
+    for part in _dicts(rest.get("post_processor")):
+        added = [each["SpecialToken"] for each in _dicts(part) if isinstance(each.get("SpecialToken"), dict)]
+        used = {str(each.get("id")) for each in added}
+        if isinstance(known := part.get("special_tokens"), dict) and (unknown := sorted(used - known.keys())):
+            raise ValueError(f"its template adds {unknown[0][:40]!r}, of which it says no more")
     return any(part.keys() & {"pattern", "precompiled_charsmap", "length"} for part in _dicts(rest))
 
 

@@ -13,19 +13,23 @@ from torch import Tensor
 
 from ...distributed import gather
 from ...nn.precision import where_double
-from ...nn.spread import spread
+from ...nn.spread import agreement, spread
 from ...plugins.arguments import require
 from ...run.lightning import updated
 from ...run.metrics import log_metrics
 from ...run.standing import Standing
 from ...types import Alarm
 from .base import at_end
-from .look import Look, norm_of, paired
+from .look import Features, Look, norm_of
 
 SAMPLES = 256
 """The effective rank is that of at most this many embeddings of a batch, evenly spaced in it: the
 eigenvalues for 256 of 768 values take 10 ms of the host's time, for 1,024 of 512 values 60 ms. The
-agreement is that of as many pairs."""
+agreement is that of as many pairs in each of `PAIRS_A_LOOK` steps."""
+PAIRS_A_LOOK = 5
+STEPS = 30
+"""Steps that a low agreement lasts at least: some networks say little of a sample before they have
+learned."""
 SLOWER = "Lower the learning rate or lengthen the warm-up"
 REMEDY = f"{SLOWER}, and check that the two views of a sample differ, but not in what it is (plots/views.png)"
 """Against every collapse; a method may add to it (`SSLMethod.collapse_remedy`)."""
@@ -96,8 +100,9 @@ class CollapseMonitor(Standing):
             " left", f"{SLOWER}: --model.lr, --model.warmup_epochs", high=self.max_growth, group="collapse", patience=1,
             stop=self.stop,
         )  # fmt: skip
+        patience = {"agreement": max(self.patience or 0, STEPS // self.every_n_steps) or None}
         collapse = [
-            Alarm(name, cause, remedy, low=low, group="collapse", patience=self.patience, stop=self.stop)
+            Alarm(name, cause, remedy, low, None, "collapse", patience.get(name, self.patience), self.stop)
             for name, low, cause in self.lowest
         ]
         return (*(collapse if remedy else ()), growth)
@@ -107,8 +112,9 @@ class CollapseMonitor(Standing):
         """Gives the values of the last look, which are not logged yet."""
         self.norm: Tensor | None = None
         """The weights' norm at the last look, or as the run began."""
-        self.features: list[Tensor] = []
-        self.hook: Any = None
+        self.sums: Tensor | None = None
+        """Of `agreement`, since the last look; None where no pair was seen."""
+        self.features = Features()
 
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
         super().setup(trainer, pl_module, stage)
@@ -120,53 +126,50 @@ class CollapseMonitor(Standing):
             self.norm = norm_of(pl_module)
 
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
-        """Has the encoder's features kept where this step may be looked at."""
-        self.let_go()
-        if self.enabled and (trainer.global_step + 1) % self.every_n_steps == 0:
-            self.hook = pl_module.backbone.register_forward_hook(self.keep)
+        if self.enabled and (trainer.global_step + 1) % self.spacing == 0:
+            self.features.listen(pl_module.backbone)
 
-    def keep(self, encoder: Any, view: Any, features: Any) -> None:
-        if isinstance(features, Tensor):
-            self.features.append(features.detach())
+    @property
+    def spacing(self) -> int:
+        """Steps between two whose pairs of features are looked at."""
+        return -(-self.every_n_steps // PAIRS_A_LOOK)
 
     def on_after_backward(self, trainer: Any, pl_module: Any) -> None:
-        self.let_go()
+        self.features.stop()
         self.log_pending(trainer)  # the step's work is queued on the device: it is busy meanwhile
 
     def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
-        self.let_go()
-
-    def let_go(self) -> None:
-        """Removes the hook that keeps features, if there is one."""
-        if self.hook is not None:
-            self.hook.remove()
-            self.hook = None
+        self.features.stop()
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        features, self.features = self.features, []
-        if not self.enabled or trainer.global_step % self.every_n_steps or not updated(trainer):
+        z = outputs["embeddings"]
+        pairs = None if z is None else self.features.take(len(z))
+        if not self.enabled or not updated(trainer):
             return
         with torch.no_grad(), torch.autocast(pl_module.device.type, enabled=False):
+            if pairs is not None:
+                self.add(pairs, pl_module.row_counts(z))
+            if trainer.global_step % self.every_n_steps:
+                return
             before, self.norm = self.norm, norm_of(pl_module)
-            values = {} if before is None else {"growth": self.norm / before.to(self.norm).clamp_min(1e-12)}
-            self.pending = Look(values, **self.seen(pl_module, outputs["embeddings"], features))
+            seen = {} if before is None else {"growth": self.norm / before.to(self.norm).clamp_min(1e-12)}
+            if z is not None and len(all_z := gather(z, pl_module.row_counts(z))) > 1:
+                all_z = where_double(all_z)  # [G, D]
+                seen |= {"std": spread(all_z), "embeddings": all_z[:: -(-len(all_z) // SAMPLES)]}
+            if self.sums is not None:
+                seen["sums"], self.sums = self.sums, None
+            self.pending = Look(**seen)
         if not runs_ahead(pl_module.device) or at_end(trainer, batch_idx):
             self.log_pending(trainer)
 
-    def seen(self, method: Any, z: Tensor | None, features: list[Tensor]) -> dict[str, Tensor]:
-        """Embeddings of some samples, their spread, and pairs of features, of all processes."""
-        if z is None:
-            return {}
-        sizes = method.row_counts(z)
+    def add(self, pairs: Tensor, sizes: list[int]) -> None:
+        """Adds the agreement of some pairs [S, 2, D], and of the other processes', which have as
+        many as `sizes` says."""
         every = -(-sum(sizes) // SAMPLES)
-        all_z = where_double(gather(z, sizes))  # [G, D]
-        if len(all_z) < 2:
-            return {}
-        seen = {"std": spread(all_z), "embeddings": all_z[::every]}
-        pairs = paired(features, len(z))
-        if pairs is not None:
-            seen["pairs"] = gather(pairs[::every], [-(-size // every) for size in sizes])
-        return seen
+        some = gather(pairs[::every], [-(-size // every) for size in sizes])
+        if len(some) > 1:
+            sums = agreement(some)
+            self.sums = sums if self.sums is None else self.sums.to(sums.device) + sums
 
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
         self.log_pending(trainer)  # no further step may come
@@ -181,14 +184,17 @@ class CollapseMonitor(Standing):
             log_metrics(trainer, values)
 
     def state_dict(self) -> dict[str, Any]:
-        pending = {} if self.pending is None else {"pending": self.pending()}
-        return pending if self.norm is None else {**pending, "norm": float(self.norm)}
+        state: dict[str, Any] = {} if self.pending is None else {"pending": self.pending()}
+        state |= {} if self.norm is None else {"norm": float(self.norm)}
+        return state if self.sums is None else {**state, "sums": self.sums.tolist()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         if "pending" in state_dict:
             self.pending = partial(dict, state_dict["pending"])
         if "norm" in state_dict:
             self.norm = torch.tensor(state_dict["norm"])
+        if "sums" in state_dict:
+            self.sums = torch.tensor(state_dict["sums"])
 
 
 def remedy_of(method: Any) -> str:

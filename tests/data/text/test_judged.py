@@ -83,6 +83,11 @@ CRAFTED: dict[str, tuple[Callable[[], Any], str]] = {
     ),
     "wide": (lambda: "[" * (judged.MOST + 1), "larger than any"),
     "long": (lambda: " " * (judged.LONGEST + 1), "larger than any"),
+    "unknown in a template": (
+        lambda: changed(post_processor={"type": "TemplateProcessing", "special_tokens": {}, "pair": [],
+                                        "single": [{"SpecialToken": {"id": "[CLS]", "type_id": 0}}]}),
+        "adds '[CLS]'",
+    ),
     "not JSON": (lambda: "tokens", "Expecting value"),
     "not finite": (lambda: changed(truncation={"stride": float("inf")}), "the number inf"),
     "not UTF-8": (lambda: b"\xff\xfe{}", "not a tokenizer"),
@@ -156,6 +161,10 @@ def test_a_panic_is_an_error_like_any_other() -> None:
     with pytest.raises(ValueError, match="failed with this tokenizer"):
         guarded(tokenizer.encode_batch, ["a" * 40 + "b"])
     assert guarded(tokenizer.encode, "a").ids == [0]
+    with pytest.raises(ValueError, match="Missing"):
+        guarded(Tokenizer(models.WordPiece({"a": 0}, unk_token="b")).encode, "c")
+    with pytest.raises(TypeError):  # a mistake of the caller's
+        guarded(tokenizer.encode, 1)
 
 
 # What is published.

@@ -27,7 +27,7 @@ from ssl_lightning.encoders.conv import ConvEncoder
 from ssl_lightning.evaluation.probes.held_out import HeldOut
 from ssl_lightning.evaluation.probes.knn import KNNProbe
 from ssl_lightning.evaluation.probes.linear import OnlineLinearProbe
-from ssl_lightning.evaluation.probes.look import paired
+from ssl_lightning.evaluation.probes.look import Features
 from ssl_lightning.evaluation.report import Report
 from ssl_lightning.nn.spread import agreement
 from ssl_lightning.plugins.registry import Registry
@@ -76,36 +76,53 @@ def watched(root: Path, method: Any, data: SSLDataModule, steps: int) -> tuple[l
     return [str(each.message) for each in caught if "healthy is" in str(each.message)], rows_of(trainer)
 
 
-@pytest.mark.parametrize("cls", TWO_VIEWS)
-@pytest.mark.parametrize("encoder", [Noise, NoisyLine])
+def some(names: Any, default: Any) -> list[Any]:
+    """Those of the default suite as they are, the others as slow."""
+    return [each if each in default else pytest.param(each, marks=pytest.mark.slow) for each in names]
+
+
+def method_of(cls: Any, encoder: Any) -> Any:
+    """With BatchNorm in its head, and without small crops, which take time."""
+    return cls(encoder, norm="batch", **({"local_views": 0} if cls is SwAV else {}))
+
+
+@pytest.mark.parametrize("cls", some(TWO_VIEWS, (SimCLR, BYOL, SwAV, MoCoV3)))
+@pytest.mark.parametrize("encoder", [NoisyLine, pytest.param(Noise, marks=pytest.mark.slow)])
 def test_features_of_noise_alarm_whatever_a_head_makes_of_them(
     encoder: type[TinyEncoder], cls: Any, tmp_path: Path
 ) -> None:
     """Behind BatchNorm they pass for healthy embeddings, by their deviation, rank and loss."""
     torch.manual_seed(0)
-    alarms, rows = watched(tmp_path, cls(encoder(32)), TinyImages(samples=128, batch_size=64), 50)
-    alarm = next(each for each in alarms if "collapse/agreement" in each)
+    alarms, rows = watched(tmp_path, method_of(cls, encoder(32)), TinyImages(samples=128, batch_size=64), 30)
+    (alarm,) = alarms
+    assert alarm.startswith(f"{cls.__name__}, step 30: ") and "collapse/agreement" in alarm
     assert "collapsed to noise" in alarm and "Lower the learning rate" in alarm and cls.collapse_remedy in alarm
     assert max(row["collapse/std"] for row in rows if "collapse/std" in row) > 0.3
-    assert all(abs(row["collapse/agreement"]) < 0.1 for row in rows if "collapse/agreement" in row)
+    assert all(abs(row["collapse/agreement"]) < 0.05 for row in rows if "collapse/agreement" in row)
 
 
-@pytest.mark.parametrize("cls", TWO_VIEWS)
+@pytest.mark.parametrize("cls", some(TWO_VIEWS, (SimCLR, BYOL)))
 def test_healthy_runs_are_silent(cls: Any, tmp_path: Path) -> None:
     torch.manual_seed(0)
-    alarms, rows = watched(tmp_path, cls(ConvEncoder(channels=1, width=8, depth=3)), Digits(batch_size=64), 60)
+    method = method_of(cls, ConvEncoder(channels=1, width=8, depth=3))
+    alarms, rows = watched(tmp_path, method, Digits(batch_size=64), 30)
     assert alarms == []
     agreements = [row["collapse/agreement"] for row in rows if "collapse/agreement" in row]
-    assert len(agreements) == 6 and min(agreements) > 0.1
+    assert len(agreements) == 3 and min(agreements) > 0.1
     assert all(0.9 < row["collapse/growth"] < 1.5 for row in rows if "collapse/growth" in row)
 
 
-@pytest.mark.parametrize("name", sorted(METHODS))
+@pytest.mark.parametrize("name", some(sorted(METHODS), ("simclr", "mae", "bert", "finetune")))
 def test_a_learning_rate_of_100_alarms_at_the_first_look(name: str, tmp_path: Path) -> None:
-    """Whatever the method: of every kind of encoder, data and optimizer."""
+    """Whatever the method: of every kind of encoder, data and optimizer. Its loss may be infinite
+    before, which is an error."""
     cls: Any = METHODS[name]
     torch.manual_seed(0)
-    alarms, _ = watched(tmp_path, cls(tiny_encoder(cls), lr=100), tiny_data(cls), 10)
+    try:
+        alarms, _ = watched(tmp_path, cls(tiny_encoder(cls), lr=100), tiny_data(cls), 10)
+    except FloatingPointError as error:
+        assert name == "wav2vec2" and "lower learning rate" in str(error)
+        return
     (alarm,) = [each for each in alarms if "collapse/growth" in each]
     assert alarm.startswith(f"{cls.__name__}, step 10: the weights have grown")
     assert "Lower the learning rate or lengthen the warm-up: --model.lr" in alarm
@@ -159,31 +176,49 @@ def slowly(pairs: Tensor) -> float:
     return both / total
 
 
+def ratio(pairs: Tensor) -> float:
+    both, variance = agreement(pairs).tolist()
+    return both / variance if variance else 0.0
+
+
 @pytest.mark.parametrize("noise", [0.1, 1.0, 10.0])
 def test_agreement_equals_its_formula_and_the_share_of_what_is_shared(noise: float) -> None:
     generator = torch.Generator().manual_seed(0)
-    shared = torch.randn(256, 1, 32, generator=generator) * torch.tensor([8.0] + [1.0] * 31)
+    shared = torch.randn(256, 1, 32, generator=generator) * torch.tensor([9.0 + 9 * noise] + [1.0] * 31)
     pairs = shared + noise * torch.randn(256, 2, 32, generator=generator) + 5
-    assert float(agreement(pairs)) == pytest.approx(slowly(pairs), abs=1e-3)
-    assert float(agreement(pairs)) == pytest.approx(1 / (1 + noise**2), abs=0.03)
-    assert float(agreement(pairs * 1e-4)) == pytest.approx(float(agreement(pairs)), abs=1e-6)
-    assert float(agreement(pairs[:, :1].expand(-1, 2, -1))) == pytest.approx(1.0)
+    assert ratio(pairs) == pytest.approx(slowly(pairs), abs=1e-3)
+    assert ratio(pairs) == pytest.approx(1 / (1 + noise**2), abs=0.03)
+    assert ratio(pairs * 1e-4) == pytest.approx(ratio(pairs), abs=1e-5)
+    assert ratio(pairs[torch.randperm(256, generator=generator)]) == pytest.approx(ratio(pairs), abs=1e-5)
+    assert ratio(pairs[:, :1].expand(-1, 2, -1)) == pytest.approx(1.0)
 
 
 def test_what_does_not_vary_or_varies_along_a_line_does_not_agree() -> None:
     line = torch.linspace(-1, 1, 64)[:, None, None] * torch.randn(32, generator=torch.Generator().manual_seed(0))
+    bent = line * (1 + line.sign())
     for pairs in (torch.full((64, 2, 32), 0.1), line.expand(-1, 2, -1) + 3, torch.zeros(64, 2, 32)):
-        assert float(agreement(pairs)) == 0.0
+        assert agreement(pairs).tolist() == [0.0, 0.0]
+    assert ratio(bent.expand(-1, 2, -1)) == pytest.approx(1.0)
 
 
 def test_features_are_paired_by_view() -> None:
     first, second, third = (torch.arange(8.0).view(4, 2) + 10 * view for view in range(3))
+    features, encoder = Features(), torch.nn.Identity()
+
+    def pairs(*calls: Tensor) -> Tensor | None:
+        features.listen(encoder)
+        for call in calls:
+            encoder(call)
+        features.stop()
+        encoder(first)  # not heard
+        return features.take(4)
+
     expected = torch.stack([first, second], dim=1)
-    for features in ([first, second], [torch.cat([first, second, third])], [torch.cat([first, second]), third]):
-        pairs = paired(features, 4)
-        assert pairs is not None and torch.equal(pairs, expected)
-    for features in ([], [first], [first[:3], second], [first, second[:, :1]], [first[:, :, None], second[:, :, None]]):
-        assert paired(features, 4) is None
+    for calls in ([first, second], [torch.cat([first, second, third])], [torch.cat([first, second]), third]):
+        got = pairs(*calls)
+        assert got is not None and torch.equal(got, expected)
+    for calls in ([], [first], [first[:3], second], [first, second[:, :1]], [first[:, :, None], second[:, :, None]]):
+        assert pairs(*calls) is None
 
 
 # The recipes that ship.
