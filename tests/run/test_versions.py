@@ -43,7 +43,11 @@ def test_it_loads_with_equal_features(kept: Path) -> None:
         assert_features(encoder, kept, "features", rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("kept", KEPT, ids=lambda kept: f"{kept.parent.name}-{kept.name}")
+@pytest.mark.parametrize(
+    "kept",
+    [pytest.param(each, marks=pytest.mark.slow) if each.name == "next_step" else each for each in KEPT],
+    ids=lambda kept: f"{kept.parent.name}-{kept.name}",
+)
 def test_its_run_goes_on_to_the_same_end(kept: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     shutil.copy(TEXTS, tmp_path)
