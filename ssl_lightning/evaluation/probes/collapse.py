@@ -56,9 +56,9 @@ class CollapseMonitor(Standing):
         min_rank: an alarm below this `collapse/rank`. Features on a line were seen at up to 2.4
             behind a projection head that bends it, healthy encoders from their first step on at 30
             and more.
-        min_agreement: an alarm below this `collapse/agreement`, if it lasts for 30 steps. Noise, and
-            noise around a line, was seen within 0.02 of 0, where heads with BatchNorm hide it from
-            the other two; untrained encoders at 0.06 and more.
+        min_agreement: an alarm below this `collapse/agreement`, if it lasts for 30 steps. Noise,
+            and noise around a line, was seen within 0.02 of 0, where heads with BatchNorm hide it
+            from the other two; untrained encoders at 0.06 and more.
         max_growth: an alarm above this `collapse/growth`, at the first look. Healthy runs were seen
             at up to 1.05, learning rates of 100 at 80 and more.
         patience: looks in a row that must be that low; None: as `health` says.
