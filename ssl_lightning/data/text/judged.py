@@ -26,7 +26,8 @@ LONGEST = 64 << 20
 MOST = 8 << 20
 """Values in it; Gemma's has 2 million."""
 MOST_IDS = 2 << 20
-"""Ids begin at 0 and end below this; XLM-V's vocabulary of 0.9 million is the largest we know."""
+"""Ids begin at 0 and end below this, and below twice the number of tokens; XLM-V's vocabulary of 0.9
+million is the largest we know."""
 MOST_ADDED = 1 << 17
 """Tokens added to the model's."""
 PARTS = ("version", "truncation", "padding", "added_tokens", "normalizer", "pre_tokenizer", "post_processor", "decoder",
@@ -135,8 +136,9 @@ def _check_ids(model: dict[str, Any], added: Any) -> None:
     if not all(isinstance(token, dict) and isinstance(token.get("content"), str) for token in added):
         raise ValueError("an added token is malformed")
     ids = [*(vocabulary.values() if isinstance(vocabulary, dict) else ()), *(token.get("id") for token in added)]
-    if wrong := next((i for i in ids if type(i) is not int or not 0 <= i < MOST_IDS), None):
-        raise ValueError(f"a token has the id {str(wrong)[:40]}; ids are integers from 0 to below {MOST_IDS:,}")
+    most = min(MOST_IDS, 2 * (len(vocabulary) + len(added)) + 1000)  # some ids may be of no token
+    if wrong := next((i for i in ids if type(i) is not int or not 0 <= i < most), None):
+        raise ValueError(f"a token has the id {str(wrong)[:40]}; here ids are integers from 0 to below {most:,}")
 
 
 def _check_settings(rest: dict[str, Any]) -> None:

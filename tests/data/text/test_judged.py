@@ -50,6 +50,7 @@ CHARSMAP = base64.b64encode((4).to_bytes(4, "little") + bytes(4) + b"x" * 1000 +
 TOKEN = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
 CRAFTED: dict[str, tuple[Callable[[], Any], str]] = {
     "id": (lambda: changed(model={"vocab": {**SEED["model"]["vocab"], "x": 10**9}}), "the id 1000000000"),
+    "lone id": (lambda: changed(model={"vocab": {**SEED["model"]["vocab"], "x": 10**6}}), "the id 1000000"),
     "negative id": (lambda: changed(model={"vocab": {"x": -1}}), "the id -1"),
     "id of text": (lambda: changed(model={"vocab": {"x": "1"}}), "the id 1"),
     "added id": (lambda: changed(added_tokens=[{"id": 10**9, "content": "x", **TOKEN}]), "the id 1000000000"),
