@@ -26,8 +26,8 @@ LONGEST = 64 << 20
 MOST = 8 << 20
 """Values in it; Gemma's has 2 million."""
 MOST_IDS = 2 << 20
-"""Ids begin at 0 and end below this, and below twice the number of tokens; XLM-V's vocabulary of 0.9
-million is the largest we know."""
+"""Ids begin at 0 and end below this, and below twice the number of tokens; the largest vocabulary
+that we know is XLM-V's of 0.9 million."""
 MOST_ADDED = 1 << 17
 """Tokens added to the model's."""
 PARTS = ("version", "truncation", "padding", "added_tokens", "normalizer", "pre_tokenizer", "post_processor", "decoder",
