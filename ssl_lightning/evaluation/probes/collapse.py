@@ -57,7 +57,7 @@ class CollapseMonitor(Standing):
             behind a projection head that bends it, healthy encoders from their first step on at 30
             and more.
         min_agreement: an alarm below this `collapse/agreement`, if it lasts for 30 steps. Noise,
-            and noise around a line, was seen within 0.02 of 0, where heads with BatchNorm hide it
+            and noise around a line, was seen within 0.01 of 0, where heads with BatchNorm hide it
             from the other two; untrained encoders at 0.06 and more.
         max_growth: an alarm above this `collapse/growth`, at the first look. Healthy runs were seen
             at up to 1.05, learning rates of 100 at 80 and more.
@@ -76,7 +76,7 @@ class CollapseMonitor(Standing):
         every_n_steps: int = 10,
         min_std: float = 0.05,
         min_rank: float = 2.5,
-        min_agreement: float = 0.03,
+        min_agreement: float = 0.02,
         max_growth: float = 3.0,
         patience: int | None = None,
         stop: bool | None = None,

@@ -98,7 +98,7 @@ def test_features_of_noise_alarm_whatever_a_head_makes_of_them(
     assert alarm.startswith(f"{cls.__name__}, step 30: ") and "collapse/agreement" in alarm
     assert "collapsed to noise" in alarm and "Lower the learning rate" in alarm and cls.collapse_remedy in alarm
     assert max(row["collapse/std"] for row in rows if "collapse/std" in row) > 0.3
-    assert all(abs(row["collapse/agreement"]) < 0.05 for row in rows if "collapse/agreement" in row)
+    assert all(abs(row["collapse/agreement"]) < 0.04 for row in rows if "collapse/agreement" in row)
 
 
 @pytest.mark.parametrize("cls", some(TWO_VIEWS, (SimCLR, BYOL)))
