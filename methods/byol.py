@@ -31,6 +31,7 @@ class BYOL(SSLMethod):
     """
 
     views = ViewSpec(full=2, strength=("strong_a", "strong_b"))
+    collapse_remedy = "keep --model.norm batch, or raise --model.momentum"
     optimizer_specs: ClassVar = {
         "adamw": OptimizerSpec("adamw", lr=1e-3, weight_decay=1e-5, warmup_epochs=10),
         "sgd": OptimizerSpec("sgd", lr=0.1, weight_decay=1e-5, momentum=0.9, warmup_epochs=10),

@@ -54,6 +54,7 @@ class MoCo(SSLMethod):
     """
 
     views = ViewSpec(full=2, strength="strong")
+    collapse_remedy = "--model.batch_norm split hides BatchNorm's statistics from the keys"
     optimizer_specs: ClassVar = {
         "adamw": OptimizerSpec("adamw", lr=1e-3, weight_decay=1e-4, warmup_epochs=10),
         "sgd": OptimizerSpec("sgd", lr=0.03, weight_decay=1e-4, momentum=0.9, warmup_epochs=0),  # Section 4.1

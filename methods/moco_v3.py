@@ -36,6 +36,7 @@ class MoCoV3(SSLMethod):
 
     views = ViewSpec(full=2, strength=("strong_a", "strong_b"))
     couples_samples = "its negatives come from the same batch"
+    collapse_remedy = "keep --model.norm batch and, of a vision transformer, --model.freeze_patch_embedding true"
     optimizer_specs: ClassVar = {
         "adamw": OptimizerSpec("adamw", lr=1e-3, weight_decay=0.1, warmup_epochs=10),
         "paper": OptimizerSpec("adamw", lr=1.5e-4, weight_decay=0.1, warmup_epochs=40),  # for batches of 4,096

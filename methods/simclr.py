@@ -33,6 +33,7 @@ class SimCLR(SSLMethod):
 
     views = ViewSpec(full=2, strength="strong")
     couples_samples = "the negatives of a sample are the others of its batch"
+    collapse_remedy = "a lower --model.temperature keeps apart what is alike"
     optimizer_specs: ClassVar = {
         "adamw": OptimizerSpec("adamw", lr=1e-3, weight_decay=1e-4, warmup_epochs=10),
         "sgd": OptimizerSpec("sgd", lr=0.3, weight_decay=1e-4, momentum=0.9, warmup_epochs=10),  # Section 2.2

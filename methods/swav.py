@@ -45,6 +45,7 @@ class SwAV(SSLMethod):
     """
 
     couples_samples = "the prototypes are shared out among the samples of a batch"
+    collapse_remedy = "lower --model.epsilon, or give fewer --model.prototypes than a batch and its queue have samples"
     optimizer_specs: ClassVar = {
         "adamw": OptimizerSpec("adamw", lr=1e-3, weight_decay=1e-6, warmup_epochs=10),
         "sgd": OptimizerSpec("sgd", lr=0.1, weight_decay=1e-6, momentum=0.9, warmup_epochs=10),

@@ -54,6 +54,11 @@ class SSLMethod(Training):
     """Bounds of the values in `logs` in a healthy run, with the remedies."""
     needs: tuple[Need, ...] = ()
     """Settings that come into play late in a run, or not at all in a short one."""
+    collapse_remedy: str | None = None
+    """The method's own advice where the embeddings of all samples become alike or say nothing of
+    them, worded as the end of a sentence: the collapse monitor's alarms give it after a lower
+    learning rate and other views. "": the embeddings may be alike, and there are no such alarms.
+    None: none of its own, or, with a single view (which predicts parts of its own input), ""."""
     reads_padding: ClassVar[bool] = True
     """Whether the loss does not depend on padding in views (`View.segment`); otherwise data that
     would pad is refused."""

@@ -10,6 +10,7 @@ from tokenizers import Tokenizer, processors
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..data.text.judged import read_tokenizer
 from ..data.text.tokenizer import TOKENIZER, UNKNOWN, load_tokenizer, vocabulary_of
 from ..nn.vocabulary import Vocabulary
 from ..plugins.registry import Registry
@@ -68,7 +69,7 @@ def from_huggingface(source: Any, tokenizer: str | None = None, **options: Any) 
     if tokenizer is None and isinstance(source, (str, Path)) and (Path(source) / TOKENIZER).is_file():
         tokenizer = load_tokenizer(str(source)).to_str()
     if tokenizer is not None:
-        method.read_vocabulary(_vocabulary(Tokenizer.from_str(tokenizer), method))
+        method.read_vocabulary(_vocabulary(read_tokenizer(tokenizer, f"The given {TOKENIZER}"), method))
     return method
 
 
@@ -99,7 +100,7 @@ def export_bert(method: Any, folder: str | Path, tokenizer: str | None) -> str:
             f"A BERT cannot be exported without the {TOKENIZER} of its run, which is not there; put it beside the"
             " encoder."
         )
-    tokens = Tokenizer.from_str(tokenizer)
+    tokens = read_tokenizer(tokenizer, f"The run's {TOKENIZER}")
     vocabulary = _vocabulary(tokens, method)
     with quiet():
         to_transformers(method, vocabulary).save_pretrained(folder)

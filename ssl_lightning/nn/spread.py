@@ -1,4 +1,5 @@
-"""How much embeddings differ from each other, as standard deviation and effective rank."""
+"""How much embeddings differ from each other, as standard deviation and effective rank, and how far
+those of two views agree."""
 
 from __future__ import annotations
 
@@ -40,3 +41,32 @@ def effective_rank(embeddings: Tensor) -> Tensor:
     singular = torch.linalg.eigvalsh(gram).clamp_min(0).sqrt()
     p = singular / singular.sum().clamp_min(1e-12)
     return torch.exp(-(p * torch.log(p.clamp_min(1e-12))).sum())
+
+
+ITERATIONS = 4
+"""Of the power method, which need not converge: of two directions that are nearly as large, either
+may be left out."""
+NOTHING = 1e-9
+"""Share of the mean square at which a variance is that of rounding."""
+
+
+def agreement(pairs: Tensor) -> Tensor:
+    """What the features of two views of a sample have in common, over all directions but the one of
+    the largest variance: [2], their covariance and their variance, summed over samples and
+    directions. The ratio is 1 where the views agree, and about 0 where the features are noise, or
+    are noise but for one direction. Both are 0 where no variance is left.
+
+    Args:
+        pairs: [S, 2, D], S >= 2.
+    """
+    x = pairs.to(torch.promote_types(pairs.dtype, torch.float32))
+    floor = NOTHING * x.square().sum()
+    x = x - x.mean(dim=(0, 1))
+    flat = x.flatten(0, 1)  # [2S, D]
+    direction = flat.T @ flat.square().sum(dim=1)  # in any order of samples
+    for _ in range(ITERATIONS):
+        direction = flat.T @ (flat @ F.normalize(direction, dim=0))
+    direction = F.normalize(direction, dim=0)
+    x = x - (x @ direction)[..., None] * direction
+    sums = torch.stack([2 * (x[:, 0] * x[:, 1]).sum(), x.square().sum()])
+    return torch.where(sums[1] > floor, sums, 0.0)

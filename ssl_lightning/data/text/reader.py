@@ -9,6 +9,7 @@ import torch
 
 from ...nn.packing import Ragged, pack
 from ...types import View
+from .judged import guarded
 from .tokenizer import load_tokenizer, ready, vocabulary_of
 
 ROW_LENGTH = 128
@@ -35,7 +36,7 @@ class Reader:
         if isinstance(texts, str):
             raise TypeError("This is one text, not a list of them; give [text].")
         cls, sep = self.vocabulary.cls, self.vocabulary.sep
-        encodings = self.tokenizer.encode_batch(list(texts), add_special_tokens=False)
+        encodings = guarded(self.tokenizer.encode_batch, list(texts), add_special_tokens=False)
         samples = [[cls, *encoding.ids[: self.row_length - 2], sep] for encoding in encodings]
         ids = torch.tensor([id for sample in samples for id in sample], dtype=torch.int64)
         return pack(Ragged(ids, torch.tensor([len(sample) for sample in samples], dtype=torch.int64)), self.row_length)

@@ -25,6 +25,7 @@ from torch import Tensor
 from ..files.atomic import beside, clear_abandoned, to_disk
 from ..files.kept import default_folder, key_of, writing
 from .documents import Corpus, Counts, Piece
+from .judged import guarded
 from .tokenizer import ready, vocabulary_of, without_special
 
 VERSION = 1
@@ -188,10 +189,8 @@ def _write(folder: Path, corpus: Corpus, tokenizer: Tokenizer, counts: Counts) -
     with _Parts(folder) as parts:
         parts.write("offsets", "<i8", [0])
         for batch in _batches(corpus.read(counts)):
-            ids = [
-                encoding.ids
-                for encoding in tokenizer.encode_batch_fast([piece.text for piece in batch], add_special_tokens=False)
-            ]
+            texts = [piece.text for piece in batch]
+            ids = [each.ids for each in guarded(tokenizer.encode_batch_fast, texts, add_special_tokens=False)]
             tokens = allowed[np.fromiter(chain.from_iterable(ids), np.int64, sum(map(len, ids)))]
             offsets, numbers = [], []
             for piece, some in zip(batch, ids, strict=True):

@@ -18,6 +18,7 @@ from ...plugins.messages import did_you_mean
 from ..files.atomic import write_text
 from ..files.kept import default_folder, key_of, writing
 from .documents import Corpus, Counts
+from .judged import LONGEST, read_tokenizer
 
 TOKENIZER = "tokenizer.json"
 """The file that contains a tokenizer."""
@@ -84,15 +85,15 @@ def load_tokenizer(path: str) -> Tokenizer:
         raise FileNotFoundError(
             f"tokenizer={path!r}: there is no {file}.{did_you_mean(file.name, known)} Give a {TOKENIZER} or its folder."
         )
-    try:
-        text = (
-            read(file).get("artifacts", {})[TOKENIZER] if file.suffix == ".ckpt" else file.read_text(encoding="utf-8")
-        )
-        return settled(Tokenizer.from_str(text))
-    except Exception as error:  # the library raises no narrower kind
-        raise ValueError(
-            f"{file} is not a tokenizer of the library tokenizers: {' '.join(str(error).split())[:200]}"
-        ) from error
+    where = str(file)
+    if file.suffix == ".ckpt":
+        artifacts = read(file).get("artifacts")
+        text = artifacts.get(TOKENIZER) if isinstance(artifacts, dict) else None
+    elif file.stat().st_size > 4 * LONGEST:
+        raise ValueError(f"{where} has {file.stat().st_size:,} bytes, more than any tokenizer.")
+    else:
+        text = file.read_text(encoding="utf-8", errors="surrogateescape")
+    return settled(read_tokenizer(text, where))
 
 
 def settled(tokenizer: Tokenizer) -> Tokenizer:

@@ -23,6 +23,7 @@ from ssl_lightning.evaluation.probes import collapse
 from ssl_lightning.evaluation.probes.collapse import CollapseMonitor
 from ssl_lightning.evaluation.probes.knn import KNNProbe
 from ssl_lightning.evaluation.probes.linear import OnlineLinearProbe
+from ssl_lightning.evaluation.probes.look import ORDER
 from ssl_lightning.evaluation.report import Report
 from ssl_lightning.nn.spread import effective_rank, spread
 from ssl_lightning.run.checkpoint import find_newest
@@ -268,13 +269,13 @@ def test_a_checkpoint_holds_what_is_not_logged_yet(tmp_path: Path, monkeypatch: 
     newest = find_newest(stopped.trainer.run_folder / "checkpoints")
     assert newest is not None
     states = torch.load(newest, weights_only=True)["callbacks"]
-    assert states["collapse"]["pending"].keys() == {"collapse/std", "collapse/rank"}
+    assert states["collapse"]["pending"].keys() == {f"collapse/{name}" for name in ORDER}
     assert "collapse/std" not in states["metrics"]["metrics"]
     resumed = Run(
         tmp_path, TinyEncoder(), TinyImages(), CollapseMonitor(every_n_steps=3), 5, ckpt_path=newest,
         enable_checkpointing=True,
     )  # fmt: skip
-    for name in ("collapse/std", "collapse/rank"):
+    for name in states["collapse"]["pending"]:
         assert straight.values(name) == resumed.values(name) == stopped.values(name) != []
 
 
