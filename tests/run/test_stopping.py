@@ -407,10 +407,12 @@ COMMAND = [
 ]  # fmt: skip
 
 
-def test_a_command_stops_with_its_workers_and_goes_on_by_itself(tmp_path: Path, capsys: Any) -> None:
+def test_a_command_stops_with_its_workers_and_goes_on_by_itself(run: Any, tmp_path: Path) -> None:
     """SIGTERM comes to the whole group, as from a batch system."""
-    command = [*COMMAND, "--trainer.default_root_dir", str(tmp_path), "--trainer.max_epochs", "1000"]
-    log = stop_from_outside(command, tmp_path, "an epoch)", signal.SIGTERM, group=True)
+    command = [*COMMAND, "--trainer.default_root_dir", str(tmp_path)]
+    log = stop_from_outside(
+        [*command, "--trainer.max_epochs", "1000"], tmp_path, "an epoch)", signal.SIGTERM, group=True
+    )
     checkpoint = newest(tmp_path)
     line = next(line for line in log.splitlines() if line.startswith("Stopped by SIGTERM at step "))
     assert line.endswith(
