@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import torch
 from lightning_fabric.loggers.logger import _DummyExperiment
-from lightning_fabric.plugins.environments import SLURMEnvironment
+from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning import Trainer
 from pytorch_lightning.callbacks import EarlyStopping

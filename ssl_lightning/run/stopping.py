@@ -95,9 +95,9 @@ def stoppable(trainer: Any) -> Iterator[None]:
         except Exception as error:
             if listener.noted is None:
                 raise
-            stop = Stopped(listener.noted)  # as where the signal ended a worker, or another process
-            end(trainer, listener, stop, f" ({type(error).__name__}: {' '.join(str(error).split())})")
-            raise stop from error
+            late = Stopped(listener.noted)  # as where the signal ended a worker, or another process
+            end(trainer, listener, late, f" ({type(error).__name__}: {' '.join(str(error).split())})")
+            raise late from error
         finally:
             listener.deferred, listener.release = False, nothing
 

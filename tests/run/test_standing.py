@@ -65,7 +65,8 @@ def test_the_state_of_a_standing_callback_bears_its_key_on_the_command_line(key:
 
 def test_every_callback_of_ours_has_a_key_of_its_own() -> None:
     """No class path, which would change with the next move."""
-    assert sorted(keys()) == sorted([*STANDING, "run_folder", "metrics", "monitors", "evaluation"])
+    others = ["run_folder", "metrics", "monitors", "evaluation", "votes", "stopping"]
+    assert sorted(keys()) == sorted([*STANDING, *others])
 
 
 def test_a_subclass_has_its_own_key_which_is_that_of_then() -> None:

@@ -407,15 +407,20 @@ COMMAND = [
 ]  # fmt: skip
 
 
-def test_a_command_stops_with_its_workers_and_goes_on_by_itself(tmp_path: Path, capsys: Any) -> None:
+def test_a_command_stops_with_its_workers_and_goes_on_by_itself(run: Any, tmp_path: Path) -> None:
     """SIGTERM comes to the whole group, as from a batch system."""
-    command = [*COMMAND, "--trainer.default_root_dir", str(tmp_path), "--trainer.max_epochs", "1000"]
-    log = stop_from_outside(command, tmp_path, "an epoch)", signal.SIGTERM, group=True)
+    command = [*COMMAND, "--trainer.default_root_dir", str(tmp_path)]
+    endless = [*command, "--trainer.max_epochs", "1000"]
+    log = stop_from_outside(endless, tmp_path, "an epoch)", signal.SIGTERM, group=True)
     checkpoint = newest(tmp_path)
+    steps = int(checkpoint.stem.removeprefix("step-")) + 3
     line = next(line for line in log.splitlines() if line.startswith("Stopped by SIGTERM at step "))
     assert line.endswith(
         f"the checkpoint is {checkpoint}. To go on: the same command with --resume {checkpoint.parents[1]}."
     )
+    more = run(tmp_path, argv=[*command[2:], "--trainer.max_steps", str(steps), "--resume", "auto"])
+    assert more["code"] == 0 and f"Resuming from {checkpoint}." in more["log"], more["log"][-3000:]
+    assert newest(tmp_path).name == f"step-{steps:08d}.ckpt"
 
 
 @pytest.mark.slow
