@@ -29,7 +29,7 @@ from ssl_lightning.testing import TinyEncoder, TinyImages
 from ssl_lightning.testing.tiny import WAVE_STEM
 from ssl_lightning.types import View
 
-ALWAYS = {"config.yaml", "metrics.csv", "speed.csv", "summary.json", "encoder.safetensors", "encoder.md"}
+ALWAYS = {"config.yaml", "metrics.csv", "summary.json", "encoder.safetensors", "encoder.md"}
 
 
 def trained(
