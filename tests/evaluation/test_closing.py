@@ -246,6 +246,8 @@ def test_what_one_row_leaves_the_others_have(monkeypatch: pytest.MonkeyPatch) ->
     time = Budget(100.0)
     time.rows, time.features = 4, {"untrained": 20.0}
     assert time.deadline() == 1000 + 80 / 2
+    time.features = {"untrained": 90.0}  # it will be skipped
+    assert time.deadline() == 1000 + 50 / 2
     clock[0], time.rows, time.features = 1005.0, 1, {}
     assert time.left == 95 and time.deadline() == 1005 + 95
 
