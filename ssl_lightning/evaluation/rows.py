@@ -201,5 +201,6 @@ class Rows:
 def positions(source: Source, index: Tensor) -> Tensor:
     """Positions [M] in a source as those in the whole that it is a part of."""
     while isinstance(source, Subset):
-        source, index = source.source, source.indices[index]
+        index = source.indices[index]
+        source = source.source
     return index
