@@ -55,8 +55,9 @@ class Budget:
 
     def deadline(self) -> float:
         """The time on the monotonic clock at which the present row's probes shall have learned.
-        Half of what is left is for later rows."""
-        return time.monotonic() + max(0.0, self.left - sum(self.features.values())) / min(2, self.rows)
+        Half of the time is for later rows, besides that for their features."""
+        left, features = self.left, sum(self.features.values())
+        return time.monotonic() + max(left - features, left / 2) / min(2, self.rows)
 
 
 def seconds_a_sample(work: Callable[[Tensor], object], index: Tensor) -> float:

@@ -121,7 +121,8 @@ class Rows:
         budget.features.pop((self, row), None)
         there = self.twin is not None and row in self.twin.kept
         needed = 0.0 if there else self.seconds.get(row, 0.0)
-        if on_first(lambda: bool(self.table) and needed > budget.left):
+        first = row == next(iter(self.networks))
+        if on_first(lambda: not first and needed > budget.left):
             self.skipped[row] = list(columns)
             return
         stages.show("features")
@@ -131,7 +132,7 @@ class Rows:
         if row in self.encoders:
             self.layers[row] = x[:, 1:].contiguous(), judged[:, 1:].contiguous()
             x, judged = x[:, 0].contiguous(), judged[:, 0].contiguous()
-        if row == next(iter(self.networks)):
+        if first:
             self.features = judged
         self._fill(row, closing_row, x, judged, columns, budget, stages)
 
@@ -200,5 +201,6 @@ class Rows:
 def positions(source: Source, index: Tensor) -> Tensor:
     """Positions [M] in a source as those in the whole that it is a part of."""
     while isinstance(source, Subset):
-        source, index = source.source, source.indices[index]
+        index = source.indices[index]
+        source = source.source
     return index

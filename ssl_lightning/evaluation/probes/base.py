@@ -43,7 +43,7 @@ class Labelled:
         self.train_index, self.val_index = sample(len(self.train), most_train), sample(len(self.val), most_val)
         self.train_labels = labels_of(self.train)[self.train_index]
         self.val_labels = labels_of(self.val)[self.val_index]
-        self.num_classes = int(max(self.train_labels.max(), self.val_labels.max())) + 1
+        self.num_classes = max(2, int(max(self.train_labels.max(), self.val_labels.max())) + 1)  # as torchmetrics needs
 
     def embed(self, source: Source, index: Tensor, trainer: Any, network: Any) -> Tensor:
         """Embeds some of its samples by the network that trains, on its device and in its
