@@ -96,6 +96,15 @@ def test_the_best_are_those_of_a_run_that_was_never_stopped(tmp_path: Path, die_
     assert checkpoint.best_model_path.endswith(names_of(8)[0])
 
 
+def test_a_run_without_a_step_left_leaves_its_last_checkpoint_as_it_is(tmp_path: Path) -> None:
+    """Written again, it would count an epoch more."""
+    folder = fit(tmp_path, max_epochs=1).run_folder
+    (newest,) = (folder / "checkpoints").glob("*.ckpt")
+    before = newest.read_bytes()
+    assert fit(tmp_path, max_epochs=1, ckpt_path=newest).run_folder == folder
+    assert newest.read_bytes() == before and read(newest)["epoch"] == 0
+
+
 def test_a_metric_that_is_not_logged_is_named(tmp_path: Path) -> None:
     with pytest.warns(UserWarning, match=r"No 'probe/some/top_1' is logged by step 4.*Did you mean 'probe/some/top1'"):
         fit(tmp_path, Scores(), Checkpoint(monitor="probe/some/top_1"), max_epochs=2)
