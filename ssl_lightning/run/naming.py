@@ -12,6 +12,7 @@ from ..plugins.run_record import run_config
 from .checkpoint import newest_of
 from .folder import run_name
 from .identity import find_last
+from .retention import best_in
 
 LIGHTNINGS = ("hpc", "registry")
 """Words, or beginnings of them, that are Lightning's to resolve."""
@@ -24,7 +25,7 @@ def checkpoint_of(trainer: Any, path: str | Path | None) -> str | Path | None:
         trainer: ours, which knows the method and the data by now.
         path: a checkpoint; a run folder: its newest whole checkpoint; `last`: the newest whole
             checkpoint of a run with these settings below `default_root_dir`; `best`: the one that a
-            callback of this trainer with a monitor holds for the best.
+            callback of this trainer with a monitor holds for the best, or that such a run kept as it.
 
     Raises:
         FileNotFoundError: there is no such checkpoint.
@@ -33,24 +34,34 @@ def checkpoint_of(trainer: Any, path: str | Path | None) -> str | Path | None:
     if path is None or str(path).startswith(LIGHTNINGS) or "://" in str(path):
         return path
     if path == "last":
-        method, data = trainer.lightning_module, trainer.datamodule
-        config = yaml.safe_load(run_config(method))
-        return find_last(Path(trainer.default_root_dir) / run_name(method, data), config)
+        return last_of(trainer)
     if path == "best":
-        return best_of(trainer)
+        return best_of(trainer) or best_of_last(trainer)
     return check_file(newest_of(path))
 
 
-def best_of(trainer: Any) -> str:
-    """The best checkpoint, by the callbacks of this trainer that follow a metric."""
+def last_of(trainer: Any) -> Path:
+    """The newest whole checkpoint of a run with the settings of this one."""
+    method, data = trainer.lightning_module, trainer.datamodule
+    config = yaml.safe_load(run_config(method))
+    return find_last(Path(trainer.default_root_dir) / run_name(method, data), config)
+
+
+def best_of(trainer: Any) -> str | None:
+    """The best checkpoint, by the callbacks of this trainer that follow a metric; None: there is
+    none yet."""
     followers = [each for each in trainer.callbacks if getattr(each, "monitor", None)]
-    best: str | None = next(
-        (each.best_model_path for each in followers if getattr(each, "best_model_path", None)), None
-    )
+    return next((each.best_model_path for each in followers if getattr(each, "best_model_path", None)), None)
+
+
+def best_of_last(trainer: Any) -> Path:
+    """The best checkpoint of the newest run with the settings of this one."""
+    folder = last_of(trainer).parent
+    best = best_in(folder)
     if best is None:
         raise ValueError(
-            "ckpt_path='best': no callback of this process has kept the best by a metric. Give the path of a"
-            " checkpoint or of a run folder, or `last`."
+            f"ckpt_path='best': no metric was followed in {str(folder)!r}. Train with --checkpoint.monitor"
+            " probe/linear/top1, or give the path of a checkpoint or of a run folder, or `last`."
         )
     return best
 

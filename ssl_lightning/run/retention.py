@@ -9,10 +9,20 @@ from typing import Any, Literal
 
 from ..data.files.atomic import write_text
 from ..data.files.unwritable import explained
+from ..plugins.gate import read_json
 from .checkpoint import PATTERN, ours
 
 Mode = Literal["auto", "min", "max"]
 SCORES = "scores.json"
+
+
+def best_in(folder: Path) -> Path | None:
+    """The best checkpoint of a `checkpoints` folder, as its `scores.json` says; None: it does not,
+    or that one is not there."""
+    path = folder / SCORES
+    content = read_json(path.read_text(), repr(str(path))) if path.is_file() else {}
+    name = content.get("best") if isinstance(content, dict) else None
+    return next((each for each in ours(folder) if each.name == name), None)
 
 
 class Retention:

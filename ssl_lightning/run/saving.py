@@ -86,6 +86,9 @@ class Checkpoint(Standing, LightningCheckpoint):
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         self._last_time, self._saved_at = time.monotonic(), trainer.global_step
+        resumed = Path(trainer.ckpt_path).resolve() if trainer.ckpt_path else None
+        if resumed and self.folder and resumed.parent == self.folder.resolve():
+            self.last = resumed  # where no step is left, it is not written again, with the epochs counted otherwise
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         if not updated(trainer):

@@ -70,7 +70,7 @@ KILLS = {
     "while the linear probe learns": [("linear", 3)],
     "in the middle of writing a checkpoint": [("torn write", 2)],
     "between writing and renaming a checkpoint": [("fsync", 3)],
-    "in the middle of a row of metrics.csv": [("torn row", 8)],
+    "in the middle of a row of metrics.csv": [("torn row", 10)],
     "in every epoch": [("end", 5), ("end", 9), ("start", 12)],
 }
 SLOW_KILLS = {
