@@ -16,8 +16,9 @@ from torch.utils.data import DataLoader
 
 from .files.reading import noted
 
-LOOK = 30
-"""Seconds without a batch between two looks at the worker whose turn it is."""
+TICK, LOOK = 5, 30
+"""Seconds without a batch after which torch asks whether its workers are alive; and between two
+looks at what the worker does whose turn it is."""
 BUSY = 0.02
 """The part of this time that a worker computes at least where it does not hang."""
 FEWER = "Use fewer workers (--data.workers 1; with 0 this process reads by itself), or smaller batches"
@@ -69,7 +70,7 @@ class PatientLoader(DataLoader[Any]):
 
     def __init__(self, dataset: Any, *, pages: Tensor, limit: float, **kwargs: Any) -> None:
         self.pages, self.limit = pages, limit
-        super().__init__(dataset, timeout=LOOK if len(pages) else 0, **kwargs)
+        super().__init__(dataset, timeout=min(TICK, LOOK) if len(pages) else 0, **kwargs)
 
     def __iter__(self) -> Any:
         batches = super().__iter__()
@@ -105,17 +106,19 @@ class Wait:
 
     def over(self) -> None:
         """A batch has come."""
-        self.looks, self.idle, self.told = 0, 0, ""
+        self.waited, self.idle, self.told = 0, 0, ""
         self.last: Signs | None = None
 
     def look(self, number: int, worker: Any) -> None:
-        """Looks whether a worker works, and says so once.
+        """Called at every tick: looks at times whether a worker works, and says so once.
 
         Raises:
             WorkerLost: it has not for `limit` seconds.
         """
+        self.waited += min(TICK, LOOK)
+        if self.waited % LOOK:
+            return
         signs = signs_of(worker.pid, self.pages[number])
-        self.looks += 1
         last, self.last = self.last, signs
         if last is None:
             return
@@ -141,7 +144,7 @@ class Wait:
                 else f"seems to hang: for {self.idle} s it has neither computed nor read (state {signs.state}). "
                 + (f"The run ends after {self.limit:,.0f} s" if self.limit else "The run waits for it")
             )
-            print(f"No batch for {self.looks * LOOK} s. {who}, {what}.", file=sys.stderr, flush=True)
+            print(f"No batch for {self.waited} s. {who}, {what}.", file=sys.stderr, flush=True)
 
 
 @contextmanager
