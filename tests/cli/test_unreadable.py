@@ -114,7 +114,15 @@ def test_a_file_that_hangs_its_worker(
 def test_a_worker_that_is_killed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    during(monkeypatch, lambda: [worker.kill() for worker in multiprocessing.active_children()])
+    workers: list[Any] = []
+
+    def kill() -> None:
+        if not workers:  # to ask for them again would take the signal of their death from torch
+            workers.extend(multiprocessing.active_children())
+            for worker in workers:
+                worker.kill()
+
+    during(monkeypatch, kill)
     data = (*pictures(tmp_path / "files"), "--data.batch_size", 4, "--data.workers", 1)
     ends = ("--trainer.max_steps", 12, "--trainer.default_root_dir", tmp_path / "runs")
     assert command("fit", "--model", "simclr", *data, *ends, *UNWATCHED) == 2
