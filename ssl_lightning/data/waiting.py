@@ -153,12 +153,13 @@ def naming_lost_workers() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        if lost := lost_worker(error):
+        # Where torch waits for a batch, it wraps what it knows of the worker's death.
+        if lost := lost_worker(error.__cause__) or lost_worker(error):
             raise lost from error
         raise
 
 
-def lost_worker(error: RuntimeError) -> WorkerLost | None:
+def lost_worker(error: BaseException | None) -> WorkerLost | None:
     """What torch says of a dead worker, in a line with the remedy; None: the error is another one.
     torch raises it wherever training stands, as soon as the worker has died."""
     dead = re.match(
