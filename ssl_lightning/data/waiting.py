@@ -17,8 +17,9 @@ from torch.utils.data import DataLoader
 from .files.reading import noted
 from .shield import shielded
 
-LOOK = 30
-"""Seconds without a batch between two looks at the worker whose turn it is."""
+TICK, LOOK = 5, 30
+"""Seconds without a batch after which torch asks whether its workers are alive; and between two
+looks at what the worker does whose turn it is."""
 BUSY = 0.02
 """The part of this time that a worker computes at least where it does not hang."""
 FEWER = "Use fewer workers (--data.workers 1; with 0 this process reads by itself), or smaller batches"
@@ -71,7 +72,7 @@ class PatientLoader(DataLoader[Any]):
 
     def __init__(self, dataset: Any, *, pages: Tensor, limit: float, **kwargs: Any) -> None:
         self.pages, self.limit = pages, limit
-        super().__init__(dataset, timeout=LOOK if len(pages) else 0, **kwargs)
+        super().__init__(dataset, timeout=min(TICK, LOOK) if len(pages) else 0, **kwargs)
 
     def __iter__(self) -> Any:
         if not self.num_workers:
@@ -110,17 +111,19 @@ class Wait:
 
     def over(self) -> None:
         """A batch has come."""
-        self.looks, self.idle, self.told = 0, 0, ""
+        self.waited, self.idle, self.told = 0, 0, ""
         self.last: Signs | None = None
 
     def look(self, number: int, worker: Any) -> None:
-        """Looks whether a worker works, and says so once.
+        """Called at every tick: looks at times whether a worker works, and says so once.
 
         Raises:
             WorkerLost: it has not for `limit` seconds.
         """
+        self.waited += min(TICK, LOOK)
+        if self.waited % LOOK:
+            return
         signs = signs_of(worker.pid, self.pages[number])
-        self.looks += 1
         last, self.last = self.last, signs
         if last is None:
             return
@@ -146,7 +149,7 @@ class Wait:
                 else f"seems to hang: for {self.idle} s it has neither computed nor read (state {signs.state}). "
                 + (f"The run ends after {self.limit:,.0f} s" if self.limit else "The run waits for it")
             )
-            print(f"No batch for {self.looks * LOOK} s. {who}, {what}.", file=sys.stderr, flush=True)
+            print(f"No batch for {self.waited} s. {who}, {what}.", file=sys.stderr, flush=True)
 
 
 @contextmanager
@@ -155,12 +158,13 @@ def naming_lost_workers() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        if lost := lost_worker(error):
+        # Where torch waits for a batch, it wraps what it knows of the worker's death.
+        if lost := lost_worker(error.__cause__) or lost_worker(error):
             raise lost from error
         raise
 
 
-def lost_worker(error: RuntimeError) -> WorkerLost | None:
+def lost_worker(error: BaseException | None) -> WorkerLost | None:
     """What torch says of a dead worker, in a line with the remedy; None: the error is another one.
     torch raises it wherever training stands, as soon as the worker has died."""
     dead = re.match(

@@ -16,8 +16,9 @@ from contextlib import contextmanager
 from itertools import count
 from typing import Any
 
+from .life import life_of
 from .lightning import TunerExit, children, take_over_children
-from .peers import DONE, FAILED, LAUNCHER, STOPPED, Ended, Peers, in_a_line, life_of
+from .peers import DONE, FAILED, LAUNCHER, STOPPED, Ended, Peers, in_a_line
 
 PAUSE, REACH, TIDY = 1.0, 5.0, 20.0
 """Seconds between two looks at the other processes; those in which an exception reaches a process,

@@ -106,15 +106,21 @@ def test_a_file_that_hangs_its_worker(
     data = (*KINDS[kind][0](tmp_path / "files"), "--data.batch_size", 4, "--data.workers", 1)
     ends = ("--trainer.max_steps", 12, "--trainer.default_root_dir", tmp_path / "runs", "--data.worker_timeout", 1)
     assert command("fit", "--model", "simclr", *data, *ends, *UNWATCHED) == 2
-    one_line(
-        capsys, "fit", r"The worker 0 for the data \(pid \d+\), which reads \S+\d\.(png|wav), has hung for 1 s: .*"
-    )
+    one_line(capsys, "fit", r"Worker 0 for the data \(pid \d+\), which reads \S+\.(png|wav), has hung for 1 s: .*")
 
 
 def test_a_worker_that_is_killed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    during(monkeypatch, lambda: [worker.kill() for worker in multiprocessing.active_children()])
+    workers: list[Any] = []
+
+    def kill() -> None:
+        if not workers:  # to ask for them again would take the signal of their death from torch
+            workers.extend(multiprocessing.active_children())
+            for worker in workers:
+                worker.kill()
+
+    during(monkeypatch, kill)
     data = (*pictures(tmp_path / "files"), "--data.batch_size", 4, "--data.workers", 1)
     ends = ("--trainer.max_steps", 12, "--trainer.default_root_dir", tmp_path / "runs")
     assert command("fit", "--model", "simclr", *data, *ends, *UNWATCHED) == 2

@@ -139,7 +139,7 @@ def check(said: str, line: str, place: str, rank: int) -> None:
     if place != "set-up":
         step = 3 if place == "training" else 5
         assert f", at step {step}; " in lines[0]
-        assert ("step-5.ckpt" in lines[0]) == (step == 5)
+        assert f"step-{5:08}.ckpt" in lines[0] or step < 5
     assert not re.search("gloo|Connection|NCCL|ProcessGroup|child-process-observer", said), said[-4000:]
 
 
