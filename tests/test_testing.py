@@ -116,7 +116,7 @@ class NoLoss(Good):
 class Divides(Good):
     """A number out of range goes into the loss."""
 
-    def __init__(self, encoder: TinyEncoder, *, parts: int = 1, **kwargs: Any) -> None:
+    def __init__(self, encoder: Encoder, *, parts: int = 1, **kwargs: Any) -> None:
         super().__init__(encoder, **kwargs)
         self.parts = parts
 
