@@ -120,13 +120,14 @@ def find_resume(root: str | Path, method: str, data: str, config: Mapping[str, A
     )
 
 
-def find_last(parent: Path, config: Mapping[str, Any]) -> Path:
+def find_last(parent: Path, config: Mapping[str, Any], word: str) -> Path:
     """The newest whole checkpoint of the newest run with the identity of this config; of runs of
     the same length first.
 
     Args:
         parent: the folder of the runs of this method on this data.
         config: of the run, as its `config.yaml` holds it.
+        word: what asks for it, for the error.
 
     Raises:
         ValueError: there is none.
@@ -137,7 +138,7 @@ def find_last(parent: Path, config: Mapping[str, Any]) -> Path:
             return newest
     others = [run for run in runs if run.differences]
     raise ValueError(
-        f"ckpt_path='last': there is no checkpoint of a run with these settings in {str(parent)!r}."
+        f"ckpt_path={word!r}: there is no checkpoint of a run with these settings in {str(parent)!r}."
         f" {_others(others, parent.name) if others else 'Leave it out to start anew.'}"
     )
 

@@ -25,7 +25,7 @@ def checkpoint_of(trainer: Any, path: str | Path | None) -> str | Path | None:
         trainer: ours, which knows the method and the data by now.
         path: a checkpoint; a run folder: its newest whole checkpoint; `last`: the newest whole
             checkpoint of a run with these settings below `default_root_dir`; `best`: the one that a
-            callback of this trainer with a monitor holds for the best, or that such a run kept as it.
+            callback of this trainer with a monitor holds for the best, or that such a run kept.
 
     Raises:
         FileNotFoundError: there is no such checkpoint.
@@ -34,17 +34,17 @@ def checkpoint_of(trainer: Any, path: str | Path | None) -> str | Path | None:
     if path is None or str(path).startswith(LIGHTNINGS) or "://" in str(path):
         return path
     if path == "last":
-        return last_of(trainer)
+        return last_of(trainer, path)
     if path == "best":
         return best_of(trainer) or best_of_last(trainer)
     return check_file(newest_of(path))
 
 
-def last_of(trainer: Any) -> Path:
+def last_of(trainer: Any, word: str) -> Path:
     """The newest whole checkpoint of a run with the settings of this one."""
     method, data = trainer.lightning_module, trainer.datamodule
     config = yaml.safe_load(run_config(method))
-    return find_last(Path(trainer.default_root_dir) / run_name(method, data), config)
+    return find_last(Path(trainer.default_root_dir) / run_name(method, data), config, word)
 
 
 def best_of(trainer: Any) -> str | None:
@@ -56,7 +56,7 @@ def best_of(trainer: Any) -> str | None:
 
 def best_of_last(trainer: Any) -> Path:
     """The best checkpoint of the newest run with the settings of this one."""
-    folder = last_of(trainer).parent
+    folder = last_of(trainer, "best").parent
     best = best_in(folder)
     if best is None:
         raise ValueError(

@@ -11,6 +11,7 @@ from ssl_lightning.methods.simclr import SimCLR
 
 from ssl_lightning import Trainer
 from ssl_lightning.cli.main import main
+from ssl_lightning.run.saving import Checkpoint
 from ssl_lightning.testing import TinyEncoder, TinyImages
 from ssl_lightning.trainer import STANDING
 
@@ -58,11 +59,21 @@ def test_last_never_starts_anew(verb: str, root: Path, tmp_path: Path) -> None:
 def test_best_is_what_a_callback_of_this_process_holds_for_the_best(tmp_path: Path) -> None:
     best = ModelCheckpoint(tmp_path / "kept", monitor="train/loss")
     fitted = trainer(tmp_path, best, log_every_n_steps=1)
-    with pytest.raises(ValueError, match="no callback of this process"):
+    with pytest.raises(ValueError, match="ckpt_path='best': there is no checkpoint of a run"):
         fitted.fit(method(), datamodule=TinyImages(), ckpt_path="best")
     fitted.fit(method(), datamodule=TinyImages())
     fitted.predict(method(), datamodule=TinyImages(), ckpt_path="best")
     assert fitted.ckpt_path == best.best_model_path
+
+
+def test_best_is_else_what_the_newest_run_with_these_settings_kept(tmp_path: Path, root: Path) -> None:
+    keeps = Checkpoint(monitor="train/loss", keep=1, top=1)
+    trainer(tmp_path, keeps, log_every_n_steps=1).fit(method(), datamodule=TinyImages())
+    later = trainer(tmp_path)
+    later.predict(method(), datamodule=TinyImages(), ckpt_path="best")
+    assert str(later.ckpt_path) == keeps.best_model_path
+    with pytest.raises(ValueError, match="no metric was followed"):
+        trainer(root).predict(method(), datamodule=TinyImages(), ckpt_path="best")
 
 
 @pytest.mark.parametrize("verb", ["fit", "test"])
@@ -108,7 +119,7 @@ def test_settings_that_leave_the_weights_as_they_are_do_not_hinder(root: Path) -
     ("path", "message"),
     [
         ("last", "no checkpoint of a run with these settings"),
-        ("best", "no callback of this process"),
+        ("best", "no checkpoint of a run with these settings"),
         ("x.ckpt", "There is no checkpoint 'x.ckpt'"),
     ],
 )
