@@ -118,6 +118,7 @@ class Trainer(RunsWithin):
     """
 
     profiler: Profiler
+    fast_dev_run: int | bool
     config: str | None = None
     """The run's complete config from the command line; None: it is built from the recorded
     arguments."""

@@ -110,8 +110,9 @@ def _retake_rank(
 ) -> Retaken:
     recorded, retaken = facts.processes[rank], Retaken()
     data.workers = 0
+    precision: Any = facts.precision
     plugin = pl.Trainer(
-        accelerator="cpu", precision=facts.precision, logger=False, enable_checkpointing=False,
+        accelerator="cpu", precision=precision, logger=False, enable_checkpointing=False,
         enable_progress_bar=False, enable_model_summary=False,
     ).precision_plugin  # fmt: skip
     trainer: Any = _stand_in(facts, rank, method, data, plugin)

@@ -136,7 +136,8 @@ class Training(Recorded, LightningModule):
                 " share their negatives."
             )
         if stage == "fit":
-            for callback in self.trainer.callbacks:
+            trainer: Any = self.trainer
+            for callback in trainer.callbacks:
                 if isinstance(callback, Monitors):
                     callback.follow(self.trainer, self)
 
