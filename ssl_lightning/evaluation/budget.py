@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Literal
 
 from torch import Tensor
 
@@ -46,8 +46,6 @@ class Budget:
         self.seconds, self.ends = seconds, time.monotonic() + seconds
         self.rows = 1
         """Rows to come, with the present one."""
-        self.features: dict[Any, float] = {}
-        """Seconds that the features of each row to come take, as far as they are known."""
 
     @property
     def left(self) -> float:
@@ -55,9 +53,8 @@ class Budget:
 
     def deadline(self) -> float:
         """The time on the monotonic clock at which the present row's probes shall have learned.
-        Half of the time is for later rows, besides that for their features."""
-        left, features = self.left, sum(self.features.values())
-        return time.monotonic() + max(left - features, left / 2) / min(2, self.rows)
+        Half of what is left is for the rows to come, which tell less."""
+        return time.monotonic() + self.left / min(2, self.rows)
 
 
 def seconds_a_sample(work: Callable[[Tensor], object], index: Tensor) -> float:

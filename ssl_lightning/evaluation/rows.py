@@ -105,7 +105,6 @@ class Rows:
                 f" {whole[1]:,} {self.split} samples were used; --report.minutes 0 uses all."
             )
         self.seconds = {row: cost * sum(sizes) for row, cost in costs.items()}
-        budget.features |= {(self, row): seconds for row, seconds in self.seconds.items()}
 
     def pair(self, others: Sequence[Rows]) -> None:
         """Finds a twin among other sets, if there is one."""
@@ -118,7 +117,6 @@ class Rows:
     def add(self, row: str, budget: Budget, stages: Stages) -> None:
         """Computes the features of a row, and its cells."""
         columns = ("knn", f"knn_{self.settings.labels_per_class}", *self.linear)
-        budget.features.pop((self, row), None)
         there = self.twin is not None and row in self.twin.kept
         needed = 0.0 if there else self.seconds.get(row, 0.0)
         first = row == next(iter(self.networks))

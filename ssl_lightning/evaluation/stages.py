@@ -43,10 +43,11 @@ class Stages:
         """Shows what the stage is at, once the stages are numbered."""
         self.detail = detail
         if self.bar is not None and self.count:
-            left = self.left()
-            limit = f", at most {duration(left)} left" if math.isfinite(left) else ""
-            number = f"table {self.number}/{self.count}: " if self.number <= self.count else ""
-            self.bar.stage(f"{number}{self.where}{limit}")
+            left, text = self.left(), self.where
+            if self.number <= self.count:
+                text = f"table {self.number}/{self.count}: {text}"
+                text += f", at most {duration(left)} left" if math.isfinite(left) else ""
+            self.bar.stage(text)
 
     @property
     def where(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import re
 import sys
 import time
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import ProgressBar, TQDMProgressBar
+from pytorch_lightning.callbacks import ProgressBar, Timer, TQDMProgressBar
 from ssl_lightning.methods.simclr import SimCLR
 
 import ssl_lightning
@@ -26,7 +27,8 @@ from ssl_lightning.evaluation.probes.linear import OnlineLinearProbe
 from ssl_lightning.evaluation.report import Report
 from ssl_lightning.run.meter import Meter, run_totals
 from ssl_lightning.run.metrics import speed_of
-from ssl_lightning.run.progress import Progress, duration
+from ssl_lightning.run.progress import Progress, done_of, duration
+from ssl_lightning.run.standing import Standing
 from ssl_lightning.testing import TinyEncoder, TinyImages, TinyText
 
 
@@ -226,6 +228,33 @@ def test_the_meter_is_switched_off_by_a_flag(tmp_path: Path) -> None:
     trainer = fit(tmp_path, Meter(enabled=False), max_steps=20)
     assert speed_of(trainer) == [] and not {"speed/samples_per_s", "speed/data_wait"} & set(trainer.callback_metrics)
     assert run_totals(trainer)[1] == 20 * 16
+
+
+class Gone(Timer):
+    """40 seconds of 100 have gone."""
+
+    def time_elapsed(self, stage: str = "train") -> float:
+        return 40.0
+
+
+@pytest.mark.parametrize(("total", "steps"), [(math.inf, "?"), (1000, "1,000")])
+def test_max_time_limits_the_time_that_is_said(total: float, steps: str) -> None:
+    """A step takes 10 s, and the table at most twice the training: 120 s."""
+
+    class Table(Standing):
+        def seconds_after(self, trainer: Any, seconds: float) -> float:
+            return 2 * seconds
+
+    trainer = SimpleNamespace(
+        global_step=5, estimated_stepping_batches=total, callback_metrics={},
+        callbacks=[Gone({"seconds": 100}), Timer(), Table()],
+    )  # fmt: skip
+    progress = Progress()
+    progress._started = 1000.0
+    assert progress.line(trainer, 1040.0) == f"step 5/{steps} | 1 min 0 s left, then the table, at most 2 min 0 s"
+    assert done_of(trainer) == pytest.approx(0.4)
+    trainer.callbacks, trainer.estimated_stepping_batches = [], 7
+    assert progress.line(trainer, 1040.0) == "step 5/7 | 20 s left" and done_of(trainer) == pytest.approx(5 / 7)
 
 
 @pytest.mark.parametrize(
