@@ -258,7 +258,7 @@ def test_a_disk_that_fills_up_at_any_time(small_disk: Path, tmp_path: Path) -> N
     """With 20 amounts of free space: the newest checkpoint loads, nothing torn is left, and the run
     goes on to the same end once there is room."""
     like, stopped = fit(tmp_path / "straight"), 0
-    for kilobytes in random.Random(0).sample(range(4, 260), 20):
+    for kilobytes in random.Random(0).sample(range(4, 100), 20):
         root, filler = small_disk / "runs", small_disk / "filler"
         disk = os.statvfs(small_disk)
         filler.write_bytes(bytes(disk.f_frsize * disk.f_bavail - 1024 * kilobytes))
