@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytorch_lightning as pl
 import torch
@@ -108,10 +108,10 @@ def retake(folder: str | Path, trust: Iterable[str] = ()) -> Replay:
 def _retake_rank(
     facts: Facts, rank: int, method: Training, data: SSLDataModule, weights: Mapping[str, Tensor]
 ) -> Retaken:
-    recorded, retaken = facts.processes[rank], Retaken()
+    recorded, retaken, precision = facts.processes[rank], Retaken(), cast("Any", facts.precision)
     data.workers = 0
     plugin = pl.Trainer(
-        accelerator="cpu", precision=facts.precision, logger=False, enable_checkpointing=False,
+        accelerator="cpu", precision=precision, logger=False, enable_checkpointing=False,
         enable_progress_bar=False, enable_model_summary=False,
     ).precision_plugin  # fmt: skip
     trainer: Any = _stand_in(facts, rank, method, data, plugin)
