@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import pytorch_lightning as pl
 import torch
 
 from ..data.files.atomic import atomic, write_text
@@ -76,7 +76,7 @@ def write_bundle(folder: Path, module: Any, step: int, processes: list[dict[str,
         "state_dict": module.state_dict(),
         "global_step": step - 1,
         "epoch": trainer.current_epoch,
-        "pytorch-lightning_version": pl.__version__,
+        "pytorch-lightning_version": version("pytorch-lightning"),
     }
     record_run(module, checkpoint)
     folder.mkdir(parents=True, exist_ok=True)
