@@ -108,6 +108,7 @@ def read_bundle(folder: Path) -> Facts:
         raise ValueError(f"{str(path)!r} is not what a run writes: {error}.") from error
     whole = list(kinds.values()) == [str, int, int, int] and facts.precision in PRECISIONS
     whole = whole and bool(numbers) and all(map(len, numbers)) and len(losses) == len(samples) == len(numbers)
-    if not whole or not all(0 <= each < MOST for each in counts):
+    whole = whole and facts.accumulated > 0 and all(0 <= each < MOST for each in counts)
+    if not whole:
         raise ValueError(f"{str(path)!r} is not what a run writes.")
     return facts

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytorch_lightning as pl
 import torch
@@ -108,7 +108,7 @@ def retake(folder: str | Path, trust: Iterable[str] = ()) -> Replay:
 def _retake_rank(
     facts: Facts, rank: int, method: Training, data: SSLDataModule, weights: Mapping[str, Tensor]
 ) -> Retaken:
-    recorded, retaken = facts.processes[rank], Retaken()
+    recorded, retaken, precision = facts.processes[rank], Retaken(), cast("Any", facts.precision)
     data.workers = 0
     precision: Any = facts.precision
     plugin = pl.Trainer(
