@@ -25,7 +25,7 @@ from ssl_lightning import Encoder, SSLMethod, load, load_encoder
 from ssl_lightning.cli.main import main
 from ssl_lightning.plugins import gate
 from ssl_lightning.plugins.archive import is_whole, read
-from ssl_lightning.plugins.arguments import parameters
+from ssl_lightning.plugins.arguments import argument_types, kinds_of, parameters
 from ssl_lightning.plugins.rebuild import rebuild, rebuild_for
 from ssl_lightning.plugins.record import GROUPS, Recorded
 from ssl_lightning.plugins.registry import Registry
@@ -272,11 +272,11 @@ def test_every_argument_of_the_built_in_classes_is_judged_by_its_type(tmp_path: 
     pairs = list(everything())
     assert len(pairs) > 150
     for cls, argument in pairs:
-        assert argument in gate._hints(cls) and gate._hints(cls)[argument] is not Any, (cls, argument)
+        assert argument in argument_types(cls) and argument_types(cls)[argument] is not Any, (cls, argument)
         for value in (bad, [bad], {"x": bad}, {"x": [bad]}):
             with pytest.raises(ValueError, match=r"names 'subprocess\.Popen'"):
                 gate.judge_arguments(cls, {argument: value}, "The file")
-        kinds = set(gate._kinds(gate._hints(cls)[argument]))
+        kinds = set(kinds_of(argument_types(cls)[argument]))
         plain = kinds <= {str, gate.PurePath, type(None), bool, int, float}
         for text in (json.dumps(bad), "class_path: subprocess.Popen", str(tmp_path / "bad.yaml")):
             if plain:  # the parser leaves it as it is
