@@ -14,13 +14,15 @@ from base64 import b64decode
 from collections.abc import Callable, Iterator
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import tokenizers
 from tokenizers import Tokenizer
 
 from .patterns import check_pattern
 
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
 LONGEST = 64 << 20
 """Characters of the file; Gemma's, the longest that we know of, has 33 million."""
 MOST = 8 << 20
@@ -74,7 +76,7 @@ def read_tokenizer(text: Any, where: str) -> Tokenizer:
         raise ValueError(f"{where} is not a tokenizer of the library tokenizers: {reason}.") from error
 
 
-def guarded(function: Callable[..., Any], *args: Any, **options: Any) -> Any:
+def guarded(function: Callable[Arguments, Result], *args: Arguments.args, **options: Arguments.kwargs) -> Result:
     """Calls a function of the library tokenizers, whose panics are no `Exception`.
 
     Raises:

@@ -58,11 +58,6 @@ class NoisyLine(TinyEncoder):
         return line + 0.1 * torch.randn(len(view.x), self.dim)
 
 
-class Constant(TinyEncoder):
-    def forward(self, view: View) -> Tensor:
-        return super().forward(view) * 0 + 1
-
-
 def watched(root: Path, method: Any, data: SSLDataModule, steps: int) -> tuple[list[str], list[dict[str, float]]]:
     """The alarms and the metrics of a run."""
     off = [each(enabled=False) for each in (KNNProbe, OnlineLinearProbe, HeldOut, Report)]
