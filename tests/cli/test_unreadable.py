@@ -6,6 +6,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -90,28 +91,23 @@ def during(monkeypatch: pytest.MonkeyPatch, act: Callable[[], Any]) -> None:
     monkeypatch.setattr(SSLMethod, "training_step", lambda self, *args: (act(), step(self, *args))[1])
 
 
-@pytest.mark.parametrize("kind", ["pictures", pytest.param("sounds", marks=pytest.mark.slow)])
-def test_a_file_that_hangs_its_worker(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, kind: str
-) -> None:
+def hang_worker(folder: Path, kind: str) -> int:
     """Pipes that nobody writes to hang whoever opens them, as the files of a network disk do."""
+    monkeypatch = pytest.MonkeyPatch()
 
     def hang() -> None:
-        for path in (path for path in (tmp_path / "files").rglob("*.*") if path.is_file()):
+        for path in (path for path in (folder / "files").rglob("*.*") if path.is_file()):
             path.unlink()
             os.mkfifo(path)
 
     during(monkeypatch, hang)
     monkeypatch.setattr(waiting, "LOOK", 1)
-    data = (*KINDS[kind][0](tmp_path / "files"), "--data.batch_size", 4, "--data.workers", 1)
-    ends = ("--trainer.max_steps", 12, "--trainer.default_root_dir", tmp_path / "runs", "--data.worker_timeout", 1)
-    assert command("fit", "--model", "simclr", *data, *ends, *UNWATCHED) == 2
-    one_line(capsys, "fit", r"Worker 0 for the data \(pid \d+\), which reads \S+\.(png|wav), has hung for 1 s: .*")
+    data = (*KINDS[kind][0](folder / "files"), "--data.batch_size", 4, "--data.workers", 1)
+    ends = ("--trainer.max_steps", 12, "--trainer.default_root_dir", folder / "runs", "--data.worker_timeout", 1)
+    return command("fit", "--model", "simclr", *data, *ends, *UNWATCHED)
 
 
-def test_a_worker_that_is_killed(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def kill_worker(folder: Path, kind: str) -> int:
     workers: list[Any] = []
 
     def kill() -> None:
@@ -120,11 +116,28 @@ def test_a_worker_that_is_killed(
             for worker in workers:
                 worker.kill()
 
-    during(monkeypatch, kill)
-    data = (*pictures(tmp_path / "files"), "--data.batch_size", 4, "--data.workers", 1)
-    ends = ("--trainer.max_steps", 12, "--trainer.default_root_dir", tmp_path / "runs")
-    assert command("fit", "--model", "simclr", *data, *ends, *UNWATCHED) == 2
-    one_line(capsys, "fit", r"A worker for the data \(pid \d+\) was killed \(Killed\): by .*--data\.workers .*")
+    during(pytest.MonkeyPatch(), kill)
+    data = (*KINDS[kind][0](folder / "files"), "--data.batch_size", 4, "--data.workers", 1)
+    ends = ("--trainer.max_steps", 12, "--trainer.default_root_dir", folder / "runs")
+    return command("fit", "--model", "simclr", *data, *ends, *UNWATCHED)
+
+
+LOST = {
+    "hang_worker": r"Worker 0 for the data \(pid \d+\), which reads \S+\.(png|wav), has hung for 1 s: .*",
+    "kill_worker": r"A worker for the data \(pid \d+\) was killed \(Killed\): by .*--data\.workers .*",
+}
+
+
+@pytest.mark.parametrize("kind", ["pictures", pytest.param("sounds", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("how", LOST)
+def test_a_worker_that_is_lost(run: Any, tmp_path: Path, how: str, kind: str) -> None:
+    """In a process of its own: after the death of a worker torch raises an exception wherever the
+    process stands."""
+    environment = {"SSL_LIGHTNING_CACHE": str(tmp_path / "cache")}
+    done = run(tmp_path, script=[__file__, how, str(tmp_path), kind], environment=environment)
+    assert done["code"] == 0, done["log"][-3000:]
+    assert "Traceback" not in done["log"]
+    assert re.fullmatch(rf"ssl-lightning fit: error: {LOST[how]}", done["log"].strip().splitlines()[-1])
 
 
 def test_while_the_report_is_made(
@@ -180,3 +193,8 @@ def test_of_an_error_from_a_worker_the_message_remains() -> None:
     with pytest.raises(Tables.Torn) as caught:
         wrapped.reraise()
     assert str(caught.value) == "00.txt: no number.\nOf two lines."
+
+
+if __name__ == "__main__":
+    code = {"hang_worker": hang_worker, "kill_worker": kill_worker}[sys.argv[1]](Path(sys.argv[2]), sys.argv[3])
+    assert code == 2, code
