@@ -78,7 +78,8 @@ def fit(
         max_epochs=3, precision="32-true", accelerator="cpu", enable_progress_bar=False, log_every_n_steps=1,
         default_root_dir=root, devices=devices, strategy="ddp" if devices > 1 else "auto", logger=logger,
         callbacks=[
-            *off, *callbacks, Report(enabled=report, labels_only=False, draws=1), Checkpoint(**{"keep": 9, **checkpoint})
+            *off, *callbacks, Report(enabled=report, labels_only=False, draws=1),
+            Checkpoint(**{"keep": 9, **checkpoint}),
         ],
     )  # fmt: skip
     trainer.fit(SimCLR(TinyEncoder(), hidden_dim=8, output_dim=4), datamodule=TinyImages(), ckpt_path=ckpt_path)
