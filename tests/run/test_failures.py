@@ -42,6 +42,7 @@ from ssl_lightning.run.saving import Checkpoint
 from ssl_lightning.testing import TinyEncoder, TinyImages
 
 FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+SEEN = "views.png", "loss.png"
 ALL = ["step-00000004.ckpt", "step-00000008.ckpt", "step-00000012.ckpt"]
 
 
@@ -77,7 +78,8 @@ def fit(
         max_epochs=3, precision="32-true", accelerator="cpu", enable_progress_bar=False, log_every_n_steps=1,
         default_root_dir=root, devices=devices, strategy="ddp" if devices > 1 else "auto", logger=logger,
         callbacks=[
-            *off, *callbacks, Report(enabled=report, labels_only=False), Checkpoint(**{"keep": 9, **checkpoint})
+            *off, *callbacks, Report(enabled=report, labels_only=False, draws=1),
+            Checkpoint(**{"keep": 9, **checkpoint}),
         ],
     )  # fmt: skip
     trainer.fit(SimCLR(TinyEncoder(), hidden_dim=8, output_dim=4), datamodule=TinyImages(), ckpt_path=ckpt_path)
@@ -136,10 +138,12 @@ def test_a_run_that_is_to_go_on_tries_again_and_counts(tmp_path: Path, monkeypat
     assert read(trainer.run_folder / "checkpoints" / ALL[2])["callbacks"]["checkpoint"]["kept"] == []
 
 
-@pytest.mark.parametrize("what", ["metrics.csv", "views.png", "summary.json", "loss.png"])
+@pytest.mark.parametrize(
+    "what", ["metrics.csv", "summary.json", *(pytest.param(each, marks=pytest.mark.slow) for each in SEEN)]
+)
 def test_other_files_follow_the_same_policy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
     """Metrics, pictures, the report: no training is lost for them."""
-    fsync, write = os.fsync, rows.Table._append
+    fsync, write, report = os.fsync, rows.Table._append, what != "metrics.csv"
 
     def picky(descriptor: int) -> None:
         if what in os.readlink(f"/proc/self/fd/{descriptor}"):
@@ -156,9 +160,9 @@ def test_other_files_follow_the_same_policy(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(os, "fsync", picky)
     monkeypatch.setattr(rows.Table, "_append", torn)
     with pytest.raises(Unwritable, match=rf"{what}' cannot be written: No space left"):
-        fit(tmp_path / "stop", report=True)
+        fit(tmp_path / "stop", report=report)
     with pytest.warns(UserWarning, match=rf"{what}' cannot be written: .* The run goes on"):
-        trainer = fit(tmp_path / "warn", report=True, on_error="warn")
+        trainer = fit(tmp_path / "warn", report=report, on_error="warn")
     assert checkpoints(tmp_path / "warn") == ALL and trainer.global_step == 12
 
 
