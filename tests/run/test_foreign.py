@@ -33,7 +33,7 @@ class Counts(callbacks.BasePredictionWriter):
     """Counts the batches that it is given."""
 
     def __init__(self) -> None:
-        super().__init__("batch_and_epoch")
+        super().__init__("batch")
         self.batches = 0
 
     def write_on_batch_end(self, *_: Any) -> None:
