@@ -186,8 +186,6 @@ def test_killed_while_it_closes(
 
 LEFT = ["plots/loss.png"]
 LEFT_SLOW = [
-    "summary.json", "encoder.safetensors", "encoder.md", "plots/embedding.png", "plots/closing.png", "plots/collapse.png"
-]  # fmt: skip
     "summary.json",
     "encoder.safetensors",
     "encoder.md",
