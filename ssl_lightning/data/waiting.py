@@ -85,8 +85,10 @@ class PatientLoader(DataLoader[Any]):
                 return
             except RuntimeError as error:
                 if not str(error).startswith("DataLoader timed out"):
-                    codes = {worker.pid: worker.exitcode for worker in batches._workers}
-                    raise lost_worker(error, codes) or error from error
+                    lost = lost_worker(error, {worker.pid: worker.exitcode for worker in batches._workers})
+                    if lost is None:
+                        raise
+                    raise lost from error
                 number = batches._task_info[batches._rcvd_idx][0]
                 wait.look(number, batches._workers[number])
                 continue
