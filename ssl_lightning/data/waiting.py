@@ -6,7 +6,7 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -90,7 +90,10 @@ class PatientLoader(DataLoader[Any]):
                 return
             except RuntimeError as error:
                 if not str(error).startswith("DataLoader timed out"):
-                    raise
+                    lost = lost_worker(error, {worker.pid: worker.exitcode for worker in batches._workers})
+                    if lost is None:
+                        raise
+                    raise lost from error
                 number = batches._task_info[batches._rcvd_idx][0]
                 wait.look(number, batches._workers[number])
                 continue
@@ -158,15 +161,19 @@ def naming_lost_workers() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        # Where torch waits for a batch, it wraps what it knows of the worker's death.
-        if lost := lost_worker(error.__cause__) or lost_worker(error):
+        if lost := lost_worker(error):
             raise lost from error
         raise
 
 
-def lost_worker(error: BaseException | None) -> WorkerLost | None:
+def lost_worker(error: RuntimeError, codes: Mapping[int, int | None] | None = None) -> WorkerLost | None:
     """What torch says of a dead worker, in a line with the remedy; None: the error is another one.
-    torch raises it wherever training stands, as soon as the worker has died."""
+    torch raises it wherever training stands, as soon as the worker has died.
+
+    Args:
+        error: torch's.
+        codes: the workers' exit codes by pid, where torch may have missed them.
+    """
     dead = re.match(
         r"DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\) "
         r"(?:is killed by signal: ([^.]*)|exited unexpectedly(?: with exit code (\d+))?)",
@@ -174,11 +181,15 @@ def lost_worker(error: BaseException | None) -> WorkerLost | None:
     )
     if dead is None:
         return None
-    name, how = (dead[2] or "").strip(), "has ended"
+    name, code, how = (dead[2] or "").strip(), int(dead[3] or 0), "has ended"
+    for pid in map(int, dead[1].split(", ")):
+        code = (codes or {}).get(pid) or code
+    if code < 0:
+        name = signal.strsignal(-code) or str(-code)
     if name:
         how = f"was killed ({name})" + _REASONS.get(name, "")
-    elif dead[3]:
-        how = f"ended with exit code {dead[3]}"
+    elif code:
+        how = f"ended with exit code {code}"
     return WorkerLost(f"A worker for the data (pid {dead[1]}) {how}. {FEWER}.")
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -30,6 +31,8 @@ them."""
 BEAT, SILENCE = 5, 50
 """Looks, one a second, between two beats; and how many without a beat of a process on another
 machine say that it is gone. A machine that sleeps does not look."""
+TAKE_DOWN = 5.0
+"""Seconds in which the system frees what a dead process held."""
 DONE, STOPPED, FAILED = "done", "stopped", "failed"
 """How a process leaves a run: at its end, on request (an exit code follows), by an error."""
 
@@ -135,7 +138,9 @@ class Peers:
         """The processes that are no more, those first of which most is known."""
         gone = []
         for rank, child in children(self.trainer).items():
-            code = child.poll()
+            with suppress(subprocess.TimeoutExpired):  # one that is being taken down has its code in a moment
+                child.wait(TAKE_DOWN if self._dead(rank) else 0)
+            code = child.returncode
             if code is not None and code < 0:
                 killed = f", {self._killer()}" if -code == signal.SIGKILL else ""
                 gone.append(Ended(rank, f"was killed by signal {-code} ({_name(-code)}){killed}"))
