@@ -122,9 +122,10 @@ class Training(Recorded, LightningModule):
                 " share their negatives."
             )
         if stage == "fit":
-            for callback in self.trainer.callbacks:
+            trainer: Any = self.trainer
+            for callback in trainer.callbacks:
                 if isinstance(callback, Monitors):
-                    callback.follow(self.trainer, self)
+                    callback.follow(trainer, self)
 
     def on_fit_start(self) -> None:
         self._teachers = self.teachers
