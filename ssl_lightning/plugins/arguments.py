@@ -112,7 +112,7 @@ def check_number(owner: str, name: str, value: Any, hint: Any) -> None:
         raise TypeError(f"{owner}({name}={value!r}) is one value, where several belong.")
     if not kinds <= NUMBERS or type(value) in kinds:
         return
-    if isinstance(value, (int, float) if float in kinds else int) and type(value) is not bool:
+    if type(value) is not bool and isinstance(value, (int, float) if float in kinds else int) and kinds & {int, float}:
         return
     expected = " or ".join(kind.__name__ for kind in (bool, int, float) if kind in kinds)
     raise TypeError(f"{owner}({name}={value!r}) must be {expected}.")
