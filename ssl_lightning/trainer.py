@@ -230,7 +230,7 @@ class Trainer(RunsWithin):
             weights_only: Lightning's; checkpoints are always read so.
         """
         data = datamodule or train_dataloaders
-        if self.is_global_zero and not self.fast_dev_run:
+        if self.is_global_zero and not self.plain_args.get("fast_dev_run"):
             check_root(self.default_root_dir)
         if isinstance(data, SSLDataModule):
             check_order(self.plain_args)

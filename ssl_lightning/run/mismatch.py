@@ -39,4 +39,5 @@ def check_shapes(method: Any, checkpoint: Mapping[str, Any]) -> None:
 
 
 def shapes(weights: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    """The shape of each tensor of a state dict."""
     return {name: tuple(tensor.shape) for name, tensor in weights.items() if isinstance(tensor, Tensor)}

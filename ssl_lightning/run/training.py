@@ -139,7 +139,7 @@ class Training(Recorded, LightningModule):
             trainer: Any = self.trainer
             for callback in trainer.callbacks:
                 if isinstance(callback, Monitors):
-                    callback.follow(self.trainer, self)
+                    callback.follow(trainer, self)
 
     def on_fit_start(self) -> None:
         self._teachers = self.teachers

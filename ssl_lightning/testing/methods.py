@@ -121,8 +121,8 @@ def says_what_encoder_it_needs(kit: MethodKit) -> None:
 
 
 def numbers_are_in_range(kit: MethodKit) -> None:
-    """Each numeric argument refuses 0 and -1 in one line with its name, or gives a finite loss with
-    them."""
+    """Each numeric argument refuses 0 and -1 in one line that says which, or gives a finite loss
+    with them."""
 
     def build(changes: dict[str, Any]) -> None:
         changed = MethodKit(kit.cls, **{**kit.init_args, **changes})

@@ -37,14 +37,14 @@ def numpy_state() -> bytes:
 
 def check_numbers(cls: type, build: Callable[[dict[str, Any]], Any]) -> None:
     """Gives each numeric argument of a class 0 and -1: it is refused in one line that names the
-    argument, or works.
+    argument or shows the value, or works.
 
     Args:
         cls: whose arguments.
         build: builds an instance with some arguments changed, and tries it.
 
     Raises:
-        AssertionError: another error is raised, or one that does not name the argument.
+        AssertionError: another error is raised, or one that does neither.
     """
     for name, hint in argument_types(cls).items():
         kinds = set(kinds_of(hint))
@@ -53,8 +53,8 @@ def check_numbers(cls: type, build: Callable[[dict[str, Any]], Any]) -> None:
             try:
                 build(changes)
             except (TypeError, ValueError) as error:
-                said = str(error)
-                assert name in said and "\n" not in said, f"{changes} is refused without its name in one line: {said}"
+                said, shown = str(error), f"={changes[name]}"  # of a part, by its own name: EMA(decay=-1)
+                assert "\n" not in said and (name in said or shown in said), f"{changes} is refused without it: {said}"
             except Exception as error:
                 raise AssertionError(
                     f"{changes} is not refused, and fails with {type(error).__name__}: {error}"
