@@ -110,7 +110,6 @@ def _retake_rank(
 ) -> Retaken:
     recorded, retaken, precision = facts.processes[rank], Retaken(), cast("Any", facts.precision)
     data.workers = 0
-    precision: Any = facts.precision
     plugin = pl.Trainer(
         accelerator="cpu", precision=precision, logger=False, enable_checkpointing=False,
         enable_progress_bar=False, enable_model_summary=False,
