@@ -59,8 +59,8 @@ def check_file(path: Path) -> Path:
     """Raises an error in one line where a path is no checkpoint's."""
     if path.suffix == ".safetensors":
         raise ValueError(
-            f"{str(path)!r} holds an encoder alone, no checkpoint of a run. Give the checkpoint beside it; the encoder is"
-            " for --model.checkpoint, of methods that learn from labels, and for load_encoder."
+            f"{str(path)!r} holds an encoder alone, no checkpoint of a run. Give the checkpoint beside it; the encoder"
+            " is for --model.checkpoint, of methods that learn from labels, and for load_encoder."
         )
     if not path.is_file():
         beside = [each.name for each in path.parent.glob("*.ckpt")]
