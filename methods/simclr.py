@@ -51,8 +51,7 @@ class SimCLR(SSLMethod):
         **kwargs: Any,
     ) -> None:
         super().__init__(encoder, **kwargs)
-        require(self, above=0, temperature=temperature)
-        require(self, at_least=1, hidden_dim=hidden_dim, output_dim=output_dim)
+        require(self, above=0, temperature=temperature, hidden_dim=hidden_dim, output_dim=output_dim)
         self.temperature = temperature
         self.projector = mlp(encoder.dim, hidden_dim or encoder.dim, output_dim, norm=norm)
 

@@ -17,8 +17,8 @@ REFUSED: dict[type[Callback], str] = {
         " written. Average the encoders of several checkpoints instead: load(path).backbone"
     ),
     lightning.BaseFinetuning: (
-        "it adds parameters to an optimizer whose schedule does not know them. Fit a probe first and train the"
-        " whole network then, by methods of their own"
+        "it adds parameters to an optimizer whose schedule does not know them. Use one of the methods that learn from"
+        " labels, which `ssl-lightning methods` lists"
     ),
     lightning.GradientAccumulationScheduler: (
         "the length of the run, on which schedules and teachers depend, would change as it goes on. Use"

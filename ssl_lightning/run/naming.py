@@ -71,7 +71,7 @@ def check_file(path: Path) -> Path:
     if path.suffix == ".safetensors":
         raise ValueError(
             f"{str(path)!r} holds an encoder alone, no checkpoint of a run. Give the checkpoint beside it; the encoder"
-            " serves `--model.checkpoint` of supervised methods and load_encoder."
+            " is for --model.checkpoint, of methods that learn from labels, and for load_encoder."
         )
     if not path.is_file():
         beside = [each.name for each in path.parent.glob("*.ckpt")]
