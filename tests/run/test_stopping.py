@@ -33,7 +33,7 @@ from ssl_lightning.evaluation.probes.linear import OnlineLinearProbe
 from ssl_lightning.evaluation.report import Report
 from ssl_lightning.run.checkpoint import find_newest
 from ssl_lightning.run.saving import Checkpoint
-from ssl_lightning.run.signals import SIGNALS, Stopped
+from ssl_lightning.run.signals import SIGNALS, Stopped, listening
 from ssl_lightning.testing import TinyEncoder, TinyImages
 
 pytestmark = pytest.mark.usefixtures("heeded_signals")
@@ -321,16 +321,16 @@ def one_try(root: Path, signum: int, seconds: float, workers: int, straight: dic
     timer = threading.Timer(seconds, os.kill, (os.getpid(), signum))
     timer.start()
     try:
-        train(root, workers=workers, table=True)
+        with listening():  # from before the first moment
+            train(root, workers=workers, table=True)
+            timer.cancel()
+        return
     except Stopped as stop:
         assert stop.code == 128 + signum
-    else:
-        timer.cancel()
-        return
-    folders = list(root.glob("*/*"))
+    folders = sorted(root.glob("*/*"))
     checkpoint = find_newest(folders[0] / "checkpoints") if folders else None
     assert differences(straight, train(root, ckpt_path=checkpoint, workers=workers, table=True)) == []
-    folders = list(root.glob("*/*"))
+    folders = sorted(root.glob("*/*"))
     assert len(folders) == 1 or checkpoint is None
     assert not list(root.glob("*/*/**/.*.tmp"))
     assert (folders[-1] / "summary.json").is_file() and (folders[-1] / "encoder.safetensors").is_file()
