@@ -44,7 +44,6 @@ class BYOL(SSLMethod):
     ) -> None:  # fmt: skip
         super().__init__(encoder, **kwargs)
         require(self, at_least=1, hidden_dim=hidden_dim, output_dim=output_dim)
-        require(self, at_least=0, at_most=1, momentum=momentum)
         hidden = hidden_dim or min(4 * encoder.dim, 4096)
         self.projector = mlp(encoder.dim, hidden, output_dim, norm=norm)  # g
         self.predictor = mlp(output_dim, hidden, output_dim, norm=norm)  # q

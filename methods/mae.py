@@ -55,7 +55,6 @@ class MAE(SSLMethod):
     ) -> None:
         super().__init__(encoder, **kwargs)
         require(self, above=0, below=1, mask_ratio=mask_ratio)
-        require(self, at_least=1, decoder_dim=decoder_dim, decoder_depth=decoder_depth, decoder_heads=decoder_heads)
         if not encoder.takes_subsets:
             raise TypeError(
                 f"MAE gives the visible tokens alone, and {type(encoder).__name__} needs all of a row; take ViTEncoder."

@@ -68,7 +68,6 @@ class MoCo(SSLMethod):
     ) -> None:  # fmt: skip
         super().__init__(encoder, **kwargs)
         require(self, above=0, temperature=temperature, hidden_dim=hidden_dim, output_dim=output_dim, parts=parts)
-        require(self, at_least=0, at_most=1, momentum=momentum)
         if batch_norm not in get_args(BatchNorm):
             raise ValueError(f"MoCo(batch_norm={batch_norm!r}) is unknown; choose from whole, shuffle, split.")
         self.moves_rows = "Set --model.batch_norm split." if batch_norm == "shuffle" else ""

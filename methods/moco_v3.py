@@ -53,7 +53,6 @@ class MoCoV3(SSLMethod):
         require(self, above=0, temperature=temperature)
         require(self, at_least=1, at_most=100, projector_layers=projector_layers)
         require(self, at_least=1, hidden_dim=hidden_dim, output_dim=output_dim)
-        require(self, at_least=0, at_most=1, momentum=momentum)
         self.temperature = temperature
         patches = getattr(encoder, "patch_embedding", None)
         if freeze_patch_embedding and patches is not None:

@@ -63,8 +63,6 @@ class Wav2Vec2(SSLMethod):
     ) -> None:  # fmt: skip
         super().__init__(encoder, **kwargs)
         require(self, above=0, below=1, mask_ratio=mask_ratio)
-        require(self, at_least=1, codebooks=codebooks, target_dim=target_dim)
-        require(self, at_least=2, entries=entries)
         require(self, above=0, at_most=1e5, mask_length=mask_length, negatives=negatives, temperature=temperature)
         require(self, at_least=0, diversity=diversity, feature_penalty=feature_penalty, stem_gradient=stem_gradient)
         self.mask_ratio, self.mask_length, self.negatives = mask_ratio, mask_length, negatives
