@@ -41,8 +41,7 @@ class MoCo(SSLMethod):
         queue_length: number of negatives K; 65,536 in the paper for 1.3 million images. Best below
             half of the data set.
         temperature: version 2, Table 2 (0.2).
-        momentum: of the key encoder; the paper's 0.999 (Section 4.1) suits runs of 100,000 steps
-            and more.
+        momentum: of the key encoder; the paper's 0.999 (Section 4.1) suits 100,000 steps and more.
         symmetric: whether each view is query and key once, which takes twice the time and gives
             twice the keys of a step; in the paper one view is the query.
         batch_norm: how the statistics that a key was normalised by are kept from its query (Section

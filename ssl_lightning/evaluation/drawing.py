@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ..data.datamodule import SSLDataModule
 from ..data.figure import plot_views
+from ..data.files.unwritable import explained
 from ..run.loggers import show
 from ..types import View
 from .closing import Closing
@@ -22,6 +23,8 @@ CURVES: tuple[Curves, ...] = ("loss", "probes", "collapse")
 
 def show_pictures(trainer: Any, data: Any, captions: dict[str, View], path: Path, compare: bool = False) -> None:
     """Draws views in the way of their datamodule, and passes the pictures to the loggers."""
+    with explained(path):
+        path.parent.mkdir(exist_ok=True)
     if isinstance(data, SSLDataModule):
         pictures = data.show(captions, path, compare)
     else:

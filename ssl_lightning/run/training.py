@@ -136,10 +136,9 @@ class Training(Recorded, LightningModule):
                 " share their negatives."
             )
         if stage == "fit":
-            trainer: Any = self.trainer
-            for callback in trainer.callbacks:
+            for callback in getattr(self.trainer, "callbacks", ()):
                 if isinstance(callback, Monitors):
-                    callback.follow(trainer, self)
+                    callback.follow(self.trainer, self)
 
     def on_fit_start(self) -> None:
         self._teachers = self.teachers

@@ -44,6 +44,7 @@ FILES = {
     "plots/closing.png",
 }  # fmt: skip
 METRICS = {"train/loss", "train/lr", "probe/linear/top1", "probe/knn/top1", "collapse/std", "collapse/rank"}
+METRICS |= {"collapse/agreement", "collapse/growth"}
 SPEED = {"speed/samples_per_s", "speed/data_wait"}
 
 

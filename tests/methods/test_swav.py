@@ -316,7 +316,7 @@ def test_a_vision_transformer_of_one_size_says_what_to_set() -> None:
         ({"temperature": -0.1}, r"SwAV\(temperature=-0.1\) must be above 0"),
         ({"iterations": 0}, r"SwAV\(iterations=0\) must be at least 1"),
         ({"queue_length": -1}, "length=-1"),
-        ({"local_views": -1}, "local=-1"),
+        ({"local_views": -1}, "local_views=-1"),
     ],
 )
 def test_mistakes_are_named(change: dict[str, Any], says: str) -> None:

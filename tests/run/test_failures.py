@@ -39,6 +39,7 @@ from ssl_lightning.plugins.archive import is_whole, read
 from ssl_lightning.run import rows
 from ssl_lightning.run.checkpoint import find_newest
 from ssl_lightning.run.saving import Checkpoint
+from ssl_lightning.run.together import Lost
 from ssl_lightning.testing import TinyEncoder, TinyImages
 
 FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -198,8 +199,8 @@ def test_all_processes_stop_or_go_on_where_the_first_cannot_write(run: Run, tmp_
     ended = run(tmp_path, script=[__file__, str(tmp_path), on_error], processes=2)
     assert ended["code"] == 0, ended["log"][-3000:]
     expected = "step-00000008.ckpt' cannot be written: No space left on device" if on_error == "stop" else "ended"
-    for number in range(2):
-        assert expected in (tmp_path / f"{number}.txt").read_text()
+    said = [(tmp_path / f"{number}.txt").read_text() for number in range(2)]
+    assert expected in said[0] and (expected in said[1] or said[1] == "1"), "who had it first tells it, the other ends"
     assert checkpoints(tmp_path) == (ALL[:1] if on_error == "stop" else [ALL[0], ALL[2]])
 
 
@@ -209,7 +210,7 @@ def process(folder: Path, on_error: str) -> None:
     said = "ended"
     try:
         fit(folder, broken(SimpleNamespace(setattr=setattr), "/checkpoints"), devices=2, on_error=on_error)
-    except Unwritable as error:
+    except (Unwritable, Lost) as error:
         said = str(error)
     (folder / f"{rank()}.txt").write_text(said)
 
@@ -243,7 +244,7 @@ def test_a_run_that_cannot_begin_to_write_stops_before_its_first_step(
     root = tmp_path / ("file" if place == "folder" else "runs")
     assert main([*COMMAND, "--checkpoint.on_error", "warn", "--trainer.default_root_dir", str(root)]) == 2
     (line,) = [line for line in capsys.readouterr().err.splitlines() if "error" in line.lower()]
-    assert "cannot be written: " in line and not list(tmp_path.rglob("config.yaml"))
+    assert "be written" in line and not list(tmp_path.rglob("config.yaml"))
 
 
 @pytest.fixture

@@ -48,6 +48,7 @@ ARGV = [
 ARGV += ["--trainer.accelerator", "cpu", "--trainer.precision", "32-true", "--trainer.enable_progress_bar", "false"]
 WANDB = ["--trainer.logger", "wandb", "--trainer.logger.project", "ssl"]
 METRICS = {"train/loss", "train/lr", "probe/linear/top1", "probe/knn/top1", "collapse/std", "collapse/rank"}
+METRICS |= {"collapse/agreement", "collapse/growth"}
 SPEED = {"speed/samples_per_s", "speed/data_wait"}
 FINAL = {
     f"final/{row}/{column}"

@@ -123,7 +123,7 @@ def test_a_checkpoint_is_kept_for_the_weights_that_were_measured(tmp_path: Path)
         ("probe/linear/top", r"Did you mean 'probe/linear/top1'\?"),
         ("probe/knn/top1", "this run logs no such metric"),  # it is off
         ("collapse/stdev", r"Did you mean 'collapse/std'\?"),
-        ("val_loss", "It logs collapse/rank, collapse/std, probe/linear/top1"),
+        ("val_loss", "It logs collapse/agreement, .*, collapse/std, probe/linear/top1"),
         ("held_out/loss", "this run logs no such metric"),
     ],
 )

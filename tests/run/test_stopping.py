@@ -232,7 +232,8 @@ def test_what_fails_because_of_the_signal_is_told_with_it(tmp_path: Path, capsys
     assert checkpoint.name == "step-00000004.ckpt"
     line = capsys.readouterr().err
     assert (
-        line.startswith("Stopped by SIGTERM (RuntimeError: DataLoader worker (pid 7) is killed") and "To go on" in line
+        line.startswith("Stopped by SIGTERM (WorkerLost: A worker for the data (pid 7) was killed")
+        and "To go on" in line
     )
 
 

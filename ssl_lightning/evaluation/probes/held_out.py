@@ -58,8 +58,9 @@ class HeldOut(Probe):
 
     def names_logged(self, trainer: Any, pl_module: Any) -> Iterable[str]:
         data = trainer.datamodule
-        withheld = isinstance(data, SSLDataModule) and data.held_out is not None
-        return ["held_out/"] if self.enabled and pl_module.has_scores and withheld else []
+        if not self.enabled or not pl_module.has_scores or not isinstance(data, SSLDataModule):
+            return []
+        return ["held_out/"] if data.held_out is not None else []
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         if not self.due(trainer, batch_idx):

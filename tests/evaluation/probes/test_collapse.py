@@ -28,7 +28,7 @@ from ssl_lightning.evaluation.report import Report
 from ssl_lightning.nn.spread import effective_rank, spread
 from ssl_lightning.run.checkpoint import find_newest
 from ssl_lightning.run.health import Health
-from ssl_lightning.run.metrics import Metrics
+from ssl_lightning.run.metrics import rows_of
 from ssl_lightning.run.saving import Checkpoint
 from ssl_lightning.testing import TinyEncoder, TinyImages
 from ssl_lightning.types import View
@@ -84,7 +84,7 @@ class Run:
             warnings.simplefilter("always")
             self.trainer.fit(cls(encoder, warmup_epochs=0), datamodule=data, ckpt_path=ckpt_path)
         self.alarms = [str(warning.message) for warning in caught if "ollapse" in str(warning.message)]
-        self.rows = next(callback.table.rows for callback in self.trainer.callbacks if isinstance(callback, Metrics))
+        self.rows = rows_of(self.trainer)
 
     def values(self, name: str) -> list[float]:
         return [row[name] for row in self.rows if name in row]

@@ -22,7 +22,7 @@ from ssl_lightning.evaluation.probes.knn import KNNProbe
 from ssl_lightning.evaluation.probes.linear import OnlineLinearProbe
 from ssl_lightning.evaluation.report import Report
 from ssl_lightning.method import SSLMethod
-from ssl_lightning.run.metrics import Metrics
+from ssl_lightning.run.metrics import rows_of
 from ssl_lightning.testing import TinyText
 from ssl_lightning.testing.methods import tiny_encoder
 
@@ -81,7 +81,7 @@ def trained(root: Path, probe: HeldOut, cls: type[BERT] = Watched, data: TinyTex
         callbacks=[probe, KNNProbe(enabled=False), OnlineLinearProbe(enabled=False), Report(enabled=False)],
     )
     trainer.fit(method, datamodule=data or TinyText(samples=64))
-    return method, next(callback.table.rows for callback in trainer.callbacks if isinstance(callback, Metrics))
+    return method, rows_of(trainer)
 
 
 def held_out(rows: Any) -> dict[int, dict[str, float]]:

@@ -21,7 +21,7 @@ from ssl_lightning.evaluation.probes.linear import OnlineLinearProbe
 from ssl_lightning.evaluation.protocol import knn_predict
 from ssl_lightning.evaluation.report import Report
 from ssl_lightning.run.meter import Meter
-from ssl_lightning.run.metrics import Metrics
+from ssl_lightning.run.metrics import rows_of
 from ssl_lightning.testing import TinyEncoder, TinyImages
 from ssl_lightning.types import View, ViewSpec
 
@@ -70,7 +70,7 @@ def fit(data: SSLDataModule, root: Path, *callbacks: pl.Callback, steps: int = 8
 
 def curve(trainer: Any, name: str) -> dict[int, float]:
     """A metric's values by step."""
-    rows = next(callback.table.rows for callback in trainer.callbacks if isinstance(callback, Metrics))
+    rows = rows_of(trainer)
     return {int(row["step"]): row[name] for row in rows if name in row}
 
 

@@ -22,7 +22,7 @@ from ssl_lightning.evaluation.probes.linear import Head, OnlineLinearProbe
 from ssl_lightning.evaluation.protocol import linear_accuracy
 from ssl_lightning.evaluation.report import Report
 from ssl_lightning.run.checkpoint import newest_of
-from ssl_lightning.run.metrics import Metrics
+from ssl_lightning.run.metrics import rows_of
 from ssl_lightning.run.saving import Checkpoint
 from ssl_lightning.testing import TinyEncoder, TinyImages
 
@@ -51,7 +51,7 @@ def fit(
 
 
 def curve(trainer: Any) -> list[float]:
-    rows = next(callback.table.rows for callback in trainer.callbacks if isinstance(callback, Metrics))
+    rows = rows_of(trainer)
     return [row["probe/linear/top1"] for row in rows if "probe/linear/top1" in row]
 
 
