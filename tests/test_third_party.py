@@ -93,6 +93,8 @@ class Bars(SSLDataModule):
 
     def __init__(self, *, samples: int = 128, batch_size: int = 32, **kwargs: Any) -> None:
         super().__init__(batch_size=batch_size, **kwargs)
+        if samples < 1:
+            raise ValueError(f"Bars(samples={samples}) must be at least 1.")
         self.samples = samples
 
     def source(self, split: str) -> Source | None:
