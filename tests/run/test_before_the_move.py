@@ -104,6 +104,7 @@ def test_the_weights_are_loaded_as_they_are(folder: Path) -> None:
     assert weights.keys() == recorded.keys() and all(torch.equal(weights[name], recorded[name]) for name in recorded)
 
 
+@pytest.mark.slow
 def test_it_is_evaluated(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Then: 62.7 and 68.5 % with all labels by kNN and linear, 1,400 vectors of 8 features."""
     assert not main(["test", "--ckpt_path", f"run/checkpoints/{CKPT}", *ALONE])

@@ -148,7 +148,9 @@ def compiled_like_plain(name: str) -> None:
             assert_close(as_view(transform(some, key)).x, expected, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("name", TRANSFORMS)
+@pytest.mark.parametrize(
+    "name", ["log-mels", *(pytest.param(name, marks=SLOW) for name in TRANSFORMS if name != "log-mels")]
+)
 def test_augmentation_compiles_without_a_graph_break(name: str, whole: None) -> None:
     compiled_like_plain(name)
 
