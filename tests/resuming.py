@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +10,8 @@ from typing import Any
 
 import torch
 
+TRIALS = int(os.environ.get("SSL_LIGHTNING_TRIALS", "20"))
+"""How often the slow tests try a promise at a moment that is drawn at random."""
 Run = Callable[..., dict[str, Any]]
 """`Runs` of `conftest.py`."""
 

@@ -1,12 +1,8 @@
-"""What docs/reliability.md promises, tried many times at moments that are drawn at random.
-
-pytest -m slow tests/run/test_promises.py  # 20 times each
-SSL_LIGHTNING_TRIALS=200 pytest -m slow tests/run/test_promises.py  # a night's
-"""
+"""A promise of docs/reliability.md, tried at moments that are drawn at random, as often as
+SSL_LIGHTNING_TRIALS says (20)."""
 
 from __future__ import annotations
 
-import os
 import random
 import signal
 import time
@@ -15,10 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from resuming import Run, assert_same, differences, finished
+from resuming import TRIALS, Run, assert_same, differences, finished
 from safetensors.torch import load_file
 
-TRIALS = int(os.environ.get("SSL_LIGHTNING_TRIALS", "20"))
 METHODS = ("simclr", "moco", "byol", "swav", "mae", "bert", "wav2vec2", "noisy")
 PLANS: tuple[dict[str, Any], ...] = ({"workers": 0}, {"workers": 2}, {"trainer": {"max_steps": 9}})
 WRITTEN = ("encoder.safetensors", "encoder.md", "summary.json", "config.yaml", "metrics.csv", "plots/loss.png")
@@ -33,19 +28,10 @@ def spec_of(trial: int) -> dict[str, Any]:
 
 
 @cache
-def undisturbed(run: Run, root: Path, key: str) -> tuple[dict[str, Any], float]:
+def undisturbed(run: Run, folder: Path, trial: int) -> tuple[dict[str, Any], float]:
     """A run that nobody kills, and its seconds."""
     started = time.monotonic()
-    return finished(run(root, **SPECS[key])), time.monotonic() - started
-
-
-SPECS: dict[str, dict[str, Any]] = {}
-
-
-def straight(run: Run, folder: Path, trial: int) -> tuple[dict[str, Any], dict[str, Any], float]:
-    spec = spec_of(trial)
-    SPECS.setdefault(key := repr(spec), spec)
-    return spec, *undisturbed(run, folder / str(trial % (len(METHODS) * len(PLANS))), key)
+    return finished(run(folder / str(trial), **spec_of(trial))), time.monotonic() - started
 
 
 @pytest.fixture(scope="module")
@@ -57,8 +43,8 @@ def test_a_run_that_is_killed_at_any_moment_ends_like_one_that_is_not(
     run: Run, kept: Path, tmp_path: Path, trial: int
 ) -> None:
     """In set-up, training, saving or the report; killed twice in every third trial."""
-    spec, like, seconds = straight(run, kept, trial)
-    draw = random.Random(trial)
+    spec, draw = spec_of(trial), random.Random(trial)
+    like, seconds = undisturbed(run, kept, trial % (len(METHODS) * len(PLANS)))
     for _ in range(2 if trial % 3 == 0 else 1):
         result = run(tmp_path, kill=["time", draw.uniform(0.05, seconds)], ckpt_path="newest", **spec)
         assert result["code"] in (0, -signal.SIGALRM), result["log"][-3000:]

@@ -22,7 +22,7 @@ from typing import Any
 import pytest
 import pytorch_lightning as pl
 import torch
-from resuming import differences
+from resuming import TRIALS, differences
 from ssl_lightning.methods.simclr import SimCLR
 
 from ssl_lightning import Trainer
@@ -37,8 +37,6 @@ from ssl_lightning.run.signals import SIGNALS, Stopped, listening
 from ssl_lightning.testing import TinyEncoder, TinyImages
 
 pytestmark = pytest.mark.usefixtures("heeded_signals")
-TRIES = int(os.environ.get("SSL_LIGHTNING_TRIES", "20"))
-"""How often the slow tests send each signal at each place."""
 STEPS = 8  # 4 an epoch
 
 
@@ -345,7 +343,7 @@ def test_each_signal_at_any_moment(signum: int, workers: int, straight: dict[str
     started = time.monotonic()
     train(tmp_path / "straight", workers=workers, table=True)
     lasts = time.monotonic() - started
-    for number in range(TRIES):
+    for number in range(TRIALS):
         one_try(tmp_path / str(number), signum, random.uniform(0, lasts), workers, straight)
     gc.collect()  # runs that ended hold their loaders in circles
     end = time.monotonic() + 10
