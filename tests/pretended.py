@@ -74,11 +74,20 @@ def on_host(leaf: Any) -> Any:
     return leaf.host if isinstance(leaf, Pretended) else leaf
 
 
+def of_the_run(func: Any, args: Any) -> bool:
+    """Whether a collective exchanges tensors within the group of the run; another group may be of
+    gloo, which takes those of the host."""
+    groups = [leaf for leaf in args if isinstance(leaf, torch.ScriptObject) and "ProcessGroup" in str(leaf._type())]
+    world = dist.group.WORLD
+    own = [dist.ProcessGroup.unbox(group).group_name for group in groups]
+    return "barrier" not in func.__name__ and (world is None or own in ([], [world.group_name]))
+
+
 def perform(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     """An operation on tensors of the accelerator, of the host, or between the two."""
     tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
     inside = [tensor for tensor in tensors if isinstance(tensor, Pretended)]
-    if func.namespace == "c10d" and "barrier" not in func.__name__ and len(inside) < len(tensors) and refuses_host:
+    if func.namespace == "c10d" and refuses_host and len(inside) < len(tensors) and of_the_run(func, args):
         raise RuntimeError("No backend type associated with device type cpu")
     outside = [tensor for tensor in tensors if not isinstance(tensor, Pretended) and (tensor.ndim or func in EQUAL)]
     if inside and outside and func.overloadpacket not in CROSSING and func not in INDEXING:

@@ -194,6 +194,10 @@ def lost_worker(error: RuntimeError, codes: Mapping[int, int | None] | None = No
 
 
 _REASONS = {
-    signal.strsignal(signal.SIGKILL): ": by somebody, or by the system for lack of memory",
-    signal.strsignal(signal.SIGBUS): ": the shared memory (/dev/shm) is full",
+    signal.strsignal(getattr(signal, name)): reason
+    for name, reason in (
+        ("SIGKILL", ": by somebody, or by the system for lack of memory"),
+        ("SIGBUS", ": the shared memory (/dev/shm) is full"),
+    )
+    if hasattr(signal, name)
 }

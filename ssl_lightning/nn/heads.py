@@ -29,10 +29,12 @@ def mlp(*dims: int, norm: Norm = "batch", last_norm: bool = False) -> nn.Sequent
             samples alike.
 
     Raises:
-        ValueError: fewer than two dims, or an unknown norm.
+        ValueError: fewer than two dims, one below 1, or an unknown norm.
     """
     if len(dims) < 2:
         raise ValueError(f"mlp(dims={dims}) must be an input and an output size at least.")
+    if min(dims) < 1:
+        raise ValueError(f"mlp(dims={dims}) must be sizes of at least 1.")
     if norm not in get_args(Norm):
         raise ValueError(f"mlp(norm={norm!r}) is unknown; choose from {', '.join(get_args(Norm))}.")
     layers: list[nn.Module] = []

@@ -40,7 +40,7 @@ def bytes_in(value: Any) -> int:
     while waiting:
         value = waiting.pop()
         if isinstance(value, torch.Tensor):
-            sizes[value.untyped_storage().data_ptr()] = value.untyped_storage().nbytes()
+            sizes[value.untyped_storage()._cdata] = value.untyped_storage().nbytes()
         elif isinstance(value, (dict, list, tuple)):
             waiting += value.values() if isinstance(value, dict) else value
     return sum(sizes.values())

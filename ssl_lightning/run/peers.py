@@ -142,7 +142,7 @@ class Peers:
                 child.wait(TAKE_DOWN if self._dead(rank) else 0)
             code = child.returncode
             if code is not None and code < 0:
-                killed = f", {self._killer()}" if -code == signal.SIGKILL else ""
+                killed = f", {self._killer()}" if _name(-code) == "SIGKILL" else ""
                 gone.append(Ended(rank, f"was killed by signal {-code} ({_name(-code)}){killed}"))
             elif code is not None:
                 gone.append(Ended(rank, f"ended with exit code {code}"))

@@ -109,14 +109,13 @@ def _room(error: OSError, folder: Path, size: int) -> str:
 def _free(folder: Path) -> int | None:
     """Bytes that this process may still write; None: not known."""
     try:
-        if not hasattr(os, "statvfs"):
-            return shutil.disk_usage(folder).free
-        disk = os.statvfs(folder)
+        disk = shutil.disk_usage(folder)
     except OSError:
         return None
-    if not disk.f_blocks:  # a file system that does not say
+    if not disk.total:  # a file system that does not say
         return None
-    return disk.f_frsize * (disk.f_bavail if os.geteuid() else disk.f_bfree)  # root may use what is reserved
+    is_root = getattr(os, "geteuid", lambda: 1)() == 0
+    return disk.total - disk.used if is_root else disk.free  # root may use what is reserved
 
 
 def _megabytes(count: int) -> str:
