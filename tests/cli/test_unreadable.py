@@ -66,7 +66,7 @@ KINDS = {
 }
 
 
-@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("workers", [0, pytest.param(1, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("kind", KINDS)
 def test_in_the_middle_of_a_run(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, kind: str, workers: int
@@ -158,7 +158,14 @@ def test_while_the_report_is_made(
     assert "Traceback" not in said.out + said.err
 
 
-@pytest.mark.parametrize(("name", "split"), [("validate", "val"), ("test", "test"), ("predict", "train")])
+@pytest.mark.parametrize(
+    ("name", "split"),
+    [
+        pytest.param("validate", "val", marks=pytest.mark.slow),
+        ("test", "test"),
+        pytest.param("predict", "train", marks=pytest.mark.slow),
+    ],
+)
 def test_while_an_encoder_is_judged(tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, split: str) -> None:
     data = tables(write_tables(tmp_path / "files"))
     tear(tmp_path / "files" / split)

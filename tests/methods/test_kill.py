@@ -27,6 +27,7 @@ def killed_like_straight(run: Run, root: Path, place: str, number: int, **spec: 
     assert_same(finished(run(root / "killed", ckpt_path="auto", **spec)), straight)
 
 
+@pytest.mark.slow
 def test_moco(run: Run, tmp_path: Path) -> None:
     killed_like_straight(run, tmp_path, "end", 7, **MOCO)
 

@@ -194,7 +194,8 @@ def test_a_run_that_is_to_go_on_makes_its_folder_anew(tmp_path: Path, logger: st
     assert steps(folder)[-1] == 12 and steps(folder)[0] >= 5
 
 
-@pytest.mark.parametrize("on_error", ["stop", pytest.param("warn", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("on_error", ["stop", "warn"])
 def test_all_processes_stop_or_go_on_where_the_first_cannot_write(run: Run, tmp_path: Path, on_error: str) -> None:
     ended = run(tmp_path, script=[__file__, str(tmp_path), on_error], processes=2)
     assert ended["code"] == 0, ended["log"][-3000:]

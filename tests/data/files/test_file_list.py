@@ -305,6 +305,7 @@ for _ in range(20):
 """
 
 
+@pytest.mark.slow
 def test_two_processes_may_list_at_once(root, cache):
     make(root, *(f"many/{number:04}.jpg" for number in range(1000)))
     running = [subprocess.Popen([sys.executable, "-c", AT_ONCE, str(root)], stderr=subprocess.PIPE) for _ in range(2)]

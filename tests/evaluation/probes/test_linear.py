@@ -55,6 +55,7 @@ def curve(trainer: Any) -> list[float]:
     return [row["probe/linear/top1"] for row in rows if "probe/linear/top1" in row]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("all_strengths")
 def test_on_digits_it_comes_within_a_few_points_of_logistic_regression_from_its_first_looks_on(tmp_path: Path) -> None:
     """With every default, in a run of 8 epochs: against a fit to convergence on the same samples,
