@@ -56,7 +56,7 @@ def everything(name: str, root: Path, processes: int) -> dict[str, Any]:
     def trainer() -> Trainer:
         return Trainer(
             **settings(), precision="32-true", max_steps=STEPS, log_every_n_steps=2, default_root_dir=str(root),
-            enable_progress_bar=False,
+            enable_progress_bar=False, inference_mode=False,  # in which torch lets no tensor pretend to be a view
             callbacks=[
                 KNNProbe(every_n_steps=2), OnlineLinearProbe(every_n_steps=2, eval_every_n_steps=2),
                 HeldOut(every_n_steps=2), CollapseMonitor(every_n_steps=2), Health(every_n_steps=2),
