@@ -21,7 +21,7 @@ from ssl_lightning import SSLMethod
 from ssl_lightning.data.datamodule import Split
 from ssl_lightning.data.loaders import Stream
 from ssl_lightning.data.sources import InMemory, Source
-from ssl_lightning.run.folder import device_name
+from ssl_lightning.run.folder.folder import device_name
 
 
 @cache

@@ -47,10 +47,10 @@ from ssl_lightning.evaluation.probes.knn import KNNProbe
 from ssl_lightning.evaluation.probes.linear import Head, OnlineLinearProbe
 from ssl_lightning.evaluation.report import Report
 from ssl_lightning.plugins.registry import Registry
-from ssl_lightning.run.health import Health
+from ssl_lightning.run.checkpoints.saving import Checkpoint
+from ssl_lightning.run.folder.metrics import Metrics
 from ssl_lightning.run.meter import Meter
-from ssl_lightning.run.metrics import Metrics
-from ssl_lightning.run.saving import Checkpoint
+from ssl_lightning.run.numbers.health import Health
 from ssl_lightning.trainer import best_precision
 from ssl_lightning.types import Batch, View
 

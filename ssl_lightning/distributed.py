@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 ARRIVALS, BEATS = "ssl_lightning/arrivals", "ssl_lightning/beats"
 """Keys in the process group's store: how often processes arrived at a meeting, and signs of life,
-which each process of a run gives while it goes on (`run/peers.py`)."""
+which each process of a run gives while it goes on (`run/stops/peers.py`)."""
 PAUSE = 0.5
 """Seconds between two looks at who has arrived, at most."""
 SILENCE = 600.0

@@ -29,10 +29,12 @@ from .evaluation.probes.knn import KNNProbe
 from .evaluation.probes.linear import OnlineLinearProbe
 from .evaluation.report import Report
 from .plugins.record import PLAIN
-from .run.checkpoint import AtomicIO
-from .run.folder import RunFolder
-from .run.foreign import check_callbacks
-from .run.health import Health
+from .run.checkpoints.checkpoint import AtomicIO
+from .run.checkpoints.saving import Checkpoint
+from .run.folder.folder import RunFolder
+from .run.folder.loggers import InRunFolder, as_loggers
+from .run.folder.metrics import Metrics
+from .run.folder.naming import checkpoint_of
 from .run.lightning import (
     RunsWithin,
     before_launch,
@@ -42,19 +44,17 @@ from .run.lightning import (
     take_signals,
     use_checkpoint_io,
 )
-from .run.limits import check_order, check_root, check_values
-from .run.loggers import InRunFolder, as_loggers
 from .run.meter import Meter
-from .run.metrics import Metrics
-from .run.monitors import Monitors
-from .run.naming import checkpoint_of
-from .run.precision import Precision, best_precision, check_choice
+from .run.numbers.health import Health
 from .run.progress import Progress
-from .run.saving import Checkpoint
+from .run.settings.foreign import check_callbacks
+from .run.settings.limits import check_order, check_root, check_values
+from .run.settings.monitors import Monitors
+from .run.settings.precision import Precision, best_precision, check_choice
 from .run.standing import Standing
-from .run.stopping import Stopping, stoppable
-from .run.together import known_to_children, together
-from .run.votes import Votes
+from .run.stops.stopping import Stopping, stoppable
+from .run.stops.together import known_to_children, together
+from .run.stops.votes import Votes
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 

@@ -7,7 +7,7 @@ import signal
 import time
 from pathlib import Path
 
-from ssl_lightning.run.lock import FolderLock
+from ssl_lightning.run.folder.lock import FolderLock
 
 
 class Holder:

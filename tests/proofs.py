@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 from ssl_lightning.method import SSLMethod
-from ssl_lightning.run.checkpoint import AtomicIO
+from ssl_lightning.run.checkpoints.checkpoint import AtomicIO
 from ssl_lightning.testing import MethodKit, TinyEncoder, TinyImages
 from ssl_lightning.types import Batch
 

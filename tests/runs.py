@@ -44,11 +44,11 @@ from ssl_lightning.evaluation.probes.linear import Head, OnlineLinearProbe
 from ssl_lightning.evaluation.report import Report
 from ssl_lightning.method import SSLMethod
 from ssl_lightning.plugins.registry import Registry
-from ssl_lightning.run import saving
-from ssl_lightning.run.checkpoint import find_newest
+from ssl_lightning.run.checkpoints import saving
+from ssl_lightning.run.checkpoints.checkpoint import find_newest
+from ssl_lightning.run.folder.metrics import Metrics, Table
 from ssl_lightning.run.meter import Meter
-from ssl_lightning.run.metrics import Metrics, Table
-from ssl_lightning.run.signals import Stopped
+from ssl_lightning.run.stops.signals import Stopped
 from ssl_lightning.testing import TinyEncoder, TinyImages
 from ssl_lightning.testing.methods import tiny_data, tiny_encoder
 

@@ -27,8 +27,8 @@ from ssl_lightning.evaluation.probes.knn import KNNProbe
 from ssl_lightning.evaluation.probes.linear import OnlineLinearProbe
 from ssl_lightning.evaluation.report import Report
 from ssl_lightning.plugins.registry import Registry
-from ssl_lightning.run.health import Health
-from ssl_lightning.run.metrics import Metrics
+from ssl_lightning.run.folder.metrics import Metrics
+from ssl_lightning.run.numbers.health import Health
 from ssl_lightning.testing import TinyTokenEncoder
 from ssl_lightning.testing.methods import tiny_data, tiny_encoder
 

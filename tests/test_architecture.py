@@ -51,6 +51,8 @@ ORDER = [
     "testing",
 ]
 """The rooms of the package from the ground: each imports only those before it."""
+IN_RUN = ["settings", "checkpoints", "folder", "numbers", "stops"]
+"""The rooms of `run`, likewise. The files beside them may import from all: they train."""
 MODALITIES = ("images", "text", "sound")
 EVERYWHERE = ("ssl_lightning/**/*.py", "methods/*.py", "datamodules/*.py")
 RULES = [
@@ -79,7 +81,8 @@ RULES = [
     Rule(
         "who looks at data knows no modality",
         tuple(
-            f"ssl_lightning/{room}" for room in ("method.py", "trainer.py", "run/*", "evaluation/**/*.py", "cli/*.py")
+            f"ssl_lightning/{room}"
+            for room in ("method.py", "trainer.py", "run/**/*.py", "evaluation/**/*.py", "cli/*.py")
         ),
         tuple(f"ssl_lightning.data.{modality}" for modality in MODALITIES),
     ),
@@ -254,22 +257,22 @@ LEAF = "ssl_lightning.run.lightning"
 """Lightning's private parts: a file that imports nothing of ours; every room may import it."""
 
 
-def room_of(name: str) -> str | None:
-    """The room of a module of the package: "ssl_lightning.data.text.files" -> "data"."""
-    parts = name.split(".")
-    return parts[1] if parts[0] == "ssl_lightning" and len(parts) > 1 and parts[1] in ORDER else None
+def room_of(name: str, within: str = "ssl_lightning", order: list[str] = ORDER) -> str | None:
+    """The room of a module of a package: "ssl_lightning.data.text.files" -> "data"."""
+    room = name.removeprefix(f"{within}.").split(".")[0]
+    return room if name.startswith(f"{within}.") and room in order else None
 
 
-def upward(path: str, source: str) -> list[str]:
+def upward(path: str, source: str, within: str = "ssl_lightning", order: list[str] = ORDER) -> list[str]:
     """The imports of a file, inside functions too, that lead to a room above its own."""
     module = module_of(path)
-    room = room_of(module)
-    assert room is not None, f"{path} is in none of the rooms {ORDER}"
-    above = ORDER[ORDER.index(room) + 1 :]
+    room = room_of(module, within, order)
+    assert room is not None, f"{path} is in none of the rooms {order}"
+    above = order[order.index(room) + 1 :]
     return [
         f"{path}:{line} names {name}"
         for line, name in named(source, module, False)
-        if room_of(name) in above and not name.startswith(f"{LEAF}.")
+        if room_of(name, within, order) in above and not name.startswith(f"{LEAF}.")
     ]
 
 
@@ -278,6 +281,19 @@ ROOMS = [path for path in files(("ssl_lightning/**/*.py",)) if path != ROOT / "s
 
 def test_each_room_imports_only_those_below_it() -> None:
     assert [line for path in ROOMS for line in upward(path.relative_to(ROOT).as_posix(), path.read_text())] == []
+
+
+def test_each_room_of_run_imports_only_those_below_it() -> None:
+    inside = [path for room in IN_RUN for path in files((f"ssl_lightning/run/{room}/*.py",))]
+    assert [
+        line
+        for path in inside
+        for line in upward(path.relative_to(ROOT).as_posix(), path.read_text(), "ssl_lightning.run", IN_RUN)
+    ] == []
+    planted = "ssl_lightning/run/checkpoints/saving.py", "def f():\n    from ..folder import metrics"
+    assert upward(*planted, "ssl_lightning.run", IN_RUN) == [f"{planted[0]}:2 names ssl_lightning.run.folder.metrics"]
+    rooms = {path.name for path in (ROOT / "ssl_lightning/run").iterdir() if path.is_dir()}
+    assert rooms - {"__pycache__"} == set(IN_RUN)
 
 
 def test_the_leaf_imports_nothing_of_ours() -> None:
@@ -291,7 +307,7 @@ def test_the_leaf_imports_nothing_of_ours() -> None:
         ("ssl_lightning/types.py", "from .nn.ema import EMA"),
         ("ssl_lightning/nn/ema.py", "def f():\n    from ..data.sources import Source"),
         ("ssl_lightning/data/peek.py", "from .. import method"),
-        ("ssl_lightning/run/folder.py", "from ..method import SSLMethod"),
+        ("ssl_lightning/run/folder/folder.py", "from ...method import SSLMethod"),
         ("ssl_lightning/evaluation/report.py", "if TYPE_CHECKING:\n    from ..trainer import Trainer"),
         ("ssl_lightning/trainer.py", "import ssl_lightning.cli.main"),
     ],

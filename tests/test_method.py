@@ -22,7 +22,7 @@ from ssl_lightning.evaluation.report import Report
 from ssl_lightning.method import SSLMethod
 from ssl_lightning.nn.ema import EMA
 from ssl_lightning.optim.recipes import OptimizerSpec
-from ssl_lightning.run.metrics import Metrics
+from ssl_lightning.run.folder.metrics import Metrics
 from ssl_lightning.testing import TinyEncoder, TinyImages
 from ssl_lightning.types import Batch, Step, View, ViewSpec
 

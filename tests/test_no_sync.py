@@ -39,7 +39,7 @@ from ssl_lightning.nn.ema import EMA
 from ssl_lightning.optim.finite import gradients_of, not_finite
 from ssl_lightning.optim.recipes import OptimizerName, OptimizerSpec
 from ssl_lightning.plugins.registry import Registry
-from ssl_lightning.run.guard import Guard
+from ssl_lightning.run.numbers.guard import Guard
 from ssl_lightning.testing import TinyEncoder, TinyImages, TinyWaves
 from ssl_lightning.testing.methods import MethodKit, tiny_data
 from ssl_lightning.testing.runner import class_of

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from ssl_lightning.plugins.archive import read
-from ssl_lightning.run.checkpoint import find_newest
+from ssl_lightning.run.checkpoints.checkpoint import find_newest
 
 FILES = {
     "pyproject.toml": '[build-system]\nrequires = ["setuptools"]\nbuild-backend = "setuptools.build_meta"\n',

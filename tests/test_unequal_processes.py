@@ -35,8 +35,8 @@ from ssl_lightning.evaluation.probes.linear import OnlineLinearProbe
 from ssl_lightning.evaluation.report import Report
 from ssl_lightning.evaluation.untrained import UNTRAINED
 from ssl_lightning.method import SSLMethod
-from ssl_lightning.run.folder import check_agreement
-from ssl_lightning.run.metrics import rows_of, speed_of
+from ssl_lightning.run.folder.folder import check_agreement
+from ssl_lightning.run.folder.metrics import rows_of, speed_of
 from ssl_lightning.testing import TinyEncoder, TinyImages
 from ssl_lightning.testing.tiny import TinyWaves
 from ssl_lightning.types import Alarm

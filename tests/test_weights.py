@@ -20,7 +20,7 @@ from torch.testing import assert_close
 from ssl_lightning import Batch, Step, TextTransformer
 from ssl_lightning.data.loaders import Stream
 from ssl_lightning.distributed import rank
-from ssl_lightning.run.metrics import Metrics
+from ssl_lightning.run.folder.metrics import Metrics
 from ssl_lightning.testing import TinyText
 from ssl_lightning.testing.tiny import ROW_LENGTH, VOCAB_SIZE
 

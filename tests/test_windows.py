@@ -18,7 +18,7 @@ import pytest
 from ssl_lightning.data.files import atomic as module
 from ssl_lightning.data.files.atomic import atomic, atomic_folder, write_text
 from ssl_lightning.data.files.file_list import list_files
-from ssl_lightning.run import lock
+from ssl_lightning.run.folder import lock
 
 ROOT = Path(__file__).parents[1]
 PARTS = ("ssl_lightning", "methods", "datamodules")
@@ -87,7 +87,7 @@ def lock_module(monkeypatch: pytest.MonkeyPatch, msvcrt: Any) -> ModuleType:
     """The module as it is imported where there is no `fcntl`."""
     monkeypatch.setitem(sys.modules, "fcntl", None)
     monkeypatch.setitem(sys.modules, "msvcrt", msvcrt)
-    spec = importlib.util.spec_from_file_location("ssl_lightning.run.lock_on_windows", lock.__file__)
+    spec = importlib.util.spec_from_file_location("ssl_lightning.run.folder.lock_on_windows", lock.__file__)
     assert spec is not None and spec.loader is not None
     imported: Any = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(imported)

@@ -10,7 +10,7 @@ import pytorch_lightning as pl
 import torch
 
 import ssl_lightning
-from ssl_lightning.run.folder import device_name
+from ssl_lightning.run.folder.folder import device_name
 
 from .clock import DEVICE, FULL, by_turns, peak, spread
 from .sheet import Sheet

@@ -29,7 +29,7 @@ from ssl_lightning.evaluation.probes.linear import OnlineLinearProbe
 from ssl_lightning.evaluation.report import Report
 from ssl_lightning.plugins.arguments import argument_defaults
 from ssl_lightning.plugins.registry import Registry
-from ssl_lightning.run.saving import Checkpoint
+from ssl_lightning.run.checkpoints.saving import Checkpoint
 from ssl_lightning.testing.methods import tiny_data, tiny_encoder
 
 from .clock import ACCELERATOR, FULL, now

@@ -27,10 +27,10 @@ from ..optim.finite import NotFinite
 from ..plugins.gate import refuse_twice
 from ..plugins.messages import did_you_mean
 from ..plugins.record import GROUPS
-from ..run.checkpoint import newest_of
-from ..run.identity import find_resume
+from ..run.checkpoints.checkpoint import newest_of
+from ..run.folder.identity import find_resume
 from ..run.lightning import raised_in_a_step, raised_while_restoring
-from ..run.peers import in_a_line
+from ..run.stops.peers import in_a_line
 from ..trainer import STANDING, Trainer
 from .complaint import in_one_line
 from .defaults import kind_of_encoder, lowest_layer

@@ -15,8 +15,8 @@ from ..plugins.archive import read
 from ..plugins.gate import may_build, read_json
 from ..plugins.moved import renamed
 from ..plugins.run_record import config_in
-from ..run.checkpoint import newest_of
-from ..run.encoder_file import artifact_names
+from ..run.checkpoints.checkpoint import newest_of
+from ..run.checkpoints.encoder_file import artifact_names
 
 SHOWN = 60
 """Characters of an argument's value."""

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from .. import __version__
 from ..plugins.messages import did_you_mean
 from ..plugins.registry import RegistryError
-from ..run.signals import listening
+from ..run.stops.signals import listening
 from .listing import LISTS, show
 from .names import UsageError
 from .request import COMMANDS

@@ -124,7 +124,7 @@ def _config(value: str | None, command: str, names: Names) -> dict[str, Any]:
 
 def _checkpoint(value: str) -> str:
     """The path of a checkpoint, or of the newest one in a run folder."""
-    from ..run.checkpoint import newest_of  # imported here: it imports torch, which the lists do not need
+    from ..run.checkpoints.checkpoint import newest_of  # imported here: it imports torch, which the lists do not need
 
     try:
         return str(newest_of(value))

@@ -14,9 +14,9 @@ from ..data.files.atomic import atomic
 from ..data.peek import sample
 from ..data.sources import labels_of
 from ..distributed import collect, on_first
-from ..run.folder import folder_of, run_name
+from ..run.folder.folder import folder_of, run_name
 from ..run.lightning import hide_results
-from ..run.limits import check_root
+from ..run.settings.limits import check_root
 from ..run.standing import Standing
 from .features import features_of
 from .protocol import closing_row

@@ -10,7 +10,7 @@ from torch import Tensor
 from ..data.datamodule import SSLDataModule
 from ..data.figure import plot_views
 from ..data.files.unwritable import explained
-from ..run.loggers import show
+from ..run.folder.loggers import show
 from ..types import View
 from .closing import Closing
 from .plots.closing import plot_closing

@@ -9,11 +9,11 @@ from typing import Any
 from ..data.datamodule import SSLDataModule
 from ..data.files.atomic import write_text
 from ..data.modality import loading_lines
-from ..run.encoder_file import save_encoder, write_card
+from ..run.checkpoints.encoder_file import save_encoder, write_card
 from ..run.failures import failures_of
-from ..run.folder import resolved, run_name
+from ..run.folder.folder import resolved, run_name
+from ..run.folder.metrics import rows_of, speed_of
 from ..run.meter import run_totals
-from ..run.metrics import rows_of, speed_of
 
 
 def write_encoder(trainer: Any, pl_module: Any, folder: Path) -> None:

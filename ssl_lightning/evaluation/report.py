@@ -12,8 +12,8 @@ from ..data.datamodule import SSLDataModule
 from ..distributed import all_or_none, on_first
 from ..plugins.arguments import require
 from ..run.failures import tolerated
-from ..run.loggers import show
-from ..run.metrics import rows_of
+from ..run.folder.loggers import show
+from ..run.folder.metrics import rows_of
 from ..run.progress import duration
 from ..run.standing import Standing
 from ..types import View

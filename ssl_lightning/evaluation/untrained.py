@@ -11,8 +11,8 @@ from typing import Any
 from ..data.files.atomic import write_bytes
 from ..distributed import all_or_none, gather_objects, on_first, rank
 from ..encoders.base import Encoder
-from ..run.encoder_file import read_encoder, save_encoder
-from ..run.folder import folder_of
+from ..run.checkpoints.encoder_file import read_encoder, save_encoder
+from ..run.folder.folder import folder_of
 
 UNTRAINED = "untrained.safetensors"
 

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from ..data.datamodule import SSLDataModule
 from ..data.sources import Source
+from ..run.folder.metrics import log_metrics
 from ..run.lightning import stopping, updated
-from ..run.metrics import log_metrics
 from ..run.standing import Standing
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 CLASSES = {
-    "ssl_lightning.checkpoint.AtomicIO": "ssl_lightning.run.checkpoint.AtomicIO",
+    "ssl_lightning.checkpoint.AtomicIO": "ssl_lightning.run.checkpoints.checkpoint.AtomicIO",
     "ssl_lightning.encoders.huggingface.HuggingFaceText": "ssl_lightning.encoders.hf_text.HuggingFaceText",
-    "ssl_lightning.health.Health": "ssl_lightning.run.health.Health",
-    "ssl_lightning.loggers.CSV": "ssl_lightning.run.loggers.CSV",
-    "ssl_lightning.loggers.TensorBoard": "ssl_lightning.run.loggers.TensorBoard",
-    "ssl_lightning.loggers.Wandb": "ssl_lightning.run.loggers.Wandb",
+    "ssl_lightning.health.Health": "ssl_lightning.run.numbers.health.Health",
+    "ssl_lightning.loggers.CSV": "ssl_lightning.run.folder.loggers.CSV",
+    "ssl_lightning.loggers.TensorBoard": "ssl_lightning.run.folder.loggers.TensorBoard",
+    "ssl_lightning.loggers.Wandb": "ssl_lightning.run.folder.loggers.Wandb",
     "ssl_lightning.probes.collapse.CollapseMonitor": "ssl_lightning.evaluation.probes.collapse.CollapseMonitor",
     "ssl_lightning.probes.held_out.HeldOut": "ssl_lightning.evaluation.probes.held_out.HeldOut",
     "ssl_lightning.probes.knn.KNNProbe": "ssl_lightning.evaluation.probes.knn.KNNProbe",
@@ -18,7 +18,13 @@ CLASSES = {
     "ssl_lightning.progress.Meter": "ssl_lightning.run.meter.Meter",
     "ssl_lightning.progress.Progress": "ssl_lightning.run.progress.Progress",
     "ssl_lightning.report.Report": "ssl_lightning.evaluation.report.Report",
-    "ssl_lightning.saving.Checkpoint": "ssl_lightning.run.saving.Checkpoint",
+    "ssl_lightning.run.checkpoint.AtomicIO": "ssl_lightning.run.checkpoints.checkpoint.AtomicIO",
+    "ssl_lightning.run.health.Health": "ssl_lightning.run.numbers.health.Health",
+    "ssl_lightning.run.loggers.CSV": "ssl_lightning.run.folder.loggers.CSV",
+    "ssl_lightning.run.loggers.TensorBoard": "ssl_lightning.run.folder.loggers.TensorBoard",
+    "ssl_lightning.run.loggers.Wandb": "ssl_lightning.run.folder.loggers.Wandb",
+    "ssl_lightning.run.saving.Checkpoint": "ssl_lightning.run.checkpoints.saving.Checkpoint",
+    "ssl_lightning.saving.Checkpoint": "ssl_lightning.run.checkpoints.saving.Checkpoint",
     "ssl_lightning.validation.Validation": "ssl_lightning.evaluation.validation.Validation",
 }
 """Earlier class paths that a recorded config can hold, with the present ones."""

@@ -14,9 +14,9 @@ from .docstring import first_sentence
 from .messages import did_you_mean
 
 LOGGERS = {
-    "csv": "ssl_lightning.run.loggers.CSV",
-    "tensorboard": "ssl_lightning.run.loggers.TensorBoard",
-    "wandb": "ssl_lightning.run.loggers.Wandb",
+    "csv": "ssl_lightning.run.folder.loggers.CSV",
+    "tensorboard": "ssl_lightning.run.folder.loggers.TensorBoard",
+    "wandb": "ssl_lightning.run.folder.loggers.Wandb",
 }
 
 

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from ..distributed import reduce_sum, world_size
+from .folder.metrics import log_metrics
 from .lightning import updated
-from .metrics import log_metrics
 from .standing import Standing
 
 

@@ -14,8 +14,8 @@ from ..plugins.archive import read
 from ..plugins.rebuild import rebuild_for
 from ..plugins.record import config_of
 from ..plugins.run_record import config_in
-from .checkpoint import find_newest, newest_of
-from .encoder_file import artifact_names, read_encoder
+from .checkpoints.checkpoint import find_newest, newest_of
+from .checkpoints.encoder_file import artifact_names, read_encoder
 from .training import Training
 
 

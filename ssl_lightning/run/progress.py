@@ -11,7 +11,7 @@ from pytorch_lightning.callbacks import ProgressBar, Timer
 from pytorch_lightning.utilities import rank_zero_only
 
 from ..data.datamodule import SSLDataModule
-from .folder import run_name
+from .folder.folder import run_name
 from .meter import run_totals
 from .standing import Standing
 

@@ -20,8 +20,8 @@ from ..data.datamodule import SSLDataModule
 from ..plugins.archive import read
 from ..plugins.rebuild import rebuild, rebuild_for
 from ..plugins.run_record import config_in
-from .bundle import WEIGHTS, Facts, read_bundle
-from .fault import rows_not_finite
+from .numbers.bundle import WEIGHTS, Facts, read_bundle
+from .numbers.fault import rows_not_finite
 from .training import Training
 
 

@@ -30,12 +30,12 @@ from ..plugins.record import Recorded
 from ..plugins.run_record import check_resume, record_run
 from ..types import Batch, Step, View, ViewSpec
 from .compiling import Compiled
-from .guard import Guard
-from .length import check_length
+from .folder.mismatch import check_shapes
 from .lightning import batches_done, count_epoch, do_not_broadcast, trainer_of
-from .mismatch import check_shapes
-from .monitors import Monitors
-from .precision import check_precision
+from .numbers.guard import Guard
+from .settings.length import check_length
+from .settings.monitors import Monitors
+from .settings.precision import check_precision
 
 STEP_KEYS = frozenset(("loss", "embeddings", "logs", "state", "weight"))
 

@@ -25,7 +25,7 @@ from ..evaluation.supervised import Supervised
 from ..method import SSLMethod
 from ..plugins.rebuild import rebuild
 from ..plugins.record import config_of
-from ..run.checkpoint import AtomicIO
+from ..run.checkpoints.checkpoint import AtomicIO
 from ..run.pretrained import load
 from ..run.training import STEP_KEYS
 from ..types import Batch, ViewSpec

@@ -22,7 +22,7 @@ from ssl_lightning.data.loaders import Fetch
 from ssl_lightning.data.order import Draws
 from ssl_lightning.data.sources import InMemory, Source, Subset, holdout, stratified_split
 from ssl_lightning.evaluation.report import Report
-from ssl_lightning.run.saving import Checkpoint
+from ssl_lightning.run.checkpoints.saving import Checkpoint
 from ssl_lightning.testing import TinyEncoder, TinyImages
 from ssl_lightning.types import Strength, ViewSpec
 

@@ -26,7 +26,7 @@ from ssl_lightning.data.sources import Subset
 from ssl_lightning.evaluation.probes.knn import KNNProbe
 from ssl_lightning.evaluation.probes.linear import OnlineLinearProbe
 from ssl_lightning.evaluation.report import Report
-from ssl_lightning.run.saving import Checkpoint
+from ssl_lightning.run.checkpoints.saving import Checkpoint
 from ssl_lightning.testing import check_datamodule
 
 

@@ -30,7 +30,7 @@ from ssl_lightning.encoders.bert_layouts import LAYOUTS
 from ssl_lightning.nn.packing import Ragged, pack, unpacked
 from ssl_lightning.nn.vocabulary import SPECIAL, Vocabulary
 from ssl_lightning.plugins.record import config_of
-from ssl_lightning.run.checkpoint import AtomicIO
+from ssl_lightning.run.checkpoints.checkpoint import AtomicIO
 from ssl_lightning.testing import TinyEncoder
 
 WORDS = [*SPECIAL, "the", "cat", "##s", "sat", "on", "a", "mat", "dog", ".", "[", "]", "mask"]

@@ -29,7 +29,7 @@ from ssl_lightning import View
 from ssl_lightning.encoders.hf_speech import HuggingFaceSpeech
 from ssl_lightning.plugins.rebuild import rebuild
 from ssl_lightning.plugins.record import config_of
-from ssl_lightning.run.encoder_file import save_encoder
+from ssl_lightning.run.checkpoints.encoder_file import save_encoder
 from ssl_lightning.run.pretrained import load_encoder
 
 SIZES: dict[str, Any] = {

@@ -32,7 +32,7 @@ from ssl_lightning.encoders.hf_text import HuggingFaceText
 from ssl_lightning.nn.packing import Ragged, pack, unpacked
 from ssl_lightning.plugins.rebuild import rebuild
 from ssl_lightning.plugins.record import config_of
-from ssl_lightning.run.encoder_file import save_encoder
+from ssl_lightning.run.checkpoints.encoder_file import save_encoder
 from ssl_lightning.run.pretrained import load_encoder
 
 SIZES: dict[str, Any] = {

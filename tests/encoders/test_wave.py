@@ -16,7 +16,7 @@ from wav2vec2_twins import STEM, recordings, twin
 from ssl_lightning import View
 from ssl_lightning.encoders.wave import WaveTransformer, _Convolution
 from ssl_lightning.nn.ema import EMA
-from ssl_lightning.run.encoder_file import save_encoder
+from ssl_lightning.run.checkpoints.encoder_file import save_encoder
 from ssl_lightning.run.pretrained import load_encoder
 from ssl_lightning.types import Tokens
 

@@ -33,8 +33,8 @@ from ssl_lightning.evaluation.protocol import linear_accuracy
 from ssl_lightning.evaluation.validation import Validation
 from ssl_lightning.method import SSLMethod
 from ssl_lightning.optim.recipes import OptimizerSpec
-from ssl_lightning.run.checkpoint import AtomicIO
-from ssl_lightning.run.encoder_file import save_encoder
+from ssl_lightning.run.checkpoints.checkpoint import AtomicIO
+from ssl_lightning.run.checkpoints.encoder_file import save_encoder
 from ssl_lightning.run.lightning import updated
 from ssl_lightning.testing import TinyEncoder, TinyImages
 

@@ -27,7 +27,7 @@ from ssl_lightning.encoders.wave import WaveTransformer
 from ssl_lightning.nn.masks.spans import others
 from ssl_lightning.nn.quantizer import gumbel
 from ssl_lightning.nn.spread import spread
-from ssl_lightning.run.checkpoint import AtomicIO
+from ssl_lightning.run.checkpoints.checkpoint import AtomicIO
 from ssl_lightning.testing import TinyEncoder, TinyWaves
 from ssl_lightning.testing.tiny import WAVE_STEM
 

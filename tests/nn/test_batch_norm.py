@@ -17,7 +17,7 @@ from ssl_lightning import View
 from ssl_lightning.encoders.conv import ConvEncoder
 from ssl_lightning.nn.batch_norm import split_batch_norm
 from ssl_lightning.nn.ema import EMA
-from ssl_lightning.run.encoder_file import save_encoder
+from ssl_lightning.run.checkpoints.encoder_file import save_encoder
 from ssl_lightning.run.pretrained import load_encoder
 
 

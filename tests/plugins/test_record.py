@@ -166,7 +166,7 @@ def canary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     ["evil_canary.deep.Evil", "evil_canary.Evil", "evil_canary.deep", "evil_canary", "Evil", "", "os.system",
      "builtins.eval", "subprocess.Popen",
      "torch.nn.Linear", "ssl_lightning.plugins.record.importlib.import_module", "ssl_lightning.plugins.record.rebuild",
-     "ssl_lightning.run.encoder_file.Path",
+     "ssl_lightning.run.checkpoints.encoder_file.Path",
      "ssl_lightning.no_such_module.Thing", "ssl_lightning.testing.NoSuchEncoder", "ssl_lightning", "..Evil", ".Evil"],
 )  # fmt: skip
 def test_only_what_belongs_here_is_built(canary: Path, path: str) -> None:

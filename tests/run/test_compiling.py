@@ -36,7 +36,7 @@ from ssl_lightning.encoders.timm import TimmEncoder
 from ssl_lightning.encoders.vit import ViTEncoder
 from ssl_lightning.encoders.wave import WaveTransformer
 from ssl_lightning.plugins.registry import Registry
-from ssl_lightning.run.checkpoint import AtomicIO
+from ssl_lightning.run.checkpoints.checkpoint import AtomicIO
 from ssl_lightning.run.compiling import Compiled, compilable
 from ssl_lightning.testing import TinyEncoder, TinyImages, TinyTokenEncoder
 from ssl_lightning.testing.methods import MethodKit

@@ -36,10 +36,10 @@ from ssl_lightning.evaluation.probes.knn import KNNProbe
 from ssl_lightning.evaluation.probes.linear import OnlineLinearProbe
 from ssl_lightning.evaluation.report import Report
 from ssl_lightning.plugins.archive import is_whole, read
-from ssl_lightning.run import rows
-from ssl_lightning.run.checkpoint import find_newest
-from ssl_lightning.run.saving import Checkpoint
-from ssl_lightning.run.together import Lost
+from ssl_lightning.run.checkpoints.checkpoint import find_newest
+from ssl_lightning.run.checkpoints.saving import Checkpoint
+from ssl_lightning.run.folder import rows
+from ssl_lightning.run.stops.together import Lost
 from ssl_lightning.testing import TinyEncoder, TinyImages
 
 FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

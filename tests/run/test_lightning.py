@@ -33,7 +33,7 @@ from torch.utils.data import DataLoader
 
 from ssl_lightning.cli.command import CLI
 from ssl_lightning.run import lightning
-from ssl_lightning.run.checkpoint import AtomicIO
+from ssl_lightning.run.checkpoints.checkpoint import AtomicIO
 
 ROOT = Path(__file__).parents[2]
 
@@ -414,7 +414,8 @@ INSIDE = {
 }  # fmt: skip
 """Attributes that `run/lightning.py` alone may touch, besides any private one of a trainer."""
 READ = {
-    ("ssl_lightning/run/progress.py", "callback_metrics"), ("ssl_lightning/run/saving.py", "callback_metrics"),
+    ("ssl_lightning/run/progress.py", "callback_metrics"),
+    ("ssl_lightning/run/checkpoints/saving.py", "callback_metrics"),
     ("ssl_lightning/testing/methods.py", "checkpoint_io"),
 }  # fmt: skip
 """Public uses: reading the metrics, and the plugin of a test's trainer."""

@@ -25,8 +25,8 @@ from ssl_lightning.evaluation.probes.collapse import CollapseMonitor
 from ssl_lightning.evaluation.probes.knn import KNNProbe
 from ssl_lightning.evaluation.probes.linear import OnlineLinearProbe
 from ssl_lightning.evaluation.report import Report
+from ssl_lightning.run.folder.metrics import speed_of
 from ssl_lightning.run.meter import Meter, run_totals
-from ssl_lightning.run.metrics import speed_of
 from ssl_lightning.run.progress import Progress, done_of, duration
 from ssl_lightning.run.standing import Standing
 from ssl_lightning.testing import TinyEncoder, TinyImages, TinyText

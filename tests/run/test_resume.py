@@ -18,8 +18,8 @@ import yaml
 from resuming import TRIALS, Run, assert_same, differences, finished, kill, metrics
 
 from ssl_lightning.plugins.archive import is_whole, read
-from ssl_lightning.run.checkpoint import AtomicIO, find_newest
-from ssl_lightning.run.lock import FolderLock
+from ssl_lightning.run.checkpoints.checkpoint import AtomicIO, find_newest
+from ssl_lightning.run.folder.lock import FolderLock
 
 BASE: dict[str, Any] = {"samples": 70}
 """3 epochs of 4 steps of 16 samples: 6 samples of each pass reach into the next epoch."""

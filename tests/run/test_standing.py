@@ -14,9 +14,9 @@ from ssl_lightning.evaluation.probes.linear import OnlineLinearProbe
 from ssl_lightning.evaluation.report import Report
 from ssl_lightning.evaluation.validation import Validation
 from ssl_lightning.plugins.archive import read
-from ssl_lightning.run.checkpoint import newest_of
-from ssl_lightning.run.health import Health
-from ssl_lightning.run.saving import Checkpoint
+from ssl_lightning.run.checkpoints.checkpoint import newest_of
+from ssl_lightning.run.checkpoints.saving import Checkpoint
+from ssl_lightning.run.numbers.health import Health
 from ssl_lightning.testing import TinyEncoder, TinyImages
 from ssl_lightning.trainer import STANDING
 

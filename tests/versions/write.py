@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 
 from ssl_lightning import View, __version__, load
 from ssl_lightning.cli.main import main
-from ssl_lightning.run.encoder_file import save_encoder
+from ssl_lightning.run.checkpoints.encoder_file import save_encoder
 
 HERE = Path(__file__).parent
 TEXTS = HERE / "texts.txt"

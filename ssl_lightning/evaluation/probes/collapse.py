@@ -15,8 +15,8 @@ from ...distributed import gather
 from ...nn.precision import where_double
 from ...nn.spread import agreement, spread
 from ...plugins.arguments import require
+from ...run.folder.metrics import log_metrics
 from ...run.lightning import updated
-from ...run.metrics import log_metrics
 from ...run.standing import Standing
 from ...types import Alarm
 from .base import at_end

@@ -11,7 +11,7 @@ from ...data.datamodule import SSLDataModule
 from ...data.peek import evaluating, peek, sample
 from ...distributed import rank, world_size
 from ...plugins.arguments import require
-from ...run.metrics import log_metrics
+from ...run.folder.metrics import log_metrics
 from ...types import Batch
 from .base import Probe
 

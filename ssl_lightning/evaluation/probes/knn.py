@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from ...plugins.arguments import require
-from ...run.metrics import log_metrics
+from ...run.folder.metrics import log_metrics
 from ..protocol import knn_predict
 from .base import Probe
 

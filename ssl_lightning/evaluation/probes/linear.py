@@ -10,8 +10,8 @@ from torch.nn import functional as F
 
 from ...data.order import NEWEST, Order, check_version
 from ...plugins.arguments import require
+from ...run.folder.metrics import log_metrics
 from ...run.lightning import updated
-from ...run.metrics import log_metrics
 from .base import Probe, at_end
 
 UPDATES = 5

@@ -15,7 +15,7 @@ from ssl_lightning import Trainer, WaveTransformer
 from ssl_lightning.cli.main import main
 from ssl_lightning.data.sound.settings import SOUND
 from ssl_lightning.encoders.frames import FrameTransformer
-from ssl_lightning.run.encoder_file import save_encoder
+from ssl_lightning.run.checkpoints.encoder_file import save_encoder
 
 STEM = {"kernels": [10, 3, 3, 3], "strides": [10, 2, 2, 2]}
 

@@ -31,7 +31,7 @@ from ssl_lightning.evaluation.probes.look import Features
 from ssl_lightning.evaluation.report import Report
 from ssl_lightning.nn.spread import agreement
 from ssl_lightning.plugins.registry import Registry
-from ssl_lightning.run.metrics import rows_of
+from ssl_lightning.run.folder.metrics import rows_of
 from ssl_lightning.testing import TinyEncoder, TinyImages
 from ssl_lightning.testing.methods import tiny_data, tiny_encoder
 from ssl_lightning.types import View

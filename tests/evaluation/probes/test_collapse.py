@@ -26,10 +26,10 @@ from ssl_lightning.evaluation.probes.linear import OnlineLinearProbe
 from ssl_lightning.evaluation.probes.look import ORDER
 from ssl_lightning.evaluation.report import Report
 from ssl_lightning.nn.spread import effective_rank, spread
-from ssl_lightning.run.checkpoint import find_newest
-from ssl_lightning.run.health import Health
-from ssl_lightning.run.metrics import rows_of
-from ssl_lightning.run.saving import Checkpoint
+from ssl_lightning.run.checkpoints.checkpoint import find_newest
+from ssl_lightning.run.checkpoints.saving import Checkpoint
+from ssl_lightning.run.folder.metrics import rows_of
+from ssl_lightning.run.numbers.health import Health
 from ssl_lightning.testing import TinyEncoder, TinyImages
 from ssl_lightning.types import View
 

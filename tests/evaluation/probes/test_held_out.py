@@ -22,7 +22,7 @@ from ssl_lightning.evaluation.probes.knn import KNNProbe
 from ssl_lightning.evaluation.probes.linear import OnlineLinearProbe
 from ssl_lightning.evaluation.report import Report
 from ssl_lightning.method import SSLMethod
-from ssl_lightning.run.metrics import rows_of
+from ssl_lightning.run.folder.metrics import rows_of
 from ssl_lightning.testing import TinyText
 from ssl_lightning.testing.methods import tiny_encoder
 

@@ -20,8 +20,8 @@ from ssl_lightning.evaluation.probes.knn import KNNProbe
 from ssl_lightning.evaluation.probes.linear import OnlineLinearProbe
 from ssl_lightning.evaluation.protocol import knn_predict
 from ssl_lightning.evaluation.report import Report
+from ssl_lightning.run.folder.metrics import rows_of
 from ssl_lightning.run.meter import Meter
-from ssl_lightning.run.metrics import rows_of
 from ssl_lightning.testing import TinyEncoder, TinyImages
 from ssl_lightning.types import View, ViewSpec
 

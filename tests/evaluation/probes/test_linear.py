@@ -21,9 +21,9 @@ from ssl_lightning.evaluation.probes.knn import KNNProbe
 from ssl_lightning.evaluation.probes.linear import Head, OnlineLinearProbe
 from ssl_lightning.evaluation.protocol import linear_accuracy
 from ssl_lightning.evaluation.report import Report
-from ssl_lightning.run.checkpoint import newest_of
-from ssl_lightning.run.metrics import rows_of
-from ssl_lightning.run.saving import Checkpoint
+from ssl_lightning.run.checkpoints.checkpoint import newest_of
+from ssl_lightning.run.checkpoints.saving import Checkpoint
+from ssl_lightning.run.folder.metrics import rows_of
 from ssl_lightning.testing import TinyEncoder, TinyImages
 
 

@@ -1,0 +1,102 @@
+"""The file of a pretrained encoder: its weights as safetensors, its config in the header, and a
+card beside it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+
+from ...data.files.atomic import atomic, write_text
+from ...encoders.base import Encoder
+from ...plugins.gate import read_json
+from ...plugins.moved import renamed
+from ...plugins.rebuild import rebuild_for
+from ...plugins.record import config_of
+
+
+def save_encoder(encoder: Encoder, path: str | Path, artifacts: Iterable[str] = (), **facts: str) -> None:
+    """Writes an encoder's weights and, in the header, the config that `load_encoder` needs; the
+    file is written whole or not at all.
+
+    Args:
+        encoder: the encoder to write.
+        path: the file.
+        artifacts: names of the files beside it that the encoder needs.
+        facts: further entries of the header.
+    """
+    tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in encoder.state_dict().items()}
+    header = {"encoder": json.dumps(config_of(encoder)), "artifacts": json.dumps(sorted(artifacts)), **facts}
+    with atomic(path) as temporary:
+        save_file(tensors, temporary, metadata=header)
+        sort_header(temporary)
+
+
+def sort_header(path: Path) -> None:
+    """Sorts the entries of a safetensors file's header, which are written in an order that differs
+    from process to process: equal encoders shall have equal files."""
+    with path.open("r+b") as file:
+        size = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(size))
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+        if len(text) <= size:
+            file.seek(8)
+            file.write(text.ljust(size))
+
+
+def artifact_names(path: Path) -> list[str] | None:
+    """The names of the files that an encoder needs beside its own, from its header; None: the
+    header does not list them.
+
+    Raises:
+        ValueError: the file is damaged.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            text = (file.metadata() or {}).get("artifacts")
+    except SafetensorError as error:
+        raise ValueError(f"{str(path)!r} is not a whole safetensors file: {error}.") from error
+    names = None if text is None else read_json(text, repr(str(path)))
+    if names is not None and not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
+        raise ValueError(f"{str(path)!r} does not list its artifacts by their names.")
+    return None if names is None else [name for name in names if Path(name).name == name]
+
+
+def read_encoder(path: Path, trust: Iterable[str] = ()) -> Encoder:
+    """The encoder of a file, in eval mode on the CPU.
+
+    Args:
+        path: the file.
+        trust: further packages that its config may name; see `record.rebuild`.
+
+    Raises:
+        ValueError: the file is damaged, was not written by `save_encoder`, or names a class that is
+            not trusted.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            text = (file.metadata() or {}).get("encoder")
+        tensors = load_file(path)
+    except SafetensorError as error:
+        raise ValueError(f"{str(path)!r} is not a whole safetensors file: {error}.") from error
+    if text is None:
+        raise ValueError(f"{str(path)!r} holds no encoder config; it was not written by ssl_lightning.")
+    config = renamed(read_json(text, repr(str(path))))
+    encoder: Encoder = rebuild_for(tensors, config, Encoder, "an encoder", trust, repr(str(path)))
+    return encoder.eval()
+
+
+def write_card(path: str | Path, title: str, facts: dict[str, Any], table: str, lines: str) -> None:
+    """Writes the encoder's card: a page in Markdown with its facts, its evaluation, and the lines
+    of code that load it."""
+    listed = "\n".join(f"| {name} | {value} |" for name, value in facts.items())
+    write_text(
+        path,
+        f"# {title}\n\n| | |\n| --- | --- |\n{listed}\n\n## How good\n\n```\n{table}\n```\n\n## How to load"
+        f" it\n\n```python\n{lines}\n```\n",
+    )

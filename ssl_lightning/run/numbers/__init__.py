@@ -1,0 +1,1 @@
+"""What the numbers of a run may be: finite, and between the bounds of its alarms."""

@@ -1,0 +1,1 @@
+"""Settings with which no run can go on, refused before it starts."""
