@@ -128,8 +128,9 @@ LOST = {
 }
 
 
-@pytest.mark.parametrize("kind", ["pictures", pytest.param("sounds", marks=pytest.mark.slow)])
-@pytest.mark.parametrize("how", ["kill_worker", pytest.param("hang_worker", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["pictures", "sounds"])
+@pytest.mark.parametrize("how", ["kill_worker", "hang_worker"])
 def test_a_worker_that_is_lost(run: Any, tmp_path: Path, how: str, kind: str) -> None:
     """In a process of its own: after the death of a worker torch raises an exception wherever the
     process stands."""

@@ -114,6 +114,7 @@ def two(run: Any, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, An
     return [torch.load(folder / f"{i}.pt", weights_only=True) for i in range(2)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_two_processes_train_like_one(two: list[dict[str, Any]], case: str) -> None:
     """Losses, gradients, weights, teacher and queue of every step; accumulation included, against
@@ -134,11 +135,13 @@ def test_two_processes_train_like_one(two: list[dict[str, Any]], case: str) -> N
             )
 
 
+@pytest.mark.slow
 def test_the_queue_is_not_sent_round(two: list[dict[str, Any]]) -> None:
     for each in two:
         assert each["moco"]["broadcast"] == ["queue.place"]
 
 
+@pytest.mark.slow
 def test_a_shuffled_key_has_the_statistics_of_another_process_and_comes_back_to_its_query(
     two: list[dict[str, Any]],
 ) -> None:
@@ -153,6 +156,7 @@ def test_a_shuffled_key_has_the_statistics_of_another_process_and_comes_back_to_
         assert set(part.tolist()) != set(own)
 
 
+@pytest.mark.slow
 def test_a_frozen_patch_embedding_stays_and_is_not_missed(two: list[dict[str, Any]]) -> None:
     for each in two:
         for place in ("encoder", "teacher.module.0"):

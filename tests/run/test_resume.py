@@ -184,8 +184,8 @@ def test_killed_while_it_closes(
         assert summary["final/pretrained/knn"] == summaries[0]["final/pretrained/knn"]
 
 
-LEFT = ["plots/loss.png"]
-LEFT_SLOW = [
+LEFT = [
+    "plots/loss.png",
     "summary.json",
     "encoder.safetensors",
     "encoder.md",
@@ -195,13 +195,9 @@ LEFT_SLOW = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
-    ("name", "number"),
-    [
-        *((name, 1) for name in LEFT),
-        *(pytest.param(name, 1, marks=pytest.mark.slow) for name in LEFT_SLOW),
-        *(pytest.param(name, 2, marks=pytest.mark.slow) for name in ("summary.json", "encoder.md")),
-    ],
+    ("name", "number"), [*((name, 1) for name in LEFT), *((name, 2) for name in ("summary.json", "encoder.md"))]
 )
 def test_killed_while_it_writes_what_it_leaves(run: Run, straight: Run, tmp_path: Path, name: str, number: int) -> None:
     """Before a file gets its name, the first time or the second. A resumed run leaves all that an
@@ -342,6 +338,7 @@ def killed(result: dict[str, Any]) -> None:
     assert result["code"] == -signal.SIGKILL, result["log"][-3000:]
 
 
+@pytest.mark.slow
 def test_resume_auto_of_the_command_line(run: Run, tmp_path: Path) -> None:
     like = finished(run(tmp_path, argv=command(tmp_path / "straight")))
     assert "starting anew" in like["log"]

@@ -12,7 +12,8 @@ import torch
 Run = Callable[..., dict[str, Any]]
 
 
-@pytest.mark.parametrize("method", ["simclr", pytest.param("noisy", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["simclr", "noisy"])
 def test_a_run_that_is_watched_ends_with_the_weights_of_one_that_is_not(run: Run, tmp_path: Path, method: str) -> None:
     """Probes, collapse monitor, meter and closing table on, against all off; `noisy` draws from the
     default generator in each step."""

@@ -402,7 +402,8 @@ def line_of_both(folder: Path) -> str:
     return line
 
 
-@pytest.mark.parametrize("kind", ["gradient", *(pytest.param(each, marks=pytest.mark.slow) for each in KINDS[:3])])
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["gradient", *KINDS[:3]])
 def test_both_processes_stop_at_the_step_at_which_one_is_not_finite(tmp_path: Path, run: Any, kind: str) -> None:
     line, bundle = processes_stop(tmp_path, run, kind)
     loss = "the loss is inf on rank 1." if kind == "infinite loss" else "the loss is nan on rank 1."
