@@ -63,7 +63,7 @@ class Files(PictureSource):
 
     def __init__(self, files: FileList, *args: Any) -> None:
         super().__init__(len(files), *args)
-        self.files, self.fingerprint = files, files.fingerprint
+        self.files, self.fingerprint, self.left_out = files, files.fingerprint, files.left_out
 
     def file(self, number: int) -> str:
         return self.files[number]

@@ -16,6 +16,7 @@ from ..run.lightning import convert_views_alone
 from ..types import Strength, ViewSpec
 from .checks import check_probe_sets, check_share, check_training
 from .cores import meet_neighbours
+from .ledger import Tally
 from .loaders import Fetch
 from .loading import Loading
 from .modality import Modality
@@ -152,6 +153,10 @@ class SSLDataModule(Recorded, Modality, Splits, Loading):
         one."""
         sets: dict[str, SSLDataModule] = {"": self, **{f"{name}/": data for name, data in self.probe_sets.items()}}
         return {prefix: data for prefix, data in sets.items() if data.probe_splits() is not None}
+
+    def ledgers(self) -> dict[str, list[Tally]]:
+        """Returns what became of all that was found, by data set: this one and the probe sets."""
+        return {type(self).__name__: self.ledger(), **{name: data.ledger() for name, data in self.probe_sets.items()}}
 
     def prepare_data(self) -> None:
         for data in self.probe_sets.values():

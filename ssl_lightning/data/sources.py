@@ -11,6 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from .ledger import LeftOut
+
 Integers = NDArray[np.int64]
 
 
@@ -21,11 +23,15 @@ class Source(ABC):
         labels: [N] int64, or None.
         in_memory: whether fetching costs next to nothing, so that workers would only add cost.
         fingerprint: identifies the samples, where known: a run is not resumed on others.
+        unit: what the data's ledger calls the samples and what was found with them.
+        left_out: what was found with the samples and is none, by reason.
     """
 
     labels: Tensor | None = None
     in_memory: bool = False
     fingerprint: str | None = None
+    unit: str = "samples"
+    left_out: Sequence[LeftOut] = ()
 
     @abstractmethod
     def __len__(self) -> int: ...

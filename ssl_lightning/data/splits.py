@@ -7,6 +7,7 @@ from typing import Literal
 
 import torch
 
+from .ledger import Tally
 from .sources import Source, Subset, holdout, labelled_draw, labels_of, withhold_fifth
 
 Split = Literal["train", "val", "test"]
@@ -38,7 +39,7 @@ class Splits:
         training samples."""
         if split not in self._sources:
             few = split == "val" and self.labels_per_class is not None  # validation labels are among those few too
-            samples = None if few else self.source(split)
+            samples = None if few else self._given(split)
             labelled = self.labelled_split if samples is None and split == "val" else None
             if labelled is not None:
                 labels = labels_of(labelled)
@@ -51,9 +52,13 @@ class Splits:
     def held_out(self) -> Source | None:
         """Samples that neither training nor the closing table uses: the validation split, if the
         data has one of its own."""
-        if "held_out" not in self._sources:
-            self._sources["held_out"] = self.source("val")
-        return self._sources["held_out"]
+        return self._given("val")
+
+    def _given(self, split: Split) -> Source | None:
+        """The samples of a split as the data has it, opened once."""
+        if f"given {split}" not in self._sources:
+            self._sources[f"given {split}"] = self.source(split)
+        return self._sources[f"given {split}"]
 
     @property
     def labelled_split(self) -> Source | None:
@@ -112,3 +117,38 @@ class Splits:
         if samples is None:
             raise ValueError(f"{type(self).__name__} has no training split.")
         return samples
+
+    # What became of all that was found.
+
+    def beside(self) -> Tally | None:
+        """Returns what was found and belongs to no split, by reason; None where there is nothing of
+        the kind."""
+        return None
+
+    def ledger(self) -> list[Tally]:
+        """Returns what was found of each split, what it is used for, and what is left out and why.
+        No sample is read."""
+        pretraining = self.pretraining_source()
+        if self.supervised:
+            use = "training"
+        else:
+            use = "pretraining" if pretraining is None else "probes"
+        tallies = [
+            self.tally(split, source, purpose)
+            for split, source, purpose in (
+                ("train", self._given("train"), use),
+                ("val", self._given("val"), "validation"),
+                ("test", self._given("test"), "test"),
+                ("pretrain", pretraining, "pretraining"),
+            )
+            if source is not None
+        ]
+        beside = self.beside()
+        return tallies if beside is None else [*tallies, beside]
+
+    def tally(self, split: str, source: Source, use: str) -> Tally:
+        """Returns what was found of a split whose samples are used for one end."""
+        labels = ""
+        if source.labels is not None:
+            labels = f"labels of {len(source.labels.unique()):,} classes"
+        return Tally(split, source.unit, {use: len(source)}, source.left_out, labels)

@@ -60,6 +60,8 @@ class Progress(ProgressBar):
             f" {trainer.strategy.root_device}, precision {trainer.precision}"
             + (f"; going on at step {self._first_step:,}" if self._first_step else "")
         )
+        for name, part in data.ledgers().items() if isinstance(data, SSLDataModule) else ():
+            print(*(f"{name}, {tally}" for tally in part), sep="\n")
         folder = getattr(trainer, "run_folder", None)
         if folder:
             print(f"run folder: {folder}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Collection
@@ -11,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ...plugins.messages import did_you_mean, printable
+from ..ledger import LeftOut
 from . import table_cache as file_cache
 from .scan import Table, fingerprint_of, scan
 
@@ -62,6 +64,11 @@ class FileList:
         folder = table.folder(int(np.searchsorted(table.starts, index, side="right")) - 1)
         name = table.names[table.offsets[index] : table.offsets[index + 1]].tobytes()
         return os.fsdecode(folder + b"/" + name if folder else name)
+
+    @property
+    def left_out(self) -> list[LeftOut]:
+        """What lies below the folder and is none of these files."""
+        return [LeftOut(*each) for each in json.loads(self._table.left_out.tobytes())]
 
     def folders(self) -> FirstFolders:
         """The folders right below the root, such as one for each class, and the one that each file

@@ -4,6 +4,7 @@ forked workers share."""
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from collections import Counter
 from dataclasses import dataclass
@@ -18,6 +19,9 @@ SKIPPED = frozenset((b"__MACOSX", b"@eaDir", b"lost+found", b"$RECYCLE.BIN", b"S
 too."""
 RUN_FOLDER = frozenset((b"config.yaml", b"checkpoints"))
 """What a run writes first of all into its folder, whose plots are nobody's samples."""
+HIDDEN, OF_THE_SYSTEM, OF_RUNS = "are hidden", "belong to the system or an archive", "are folders of runs"
+MOST_SUFFIXES, MOST_SHOWN = 5, 200
+"""Suffixes that are counted each; letters of an example's path."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,7 @@ class Table:
         stamps: [D, 2], when each folder and its entry were last changed, in ns.
         names: uint8, the file names without folders.
         folders: uint8, the folders' paths relative to the root, which is empty itself.
+        left_out: uint8, the rest of what lies below the root, as JSON: reason, number and example.
     """
 
     starts: np.ndarray
@@ -39,6 +44,7 @@ class Table:
     stamps: np.ndarray
     names: np.ndarray
     folders: np.ndarray
+    left_out: np.ndarray
 
     def folder(self, index: int) -> bytes:
         return self.folders[self.folder_offsets[index] : self.folder_offsets[index + 1]].tobytes()
@@ -55,7 +61,7 @@ def scan(root: Path, suffixes: frozenset[bytes]) -> Table:
     names, folders = bytearray(), bytearray()
     lengths: list[np.ndarray] = []
     folder_offsets, starts, stamps = [0], [0], []
-    others: Counter[bytes] = Counter()
+    others = Others()
     # Each folder that waits, and the identities of those above it: a link to one of them would lead
     # round in a circle.
     waiting: list[tuple[bytes, tuple[tuple[int, int], ...]]] = [(b"", ())]
@@ -66,7 +72,7 @@ def scan(root: Path, suffixes: frozenset[bytes]) -> Table:
             state = os.stat(path)  # before its names, so that a change in between is seen next time
             if (identity := (state.st_dev, state.st_ino)) in above:
                 continue
-            files, below = _entries(path, suffixes, others)
+            files, below = _entries(path, folder, suffixes, others)
         except PermissionError as error:
             raise PermissionError(f"This user may not list the folder {printable(path)}.") from error
         names += b"".join(files)
@@ -79,7 +85,7 @@ def scan(root: Path, suffixes: frozenset[bytes]) -> Table:
         inside = folder and folder + b"/"
         waiting += [(inside + name, (*above, identity)) for name in reversed(below)]
     if not starts[-1]:
-        raise _nothing_found(root, suffixes, others)
+        raise _nothing_found(root, suffixes, others.suffixes)
     offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(np.concatenate(lengths))])
     return Table(
         np.array(starts),
@@ -88,28 +94,70 @@ def scan(root: Path, suffixes: frozenset[bytes]) -> Table:
         np.array(stamps),
         np.frombuffer(names, np.uint8),
         np.frombuffer(folders, np.uint8),
+        np.frombuffer(json.dumps(others.by_reason()).encode(), np.uint8),
     )
 
 
-def _entries(path: bytes, suffixes: frozenset[bytes], others: Counter[bytes]) -> tuple[list[bytes], list[bytes]]:
+class Others:
+    """What lies below a folder and is not looked for, by reason, each with its first example. A
+    folder that is passed over counts as one."""
+
+    def __init__(self) -> None:
+        self.reasons: Counter[str] = Counter()
+        self.suffixes: Counter[bytes] = Counter()
+        self.examples: dict[str | bytes, str] = {}
+
+    def add(self, kind: str | bytes, path: bytes) -> None:
+        """Counts a path: bytes are the suffix of a file, words another reason."""
+        (self.suffixes if isinstance(kind, bytes) else self.reasons)[kind] += 1  # type: ignore[index]
+        if kind not in self.examples:
+            self.examples[kind] = printable(path)[:MOST_SHOWN]
+
+    def by_reason(self) -> list[tuple[str, int, str]]:
+        """Reason, number and example of each, the suffixes that few files have in one."""
+        frequent = self.suffixes.most_common(MOST_SUFFIXES)
+        listed = [
+            (f"end in {printable(suffix)}" if suffix else "have no suffix", number, self.examples[suffix])
+            for suffix, number in frequent
+        ]
+        if rest := self.suffixes.total() - sum(number for _, number in frequent):
+            first = next(suffix for suffix in self.suffixes if suffix not in dict(frequent))
+            listed.append(("end otherwise", rest, self.examples[first]))
+        return listed + [(reason, number, self.examples[reason]) for reason, number in self.reasons.items()]
+
+
+def _entries(
+    path: bytes, relative: bytes, suffixes: frozenset[bytes], others: Others
+) -> tuple[list[bytes], list[bytes]]:
     """The names of a folder's wanted files and of its folders, sorted; none of a run's folder.
-    Counts the suffixes of its other files in `others`."""
-    files, folders, of_run = [], [], set()
+    Counts the rest in `others`."""
+    files, folders, rest, of_run = [], [], [], set()
+    inside = relative and relative + b"/"
     with os.scandir(path) as entries:
         for entry in entries:
             name = entry.name
+            kind: str | bytes | None = None
+            suffix = name[name.rfind(b".") :].lower()
             if name in RUN_FOLDER:
                 of_run.add(name)
-            if name.startswith(b".") or name in SKIPPED:
-                continue
-            suffix = name[name.rfind(b".") :].lower()
-            if suffix in suffixes and not entry.is_dir(follow_symlinks=False):
+            if name.startswith(b"."):
+                kind = HIDDEN
+            elif name in SKIPPED:
+                kind = OF_THE_SYSTEM
+            elif suffix in suffixes and not entry.is_dir(follow_symlinks=False):
                 files.append(name)  # or a link, maybe a broken one: reading it tells
             elif entry.is_dir():
                 folders.append(name)
             else:
-                others[suffix if suffix.startswith(b".") else b""] += 1
-    return ([], []) if of_run == RUN_FOLDER else (sorted(files), sorted(folders))
+                kind = suffix if suffix.startswith(b".") else b""
+            if kind is not None:
+                rest.append((kind, inside + name))
+    if of_run == RUN_FOLDER:
+        others.add(OF_RUNS, relative or b".")
+        return [], []
+    for each in sorted(rest, key=lambda pair: pair[1]):
+        others.add(*each)
+    return sorted(files), sorted(folders)
 
 
 def fingerprint_of(table: Table) -> str:

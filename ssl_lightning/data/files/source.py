@@ -51,6 +51,7 @@ class FileSource(Source):
         max_unreadable: the part of the samples that may be skipped, rounded up; more stop the run.
     """
 
+    unit = "files"
     samples: ClassVar[str] = "files"
     """What messages call the samples."""
     error: ClassVar[type[Unreadable]] = Unreadable

@@ -16,12 +16,12 @@ from .atomic import atomic
 from .kept import default_folder
 from .scan import Table, stamp
 
-VERSION = 1
+VERSION = 2
 HEADER = 1024
 """Bytes of JSON, padded with spaces, before the arrays: a multiple of 8, so that the integers stay
 aligned."""
 SECTIONS = [field.name for field in fields(Table)]
-BYTES = ("names", "folders")
+BYTES = ("names", "folders", "left_out")
 
 
 def path_of(cache: str | Path | None, root: Path, suffixes: frozenset[bytes]) -> Path | None:

@@ -23,7 +23,7 @@ class SoundFiles(SoundSource):
 
     def __init__(self, files: FileList | Manifest, sample_rate: int, *others: Any) -> None:
         super().__init__(len(files), sample_rate, *others)
-        self.files, self.fingerprint = files, files.fingerprint
+        self.files, self.fingerprint, self.left_out = files, files.fingerprint, files.left_out
 
     def open(self, number: int) -> SoundFile:
         stretch = self.files.stretch(number) if isinstance(self.files, Manifest) else (0.0, None)

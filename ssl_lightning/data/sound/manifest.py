@@ -8,7 +8,7 @@ import json
 import math
 import os
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,6 +18,7 @@ from torch import Tensor
 from ...plugins.messages import did_you_mean
 from ..files.folders import NAMES
 from ..files.strings import Strings, tensor_of
+from ..ledger import LeftOut
 
 SUFFIXES = (".csv", ".tsv", ".jsonl")
 SPLITS = tuple(NAMES)
@@ -95,6 +96,9 @@ class Manifest:
         train = self._labels[(self._splits == SPLITS.index("train")) & (self._labels >= 0)].unique().tolist()
         names = sorted((self._label_names[number] for number in train), key=_natural)
         self.class_names = tuple(names) if class_names is None else class_names
+
+    left_out: Sequence[LeftOut] = ()
+    """The lines that are no samples, by reason."""
 
     def __len__(self) -> int:
         return len(self._paths)

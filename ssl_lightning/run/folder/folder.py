@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import platform
 import time
 from contextlib import suppress
@@ -178,6 +179,9 @@ class RunFolder(Standing):
         artifacts = trainer.datamodule.artifacts() if isinstance(trainer.datamodule, SSLDataModule) else {}
         for name, text in artifacts.items():
             write_text(path / name, text)
+        if isinstance(trainer.datamodule, SSLDataModule):
+            sets = {name: [tally.as_json() for tally in part] for name, part in trainer.datamodule.ledgers().items()}
+            write_text(path / "data.json", json.dumps(sets, indent=1, ensure_ascii=False) + "\n")
 
     def _open_loggers(self, trainer: Any, path: Path) -> None:
         config = {**yaml.safe_load(run_config(trainer.lightning_module)), "resolved": resolved(trainer)}

@@ -1,0 +1,69 @@
+"""What became of all that a data set was given: what it is used for, and what is left out and why."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+
+class LeftOut(NamedTuple):
+    """What was found and is not used, for one reason.
+
+    Args:
+        reason: words that follow the number: `end in .txt`, `are empty`.
+        count: how many.
+        example: one of them, by path or line.
+        option: what would change it, as a user would type it; empty where nothing does.
+    """
+
+    reason: str
+    count: int
+    example: str = ""
+    option: str = ""
+
+    def __str__(self) -> str:
+        remarks = [f"such as {self.example}"] * bool(self.example) + [self.option] * bool(self.option)
+        return f"{self.count:,} {self.reason}" + f" ({'; '.join(remarks)})" * bool(remarks)
+
+
+@dataclass(frozen=True)
+class Tally:
+    """What was found of one split. Each thing that is found is used for one end, or left out for
+    one reason.
+
+    Args:
+        split: `train`, `val`, `test`, `pretrain`; `beside`: what belongs to no split.
+        unit: what is counted: `files`, `rows`, `documents`, `samples`. A folder that is left out
+            whole counts as one file.
+        used: how many for what: `pretraining`, `probes`, `validation`, `test`.
+        left_out: the others.
+        labels: a remark on the labels; empty without any.
+    """
+
+    split: str
+    unit: str
+    used: Mapping[str, int] = field(default_factory=dict)
+    left_out: Sequence[LeftOut] = ()
+    labels: str = ""
+
+    @property
+    def found(self) -> int:
+        return sum(self.used.values()) + sum(each.count for each in self.left_out)
+
+    def __str__(self) -> str:
+        uses = " and ".join(f"{count:,} for {use}" for use, count in self.used.items())
+        line = f"{self.split}: {self.found:,} {self.unit}"
+        line += f", {uses}" * bool(uses) + f" ({self.labels})" * bool(self.labels)
+        left = sum(each.count for each in self.left_out)
+        return f"{line}; left out {left:,}: {'; '.join(map(str, self.left_out))}." if left else f"{line}."
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "split": self.split,
+            "unit": self.unit,
+            "found": self.found,
+            "used": dict(self.used),
+            "labels": self.labels,
+            "left_out": [each._asdict() for each in self.left_out],
+        }
