@@ -1,4 +1,4 @@
-"""What became of all that a data set was given: what it is used for, and what is left out and why."""
+"""What became of all that a data set was given: what it is used for, what is left out and why."""
 
 from __future__ import annotations
 

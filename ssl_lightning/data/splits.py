@@ -129,10 +129,7 @@ class Splits:
         """Returns what was found of each split, what it is used for, and what is left out and why.
         No sample is read."""
         pretraining = self.pretraining_source()
-        if self.supervised:
-            use = "training"
-        else:
-            use = "pretraining" if pretraining is None else "probes"
+        use = "training" if self.supervised else "pretraining" if pretraining is None else "probes"
         tallies = [
             self.tally(split, source, purpose)
             for split, source, purpose in (
