@@ -8,8 +8,8 @@ from typing import Any, Literal
 from torch import Tensor
 
 from ssl_lightning.data.datamodule import Split
-from ssl_lightning.data.files.file_list import FileList
-from ssl_lightning.data.files.folders import Folders
+from ssl_lightning.data.files.folders import AnyList, Folders
+from ssl_lightning.data.ledger import Tally
 from ssl_lightning.data.sound.datamodule import SoundDataModule
 from ssl_lightning.data.sound.files import SoundFiles
 from ssl_lightning.data.sound.manifest import SUFFIXES as LISTS
@@ -22,9 +22,10 @@ class AudioFolder(SoundDataModule):
     """Any folder of sound files (wav, flac, ogg, mp3), of any length and rate, with or without
     class folders; or a list of them.
 
-    Pretraining uses all files below `root`. If `root` has a folder `train`, training uses that
-    folder, the probes are judged on `val` and `test`, and pretraining uses `unlabelled` instead of
-    `train`, if there is one. The list of files is cached, and renewed when a folder changes.
+    Pretraining uses all files below `root`. If folders in `root` are called as splits are (`train`
+    and `test`, `Training`, `train-clean-100` and `dev-clean`), training uses those of `train`, the
+    probes are judged on `val` and `test`, and pretraining uses `unlabelled` instead of `train`, if
+    there is one. The list of files is cached, and renewed when a folder changes.
 
     If `root` is a file (csv or jsonl), it lists the recordings, one per line: their paths, relative
     to the file's folder, and, in optional columns, their class, their split, and where they begin
@@ -35,6 +36,8 @@ class AudioFolder(SoundDataModule):
         labels: for a folder. `folders`: a recording's class is the first folder below the root (or
             below `train`, `val`, `test`); `none`: there are no classes; `auto`: folders are classes
             if there are several and each file is directly in one of them.
+        splits: for a folder. `auto` divides it by the names in it; `none` takes everything for
+            `train`.
         path_column: for a list: the column of the recordings' paths.
         label_column: for a list: the column of their classes; None: no classes.
         split_column: for a list: the column of `train`, `val`, `test`, or `unlabelled` for
@@ -52,6 +55,7 @@ class AudioFolder(SoundDataModule):
         root: str,
         *,
         labels: Literal["auto", "folders", "none"] = "auto",
+        splits: Literal["auto", "none"] = "auto",
         path_column: str = "path",
         label_column: str | None = None,
         split_column: str = "split",
@@ -68,7 +72,7 @@ class AudioFolder(SoundDataModule):
         elif root.lower().endswith(LISTS):
             raise FileNotFoundError(f"There is no list {root!r}.")
         else:
-            self.folders = Folders(root, SUFFIXES, labels, "recordings")
+            self.folders = Folders(root, SUFFIXES, labels, "recordings", splits)
 
     def source(self, split: Split) -> Source | None:
         return self._recordings(split)
@@ -76,9 +80,12 @@ class AudioFolder(SoundDataModule):
     def pretraining_source(self) -> Source | None:
         return self._recordings("pretrain")
 
+    def beside(self) -> Tally | None:
+        return self.folders.beside() if self.folders else None
+
     def _recordings(self, split: str) -> Source | None:
         labels: Tensor | None
-        files: FileList | Manifest | None
+        files: AnyList | Manifest | None
         if self.folders is None:
             files = self.manifest.of_split(split)
             if files is None:

@@ -7,11 +7,11 @@ from typing import Any, Literal
 from torch import Tensor
 
 from ssl_lightning.data.datamodule import Split
-from ssl_lightning.data.files.file_list import FileList
-from ssl_lightning.data.files.folders import Folders
+from ssl_lightning.data.files.folders import AnyList, Folders
 from ssl_lightning.data.images.datamodule import PictureDataModule
 from ssl_lightning.data.images.picture import SUFFIXES
 from ssl_lightning.data.images.source import PictureSource
+from ssl_lightning.data.ledger import Tally
 from ssl_lightning.data.sources import Source
 from ssl_lightning.plugins.messages import printable
 
@@ -19,22 +19,34 @@ from ssl_lightning.plugins.messages import printable
 class ImageFolder(PictureDataModule):
     """Any folder of image files, of any size, mode and depth, with or without class folders.
 
-    Pretraining uses all files below `root`. If `root` has a folder `train`, training uses that
-    folder, the probes are judged on `val` and `test`, and pretraining uses `unlabelled` instead of
-    `train`, if there is one. The list of files is cached, and renewed when a folder changes.
+    Pretraining uses all files below `root`. If folders in `root` are called as splits are (`train`
+    and `test`, `Training`, `train-clean-100` and `dev-clean`), training uses those of `train`, the
+    probes are judged on `val` and `test`, and pretraining uses `unlabelled` instead of `train`, if
+    there is one. The list of files is cached, and renewed when a folder changes.
 
     Args:
         root: the folder.
         labels: `folders`: an image's class is the first folder below the root (or below `train`,
             `val`, `test`); `none`: there are no classes; `auto`: folders are classes if there are
             several and each image is directly in one of them.
+        splits: `auto` divides the folder by the names in it; `none` takes everything for `train`.
     """
 
     default_epochs = 100
 
-    def __init__(self, root: str, *, labels: Literal["auto", "folders", "none"] = "auto", **kwargs: Any) -> None:
+    def __init__(
+        self,
+        root: str,
+        *,
+        labels: Literal["auto", "folders", "none"] = "auto",
+        splits: Literal["auto", "none"] = "auto",
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
-        self.folders = Folders(root, SUFFIXES, labels, "images")
+        self.folders = Folders(root, SUFFIXES, labels, "images", splits)
+
+    def beside(self) -> Tally | None:
+        return self.folders.beside()
 
     def prepare_data(self) -> None:
         """Lists the files, so that every process reads the list from the cache."""
@@ -54,14 +66,14 @@ class ImageFolder(PictureDataModule):
         files = self.folders.files("pretrain")
         return None if files is None else self._pictures(files, None)
 
-    def _pictures(self, files: FileList, labels: Tensor | None) -> Source:
+    def _pictures(self, files: AnyList, labels: Tensor | None) -> Source:
         return Files(files, self.reading, labels, self.unreadable, self.max_unreadable)
 
 
 class Files(PictureSource):
     """A source of the image files of a list."""
 
-    def __init__(self, files: FileList, *args: Any) -> None:
+    def __init__(self, files: AnyList, *args: Any) -> None:
         super().__init__(len(files), *args)
         self.files, self.fingerprint, self.left_out = files, files.fingerprint, files.left_out
 

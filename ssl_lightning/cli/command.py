@@ -6,6 +6,8 @@ from __future__ import annotations
 import inspect
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import entry_points
 from traceback import walk_tb
 from typing import Any, NoReturn
@@ -194,8 +196,15 @@ def run(argv: list[str]) -> None:
     if names.taken_for_timm and kind_of_encoder(request, names) == "TokenEncoder":
         names.encoder_of_timm = "vit"
         request = read_request(argv, names)
-    try:
+    with worded(request, names):
         CLI(request, names, lowest_layer(request, names))
+
+
+@contextmanager
+def worded(request: Request, names: Names) -> Iterator[None]:
+    """Turns the errors that are a user's mistake into `UsageError`, in one line."""
+    try:
+        yield
     except Exception as error:
         if raised_while_restoring(error) and not os.environ.get("SSL_LIGHTNING_TRACEBACK"):
             raise UsageError(f"The checkpoint does not fit this run: {_shortened(error)}") from error

@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from .. import __version__
 from ..plugins.messages import did_you_mean
@@ -15,13 +16,14 @@ from .listing import LISTS, show
 from .names import UsageError
 from .request import COMMANDS
 
-EXPORT, INSPECT, REPLAY = "export", "inspect", "replay"
+DATA, EXPORT, INSPECT, REPLAY = "data", "export", "inspect", "replay"
 HELP = """\
 usage: ssl-lightning COMMAND [options]
 
   fit                                pretrain:  ssl-lightning fit --model METHOD --data DATA
   validate, test                     the probes' accuracies on that split
   predict                            index and features of each sample
+  data NAME [--data.ARG VALUE]       what a data set holds, file by file, and its views; no training
   export RUN --to FOLDER             the trained method in a form that another library loads
   inspect FILE                       what a checkpoint, encoder or run holds; nothing in it is run
   replay BUNDLE                      a step that was not finite, taken again: where it arises
@@ -66,6 +68,8 @@ def _main(argv: Sequence[str] | None) -> int:
         return 0
     if first in LISTS:
         return _list(first, argv[1:])
+    if first == DATA:
+        return _data(argv[1:])
     if first == EXPORT:
         return _export(argv[1:])
     if first == INSPECT:
@@ -73,7 +77,7 @@ def _main(argv: Sequence[str] | None) -> int:
     if first == REPLAY:
         return _replay(argv[1:])
     if not first.startswith("-") and first not in COMMANDS:
-        known = (*COMMANDS, *LISTS, EXPORT, INSPECT, REPLAY)
+        known = (*COMMANDS, *LISTS, DATA, EXPORT, INSPECT, REPLAY)
         return _complain("", f"There is no command {first!r}.{did_you_mean(first, known)}")
     return _run(argv)
 
@@ -87,6 +91,22 @@ def _list(kind: str, options: Sequence[str]) -> int:
     if unknown:
         return _complain(kind, f"There is no option {unknown[0]}.{did_you_mean(unknown[0], known)}")
     return show(kind, as_json="--json" in options, check="--check" in options)
+
+
+def _data(options: list[str]) -> int:
+    if {"-h", "--help"} & set(options):
+        print(HELP, end="")
+        return 0
+    folder = "data"
+    if "--to" in options[:-1]:
+        place = options.index("--to")
+        folder = options[place + 1]
+        options = options[:place] + options[place + 2 :]
+    if options and not options[0].startswith("-"):
+        options = ["--data", *options]
+    from .data import describe
+
+    return _print(DATA, describe, options, folder)
 
 
 def _export(options: list[str]) -> int:
@@ -136,12 +156,12 @@ def _replay(options: list[str]) -> int:
     return _print(REPLAY, describe, options[0]) or int(not reproduced)
 
 
-def _print(command: str, describe: Callable[..., str], *arguments: str) -> int:
+def _print(command: str, describe: Callable[..., str], *arguments: Any) -> int:
     try:
         print(describe(*arguments))
     except BrokenPipeError:
         raise
-    except (ValueError, OSError, RegistryError) as error:
+    except (ValueError, OSError, RegistryError, UsageError) as error:
         if os.environ.get("SSL_LIGHTNING_TRACEBACK"):
             raise
         return _complain(command, str(error))

@@ -55,6 +55,11 @@ class Modality:
         range is rescaled when it is drawn."""
         return x
 
+    def in_words(self, view: View) -> list[str]:
+        """Returns a line for each of some samples of a view, to read in a terminal; none where
+        words do not serve."""
+        return []
+
     def how_to_load(self, folder: Path, dim: int) -> str:
         """Returns Python lines that load the encoder of a run and apply it to such data.
 

@@ -4,12 +4,14 @@ range."""
 from __future__ import annotations
 
 import inspect
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import cache
 from pathlib import PurePath
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from .messages import did_you_mean
 
 NUMBERS = {bool, int, float, NoneType}
 
@@ -158,3 +160,15 @@ def require(
             who = owner if isinstance(owner, str) else type(owner).__name__
             expected = " and ".join(f"{words} {bound:g}" for words, bound in given.items())
             raise ValueError(f"{who}({name}={value}) must be {expected}.")
+
+
+def one_of(name: str, value: str, known: Sequence[str]) -> str:
+    """Returns the value of an argument that is one of some words.
+
+    Raises:
+        ValueError: it is none of them.
+    """
+    if value in known:
+        return value
+    words = f"{', '.join(known[:-1])} or {known[-1]}"
+    raise ValueError(f"{name}={value!r} is unknown.{did_you_mean(str(value), known)} Choose {words}.")

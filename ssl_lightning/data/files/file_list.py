@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -91,6 +92,44 @@ class FileList:
         if self._cached:
             return _reopened, (self.root, self._cached, self.fingerprint)
         return FileList, (self.root, self._table, self.fingerprint)
+
+
+class JoinedLists:
+    """The files of several folders, one after the other, as one `FileList`.
+
+    Args:
+        parts: the files of each folder.
+    """
+
+    def __init__(self, parts: Sequence[FileList]) -> None:
+        self.parts, self.root = list(parts), Path(os.path.commonpath([part.root for part in parts]))
+        self._starts = np.cumsum([0, *map(len, self.parts)])
+        digest = hashlib.blake2b(digest_size=16)
+        for part in self.parts:
+            digest.update(f"{part.root.relative_to(self.root)} {part.fingerprint}\n".encode(errors="surrogateescape"))
+        self.fingerprint = digest.hexdigest()
+
+    def __len__(self) -> int:
+        return int(self._starts[-1])
+
+    def __getitem__(self, index: int) -> str:
+        index = range(len(self))[index]
+        part = int(np.searchsorted(self._starts, index, side="right")) - 1
+        return self.parts[part][index - int(self._starts[part])]
+
+    @property
+    def left_out(self) -> list[LeftOut]:
+        return [
+            each._replace(example=f"{part.root.name}/{each.example}") for part in self.parts for each in part.left_out
+        ]
+
+    def folders(self) -> FirstFolders:
+        """The folders right below those that are joined; folders of one name are one."""
+        parts = [part.folders() for part in self.parts]
+        names = sorted({name for part in parts for name in part.names}, key=os.fsencode)
+        numbers = {name: number for number, name in enumerate(names)}
+        of_file = [np.array([*(numbers[name] for name in part.names), -1])[part.of_file] for part in parts]
+        return FirstFolders(names, np.concatenate(of_file), all(part.one_level for part in parts))
 
 
 def list_files(root: str | Path, suffixes: Collection[str], cache: str | Path | None = "default") -> FileList:

@@ -11,16 +11,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ...plugins.arguments import one_of
 from ...plugins.messages import did_you_mean, printable
-from .file_list import FileList, FirstFolders, list_files
+from ..ledger import LeftOut, Tally
+from .file_list import FileList, FirstFolders, JoinedLists, list_files
+from .scan import SKIPPED, scan
+from .split_names import division
 
-NAMES: dict[str, tuple[str, ...]] = {
-    "train": ("train", "training"),
-    "val": ("val", "valid", "validation"),
-    "test": ("test", "testing"),
-    "pretrain": ("unlabelled", "unlabeled", "pretrain"),
-}
-"""Folders below the root that are splits, where there is one for training."""
+AnyList = FileList | JoinedLists
 
 
 class Folders:
@@ -32,6 +30,8 @@ class Folders:
         labels: `folders`, `none` or `auto`: whether the first folders are classes; `auto`: where
             there are several, and each file lies in one of them, not deeper.
         samples: what messages call the files.
+        splits: `auto`: the folder is divided where folders in it are called as splits are
+            (`split_names.division`), or in the only folder in it; `none`: all is to train on.
 
     Attributes:
         class_names: in order; empty where there are no classes.
@@ -41,28 +41,50 @@ class Folders:
     """
 
     def __init__(
-        self, root: str, suffixes: Collection[str], labels: Literal["auto", "folders", "none"], samples: str
+        self,
+        root: str,
+        suffixes: Collection[str],
+        labels: Literal["auto", "folders", "none"],
+        samples: str,
+        splits: Literal["auto", "none"] = "auto",
     ) -> None:
-        if labels not in ("auto", "folders", "none"):
-            raise ValueError(f"labels={labels!r} is unknown; choose auto, folders or none.")
+        one_of("splits", splits, ("auto", "none"))
+        one_of("labels", labels, ("auto", "folders", "none"))
         if not root:
             raise ValueError(f"root is empty; give the folder of the {samples}, such as --data.root {samples}.")
         self.suffixes, self.kind, self.samples = suffixes, labels, samples
         self.folder = Path(root).expanduser()
         self.class_names: tuple[str, ...] | None = None
-        if not self._has_files():
+        if not self._has_files(self.folder):
             list_files(self.folder, suffixes)  # says what is wrong, before an encoder is built
+        self.divided = {} if splits == "none" else self._division()
+        """The folders of each split; empty: all is to train on."""
 
-    def files(self, split: str) -> FileList | None:
+    def files(self, split: str) -> AnyList | None:
         """The files of a split (`pretrain`: those to pretrain on, where they are not those of
         `train`); None where there is no such folder."""
-        divided = self._below("train")
-        if split == "train":
-            return list_files(divided or self.folder, self.suffixes)
-        place = self._below(split) if divided else None  # a folder of photos may happen to be called `test`
-        return None if place is None else list_files(place, self.suffixes)
+        places = self.divided.get(split) if self.divided else [self.folder] * (split == "train")
+        lists = [list_files(place, self.suffixes) for place in places or ()]
+        return JoinedLists(lists) if len(lists) > 1 else next(iter(lists), None)
 
-    def labels(self, split: str, files: FileList) -> Tensor | None:
+    def beside(self) -> Tally | None:
+        """What lies in no folder of a split."""
+        if not self.divided:
+            return None
+        suffixes = frozenset(map(os.fsencode, self.suffixes))
+        places = [place for entries in self.divided.values() for place in entries]
+        root = places[0].parent
+        walks = [(root, places)] + [(self.folder, [root])] * (root != self.folder)
+        left_out = []
+        for folder, passed in walks:
+            rest = FileList(folder, scan(folder, suffixes, [os.fsencode(each.name) for each in passed], True), "")
+            if len(rest):
+                example = printable(rest.relative(0))
+                left_out.append(LeftOut("are in no folder of a split", len(rest), example, "--data.splits none"))
+            left_out += rest.left_out
+        return Tally("beside", "files", {}, left_out) if left_out else None
+
+    def labels(self, split: str, files: AnyList) -> Tensor | None:
         """Each file's class, by the names of the training split's folders; None where there are no
         classes."""
         folders = files.folders()
@@ -86,7 +108,7 @@ class Folders:
             )
         return torch.from_numpy(np.array([known[name] for name in folders.names])[folders.of_file])
 
-    def _classes(self, files: FileList, folders: FirstFolders) -> tuple[str, ...]:
+    def _classes(self, files: AnyList, folders: FirstFolders) -> tuple[str, ...]:
         """The names of the classes; none where the folders are not taken for classes."""
         if self.kind == "none" or (self.kind == "auto" and not (folders.one_level and len(folders.names) > 1)):
             return ()
@@ -98,11 +120,33 @@ class Folders:
             )
         return tuple(folders.names)
 
-    def _below(self, split: str) -> Path | None:
-        return next((self.folder / name for name in NAMES[split] if (self.folder / name).is_dir()), None)
+    def _division(self) -> dict[str, list[Path]]:
+        """The folders of each split, in the folder, or in the only one in it, as an archive
+        unpacks."""
+        for folder in (self.folder, *self._only_folder()):
+            names = [path.name for path in _folders_in(folder)]
+            by_split = division(names, lambda name, folder=folder: self._has_files(folder / name), str(folder))
+            if by_split and any(self._has_files(folder / name) for name in by_split["train"]):
+                return {
+                    split: [folder / name for name in entries if self._has_files(folder / name)]
+                    for split, entries in by_split.items()
+                }
+        return {}
 
-    def _has_files(self) -> bool:
+    def _only_folder(self) -> list[Path]:
+        inside = _folders_in(self.folder)
+        alone = len(inside) == 1 and not any(self._wanted(entry.name) for entry in os.scandir(self.folder))
+        return inside if alone else []
+
+    def _has_files(self, folder: Path) -> bool:
         """Whether there is a file that counts, as far as the first one met tells."""
-        return any(
-            os.path.splitext(name)[1].lower() in self.suffixes for _, _, names in os.walk(self.folder) for name in names
-        )
+        return any(self._wanted(name) for _, _, names in os.walk(folder, followlinks=True) for name in names)
+
+    def _wanted(self, name: str) -> bool:
+        return os.path.splitext(name)[1].lower() in self.suffixes and not name.startswith(".")
+
+
+def _folders_in(folder: Path) -> list[Path]:
+    """The folders in a folder that `scan` would enter, sorted."""
+    names = (entry.name for entry in os.scandir(folder) if entry.is_dir())
+    return [folder / name for name in sorted(names) if name[:1] != "." and os.fsencode(name) not in SKIPPED]

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,7 +57,19 @@ def stamp(state: os.stat_result) -> tuple[int, int]:
     return state.st_mtime_ns, state.st_ctime_ns
 
 
-def scan(root: Path, suffixes: frozenset[bytes]) -> Table:
+def scan(root: Path, suffixes: frozenset[bytes], beside: Collection[bytes] = (), none_do: bool = False) -> Table:
+    """Walks through a folder.
+
+    Args:
+        root: the folder.
+        suffixes: of the files to look for, in lower case, each with its dot.
+        beside: folders right below the root that are passed over, and not counted.
+        none_do: whether there may be no such file.
+
+    Raises:
+        PermissionError: a folder may not be listed.
+        ValueError: there is no such file.
+    """
     base = os.fsencode(root)
     names, folders = bytearray(), bytearray()
     lengths: list[np.ndarray] = []
@@ -75,6 +88,7 @@ def scan(root: Path, suffixes: frozenset[bytes]) -> Table:
             files, below = _entries(path, folder, suffixes, others)
         except PermissionError as error:
             raise PermissionError(f"This user may not list the folder {printable(path)}.") from error
+        below = below if folder else [name for name in below if name not in beside]
         names += b"".join(files)
         lengths.append(np.fromiter(map(len, files), np.int64, len(files)))
         folders += folder
@@ -84,7 +98,7 @@ def scan(root: Path, suffixes: frozenset[bytes]) -> Table:
         # With `/` on every system, as the lists of files and of classes read them.
         inside = folder and folder + b"/"
         waiting += [(inside + name, (*above, identity)) for name in reversed(below)]
-    if not starts[-1]:
+    if not starts[-1] and not none_do:
         raise _nothing_found(root, suffixes, others.suffixes)
     offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(np.concatenate(lengths))])
     return Table(

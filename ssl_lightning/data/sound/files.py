@@ -6,7 +6,7 @@ import os
 from typing import Any
 
 from ...plugins.messages import printable
-from ..files.file_list import FileList
+from ..files.folders import AnyList
 from .manifest import Manifest
 from .recording import SoundFile
 from .source import SoundSource
@@ -21,7 +21,7 @@ class SoundFiles(SoundSource):
         others: further arguments of `SoundSource`.
     """
 
-    def __init__(self, files: FileList | Manifest, sample_rate: int, *others: Any) -> None:
+    def __init__(self, files: AnyList | Manifest, sample_rate: int, *others: Any) -> None:
         super().__init__(len(files), sample_rate, *others)
         self.files, self.fingerprint, self.left_out = files, files.fingerprint, files.left_out
 

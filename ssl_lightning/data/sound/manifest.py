@@ -16,12 +16,11 @@ import torch
 from torch import Tensor
 
 from ...plugins.messages import did_you_mean
-from ..files.folders import NAMES
+from ..files.split_names import ALL_WORDS, SPLITS, split_of
 from ..files.strings import Strings, tensor_of
 from ..ledger import LeftOut
 
 SUFFIXES = (".csv", ".tsv", ".jsonl")
-SPLITS = tuple(NAMES)
 AT_ONCE = 1 << 14
 """Lines that are objects of Python at the same time."""
 
@@ -144,7 +143,6 @@ class Manifest:
 
 
 def _read(path: Path, columns: Columns) -> Iterator[Recording]:
-    splits = {name: split for split, names in NAMES.items() for name in names}
     for line, row in _rows(path):
         where = f"{path}, line {line}"
         for column in (columns.path, columns.label):
@@ -157,17 +155,18 @@ def _read(path: Path, columns: Columns) -> Iterator[Recording]:
         if not isinstance(name, str) or not name:
             raise ValueError(f"{where}: {columns.path}={name!r} is not a path.")
         label = None if columns.label is None else row[columns.label]
-        split = str(row.get(columns.split) or "train")
-        if split not in splits:
+        value = str(row.get(columns.split) or "train")
+        split = split_of(value)
+        if split is None:
             raise ValueError(
-                f"{where}: {columns.split}={split!r} is not a split.{did_you_mean(split, splits)} Choose"
-                f" {', '.join(splits)}."
+                f"{where}: {columns.split}={value!r} is not a split.{did_you_mean(value, ALL_WORDS)} Choose"
+                f" {', '.join(ALL_WORDS)}."
             )
         start = _seconds(row.get(columns.start), f"{where}: {columns.start}") or 0.0
         end = _seconds(row.get(columns.end), f"{where}: {columns.end}")
         if end is not None and end <= start:
             raise ValueError(f"{where}: the recording ends at {end:g} s, but begins at {start:g} s.")
-        yield Recording(name, None if label in (None, "") else str(label), splits[split], start, end)
+        yield Recording(name, None if label in (None, "") else str(label), split, start, end)
 
 
 def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
+from textwrap import shorten
 from typing import Any, Literal, get_args
 
 import torch
@@ -16,7 +17,7 @@ from torch.nn import functional as F
 from ...augment.random import permutation
 from ...nn.packing import Ragged, unpacked
 from ...nn.vocabulary import Vocabulary, introduce
-from ...plugins.arguments import require
+from ...plugins.arguments import one_of, require
 from ...plugins.messages import did_you_mean
 from ...types import Strength, View
 from ..datamodule import SSLDataModule
@@ -78,10 +79,7 @@ class TextDataModule(SSLDataModule):
             raise ValueError("augment_on=device does not suit text, which is packed where it is fetched. Leave it out.")
         if row_length < 8:
             raise ValueError(f"row_length={row_length} is too short for a text; give 8 tokens or more.")
-        kinds = get_args(Kind)
-        if tokenizer_kind not in kinds:
-            near = did_you_mean(tokenizer_kind, kinds)
-            raise ValueError(f"tokenizer_kind={tokenizer_kind!r} is unknown.{near} Choose {', '.join(kinds)}.")
+        one_of("tokenizer_kind", tokenizer_kind, get_args(Kind))
         self.row_length, self.tokenizer_path = row_length, tokenizer
         self.tokenizer_kind, self.vocab_size = tokenizer_kind, vocab_size
         require(self, at_least=0, at_most=1, deletion=deletion)
@@ -223,6 +221,10 @@ class TextDataModule(SSLDataModule):
         texts = {caption: self.as_words(unpacked(view)[:SHOWN]) for caption, view in captions.items()}
         plot_texts(texts, path, compare)
         return {path.stem: path}
+
+    def in_words(self, view: View) -> list[str]:
+        rows = unpacked(view)[:SHOWN].tolist()
+        return [shorten(self.tokenizer.decode(row), 100, placeholder=" ...") for row in rows]
 
     def how_to_load(self, folder: Path, dim: int) -> str:
         return (

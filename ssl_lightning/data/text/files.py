@@ -4,26 +4,20 @@ from __future__ import annotations
 
 import glob
 import os
-import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from ...plugins.messages import did_you_mean, printable
-from ..files.file_list import list_files
+from ..files.file_list import FileList, list_files
+from ..files.scan import scan
 from ..files.source import Unreadable
+from ..files.split_names import division
+from ..ledger import LeftOut, Tally
 from .documents import Corpus, Counts, Piece
 from .formats import SUFFIXES, Columns, Division, read_file
-
-NAMES = {
-    "train": ("train", "training"),
-    "val": ("val", "valid", "validation"),
-    "test": ("test", "testing"),
-    "pretrain": ("unlabelled", "unlabeled", "pretrain"),
-}
-"""The names of files or folders of a split, up to the first character that is not a letter."""
 
 
 @dataclass(frozen=True)
@@ -82,23 +76,46 @@ def find_files(path: str) -> tuple[Path, ...]:
     raise FileNotFoundError(f"There is no file or folder {absolute.name!r} in {folder}.{near}")
 
 
-def find_splits(path: str) -> dict[str, tuple[Path, ...]]:
+def find_splits(path: str, splits: Literal["auto", "none"] = "auto") -> dict[str, tuple[Path, ...]]:
     """Returns the text files of `train`, `val`, `test` and `pretrain`: by the names of a folder's
-    entries, if one of them is called train; else all files are `train`."""
+    entries, where these divide it (`split_names.division`); else, or with `none`, all files are
+    `train`."""
     folder = Path(os.path.abspath(os.path.expanduser(path)))
-    entries: dict[str, list[Path]] = {split: [] for split in NAMES}
-    for entry in sorted(folder.iterdir()) if folder.is_dir() else ():
-        name = re.split(r"[^a-z]", entry.name.lower(), maxsplit=1)[0]
-        split = next((split for split, names in NAMES.items() if name in names), None)
-        if split and (entry.is_dir() or entry.suffix.lower() in SUFFIXES):
-            entries[split].append(entry)
-    if not entries["train"]:
+    entries = {entry.name: entry for entry in _entries(folder)} if folder.is_dir() and splits == "auto" else {}
+    by_split = division(entries, lambda name: _has_texts(entries[name]), str(folder))
+    if not by_split:
         return {"train": find_files(path)}
     return {
-        split: tuple(file for entry in named for file in find_files(str(entry)))
-        for split, named in entries.items()
-        if named
+        split: tuple(file for name in names for file in find_files(str(entries[name])))
+        for split, names in by_split.items()
     }
+
+
+def beside_splits(path: str, files: Mapping[str, Sequence[Path]]) -> Tally | None:
+    """What lies in a folder and is none of the text files of its splits."""
+    folder = Path(os.path.abspath(os.path.expanduser(path)))
+    if not folder.is_dir():
+        return None
+    below = FileList(folder, scan(folder, frozenset(map(os.fsencode, SUFFIXES)), none_do=True), "")
+    used = {os.path.abspath(file) for each in files.values() for file in each}
+    rest = [name for name in map(below.__getitem__, range(len(below))) if name not in used]
+    left_out = list(below.left_out)
+    if rest:
+        example = printable(os.path.relpath(rest[0], folder))
+        left_out.insert(0, LeftOut("are in no split", len(rest), example, "--data.splits none"))
+    return Tally("beside", "files", {}, left_out) if left_out else None
+
+
+def _entries(folder: Path) -> list[Path]:
+    """The folders and text files in a folder."""
+    entries = (entry for entry in folder.iterdir() if not entry.name.startswith("."))
+    return sorted(entry for entry in entries if entry.is_dir() or entry.suffix.lower() in SUFFIXES)
+
+
+def _has_texts(path: Path) -> bool:
+    return path.is_file() or any(
+        Path(name).suffix.lower() in SUFFIXES for _, _, names in os.walk(path, followlinks=True) for name in names
+    )
 
 
 @contextmanager
