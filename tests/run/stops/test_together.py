@@ -23,7 +23,7 @@ from ssl_lightning.methods.simclr import SimCLR
 from torch.distributed import HashStore
 
 from ssl_lightning.cli.main import main
-from ssl_lightning.evaluation import closing
+from ssl_lightning.evaluation import rows
 from ssl_lightning.run.stops import peers
 from ssl_lightning.run.stops.life import Life, start_of
 from ssl_lightning.run.stops.peers import Peers
@@ -81,13 +81,13 @@ def process(how: str, place: str, rank: int, folder: Path) -> int:
     owner, name, call = {
         "set-up": (TinyImages, "setup", 0),
         "training": (SimCLR, "step", 3),
-        "table": (closing, "features_of", 1),
-        "alone": (closing, "on_first", 0),
+        "table": (rows, "features_of", 1),
+        "alone": (rows, "on_first", 1),
     }[place]
     if mine == rank:
         dies_at(owner, name, call, how, folder)
     elif place == "alone":
-        closing.closing_row = work_on  # type: ignore[assignment]
+        rows.closing_row = work_on  # type: ignore[assignment]
     options = {
         "--model": "simclr", "--data": "ssl_lightning.testing.TinyImages", "--data.samples": 32,
         "--trainer.accelerator": "cpu", "--trainer.devices": 2, "--trainer.strategy": "ddp",
@@ -129,7 +129,9 @@ def started(*arguments: Any, by_lightning: bool) -> tuple[list[int], str, float]
         for each in processes:
             if each.returncode is None:
                 os.killpg(each.pid, signal.SIGKILL)
-    return codes, said, ended - float((arguments[-1] / "death").read_text())
+    death = arguments[-1] / "death"
+    assert death.exists(), said[-4000:]
+    return codes, said, ended - float(death.read_text())
 
 
 def check(said: str, line: str, place: str, rank: int) -> None:
