@@ -31,6 +31,8 @@ ARRIVALS, BEATS = "ssl_lightning/arrivals", "ssl_lightning/beats"
 which each process of a run gives while it goes on (`run/stops/peers.py`)."""
 PAUSE = 0.5
 """Seconds between two looks at who has arrived, at most."""
+_gone: Callable[[], bool] = bool
+"""Whether rank 0 is gone; false where nobody knows. `watch_store` sets it."""
 SILENCE = 600.0
 """Seconds without any sign of life after which a missing process is given up: outside of a run,
 where nobody watches over the others."""
@@ -60,7 +62,7 @@ def row_counts(x: Tensor) -> list[int]:
         return [len(x)]
     count = _taken(torch.tensor([len(x)], device=x.device))
     counts = count.new_empty(world_size())
-    dist.all_gather_into_tensor(counts, count)
+    _all_gather(counts, count)
     return [int(count) for count in counts.tolist()]
 
 
@@ -180,14 +182,14 @@ def meet() -> None:
     """
     if world_size() == 1:
         return
-    store, pause = default_store(), 0.001
-    arrived, heard, since = store.add(ARRIVALS, 1), -1, time.monotonic()
+    pause = 0.001
+    arrived, heard, since = _count(ARRIVALS, 1), -1, time.monotonic()
     everyone = -(-arrived // world_size()) * world_size()
     while arrived < everyone:
         time.sleep(pause)
         pause = min(2 * pause, PAUSE)
-        arrived, before = store.add(ARRIVALS, 0), heard
-        heard = arrived + store.add(BEATS, 0)
+        arrived, before = _count(ARRIVALS, 0), heard
+        heard = arrived + _count(BEATS, 0)
         since = since if heard == before else time.monotonic()
         if arrived < everyone and time.monotonic() - since > SILENCE:
             raise RuntimeError(
@@ -195,6 +197,23 @@ def meet() -> None:
                 f" {SILENCE:,.0f} seconds: they have died; see their output."
             )
     int(reduce_sum(torch.ones(())))  # rank 0 holds the store, and may end once all have looked
+
+
+def watch_store(gone: Callable[[], bool]) -> None:
+    """Tells how to know whether rank 0, which holds the store, is gone: from the watch over a run's
+    processes, which then ends this one."""
+    global _gone
+    _gone = gone
+
+
+def _count(key: str, amount: int) -> int:
+    """Adds to a number in the store; without rank 0 there is none, as torch would say at length."""
+    until = time.monotonic() + 60 * PAUSE
+    while _gone():
+        if time.monotonic() > until:
+            raise RuntimeError("Process 0, which the others meet by, has died; see its output.")
+        time.sleep(PAUSE)
+    return int(default_store().add(key, amount))
 
 
 def on_first(work: Callable[[], T]) -> T:
@@ -307,6 +326,11 @@ def _together() -> bool:
     return dist.is_available() and dist.is_initialized()
 
 
+def _all_gather(gathered: Tensor, x: Tensor) -> None:
+    """Torch's function, under its new name where it has one: the old one warns."""
+    (dist.all_gather_single if hasattr(dist, "all_gather_single") else dist.all_gather_into_tensor)(gathered, x)
+
+
 class _Gather(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, sizes: Sequence[int]) -> Tensor:
@@ -315,7 +339,7 @@ class _Gather(torch.autograd.Function):
         most = max(sizes)
         padded = _taken(F.pad(x, (0, 0) * (x.ndim - 1) + (0, most - len(x))).contiguous())
         gathered = padded.new_empty((len(sizes) * most, *x.shape[1:]))  # [W * most, ...]
-        dist.all_gather_into_tensor(gathered, padded)
+        _all_gather(gathered, padded)
         if min(sizes) < most:
             gathered = torch.cat([gathered[i * most : i * most + size] for i, size in enumerate(sizes)])
         return gathered.to(x.device)

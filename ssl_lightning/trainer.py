@@ -122,6 +122,9 @@ class Trainer(RunsWithin):
     config: str | None = None
     """The run's complete config from the command line; None: it is built from the recorded
     arguments."""
+    is_mistake: Callable[[BaseException], bool] | None = None
+    """Whether the command line words an error in a line of its own; None: in Python, which raises
+    it."""
     resumes_newest = False
     """Whether the run continues in the folder of its checkpoint or not at all (`--resume auto`)."""
 

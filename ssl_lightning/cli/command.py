@@ -8,6 +8,7 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from importlib.metadata import entry_points
 from traceback import walk_tb
 from typing import Any, NoReturn
@@ -166,6 +167,7 @@ class CLI(LightningCLI):
 
     def after_instantiate_classes(self) -> None:
         self.trainer.config = self.text
+        self.trainer.is_mistake = partial(is_mistake, self.request)
         self.trainer.resumes_newest = self.config[self.request.command].get("resume") == "auto"
 
 
@@ -206,14 +208,14 @@ def worded(request: Request, names: Names) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if raised_while_restoring(error) and not os.environ.get("SSL_LIGHTNING_TRACEBACK"):
-            raise UsageError(f"The checkpoint does not fit this run: {_shortened(error)}") from error
+        if os.environ.get("SSL_LIGHTNING_TRACEBACK") or not is_mistake(request, error):
+            raise
         cause = _cause(error)
-        if isinstance(cause, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in str(cause):
+        if raised_while_restoring(error):
+            raise UsageError(f"The checkpoint does not fit this run: {_shortened(error)}") from error
+        if _used_up(cause):
             what = f"The memory is used up ({in_a_line(cause)})."
             raise UsageError(f"{what} Take a smaller --data.batch_size, or fewer --data.workers.") from error
-        if not isinstance(error, MISTAKES) or not _is_mistake(cause, request):
-            raise
         encoders = names.registries["encoders"]
         hints = {did_you_mean(name, encoders) for name in names.taken_for_timm if repr(name) in str(cause)}
         raise UsageError(f"{cause}{''.join(hints)}") from error
@@ -250,12 +252,19 @@ def _speaker(error: BaseException) -> str:
     return str(frames[-1].f_globals.get("__name__")).partition(".")[0]
 
 
-def _is_mistake(error: BaseException, request: Request) -> bool:
+def _used_up(error: BaseException) -> bool:
+    """Whether there was no memory left."""
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in str(error)
+
+
+def is_mistake(request: Request, error: BaseException) -> bool:
     """Whether an error's message is enough for the user, without a traceback: one of those that are
-    `TOLD`, or one that this package, Lightning, a plug-in or a chosen class raised before any
-    step."""
+    `TOLD`, of a checkpoint that does not fit, or of the memory; or one that this package,
+    Lightning, a plug-in or a chosen class raised before any step."""
+    cause = _cause(error)
+    if raised_while_restoring(error) or _used_up(cause) or isinstance(cause, TOLD):
+        return True
     plugins = {point.module.partition(".")[0] for group in GROUPS for point in entry_points(group=group)}
     classes = {str(value).partition(".")[0] for value in request.chosen.values() if CLASS_PATH.fullmatch(str(value))}
-    return isinstance(error, TOLD) or (
-        not raised_in_a_step(error) and _speaker(error) in {*SPEAKERS, *plugins, *classes}
-    )
+    known = {*SPEAKERS, *plugins, *classes}
+    return isinstance(error, MISTAKES) and not raised_in_a_step(cause) and _speaker(cause) in known

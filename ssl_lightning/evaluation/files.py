@@ -9,6 +9,7 @@ from typing import Any
 from ..data.datamodule import SSLDataModule
 from ..data.files.atomic import write_text
 from ..data.modality import loading_lines
+from ..run.checkpoints.checkpoint import PATTERN
 from ..run.checkpoints.encoder_file import save_encoder, write_card
 from ..run.failures import failures_of
 from ..run.folder.folder import resolved, run_name
@@ -20,7 +21,8 @@ def write_encoder(trainer: Any, pl_module: Any, folder: Path) -> None:
     """Writes the encoder as the run ended."""
     data = trainer.datamodule
     artifacts = data.artifacts() if isinstance(data, SSLDataModule) else ()
-    save_encoder(pl_module.backbone, folder / "encoder.safetensors", artifacts, run=str(folder.name))
+    facts = {"run": str(folder.name), "checkpoint": PATTERN.format(step=trainer.global_step)}
+    save_encoder(pl_module.backbone, folder / "encoder.safetensors", artifacts, **facts)
 
 
 def write_results(trainer: Any, pl_module: Any, folder: Path, results: dict[str, Any], table: str) -> dict[str, Any]:

@@ -8,7 +8,10 @@ import sys
 from pathlib import Path
 from typing import Any, Literal
 
+from pytorch_lightning.utilities import rank_zero_warn
+
 from ..data.datamodule import SSLDataModule
+from ..data.files.unwritable import Unwritable
 from ..distributed import all_or_none, on_first
 from ..plugins.arguments import require
 from ..run.failures import tolerated
@@ -16,6 +19,7 @@ from ..run.folder.loggers import show
 from ..run.folder.metrics import rows_of
 from ..run.progress import duration
 from ..run.standing import Standing
+from ..run.stops.peers import in_a_line
 from ..types import View
 from .budget import Minutes, seconds_of
 from .closing import Closing, cells_of, compare, printed
@@ -97,9 +101,14 @@ class Report(Standing):
         draws_views = not batch_idx and self.enabled and trainer.is_global_zero and folder and isinstance(batch, dict)
         if not draws_views or not batch.get("views") or (folder / "plots" / "views.png").exists():
             return
-        captions = first_views(batch, pl_module.views.clean)
-        with tolerated(trainer):
-            show_pictures(trainer, trainer.datamodule, captions, folder / "plots" / "views.png")
+        try:
+            with tolerated(trainer):
+                captions = first_views(batch, pl_module.views.clean)
+                show_pictures(trainer, trainer.datamodule, captions, folder / "plots" / "views.png")
+        except Unwritable:
+            raise
+        except Exception as error:
+            rank_zero_warn(f"plots/views.png was not drawn, and the run goes on: {in_a_line(error)}.")
 
     def seconds_after(self, trainer: Any, seconds: float) -> float:
         return seconds_of(self.settings.minutes, seconds) if self.has_table else 0.0

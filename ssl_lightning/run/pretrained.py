@@ -10,12 +10,12 @@ import torch
 from pytorch_lightning.utilities import rank_zero_warn
 
 from ..encoders.base import Encoder
-from ..plugins.archive import read
+from ..plugins.archive import is_whole, read
 from ..plugins.rebuild import rebuild_for
 from ..plugins.record import config_of
 from ..plugins.run_record import config_in
-from .checkpoints.checkpoint import find_newest, newest_of
-from .checkpoints.encoder_file import artifact_names, read_encoder
+from .checkpoints.checkpoint import find_newest, newest_of, ours
+from .checkpoints.encoder_file import artifact_names, header_of, read_encoder
 from .training import Training
 
 
@@ -25,8 +25,8 @@ def load_encoder(path: str | Path, trust: Iterable[str] = ()) -> Encoder:
 
     Args:
         path: a run folder, whose `encoder.safetensors` is read, or with a warning the newest
-            checkpoint if the run has not ended; an encoder's file (`.safetensors`); or a checkpoint
-            (`.ckpt`).
+            checkpoint if the run has not ended, or has gone on since; an encoder's file
+            (`.safetensors`); or a checkpoint (`.ckpt`).
         trust: further packages that the config inside may name; see `record.rebuild`.
 
     Raises:
@@ -38,21 +38,32 @@ def load_encoder(path: str | Path, trust: Iterable[str] = ()) -> Encoder:
     if not path.exists():
         raise FileNotFoundError(f"There is no run, checkpoint or encoder {str(path)!r}.")
     file = path / "encoder.safetensors" if path.is_dir() else path
-    if file.suffix == ".safetensors" and file.is_file():
+    written = file.suffix == ".safetensors" and file.is_file()
+    younger = _younger(file) if written and path.is_dir() else None
+    if written and younger is None:
         return read_encoder(file, trust)
     try:
-        newest = newest_of(path)
+        newest = younger or newest_of(path)
     except FileNotFoundError as error:
         raise FileNotFoundError(
             f"There is no encoder.safetensors in {str(path)!r}, and no whole checkpoint; a run writes them."
         ) from error
     if (path / "checkpoints").is_dir():
+        why = "an encoder.safetensors that is older" if written else "no encoder.safetensors"
         rank_zero_warn(
-            f"{str(path)!r} holds no encoder.safetensors: its run has not ended. The encoder is that of its newest"
-            f" checkpoint, {newest.name}."
+            f"{str(path)!r} holds {why}: its run has not ended. The encoder is that of its newest checkpoint,"
+            f" {newest.name}."
         )
     encoder: Encoder = load(newest, trust).backbone
     return encoder
+
+
+def _younger(file: Path) -> Path | None:
+    """The newest whole checkpoint beside an encoder's file, if it is younger: the run has gone on
+    since."""
+    name = header_of(file).get("checkpoint")
+    checkpoints = ours(file.parent / "checkpoints") if name else []
+    return next((path for path in checkpoints if path.name > str(name) and is_whole(path)), None)
 
 
 def artifacts_of(path: str | Path) -> dict[str, str]:

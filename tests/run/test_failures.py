@@ -167,6 +167,15 @@ def test_other_files_follow_the_same_policy(tmp_path: Path, monkeypatch: pytest.
     assert checkpoints(tmp_path / "warn") == ALL and trainer.global_step == 12
 
 
+def test_a_picture_that_cannot_be_drawn_never_costs_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*args: Any, **kwargs: Any) -> None:
+        raise KeyError("glyph")
+
+    monkeypatch.setattr(TinyImages, "show", fails)
+    with pytest.warns(UserWarning, match=r"views\.png was not drawn, and the run goes on: KeyError: 'glyph'\."):
+        assert fit(tmp_path, report=True).global_step == 12
+
+
 def removed(trainer: Any) -> None:
     shutil.rmtree(trainer.run_folder)
 

@@ -49,6 +49,19 @@ def sort_header(path: Path) -> None:
             file.write(text.ljust(size))
 
 
+def header_of(path: Path) -> dict[str, str]:
+    """The entries of an encoder file's header.
+
+    Raises:
+        ValueError: the file is damaged.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            return file.metadata() or {}
+    except SafetensorError as error:
+        raise ValueError(f"{str(path)!r} is not a whole safetensors file: {error}.") from error
+
+
 def artifact_names(path: Path) -> list[str] | None:
     """The names of the files that an encoder needs beside its own, from its header; None: the
     header does not list them.
@@ -56,11 +69,7 @@ def artifact_names(path: Path) -> list[str] | None:
     Raises:
         ValueError: the file is damaged.
     """
-    try:
-        with safe_open(path, framework="pt") as file:
-            text = (file.metadata() or {}).get("artifacts")
-    except SafetensorError as error:
-        raise ValueError(f"{str(path)!r} is not a whole safetensors file: {error}.") from error
+    text = header_of(path).get("artifacts")
     names = None if text is None else read_json(text, repr(str(path)))
     if names is not None and not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
         raise ValueError(f"{str(path)!r} does not list its artifacts by their names.")
@@ -78,9 +87,8 @@ def read_encoder(path: Path, trust: Iterable[str] = ()) -> Encoder:
         ValueError: the file is damaged, was not written by `save_encoder`, or names a class that is
             not trusted.
     """
+    text = header_of(path).get("encoder")
     try:
-        with safe_open(path, framework="pt") as file:
-            text = (file.metadata() or {}).get("encoder")
         tensors = load_file(path)
     except SafetensorError as error:
         raise ValueError(f"{str(path)!r} is not a whole safetensors file: {error}.") from error

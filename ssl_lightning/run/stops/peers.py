@@ -45,12 +45,15 @@ class Ended(NamedTuple):
         why: the rest of a sentence about it.
         code: the exit code of those that leave because of it.
         error: the error by which it failed, in a line, as far as it said so.
+        traceback: the file with that error's traceback, of a process that tells of it itself;
+            empty: it raises the error, or has none.
     """
 
     rank: int
     why: str
     code: int = 1
     error: str = ""
+    traceback: str = ""
 
 
 def in_a_line(error: BaseException) -> str:
@@ -107,7 +110,10 @@ class Peers:
             return all(rank in gone or self._left(rank) for rank in others) or self.store is None
 
     def speaks(self, ended: Ended) -> bool:
-        """Whether this process tells the user: the lowest that is left."""
+        """Whether this process tells the user: the one that failed, if it can; else the lowest that
+        is left."""
+        if ended.traceback:
+            return self.rank == ended.rank
         with self._looking:
             gone = {ended.rank, *(each.rank for each in self._gone())}
             return self.rank == min({*range(self.count)} - gone, default=self.rank)
@@ -116,13 +122,17 @@ class Peers:
         """Leaves word of how this process ends its run."""
         self._ask(lambda store: store.set(f"{self.prefix}/left/{self.rank}", how), None)
 
-    def announce(self, error: BaseException) -> Ended:
+    def announce(self, error: BaseException, traceback: str = "") -> Ended:
         """Leaves word of an error.
+
+        Args:
+            error: by which this process fails.
+            traceback: as in `Ended`.
 
         Returns:
             The first that any process announced: this one, or another's.
         """
-        mine = Ended(self.rank, f"failed with {in_a_line(error)}", 1, in_a_line(error))
+        mine = Ended(self.rank, f"failed with {in_a_line(error)}", 1, in_a_line(error), traceback)
         first = self._ask(lambda store: store.compare_set(f"{self.prefix}/first", "", json.dumps(mine)), b"")
         return Ended(*json.loads(first)) if first else mine
 
@@ -139,7 +149,7 @@ class Peers:
         gone = []
         for rank, child in children(self.trainer).items():
             with suppress(subprocess.TimeoutExpired):  # one that is being taken down has its code in a moment
-                child.wait(TAKE_DOWN if self._dead(rank) else 0)
+                child.wait(TAKE_DOWN if self.dead(rank) else 0)
             code = child.returncode
             if code is not None and code < 0:
                 killed = f", {self._killer()}" if _name(-code) == "SIGKILL" else ""
@@ -149,12 +159,12 @@ class Peers:
         for rank, life in self.lives.items():
             if life.machine != self.life.machine and self._silent(rank):
                 gone.append(Ended(rank, f"gave no sign of life for {SILENCE} s: it, or its machine, is gone"))
-            elif self._dead(rank):
+            elif self.dead(rank):
                 why = f"(pid {life.pid}) is gone without a word: it crashed, or was killed {self._killer()}"
                 gone.append(Ended(rank, why))
         return gone
 
-    def _dead(self, rank: int) -> bool:
+    def dead(self, rank: int) -> bool:
         """Whether another process is known to have ended: one of this machine."""
         life = self.lives.get(rank, self.life)
         return rank != self.rank and life.machine == self.life.machine and life.ended()
@@ -191,7 +201,7 @@ class Peers:
     def _ask(self, question: Callable[[Any], T], default: T) -> T:
         """An answer of the store; the default where there is none yet, or no more."""
         with self._looking:
-            if self._dead(0):
+            if self.dead(0):
                 self.store = None  # rank 0 held it, and torch would say so at length
             try:
                 if not self.joined and dist.is_available() and dist.is_initialized():

@@ -11,11 +11,15 @@ import os
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import count
+from pathlib import Path
 from typing import Any
 
+from ...data.files.atomic import write_text
+from ...distributed import watch_store
 from ..lightning import TunerExit, children, take_over_children
 from .life import life_of
 from .peers import DONE, FAILED, LAUNCHER, STOPPED, Ended, Peers, in_a_line
@@ -72,7 +76,7 @@ def together(trainer: Any) -> Iterator[None]:
     except (Lost, Exception) as error:
         ended = watch.cause_of(error)
         watch.depart(FAILED)
-        if ended.rank == watch.peers.rank:
+        if ended.rank == watch.peers.rank and not ended.traceback:
             raise
         watch.tell(ended)
         if os.environ.get("SSL_LIGHTNING_TRACEBACK"):
@@ -93,6 +97,7 @@ class Watch(threading.Thread):
         self.over, self.leaving, self.door = threading.Event(), threading.Event(), threading.Lock()
         self.main, self.told = threading.get_ident(), False
         self.ended: Ended | None = None
+        watch_store(lambda: self.peers.dead(0))
         atexit.register(self.end)  # a thread in torch's code, when Python goes, would abort the process
 
     def run(self) -> None:
@@ -121,6 +126,7 @@ class Watch(threading.Thread):
     def end(self) -> None:
         """Looks no more."""
         self.over.set()
+        watch_store(bool)
         self.join(REACH)
         atexit.unregister(self.end)
 
@@ -135,9 +141,23 @@ class Watch(threading.Thread):
         known = time.monotonic() + CLUES * isinstance(error, (RuntimeError, Lost)) + (self.peers.rank > 0)
         while not (ended := self.ended or self.peers.stopped()) and time.monotonic() < known:
             time.sleep(0.1)
-        ended = ended or self.peers.announce(error)
-        self.told = ended.error == in_a_line(error)  # by the one that raises it
+        ended = ended or self.peers.announce(error, self.kept(error))
+        mine = ended.rank == self.peers.rank and ended.traceback
+        self.told = ended.error == in_a_line(error) and not mine  # by the one that has it
         return ended
+
+    def kept(self, error: BaseException) -> str:
+        """The file into which the traceback of a defect goes, on the command line, whose errors are
+        lines; empty: the error is raised."""
+        is_mistake = self.trainer.is_mistake
+        if is_mistake is None or is_mistake(error) or os.environ.get("SSL_LIGHTNING_TRACEBACK"):
+            return ""
+        path = Path(self.trainer.log_dir) / f"traceback-{self.peers.rank}.txt"
+        try:
+            write_text(path, "".join(traceback.format_exception(error)))
+        except OSError:
+            return ""
+        return str(path)
 
     def depart(self, how: str) -> None:
         """Leaves before the end. Rank 0 does so after the others, which look for the cause in the
@@ -165,6 +185,7 @@ class Watch(threading.Thread):
     def line(self, ended: Ended) -> str:
         """The line says which process ended, why, at which step, and how to go on."""
         what = f"Process {ended.rank} of {self.peers.count} {ended.why}".rstrip(".")
+        what += f" (traceback: {ended.traceback})" if ended.traceback else ""
         folder = getattr(self.trainer, "run_folder", None)
         if self.trainer.state.fn != "fit" or folder is None:
             return f"{what}. The others end too."

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +114,15 @@ def test_without_its_file_a_runs_encoder_is_that_of_the_newest_checkpoint(tmp_pa
     folder = trainer.run_folder
     assert folder is not None
     weights = load_encoder(folder).state_dict()
+    newest = folder / "checkpoints" / "step-00000004.ckpt"
+    shutil.copyfile(newest, newest.with_name("step-00000005.ckpt"))  # of a run that went on, and was killed
+    with pytest.warns(UserWarning, match=r"safetensors that is older: .* newest checkpoint, step-00000005\.ckpt"):
+        load_encoder(folder)
+    newest.with_name("step-00000005.ckpt").write_bytes(b"torn")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        load_encoder(folder)
+    newest.with_name("step-00000005.ckpt").unlink()
     (folder / "encoder.safetensors").unlink()
     with pytest.warns(UserWarning, match=r"holds no encoder\.safetensors.*newest checkpoint, step-00000004\.ckpt"):
         encoder = load_encoder(folder)

@@ -23,7 +23,7 @@ from ssl_lightning.methods.simclr import SimCLR
 from torch.distributed import HashStore
 
 from ssl_lightning.cli.main import main
-from ssl_lightning.evaluation import closing
+from ssl_lightning.evaluation import rows
 from ssl_lightning.run.stops import peers
 from ssl_lightning.run.stops.life import Life, start_of
 from ssl_lightning.run.stops.peers import Peers
@@ -34,7 +34,7 @@ DEATHS = {
     "killed": rf"was killed by signal 9 \(SIGKILL\), {KILLER}",
     "segmentation fault": r"was killed by signal 11 \(SIGSEGV\)",
     "exit": r"ended with exit code 3",
-    "exception": r"failed with KeyError: 'this process fails alone'",
+    "exception": r"failed with KeyError: 'this process fails alone' \(traceback: (?P<file>\S+traceback-\d\.txt)\)",
     "memory": r"failed with MemoryError",
     "exit by the way": r"was stopped \(exit code 7\)",
 }
@@ -81,13 +81,13 @@ def process(how: str, place: str, rank: int, folder: Path) -> int:
     owner, name, call = {
         "set-up": (TinyImages, "setup", 0),
         "training": (SimCLR, "step", 3),
-        "table": (closing, "features_of", 1),
-        "alone": (closing, "on_first", 0),
+        "table": (rows, "features_of", 1),
+        "alone": (rows, "on_first", 1),
     }[place]
     if mine == rank:
         dies_at(owner, name, call, how, folder)
     elif place == "alone":
-        closing.closing_row = work_on  # type: ignore[assignment]
+        rows.closing_row = work_on  # type: ignore[assignment]
     options = {
         "--model": "simclr", "--data": "ssl_lightning.testing.TinyImages", "--data.samples": 32,
         "--trainer.accelerator": "cpu", "--trainer.devices": 2, "--trainer.strategy": "ddp",
@@ -129,13 +129,18 @@ def started(*arguments: Any, by_lightning: bool) -> tuple[list[int], str, float]
         for each in processes:
             if each.returncode is None:
                 os.killpg(each.pid, signal.SIGKILL)
-    return codes, said, ended - float((arguments[-1] / "death").read_text())
+    death = arguments[-1] / "death"
+    assert death.exists(), said[-4000:]
+    return codes, said, ended - float(death.read_text())
 
 
 def check(said: str, line: str, place: str, rank: int) -> None:
     """One line tells of the process that died; nothing tells of what followed from its death."""
     lines = [each for each in said.splitlines() if "ssl-lightning: error: " in each]
-    assert len(lines) == 1 and re.search(rf"Process {rank} of 2 {line}\. The others end too", lines[0]), said[-4000:]
+    told = re.search(rf"Process {rank} of 2 {line}\. The others end too", "\n".join(lines))
+    assert len(lines) == 1 and told is not None, said[-4000:]
+    if "file" in told.groupdict():
+        assert "in die\n" in Path(told["file"]).read_text()
     if place != "set-up":
         step = 3 if place == "training" else 5
         assert f", at step {step}; " in lines[0]
@@ -165,7 +170,7 @@ CASES = [
 @pytest.mark.parametrize(("how", "place", "rank", "by_lightning"), CASES)
 def test_all_end_within_a_minute(tmp_path: Path, how: str, place: str, rank: int, by_lightning: bool) -> None:
     codes, said, seconds = started(how, place, rank, tmp_path, by_lightning=by_lightning)
-    assert seconds < 30 and 0 not in codes, (codes, seconds, said[-4000:])
+    assert seconds < 30 and 0 not in codes and "Traceback" not in said, (codes, seconds, said[-4000:])
     witnessed = how in SPOKEN or (by_lightning and rank == 1)
     check(said, DEATHS[how] if witnessed else GONE, place, rank)
 
@@ -209,7 +214,7 @@ def test_the_first_error_is_the_cause_on_all_processes(monkeypatch: pytest.Monke
     here, there = two(monkeypatch, "a", "a")
     assert here.look() is None and there.look() is None
     assert there.announce(ValueError("first")).rank == here.announce(RuntimeError("what follows")).rank == 1
-    assert here.look() == (1, "failed with ValueError: first", 1, "ValueError: first") and there.look() is None
+    assert here.look() == (1, "failed with ValueError: first", 1, "ValueError: first", "") and there.look() is None
 
 
 def test_a_number_that_another_process_bears_now_is_not_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
