@@ -14,7 +14,7 @@ from ..plugins.arguments import require
 from ..plugins.record import Recorded
 from ..run.lightning import convert_views_alone
 from ..types import Strength, ViewSpec
-from .checks import check_probe_sets, check_share, check_training
+from .checks import check_classes, check_probe_sets, check_share, check_training
 from .cores import meet_neighbours
 from .ledger import Tally
 from .loaders import Fetch
@@ -202,6 +202,8 @@ class SSLDataModule(Recorded, Modality, Splits, Loading):
         if spec.clean:
             self.transforms.append(self.transform("none"))
         check_training(self)
+        if self.supervised:
+            check_classes(self)
 
     def local_size(self, spec: ViewSpec) -> int | None:
         """Returns the side length of a local crop: that requested by the method; a datamodule that

@@ -18,6 +18,7 @@ from torch import Tensor
 from ...plugins.messages import did_you_mean
 from ..files.split_names import ALL_WORDS, SPLITS, split_of
 from ..files.strings import Strings, tensor_of
+from ..labels import ABSENT, class_name
 from ..ledger import LeftOut
 
 SUFFIXES = (".csv", ".tsv", ".jsonl")
@@ -57,7 +58,8 @@ class Manifest:
 
     Attributes:
         class_names: sorted; empty where there are no classes.
-        labels: [N] the index of each recording's class; None where there are no classes.
+        labels: [N] the index of each recording's class, -1 for one without; None where there are no
+            classes.
         fingerprint: a hash of the lines.
 
     Raises:
@@ -131,10 +133,9 @@ class Manifest:
         if not self.class_names or bool((self._splits == SPLITS.index("pretrain")).any()):
             return None
         known = {name: number for number, name in enumerate(self.class_names)}
-        classes = torch.tensor([*(known.get(name, -1) for name in self._label_names), -1])[self._labels.long()]
-        for each in self.lines((classes < 0).nonzero()[:1, 0]):
-            if each.label is None:
-                raise ValueError(f"{self.path}: {each.path} has no {self.columns.label!r}, but others have one.")
+        classes = torch.tensor([*(known.get(name, -1) for name in self._label_names), ABSENT])[self._labels.long()]
+        for each in self.lines(((classes < 0) & (self._labels >= 0)).nonzero()[:1, 0]):
+            assert each.label is not None
             raise ValueError(
                 f"{self.path}: {each.path} has the class {each.label!r}, which no training recording has."
                 f"{did_you_mean(each.label, known)}"
@@ -154,7 +155,9 @@ def _read(path: Path, columns: Columns) -> Iterator[Recording]:
         name = row[columns.path]
         if not isinstance(name, str) or not name:
             raise ValueError(f"{where}: {columns.path}={name!r} is not a path.")
-        label = None if columns.label is None else row[columns.label]
+        label = None
+        if columns.label is not None:
+            label = class_name(row[columns.label], f"{where}: the label {columns.label!r}")
         value = str(row.get(columns.split) or "train")
         split = split_of(value)
         if split is None:
@@ -166,7 +169,7 @@ def _read(path: Path, columns: Columns) -> Iterator[Recording]:
         end = _seconds(row.get(columns.end), f"{where}: {columns.end}")
         if end is not None and end <= start:
             raise ValueError(f"{where}: the recording ends at {end:g} s, but begins at {start:g} s.")
-        yield Recording(name, None if label in (None, "") else str(label), split, start, end)
+        yield Recording(name, label, split, start, end)
 
 
 def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
