@@ -9,11 +9,11 @@ from torch import Tensor
 
 from ssl_lightning.data.datamodule import Split
 from ssl_lightning.data.files.folders import AnyList, Folders
+from ssl_lightning.data.files.lists import SUFFIXES as LISTS
+from ssl_lightning.data.files.manifest import NONE, Columns, Manifest
 from ssl_lightning.data.ledger import Tally
 from ssl_lightning.data.sound.datamodule import SoundDataModule
 from ssl_lightning.data.sound.files import SoundFiles
-from ssl_lightning.data.sound.manifest import SUFFIXES as LISTS
-from ssl_lightning.data.sound.manifest import Columns, Manifest
 from ssl_lightning.data.sound.recording import SUFFIXES
 from ssl_lightning.data.sources import Source
 
@@ -27,25 +27,30 @@ class AudioFolder(SoundDataModule):
     probes are judged on `val` and `test`, and pretraining uses `unlabelled` instead of `train`, if
     there is one. The list of files is cached, and renewed when a folder changes.
 
-    If `root` is a file (csv or jsonl), it lists the recordings, one per line: their paths, relative
-    to the file's folder, and, in optional columns, their class, their split, and where they begin
-    and end within the sound file, in seconds.
+    If `root` is a file (csv, tsv, jsonl or parquet), it lists the recordings, one per line: their
+    paths, relative to the file's folder, and, in optional columns, their class, their split, and
+    where they begin and end within the sound file, in seconds. A column that is named must be
+    there; one that is not named goes by the usual names, and an empty name means no column.
 
     Args:
         root: the folder, or the list.
         labels: for a folder. `folders`: a recording's class is the first folder below the root (or
             below `train`, `val`, `test`); `none`: there are no classes; `auto`: folders are classes
             if there are several and each file is directly in one of them.
-        splits: for a folder. `auto` divides it by the names in it; `none` takes everything for
-            `train`.
+        splits: `auto` divides a folder by the names in it, and a list by its column of splits;
+            `none` takes everything for `train`.
         path_column: for a list: the column of the recordings' paths.
         label_column: for a list: the column of their classes; None: no classes.
         split_column: for a list: the column of `train`, `val`, `test`, or `unlabelled` for
-            recordings to pretrain on instead of `train`; without it all recordings are `train`.
+            recordings to pretrain on instead of `train`; None: `split`, `subset`, `partition` or
+            `set`; without such a column all recordings are `train`.
         start_column: for a list: the column of the recordings' beginnings in their files, in
-            seconds; where it is missing or empty, the beginning of the file.
-        end_column: for a list: the column of their ends, in seconds; where it is missing or empty,
-            the end of the file.
+            seconds; None: `start`, `offset`, `onset`, `begin`, `start_time` or `begin_time`; where
+            it is missing or empty, the beginning of the file.
+        end_column: for a list: the column of their ends, in seconds; None: `end`, `stop` or
+            `end_time`, or `offset` beside `onset`.
+        duration_column: for a list: the column of the time from beginning to end, in seconds, which
+            counts where there is no end; None: `duration`; without either, the end of the file.
     """
 
     default_epochs = 100
@@ -58,17 +63,19 @@ class AudioFolder(SoundDataModule):
         splits: Literal["auto", "none"] = "auto",
         path_column: str = "path",
         label_column: str | None = None,
-        split_column: str = "split",
-        start_column: str = "start",
-        end_column: str = "end",
+        split_column: str | None = None,
+        start_column: str | None = None,
+        end_column: str | None = None,
+        duration_column: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.folders: Folders | None = None
         if root and Path(root).expanduser().is_file():
-            self.manifest = Manifest(
-                Path(root).expanduser(), Columns(path_column, label_column, split_column, start_column, end_column)
-            )
+            if splits == "none":
+                split_column = NONE
+            columns = Columns(path_column, label_column, split_column, start_column, end_column, duration_column)
+            self.manifest = Manifest(Path(root).expanduser(), columns)
         elif root.lower().endswith(LISTS):
             raise FileNotFoundError(f"There is no list {root!r}.")
         else:

@@ -10,9 +10,9 @@ from typing import Any, Literal
 from ssl_lightning.augment.sound import SoundPolicy
 from ssl_lightning.data.datamodule import Split, SSLDataModule
 from ssl_lightning.data.files.file_list import list_files
+from ssl_lightning.data.files.manifest import Columns, Manifest, Recording
 from ssl_lightning.data.sound.datamodule import SoundDataModule
 from ssl_lightning.data.sound.files import SoundFiles
-from ssl_lightning.data.sound.manifest import Columns, Manifest, Recording
 from ssl_lightning.data.sources import Source
 from ssl_lightning.plugins.messages import printable
 

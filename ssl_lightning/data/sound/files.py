@@ -7,7 +7,7 @@ from typing import Any
 
 from ...plugins.messages import printable
 from ..files.folders import AnyList
-from .manifest import Manifest
+from ..files.manifest import Manifest
 from .recording import SoundFile
 from .source import SoundSource
 

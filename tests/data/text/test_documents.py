@@ -158,14 +158,14 @@ def test_what_cannot_be_read_is_named(tmp_path: Path, name: str, content: str, m
 
 @pytest.mark.parametrize("name", ["a.csv", "a.jsonl"])
 def test_a_line_too_long_to_hold_is_refused(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ssl_lightning.data.text.formats.LONGEST", 100)
+    monkeypatch.setattr("ssl_lightning.data.files.lists.LONGEST", 100)
     (tmp_path / name).write_text("text\n" + "x" * 101 if name == "a.csv" else '{"text": "a"}\n' + "x" * 101)
     with pytest.raises(ValueError, match=r"line 2: longer than 100 characters"):
         read(files(tmp_path / name))
 
 
 def test_an_open_quotation_mark_does_not_swallow_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ssl_lightning.data.text.formats.LONGEST", 1 << 17)
+    monkeypatch.setattr("ssl_lightning.data.files.lists.LONGEST", 1 << 17)
     csv.field_size_limit(1 << 17)
     (tmp_path / "a.csv").write_text('text\n"x\n' + ("y" * 1000 + "\n") * 140)
     with pytest.raises(
@@ -205,7 +205,7 @@ def test_files_are_found_by_path_folder_and_pattern(tmp_path: Path) -> None:
     [
         ("b.text", "There is no file or folder 'b.text' in .*Did you mean 'b.txt'"),
         ("*.csv", "does not match any file"),
-        ("notes.md", r"notes.md ends in '.md', which is not a text format; give .txt, .jsonl, .csv, .parquet"),
+        ("notes.md", r"notes.md ends in '.md', which is not a text format; give .txt, .csv, .tsv, .jsonl, .parquet"),
         ("images", r"None of the 1 files below .* ends in .*They are: .png \(1\)"),
         ("empty", "holds no files"),
     ],

@@ -1,39 +1,54 @@
-"""A list of recordings, csv or jsonl, one per line, with their classes, splits and stretches."""
+"""A list of samples, one per line, with their classes, splits and stretches."""
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import json
 import math
 import os
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from ...plugins.messages import did_you_mean
-from ..files.split_names import ALL_WORDS, SPLITS, split_of
-from ..files.strings import Strings, tensor_of
+from ...plugins.messages import did_you_mean, printable
 from ..labels import ABSENT, class_name
 from ..ledger import LeftOut
+from .lists import rows
+from .split_names import ALL_WORDS, SPLITS, split_of
+from .strings import Strings, tensor_of
 
-SUFFIXES = (".csv", ".tsv", ".jsonl")
+SPLIT_NAMES = ("split", "subset", "partition", "set")
+STARTS = ("start", "onset", "begin", "start_time", "begin_time", "offset")
+ENDS = ("end", "stop", "end_time")
+DURATIONS = ("duration",)
+USUAL = (*SPLIT_NAMES, *STARTS, *ENDS, *DURATIONS)
+"""Names that published lists give these columns, the more common first."""
+NONE = ""
+"""The name of no column."""
 AT_ONCE = 1 << 14
 """Lines that are objects of Python at the same time."""
 
 
 class Columns(NamedTuple):
-    """The names of a list's columns. `path` is required, and so is `label` unless it is None."""
+    """The names of a list's columns. `path` is required, and so is each that is named; None: the
+    first of the usual names that a line has. There are classes only where `label` is named."""
 
     path: str = "path"
     label: str | None = None
-    split: str = "split"
-    start: str = "start"
-    end: str = "end"
+    split: str | None = None
+    start: str | None = None
+    end: str | None = None
+    duration: str | None = None
+
+    @property
+    def named(self) -> dict[str, str]:
+        """The columns that a user has named and that lines may leave empty, by their options."""
+        names = self._asdict().items()
+        return {f"{name}_column": column for name, column in names if name not in ("path", "label") and column}
 
 
 class Recording(NamedTuple):
@@ -51,7 +66,7 @@ class Manifest:
     the list's folder. They are held in a few tensors, however many there are.
 
     Args:
-        path: csv or tsv with a header, or jsonl.
+        path: csv or tsv with a header, jsonl, or parquet.
         columns: the names of its columns.
         recordings: some of its lines; None: all lines are read.
         class_names: of all labels; None: those of the lines to train on.
@@ -144,55 +159,57 @@ class Manifest:
 
 
 def _read(path: Path, columns: Columns) -> Iterator[Recording]:
-    for line, row in _rows(path):
-        where = f"{path}, line {line}"
-        for column in (columns.path, columns.label):
-            if column is not None and column not in row:
-                raise ValueError(
-                    f"{where}: there is no column {column!r}.{did_you_mean(column, row)} The columns are"
-                    f" {', '.join(map(str, row))}."
-                )
+    required = {"path_column": columns.path} | ({} if columns.label is None else {"label_column": columns.label})
+    for line, row in rows(path, required, columns.named, USUAL):
+        if not row:
+            continue
+        where = f"{printable(path)}, {line}"
         name = row[columns.path]
         if not isinstance(name, str) or not name:
             raise ValueError(f"{where}: {columns.path}={name!r} is not a path.")
         label = None
         if columns.label is not None:
             label = class_name(row[columns.label], f"{where}: the label {columns.label!r}")
-        value = str(row.get(columns.split) or "train")
+        split_column = _column(columns.split, SPLIT_NAMES, row)
+        value = str(row.get(split_column) or "train")
         split = split_of(value)
         if split is None:
             raise ValueError(
-                f"{where}: {columns.split}={value!r} is not a split.{did_you_mean(value, ALL_WORDS)} Choose"
-                f" {', '.join(ALL_WORDS)}."
+                f"{where}: {split_column}={value!r} is not a split.{did_you_mean(value, ALL_WORDS)} Choose"
+                f" {', '.join(ALL_WORDS)}; or, if this column means something else, set --data.splits none."
             )
-        start = _seconds(row.get(columns.start), f"{where}: {columns.start}") or 0.0
-        end = _seconds(row.get(columns.end), f"{where}: {columns.end}")
-        if end is not None and end <= start:
-            raise ValueError(f"{where}: the recording ends at {end:g} s, but begins at {start:g} s.")
+        start, end = _stretch(row, columns, where)
         yield Recording(name, label, split, start, end)
 
 
-def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yields each line's number and values by column."""
-    with open(path, encoding="utf-8-sig", newline="") as file:
-        if path.suffix.lower() != ".jsonl":
-            reader = csv.DictReader(file, delimiter="\t" if path.suffix.lower() == ".tsv" else ",")
-            yield from ((reader.line_num, row) for row in reader)
-            return
-        for line, text in enumerate(file, 1):
-            if not text.strip():
-                continue
-            try:
-                row = json.loads(text)
-            except json.JSONDecodeError as error:
-                raise ValueError(f"{path}, line {line}: it is not JSON: {error}.") from error
-            if not isinstance(row, dict):
-                raise ValueError(f"{path}, line {line}: it is not an object, but {text.strip()[:40]!r}.")
-            yield line, row
+def _column(named: str | None, usual: Sequence[str], row: Mapping[str, Any]) -> str:
+    """The name of a column: as it was named, or the first of the usual names that is there."""
+    return next((name for name in usual if name in row), NONE) if named is None else named
+
+
+def _stretch(row: Mapping[str, Any], columns: Columns, where: str) -> tuple[float, float | None]:
+    """Returns where a line's recording begins and ends in its file, in seconds; None: at the file's
+    end.
+
+    Raises:
+        ValueError: a value is not a time, or the end is not after the beginning.
+    """
+    start_column = _column(columns.start, STARTS, row)
+    ends = ("offset", *ENDS) if start_column == "onset" else ENDS  # as lists of sound events call them
+    end_column = _column(columns.end, ends, row)
+    duration_column = _column(columns.duration, DURATIONS, row)
+    start = _seconds(row.get(start_column), f"{where}: {start_column}") or 0.0
+    end = _seconds(row.get(end_column), f"{where}: {end_column}")
+    duration = _seconds(row.get(duration_column), f"{where}: {duration_column}")
+    if end is None and duration is not None:
+        end = start + duration
+    if end is not None and end <= start:
+        raise ValueError(f"{where}: the recording ends at {end:g} s, but begins at {start:g} s.")
+    return start, end
 
 
 def _seconds(value: Any, where: str) -> float | None:
-    if value in (None, ""):
+    if value in (None, "") or value != value:  # NaN, as tables write a gap
         return None
     try:
         seconds = float(value)

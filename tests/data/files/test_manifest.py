@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from ssl_lightning.data.files.manifest import Columns, Manifest, Recording
 from ssl_lightning.data.files.strings import Strings
 from ssl_lightning.data.sound.files import SoundFiles
-from ssl_lightning.data.sound.manifest import Columns, Manifest, Recording
 
 CSV = "path,word,split,start,end\na.wav,10,train,,\nsub/a.wav,9,train,0.5,1.5\nb.wav,9,test,2,\n/c.wav,,unlabelled,,\n"
 
@@ -51,8 +51,11 @@ def test_without_a_label_column_there_are_no_classes(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("file,word\na.wav,x\n", r"line 2: there is no column 'path'.* The columns are file, word"),
-        ("path,words\na.wav,x\n", r"line 2: there is no column 'word'. Did you mean 'words'\?"),
+        (
+            "file,word\na.wav,x\n",
+            r"list.csv has no column 'path'.* It has file, word; name one with --data.path_column",
+        ),
+        ("path,words\na.wav,x\n", r"list.csv has no column 'word'. Did you mean 'words'\?"),
         ("path,word\n,x\n", "line 2: path='' is not a path"),
         ("path,word,split\na.wav,x,trian\n", r"split='trian' is not a split. Did you mean 'train'\?"),
         ("path,word,start\na.wav,x,soon\n", "start='soon' is not a time in seconds"),
@@ -64,6 +67,47 @@ def test_a_line_that_says_nothing_sensible_is_named(tmp_path: Path, text: str, r
     (tmp_path / "list.csv").write_text(text)
     with pytest.raises(ValueError, match=reason):
         Manifest(tmp_path / "list.csv", Columns(label="word"))
+
+
+@pytest.mark.parametrize("form", ["csv", "tsv", "jsonl", "parquet"])
+@pytest.mark.parametrize(
+    ("line", "split", "stretch"),
+    [
+        ({"split": "test", "start": "1", "end": "3"}, "test", (1.0, 3.0)),
+        ({"subset": "dev", "offset": "0.25", "duration": "0.5"}, "val", (0.25, 0.75)),
+        ({"set": "train-clean-100", "duration": "2"}, "train", (0.0, 2.0)),
+        ({"onset": "1", "offset": "3"}, "train", (1.0, 3.0)),
+        ({"partition": "TEST", "begin": "1", "end": "", "duration": "4"}, "test", (1.0, 5.0)),
+        ({"start": "1", "end": "3", "duration": "60"}, "train", (1.0, 3.0)),  # the file's
+        ({"offset": "1.5"}, "train", (1.5, None)),
+    ],
+)
+def test_columns_go_by_the_names_that_are_usual(
+    tmp_path: Path, form: str, line: dict[str, str], split: str, stretch: tuple[float, float | None]
+) -> None:
+    line = {"path": "a.wav", **line}
+    path = tmp_path / f"list.{form}"
+    if form == "parquet":
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        pq.write_table(pa.Table.from_pylist([line]), path)
+    elif form == "jsonl":
+        path.write_text(json.dumps(line))
+    else:
+        path.write_text("\n".join(("\t" if form == "tsv" else ",").join(row) for row in (line, line.values())))
+    (read,) = Manifest(path, Columns()).lines(torch.arange(1))
+    assert (read.split, read.start, read.end) == (split, *stretch)
+    (whole,) = Manifest(path, Columns(split="", start="", end="", duration="")).lines(torch.arange(1))
+    assert (whole.split, whole.start, whole.end) == ("train", 0.0, None)
+
+
+@pytest.mark.parametrize("name", ["split", "start", "end", "duration"])
+def test_a_column_that_is_named_must_be_there(tmp_path: Path, name: str) -> None:
+    for form, text in (("csv", CSV), ("jsonl", '{"path": "a.wav", "split": "train"}\n')):
+        (tmp_path / f"list.{form}").write_text(text)
+        with pytest.raises(ValueError, match=rf"no column 'nosuch'.* It has path, .*--data\.{name}_column"):
+            Manifest(tmp_path / f"list.{form}", Columns(**{name: "nosuch"}))
 
 
 def test_labels_must_be_known_and_a_recording_may_have_none(tmp_path: Path) -> None:
