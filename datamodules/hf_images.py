@@ -19,7 +19,6 @@ from ssl_lightning.data.ledger import LeftOut, Tally
 from ssl_lightning.data.sources import Source
 from ssl_lightning.plugins.messages import did_you_mean
 
-
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 
 

@@ -20,6 +20,7 @@ from .ledger import Tally
 from .loaders import Fetch
 from .loading import Loading
 from .modality import Modality
+from .readable import check_readable
 from .sources import Source
 from .splits import Split as Split
 from .splits import Splits
@@ -176,6 +177,8 @@ class SSLDataModule(Recorded, Modality, Splits, Loading):
             convert_views_alone(self.trainer, is_fetched)
             method: Any = self.trainer.lightning_module
             self.serve(method)
+            if stage == "fit":
+                check_readable(self)
 
     def check_share(self, processes: int) -> None:
         """Raises ValueError where a batch cannot be shared out equally among processes."""
