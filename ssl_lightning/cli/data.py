@@ -25,13 +25,13 @@ CAPTIONS = {"as it is": "none", "augmented": "strong"}
 """The strength of augmentation by the caption under which it is drawn."""
 
 
-def describe(options: list[str], folder: str | Path) -> str:
+def describe(options: list[str], folder: str) -> str:
     """Says in lines what was found of each split, what it is used for and what is left out, and
     draws some samples into a folder.
 
     Args:
         options: `--data NAME`, its arguments, configs, as `fit` takes them.
-        folder: where pictures are written.
+        folder: where pictures are written; empty: `data-NAME`.
 
     Raises:
         UsageError, RegistryError: the user made a mistake; the message is one line.
@@ -41,7 +41,8 @@ def describe(options: list[str], folder: str | Path) -> str:
     with worded(request, names):
         data = _built(request, names)
         data.prepare_data()
-        return "\n".join(_lines(data, Path(folder)))
+        name = names.registries[KINDS["data"]].name_of(request.chosen["data"])
+        return "\n".join(_lines(data, Path(folder or f"data-{name}")))
 
 
 def _built(request: Request, names: Names) -> SSLDataModule:

@@ -97,7 +97,7 @@ def _data(options: list[str]) -> int:
     if {"-h", "--help"} & set(options):
         print(HELP, end="")
         return 0
-    folder = "data"
+    folder = ""
     if "--to" in options[:-1]:
         place = options.index("--to")
         folder = options[place + 1]

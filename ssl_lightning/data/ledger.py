@@ -33,7 +33,7 @@ class Tally:
     one reason.
 
     Args:
-        split: `train`, `val`, `test`, `pretrain`; `beside`: what belongs to no split.
+        split: `train`, `val`, `test`, `pretrain`; another word for what belongs to no split.
         unit: what is counted: `files`, `rows`, `documents`, `samples`. A folder that is left out
             whole counts as one file.
         used: how many for what: `pretraining`, `probes`, `validation`, `test`.
@@ -52,11 +52,12 @@ class Tally:
         return sum(self.used.values()) + sum(each.count for each in self.left_out)
 
     def __str__(self) -> str:
-        uses = " and ".join(f"{count:,} for {use}" for use, count in self.used.items())
-        line = f"{self.split}: {self.found:,} {self.unit}"
-        line += f", {uses}" * bool(uses) + f" ({self.labels})" * bool(self.labels)
         left = sum(each.count for each in self.left_out)
-        return f"{line}; left out {left:,}: {'; '.join(map(str, self.left_out))}." if left else f"{line}."
+        uses = " and ".join(f"{count:,} for {use}" for use, count in self.used.items())
+        if len(self.used) == 1 and not left:
+            uses = f"for {next(iter(self.used))}"
+        line = f"{self.split}: {self.found:,} {self.unit} {uses}".rstrip() + f" ({self.labels})" * bool(self.labels)
+        return f"{line}, left out {left:,}: {'; '.join(map(str, self.left_out))}." if left else f"{line}."
 
     def as_json(self) -> dict[str, Any]:
         return {

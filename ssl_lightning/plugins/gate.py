@@ -31,7 +31,7 @@ LONGEST = 4 << 20
 """Characters in the text of a config."""
 DEEPEST = 32
 """Levels of lists and dicts in a config."""
-MOST = 200_000
+MOST = 20_000
 """Values in a config, after the anchors of YAML were followed."""
 
 

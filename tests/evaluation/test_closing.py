@@ -324,7 +324,8 @@ def test_the_stages_are_shown_as_lines_in_a_file(tmp_path: Path, capsys: pytest.
     assert "left, then the table, at most 2 min 0 s" in lines[last_step]
 
 
-@pytest.mark.parametrize("labels_per_class", [None, pytest.param(3, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("labels_per_class", [None, 3])
 def test_samples_under_other_labels_are_embedded_once(
     labels_per_class: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

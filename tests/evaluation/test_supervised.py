@@ -392,6 +392,7 @@ def features_of(encoder: Encoder, data: SSLDataModule, split: Split) -> tuple[An
     return embed(encoder, data, source).numpy(), labels_of(source).numpy()
 
 
+@pytest.mark.slow
 def test_the_probe_is_as_good_as_logistic_regression() -> None:
     torch.manual_seed(0)
     encoder, data = ConvEncoder(channels=1), Digits()

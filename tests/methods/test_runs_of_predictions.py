@@ -117,13 +117,9 @@ def test_accumulated_batches_equal_a_large_one(one: dict[str, Any], name: str) -
     assert_equal_runs(trained(name, accumulate=2), one[name])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
-    ("name", "steps", "worth"),
-    [
-        ("denoise", 60, 0.2),
-        pytest.param("next_step", 100, 0.07, marks=pytest.mark.slow),
-        pytest.param("infill", 100, 0.04, marks=pytest.mark.slow),
-    ],
+    ("name", "steps", "worth"), [("denoise", 60, 0.2), ("next_step", 100, 0.07), ("infill", 100, 0.04)]
 )
 def test_it_learns_what_needs_learning(
     name: str, steps: int, worth: float, monkeypatch: pytest.MonkeyPatch, tmp_path: Path

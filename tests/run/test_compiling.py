@@ -109,7 +109,7 @@ ENCODERS: dict[str, Any] = {
 @pytest.mark.parametrize(
     ("name", "precision"),
     [
-        pytest.param(*case, marks=[] if case in (("text", None), ("wav", torch.bfloat16)) else SLOW)
+        pytest.param(*case, marks=[] if case == ("text", None) else SLOW)
         for case in product(ENCODERS, (None, torch.bfloat16))
     ],
 )

@@ -15,7 +15,7 @@ from ...plugins.arguments import one_of
 from ...plugins.messages import did_you_mean, printable
 from ..ledger import LeftOut, Tally
 from .file_list import FileList, FirstFolders, JoinedLists, list_files
-from .scan import SKIPPED, scan
+from .scan import SKIPPED, holds, scan
 from .split_names import division
 
 AnyList = FileList | JoinedLists
@@ -55,10 +55,11 @@ class Folders:
         self.suffixes, self.kind, self.samples = suffixes, labels, samples
         self.folder = Path(root).expanduser()
         self.class_names: tuple[str, ...] | None = None
-        if not self._has_files(self.folder):
+        self._suffixes = frozenset(map(os.fsencode, suffixes))
+        if not self.folder.is_dir() or not holds(self.folder, self._suffixes):
             list_files(self.folder, suffixes)  # says what is wrong, before an encoder is built
-        self.divided = {} if splits == "none" else self._division()
-        """The folders of each split; empty: all is to train on."""
+        self.divided = {} if splits == "none" else division(self.folder, self._inside)
+        """What belongs to each split; empty: all is to train on."""
 
     def files(self, split: str) -> AnyList | None:
         """The files of a split (`pretrain`: those to pretrain on, where they are not those of
@@ -71,18 +72,17 @@ class Folders:
         """What lies in no folder of a split."""
         if not self.divided:
             return None
-        suffixes = frozenset(map(os.fsencode, self.suffixes))
         places = [place for entries in self.divided.values() for place in entries]
         root = places[0].parent
         walks = [(root, places)] + [(self.folder, [root])] * (root != self.folder)
         left_out = []
         for folder, passed in walks:
-            rest = FileList(folder, scan(folder, suffixes, [os.fsencode(each.name) for each in passed], True), "")
+            rest = FileList(folder, scan(folder, self._suffixes, [os.fsencode(each.name) for each in passed], True), "")
             if len(rest):
                 example = printable(rest.relative(0))
                 left_out.append(LeftOut("are in no folder of a split", len(rest), example, "--data.splits none"))
             left_out += rest.left_out
-        return Tally("beside", "files", {}, left_out) if left_out else None
+        return Tally("elsewhere", "files", {}, left_out) if left_out else None
 
     def labels(self, split: str, files: AnyList) -> Tensor | None:
         """Each file's class, by the names of the training split's folders; None where there are no
@@ -120,33 +120,14 @@ class Folders:
             )
         return tuple(folders.names)
 
-    def _division(self) -> dict[str, list[Path]]:
-        """The folders of each split, in the folder, or in the only one in it, as an archive
-        unpacks."""
-        for folder in (self.folder, *self._only_folder()):
-            names = [path.name for path in _folders_in(folder)]
-            by_split = division(names, lambda name, folder=folder: self._has_files(folder / name), str(folder))
-            if by_split and any(self._has_files(folder / name) for name in by_split["train"]):
-                return {
-                    split: [folder / name for name in entries if self._has_files(folder / name)]
-                    for split, entries in by_split.items()
-                }
-        return {}
-
-    def _only_folder(self) -> list[Path]:
-        inside = _folders_in(self.folder)
-        alone = len(inside) == 1 and not any(self._wanted(entry.name) for entry in os.scandir(self.folder))
-        return inside if alone else []
-
-    def _has_files(self, folder: Path) -> bool:
-        """Whether there is a file that counts, as far as the first one met tells."""
-        return any(self._wanted(name) for _, _, names in os.walk(folder, followlinks=True) for name in names)
-
-    def _wanted(self, name: str) -> bool:
-        return os.path.splitext(name)[1].lower() in self.suffixes and not name.startswith(".")
-
-
-def _folders_in(folder: Path) -> list[Path]:
-    """The folders in a folder that `scan` would enter, sorted."""
-    names = (entry.name for entry in os.scandir(folder) if entry.is_dir())
-    return [folder / name for name in sorted(names) if name[:1] != "." and os.fsencode(name) not in SKIPPED]
+    def _inside(self, folder: Path) -> tuple[list[Path], bool]:
+        """The folders in a folder that hold files that count, and whether such a file lies beside
+        them."""
+        folders, others = [], False
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if not entry.is_dir():
+                    others = others or os.path.splitext(entry.name)[1].lower() in self.suffixes
+                elif entry.name[:1] != "." and os.fsencode(entry.name) not in SKIPPED:
+                    folders.append(Path(entry.path))
+        return sorted(path for path in folders if holds(path, self._suffixes)), others

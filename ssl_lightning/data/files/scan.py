@@ -112,6 +112,22 @@ def scan(root: Path, suffixes: frozenset[bytes], beside: Collection[bytes] = (),
     )
 
 
+def holds(folder: Path, suffixes: frozenset[bytes]) -> bool:
+    """Whether `scan` would find a file below a folder, as far as the first one met tells."""
+    waiting, seen = [os.fsencode(folder)], set()
+    while waiting:
+        path = waiting.pop()
+        state = os.stat(path)
+        if (identity := (state.st_dev, state.st_ino)) in seen:
+            continue
+        seen.add(identity)
+        files, below = _entries(path, b"", suffixes, Others())
+        if files:
+            return True
+        waiting += [os.path.join(path, name) for name in below]
+    return False
+
+
 class Others:
     """What lies below a folder and is not looked for, by reason, each with its first example. A
     folder that is passed over counts as one."""

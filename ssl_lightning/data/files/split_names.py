@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable
-from pathlib import PurePath
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path, PurePath
+
+from ...plugins.messages import printable
 
 WORDS: dict[str, tuple[str, ...]] = {
     "train": ("train", "training", "trn"),
@@ -61,29 +63,35 @@ def splits_of(names: Iterable[str]) -> dict[str, list[str]]:
     return {split: entries for split, entries in found.items() if entries}
 
 
-def division(names: Iterable[str], has_samples: Callable[[str], bool], where: str) -> dict[str, list[str]]:
-    """The entries of a folder by split, as `splits_of` reads them; empty where the folder is not
-    divided, and all of it is to train on: a class may be called `train` among others, and a folder
-    of photos `test`.
+def division(folder: Path, inside: Callable[[Path], tuple[Sequence[Path], bool]]) -> dict[str, list[Path]]:
+    """What belongs to each split in a folder, or in the only one in it that holds samples, as an
+    archive unpacks; empty where it is not divided, and all of it is to train on: a class may be
+    called `train` among others, and a folder of photos `test`.
 
     Args:
-        names: of the folders, or files, in it.
-        has_samples: whether an entry is or holds a sample.
-        where: the folder, for messages.
+        folder: the folder.
+        inside: what in a folder holds samples and may be a split, and whether there are others.
 
     Raises:
         ValueError: there are splits to validate and to test on, and nothing to train on.
     """
-    names = list(names)
-    splits = splits_of(names)
-    named = {name for entries in splits.values() for name in entries}
-    others = any(has_samples(name) for name in names if name not in named)
-    if "train" in splits:
-        return splits if len(splits) > 1 or not others else {}
-    if {"val", "test"} <= splits.keys() and not others:
+    entries, others = inside(folder)
+    by_split = _divided(folder, entries, others)
+    if not by_split and not others and len(entries) == 1 and entries[0].is_dir():
+        return _divided(entries[0], *inside(entries[0]))
+    return by_split
+
+
+def _divided(folder: Path, entries: Sequence[Path], others: bool) -> dict[str, list[Path]]:
+    paths = {entry.name: entry for entry in entries}
+    splits = splits_of(paths)
+    others = others or len(paths) > sum(map(len, splits.values()))
+    if "train" in splits and (len(splits) > 1 or not others):
+        return {split: [paths[name] for name in names] for split, names in splits.items()}
+    if {"val", "test"} <= splits.keys() and "train" not in splits and not others:
         raise ValueError(
-            f"{where} has samples to validate and to test on ({', '.join(sorted(named))}) and none to train on. Add"
-            " them as `train`, or set --data.splits none to train on all."
+            f"{printable(folder)} has samples to validate and to test on ({', '.join(map(printable, paths))}) and none"
+            " to train on. Add them as `train`, or set --data.splits none to train on all."
         )
     return {}
 

@@ -12,12 +12,14 @@ from typing import Any, Literal
 
 from ...plugins.messages import did_you_mean, printable
 from ..files.file_list import FileList, list_files
-from ..files.scan import scan
+from ..files.scan import holds, scan
 from ..files.source import Unreadable
 from ..files.split_names import division
 from ..ledger import LeftOut, Tally
 from .documents import Corpus, Counts, Piece
 from .formats import SUFFIXES, Columns, Division, read_file
+
+ENDINGS = frozenset(map(os.fsencode, SUFFIXES))
 
 
 @dataclass(frozen=True)
@@ -81,41 +83,36 @@ def find_splits(path: str, splits: Literal["auto", "none"] = "auto") -> dict[str
     entries, where these divide it (`split_names.division`); else, or with `none`, all files are
     `train`."""
     folder = Path(os.path.abspath(os.path.expanduser(path)))
-    entries = {entry.name: entry for entry in _entries(folder)} if folder.is_dir() and splits == "auto" else {}
-    by_split = division(entries, lambda name: _has_texts(entries[name]), str(folder))
+    by_split = division(folder, _inside) if folder.is_dir() and splits == "auto" else {}
     if not by_split:
         return {"train": find_files(path)}
     return {
-        split: tuple(file for name in names for file in find_files(str(entries[name])))
-        for split, names in by_split.items()
+        split: tuple(file for entry in entries for file in find_files(str(entry)))
+        for split, entries in by_split.items()
     }
 
 
 def beside_splits(path: str, files: Mapping[str, Sequence[Path]]) -> Tally | None:
-    """What lies in a folder and is none of the text files of its splits."""
+    """The files of a folder: those that hold the documents of its splits, and the others."""
     folder = Path(os.path.abspath(os.path.expanduser(path)))
     if not folder.is_dir():
         return None
-    below = FileList(folder, scan(folder, frozenset(map(os.fsencode, SUFFIXES)), none_do=True), "")
+    below = FileList(folder, scan(folder, ENDINGS, none_do=True), "")
     used = {os.path.abspath(file) for each in files.values() for file in each}
     rest = [name for name in map(below.__getitem__, range(len(below))) if name not in used]
     left_out = list(below.left_out)
     if rest:
         example = printable(os.path.relpath(rest[0], folder))
         left_out.insert(0, LeftOut("are in no split", len(rest), example, "--data.splits none"))
-    return Tally("beside", "files", {}, left_out) if left_out else None
+    return Tally("files", "files", {"documents": len(below) - len(rest)}, left_out)
 
 
-def _entries(folder: Path) -> list[Path]:
-    """The folders and text files in a folder."""
+def _inside(folder: Path) -> tuple[list[Path], bool]:
+    """The text files in a folder, and the folders in it that hold some."""
     entries = (entry for entry in folder.iterdir() if not entry.name.startswith("."))
-    return sorted(entry for entry in entries if entry.is_dir() or entry.suffix.lower() in SUFFIXES)
-
-
-def _has_texts(path: Path) -> bool:
-    return path.is_file() or any(
-        Path(name).suffix.lower() in SUFFIXES for _, _, names in os.walk(path, followlinks=True) for name in names
-    )
+    return sorted(
+        entry for entry in entries if (holds(entry, ENDINGS) if entry.is_dir() else entry.suffix.lower() in SUFFIXES)
+    ), False
 
 
 @contextmanager

@@ -289,7 +289,7 @@ def test_a_checkpoint_holds_what_is_not_logged_yet(tmp_path: Path, monkeypatch: 
         pytest.param("digits", 1, marks=pytest.mark.slow),
         pytest.param("resnet18", 0, marks=pytest.mark.slow),
         pytest.param("resnet18", 1, marks=pytest.mark.slow),
-        ("vit", 0),
+        pytest.param("vit", 0, marks=pytest.mark.slow),
         pytest.param("vit", 1, marks=pytest.mark.slow),
     ],
 )

@@ -32,7 +32,7 @@ from ssl_lightning.testing import TinyEncoder
 
 BATCHES, SECONDS = 65, 12
 """In the one epoch of a run, each of a second; between two checkpoints."""
-ACCUMULATED = range(1, 11)
+ACCUMULATED = (1, 2, 3, 4, 5, 8, 10)
 
 
 class Mean(SSLMethod):
