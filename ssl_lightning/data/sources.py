@@ -25,6 +25,7 @@ class Source(ABC):
         fingerprint: identifies the samples, where known: a run is not resumed on others.
         unit: what the data's ledger calls the samples and what was found with them.
         left_out: what was found with the samples and is none, by reason.
+        remark: why there are no labels, where that may surprise.
     """
 
     labels: Tensor | None = None
@@ -32,6 +33,7 @@ class Source(ABC):
     fingerprint: str | None = None
     unit: str = "samples"
     left_out: Sequence[LeftOut] = ()
+    remark: str = ""
 
     @abstractmethod
     def __len__(self) -> int: ...

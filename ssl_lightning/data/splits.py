@@ -161,7 +161,7 @@ class Splits:
         """Returns what was found of a split whose samples are used for one end; those without a
         class serve pretraining alone."""
         if source.labels is None:
-            return Tally(split, source.unit, {use: len(source)}, source.left_out)
+            return Tally(split, source.unit, {use: len(source)}, source.left_out, source.remark)
         absent = (source.labels < 0).nonzero()[:, 0]
         classes = source.labels[source.labels >= 0].unique().tolist()
         labels, left_out = f"labels of {len(classes):,} classes", [*source.left_out]

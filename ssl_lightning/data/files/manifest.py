@@ -152,7 +152,7 @@ class Manifest:
         for each in self.lines(((classes < 0) & (self._labels >= 0)).nonzero()[:1, 0]):
             assert each.label is not None
             raise ValueError(
-                f"{self.path}: {each.path} has the class {each.label!r}, which no training recording has."
+                f"{self.path}: {each.path} has the class {each.label!r}, which no line to train on has."
                 f"{did_you_mean(each.label, known)}"
             )
         return classes
