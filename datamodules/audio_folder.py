@@ -8,7 +8,7 @@ from typing import Any, Literal
 from torch import Tensor
 
 from ssl_lightning.data.datamodule import Split
-from ssl_lightning.data.files.folders import AnyList, Folders
+from ssl_lightning.data.files.folders import AnyList, Folders, Labels
 from ssl_lightning.data.files.lists import SUFFIXES as LISTS
 from ssl_lightning.data.files.manifest import NONE, Columns, Manifest
 from ssl_lightning.data.ledger import Tally
@@ -35,8 +35,9 @@ class AudioFolder(SoundDataModule):
     Args:
         root: the folder, or the list.
         labels: for a folder. `folders`: a recording's class is the first folder below the root (or
-            below `train`, `val`, `test`); `none`: there are no classes; `auto`: folders are classes
-            if there are several and each file is directly in one of them.
+            below `train`, `val`, `test`); `parent`: the folder that holds it, at whatever level;
+            `none`: there are no classes; `auto`: the first folders are classes if there are several
+            and each file is directly in one of them.
         splits: `auto` divides a folder by the names in it, and a list by its column of splits;
             `none` takes everything for `train`.
         path_column: for a list: the column of the recordings' paths.
@@ -59,7 +60,7 @@ class AudioFolder(SoundDataModule):
         self,
         root: str,
         *,
-        labels: Literal["auto", "folders", "none"] = "auto",
+        labels: Labels = "auto",
         splits: Literal["auto", "none"] = "auto",
         path_column: str = "path",
         label_column: str | None = None,
@@ -104,4 +105,6 @@ class AudioFolder(SoundDataModule):
                 return None
             labels = None if split == "pretrain" else self.folders.labels(split, files)
             self.class_names = self.folders.class_names
-        return SoundFiles(files, self.sample_rate, labels, self.unreadable, self.max_unreadable)
+        source = SoundFiles(files, self.sample_rate, labels, self.unreadable, self.max_unreadable)
+        source.remark = self.folders.remark if self.folders else ""
+        return source

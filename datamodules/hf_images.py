@@ -10,33 +10,37 @@ import pyarrow.compute
 import torch
 
 from ssl_lightning.data.datamodule import Split
+from ssl_lightning.data.files.split_names import splits_of
 from ssl_lightning.data.images.datamodule import PictureDataModule
 from ssl_lightning.data.images.picture import UnreadablePicture
 from ssl_lightning.data.images.source import PictureSource
+from ssl_lightning.data.labels import ABSENT, class_name
+from ssl_lightning.data.ledger import LeftOut, Tally
 from ssl_lightning.data.sources import Source
 from ssl_lightning.plugins.messages import did_you_mean
 
-ALIASES = {"val": ("val", "validation", "valid"), "test": ("test",)}
-"""The names that data sets use for the splits."""
+SPLITS: tuple[Split, ...] = ("train", "val", "test")
 
 
 class HFImages(PictureDataModule):
-    """Images of any size through Hugging Face datasets: a hub name, a saved folder, or parquet.
-    Needs `ssl-lightning[hf]`.
+    """Images of any size through Hugging Face datasets: a hub name, a copy of a hub's repository, a
+    saved folder, or parquet. Needs `ssl-lightning[hf]`.
 
     Code that a data set ships is never run. Images stay encoded until their batch is made.
 
     Args:
         path: a name on the hub (`uoft-cs/cifar10`), a folder that `save_to_disk` wrote, a parquet
-            file, or a folder of parquet files.
+            file, a folder of parquet files, or a copy of a hub's repository (`data/*.parquet`).
         name: the data set's configuration, if it has several.
         revision: the data set's revision on the hub: a tag, a branch or a commit.
         split: the split to pretrain on; the probes learn from its labels, if there are any.
-        val_split: the split that the live probes are judged on; None: `val` or `validation`, else a
-            held-out part of `split`.
-        test_split: the split of the closing table; None: `test`, if there is one.
+        val_split: the split that the live probes are judged on; None: the one that is called so
+            (`validation`, `dev`), else a held-out part of `split`.
+        test_split: the split of the closing table; None: the one that is called so, if there is
+            one.
         image_column: the column of the images.
-        label_column: the column of their classes; None: `label`, if there is one.
+        label_column: the column of their classes: names, or integers from 0; empty, null, NaN and
+            -1 mark rows without one. None: `label`, if there is one.
     """
 
     def __init__(
@@ -74,10 +78,20 @@ class HFImages(PictureDataModule):
             labels = self._labels(rows, self._column(rows, label, "label_column"))
         return Rows(rows, image, f"{self.path}, {name}", self.reading, labels, self.unreadable, self.max_unreadable)
 
+    def beside(self) -> Tally | None:
+        used = {self._split_name(split) for split in SPLITS}
+        option = "--data.split, --data.val_split or --data.test_split"
+        left_out = [
+            LeftOut(f"are of the split {name!r}", len(rows), f"row 0 of {name}", option)
+            for name, rows in self._load().items()
+            if name not in used
+        ]
+        return Tally("beside", "rows", {}, left_out) if left_out else None
+
     def _split_name(self, split: Split) -> str | None:
         available, named = list(self._load()), self.named_splits[split]
         if named is None:
-            return next((alias for alias in ALIASES[split] if alias in available), None)
+            return next(iter(splits_of(available).get(split, [])), None)
         if named not in available:
             raise ValueError(
                 f"{self.path!r} has no split {named!r}.{did_you_mean(named, available)}"
@@ -96,24 +110,30 @@ class HFImages(PictureDataModule):
 
     def _labels(self, rows: Any, column: str) -> torch.Tensor:
         """Returns class indices: integers as they are, names by their index in alphabetical order
-        over all splits."""
-        values, kind = _values(rows, column), pyarrow.types
-        feature = rows.features[column]
-        if hasattr(feature, "names"):
-            self.class_names = tuple(feature.names)
-        elif kind.is_string(values.type) or kind.is_large_string(values.type) or kind.is_boolean(values.type):
-            everything = [_values(part, column).unique().to_pylist() for part in self._load().values()]
-            names = sorted({str(value) for part in everything for value in part})
+        over all splits, -1 for rows without a class."""
+        values, feature = _values(rows, column), rows.features[column]
+        kinds, classes = self._kinds(values, column)
+        self.class_names = getattr(feature, "names", None) and tuple(feature.names)
+        if not hasattr(feature, "names") and _is_text(values.type):
+            parts = (_values(part, column) for part in self._load().values())
+            names = sorted({name for part in parts for name in self._kinds(part, column)[1] if name is not None})
             self.class_names = tuple(names)
-            kinds = values.unique()  # few: no object for each row
-            classes = torch.tensor([names.index(str(value)) for value in kinds.to_pylist()])
-            return classes[torch.from_numpy(pyarrow.compute.index_in(values, kinds).to_numpy().astype("int64"))]
-        integers = kind.is_integer(values.type) and not values.null_count
-        if not integers or (len(values) and pyarrow.compute.min(values).as_py() < -1):
+            classes = [name if name is None else str(names.index(name)) for name in classes]
+        numbers = [ABSENT if name is None else int(name) for name in classes]
+        if numbers and min(numbers) < ABSENT:
             raise ValueError(
-                f"The column {column!r} of {self.path!r} does not contain classes, which are names or integers from 0."
+                f"The column {column!r} of {self.path!r} holds {min(numbers)}; classes are names or integers from 0,"
+                f" and {ABSENT} marks a row without one."
             )
-        return torch.from_numpy(values.to_numpy().astype("int64"))
+        index = pyarrow.compute.index_in(values, kinds).to_numpy().astype("int64")
+        return torch.tensor(numbers, dtype=torch.int64)[torch.from_numpy(index)]
+
+    def _kinds(self, values: Any, column: str) -> tuple[Any, list[str | None]]:
+        """Returns the different values of a column, and the class that each means."""
+        nested = pyarrow.types.is_nested(values.type)  # such values cannot be told apart
+        kinds = values.slice(0, 1) if nested else values.unique()
+        where = f"The label {column!r} of {self.path!r}"
+        return kinds, [class_name(value, where) for value in kinds.to_pylist()]
 
     def _load(self) -> Any:
         """All splits by name."""
@@ -135,7 +155,8 @@ def load(path: str, name: str | None = None, revision: str | None = None) -> dic
     local = Path(path).expanduser()
     parquet = _parquet(local) if local.suffix == ".parquet" or any(local.glob("*.parquet")) else None
     saved = any((local / name).is_file() for name in ("dataset_dict.json", "state.json"))
-    if local.exists() and not parquet and not saved:
+    copied = local.is_dir() and not saved and not parquet and any(local.rglob("*.parquet"))
+    if local.exists() and not (parquet or saved or copied):
         raise ValueError(
             f"{path!r} is neither parquet nor a folder that `save_to_disk` wrote. For files of images: --data"
             " image_folder."
@@ -146,7 +167,7 @@ def load(path: str, name: str | None = None, revision: str | None = None) -> dic
         elif saved:
             splits = datasets.load_from_disk(str(local))
         else:
-            splits = datasets.load_dataset(path, name, revision=revision)
+            splits = datasets.load_dataset(str(local) if copied else path, name, revision=revision)
     except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
         raise ValueError(f"Hugging Face datasets cannot load {path!r}: {type(error).__name__}: {error}") from error
     return dict(splits) if isinstance(splits, dict) else {"train": splits}
@@ -158,17 +179,25 @@ def _parquet(path: Path) -> dict[str, list[str]]:
     if not path.exists():
         raise ValueError(f"There is no file {str(path)!r}.")
     files = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
-    known = {"train": ("train",), **ALIASES}
-    splits: dict[str, list[str]] = {split: [] for split in known}
+    named = splits_of(file.name for file in files)
+    split_of = {name: split for split, names in named.items() for name in names}
+    splits: dict[str, list[str]] = {split: [] for split in ("train", "val", "test", "pretrain")}
     for file in files:
-        split = next((split for split, aliases in known.items() if file.stem.split("-")[0] in aliases), "train")
-        splits[split].append(str(file))
+        splits[split_of.get(file.name, "train")].append(str(file))
     return {split: parts for split, parts in splits.items() if parts}
 
 
 def _values(rows: Any, column: str) -> Any:
     """Returns a column of a `datasets.Dataset` as an array of Arrow."""
     return rows.select_columns([column]).with_format("arrow")[:].column(0)
+
+
+def _is_text(kind: Any) -> bool:
+    """Whether values are names, or true and false."""
+    types = pyarrow.types
+    if types.is_dictionary(kind):
+        kind = kind.value_type
+    return types.is_string(kind) or types.is_large_string(kind) or types.is_boolean(kind)
 
 
 class Rows(PictureSource):
@@ -182,6 +211,8 @@ class Rows(PictureSource):
     Raises:
         ValueError: the column holds something else.
     """
+
+    unit = "rows"
 
     def __init__(self, rows: Any, column: str, title: str, *args: Any) -> None:
         import datasets

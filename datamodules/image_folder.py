@@ -1,13 +1,15 @@
-"""Any folder of image files."""
+"""Any folder of image files, or a list of them."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, Literal
 
-from torch import Tensor
-
 from ssl_lightning.data.datamodule import Split
-from ssl_lightning.data.files.folders import AnyList, Folders
+from ssl_lightning.data.files.folders import AnyList, Folders, Labels
+from ssl_lightning.data.files.lists import SUFFIXES as LISTS
+from ssl_lightning.data.files.lists import rows
+from ssl_lightning.data.files.manifest import NONE, Columns, Manifest
 from ssl_lightning.data.images.datamodule import PictureDataModule
 from ssl_lightning.data.images.picture import SUFFIXES
 from ssl_lightning.data.images.source import PictureSource
@@ -15,21 +17,36 @@ from ssl_lightning.data.ledger import Tally
 from ssl_lightning.data.sources import Source
 from ssl_lightning.plugins.messages import printable
 
+LABEL = "label"
+"""The column of classes that need not be named."""
+
 
 class ImageFolder(PictureDataModule):
-    """Any folder of image files, of any size, mode and depth, with or without class folders.
+    """Any folder of image files, of any size, mode and depth, with or without class folders; or a
+    list of them.
 
     Pretraining uses all files below `root`. If folders in `root` are called as splits are (`train`
     and `test`, `Training`, `train-clean-100` and `dev-clean`), training uses those of `train`, the
     probes are judged on `val` and `test`, and pretraining uses `unlabelled` instead of `train`, if
     there is one. The list of files is cached, and renewed when a folder changes.
 
+    If `root` is a file (csv, tsv, jsonl or parquet), it lists the images, one per line: their
+    paths, relative to the file's folder, and, in optional columns, their class and their split.
+
     Args:
-        root: the folder.
-        labels: `folders`: an image's class is the first folder below the root (or below `train`,
-            `val`, `test`); `none`: there are no classes; `auto`: folders are classes if there are
-            several and each image is directly in one of them.
-        splits: `auto` divides the folder by the names in it; `none` takes everything for `train`.
+        root: the folder, or the list.
+        labels: for a folder. `folders`: an image's class is the first folder below the root (or
+            below `train`, `val`, `test`); `parent`: the folder that holds it, at whatever level;
+            `none`: there are no classes; `auto`: the first folders are classes if there are several
+            and each image is directly in one of them. For a list: `none`, or the column of classes.
+        splits: `auto` divides a folder by the names in it, and a list by its column of splits;
+            `none` takes everything for `train`.
+        path_column: for a list: the column of the images' paths.
+        label_column: for a list: the column of their classes, empty for an image without one; None:
+            `label`, if there is such a column.
+        split_column: for a list: the column of `train`, `val`, `test`, or `unlabelled` for images
+            to pretrain on instead of `train`; None: `split`, `subset`, `partition` or `set`;
+            without such a column all images are `train`.
     """
 
     default_epochs = 100
@@ -38,42 +55,66 @@ class ImageFolder(PictureDataModule):
         self,
         root: str,
         *,
-        labels: Literal["auto", "folders", "none"] = "auto",
+        labels: Labels = "auto",
         splits: Literal["auto", "none"] = "auto",
+        path_column: str = "path",
+        label_column: str | None = None,
+        split_column: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.folders = Folders(root, SUFFIXES, labels, "images", splits)
+        self.folders: Folders | None = None
+        path = Path(root).expanduser()
+        if path.suffix.lower() in LISTS and path.is_file():
+            if labels == "none":
+                label_column = None
+            elif label_column is None and any(
+                LABEL in row for _, row in rows(path, {"path_column": path_column}, usual=[LABEL])
+            ):
+                label_column = LABEL
+            split_column = NONE if splits == "none" else split_column
+            self.manifest = Manifest(path, Columns(path_column, label_column, split_column, NONE, NONE, NONE))
+        elif root.lower().endswith(LISTS) and not path.is_dir():
+            raise FileNotFoundError(f"There is no list {root!r}.")
+        else:
+            self.folders = Folders(root, SUFFIXES, labels, "images", splits)
 
     def beside(self) -> Tally | None:
-        return self.folders.beside()
+        return self.folders.beside() if self.folders else None
 
     def prepare_data(self) -> None:
         """Lists the files, so that every process reads the list from the cache."""
         super().prepare_data()
-        for split in ("train", "pretrain"):
-            self.folders.files(split)
+        for split in ("train", "pretrain") if self.folders else ():
+            self._files(split)
 
     def source(self, split: Split) -> Source | None:
-        files = self.folders.files(split)
-        if files is None:
-            return None
-        labels = self.folders.labels(split, files)
-        self.class_names = self.folders.class_names
-        return self._pictures(files, labels)
+        return self._pictures(split)
 
     def pretraining_source(self) -> Source | None:
-        files = self.folders.files("pretrain")
-        return None if files is None else self._pictures(files, None)
+        return self._pictures("pretrain")
 
-    def _pictures(self, files: AnyList, labels: Tensor | None) -> Source:
-        return Files(files, self.reading, labels, self.unreadable, self.max_unreadable)
+    def _files(self, split: str) -> AnyList | Manifest | None:
+        return self.folders.files(split) if self.folders else self.manifest.of_split(split)
+
+    def _pictures(self, split: str) -> Source | None:
+        files, labels, remark = self._files(split), None, ""
+        if files is None:
+            return None
+        if isinstance(files, Manifest):
+            labels, self.class_names = files.labels, self.manifest.class_names
+        elif self.folders and split != "pretrain":
+            labels, remark = self.folders.labels(split, files), self.folders.remark
+            self.class_names = self.folders.class_names
+        source = Files(files, self.reading, labels, self.unreadable, self.max_unreadable)
+        source.remark = remark
+        return source
 
 
 class Files(PictureSource):
-    """A source of the image files of a list."""
+    """A source of the image files of a list, or below a folder."""
 
-    def __init__(self, files: AnyList, *args: Any) -> None:
+    def __init__(self, files: AnyList | Manifest, *args: Any) -> None:
         super().__init__(len(files), *args)
         self.files, self.fingerprint, self.left_out = files, files.fingerprint, files.left_out
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from .sources import Source
+from .sources import Source, labels_of
 
 
 def check_share(batch_size: int, processes: int) -> None:
@@ -22,8 +22,7 @@ def check_probe_sets(probe_sets: Mapping[str, Any]) -> None:
     for name, data in probe_sets.items():
         if data.probe_splits() is None:
             raise ValueError(
-                f"probe_sets.{name}: {type(data).__name__} has no labels in its train and val splits. Leave it out,"
-                " or label it."
+                f"probe_sets.{name}: {type(data).__name__} {data.why_unlabelled}. Leave it out, or label it."
             )
 
 
@@ -40,13 +39,26 @@ def check_training(data: Any) -> None:
         raise ValueError(f"cache=device needs data in memory; {name} reads it from files. Leave cache out.")
 
 
-def check_evaluated(data: Any, split: str) -> Source:
-    """Returns the samples of a split.
+def check_classes(data: Any) -> None:
+    """Raises ValueError where a split has a class that no training sample has, which a supervised
+    method could not predict."""
+    for split in ("val", "test"):
+        source: Source | None = data.labelled(split)
+        most = -1 if source is None else int(labels_of(source).max())
+        if most >= data.num_classes:
+            raise ValueError(
+                f"The {split} split of {type(data).__name__} has the class {most}, which no training sample has: they"
+                f" have 0 to {data.num_classes - 1}. Mark a sample without a class by -1."
+            )
+
+
+def check_evaluated(data: Any, split: str, labelled: bool) -> Source:
+    """Returns the samples of a split; for `labelled` those that have a class, where any has.
 
     Raises:
         ValueError: there is no such split, or it has fewer samples than there are processes.
     """
-    source: Source | None = data.split(split)
+    source: Source | None = (data.labelled(split) if labelled else None) or data.split(split)
     if source is None:
         raise ValueError(f"{type(data).__name__} has no {split} split.")
     if len(source) < data.world_size:

@@ -14,12 +14,13 @@ from ..plugins.arguments import require
 from ..plugins.record import Recorded
 from ..run.lightning import convert_views_alone
 from ..types import Strength, ViewSpec
-from .checks import check_probe_sets, check_share, check_training
+from .checks import check_classes, check_probe_sets, check_share, check_training
 from .cores import meet_neighbours
 from .ledger import Tally
 from .loaders import Fetch
 from .loading import Loading
 from .modality import Modality
+from .readable import check_readable
 from .sources import Source
 from .splits import Split as Split
 from .splits import Splits
@@ -177,6 +178,8 @@ class SSLDataModule(Recorded, Modality, Splits, Loading):
             convert_views_alone(self.trainer, is_fetched)
             method: Any = self.trainer.lightning_module
             self.serve(method)
+            if stage == "fit":
+                check_readable(self)
 
     def check_share(self, processes: int) -> None:
         """Raises ValueError where a batch cannot be shared out equally among processes."""
@@ -203,6 +206,8 @@ class SSLDataModule(Recorded, Modality, Splits, Loading):
         if spec.clean:
             self.transforms.append(self.transform("none"))
         check_training(self)
+        if self.supervised:
+            check_classes(self)
 
     def local_size(self, spec: ViewSpec) -> int | None:
         """Returns the side length of a local crop: that requested by the method; a datamodule that

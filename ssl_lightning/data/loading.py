@@ -139,8 +139,8 @@ class Loading(Position, LightningDataModule):
         )
         return self.loader(Fetch(train, self.maker.batch if self.in_workers else self.maker.cut), draws)
 
-    def _evaluation_loader(self, split: Split) -> list[Share]:
-        source = check_evaluated(self, split)
+    def _evaluation_loader(self, split: Split, labelled: bool) -> list[Share]:
+        source = check_evaluated(self, split, labelled)
         self._evaluated = self.clean_views()
         mine = torch.arange(self._rank, len(source), self.world_size)
         return [Share(self.loader(Fetch(source, self._evaluated.cut), self.parts(source, mine, self.batch_size)))]
@@ -149,13 +149,13 @@ class Loading(Position, LightningDataModule):
         """Returns the loader of the validation split for `validate`. In `fit` there is none: probes
         watch the run, at their own intervals."""
         fitting = self.trainer is not None and self.trainer.state.fn == "fit"
-        return [] if fitting else self._evaluation_loader("val")
+        return [] if fitting else self._evaluation_loader("val", labelled=True)
 
     def test_dataloader(self) -> list[Share]:
-        return self._evaluation_loader("test")
+        return self._evaluation_loader("test", labelled=True)
 
     def predict_dataloader(self) -> list[Share]:
-        return self._evaluation_loader(self.predict_split)
+        return self._evaluation_loader(self.predict_split, labelled=False)
 
     def teardown(self, stage: str) -> None:
         """Says which samples could not be read and were skipped, those of probe sets among them,

@@ -20,11 +20,12 @@ class Source(ABC):
     """A source of samples, fetched by index.
 
     Attributes:
-        labels: [N] int64, or None.
+        labels: [N] int64, -1 for a sample without a class; or None.
         in_memory: whether fetching costs next to nothing, so that workers would only add cost.
         fingerprint: identifies the samples, where known: a run is not resumed on others.
         unit: what the data's ledger calls the samples and what was found with them.
         left_out: what was found with the samples and is none, by reason.
+        remark: why there are no labels, where that may surprise.
     """
 
     labels: Tensor | None = None
@@ -32,6 +33,7 @@ class Source(ABC):
     fingerprint: str | None = None
     unit: str = "samples"
     left_out: Sequence[LeftOut] = ()
+    remark: str = ""
 
     @abstractmethod
     def __len__(self) -> int: ...
@@ -40,6 +42,10 @@ class Source(ABC):
     def fetch(self, index: Tensor) -> Any:
         """Fetches the raw samples `index` [S], in the form that the datamodule's transform takes
         (uint8 images [S, C, H, W], ...), or as `Uncut`."""
+
+    def name(self, number: int) -> str:
+        """Returns what a sample is called in messages and lists, such as its path."""
+        return f"{self.unit.removesuffix('s')} {number}"
 
     def to(self, device: torch.device) -> Source:
         """Returns the same samples on a device, where they are fetched by index; labels stay.
@@ -115,6 +121,9 @@ class Subset(Source):
     def __len__(self) -> int:
         return len(self.indices)
 
+    def name(self, number: int) -> str:
+        return self.source.name(int(self.indices[number]))
+
     def fetch(self, index: Tensor) -> Any:
         return self.source.fetch(self.indices[index])
 
@@ -136,6 +145,17 @@ class Numbers(Source):
 
     def fetch(self, index: Tensor) -> Tensor:
         return index
+
+
+def labelled_part(source: Source | None) -> Source | None:
+    """Returns the samples of a source that have a class, the source itself where all have one; None
+    where none has."""
+    if source is None or source.labels is None:
+        return None
+    labelled = source.labels >= 0
+    if labelled.all():
+        return source
+    return Subset(source, labelled.nonzero()[:, 0]) if labelled.any() else None
 
 
 def stratified_split(labels: Tensor, second: int, seed: int = 0) -> tuple[Tensor, Tensor]:

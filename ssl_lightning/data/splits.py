@@ -7,8 +7,8 @@ from typing import Literal
 
 import torch
 
-from .ledger import Tally
-from .sources import Source, Subset, holdout, labelled_draw, labels_of, withhold_fifth
+from .ledger import LeftOut, Tally
+from .sources import Source, Subset, holdout, labelled_draw, labelled_part, labels_of, withhold_fifth
 
 Split = Literal["train", "val", "test"]
 
@@ -60,19 +60,36 @@ class Splits:
             self._sources[f"given {split}"] = self.source(split)
         return self._sources[f"given {split}"]
 
+    def labelled(self, split: Split) -> Source | None:
+        """Returns the samples of a split that have a class; None where none has."""
+        if f"labelled {split}" not in self._sources:
+            self._sources[f"labelled {split}"] = labelled_part(self.split(split))
+        return self._sources[f"labelled {split}"]
+
     @property
     def labelled_split(self) -> Source | None:
-        """The training samples whose labels a run may use: all, or `labels_per_class` of each
-        class; None without labels."""
+        """The training samples whose labels a run may use: all that have a class, or
+        `labels_per_class` of each class; None where there are fewer than two classes, from which
+        nothing can be learned."""
         if "labelled" not in self._sources:
-            train = self.split("train")
-            labels = None if train is None else train.labels
+            train = self.labelled("train")
+            labels = None if train is None else labels_of(train)
+            if labels is not None and not bool((labels != labels[0]).any()):
+                train = labels = None
             if train is not None and labels is not None and self.labels_per_class is not None:
                 train = Subset(
                     train, torch.from_numpy(labelled_draw(labels.numpy(), self.labels_per_class, self.seed, draw=0))
                 )
-            self._sources["labelled"] = train if labels is not None else None
+            self._sources["labelled"] = train
         return self._sources["labelled"]
+
+    @property
+    def why_unlabelled(self) -> str:
+        """What the training samples have instead of labels that probes, or a supervised method,
+        learn from: the end of a sentence that begins with the data's name."""
+        if self.labelled("train") is None or self.labelled_split is not None:
+            return "has no labels in its train and val splits"
+        return "has labels of a single class in its train split, where two are needed"
 
     @property
     def num_classes(self) -> int:
@@ -83,15 +100,15 @@ class Splits:
             ValueError: there are no labels.
         """
         if self.labelled_split is None:
-            raise ValueError(f"{type(self).__name__} has no labels in its train split.")
+            raise ValueError(f"{type(self).__name__} {self.why_unlabelled}.")
         return max(len(self.class_names or ()), int(labels_of(self.labelled_split).max()) + 1)
 
     def probe_splits(self) -> tuple[Source, Source] | None:
         """Returns the labelled samples that the live probes, or a supervised method, learn from,
         and those that judge them meanwhile; None without labels."""
-        val = self.split("val")
+        val = self.labelled("val")
         train = self._sources.get("rest") or self.labelled_split
-        if train is None or val is None or val.labels is None:
+        if train is None or val is None:
             return None
         return train, val
 
@@ -106,10 +123,7 @@ class Splits:
         if self.supervised:
             splits = self.probe_splits()
             if splits is None:
-                raise ValueError(
-                    f"{type(self).__name__} has no labels in its train and val splits, and this method learns from"
-                    " labels."
-                )
+                raise ValueError(f"{type(self).__name__} {self.why_unlabelled}, and this method learns from labels.")
             return splits[0]
         if "pretraining" not in self._sources:
             self._sources["pretraining"] = self.pretraining_source() or self.split("train")
@@ -148,8 +162,19 @@ class Splits:
         return tallies if beside is None else [*tallies, beside]
 
     def tally(self, split: str, source: Source, use: str) -> Tally:
-        """Returns what was found of a split whose samples are used for one end."""
-        labels = ""
-        if source.labels is not None:
-            labels = f"labels of {len(source.labels.unique()):,} classes"
-        return Tally(split, source.unit, {use: len(source)}, source.left_out, labels)
+        """Returns what was found of a split whose samples are used for one end; those without a
+        class serve pretraining alone."""
+        if source.labels is None:
+            return Tally(split, source.unit, {use: len(source)}, source.left_out, source.remark)
+        absent = (source.labels < 0).nonzero()[:, 0]
+        classes = source.labels[source.labels >= 0].unique().tolist()
+        labels, left_out = f"labels of {len(classes):,} classes", [*source.left_out]
+        if split == "train" and len(classes) == 1:
+            name = f", {self.class_names[classes[0]]!r}" if self.class_names else ""
+            labels = f"labels of a single class{name}: nothing to learn from, so there are no probes"
+        if len(absent) and use == "pretraining":
+            labels += f"; {len(absent):,} have none and are left out of probes and table"
+        elif len(absent):
+            left_out.append(LeftOut("have no label", len(absent), source.name(int(absent[0]))))
+        used = len(source) - len(absent) * (use != "pretraining")
+        return Tally(split, source.unit, {use: used}, left_out, labels)

@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from ..data.datamodule import SSLDataModule
-from ..data.files.atomic import atomic
+from ..data.files.skipped import skipped_among
 from ..data.peek import sample
 from ..data.sources import labels_of
 from ..distributed import collect, on_first
@@ -21,6 +20,7 @@ from ..run.standing import Standing
 from .features import features_of
 from .protocol import closing_row
 from .table import Table, format_table
+from .vectors import write_vectors
 
 
 class Evaluation(Standing):
@@ -28,8 +28,9 @@ class Evaluation(Standing):
     split at hand; a supervised method is evaluated by its own head.
 
     For `validate` they are fitted on the training samples without the validation part, for `test`
-    on all of them. `predict` writes `features` [N, dim] and `index` [N] of the split
-    `predict_split` to a safetensors file.
+    on all of them. `predict` writes `features` [N, dim], `index` [N] and, where there are labels,
+    `label` [N] of the split `predict_split` to a safetensors file, and the samples' names to a csv
+    beside it; the features of a sample that cannot be read, and is skipped, are NaN.
 
     Args:
         train_samples: at most this many labelled training samples are embedded.
@@ -61,10 +62,9 @@ class Evaluation(Standing):
                 " with loaders."
             )
         splits = data.probe_splits()
-        if splits is None or "label" not in features:
-            raise ValueError(
-                f"{type(data).__name__} has no labels in its {split} split, so accuracies cannot be computed."
-            )
+        if splits is None or data.labelled(split) is None:
+            why = f"has no labels in its {split} split" if splits is not None else data.why_unlabelled
+            raise ValueError(f"{type(data).__name__} {why}, so accuracies cannot be computed.")
         if pl_module.supervised:
             self.score(trainer, pl_module, split, features)
             return
@@ -122,17 +122,13 @@ class Evaluation(Standing):
         self.judge(trainer, pl_module, "test")
 
     def on_predict_epoch_end(self, trainer: Any, pl_module: Any) -> None:
-        vectors = self.gathered(trainer.strategy.root_device)
         data = trainer.datamodule
         split = getattr(data, "predict_split", "loaders")
+        source = data.split(split) if isinstance(data, SSLDataModule) else None
+        if source is not None:  # another sample stands for one that cannot be read: its vector is not that one's
+            self.collected["skipped"] = [skipped_among(source, index).long() for index in self.collected["index"]]
+        vectors = self.gathered(trainer.strategy.root_device)
         folder = folder_of(trainer.ckpt_path) if trainer.ckpt_path else None
         path = (folder or Path(trainer.default_root_dir) / run_name(pl_module, data)) / f"vectors-{split}.safetensors"
 
-        def write() -> None:
-            order = vectors["index"].argsort()
-            with atomic(path) as temporary:
-                save_file({name: value[order].contiguous() for name, value in vectors.items()}, temporary)
-            shape = tuple(vectors["features"].shape)
-            print(f"{shape[0]:,} vectors of {shape[1]} values with their index: {path}", flush=True)
-
-        on_first(write)
+        on_first(lambda: print(write_vectors(path, vectors, source, getattr(data, "class_names", None)), flush=True))

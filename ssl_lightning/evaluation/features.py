@@ -24,12 +24,12 @@ def closing_splits(data: SSLDataModule) -> tuple[Source, Source, str]:
     Raises:
         ValueError: the data has no labelled splits.
     """
-    train, test = data.labelled_split, data.split("test")
-    if train is not None and test is not None and test.labels is not None:
+    train, test = data.labelled_split, data.labelled("test")
+    if train is not None and test is not None:
         return train, test, "test"
     splits = data.probe_splits()
     if splits is None:
-        raise ValueError(f"{type(data).__name__} has no labelled splits to train and to evaluate the probes on.")
+        raise ValueError(f"{type(data).__name__} {data.why_unlabelled} to train and to evaluate the probes on.")
     return *splits, "val"
 
 

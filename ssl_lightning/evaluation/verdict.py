@@ -33,10 +33,10 @@ def verdict(
         `{split: {"top1": accuracy}}`, the split's name, its features [N, D] and labels [N], and the
         accuracy in words.
     """
-    test, splits = all_or_none(lambda: (data.split("test"), data.probe_splits()))
+    test, splits = all_or_none(lambda: (data.labelled("test"), data.probe_splits()))
     if splits is None:
         raise ValueError(f"{type(data).__name__} has no labels.")
-    split, source = ("test", test) if test is not None and test.labels is not None else ("val", splits[1])
+    split, source = ("test", test) if test is not None else ("val", splits[1])
     index = sample(len(source), most)
     labels = labels_of(source)[index]
     features = features_of(pl_module, data, source, index, trainer)

@@ -110,7 +110,7 @@ def test_columns_go_by_name_and_classes_may_be_words_or_missing(tmp_path: Path) 
         ),
         ({"label_column": "labels"}, "no column label_column='labels'. Did you mean 'label'"),
         ({"split": "trian"}, "no split 'trian'. Did you mean 'train'. The splits are train, test"),
-        ({"label_column": "image"}, "does not contain classes"),
+        ({"label_column": "image"}, "is dict .* which is not a class; give a name or an integer"),
     ],
 )
 def test_a_wrong_name_is_told_with_the_known_ones(parquet: Path, arguments: dict[str, str], message: str) -> None:

@@ -21,13 +21,14 @@ RECENT = 2_000_000_000
 """Nanoseconds: the coarsest clock by which a file system dates a folder's last change."""
 
 
-class FirstFolders(NamedTuple):
-    """Which folder right below the root each file lies in.
+class Level(NamedTuple):
+    """The folder that each file lies in, of those right below the root, or of those that hold it.
 
     Attributes:
         names: of the folders that files lie in or below, in order.
         of_file: [N] int64, the position in `names`; -1 for a file at the root.
-        one_level: whether every file lies right in one of them, neither at the root nor deeper.
+        one_level: whether every file lies right in one folder right below the root, neither at the
+            root nor deeper.
     """
 
     names: list[str]
@@ -71,22 +72,19 @@ class FileList:
         """What lies below the folder and is none of these files."""
         return [LeftOut(*each) for each in json.loads(self._table.left_out.tobytes())]
 
-    def folders(self) -> FirstFolders:
+    def folders(self, last: bool = False) -> Level:
         """The folders right below the root, such as one for each class, and the one that each file
-        is in."""
+        is in; for `last` those that hold the files, however deep: folders of one name are one."""
         table = self._table
         counts = np.diff(table.starts)
-        names: list[bytes] = []
+        inside = [table.folder(index) for index in np.flatnonzero(counts).tolist()]
+        of_each = [folder.rpartition(b"/")[2] if last else folder.partition(b"/")[0] for folder in inside]
+        names = sorted({name for name in of_each if name})
+        numbers = {name: number for number, name in enumerate(names)}
         of_folder = np.full(len(counts), -1)
-        one_level = True
-        for index in np.flatnonzero(counts).tolist():
-            first, _, rest = table.folder(index).partition(b"/")
-            one_level &= bool(first) and not rest
-            if first:
-                if not names or names[-1] != first:
-                    names.append(first)
-                of_folder[index] = len(names) - 1
-        return FirstFolders([os.fsdecode(name) for name in names], np.repeat(of_folder, counts), one_level)
+        of_folder[counts > 0] = [numbers.get(name, -1) for name in of_each]
+        one_level = all(folder and b"/" not in folder for folder in inside)
+        return Level([os.fsdecode(name) for name in names], np.repeat(of_folder, counts), one_level)
 
     def __reduce__(self) -> tuple[Any, ...]:
         if self._cached:
@@ -123,13 +121,14 @@ class JoinedLists:
             each._replace(example=f"{part.root.name}/{each.example}") for part in self.parts for each in part.left_out
         ]
 
-    def folders(self) -> FirstFolders:
-        """The folders right below those that are joined; folders of one name are one."""
-        parts = [part.folders() for part in self.parts]
+    def folders(self, last: bool = False) -> Level:
+        """As those of a `FileList`, below the folders that are joined; folders of one name are
+        one."""
+        parts = [part.folders(last) for part in self.parts]
         names = sorted({name for part in parts for name in part.names}, key=os.fsencode)
         numbers = {name: number for number, name in enumerate(names)}
         of_file = [np.array([*(numbers[name] for name in part.names), -1])[part.of_file] for part in parts]
-        return FirstFolders(names, np.concatenate(of_file), all(part.one_level for part in parts))
+        return Level(names, np.concatenate(of_file), all(part.one_level for part in parts))
 
 
 def list_files(root: str | Path, suffixes: Collection[str], cache: str | Path | None = "default") -> FileList:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Collection
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -14,10 +14,11 @@ from torch import Tensor
 from ...plugins.arguments import one_of
 from ...plugins.messages import did_you_mean, printable
 from ..ledger import LeftOut, Tally
-from .file_list import FileList, FirstFolders, JoinedLists, list_files
+from .file_list import FileList, JoinedLists, Level, list_files
 from .scan import SKIPPED, holds, scan
 from .split_names import division
 
+Labels = Literal["auto", "folders", "parent", "none"]
 AnyList = FileList | JoinedLists
 
 
@@ -27,8 +28,9 @@ class Folders:
     Args:
         root: the folder.
         suffixes: of the files that count.
-        labels: `folders`, `none` or `auto`: whether the first folders are classes; `auto`: where
-            there are several, and each file lies in one of them, not deeper.
+        labels: the folders that are classes: `folders`, the first; `parent`, those that hold the
+            files, at whatever level; `none`; `auto`: the first, where there are several, and each
+            file lies in one of them, not deeper.
         samples: what messages call the files.
         splits: `auto`: the folder is divided where folders in it are called as splits are
             (`split_names.division`), or in the only folder in it; `none`: all is to train on.
@@ -44,12 +46,12 @@ class Folders:
         self,
         root: str,
         suffixes: Collection[str],
-        labels: Literal["auto", "folders", "none"],
+        labels: Labels,
         samples: str,
         splits: Literal["auto", "none"] = "auto",
     ) -> None:
         one_of("splits", splits, ("auto", "none"))
-        one_of("labels", labels, ("auto", "folders", "none"))
+        one_of("labels", labels, get_args(Labels))
         if not root:
             raise ValueError(f"root is empty; give the folder of the {samples}, such as --data.root {samples}.")
         self.suffixes, self.kind, self.samples = suffixes, labels, samples
@@ -87,11 +89,11 @@ class Folders:
     def labels(self, split: str, files: AnyList) -> Tensor | None:
         """Each file's class, by the names of the training split's folders; None where there are no
         classes."""
-        folders = files.folders()
+        folders = files.folders(last=self.kind == "parent")
         if self.class_names is None:
             train = files if split == "train" else self.files("train")
             assert train is not None  # it is listed, or an error says why not
-            self.class_names = self._classes(train, train.folders())
+            self.class_names = self._classes(train, train.folders(last=self.kind == "parent"))
         if not self.class_names:
             return None
         known = {name: number for number, name in enumerate(self.class_names)}
@@ -108,7 +110,24 @@ class Folders:
             )
         return torch.from_numpy(np.array([known[name] for name in folders.names])[folders.of_file])
 
-    def _classes(self, files: AnyList, folders: FirstFolders) -> tuple[str, ...]:
+    @property
+    def remark(self) -> str:
+        """Why there are no classes, and how folders become some; empty where there are classes, or
+        a user wants none, or there are no folders."""
+        train = self.files("train")
+        if self.class_names or self.kind != "auto" or train is None:
+            return ""
+        first, last = (train.folders(last=deepest).names for deepest in (False, True))
+        ways = {"folders": (first, "lie right below the root"), "parent": (last, "hold the files")}
+        options = [
+            f"--data.labels {option} takes the {len(names):,} folders that {which} ({', '.join(names[:2])}"
+            f"{', ...' * (len(names) > 2)})"
+            for option, (names, which) in ways.items()
+            if len(names) > 1
+        ]
+        return f"no labels; {' and '.join(options)} for classes" if options else ""
+
+    def _classes(self, files: AnyList, folders: Level) -> tuple[str, ...]:
         """The names of the classes; none where the folders are not taken for classes."""
         if self.kind == "none" or (self.kind == "auto" and not (folders.one_level and len(folders.names) > 1)):
             return ()

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from ...plugins.messages import did_you_mean, printable
+from ..labels import ABSENT, class_name
 from ..ledger import LeftOut
 from .lists import rows
 from .split_names import ALL_WORDS, SPLITS, split_of
@@ -72,7 +73,8 @@ class Manifest:
 
     Attributes:
         class_names: sorted; empty where there are no classes.
-        labels: [N] the index of each recording's class; None where there are no classes.
+        labels: [N] the index of each recording's class, -1 for one without; None where there are no
+            classes.
         fingerprint: a hash of the lines.
 
     Raises:
@@ -146,12 +148,11 @@ class Manifest:
         if not self.class_names or bool((self._splits == SPLITS.index("pretrain")).any()):
             return None
         known = {name: number for number, name in enumerate(self.class_names)}
-        classes = torch.tensor([*(known.get(name, -1) for name in self._label_names), -1])[self._labels.long()]
-        for each in self.lines((classes < 0).nonzero()[:1, 0]):
-            if each.label is None:
-                raise ValueError(f"{self.path}: {each.path} has no {self.columns.label!r}, but others have one.")
+        classes = torch.tensor([*(known.get(name, -1) for name in self._label_names), ABSENT])[self._labels.long()]
+        for each in self.lines(((classes < 0) & (self._labels >= 0)).nonzero()[:1, 0]):
+            assert each.label is not None
             raise ValueError(
-                f"{self.path}: {each.path} has the class {each.label!r}, which no training recording has."
+                f"{self.path}: {each.path} has the class {each.label!r}, which no line to train on has."
                 f"{did_you_mean(each.label, known)}"
             )
         return classes
@@ -166,7 +167,9 @@ def _read(path: Path, columns: Columns) -> Iterator[Recording]:
         name = row[columns.path]
         if not isinstance(name, str) or not name:
             raise ValueError(f"{where}: {columns.path}={name!r} is not a path.")
-        label = None if columns.label is None else row[columns.label]
+        label = None
+        if columns.label is not None:
+            label = class_name(row[columns.label], f"{where}: the label {columns.label!r}")
         split_column = _column(columns.split, SPLIT_NAMES, row)
         value = str(row.get(split_column) or "train")
         split = split_of(value)
@@ -176,7 +179,7 @@ def _read(path: Path, columns: Columns) -> Iterator[Recording]:
                 f" {', '.join(ALL_WORDS)}; or, if this column means something else, set --data.splits none."
             )
         start, end = _stretch(row, columns, where)
-        yield Recording(name, None if label in (None, "") else str(label), split, start, end)
+        yield Recording(name, label, split, start, end)
 
 
 def _column(named: str | None, usual: Sequence[str], row: Mapping[str, Any]) -> str:

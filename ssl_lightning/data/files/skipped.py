@@ -7,6 +7,9 @@ from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
+import torch
+from torch import Tensor
+
 from ...distributed import gather_objects, rank
 from ..sources import Source, Subset
 from .atomic import write_text
@@ -90,6 +93,13 @@ def _add(sources: Mapping[str, Source | None], everything: Iterable[Skipped]) ->
 def _files(sources: Mapping[str, Source | None]) -> dict[str, FileSource]:
     files = {key: file_source(source) for key, source in sources.items()}
     return {key: source for key, source in files.items() if source is not None}
+
+
+def skipped_among(source: Source, index: Tensor) -> Tensor:
+    """Returns which of the samples `index` [S] of a source were skipped, bool [S]."""
+    while isinstance(source, Subset):
+        source, index = source.source, source.indices[index]
+    return source.skipped[index] if isinstance(source, FileSource) else torch.zeros(len(index), dtype=torch.bool)
 
 
 def file_source(source: Source | None) -> FileSource | None:

@@ -14,6 +14,7 @@ from ...plugins.messages import printable
 from ..files.reading import note
 from ..files.source import Unreadable
 from .planes import NUMPY, from_image, from_numpy, from_png
+from .png import pixels_of
 from .reading import Reading
 from .stored import AVIF, DEEP, Box, EightBits, Stored, open_image
 from .tiff import TIFF, from_tiff
@@ -139,6 +140,7 @@ def open_stored(file: str | Path | bytes, reading: Reading) -> Stored:
         return from_numpy(data, reading)
     if data.startswith(TIFF):
         return from_tiff(data, reading)
+    data = pixels_of(data)
     if data[12:16] == b"IHDR" and data[24] == 16 and data[25]:
         return from_png(data, reading)
     image = open_image(data, reading)

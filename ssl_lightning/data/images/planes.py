@@ -114,6 +114,20 @@ def deepest(dtype: np.dtype[Any]) -> float | None:
     return float(np.iinfo(dtype).max) if dtype.kind == "u" and dtype.itemsize <= 2 else None
 
 
+def mirror(values: np.ndarray, top: float | None) -> np.ndarray:
+    """Returns values whose 0 is white and whose `top` is black as others are: black is 0.
+
+    Raises:
+        ValueError: it is unknown which value is black.
+    """
+    if top is None:
+        raise ValueError(
+            f"its 0 is white (WhiteIsZero), and it is unknown which {values.dtype} value is black: convert it, so that"
+            " its 0 is black"
+        )
+    return np.asarray(top, values.dtype) - values
+
+
 def from_numpy(file: str | Path | bytes, reading: Reading) -> Planes:
     """Opens a `.npy` file [H, W] or [H, W, C], of which only the boxes are read."""
 
@@ -148,12 +162,15 @@ def from_png(data: bytes, reading: Reading) -> Planes:
     return Planes(read, shape, np.uint16, reading, 65535.0, alpha, orientation_of(image))
 
 
-def from_image(data: bytes, image: Image.Image, reading: Reading, top: float | None = 65535.0) -> Planes:
+def from_image(
+    data: bytes, image: Image.Image, reading: Reading, top: float | None = 65535.0, mirrored: bool = False
+) -> Planes:
     """Opens a picture that Pillow decodes to values of more than 8 bits, or to 8-bit values that
     the reading scales.
 
     Args:
         top: the value that becomes 1 in a picture of more than 8 bits; None: unknown.
+        mirrored: whether 0 is white and `top` black, as Pillow knows of 8 bits alone.
     """
     channels = 1 if image.mode in DEEP else len(plain(Image.new(image.mode, (1, 1)), reading.channels).getbands())
     if image.mode not in DEEP:
@@ -164,6 +181,7 @@ def from_image(data: bytes, image: Image.Image, reading: Reading, top: float | N
     def read() -> np.ndarray:
         decoded = open_image(data, reading)
         values = np.asarray(decoded if decoded.mode in DEEP else plain(decoded, reading.channels))
+        values = mirror(values, top) if mirrored else values
         return values.reshape(*values.shape[:2], -1)
 
     dtype = DEEP.get(image.mode, np.uint8)

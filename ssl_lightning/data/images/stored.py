@@ -26,6 +26,8 @@ FORMATS = ["JPEG", "PNG", "WEBP", "BMP", "DIB", "GIF", "TIFF", "PPM", "JPEG2000"
 EPS does)."""
 DEEP = {"I": np.int32, "F": np.float32, "I;16": np.uint16, "I;16B": np.uint16, "I;16L": np.uint16, "I;16N": np.uint16}
 """Pillow's modes of more than 8 bits, all of one channel."""
+STRAIGHT = {"La": "LA", "RGBa": "RGBA"}
+"""Pillow's modes whose colours are multiplied by their opacity, and those in which they are not."""
 ORIENTATION = 274
 
 warnings.filterwarnings("ignore", module=r"PIL\.")  # about odd metadata and about sizes; our own errors name the file
@@ -90,6 +92,8 @@ def check_channels(stored: int, channels: int) -> None:
 def plain(image: Image.Image, channels: int) -> Image.Image:
     """Converts the image to mode L or RGB where 1 or 3 channels are required (grey stays L), with
     transparency composited onto white."""
+    if image.mode in STRAIGHT:
+        image = image.convert(STRAIGHT[image.mode])
     if channels not in (1, 3):
         return image
     if image.has_transparency_data:

@@ -21,6 +21,7 @@ from ...plugins.arguments import one_of, require
 from ...plugins.messages import did_you_mean
 from ...types import Strength, View
 from ..datamodule import SSLDataModule
+from ..labels import ABSENT, class_name
 from ..sources import Source, Subset
 from ..splits import Split
 from .augment import TextAugmentation
@@ -276,12 +277,14 @@ class TextDataModule(SSLDataModule):
         return store
 
     def _labels(self, split: Split, store: Store) -> Tensor | None:
-        """Returns the index of each document's class among the training split's class names; None
-        where there are no classes."""
-        self.class_names = self._store("train").class_names or None
+        """Returns the index of each document's class among the training split's class names, -1 for
+        a document without one; None where there are no classes."""
+        names = [name for name in self._store("train").class_names if class_name(name, "a class") is not None]
+        self.class_names = tuple(names) or None
         if self.class_names is None or store.labels is None:
             return None
-        known = {name: number for number, name in enumerate(self.class_names)}
+        known = {name: number for number, name in enumerate(names)}
+        known |= {name: ABSENT for name in store.class_names if class_name(name, "a class") is None}
         unknown = next((name for name in store.class_names if name not in known), None)
         if unknown is not None:
             raise ValueError(

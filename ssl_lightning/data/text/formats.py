@@ -8,6 +8,7 @@ from typing import Literal, NamedTuple
 
 from ..files import lists
 from ..files.lists import opened, shown
+from ..labels import class_name
 from .documents import PIECE, Counts, Piece, cut, pieces, valid
 
 SUFFIXES = (".txt", *lists.SUFFIXES)
@@ -47,11 +48,10 @@ def read_file(path: Path, columns: Columns, document: Division, counts: Counts) 
             raise ValueError(
                 f"{path}, {where}: the text {columns.text!r} is {shown(text)}; give a string, if only an empty one."
             )
-        if columns.label is not None and (label in (None, "") or not isinstance(label, (str, int))):
-            raise ValueError(
-                f"{path}, {where}: the label {columns.label!r} is {shown(label)}; give text or an integer."
-            )
-        yield from pieces(text, None if columns.label is None else valid(str(label), counts), counts)
+        name = None
+        if columns.label is not None:
+            name = valid(class_name(label, f"{path}, {where}: the label {columns.label!r}") or "", counts)
+        yield from pieces(text, name, counts)
 
 
 def read_txt(path: Path, document: Division, counts: Counts) -> Iterator[Piece]:

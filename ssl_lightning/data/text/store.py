@@ -149,9 +149,10 @@ class _Labels:
         return number
 
     def order(self) -> tuple[list[str], NDArray[np.int32]]:
-        """Returns the names sorted, integers by value, and the index of each number among them."""
-        whole = all(name.lstrip("-").isdecimal() for name in self.numbers)
-        names = sorted(self.numbers, key=(lambda name: (int(name), name)) if whole else None)
+        """Returns the names sorted, integers by value, and the index of each number among them;
+        that of documents without a class is empty, and the last."""
+        whole = all(name.lstrip("-").isdecimal() for name in self.numbers if name)
+        names = sorted(self.numbers, key=lambda name: (not name, int(name or 0) if whole else 0, name))
         indices = np.zeros(len(names), np.int32)
         indices[[self.numbers[name] for name in names]] = np.arange(len(names), dtype=np.int32)
         return names, indices

@@ -151,6 +151,14 @@ def test_folders_gives_each_files_first_folder(root):
     assert first.of_file.dtype == np.int64 and not first.one_level
 
 
+def test_the_folders_that_hold_files_are_found_at_any_level(tmp_path, cache):
+    make(tmp_path / "places", "out/temple/1.jpg", "in/temple/2.jpg", "in/hall/old/3.jpg", "park/4.jpg", "5.jpg")
+    last = list_files(tmp_path / "places", SUFFIXES).folders(last=True)
+    assert last.names == ["old", "park", "temple"] and not last.one_level
+    by_file = dict(zip(map(os.path.basename, list_files(tmp_path / "places", SUFFIXES)), last.of_file, strict=True))
+    assert by_file == {"1.jpg": 2, "2.jpg": 2, "3.jpg": 0, "4.jpg": 1, "5.jpg": -1}
+
+
 @pytest.mark.parametrize("extra, one_level", [((), True), (("top.jpg",), False), (("a/deep/3.jpg",), False)])
 def test_one_level_says_whether_every_file_lies_right_in_a_class_folder(tmp_path, cache, extra, one_level):
     make(tmp_path / "classes", "a/1.jpg", "b/2.jpg", "c/deep/no.txt", *extra)
