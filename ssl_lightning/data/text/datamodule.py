@@ -27,6 +27,7 @@ from .augment import TextAugmentation
 from .documents import Corpus
 from .sheet import plot_texts
 from .source import TextSource
+from .spelling import spelling
 from .store import Store, open_store
 from .tokenizer import TOKENIZER, Kind, digest_of, load_tokenizer, trained_tokenizer, vocabulary_of
 
@@ -53,7 +54,8 @@ class TextDataModule(SSLDataModule):
         row_length: tokens in a row, and in the longest sample, including its first and last token.
         tokenizer: a `tokenizer.json`, or a folder with it, such as a run's; None: trained on the
             documents to pretrain on.
-        tokenizer_kind: `wordpiece`, `bpe` or `unigram`, if the tokenizer is trained.
+        tokenizer_kind: of a tokenizer that is trained: `byte_bpe`, which keeps every text as it is,
+            `bpe`, `unigram`, or `wordpiece`, which knows no capitals or accents.
         vocab_size: the most tokens of a trained tokenizer.
         deletion: the fraction of the tokens that the strong augmentation deletes.
     """
@@ -65,7 +67,7 @@ class TextDataModule(SSLDataModule):
         *,
         row_length: int = ROW_LENGTH,
         tokenizer: str | None = None,
-        tokenizer_kind: Literal["wordpiece", "bpe", "unigram"] = "wordpiece",
+        tokenizer_kind: Literal["byte_bpe", "wordpiece", "bpe", "unigram"] = "byte_bpe",
         vocab_size: int = VOCAB_SIZE,
         deletion: float = 0.1,
         **kwargs: Any,
@@ -193,9 +195,10 @@ class TextDataModule(SSLDataModule):
 
     def as_words(self, ids: Tensor) -> list[list[str]]:
         """Returns token ids [S, N] as words to read, without padding."""
-        return [
-            [self.tokenizer.id_to_token(id) or "?" for id in row if id != self.vocabulary.pad] for row in ids.tolist()
-        ]
+        written, pad = spelling(self.tokenizer, self.vocabulary), self.vocabulary.pad
+        samples = [[written[id] for id in row if id != pad] for row in ids.tolist()]
+        # The second token, behind [CLS], continues nothing, though there may be no space before it.
+        return [[*words[:1], *(word.removeprefix("##") for word in words[1:2]), *words[2:]] for words in samples]
 
     def artifacts(self) -> dict[str, str]:
         """Returns the tokenizer, for the run folder and for checkpoints."""
