@@ -13,19 +13,19 @@ import torch
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 from ...nn.vocabulary import SPECIAL, Vocabulary
-from ...plugins.archive import read
 from ...plugins.messages import did_you_mean
 from ..files.atomic import write_text
 from ..files.kept import default_folder, key_of, writing
 from .documents import Corpus, Counts
 from .judged import LONGEST, MOST_IDS, guarded, read_tokenizer
+from .settings import artifact_of
 
 TOKENIZER = "tokenizer.json"
 """The file that contains a tokenizer."""
 Kind = Literal["byte_bpe", "wordpiece", "bpe", "unigram"]
 WORDS = r" ?[\p{L}\p{M}]{1,32}| ?\p{N}{1,3}| ?[^\s\p{L}\p{M}\p{N}]{1,16}|\s{1,16}(?!\S)|\s"
-"""`byte_bpe` joins bytes within a match of this alone: letters and the marks that belong to them, up
-to three digits, other signs, or white space. Words end after 32 letters, so that neither a text
+"""`byte_bpe` joins bytes within a match of this alone: letters and the marks that belong to them,
+up to three digits, other signs, or white space. Words end after 32 letters, so that neither a text
 without spaces nor a genome is one word, with whose length the time of each join would grow."""
 SEEN = 32 << 20
 """Characters that a tokenizer is trained on."""
@@ -99,8 +99,7 @@ def load_tokenizer(path: str) -> Tokenizer:
         )
     where = str(file)
     if file.suffix == ".ckpt":
-        artifacts = read(file).get("artifacts")
-        text = artifacts.get(TOKENIZER) if isinstance(artifacts, dict) else None
+        text = artifact_of(file, TOKENIZER)
     elif file.stat().st_size > 4 * LONGEST:
         raise ValueError(f"{where} has {file.stat().st_size:,} bytes, more than any tokenizer.")
     else:
@@ -174,9 +173,16 @@ def vocabulary_of(tokenizer: Tokenizer) -> Vocabulary:
 def without_special(tokenizer: Tokenizer) -> torch.Tensor:
     """Returns [V] each token's id, but that of the unknown token for special ones: a text may
     contain their names and must not turn into them."""
-    ids, vocabulary = tokenizer.get_vocab(with_added_tokens=True), vocabulary_of(tokenizer)
-    unknown = next((ids[name] for name in UNKNOWN if name in ids), vocabulary.pad)
+    vocabulary, unknown = vocabulary_of(tokenizer), unknown_of(tokenizer)
+    unknown = vocabulary.pad if unknown is None else unknown
     return torch.where(vocabulary.special, unknown, torch.arange(len(vocabulary)))
+
+
+def unknown_of(tokenizer: Tokenizer) -> int | None:
+    """Returns the id of the token that stands for all that a tokenizer does not know; None: it does
+    not have one."""
+    ids = tokenizer.get_vocab(with_added_tokens=True)
+    return next((ids[name] for name in UNKNOWN if name in ids), None)
 
 
 def _word_piece(corpus: Corpus, vocab_size: int) -> Tokenizer:
