@@ -1,195 +1,121 @@
-"""Documents from txt, jsonl, csv and parquet files, read in bounded memory.
-
-csv and jsonl are read by Python's own modules. pyarrow's block readers need a third of their time
-for csv and two thirds for jsonl, which saves a hundredth of what the tokenizer takes; but they hold
-190 MiB, refuse integer labels and lines longer than a block, let a missing column or an open
-quotation mark pass, and report rows of a block instead of lines.
-"""
+"""Which files are texts, by suffix and by content, and how each is opened: compressed, and in any
+encoding."""
 
 from __future__ import annotations
 
-import csv
-import json
+import bz2
+import gzip
+import lzma
+import re
 from collections.abc import Iterator
+from functools import partial
+from io import StringIO, TextIOWrapper
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TextIO
+from typing import IO, Any, NamedTuple, TextIO
 
-from ...plugins.messages import did_you_mean
-from .documents import PIECE, Counts, Piece, cut, pieces, valid
+from .documents import Counts, Piece
+from .encodings import HEAD, encoding_of, is_text
+from .plain import Division as Division
+from .plain import read_txt, text_of_html
+from .tables import LONGEST, Columns, read_rows
 
-SUFFIXES = (".txt", ".jsonl", ".csv", ".parquet")
-Division = Literal["paragraph", "line", "file"]
-LONGEST = 64 << 20
-"""Characters in a line of jsonl or csv, or in one of its fields: such a line is held in memory."""
-ROWS = 256
-"""Rows of parquet that are held at a time."""
+PLAIN, MARKED_UP = (".txt", ".text", ".raw", ".tokens"), (".md", ".markdown", ".rst", "")
+HTML, TABLES = (".html", ".htm"), (".jsonl", ".ndjson", ".csv", ".tsv", ".parquet")
+COMPRESSED: dict[str, Any] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
+SUFFIXES = (*PLAIN, *MARKED_UP, *HTML, *TABLES, *COMPRESSED)
+"""Of the files that may be texts; the empty one stands for names without a suffix."""
+NAMES = ", ".join(suffix for suffix in SUFFIXES if suffix)
+ABOUT = re.compile(
+    r"(readme|licen[cs]e|copying|notice|changelog|changes|contributing|authors|citation)(?![a-z])", re.IGNORECASE
+)
+"""Names of files that tell of the data and belong to none."""
 
 
-class Columns(NamedTuple):
-    """These columns hold a document's text and its label; None: there are no labels."""
+class Form(NamedTuple):
+    """How a file is read.
 
-    text: str = "text"
-    label: str | None = None
+    Args:
+        suffix: of the text, in lower case.
+        compression: `.gz` and the like, or empty.
+    """
+
+    suffix: str
+    compression: str = ""
 
 
-def read_file(path: Path, columns: Columns, document: Division, counts: Counts) -> Iterator[Piece]:
-    """Reads the documents of a file.
+def form_of(path: Path) -> Form | None:
+    """Returns how a file is read, by its name: `a.csv.gz`; None: it is not a text."""
+    suffix, compression = path.suffix.lower(), ""
+    if suffix in COMPRESSED:
+        suffix, compression = Path(path.stem).suffix.lower(), suffix
+    readable = suffix in (*PLAIN, *MARKED_UP, *HTML, *TABLES) and not (compression and suffix == ".parquet")
+    return Form(suffix, compression) if readable else None
+
+
+def is_about(path: Path) -> bool:
+    """Whether a file such as `README.md` or `LICENSE` tells of the data."""
+    return path.suffix.lower() in (*MARKED_UP, *HTML) and ABOUT.match(path.name) is not None
+
+
+def holds_text(path: Path) -> bool:
+    """Whether a file whose name says nothing of it holds text.
 
     Raises:
-        OSError: the file cannot be read.
+        OSError: it cannot be read.
+    """
+    form = form_of(path)
+    if form is None or form.suffix:
+        return form is not None
+    with opened_bytes(path, form) as file:
+        return is_text(file.read(HEAD))
+
+
+def read_file(
+    path: Path, columns: Columns, document: Division, counts: Counts, encoding: str = "auto", group: str | None = None
+) -> Iterator[Piece]:
+    """Reads the documents of a file.
+
+    Args:
+        path: of the file.
+        columns: of a table.
+        document: what counts as one in plain text.
+        counts: what is changed or left out.
+        encoding: of files that are not Unicode; see `encodings.encoding_of`.
+        group: of all documents in the file.
+
+    Raises:
+        OSError, EOFError: the file cannot be read.
         ValueError: a column is missing, a text or label has another type, or the file is not of its
             format; the message names the line or row.
     """
-    suffix = path.suffix.lower()
-    if suffix == ".txt":
-        if columns.label is not None:
-            raise ValueError(
-                f"{path} is plain text without columns: there is no label_column {columns.label!r}. Leave it out."
-            )
-        yield from read_txt(path, document, counts)
+    form = form_of(path)
+    if form is None:
+        raise ValueError(f"{path} ends in {path.suffix!r}, which is not a text format; give {NAMES}.")
+    counts.where = str(path)
+    if form.suffix in TABLES:
+        for piece in read_rows(path, form.suffix, partial(opened, path, encoding, form), columns, counts):
+            yield piece if group is None else piece._replace(group=group)
         return
-    rows = {".jsonl": _jsonl_rows, ".csv": _csv_rows, ".parquet": _parquet_rows}[suffix]
-    for where, text, label in rows(path, columns, counts):
-        if not isinstance(text, str):
-            raise ValueError(
-                f"{path}, {where}: the text {columns.text!r} is {_shown(text)}; give a string, if only an empty one."
-            )
-        if columns.label is not None and (label in (None, "") or not isinstance(label, (str, int))):
-            raise ValueError(
-                f"{path}, {where}: the label {columns.label!r} is {_shown(label)}; give text or an integer."
-            )
-        yield from pieces(text, None if columns.label is None else valid(str(label), counts), counts)
+    for option, column in (("label_column", columns.label), ("group_column", columns.group)):
+        if column is not None:
+            raise ValueError(f"{path} is plain text without columns: there is no {option} {column!r}. Leave it out.")
+    with opened(path, encoding, form) as file:
+        if form.suffix in HTML:
+            page = file.read(LONGEST + 1)
+            if len(page) > LONGEST:
+                raise ValueError(f"{path} is longer than {LONGEST:,} characters. Cut it into several pages.")
+            yield from read_txt(StringIO(text_of_html(page)), document, counts, group)
+        else:
+            yield from read_txt(file, document, counts, group)
 
 
-def read_txt(path: Path, document: Division, counts: Counts) -> Iterator[Piece]:
-    """Reads plain text: a document is a paragraph, separated from the next by blank lines, or a
-    line, or the whole file."""
-    held: list[str] = []
-    size, begins, fresh = 0, True, True  # fresh: at the beginning of a line
-    with _opened(path) as file:
-        while True:
-            line = file.readline(PIECE)
-            whole = line.endswith("\n")
-            if document == "paragraph" and fresh and whole and line.isspace():
-                ends = True
-            else:
-                held.append(line)
-                size += len(line)
-                ends = not line or (document == "line" and whole)
-            fresh = whole
-            if not ends and size < PIECE:
-                continue
-            parts = list(cut("".join(held)))
-            held = [] if ends else [parts.pop()]
-            size = sum(map(len, held))
-            for part in parts:
-                if part and not part.isspace():
-                    yield Piece(valid(part, counts), None, begins)
-                    begins = False
-            if ends:
-                counts.empty += document == "line" and begins and bool(line)
-                begins = True
-            if not line:
-                return
+def opened_bytes(path: Path, form: Form) -> IO[bytes]:
+    """Opens a file's bytes, without its compression."""
+    file: IO[bytes] = COMPRESSED.get(form.compression, open)(path, "rb")
+    return file
 
 
-def _opened(path: Path, newline: str | None = None) -> TextIO:
-    return path.open(encoding="utf-8-sig", errors="surrogateescape", newline=newline)
-
-
-def _lines(path: Path, file: TextIO) -> Iterator[str]:
-    number = 0
-    while line := file.readline(LONGEST + 1):
-        number += 1
-        if len(line) > LONGEST:
-            raise ValueError(
-                f"{path}, line {number}: longer than {LONGEST:,} characters. Cut it into several documents, or make it"
-                " a .txt."
-            )
-        yield line
-
-
-def _jsonl_rows(path: Path, columns: Columns, counts: Counts) -> Iterator[tuple[str, Any, Any]]:
-    with _opened(path) as file:
-        for number, line in enumerate(_lines(path, file), 1):
-            if line.isspace():
-                counts.empty += 1
-                continue
-            try:
-                row = json.loads(line)
-            except (ValueError, RecursionError) as error:
-                raise ValueError(f"{path}, line {number}: not valid JSON: {error}.") from error
-            if not isinstance(row, dict):
-                raise ValueError(
-                    f"{path}, line {number}: {_shown(row)} where an object such as {{{columns.text!r}: ...}} should be."
-                )
-            _check(f"{path}, line {number},", columns, list(row))
-            yield f"line {number}", row[columns.text], row[columns.label] if columns.label is not None else None
-
-
-def _csv_rows(path: Path, columns: Columns, counts: Counts) -> Iterator[tuple[str, Any, Any]]:
-    csv.field_size_limit(max(csv.field_size_limit(), LONGEST))
-    with _opened(path, newline="") as file:
-        rows = csv.reader(_lines(path, file))
-        try:
-            header = next(rows, None)
-            if header is None:
-                return
-            _check(str(path), columns, header)
-            text, label = header.index(columns.text), None if columns.label is None else header.index(columns.label)
-            least = max(text, label or 0) + 1
-            for row in rows:
-                if not row:
-                    counts.empty += 1
-                elif len(row) < least:
-                    raise ValueError(
-                        f"{path}, line {rows.line_num}: {len(row)} of the {len(header)} columns {', '.join(header)}."
-                    )
-                else:
-                    yield f"line {rows.line_num}", row[text], None if label is None else row[label]
-        except csv.Error as error:
-            raise ValueError(
-                f"{path}, line {rows.line_num}: not valid CSV: {error}. Is a quotation mark left open?"
-            ) from error
-
-
-def _parquet_rows(path: Path, columns: Columns, counts: Counts) -> Iterator[tuple[str, Any, Any]]:
-    import pyarrow as pa  # here: it takes a quarter of a second to import
-    import pyarrow.parquet as pq
-
-    try:
-        with pq.ParquetFile(path) as file:
-            _check(str(path), columns, file.schema_arrow.names)
-            number = 0
-            for batch in file.iter_batches(ROWS, columns=list(dict.fromkeys(filter(None, columns)))):
-                texts = _strings(batch.column(columns.text), pa)
-                labels = [None] * len(texts) if columns.label is None else _strings(batch.column(columns.label), pa)
-                for text, label in zip(texts, labels, strict=True):
-                    number += 1
-                    yield f"row {number}", text, label
-    except pa.ArrowException as error:
-        raise ValueError(f"{path} is not a parquet file, or is damaged: {' '.join(str(error).split())}") from error
-
-
-def _strings(column: Any, pa: Any) -> list[Any]:
-    """A column's values become Python's; strings are decoded by `surrogateescape`."""
-    if pa.types.is_dictionary(column.type):
-        column = column.dictionary_decode()
-    if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
-        return list(column.to_pylist())
-    raw = column.cast(pa.large_binary()).to_pylist()
-    return [None if value is None else value.decode("utf-8", "surrogateescape") for value in raw]
-
-
-def _check(where: str, columns: Columns, names: list[str]) -> None:
-    for option, column in (("text_column", columns.text), ("label_column", columns.label)):
-        if column is not None and column not in names:
-            known = f"It has {', '.join(names[:20])}{', ...' * (len(names) > 20)}" if names else "It has none"
-            raise ValueError(
-                f"{where} has no column {column!r}.{did_you_mean(column, names)} {known}; name one with"
-                f" --data.{option}."
-            )
-
-
-def _shown(value: Any) -> str:
-    return "nothing (null)" if value is None else f"{type(value).__name__} {str(value)[:40]!r}"
+def opened(path: Path, encoding: str, form: Form, newline: str | None = None) -> TextIO:
+    """Opens a file's text; bytes that are not of its encoding become surrogates."""
+    file = opened_bytes(path, form)
+    return TextIOWrapper(file, encoding_of(file, encoding), errors="surrogateescape", newline=newline)
