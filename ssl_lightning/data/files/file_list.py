@@ -140,7 +140,7 @@ def list_files(root: str | Path, suffixes: Collection[str], cache: str | Path | 
 
     Args:
         root: the folder.
-        suffixes: such as `.jpg`, in any case; one dot each.
+        suffixes: such as `.jpg`, in any case; one dot each; the empty one: names without any.
         cache: the folder of cached lists: by default `default_folder()`; None for no cache. A
             folder that cannot be written is done without.
 
@@ -152,7 +152,7 @@ def list_files(root: str | Path, suffixes: Collection[str], cache: str | Path | 
     folder = Path(os.path.abspath(os.path.expanduser(root)))
     if not folder.is_dir():
         raise _no_folder(folder)
-    wanted = frozenset(os.fsencode("." + suffix.lower().lstrip(".")) for suffix in suffixes)
+    wanted = frozenset(os.fsencode("." * bool(suffix) + suffix.lower().lstrip(".")) for suffix in suffixes)
     cached = file_cache.path_of(cache, folder, wanted)
     if cached and (listed := file_cache.load(cached)) and file_cache.unchanged(folder, listed[0]):
         return FileList(folder, *listed, cached)

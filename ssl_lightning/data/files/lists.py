@@ -10,24 +10,31 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
 
 from ...plugins.messages import did_you_mean, printable
 from .dialects import dialect_of
 
-SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
+SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
 """Suffixes of lists, in lower case."""
 LONGEST = 64 << 20
 """Characters in a line, or in one of its fields: such a line is held in memory."""
 ROWS = 256
 """Rows of parquet that are held at a time."""
 Row = tuple[str, dict[str, Any]]
+Open = Callable[..., TextIO]
 
 
 def rows(
-    path: Path, required: Mapping[str, str], named: Mapping[str, str] | None = None, usual: Sequence[str] = ()
+    path: Path,
+    required: Mapping[str, str],
+    named: Mapping[str, str] | None = None,
+    usual: Sequence[str] = (),
+    suffix: str | None = None,
+    opened: Open | None = None,
 ) -> Iterator[Row]:
     """Yields of each line its position, for messages (`line 3`), and its values by column; of a
     blank line no values. Values of csv are text, also where they stand for numbers; a column that a
@@ -41,6 +48,8 @@ def rows(
         named: further columns that a user has named, likewise; one line of jsonl may lack them, but
             not all.
         usual: columns that are read where they are there.
+        suffix: one of `SUFFIXES`, which says how the list is read; None: that of the path.
+        opened: opens the list's text; arguments are those of `open`. None: as UTF-8.
 
     Raises:
         OSError: the list cannot be read.
@@ -48,11 +57,16 @@ def rows(
             or has more values than columns. The message names the line.
     """
     named = named or {}
-    read = {".jsonl": _jsonl, ".parquet": _parquet}.get(path.suffix.lower(), _csv)
-    yield from read(path, required, named, list(dict.fromkeys([*required.values(), *named.values(), *usual])))
+    columns = list(dict.fromkeys([*required.values(), *named.values(), *usual]))
+    suffix = suffix or path.suffix.lower()
+    if suffix == ".parquet":
+        yield from _parquet(path, required, named, columns)
+    else:
+        read = _jsonl if suffix in (".jsonl", ".ndjson") else partial(_csv, suffix)
+        yield from read(path, opened or partial(utf_8, path), required, named, columns)
 
 
-def opened(path: Path, newline: str | None = None) -> TextIO:
+def utf_8(path: Path, newline: str | None = None) -> TextIO:
     """Opens a text file in UTF-8, with or without a byte order mark; invalid bytes are decoded by
     `surrogateescape`."""
     return path.open(encoding="utf-8-sig", errors="surrogateescape", newline=newline)
@@ -75,9 +89,11 @@ def _lines(path: Path, file: TextIO) -> Iterator[str]:
         yield line
 
 
-def _jsonl(path: Path, required: Mapping[str, str], named: Mapping[str, str], columns: list[str]) -> Iterator[Row]:
+def _jsonl(
+    path: Path, opened: Open, required: Mapping[str, str], named: Mapping[str, str], columns: list[str]
+) -> Iterator[Row]:
     missing, names = dict(named), dict[str, None]()
-    with opened(path) as file:
+    with opened() as file:
         for number, line in enumerate(_lines(path, file), 1):
             where = f"{printable(path)}, line {number}"
             if line.isspace():
@@ -97,15 +113,17 @@ def _jsonl(path: Path, required: Mapping[str, str], named: Mapping[str, str], co
     _check(printable(path), missing, list(names))
 
 
-def _csv(path: Path, required: Mapping[str, str], named: Mapping[str, str], columns: list[str]) -> Iterator[Row]:
+def _csv(
+    suffix: str, path: Path, opened: Open, required: Mapping[str, str], named: Mapping[str, str], columns: list[str]
+) -> Iterator[Row]:
     csv.field_size_limit(max(csv.field_size_limit(), LONGEST))
 
     def lines() -> Iterator[str]:
-        with opened(path, newline="") as file:
+        with opened(newline="") as file:
             yield from _lines(path, file)
 
-    dialect = dialect_of(lines, required.values(), path.suffix.lower())
-    with opened(path, newline="") as file:
+    dialect = dialect_of(lines, required.values(), suffix)
+    with opened(newline="") as file:
         reader = csv.reader(_lines(path, file), strict=True, **dialect)
         try:
             header = next(reader, None)

@@ -62,7 +62,8 @@ def scan(root: Path, suffixes: frozenset[bytes], beside: Collection[bytes] = (),
 
     Args:
         root: the folder.
-        suffixes: of the files to look for, in lower case, each with its dot.
+        suffixes: of the files to look for, in lower case, each with its dot; the empty one: names
+            without any.
         beside: folders right below the root that are passed over, and not counted.
         none_do: whether there may be no such file.
 
@@ -167,7 +168,7 @@ def _entries(
         for entry in entries:
             name = entry.name
             kind: str | bytes | None = None
-            suffix = name[name.rfind(b".") :].lower()
+            suffix = name[name.rfind(b".") :].lower() if b"." in name else b""
             if name in RUN_FOLDER:
                 of_run.add(name)
             if name.startswith(b"."):
@@ -179,7 +180,7 @@ def _entries(
             elif entry.is_dir():
                 folders.append(name)
             else:
-                kind = suffix if suffix.startswith(b".") else b""
+                kind = suffix
             if kind is not None:
                 rest.append((kind, inside + name))
     if of_run == RUN_FOLDER:
@@ -201,7 +202,7 @@ def fingerprint_of(table: Table) -> str:
 
 
 def _nothing_found(root: Path, suffixes: frozenset[bytes], others: Counter[bytes]) -> ValueError:
-    wanted = ", ".join(printable(suffix) for suffix in sorted(suffixes))
+    wanted = ", ".join(printable(suffix) for suffix in sorted(suffixes) if suffix)
     if not others:
         return ValueError(f"The folder {printable(root)} holds no files. Names that end in {wanted} were looked for.")
     endings = ", ".join(

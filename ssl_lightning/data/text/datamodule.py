@@ -10,6 +10,7 @@ from pathlib import Path
 from textwrap import shorten
 from typing import Any, Literal, get_args
 
+import numpy as np
 import torch
 from tokenizers import Tokenizer
 from torch import Tensor, nn
@@ -22,8 +23,9 @@ from ...plugins.arguments import one_of, require
 from ...plugins.messages import did_you_mean
 from ...types import Strength, View
 from ..datamodule import SSLDataModule
+from ..groups import withhold_some
 from ..labels import ABSENT, class_name
-from ..ledger import Tally
+from ..ledger import LeftOut, Tally
 from ..sources import Source, Subset
 from ..splits import Split
 from .augment import TextAugmentation
@@ -37,14 +39,16 @@ from .tokenizer import TOKENIZER, Kind, digest_of, load_tokenizer, trained_token
 from .unknown import check_unknown, unknown_share
 
 WITHHELD_ONE_IN, WITHHELD_MOST = 50, 1_000
-"""Where there is no validation split, one in 50 of the samples to pretrain on is held out, at most
-1,000."""
+"""Where there is no validation split, about one in 50 of the samples to pretrain on is held out, at
+most 1,000."""
 SHOWN = 8
 """Samples of a view that are drawn."""
 RAW_TOKENS = 2048
 """Raw features are the TF-IDF of this many tokens."""
 VOCAB_SIZE = 8192
 Part = Literal["train", "val", "test", "pretrain"]
+USES: dict[Part, str] = {"train": "probes", "val": "validation", "test": "test", "pretrain": "pretraining"}
+"""What a run uses the documents of each part for."""
 
 
 class TextDataModule(SSLDataModule):
@@ -70,6 +74,9 @@ class TextDataModule(SSLDataModule):
     incidental = SSLDataModule.incidental | {"max_unknown"}
 
     default_epochs = 20
+    withholds_whole = True
+    """Whether documents are held out whole; those whose checkpoints do not state it held out
+    rows."""
 
     def __init__(
         self,
@@ -152,8 +159,7 @@ class TextDataModule(SSLDataModule):
         """The tokens of a split's documents. All splits are opened with the first one, before any
         training: later a file may have changed, or be gone."""
         if not self._stores:
-            parts: tuple[Part, ...] = ("train", "val", "test", "pretrain")
-            corpora = {part: self.corpus(part) for part in parts}
+            corpora = {part: self.corpus(part) for part in USES}
             stores = {
                 part: None if corpus is None else open_store(corpus, self.tokenizer) for part, corpus in corpora.items()
             }
@@ -181,13 +187,32 @@ class TextDataModule(SSLDataModule):
 
     @property
     def held_out(self) -> Source | None:
-        """The validation split, if there is one; else a part of the samples to pretrain on, which
-        training does not see: one in 50, at most 1,000; None if there are fewer than 50."""
+        """The validation split, if there is one; else whole documents of those to pretrain on, or
+        whole groups, which training does not see: about one sample in 50, at most 1,000. None if
+        there are fewer than 50, or each document has more than a tenth of them."""
         self._divide()
         return self._sources["held_out"]
 
+    def ledger(self) -> list[Tally]:
+        """Returns what became of the documents of each split."""
+        self._divide()
+        tallies = [self._tally(part, store) for part in USES if (store := self.store(part)) is not None]
+        beside = self.beside()
+        return tallies if beside is None else [*tallies, beside]
+
+    def _tally(self, part: Part, store: Store) -> Tally:
+        left_out, used = list(store.left_out), {USES[part]: len(store)}
+        if self.supervised and part == "pretrain":
+            used, left_out = {}, [*left_out, LeftOut("have no labels, from which this method learns", len(store))]
+        elif self.supervised and part == "train":
+            used = {"training": len(store)}
+        elif part == "pretrain" or (self.store("pretrain") is None and part == "train"):
+            used = dict(self._documents)
+        classes = len(store.class_names)
+        return Tally(part, "documents", used, left_out, f"labels of {classes:,} classes" if classes else "")
+
     def _divide(self) -> None:
-        """Separates the samples to pretrain on from those that are held out, once."""
+        """Separates the documents to pretrain on from those that are held out, once."""
         if "kept" in self._sources:
             return
         store = self.store("pretrain") or self._store("train")
@@ -195,11 +220,36 @@ class TextDataModule(SSLDataModule):
         long = store.longest > self.row_length - 2
         samples: Source = TextSource(store, self.row_length, self.vocabulary, pieces=long, labels=labels)
         few = min(WITHHELD_MOST, len(samples) // WITHHELD_ONE_IN)
-        withheld = self.source("val")
+        kept, withheld, documents = samples, self.source("val"), 0
         if withheld is None and few:
-            order = permutation(0, 0, len(samples))
-            samples, withheld = Subset(samples, order[few:].sort().values), Subset(samples, order[:few].sort().values)
-        self._sources["kept"], self._sources["held_out"] = samples, withheld
+            rows = torch.from_numpy(store.rows(self.row_length - 2) if long else np.ones(len(store), np.int64))
+            held_out, documents = self._withheld(store, rows, few)
+            if documents or not self.withholds_whole:
+                kept, withheld = Subset(samples, (~held_out).nonzero()[:, 0]), Subset(samples, held_out.nonzero()[:, 0])
+        self._sources["kept"], self._sources["held_out"] = kept, withheld
+        self._documents = {"pretraining": len(store) - documents, **({"validation": documents} if documents else {})}
+
+    def _withheld(self, store: Store, rows: Tensor, few: int) -> tuple[Tensor, int]:
+        """Chooses what is held out of the samples to pretrain on.
+
+        Args:
+            store: the documents.
+            rows: [documents] the samples of each.
+            few: about how many samples to hold out.
+
+        Returns:
+            [samples] whether each is held out, and the number of documents held out.
+        """
+        if not self.withholds_whole:
+            held_out = torch.zeros(int(rows.sum()), dtype=torch.bool)
+            held_out[permutation(0, 0, len(held_out))[:few]] = True
+            return held_out, 0
+        group = torch.arange(len(rows))
+        if store.groups is not None:
+            group = torch.from_numpy(np.unique(store.groups, return_inverse=True)[1])
+        sizes = torch.zeros(int(group.max()) + 1, dtype=torch.int64).index_add_(0, group, rows)
+        document = withhold_some(sizes, few, permutation(0, 0, len(sizes)))[group]
+        return document.repeat_interleave(rows), int(document.sum())
 
     def transform(self, strength: Strength, local_size: int | None = None) -> nn.Module:
         return TextAugmentation(
@@ -279,6 +329,10 @@ class TextDataModule(SSLDataModule):
         """
         fitting = self.trainer is None or self.trainer.state.fn == "fit"
         current, trained = digest_of(self.tokenizer), state_dict.get("tokenizer")
+        if fitting and self.withholds_whole and not state_dict.get("withholds_whole", False):
+            self.withholds_whole = False
+            for name in ("kept", "held_out", "pretraining"):
+                self._sources.pop(name, None)
         if fitting and trained not in (None, current):
             raise ValueError(
                 f"The checkpoint was trained with the tokenizer {trained}, this run has {current}: the same ids would"
@@ -288,7 +342,15 @@ class TextDataModule(SSLDataModule):
         super().load_state_dict(state_dict)
 
     def order(self) -> dict[str, Any]:
-        return {**super().order(), "tokenizer": digest_of(self.tokenizer)}
+        return {
+            **super().order(),
+            "tokenizer": digest_of(self.tokenizer),
+            "withholds_whole": self.withholds_whole,
+        }
+
+    def start_again(self) -> None:
+        super().start_again()
+        self.withholds_whole = True
 
     def tally(self, split: str, source: Source, use: str) -> Tally:
         tally = super().tally(split, source, use)

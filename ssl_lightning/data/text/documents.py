@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any, NamedTuple
 
+from ..ledger import LeftOut
+
 PIECE = 1 << 16
 """Characters of a document that are in memory at a time."""
 SPACES = " \n\t"
@@ -22,11 +24,13 @@ class Piece(NamedTuple):
         text: more than white space.
         label: the document's class, or None.
         begins: whether a document begins here; else the piece continues that of the previous piece.
+        group: documents of one group are held out together; None: each is a group of its own.
     """
 
     text: str
     label: str | None
     begins: bool
+    group: str | None = None
 
 
 @dataclass
@@ -34,23 +38,45 @@ class Counts:
     """The number of changes and omissions.
 
     Args:
-        replaced: bytes that are not valid UTF-8, each replaced by U+FFFD.
+        replaced: bytes that are not of the file's encoding, each replaced by U+FFFD.
         empty: documents without text.
+        without_tokens: documents whose text gives no token.
+        where: the file, line or row that is being read.
+        first_replaced, first_empty: where the first of each was.
     """
 
     replaced: int = 0
     empty: int = 0
+    without_tokens: int = 0
+    where: str = ""
+    first_replaced: str = ""
+    first_empty: str = ""
+
+    def replace(self, number: int) -> None:
+        """Counts bytes that were replaced."""
+        self.first_replaced = self.first_replaced or (self.where if number else "")
+        self.replaced += number
+
+    def leave_out(self, empty: bool = True) -> None:
+        """Counts a document without text, if it is one."""
+        self.first_empty = self.first_empty or (self.where if empty else "")
+        self.empty += empty
 
     def sentence(self) -> str:
         """Says what was counted, in words; empty if nothing was."""
         said = []
         if self.replaced:
-            said.append(
-                f"{self.replaced:,} byte{'s that are' if self.replaced > 1 else ' that is'} not UTF-8 became U+FFFD"
-            )
-        if self.empty:
-            said.append(f"{self.empty:,} empty document{'s were' if self.empty > 1 else ' was'} skipped")
+            first = f" (the first in {self.first_replaced})" if self.first_replaced else ""
+            many = "s that are" if self.replaced > 1 else " that is"
+            said.append(f"{self.replaced:,} byte{many} not of the encoding became U+FFFD{first}")
+        if empty := self.empty + self.without_tokens:
+            said.append(f"{empty:,} empty document{'s were' if empty > 1 else ' was'} skipped")
         return ", ".join(said)
+
+    def left_out(self) -> list[LeftOut]:
+        """Returns the documents that are none, by reason, for the data's ledger."""
+        reasons = (("are empty", self.empty, self.first_empty), ("give no token", self.without_tokens, ""))
+        return [LeftOut(*reason) for reason in reasons if reason[1]]
 
 
 class Corpus(ABC):
@@ -108,17 +134,18 @@ class Texts(Corpus):
 
     def read(self, counts: Counts) -> Iterator[Piece]:
         for number, text in enumerate(self.texts):
+            counts.where = f"document {number + 1}"
             yield from pieces(text, self.labels[number] if self.labels is not None else None, counts)
 
 
-def pieces(text: str, label: str | None, counts: Counts) -> Iterator[Piece]:
+def pieces(text: str, label: str | None, counts: Counts, group: str | None = None) -> Iterator[Piece]:
     """Yields the pieces of a document whose whole text is in memory."""
     begins = True
     for part in cut(text):
         if part and not part.isspace():
-            yield Piece(valid(part, counts), label, begins)
+            yield Piece(valid(part, counts), label, begins, group)
             begins = False
-    counts.empty += begins
+    counts.leave_out(begins)
 
 
 def cut(text: str) -> Iterator[str]:
@@ -141,5 +168,5 @@ def valid(text: str, counts: Counts) -> str:
         text.encode()
     except UnicodeEncodeError:
         text, replaced = INVALID.subn("\ufffd", text)
-        counts.replaced += replaced
+        counts.replace(replaced)
     return text

@@ -28,6 +28,7 @@ class TextSource(Source):
         ValueError: a row has no room for a token.
     """
 
+    unit = "documents"
     in_memory = True  # mapped: workers would only cost
 
     def __init__(
@@ -46,8 +47,10 @@ class TextSource(Source):
         self.store, self.room, self.cls, self.sep = store, row_length - 2, vocabulary.cls, vocabulary.sep
         self.ends: np.ndarray | None = None
         if pieces:
-            self.ends = np.cumsum(-(-np.diff(store.offsets) // self.room))
+            self.ends = np.cumsum(store.rows(self.room))
         self.labels = None if pieces else labels
+        self.groups = None if pieces or store.groups is None else torch.from_numpy(np.array(store.groups))
+        self.left_out = store.left_out
         self.fingerprint = f"{store.fingerprint}-{row_length}" if pieces else store.fingerprint
 
     def __len__(self) -> int:

@@ -7,7 +7,7 @@ import os
 import shutil
 import zlib
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import cached_property
 from hashlib import sha256
 from itertools import chain
@@ -16,19 +16,21 @@ from typing import Any
 
 import numpy as np
 import torch
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 from pytorch_lightning.utilities import rank_zero_warn
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from ..files.atomic import beside, clear_abandoned, to_disk
+from ..files.atomic import beside, remove, to_disk
 from ..files.kept import default_folder, key_of, writing
+from ..groups import number_of
+from ..ledger import LeftOut
 from .documents import Corpus, Counts, Piece
 from .judged import guarded
 from .tokenizer import ready, vocabulary_of, without_special
 
-VERSION = 1
+VERSION = 2
 AT_ONCE = 1 << 20
 """Characters that are tokenized at a time."""
 BLOCK = 1 << 16
@@ -37,9 +39,9 @@ MOST_CLASSES = 10_000
 CHECKED = 1 << 30
 """Files of up to this many bytes are checked by checksum; larger ones by their size alone."""
 LOCK = "text.lock"
-"""Held while a finished store is moved to its path, so that no process removes one that another has
-just moved there."""
-META, PARTS = "meta.json", ("tokens", "offsets", "labels")
+"""Held while a store is begun, and while a finished one is moved to its path, so that no process
+removes one that another has just begun or moved there."""
+META, PARTS, GROUPS = "meta.json", ("tokens", "offsets", "labels"), "groups"
 
 
 class Store:
@@ -52,7 +54,10 @@ class Store:
         tokens: [T] uint16 or uint32, all documents one after the other.
         offsets: [N + 1] int64, the index in `tokens` where each document begins.
         class_names: of the labels, sorted; empty where there are no labels.
-        fingerprint: a hash of tokens, documents and labels.
+        groups: [N] int64, equal for documents of one group; None: each is a group of its own.
+        left_out: what was read and is not a document, by reason.
+        remarks: what was changed or skipped, in words; empty where nothing was.
+        fingerprint: a hash of tokens, documents, labels and groups.
 
     Raises:
         ValueError, OSError: the store is incomplete or damaged.
@@ -71,6 +76,9 @@ class Store:
             if parts[name].nbytes <= CHECKED and zlib.crc32(parts[name].data) != checksum:
                 raise ValueError(f"{folder / name} is damaged.")
         self.tokens, self.offsets, self._labels = (parts[name] for name in PARTS)
+        self.groups: NDArray[np.int64] | None = parts.get(GROUPS)
+        self.left_out = [LeftOut(*each) for each in meta["left_out"]]
+        self.remarks: str = meta["remarks"]
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -97,6 +105,10 @@ class Store:
         parts = [self.tokens] if len(self.tokens) <= 64 * BLOCK else [self.tokens[at : at + BLOCK] for at in starts]
         return sum(int(np.count_nonzero(part == token)) for part in parts) / max(1, sum(map(len, parts)))
 
+    def rows(self, room: int) -> NDArray[np.int64]:
+        """Returns [N] the number of rows with room for so many tokens that each document fills."""
+        return -(-np.diff(self.offsets) // room)
+
     def document_frequency(self, most: int = 100_000) -> tuple[Tensor, int]:
         """Returns [V] the number of documents in which each token occurs, and the number of
         documents counted: at most `most`, evenly spaced."""
@@ -120,16 +132,24 @@ def open_store(corpus: Corpus, tokenizer: Tokenizer) -> Store:
     """
     identity = corpus.identity()
     path = default_folder() / f"text-{key_of(VERSION, identity, tokenizer.to_str())}"
-    if (store := _existing(path)) is not None:
-        return store
+    store = _existing(path) or _written(path, corpus, tokenizer, identity)
+    if store.remarks:
+        rank_zero_warn(f"{corpus.name}: {store.remarks}.")
+    return store
+
+
+def _written(path: Path, corpus: Corpus, tokenizer: Tokenizer, identity: list[Any]) -> Store:
+    """Writes the store of a corpus to its path."""
+    unfinished = beside(path)
+    lock = _lock_of(unfinished)
     with writing(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
-        clear_abandoned(path)
-        unfinished = beside(path)
-        unfinished.mkdir()
+        with FileLock(path.parent / LOCK):
+            _clear_killed(path.parent)
+            lock.acquire()
+            unfinished.mkdir()
     try:
-        counts = Counts()
-        _write(unfinished, corpus, tokenizer, counts)
+        _write(unfinished, corpus, tokenizer, Counts())
         if corpus.identity() != identity:
             raise ValueError(f"{corpus.name} changed while it was read. Start again.")
         with writing(path.parent):
@@ -138,9 +158,28 @@ def open_store(corpus: Corpus, tokenizer: Tokenizer) -> Store:
             _move(unfinished, path)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
-    if said := counts.sentence():
-        rank_zero_warn(f"{corpus.name}: {said}.")
+        _release(lock)
     return Store(path)
+
+
+def _lock_of(unfinished: Path) -> FileLock:
+    """Returns what the process holds that writes a store: the system frees it with the process."""
+    return FileLock(unfinished.with_suffix(".lock"), timeout=0)
+
+
+def _release(lock: FileLock) -> None:
+    lock.release()
+    Path(lock.lock_file).unlink(missing_ok=True)
+
+
+def _clear_killed(folder: Path) -> None:
+    """Removes the stores that killed processes were writing, of any corpus."""
+    for lock_file in folder.glob(".text-*.lock"):
+        lock = _lock_of(lock_file)
+        with suppress(Timeout, OSError):
+            lock.acquire()
+            remove(lock_file.with_suffix(".tmp"))
+            _release(lock)
 
 
 class _Labels:
@@ -173,10 +212,11 @@ class _Parts:
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.stack = folder, ExitStack()
+        self.files: dict[str, Any] = {}
 
     def __enter__(self) -> _Parts:
-        with writing(self.folder.parent):
-            self.files = {name: self.stack.enter_context((self.folder / name).open("wb")) for name in PARTS}
+        for name in PARTS:
+            self.write(name, "u1", [])
         return self
 
     def __exit__(self, *error: Any) -> None:
@@ -185,6 +225,8 @@ class _Parts:
 
     def write(self, name: str, dtype: str, values: Any) -> None:
         with writing(self.folder.parent):
+            if name not in self.files:
+                self.files[name] = self.stack.enter_context((self.folder / name).open("wb"))
             self.files[name].write(np.asarray(values, dtype).tobytes())
 
 
@@ -196,36 +238,43 @@ def _write(folder: Path, corpus: Corpus, tokenizer: Tokenizer, counts: Counts) -
     allowed = allowed.astype(dtype)
     labels = _Labels(corpus.name)
     ends = label = 0  # end of the tokens so far, and the label of the open document
-    opened, first = 0, True  # where the open document began, and whether it is the first
+    group: str | None = None  # of the open document
+    opened, first, grouped = 0, True, False  # where the open document began, and whether it is the first
     with _Parts(folder) as parts:
         parts.write("offsets", "<i8", [0])
         for batch in _batches(corpus.read(counts)):
             texts = [piece.text for piece in batch]
             ids = [each.ids for each in guarded(tokenizer.encode_batch_fast, texts, add_special_tokens=False)]
             tokens = allowed[np.fromiter(chain.from_iterable(ids), np.int64, sum(map(len, ids)))]
-            offsets, numbers = [], []
+            offsets, numbers, groups = [], [], []
             for piece, some in zip(batch, ids, strict=True):
                 if piece.begins:
                     if ends > opened:
                         offsets.append(ends)
                         numbers.append(label)
-                    counts.empty += ends == opened and not first
-                    opened, first = ends, False
+                        groups += [] if group is None else [number_of(group)]
+                    counts.without_tokens += ends == opened and not first
+                    opened, first, group = ends, False, piece.group
                     label = labels.number(piece.label) if piece.label is not None else 0
                 ends += len(some)
             parts.write("tokens", dtype.str, tokens)
             parts.write("offsets", "<i8", offsets)
             parts.write("labels", "<i4", numbers)
+            if grouped := grouped or group is not None:
+                parts.write(GROUPS, "<i8", groups)
         if ends > opened:
             parts.write("offsets", "<i8", [ends])
             parts.write("labels", "<i4", [label])
-        counts.empty += ends == opened and not first
+            if group is not None:
+                parts.write(GROUPS, "<i8", [number_of(group)])
+        counts.without_tokens += ends == opened and not first
     if not ends:
         raise ValueError(f"{corpus.name} does not contain any text.")
-    _finish(folder, labels, {"tokens": dtype.str, "offsets": "<i8", "labels": "<i4"}, size)
+    dtypes = {"tokens": dtype.str, "offsets": "<i8", "labels": "<i4"} | ({GROUPS: "<i8"} if grouped else {})
+    _finish(folder, labels, dtypes, size, counts)
 
 
-def _finish(folder: Path, labels: _Labels, dtypes: dict[str, str], vocab_size: int) -> None:
+def _finish(folder: Path, labels: _Labels, dtypes: dict[str, str], vocab_size: int, counts: Counts) -> None:
     """Numbers the classes in sorted order, and writes what is needed to read the store."""
     names, indices = labels.order()
     if names:
@@ -238,16 +287,19 @@ def _finish(folder: Path, labels: _Labels, dtypes: dict[str, str], vocab_size: i
         name: [dtype, (folder / name).stat().st_size // np.dtype(dtype).itemsize] for name, dtype in dtypes.items()
     }
     digest, checksums = sha256(), {}
-    for name in PARTS:
+    for name in dtypes:
         checksums[name] = 0
         with (folder / name).open("rb") as file:
             while block := file.read(AT_ONCE):
                 checksums[name] = zlib.crc32(block, checksums[name])
                 digest.update(block)
     digest.update(json.dumps([names, parts]).encode())
-    meta = {"version": VERSION, "vocab_size": vocab_size, "class_names": names, "parts": parts, "checksums": checksums}
+    meta = {
+        "version": VERSION, "vocab_size": vocab_size, "class_names": names, "parts": parts, "checksums": checksums,
+        "remarks": counts.sentence(), "left_out": counts.left_out(), "fingerprint": digest.hexdigest()[:32],
+    }  # fmt: skip
     with writing(folder):
-        (folder / META).write_text(json.dumps({**meta, "fingerprint": digest.hexdigest()[:32]}))
+        (folder / META).write_text(json.dumps(meta))
 
 
 def _batches(read: Iterator[Piece]) -> Iterator[list[Piece]]:

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import bz2
 import csv
+import gzip
 import json
+import lzma
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from ssl_lightning.data.text.documents import PIECE, Corpus, Counts, Texts
-from ssl_lightning.data.text.files import Files, find_files, find_splits
-from ssl_lightning.data.text.formats import Columns, Division
+from ssl_lightning.data.text.files import Files, beside_splits, find_files, find_splits
+from ssl_lightning.data.text.plain import Division
+from ssl_lightning.data.text.tables import Columns
 
 TEXTS = ["one line", 'two\nlines, and "quotes"', "naïve \u2013 日本語 🙂", "a,b\tc"]
 LABELS = ["x", "y", "x", "z"]
@@ -101,11 +107,11 @@ def test_a_line_of_a_hundred_megabytes_does_not_need_its_size(tmp_path: Path) ->
         for _ in range(100):
             file.write(b"word " * 200_000)
     code = (
-        "import resource, sys; from pathlib import Path; from ssl_lightning.data.text.formats import read_txt; "
+        "import resource, sys; from pathlib import Path; from ssl_lightning.data.text.plain import read_txt; "
         "from ssl_lightning.data.text.documents import Counts; "
         "size = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize() + 60_000_000; "
         "resource.setrlimit(resource.RLIMIT_AS, (size, size)); "
-        "print(sum(len(piece.text) for piece in read_txt(Path(sys.argv[1]), 'paragraph', Counts())))"
+        "print(sum(len(piece.text) for piece in read_txt(Path(sys.argv[1]).open(), 'paragraph', Counts())))"
     )
     done = subprocess.run([sys.executable, "-c", code, tmp_path / "a.txt"], capture_output=True, text=True, check=False)
     assert done.stdout.strip() == "100000000", done.stderr[-500:]
@@ -122,9 +128,11 @@ def test_bytes_that_are_no_utf8_are_replaced_and_counted(tmp_path: Path, suffix:
         pq.write_table(pa.table({"text": strings}), path)
     else:
         path.write_bytes({".txt": b"%s", ".jsonl": b'{"text": "%s"}\n', ".csv": b"text\r\n%s\r\n"}[suffix] % wrong)
-    found, counts = read(files(path))
+    found, counts = read(replace(files(path), max_undecodable=0.3))
     assert found == [("caf\ufffd \ufffd! \ufffd", None)]
-    assert counts.sentence() == "2 bytes that are not UTF-8 became U+FFFD"
+    assert counts.sentence().startswith(f"2 bytes that are not of the encoding became U+FFFD (the first in {path}")
+    with pytest.raises(ValueError, match=r"2 of 9 characters are bytes that are not UTF-8\..*--data.max_undecodable 1"):
+        read(files(path))
 
 
 @pytest.mark.parametrize(
@@ -194,7 +202,7 @@ def make(root: Path, *names: str) -> Path:
 
 
 def test_files_are_found_by_path_folder_and_pattern(tmp_path: Path) -> None:
-    make(tmp_path, "b.txt", "a.TXT", "c/d.csv", "c/.hidden.txt", "notes.md")
+    make(tmp_path, "b.txt", "a.TXT", "c/d.csv", "c/.hidden.txt", "notes.doc")
 
     def names(path: str) -> list[str]:
         return [str(found.relative_to(tmp_path)) for found in find_files(path)]
@@ -209,13 +217,16 @@ def test_files_are_found_by_path_folder_and_pattern(tmp_path: Path) -> None:
     [
         ("b.text", "There is no file or folder 'b.text' in .*Did you mean 'b.txt'"),
         ("*.csv", "does not match any file"),
-        ("notes.md", r"notes.md ends in '.md', which is not a text format; give .txt, .csv, .tsv, .jsonl, .parquet"),
+        ("notes.doc", r"notes.doc ends in '.doc', which is not a text format; give .txt, .*, .jsonl, .*, .parquet"),
+        ("a.tar.gz", r"a.tar.gz ends in '.gz', which is not a text format"),
+        ("binary", r"binary holds bytes that are not text"),
         ("images", r"None of the 1 files below .* ends in .*They are: .png \(1\)"),
         ("empty", "holds no files"),
     ],
 )
 def test_what_is_not_there_is_told(tmp_path: Path, path: str, message: str) -> None:
-    make(tmp_path, "b.txt", "notes.md", "images/a.png")
+    make(tmp_path, "b.txt", "notes.doc", "a.tar.gz", "images/a.png")
+    (tmp_path / "binary").write_bytes(bytes(range(256)))
     (tmp_path / "empty").mkdir()
     with pytest.raises((ValueError, FileNotFoundError), match=message):
         find_files(str(tmp_path / path))
@@ -245,23 +256,154 @@ def test_a_folder_is_divided_by_the_names_of_its_entries(tmp_path: Path) -> None
     ]
 
 
-@pytest.mark.parametrize("change", ["size", "time", "column", "name"])
-def test_what_changes_the_documents_changes_their_identity(tmp_path: Path, change: str) -> None:
-    path = tmp_path / "a.csv"
+@pytest.mark.parametrize("change", ["content", "column", "format", "encoding", "touched", "renamed", "moved"])
+def test_what_changes_the_documents_changes_their_identity_and_nothing_else_does(tmp_path: Path, change: str) -> None:
+    path = tmp_path / "set" / "a.csv"
+    path.parent.mkdir()
     path.write_text("text,label\na,b\n")
+    date = path.stat().st_mtime_ns
     before = files(path, Columns()).identity()
-    assert before == files(path, Columns()).identity()
+
+    def of_equal_size_and_date() -> None:
+        path.write_text("text,label\nb,b\n")
+        os.utime(path, ns=(date, date))
+
     changes: dict[str, Callable[[], Any]] = {
-        "size": lambda: path.write_text("text,label\naa,b\n"),
-        "time": lambda: os.utime(path, ns=(1, 1)),
-        "column": lambda: None,
-        "name": lambda: path.rename(tmp_path / "b.csv"),
+        "content": of_equal_size_and_date,
+        "format": lambda: path.rename(path.with_suffix(".tsv")),
+        "touched": lambda: os.utime(path, ns=(1, 1)),
+        "renamed": lambda: path.rename(path.with_name("b.csv")),
+        "moved": lambda: path.parent.rename(tmp_path / "elsewhere"),
     }
-    changes[change]()
-    assert files(next(tmp_path.iterdir()), Columns("label" if change == "column" else "text")).identity() != before
+    changes.get(change, lambda: None)()
+    (after,) = tmp_path.rglob("*.?sv")
+    again = files(after, Columns("label" if change == "column" else "text"))
+    again = replace(again, encoding="cp1251" if change == "encoding" else "auto")
+    assert (again.identity() == before) == (change in ("touched", "renamed", "moved"))
 
 
 def test_texts_in_memory_are_documents_too() -> None:
     found, counts = read(Texts("some", ["a", " ", "\ud800b"], ["x", "y", "z"]))
     assert found == [("a", "x"), ("\ufffdb", "z")] and (counts.empty, counts.replaced) == (1, 1)
     assert Texts("some", ["a", "b"]).identity() != Texts("some", ["ab", ""]).identity()
+
+
+RUSSIAN = "Съешь ещё этих мягких французских булок, да выпей чаю. "
+GERMAN = "Der Fluß trägt große Schiffe, über Köln nach Süden. "
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding", "looks"),
+    [(RUSSIAN, "cp1251", "cp1251"), (RUSSIAN, "koi8-r", "koi8_r"), (GERMAN, "latin-1", "cp1252 or cp1250")],
+)
+@pytest.mark.parametrize("suffix", [".txt", ".csv", ".jsonl"])
+def test_an_encoding_before_unicode_is_refused_by_name_and_read_when_named(
+    tmp_path: Path, text: str, encoding: str, looks: str, suffix: str
+) -> None:
+    path, text = tmp_path / f"a{suffix}", text * 20
+    content = {".txt": text, ".csv": f'text\n"{text}"\n', ".jsonl": '{"text": "%s"}\n' % text}[suffix]  # noqa: UP031
+    path.write_bytes(content.encode(encoding))
+    with pytest.raises(
+        ValueError,
+        match=rf"a\{suffix}: .* that are not UTF-8\. It looks like {looks}: --data.encoding {looks.split()[0]}",
+    ):
+        read(files(path))
+    found, counts = read(replace(files(path), encoding=encoding))
+    assert found == [(text, None)] and not counts.replaced
+    (tmp_path / "b.txt").write_text(RUSSIAN, encoding="utf-8")  # stays what it is beside the others
+    assert read(replace(files(tmp_path / "b.txt"), encoding=encoding))[0] == [(RUSSIAN, None)]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+def test_unicode_is_told_by_its_first_bytes(tmp_path: Path, encoding: str) -> None:
+    (tmp_path / "a.txt").write_text(f"{GERMAN}\n\n{GERMAN}", encoding=encoding)
+    found, counts = read(files(tmp_path / "a.txt"))
+    assert [text.strip() for text, _ in found] == [GERMAN.strip()] * 2 and not counts.replaced
+    (tmp_path / "b.txt").write_bytes("ab".encode("utf-16") + b"\x00\xd8\x00\x00")
+    with pytest.raises(ValueError, match=r"b\.txt is not utf-16.*Give --data.encoding"):
+        read(files(tmp_path / "b.txt"))
+
+
+def test_an_encoding_is_checked_at_once() -> None:
+    from ssl_lightning.datamodules.text_files import TextFiles
+
+    for wrong in ("cp12511", "base64"):
+        with pytest.raises(ValueError, match=rf"encoding='{wrong}' is unknown.*Give auto or one"):
+            TextFiles(__file__ + ".txt", encoding=wrong)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "expected"),
+    [
+        ("a.md", b"# one\n\ntwo", ["# one", "two"]),
+        ("a.rst", b"one\n\ntwo", ["one", "two"]),
+        ("49960", b"one\n\ntwo", ["one", "two"]),
+        ("a.txt.gz", gzip.compress(b"one\n\n") + gzip.compress(b"two"), ["one", "two"]),
+        ("a.txt.bz2", bz2.compress(b"one\n\ntwo"), ["one", "two"]),
+        ("a.xz", lzma.compress("one\n\nzwölf".encode("utf-16")), ["one", "zwölf"]),
+        ("a.csv.gz", gzip.compress(b"text\none\ntwo\n"), ["one", "two"]),
+        ("a.ndjson", b'{"text": "one"}\n{"text": "two"}\n', ["one", "two"]),
+        (
+            "a.html",
+            b"<!doctype html><head><title>no</title><style>p {}</style><body><h1>o<b>n</b>e</h1>\n<p>t&amp;wo\n three"
+            b"<script>x = 1 < 2</script><ul><li>four<li>five</ul><pre>a\n  b</pre>",
+            ["one", "t&wo three", "four", "five", "a\n  b"],
+        ),
+        ("a.tsv", b"text\tid\n\"one,\" he said\t1\nshe: \"two\t2\nthree\"\t3\n", ['"one," he said', 'she: "two', 'three"']),
+        ("a.tsv", b"id\ttext\n1\t\"one\nline\"\n2\t\"a \"\"b\"\"\"\n", ["one\nline", 'a "b"']),
+    ],
+)  # fmt: skip
+def test_more_kinds_of_files_are_read(tmp_path: Path, name: str, content: bytes, expected: list[str]) -> None:
+    (tmp_path / name).write_bytes(content)
+    assert [text.strip() for text, _ in read(files(tmp_path))[0]] == expected  # found in its folder
+
+
+@pytest.mark.parametrize(
+    ("name", "compress"), [("a.txt.gz", gzip.compress), ("a.txt.bz2", bz2.compress), ("a.txt.xz", lzma.compress)]
+)
+def test_a_compressed_file_that_is_cut_is_named(tmp_path: Path, name: str, compress: Callable[[bytes], bytes]) -> None:
+    (tmp_path / name).write_bytes(compress(os.urandom(3000).hex().encode())[:-1000])
+    with pytest.raises(ValueError, match=rf"{name} is damaged"):
+        read(files(tmp_path / name))
+    (tmp_path / name).write_bytes(b"no")
+    with pytest.raises(ValueError, match=name):
+        read(files(tmp_path / name))
+
+
+def test_what_lies_beside_texts_is_not_taken_for_one_and_all_is_counted(tmp_path: Path) -> None:
+    make(tmp_path / "plain", "a.txt", "b.md", "c", "README.md", "LICENSE", "readme_of_mine.txt", "d.tar.gz", "e.png")
+    (tmp_path / "plain" / "binary").write_bytes(bytes(range(256)))
+    make(tmp_path / "tables", "train.csv", "notes.md", "ORIGIN", "page.html")
+    make(tmp_path / "divided", "train.txt", "test.txt", "README.md", "other.txt")
+    expected = {
+        "plain": (
+            ["a.txt", "b.md", "c", "readme_of_mine.txt"],
+            {"tell of the data": 2, "are not text": 2, "end in .png": 1},
+        ),
+        "tables": (["train.csv"], {"are text beside tables": 3}),
+        "divided": (["test.txt", "train.txt"], {"tell of the data": 1, "are in no split": 1}),
+    }  # fmt: skip
+    for name, (used, left_out) in expected.items():
+        splits = find_splits(str(tmp_path / name))
+        assert sorted(path.name for split in splits.values() for path in split) == used
+        tally = beside_splits(str(tmp_path / name), splits)
+        assert tally is not None and {each.reason: each.count for each in tally.left_out} == left_out
+        assert tally.found + len(used) == sum(len(names) for _, _, names in os.walk(tmp_path / name))
+
+
+def test_groups_are_those_of_a_column_or_of_the_files_path(tmp_path: Path) -> None:
+    def groups(corpus: Files) -> list[str | None]:
+        return [piece.group for piece in corpus.read(Counts())]
+
+    (tmp_path / "a.csv").write_text("text,author\none,x\ntwo,y\n")
+    assert groups(files(tmp_path / "a.csv")) == [None, None]
+    assert groups(files(tmp_path / "a.csv", Columns(group="author"))) == ["x", "y"]
+    make(tmp_path / "set", "x/a.txt", "y/b.txt")
+    (tmp_path / "set" / "x" / "a.txt").write_text("one\n\ntwo")
+    by_folder = replace(files(tmp_path / "set"), group_pattern=re.compile("^([^/]+)/"), root=tmp_path / "set")
+    assert groups(by_folder) == ["x", "x", "y"]
+    with pytest.raises(ValueError, match=r"group_pattern='z' does not match 'x/a.txt'"):
+        groups(replace(by_folder, group_pattern=re.compile("z")))
+    (tmp_path / "a.csv").write_text("text,author\none,\n")
+    with pytest.raises(ValueError, match=r"line 2: the group 'author' is str ''; give text or an integer"):
+        groups(files(tmp_path / "a.csv", Columns(group="author")))

@@ -72,10 +72,18 @@ def test_classes_are_in_the_order_of_their_names(tokenizer: Tokenizer) -> None:
 
 
 def test_what_gives_no_token_is_skipped_and_counted_in_one_line(tokenizer: Tokenizer) -> None:
-    with pytest.warns(
-        UserWarning, match=r"^odd: 1 byte that is not UTF-8 became U\+FFFD, 4 empty documents were skipped\.$"
-    ):
-        store = open_store(Texts("odd", ["\x07", "a", " ", "\x07", "b\udcff", "\x08"], list("uvwxyz")), tokenizer)
+    """Each time, not only when it is made."""
+    for _ in range(2):
+        with pytest.warns(
+            UserWarning,
+            match=(
+                r"^odd: 1 byte that is not of the encoding became U\+FFFD \(the first in document 5\), 4 empty"
+                r" documents were skipped\.$"
+            ),
+        ):
+            store = open_store(Texts("odd", ["\x07", "a", " ", "\x07", "b\udcff", "\x08"], list("uvwxyz")), tokenizer)
+    assert [each[:3] for each in store.left_out] == [("are empty", 1, "document 3"), ("give no token", 3, "")]
+    assert sum(each.count for each in store.left_out) + len(store) == 6
     assert len(store) == 2 and store.labels is not None
     assert [store.class_names[label] for label in store.labels] == ["v", "y"]
     with pytest.raises(ValueError, match="blank does not contain any text"):
@@ -163,12 +171,9 @@ def test_two_processes_that_make_it_at_once_both_end_well_and_a_killed_one_leave
     assert [os.waitpid(child, 0)[1] for child in children[1:]] == [0, 0]
     store = open_store(CORPUS, tokenizer)
     left = [folder for folder in folders(cache) if folder != store.folder]
-    assert len(left) == 1  # of the killed one; an hour later it goes
-    for path in (*left[0].iterdir(), left[0]):
-        os.utime(path, (time.time() - 7200,) * 2)
-    (store.folder / "tokens").unlink()
-    assert len(documents(open_store(CORPUS, tokenizer))) == 200
-    assert folders(cache) == [store.folder]
+    assert len(left) == 1  # of the killed one; it goes when any other is made
+    other = open_store(Texts("other", ["a"]), tokenizer)
+    assert sorted(folders(cache)) == sorted([store.folder, other.folder]) and not list(cache.glob(".text-*"))
 
 
 def test_of_processes_that_finish_in_the_same_moment_none_takes_away_the_store_of_another(
@@ -297,3 +302,16 @@ def test_a_tokenizer_is_trained_once(cache: Path, monkeypatch: pytest.MonkeyPatc
     assert trained_tokenizer(CORPUS, "wordpiece", 400).to_str() == first.to_str()
     monkeypatch.setattr("ssl_lightning.data.text.tokenizer.train_tokenizer", lambda *args: pytest.fail("trained again"))
     assert trained_tokenizer(CORPUS, "wordpiece", 400).to_str() == first.to_str()
+
+
+def test_groups_are_kept_with_the_documents(tokenizer: Tokenizer) -> None:
+    class Grouped(Texts):
+        def read(self, counts: Counts):  # type: ignore[no-untyped-def]
+            for piece, group in zip(super().read(counts), "xyxz", strict=True):
+                yield piece._replace(group=group)
+
+    store, plain = (open_store(cls(cls.__name__, ["a", "b", "c", "d"]), tokenizer) for cls in (Grouped, Texts))
+    assert plain.groups is None and store.fingerprint != plain.fingerprint and store.groups is not None
+    first, second, third, fourth = store.groups.tolist()
+    assert first == third and len({first, second, fourth}) == 3
+    assert documents(pickle.loads(pickle.dumps(store))) == documents(plain)
