@@ -14,6 +14,7 @@ import pickle
 import time
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import count
 from typing import Any, TypeVar
 
 import torch
@@ -26,13 +27,17 @@ PART = 64 << 20
 """Bytes of each process that `collect` exchanges at a time."""
 T = TypeVar("T")
 
-ARRIVALS, BEATS = "ssl_lightning/arrivals", "ssl_lightning/beats"
-"""Keys in the process group's store: how often processes arrived at a meeting, and signs of life,
-which each process of a run gives while it goes on (`run/stops/peers.py`)."""
+ARRIVALS, BEATS, LEFT = "ssl_lightning/arrivals", "ssl_lightning/beats", "ssl_lightning/left"
+"""Keys in the process group's store: how often processes arrived at a meeting; signs of life, which
+each process of a run gives while it goes on (`run/stops/peers.py`); and who has left a stage."""
 PAUSE = 0.5
 """Seconds between two looks at who has arrived, at most."""
+_stages, _alone = count(), False
+"""Numbers the stages; and whether this process works by itself, as others may not."""
 _gone: Callable[[], bool] = bool
 """Whether rank 0 is gone; false where nobody knows. `watch_store` sets it."""
+PATIENCE = 10.0
+"""Seconds in which processes that fail together do so."""
 SILENCE = 600.0
 """Seconds without any sign of life after which a missing process is given up: outside of a run,
 where nobody watches over the others."""
@@ -269,6 +274,24 @@ def all_or_none(work: Callable[[], T]) -> T:
     return results[0]
 
 
+def all_leave(failed: bool) -> bool:
+    """Whether the processes leave a stage together, within which they communicate; each calls it as
+    it leaves. Where one fails by itself, the others wait for it in a collective, and it must not go
+    on to the next.
+
+    Args:
+        failed: whether this process leaves by an error; else it waits for nobody.
+    """
+    if world_size() == 1 or _alone:
+        return True
+    key, until = f"{LEFT}/{next(_stages)}", time.monotonic() + PATIENCE
+    left = _count(key, 1)
+    while failed and left < world_size() and time.monotonic() < until:
+        time.sleep(PAUSE / 10)
+        left = _count(key, 0)
+    return not failed or left == world_size()
+
+
 def _raise_first(*errors: Exception | None) -> None:
     for error in errors:
         if error is not None:
@@ -276,11 +299,15 @@ def _raise_first(*errors: Exception | None) -> None:
 
 
 def _outcome(work: Callable[[], Any]) -> tuple[Any, Exception | None]:
-    """What some work returned or raised."""
+    """What some work of this process alone returned or raised."""
+    global _alone
+    before, _alone = _alone, True
     try:
         return work(), None
     except Exception as raised:
         return None, raised
+    finally:
+        _alone = before
 
 
 def default_store() -> Any:

@@ -20,6 +20,7 @@ from pytorch_lightning.callbacks import ProgressBar
 from pytorch_lightning.profilers import PassThroughProfiler, Profiler
 
 from .data.datamodule import SSLDataModule
+from .data.loaders import Stream
 from .data.waiting import naming_lost_workers
 from .distributed import leave, on_each
 from .evaluation.commands import Evaluation
@@ -163,9 +164,13 @@ class Trainer(RunsWithin):
 
     @contextmanager
     def within(self) -> Iterator[None]:
-        """A run's processes end together, and a dead worker is named."""
+        """A run's processes end together, a dead worker is named, and none is left."""
         with together(self), naming_lost_workers():
-            yield
+            try:
+                yield
+            finally:
+                if isinstance(self.train_dataloader, Stream):
+                    self.train_dataloader.close()
 
     @staticmethod
     def _with_standing(kwargs: dict[str, Any]) -> list[Callback]:

@@ -19,7 +19,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.testing import assert_close
 
 from ssl_lightning import distributed
-from ssl_lightning.distributed import collect, gather, rank, reduce_mean, row_counts, world_size
+from ssl_lightning.distributed import all_leave, collect, gather, on_each, rank, reduce_mean, row_counts, world_size
 from ssl_lightning.nn.losses.contrastive import nt_xent
 
 COLLECTED = {"equal": (4, 4), "unequal": (7, 2), "none": (3, 0), "none at first": (0, 5)}
@@ -82,6 +82,14 @@ def process(folder: Path) -> None:
         found[f"collected {name}"] = collect(numbered(sum(counts)).split(counts)[rank()], "cpu")
     found["vector"] = gather(own_rows(torch.arange(5)))
     found["reduce_mean"] = reduce_mean(torch.tensor([rank(), 10.0]))
+    found["fail together"] = [all_leave(failed=True), all_leave(failed=not rank())]
+    distributed.PATIENCE = 0.2
+    if rank() == 0:
+        dist.barrier()  # rank 1 has given up by then
+    found["fails alone"] = all_leave(failed=rank() == 1)
+    if rank() == 1:
+        dist.barrier()
+    found["alone"] = on_each(lambda: all_leave(failed=not rank()))
     torch.save(found, folder / f"{rank()}.pt")
     dist.destroy_process_group()
 
@@ -130,6 +138,13 @@ def test_rows_are_collected_part_by_part_in_the_first_process_alone(found: list[
     """Parts of at most two rows of each process."""
     assert torch.equal(found[0][f"collected {case}"], numbered(sum(COLLECTED[case])))
     assert found[1][f"collected {case}"].shape == (0, 2)
+
+
+def test_who_fails_alone_knows_that_the_others_wait_for_it(found: list[dict[Any, Any]]) -> None:
+    """Not where nobody can: in work that each process does by itself."""
+    for i, each in enumerate(found):
+        assert each["fail together"] == each["alone"] == [True, True]
+        assert each["fails alone"] == (i == 0)
 
 
 def test_without_a_process_group_there_is_one_process() -> None:

@@ -167,7 +167,7 @@ class Loading(Position, LightningDataModule):
         and lists them in the run folder. Lightning calls it where no process has failed."""
         loader = self.trainer.train_dataloader if self.trainer is not None else None
         if isinstance(loader, Stream):
-            loader.iterator = None  # ends the workers; left to the garbage collector, each would stall it for 5 seconds
+            loader.close()
         report_skipped(self._all_sources, getattr(self.trainer, "run_folder", None))
 
     @property

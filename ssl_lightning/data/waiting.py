@@ -82,6 +82,16 @@ class PatientLoader(DataLoader[Any]):
         return self._patiently(batches)
 
     def _patiently(self, batches: Any) -> Iterator[Any]:
+        try:
+            yield from self._batches(batches)
+        finally:  # also where a traceback still holds them
+            with suppress(RuntimeError):  # of one that has been killed
+                batches._shutdown_workers()
+            for worker in batches._workers:  # SIGTERM, by which torch ends one that does not, is blocked
+                if worker.is_alive():
+                    worker.kill()
+
+    def _batches(self, batches: Any) -> Iterator[Any]:
         wait = Wait(self.pages, self.limit)
         while True:
             try:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from ..distributed import all_leave
 from ..run.progress import Progress, duration
 
 MOST = 300
@@ -55,17 +56,25 @@ class Stages:
 
     @contextmanager
     def attempt(self, title: str) -> Iterator[None]:
-        """The next stage. An error in it is kept, not raised. On several processes all of them
-        raise, or none (`distributed.all_or_none`)."""
+        """The next stage. An error in it is kept, not raised, where all processes leave the stage
+        (`distributed.all_leave`).
+
+        Raises:
+            Exception: this process has failed alone, and another waits for it.
+        """
         self.number, self.title = self.number + 1, title
         self.show()
         try:
             yield
         except Exception as error:
+            if not all_leave(failed=True):
+                raise
             if os.environ.get("SSL_LIGHTNING_TRACEBACK"):
                 traceback.print_exc()
             reason = " ".join(f"{type(error).__name__}: {error}".split())
             self.failed.setdefault(reason if len(reason) <= MOST else f"{reason[:MOST]}...", []).append(self.where)
+        else:
+            all_leave(failed=False)
 
     def end(self) -> None:
         """Clears the line on the terminal."""
