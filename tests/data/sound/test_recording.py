@@ -191,7 +191,7 @@ def test_an_mp3_lasts_as_long_as_its_frames(tmp_path: Path, mode: str, first: in
         sound = SoundFile(tmp_path / "a.mp3")
         if seconds is not None:
             assert abs(sound.frames / RATE - seconds) < 0.2, name
-        assert float(sound.read(0, sound.frames).square().mean().sqrt()) > 0.2, name
+        assert float(sound.read(0, sound.frames).square().mean().sqrt()) > 0.1, name
         (tmp_path / "a.mp3").unlink()
 
 
