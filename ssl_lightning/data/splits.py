@@ -148,4 +148,6 @@ class Splits:
         labels = ""
         if source.labels is not None:
             labels = f"labels of {len(source.labels.unique()):,} classes"
-        return Tally(split, source.unit, {use: len(source)}, source.left_out, labels)
+        windows = source.windows()
+        remarks = () if windows is None or use.endswith("training") else (windows.sentence(),)
+        return Tally(split, source.unit, {use: len(source)}, source.left_out, labels, remarks)
