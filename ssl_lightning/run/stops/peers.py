@@ -78,7 +78,7 @@ class Peers:
         self.lives = {self.rank: self.life}
         self.store: Any = None
         self.joined = False
-        self.looks = 0
+        self.looks = self.behind = 0
         self._heard: dict[int, tuple[int | None, int]] = {}
         self._looking = threading.RLock()
         if trainer.local_rank and LAUNCHER in os.environ:
@@ -101,6 +101,13 @@ class Peers:
                 code = int(mark.removeprefix(STOPPED))
                 return Ended(rank, f"was stopped (exit code {code})", code)
         return None
+
+    def left_behind(self) -> bool:
+        """Whether another process has left on request some seconds ago, and this one is still here:
+        it waits for it, as where the signal came to one of them in a closing table."""
+        if self.looks % BEAT == 0:
+            self.behind = self.behind + 1 if self.stopped() else 0
+        return self.behind > 1
 
     def all_left(self) -> bool:
         """Whether every other process has left or is gone, or nobody can tell."""

@@ -104,17 +104,24 @@ class Watch(threading.Thread):
         while (ended := self.peers.look()) is None:
             if self.over.wait(PAUSE):
                 return
-        self.ended = ended
+            if self.peers.left_behind() and not self.ended:
+                self.ended = self.peers.stopped()
+                self.interrupt()
+        self.ended = ended = self.ended or ended
         if not self.leaving.wait(PAUSE):  # else the run has failed already, by what follows from it
-            with self.door:
-                if not self.leaving.is_set():
-                    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self.main), ctypes.py_object(Lost))
+            self.interrupt()
         if self.leaving.wait(REACH) and self.over.wait(TIDY):
             return
         self.tell(ended)
         for child in [*multiprocessing.active_children(), *children(self.trainer).values()]:
             child.kill()
         os._exit(ended.code)
+
+    def interrupt(self) -> None:
+        """Raises `Lost` where the run stands, unless it is leaving."""
+        with self.door:
+            if not self.leaving.is_set():
+                ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self.main), ctypes.py_object(Lost))
 
     def finish(self) -> None:
         """Ends a run well; rank 0, which holds the store, after the others."""
