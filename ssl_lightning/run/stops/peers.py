@@ -78,7 +78,8 @@ class Peers:
         self.lives = {self.rank: self.life}
         self.store: Any = None
         self.joined = False
-        self.looks = self.behind = 0
+        self.looks = 0
+        self.behind: Ended | None = None
         self._heard: dict[int, tuple[int | None, int]] = {}
         self._looking = threading.RLock()
         if trainer.local_rank and LAUNCHER in os.environ:
@@ -102,12 +103,13 @@ class Peers:
                 return Ended(rank, f"was stopped (exit code {code})", code)
         return None
 
-    def left_behind(self) -> bool:
-        """Whether another process has left on request some seconds ago, and this one is still here:
-        it waits for it, as where the signal came to one of them in a closing table."""
-        if self.looks % BEAT == 0:
-            self.behind = self.behind + 1 if self.stopped() else 0
-        return self.behind > 1
+    def left_behind(self) -> Ended | None:
+        """A process that has left on request since `BEAT` looks: this one waits for it, as where a
+        signal came to one of them in a closing table."""
+        if self.looks % BEAT:
+            return None
+        before, self.behind = self.behind, self.stopped()
+        return before and self.behind
 
     def all_left(self) -> bool:
         """Whether every other process has left or is gone, or nobody can tell."""

@@ -101,15 +101,14 @@ class Watch(threading.Thread):
         atexit.register(self.end)  # a thread in torch's code, when Python goes, would abort the process
 
     def run(self) -> None:
-        while (ended := self.peers.look()) is None:
+        while (ended := self.peers.look() or self.left_behind()) is None:
             if self.over.wait(PAUSE):
                 return
-            if self.peers.left_behind() and not self.ended:
-                self.ended = self.peers.stopped()
-                self.interrupt()
-        self.ended = ended = self.ended or ended
+        self.ended = ended
         if not self.leaving.wait(PAUSE):  # else the run has failed already, by what follows from it
-            self.interrupt()
+            with self.door:
+                if not self.leaving.is_set():
+                    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self.main), ctypes.py_object(Lost))
         if self.leaving.wait(REACH) and self.over.wait(TIDY):
             return
         self.tell(ended)
@@ -117,11 +116,9 @@ class Watch(threading.Thread):
             child.kill()
         os._exit(ended.code)
 
-    def interrupt(self) -> None:
-        """Raises `Lost` where the run stands, unless it is leaving."""
-        with self.door:
-            if not self.leaving.is_set():
-                ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self.main), ctypes.py_object(Lost))
+    def left_behind(self) -> Ended | None:
+        """A process that has left on request some seconds ago, while this one goes on."""
+        return None if self.leaving.is_set() else self.peers.left_behind()
 
     def finish(self) -> None:
         """Ends a run well; rank 0, which holds the store, after the others."""
