@@ -79,6 +79,7 @@ class Peers:
         self.store: Any = None
         self.joined = False
         self.looks = 0
+        self.behind: Ended | None = None
         self._heard: dict[int, tuple[int | None, int]] = {}
         self._looking = threading.RLock()
         if trainer.local_rank and LAUNCHER in os.environ:
@@ -101,6 +102,14 @@ class Peers:
                 code = int(mark.removeprefix(STOPPED))
                 return Ended(rank, f"was stopped (exit code {code})", code)
         return None
+
+    def left_behind(self) -> Ended | None:
+        """A process that has left on request since `BEAT` looks: this one waits for it, as where a
+        signal came to one of them in a closing table."""
+        if self.looks % BEAT:
+            return None
+        before, self.behind = self.behind, self.stopped()
+        return before and self.behind
 
     def all_left(self) -> bool:
         """Whether every other process has left or is gone, or nobody can tell."""

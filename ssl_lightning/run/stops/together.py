@@ -101,7 +101,7 @@ class Watch(threading.Thread):
         atexit.register(self.end)  # a thread in torch's code, when Python goes, would abort the process
 
     def run(self) -> None:
-        while (ended := self.peers.look()) is None:
+        while (ended := self.peers.look() or self.left_behind()) is None:
             if self.over.wait(PAUSE):
                 return
         self.ended = ended
@@ -115,6 +115,10 @@ class Watch(threading.Thread):
         for child in [*multiprocessing.active_children(), *children(self.trainer).values()]:
             child.kill()
         os._exit(ended.code)
+
+    def left_behind(self) -> Ended | None:
+        """A process that has left on request some seconds ago, while this one goes on."""
+        return None if self.leaving.is_set() else self.peers.left_behind()
 
     def finish(self) -> None:
         """Ends a run well; rank 0, which holds the store, after the others."""

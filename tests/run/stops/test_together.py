@@ -208,6 +208,8 @@ def test_a_process_that_was_stopped_or_has_finished_has_not_died(monkeypatch: py
         assert there.look() is None and here.look() is None and here.all_left() != there.all_left()
     stopped = here.stopped()
     assert stopped is not None and (stopped.rank, stopped.code) == (1, 143)
+    seconds = next(second for second in range(99) if here.look() is None and here.left_behind() == stopped)
+    assert 5 <= seconds <= 10
 
 
 def test_the_first_error_is_the_cause_on_all_processes(monkeypatch: pytest.MonkeyPatch) -> None:
