@@ -62,6 +62,9 @@ class BERT(SSLMethod):
         self.head = nn.Sequential(nn.Linear(encoder.dim, dim), nn.GELU(), nn.LayerNorm(dim, eps=encoder.norm_eps))
         self.bias = nn.Parameter(torch.zeros(tokens))  # the projection itself is the encoder's table of tokens
         self.order = nn.Linear(encoder.dim, 1) if sentence_order else None
+        if (published := encoder.pretrained_head()) is not None:
+            self.head.load_state_dict(published.layers.state_dict())
+            self.bias.data.copy_(published.bias)
 
     def read_vocabulary(self, vocabulary: Vocabulary) -> None:
         self.masks.read(vocabulary)
