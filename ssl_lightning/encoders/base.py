@@ -176,6 +176,14 @@ class TextEncoder(TokenEncoder):
         return None
 
 
+def prediction_head(encoder: TextEncoder) -> PredictionHead:
+    """Returns the head that was published with an encoder's weights, or BERT's with new ones
+    (Devlin et al. 2018, arXiv 1810.04805; the layers are in the authors' code)."""
+    tokens, dim = encoder.embedding.weight.shape
+    layers = nn.Sequential(nn.Linear(encoder.dim, dim), nn.GELU(), nn.LayerNorm(dim, eps=encoder.norm_eps))
+    return encoder.pretrained_head() or PredictionHead(layers, torch.zeros(tokens))
+
+
 def pooled(tokens: Tensor, view: View | Tokens, first: bool = False) -> Tensor:
     """Pools contextual tokens [B, N, D] of a view into one vector a sample [S, D]: the mean of its
     tokens, or its first one."""
