@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from ssl_lightning import Batch, OptimizerSpec, SSLMethod, Step, TextEncoder, View, ViewSpec
 from ssl_lightning.augment.random import fold, uniform
 from ssl_lightning.distributed import total
-from ssl_lightning.encoders.base import pooled
+from ssl_lightning.encoders.base import pooled, prediction_head
 from ssl_lightning.encoders.bert_huggingface import export_bert
 from ssl_lightning.nn.losses.vocabulary import vocabulary_nll
-from ssl_lightning.nn.masks.words import Hidden, TokenMasks
+from ssl_lightning.nn.masks.words import NOTHING_HIDDEN, Hidden, TokenMasks
 from ssl_lightning.nn.packing import swap_halves, unpacked
 from ssl_lightning.nn.vocabulary import Vocabulary
 from ssl_lightning.plugins.arguments import require
@@ -44,6 +44,7 @@ class BERT(SSLMethod):
 
     encoder: TextEncoder
     views = ViewSpec(full=1, strength="none")
+    alarms = (NOTHING_HIDDEN,)
     optimizer_specs: ClassVar = {
         "adamw": OptimizerSpec(lr=1e-3, weight_decay=0.01, betas=(0.9, 0.98), reference_batch=None, warmup_epochs=10),
         # Appendix A.2: the warm-up is 10,000 of a million steps.
@@ -57,10 +58,9 @@ class BERT(SSLMethod):
         super().__init__(encoder, **kwargs)
         require(self, above=0, below=1, mask_ratio=mask_ratio)
         self.mask_ratio = mask_ratio
-        tokens, dim = encoder.embedding.weight.shape
-        self.masks = TokenMasks(tokens, whole_words)
-        self.head = nn.Sequential(nn.Linear(encoder.dim, dim), nn.GELU(), nn.LayerNorm(dim, eps=encoder.norm_eps))
-        self.bias = nn.Parameter(torch.zeros(tokens))  # the projection itself is the encoder's table of tokens
+        self.masks = TokenMasks(encoder.embedding.num_embeddings, whole_words)
+        self.head, bias = prediction_head(encoder)
+        self.bias = nn.Parameter(bias)  # the projection itself is the encoder's table of tokens
         self.order = nn.Linear(encoder.dim, 1) if sentence_order else None
 
     def read_vocabulary(self, vocabulary: Vocabulary) -> None:
@@ -78,6 +78,7 @@ class BERT(SSLMethod):
         at_least_one = count.clamp(min=1)  # a batch may have nothing to predict
         loss = nll / at_least_one
         logs = {"mlm": loss.detach(), "accuracy": correct / at_least_one, "perplexity": loss.detach().exp()}
+        logs["hidden"] = count
         if self.order is not None:
             logit = self.order(pooled(h, view, first=True))[:, 0].float()
             logs["order"] = nn.functional.binary_cross_entropy_with_logits(logit, swapped.float())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -143,6 +143,18 @@ class WaveEncoder(SequenceEncoder):
         return self.embed(self.normed(self.stem(view)))
 
 
+class PredictionHead(NamedTuple):
+    """What turns contextual tokens into scores of the vocabulary, on the encoder's table of tokens.
+
+    Args:
+        layers: a linear layer, GELU and a norm, [..., dim] -> [..., D].
+        bias: [V] of the scores.
+    """
+
+    layers: nn.Sequential
+    bias: Tensor
+
+
 class TextEncoder(TokenEncoder):
     """A text encoder reads token ids [B, N]: `tokenize` embeds them, `content` gives the ids, [B,
     N, 1]."""
@@ -157,6 +169,19 @@ class TextEncoder(TokenEncoder):
     def embedding(self) -> nn.Embedding:
         """The table of the vocabulary's tokens [V, D], D often `dim`, to which a projection back
         onto the vocabulary may be tied."""
+
+    def pretrained_head(self) -> PredictionHead | None:
+        """Returns the prediction head that was published with the encoder's weights, for a method
+        that goes on from them; None: there is none."""
+        return None
+
+
+def prediction_head(encoder: TextEncoder) -> PredictionHead:
+    """Returns the head that was published with an encoder's weights, or BERT's with new ones
+    (Devlin et al. 2018, arXiv 1810.04805; the layers are in the authors' code)."""
+    tokens, dim = encoder.embedding.weight.shape
+    layers = nn.Sequential(nn.Linear(encoder.dim, dim), nn.GELU(), nn.LayerNorm(dim, eps=encoder.norm_eps))
+    return encoder.pretrained_head() or PredictionHead(layers, torch.zeros(tokens))
 
 
 def pooled(tokens: Tensor, view: View | Tokens, first: bool = False) -> Tensor:

@@ -14,7 +14,10 @@ from ..data.text.judged import read_tokenizer
 from ..data.text.tokenizer import TOKENIZER, UNKNOWN, load_tokenizer, vocabulary_of
 from ..nn.vocabulary import Vocabulary
 from ..plugins.registry import Registry
+from .base import PredictionHead
 from .bert_layouts import LAYOUTS, TOKEN_TYPES, Layout
+from .hf_head import to_masked_model
+from .hf_text import HuggingFaceText
 from .text import TextTransformer
 from .transformers_model import fetched, library, quiet
 
@@ -76,7 +79,8 @@ def from_huggingface(source: Any, tokenizer: str | None = None, **options: Any) 
 def export_bert(method: Any, folder: str | Path, tokenizer: str | None) -> str:
     """Writes a folder that `transformers.AutoModelForMaskedLM` and `AutoTokenizer` load: a BERT
     whose encoder is `norm="post"` as `BertForMaskedLM`, one that is "pre" as
-    `RobertaPreLayerNormForMaskedLM`.
+    `RobertaPreLayerNormForMaskedLM`, and one whose encoder is of transformers as the model that it
+    came from.
 
     The prediction of the order of sentences, which transformers' models do not have, is left out.
     Texts are encoded as in the run, except for names of special tokens in them, such as [MASK]:
@@ -102,8 +106,14 @@ def export_bert(method: Any, folder: str | Path, tokenizer: str | None) -> str:
         )
     tokens = read_tokenizer(tokenizer, f"The run's {TOKENIZER}")
     vocabulary = _vocabulary(tokens, method)
+    wrapped = isinstance(method.encoder, HuggingFaceText)
+    model = (
+        to_masked_model(method.encoder, PredictionHead(method.head, method.bias))
+        if wrapped
+        else to_transformers(method, vocabulary)
+    )
     with quiet():
-        to_transformers(method, vocabulary).save_pretrained(folder)
+        model.save_pretrained(folder)
         _reader(tokens, vocabulary, method.encoder.max_length).save_pretrained(folder)
     name = str(folder)
     return (

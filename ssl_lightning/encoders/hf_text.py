@@ -11,7 +11,8 @@ from torch.nn import functional as F
 
 from ..nn.masks.tokens import positions
 from ..types import Tokens, View
-from .base import TextEncoder, pooled
+from .base import PredictionHead, TextEncoder, pooled
+from .hf_head import published_head
 from .transformers_model import OfTransformers, config_of_model, library, model_of
 
 
@@ -121,6 +122,11 @@ class HuggingFaceText(OfTransformers, TextEncoder):
     def content(self, view: View) -> Tensor:
         """The token ids [B, N, 1]."""
         return view.x[:, :, None]
+
+    def pretrained_head(self) -> PredictionHead | None:
+        """Returns the head of the masked language model that the weights are a part of, if they
+        are; None where they come from a checkpoint, which holds the method's."""
+        return published_head(self.init_args["name"]) if self.init_args.get("pretrained", True) else None
 
     def layer_groups(self) -> list[list[nn.Parameter]]:
         """The parameters before the model's layers, the layers one by one, the parameters behind

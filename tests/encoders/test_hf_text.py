@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,13 @@ from typing import Any
 import pytest
 import torch
 from ssl_lightning.methods.bert import BERT
+from tokenizers import Tokenizer, models, pre_tokenizers
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import (
     AlbertConfig,
     AutoModel,
     AutoModelForMaskedLM,
+    AutoTokenizer,
     BertConfig,
     DebertaV2Config,
     DistilBertConfig,
@@ -28,6 +31,7 @@ from transformers import (
 )
 
 from ssl_lightning import View
+from ssl_lightning.encoders.bert_huggingface import export_bert
 from ssl_lightning.encoders.hf_text import HuggingFaceText
 from ssl_lightning.nn.packing import Ragged, pack, unpacked
 from ssl_lightning.plugins.rebuild import rebuild
@@ -179,3 +183,52 @@ def test_mistakes_are_told(tmp_path: Path) -> None:
         encoder(View(torch.full((1, 31), 7)))
     with pytest.raises(ValueError, match="token ids"):
         encoder(View(torch.rand(1, 3, 8, 8)))
+
+
+def scores(method: BERT, view: View) -> torch.Tensor:
+    h = method.encoder.mix(method.encoder.tokenize(view))
+    return method.head(h) @ method.encoder.embedding.weight.T + method.bias
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_prediction_head_is_kept_both_ways(tmp_path: Path, family: str) -> None:
+    """A BERT goes on from the scores of the published model, and is exported as one that has its
+    own, whatever the family calls the parts of its head."""
+    model = saved(FAMILIES[family](), tmp_path / "published")
+    method, ids = BERT(HuggingFaceText(str(tmp_path / "published"))).eval(), torch.arange(5, 12)[None]
+    close = {"atol": 2e-3, "rtol": 0.0} if family == "albert" else {"atol": 1e-5, "rtol": 1e-5}  # its GELU is by tanh
+    torch.testing.assert_close(scores(method, View(ids)), model(ids).logits, **close)
+    for parameter in method.parameters():
+        parameter.data += 0.1 * torch.randn(parameter.shape)
+    export_bert(method, tmp_path / "exported", words(40))
+    again, report = AutoModelForMaskedLM.from_pretrained(tmp_path / "exported", output_loading_info=True)
+    assert not any(report.values()), report
+    torch.testing.assert_close(again.eval()(ids).logits, scores(method, View(ids)), **close)
+    assert AutoTokenizer.from_pretrained(tmp_path / "exported")("w7 w9")["input_ids"] == [2, 7, 9, 3]
+    back = BERT(HuggingFaceText(str(tmp_path / "exported"))).eval()
+    torch.testing.assert_close(scores(back, View(ids)), scores(method, View(ids)), atol=1e-5, rtol=1e-5)
+
+
+def words(size: int) -> str:
+    """A tokenizer that knows a word for each id, of a file of its own."""
+    names = {"[PAD]": 1, "[UNK]": 0, "[CLS]": 2, "[SEP]": 3, "[MASK]": 4} | {f"w{id}": id for id in range(5, size)}
+    tokenizer = Tokenizer(models.WordLevel(names, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    return str(tokenizer.to_str())
+
+
+def test_a_head_of_another_kind_begins_anew_and_says_so(tmp_path: Path) -> None:
+    """Whose activation is not GELU; without any head, or from a checkpoint, there is nothing to
+    say."""
+    saved(BertConfig(**SIZES, hidden_act="relu"), tmp_path / "relu")
+    with pytest.warns(UserWarning, match=r"The prediction head of '.*relu' is not like the method's"):
+        BERT(HuggingFaceText(str(tmp_path / "relu")))
+    saved(BertConfig(**SIZES), tmp_path / "encoder", AutoModel)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert HuggingFaceText(str(tmp_path / "encoder")).pretrained_head() is None
+        saved(BertConfig(**SIZES), tmp_path / "whole")
+        assert HuggingFaceText(str(tmp_path / "whole"), pretrained=False).pretrained_head() is None
+    method = BERT(HuggingFaceText(str(tmp_path / "relu"), pretrained=False))
+    with pytest.raises(ValueError, match=r"The head of transformers' BertForMaskedLM is not like the method's"):
+        export_bert(method, tmp_path / "out", words(40))

@@ -15,13 +15,14 @@ from ssl_lightning.methods.bert import BERT, ORDER
 from torch import Tensor
 from torch.testing import assert_close
 
-from ssl_lightning import Batch, TextTransformer, View
+from ssl_lightning import Batch, TextTransformer, Trainer, View
 from ssl_lightning.augment.random import fold, sample_keys, uniform
 from ssl_lightning.data.peek import evaluating
 from ssl_lightning.evaluation.probes.held_out import HeldOut
 from ssl_lightning.nn.packing import Ragged, swap_halves
 from ssl_lightning.nn.packing import pack as pack_rows
 from ssl_lightning.nn.vocabulary import Vocabulary
+from ssl_lightning.run.numbers.health import Health
 from ssl_lightning.testing import MethodKit, TinyEncoder, TinyText
 from ssl_lightning.testing.tiny import ROW_LENGTH, VOCAB_SIZE
 
@@ -314,3 +315,16 @@ def test_an_encoder_of_images_is_refused() -> None:
         TypeError, match=r"BERT needs an ssl_lightning\.TextEncoder, such as TextTransformer, got a TinyEncoder"
     ):
         BERT(TinyEncoder())  # type: ignore[arg-type]
+
+
+def test_a_run_that_hides_nothing_stops_and_says_so(tmp_path: Path) -> None:
+    """Its loss would be 0 to the end."""
+    data = TinyText(batch_size=8)
+    trainer = Trainer(
+        max_steps=40, accelerator="cpu", default_root_dir=tmp_path, logger=False, enable_progress_bar=False,
+        callbacks=[Health(every_n_steps=2)],
+    )  # fmt: skip
+    encoder = TextTransformer(vocab_size=VOCAB_SIZE, dim=8, depth=1, heads=2, max_length=ROW_LENGTH, dropout=0.0)
+    with pytest.warns(UserWarning, match=r"no token is hidden, .* \(train/hidden 0, healthy is at least 1\)"):
+        trainer.fit(BERT(encoder, mask_ratio=1e-9), data)
+    assert trainer.global_step == 4

@@ -10,12 +10,21 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ...augment.random import fold, uniform
-from ...types import View
+from ...types import Alarm, View
 from ..vocabulary import Vocabulary
 from .tokens import position_keys, segments
 
 CHOICE, ROUNDING, REPLACEMENT = (int.from_bytes(name, "big") for name in (b"choice", b"rounds", b"replac"))
 """Separate the draws from a sample's key."""
+NOTHING_HIDDEN = Alarm(
+    "hidden",
+    "no token is hidden, so that there is nothing to learn",
+    "Raise --model.mask_ratio or --data.batch_size, or look at the texts with ssl-lightning data",
+    low=1.0,
+    patience=2,
+    stop=True,
+)
+"""Of a method that logs as `hidden` how many tokens of a batch it hides."""
 ROOM = 1.5
 """Room for whole words, as a multiple of the expected tokens: words differ in length."""
 
