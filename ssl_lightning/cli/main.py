@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from .. import __version__
@@ -66,37 +67,27 @@ def _main(argv: Sequence[str] | None) -> int:
     if first == "--version":
         print(f"ssl-lightning {__version__}")
         return 0
-    if first in LISTS:
-        return _list(first, argv[1:])
-    if first == DATA:
-        return _data(argv[1:])
-    if first == EXPORT:
-        return _export(argv[1:])
-    if first == INSPECT:
-        return _inspect(argv[1:])
-    if first == REPLAY:
-        return _replay(argv[1:])
+    own = {**dict.fromkeys(LISTS, partial(_list, first)), **OWN}
+    if first in own and {"-h", "--help"} & set(argv[1:]):
+        print(HELP, end="")
+        return 0
+    if first in own:
+        return own[first](argv[1:])
     if not first.startswith("-") and first not in COMMANDS:
-        known = (*COMMANDS, *LISTS, DATA, EXPORT, INSPECT, REPLAY)
+        known = (*COMMANDS, *own)
         return _complain("", f"There is no command {first!r}.{did_you_mean(first, known)}")
     return _run(argv)
 
 
-def _list(kind: str, options: Sequence[str]) -> int:
+def _list(kind: str, options: list[str]) -> int:
     known = ("--json", "--check")
     unknown = [option for option in options if option not in known]
-    if {"-h", "--help"} & set(unknown):
-        print(HELP, end="")
-        return 0
     if unknown:
         return _complain(kind, f"There is no option {unknown[0]}.{did_you_mean(unknown[0], known)}")
     return show(kind, as_json="--json" in options, check="--check" in options)
 
 
 def _data(options: list[str]) -> int:
-    if {"-h", "--help"} & set(options):
-        print(HELP, end="")
-        return 0
     folder = ""
     if "--to" in options[:-1]:
         place = options.index("--to")
@@ -110,9 +101,6 @@ def _data(options: list[str]) -> int:
 
 
 def _export(options: list[str]) -> int:
-    if {"-h", "--help"} & set(options):
-        print(HELP, end="")
-        return 0
     match options:
         case [run, "--to", folder] | ["--to", folder, run] if not run.startswith("-"):
             pass
@@ -128,9 +116,6 @@ def _export(options: list[str]) -> int:
 
 
 def _inspect(options: list[str]) -> int:
-    if {"-h", "--help"} & set(options):
-        print(HELP, end="")
-        return 0
     if len(options) != 1 or options[0].startswith("-"):
         return _complain(INSPECT, "Give one checkpoint, encoder's file or run folder: ssl-lightning inspect FILE.")
     from .inspect import inspect
@@ -139,9 +124,6 @@ def _inspect(options: list[str]) -> int:
 
 
 def _replay(options: list[str]) -> int:
-    if {"-h", "--help"} & set(options):
-        print(HELP, end="")
-        return 0
     if len(options) != 1 or options[0].startswith("-"):
         return _complain(REPLAY, "Give one folder nan-step-... of a run: ssl-lightning replay BUNDLE.")
     from .replay import replay
@@ -166,6 +148,10 @@ def _print(command: str, describe: Callable[..., str], *arguments: Any) -> int:
             raise
         return _complain(command, str(error))
     return 0
+
+
+OWN: dict[str, Callable[[list[str]], int]] = {DATA: _data, EXPORT: _export, INSPECT: _inspect, REPLAY: _replay}
+"""The commands that are not LightningCLI's, besides the lists."""
 
 
 def _run(argv: list[str]) -> int:

@@ -157,7 +157,8 @@ class SSLDataModule(Recorded, Modality, Splits, Loading):
 
     def ledgers(self) -> dict[str, list[Tally]]:
         """Returns what became of all that was found, by data set: this one and the probe sets."""
-        return {type(self).__name__: self.ledger(), **{name: data.ledger() for name, data in self.probe_sets.items()}}
+        probed = {name: data.ledger(probed=True) for name, data in self.probe_sets.items()}
+        return {type(self).__name__: self.ledger(), **probed}
 
     def prepare_data(self) -> None:
         for data in self.probe_sets.values():

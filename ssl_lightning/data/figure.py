@@ -92,6 +92,33 @@ def plot_pictures(pictures: Mapping[str, Tensor], path: str | Path) -> None:
     save_figure(figure, path)
 
 
+def plot_waves(waves: Mapping[str, Tensor], spectrograms: Mapping[str, Tensor], rate: int, path: str | Path) -> None:
+    """Draws a grid of sounds: one column per sample (the first 4), for each caption the wave over
+    its spectrogram.
+
+    Args:
+        waves: by caption, waves [S, T].
+        spectrograms: by caption, [S, 1, M, F] in [0, 1], low bands at the bottom.
+        rate: of the waves, in Hz.
+        path: the PNG to write.
+    """
+    samples = min(4, *map(len, waves.values()))
+    figure = Figure(figsize=(2.6 * samples, 1.8 * len(waves)), dpi=120, layout="constrained")
+    grid = figure.subplots(2 * len(waves), samples, squeeze=False)
+    for row, (caption, wave) in enumerate(waves.items()):
+        for column in range(samples):
+            above, below = grid[2 * row, column], grid[2 * row + 1, column]
+            values = wave[column].float().cpu().nan_to_num()
+            above.plot(torch.arange(len(values)).numpy() / rate, values.numpy(), color=INK, linewidth=0.4)
+            above.set(xlim=(0, len(values) / rate), xticks=[], yticks=[])
+            below.imshow(_image(spectrograms[caption][column]), cmap="gray", vmin=0, vmax=1, aspect="auto")
+            below.set(xticks=[], yticks=[])
+            for axes in (above, below):
+                axes.spines[:].set_visible(False)
+        grid[2 * row, 0].set_ylabel(textwrap.fill(caption, 15), fontsize=10, color=INK)
+    save_figure(figure, path)
+
+
 def _image(image: Tensor) -> NDArray[np.float32]:
     """Turns [C, H, W] of any range into [H, W, 3], or [H, W] where C is not 3, in [0, 1]; only an
     image that exceeds this range is rescaled."""

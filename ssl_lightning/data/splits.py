@@ -139,11 +139,15 @@ class Splits:
         the kind."""
         return None
 
-    def ledger(self) -> list[Tally]:
+    def ledger(self, probed: bool = False) -> list[Tally]:
         """Returns what was found of each split, what it is used for, and what is left out and why.
-        No sample is read."""
-        pretraining = self.pretraining_source()
-        use = "training" if self.supervised else "pretraining" if pretraining is None else "probes"
+        No sample is read.
+
+        Args:
+            probed: whether this data only serves to probe a run on other data.
+        """
+        pretraining = None if probed else self.pretraining_source()
+        use = "training" if self.supervised else "pretraining" if pretraining is None and not probed else "probes"
         tallies = [
             self.tally(split, source, purpose)
             for split, source, purpose in (

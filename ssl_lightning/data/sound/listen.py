@@ -14,6 +14,7 @@ from ...augment.inversion import Inversion
 from ...augment.log_mel import LogMel
 from ...types import View
 from ..datamodule import SSLDataModule
+from ..figure import plot_waves
 from ..files.atomic import write_bytes
 
 SOUNDS = 4
@@ -71,9 +72,18 @@ class Listening(SSLDataModule):
         return Inversion(self.mel)(log_mels), self.sample_rate
 
     def show(self, captions: Mapping[str, View], path: Path, compare: bool = False) -> dict[str, Path]:
-        """Draws log-mels; with `compare`, also writes the sounds as `<caption>.wav`, 4 samples
-        each."""
-        pictures = super().show(captions, path, compare)
+        """Draws log-mels, or waves over their log-mels; with `compare`, also writes the sounds as
+        `<caption>.wav`, 4 samples each."""
+        waves = {caption: view.x for caption, view in captions.items() if view.x.ndim == 2}
+        if waves:
+            log_mels = {caption: self.mel(wave.float())[:, None] for caption, wave in waves.items()}
+            scaled = {
+                caption: self.as_pictures((x - x.mean()) / x.std().clamp(min=1e-3)) for caption, x in log_mels.items()
+            }
+            plot_waves(waves, scaled, self.sample_rate, path)
+            pictures = {path.stem: path}
+        else:
+            pictures = super().show(captions, path, compare)
         if compare:
             sounds = {caption: self.as_sounds(view.x[:SOUNDS].float())[0] for caption, view in captions.items()}
             save_sounds(sounds, self.sample_rate, path.parent)
