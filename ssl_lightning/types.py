@@ -85,10 +85,12 @@ class Batch(_Batch, total=False):
     requests. `index` [S]: the sample's index in its data set. `key` [S], int64: the sample's random
     key, a hash of (seed, pass, index). A method draws masks, noise and negatives from it and from
     nothing else (dropout apart). `label` [S]: present where the data set has labels. A method that
-    is not supervised never reads it.
+    is not supervised never reads it. `sample` [S]: the index of the sample that each is a window
+    of, in evaluation alone, where samples are longer than a view.
     """
 
     label: Tensor
+    sample: Tensor
 
 
 class _Step(TypedDict):

@@ -39,6 +39,7 @@ class Tally:
         used: how many for what: `pretraining`, `probes`, `validation`, `test`.
         left_out: the others.
         labels: a remark on the labels; empty without any.
+        remarks: further ones, on what is used in another form than it was found.
     """
 
     split: str
@@ -46,6 +47,7 @@ class Tally:
     used: Mapping[str, int] = field(default_factory=dict)
     left_out: Sequence[LeftOut] = ()
     labels: str = ""
+    remarks: Sequence[str] = ()
 
     @property
     def found(self) -> int:
@@ -56,7 +58,8 @@ class Tally:
         uses = " and ".join(f"{count:,} for {use}" for use, count in self.used.items())
         if len(self.used) == 1 and not left:
             uses = f"for {next(iter(self.used))}"
-        line = f"{self.split}: {self.found:,} {self.unit} {uses}".rstrip() + f" ({self.labels})" * bool(self.labels)
+        remarks = [*([self.labels] if self.labels else []), *self.remarks]
+        line = f"{self.split}: {self.found:,} {self.unit} {uses}".rstrip() + f" ({'; '.join(remarks)})" * bool(remarks)
         return f"{line}, left out {left:,}: {'; '.join(map(str, self.left_out))}." if left else f"{line}."
 
     def as_json(self) -> dict[str, Any]:
@@ -66,5 +69,6 @@ class Tally:
             "found": self.found,
             "used": dict(self.used),
             "labels": self.labels,
+            "remarks": list(self.remarks),
             "left_out": [each._asdict() for each in self.left_out],
         }

@@ -22,6 +22,7 @@ from .position import Position
 from .sources import Numbers, Source
 from .splits import Split
 from .views import Fetched, Views, is_fetched
+from .windows import FetchWindows
 
 
 class Loading(Position, LightningDataModule):
@@ -142,8 +143,12 @@ class Loading(Position, LightningDataModule):
     def _evaluation_loader(self, split: Split, labelled: bool) -> list[Share]:
         source = check_evaluated(self, split, labelled)
         self._evaluated = self.clean_views()
-        mine = torch.arange(self._rank, len(source), self.world_size)
-        return [Share(self.loader(Fetch(source, self._evaluated.cut), self.parts(source, mine, self.batch_size)))]
+        mine, windows = torch.arange(self._rank, len(source), self.world_size), source.windows()
+        if windows is None:
+            dataset = Fetch(source, self._evaluated.cut)
+        else:
+            dataset, mine = FetchWindows(windows, self._evaluated.cut), windows.of(mine)[0]
+        return [Share(self.loader(dataset, self.parts(dataset.source, mine, self.batch_size)))]
 
     def val_dataloader(self) -> list[Share]:
         """Returns the loader of the validation split for `validate`. In `fit` there is none: probes

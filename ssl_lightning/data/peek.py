@@ -21,6 +21,7 @@ from .datamodule import SSLDataModule
 from .loaders import Fetch
 from .sources import Source
 from .views import Fetched, Views, full_precision
+from .windows import of_whole_samples
 
 BATCH, RAW_BATCH = 256, 1024
 """Samples that are embedded, or whose raw features are computed, at a time."""
@@ -145,7 +146,7 @@ def features_here(
     """The features [M, D] of samples, at least one, that this process computes alone, on the CPU;
     arguments as in `embed_to_host`."""
     parts = (
-        (data.raw_features(data.fetch_clean(source, part)).float() for part in data.parts(source, index, RAW_BATCH))
+        _raw_features(data, source, index)
         if network is None
         else _features(network.to(device), data, source, index, device, context)
     )
@@ -179,12 +180,26 @@ def _features(
 ) -> Iterator[Tensor]:
     """Yields the features [S, D] of each batch of a share, on the device."""
     views = data.clean_views()
+
+    def embedded(source: Source, part: Tensor) -> Tensor:
+        view = cast(peek(data, source, part, device, views)["views"][0], getattr(network, "backbone", network))
+        with context() if context is not None else nullcontext():
+            features: Tensor = network(view).float()
+        return features
+
     with evaluating(network):
         for part in data.parts(source, share, BATCH):
-            view = cast(peek(data, source, part, device, views)["views"][0], getattr(network, "backbone", network))
-            with context() if context is not None else nullcontext():
-                features = network(view).float()
-            yield features
+            yield of_whole_samples(source, part, lambda source, index: data.parts(source, index, BATCH), embedded)
+
+
+def _raw_features(data: SSLDataModule, source: Source, index: Tensor) -> Iterator[Tensor]:
+    """Yields the raw features [S, D] of each batch of samples."""
+
+    def computed(source: Source, part: Tensor) -> Tensor:
+        return data.raw_features(data.fetch_clean(source, part)).float()
+
+    for part in data.parts(source, index, RAW_BATCH):
+        yield of_whole_samples(source, part, lambda source, index: data.parts(source, index, RAW_BATCH), computed)
 
 
 @torch.no_grad()

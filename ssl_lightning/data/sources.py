@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from .ledger import LeftOut
+
+if TYPE_CHECKING:
+    from .windows import Windows
 
 Integers = NDArray[np.int64]
 
@@ -46,6 +49,11 @@ class Source(ABC):
     def name(self, number: int) -> str:
         """Returns what a sample is called in messages and lists, such as its path."""
         return f"{self.unit.removesuffix('s')} {number}"
+
+    def windows(self) -> Windows | None:
+        """Returns the windows that cover each sample, where a view does not hold all of one; None:
+        it does."""
+        return None
 
     def to(self, device: torch.device) -> Source:
         """Returns the same samples on a device, where they are fetched by index; labels stay.
@@ -126,6 +134,10 @@ class Subset(Source):
 
     def fetch(self, index: Tensor) -> Any:
         return self.source.fetch(self.indices[index])
+
+    def windows(self) -> Windows | None:
+        windows = self.source.windows()
+        return None if windows is None else windows.only(self.indices.cpu())
 
     def to(self, device: torch.device) -> Source:
         return Subset(self.source.to(device), self.indices.to(device))

@@ -164,8 +164,10 @@ class Splits:
     def tally(self, split: str, source: Source, use: str) -> Tally:
         """Returns what was found of a split whose samples are used for one end; those without a
         class serve pretraining alone."""
+        windows = source.windows()
+        remarks = () if windows is None or use.endswith("training") else (windows.sentence(),)
         if source.labels is None:
-            return Tally(split, source.unit, {use: len(source)}, source.left_out, source.remark)
+            return Tally(split, source.unit, {use: len(source)}, source.left_out, source.remark, remarks)
         absent = (source.labels < 0).nonzero()[:, 0]
         classes = source.labels[source.labels >= 0].unique().tolist()
         labels, left_out = f"labels of {len(classes):,} classes", [*source.left_out]
@@ -177,4 +179,4 @@ class Splits:
         elif len(absent):
             left_out.append(LeftOut("have no label", len(absent), source.name(int(absent[0]))))
         used = len(source) - len(absent) * (use != "pretraining")
-        return Tally(split, source.unit, {use: used}, left_out, labels)
+        return Tally(split, source.unit, {use: used}, left_out, labels, remarks)

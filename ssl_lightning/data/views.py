@@ -18,7 +18,7 @@ from .sources import Uncut
 
 Fetched = dict[str, Any]
 """`raw` samples, or `cuts`, the part of them that each view takes; `index` [S], `pass` [S], and
-`label` [S] where there are labels."""
+`label` [S] where there are labels, `sample` [S] where they are windows (`windows.py`)."""
 
 
 def is_fetched(batch: Any) -> bool:
@@ -87,6 +87,8 @@ class Views:
         batch: Batch = {"views": views, "index": index, "key": key}
         if "label" in fetched:
             batch["label"] = fetched["label"]
+        if "sample" in fetched:
+            batch["sample"] = fetched["sample"]
         return batch
 
 

@@ -12,6 +12,7 @@ from ..data.datamodule import SSLDataModule
 from ..data.files.skipped import skipped_among
 from ..data.peek import sample
 from ..data.sources import labels_of
+from ..data.windows import merged
 from ..distributed import collect, on_first
 from ..run.folder.folder import folder_of, run_name
 from ..run.lightning import hide_results
@@ -50,7 +51,7 @@ class Evaluation(Standing):
     def gathered(self, device: torch.device) -> dict[str, Tensor]:
         """What all processes collected, in the memory of the first; the others get no rows."""
         collected, self.collected = self.collected, {}
-        return {name: collect(torch.cat(values), device) for name, values in collected.items()}
+        return merged({name: collect(torch.cat(values), device) for name, values in collected.items()})
 
     def judge(self, trainer: Any, pl_module: Any, split: Literal["val", "test"]) -> None:
         features = self.gathered(trainer.strategy.root_device)

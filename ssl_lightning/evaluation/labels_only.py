@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from ..augment.random import mix
 from ..data.datamodule import SSLDataModule
 from ..data.order import Draws
-from ..data.peek import BATCH, evaluating, peek_each
+from ..data.peek import BATCH, evaluating, features_here, peek_each
 from ..data.sources import Source, Subset, labelled_draw, labels_of
 from ..data.views import Views
 from ..distributed import on_each, rank, world_size
@@ -232,11 +232,15 @@ def fitted(
 def accuracy(network: nn.Module, data: SSLDataModule, source: Source, trainer: Any) -> float:
     """The fraction of a source's samples that the network classifies correctly under the test
     transform, computed by this process alone."""
-    parts = data.parts(source, torch.arange(len(source)), BATCH)
+    index, context = torch.arange(len(source)), trainer.precision_plugin.forward_context
+    if source.windows() is not None:
+        logits = features_here(network, data, source, index, trainer.strategy.root_device, context)
+        return float((logits.argmax(dim=1) == labels_of(source)).float().mean())
+    parts = data.parts(source, index, BATCH)
     correct = torch.zeros((), dtype=torch.int64, device=trainer.strategy.root_device)
     with evaluating(network):
         for batch in peek_each(data, source, parts, correct.device, data.clean_views()):
-            with trainer.precision_plugin.forward_context():
+            with context():
                 logits = network(cast(batch["views"][0], network))
             correct += (logits.argmax(dim=1) == batch["label"]).sum()
     return correct.item() / len(source)

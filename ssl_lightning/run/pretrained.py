@@ -60,7 +60,7 @@ def artifacts_of(path: str | Path) -> dict[str, str]:
     (`SSLDataModule.artifacts`); empty if it needs none.
 
     These are the files that the encoder's file names; else those in the newest checkpoint; else
-    every JSON file beside it except the run's summary.
+    every JSON file beside it except the run's summary and its ledger of the data.
 
     Args:
         path: as in `load_encoder`.
@@ -74,7 +74,7 @@ def artifacts_of(path: str | Path) -> dict[str, str]:
         inside = read(checkpoint).get("artifacts") if checkpoint is not None else None
         if inside or path.suffix == ".ckpt":
             return dict(inside or {})
-        names = [file.name for file in folder.glob("*.json") if file.name != "summary.json"]
+        names = [file.name for file in folder.glob("*.json") if file.name not in ("summary.json", "data.json")]
     return {name: (folder / name).read_text(encoding="utf-8") for name in names}
 
 

@@ -223,14 +223,15 @@ class Training(Recorded, LightningModule):
     # Evaluation: the labelled splits of validate and test, and the vectors of predict.
 
     def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
-        labels = {"label": batch["label"]} if "label" in batch else {}
-        return {"features": self(batch["views"][0]), **labels}
+        known = {name: value for name, value in batch.items() if name in ("label", "sample")}
+        return {"features": self(batch["views"][0]), **known}  # type: ignore[dict-item]  # two tensors
 
     def test_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         return self.validation_step(batch, batch_idx)
 
     def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
-        return {"features": self(batch["views"][0]), "index": batch["index"]}
+        windows = {"sample": batch["sample"]} if "sample" in batch else {}
+        return {"features": self(batch["views"][0]), "index": windows.get("sample", batch["index"]), **windows}
 
     # Checkpoints.
 

@@ -30,7 +30,7 @@ def lengths_of(source: Source) -> Tensor:
         lengths = [_length(recordings, number) for number in range(len(recordings))]
         recordings.lengths = torch.tensor(lengths, dtype=torch.int64)
     if recordings.lengths is None:
-        recordings.lengths = kept(f"lengths-{_identity(recordings)}", lambda: _read(recordings))
+        recordings.lengths = kept(f"true-lengths-{_identity(recordings)}", lambda: _read(recordings))
     return recordings.lengths
 
 

@@ -16,6 +16,8 @@ from ...plugins.arguments import require
 from ...plugins.messages import printable
 from ..files.reading import note
 from ..files.source import Unreadable
+from .mpeg import counted
+from .ogg import is_joined
 
 SUFFIXES = frozenset(
     "." + kind
@@ -45,6 +47,22 @@ DELAY = 2 * 1152
 """Frames that may be missing at the end of a lossy file; they are read as zeros."""
 OGG_END = 10
 """Seconds at the end of an ogg file within which seeking is not exact."""
+RESERVOIR = 16 * 1152
+"""Samples before a part of an mp3 that are decoded with it: a frame's bits may lie in up to 9
+frames before it (24 of half the samples at low rates), of which libsndfile decodes too few."""
+RATES = (100, 4_000_000)
+"""Sampling rates that recordings have, in Hz; others are errors of a header."""
+LOUDEST = 32.0
+"""The largest sample of a recording that can be meant: full scale is 1."""
+QUIETEST = 2.0**-14
+"""Silence: from the lowest to the highest sample, no channel reaches further; two steps of 16
+bits."""
+CANCELLED = 1e-3
+"""Of the channels' energy, what their mean has left where they are out of phase."""
+MOST = 1 << 48
+"""Samples; more stand for a length that is not known."""
+PROBES, PROBE = 60, 10.0
+"""In so many stretches of so many seconds a recording is looked at, to see whether it is silent."""
 
 
 class UnreadableSound(Unreadable):
@@ -70,9 +88,25 @@ class Sound(ABC):
         the beginning and beyond the end.
 
         Raises:
-            UnreadableSound: the samples cannot be decoded, are not finite, or the whole recording
-                is silent.
+            UnreadableSound: the samples cannot be decoded, are not finite or far beyond full scale,
+                or the whole recording is silent.
         """
+
+    def checked(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Returns samples [count, ...], if they can be meant.
+
+        Raises:
+            UnreadableSound: they are not finite, or far beyond full scale.
+        """
+        loudest = float(np.abs(samples).max(initial=0.0))  # NaN, if there is any
+        if not np.isfinite(loudest):
+            raise UnreadableSound(f"{self.name}: it contains NaN or infinity.")
+        if loudest > LOUDEST:
+            raise UnreadableSound(
+                f"{self.name}: its samples reach {loudest:.5g}, where full scale is 1. Divide them (those of 16 bits by"
+                " 32768)."
+            )
+        return samples
 
 
 class Stored(Sound):
@@ -96,6 +130,7 @@ class Stored(Sound):
         low, high = max(start, 0), min(start + count, self.frames)
         if low < high:
             wave[low - start : high - start] = self.samples[low:high]
+            self.checked(wave.numpy())
         return wave
 
 
@@ -103,9 +138,10 @@ class SoundFile(Sound):
     """A sound file, or a stretch of one, whose header is read at once, and its samples when they
     are needed.
 
-    Several channels become their mean. A file that ends before its header says so is an error; but
-    a wav that was cut off is merely shorter, and what an mp3 lacks its decoder fills with silence.
-    Silence is no error where the file sounds elsewhere.
+    Several channels become their mean; where they cancel each other, being out of phase, the first
+    one stands for all. A file that ends before its header says so is an error; but a wav or mp3
+    that was cut off is merely shorter. Silence is no error where the file sounds elsewhere; of one
+    that is longer than ten minutes, ten minutes from all over it are looked at.
 
     Args:
         path: of the file.
@@ -113,7 +149,8 @@ class SoundFile(Sound):
         end: of the stretch, in seconds; None: the end of the file.
 
     Raises:
-        UnreadableSound: the file is missing, is not a sound, has no samples, or has none in the
+        UnreadableSound: the file is missing, is not a sound, consists of several, has a sampling
+            rate that cannot be, does not tell its length, has no samples, or has none in the
             stretch.
     """
 
@@ -122,11 +159,22 @@ class SoundFile(Sound):
         note(self.name)
         try:
             self.file = soundfile.SoundFile(path)
+            joined = self.file.format == "OGG" and is_joined(path)
+            if self.file.format == "MP3" and (whole_file := counted(path, self.file.frames, DELAY)) is not None:
+                self.file = soundfile.SoundFile(whole_file)
         except MemoryError:
             raise
         except Exception as error:
             raise UnreadableSound(f"{self.name}: {_reason(path, error)}.") from error
         self.rate, whole = self.file.samplerate, self.file.frames
+        if joined:
+            raise UnreadableSound(
+                f"{self.name}: it consists of several streams, of which only the first can be read. Convert it anew."
+            )
+        if not RATES[0] <= self.rate <= RATES[1]:
+            raise UnreadableSound(f"{self.name}: its sampling rate is {self.rate:,} Hz, which cannot be.")
+        if whole > MOST:
+            raise UnreadableSound(f"{self.name}: its header does not tell its length. Convert it anew.")
         self.spare = DELAY if self.file.format in LOSSY else 0
         self.first = round(begin * self.rate)
         last = whole if end is None else min(round(end * self.rate), whole + self.spare)
@@ -141,22 +189,21 @@ class SoundFile(Sound):
         low, high = max(start, 0), min(start + count, self.frames)
         wave = torch.zeros(count)
         if low < high:
-            wave[low - start : high - start] = torch.from_numpy(self._decode(low, high))
-            if not bool(wave.any()) and self._silent():
+            samples = self._decode(low, high)
+            if not _sounds(samples) and self._silent():
                 raise UnreadableSound(f"{self.name}: it is silent.")
+            wave[low - start : high - start] = torch.from_numpy(_mixed(samples))
         return wave
 
     def _decode(self, low: int, high: int) -> NDArray[np.float32]:
+        """Samples of all channels, [high - low, channels]."""
         note(self.name)
         try:
             frame = self.first + low
-            # Near the end of an ogg file, libsndfile does not always seek to the requested frame
-            # (its issue 885): seek to an earlier one, and decode from there.
-            ahead = max(0, frame - max(0, self.file.frames - OGG_END * self.rate)) if self.file.format == "OGG" else 0
+            ahead = self._ahead(frame)
             if self.file.tell() != frame - ahead:
                 self.file.seek(frame - ahead)
             samples = self.file.read(ahead + high - low, dtype="float32", always_2d=True)[ahead:]
-            samples = samples[:, 0] if samples.shape[1] == 1 else samples.mean(1)
         except MemoryError:
             raise
         except Exception as error:
@@ -164,13 +211,34 @@ class SoundFile(Sound):
         missing = high - low - len(samples)
         if missing > self.spare:
             raise UnreadableSound(f"{self.name}: it ends {missing / self.rate:.3g} s before it should.")
-        if not np.isfinite(samples).all():
-            raise UnreadableSound(f"{self.name}: it contains NaN or infinity.")
-        return np.pad(samples, (0, missing)) if missing else samples
+        samples = self.checked(samples)
+        return np.pad(samples, ((0, missing), (0, 0))) if missing else samples
+
+    def _ahead(self, frame: int) -> int:
+        """The number of samples before a frame from which on it is decoded right."""
+        if self.file.format == "MP3":
+            return 0 if self.file.tell() == frame else min(frame, RESERVOIR)
+        # Near the end of an ogg file, libsndfile does not always seek to the requested frame (its
+        # issue 885): seek to an earlier one, and decode from there.
+        return max(0, frame - max(0, self.file.frames - OGG_END * self.rate)) if self.file.format == "OGG" else 0
 
     def _silent(self) -> bool:
-        block = 60 * self.rate
-        return not any(self._decode(low, min(low + block, self.frames)).any() for low in range(0, self.frames, block))
+        probe = round(PROBE * self.rate)
+        step = max(probe, self.frames // PROBES)
+        return not any(_sounds(self._decode(low, min(low + probe, self.frames))) for low in range(0, self.frames, step))
+
+
+def _sounds(samples: NDArray[np.float32]) -> bool:
+    return bool((samples.max(0) - samples.min(0) > QUIETEST).any())
+
+
+def _mixed(samples: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Channels [count, channels] become one: [count]."""
+    if samples.shape[1] == 1:
+        return samples[:, 0]
+    mean = samples.mean(1)
+    cancelled = np.square(mean, dtype=np.float64).mean() < CANCELLED * np.square(samples, dtype=np.float64).mean()
+    return samples[:, 0] if cancelled else mean
 
 
 def _reason(path: str | Path, error: Exception) -> str:

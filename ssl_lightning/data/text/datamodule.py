@@ -4,6 +4,7 @@ rows."""
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from textwrap import shorten
@@ -22,14 +23,18 @@ from ...plugins.messages import did_you_mean
 from ...types import Strength, View
 from ..datamodule import SSLDataModule
 from ..labels import ABSENT, class_name
+from ..ledger import Tally
 from ..sources import Source, Subset
 from ..splits import Split
 from .augment import TextAugmentation
 from .documents import Corpus
+from .settings import ROW_LENGTH, TEXT, row_length_in, text_json
 from .sheet import plot_texts
 from .source import TextSource
+from .spelling import spelling
 from .store import Store, open_store
 from .tokenizer import TOKENIZER, Kind, digest_of, load_tokenizer, trained_tokenizer, vocabulary_of
+from .unknown import check_unknown, unknown_share
 
 WITHHELD_ONE_IN, WITHHELD_MOST = 50, 1_000
 """Where there is no validation split, one in 50 of the samples to pretrain on is held out, at most
@@ -38,7 +43,7 @@ SHOWN = 8
 """Samples of a view that are drawn."""
 RAW_TOKENS = 2048
 """Raw features are the TF-IDF of this many tokens."""
-ROW_LENGTH, VOCAB_SIZE = 128, 8192
+VOCAB_SIZE = 8192
 Part = Literal["train", "val", "test", "pretrain"]
 
 
@@ -54,10 +59,15 @@ class TextDataModule(SSLDataModule):
         row_length: tokens in a row, and in the longest sample, including its first and last token.
         tokenizer: a `tokenizer.json`, or a folder with it, such as a run's; None: trained on the
             documents to pretrain on.
-        tokenizer_kind: `wordpiece`, `bpe` or `unigram`, if the tokenizer is trained.
+        tokenizer_kind: of a tokenizer that is trained: `byte_bpe`, which keeps every text as it is,
+            `bpe`, `unigram`, or `wordpiece`, which knows no capitals or accents.
         vocab_size: the most tokens of a trained tokenizer.
         deletion: the fraction of the tokens that the strong augmentation deletes.
+        max_unknown: the largest share of unknown tokens among those to pretrain on; more stop the
+            run. Above 1 %, and for other splits, a warning names the share.
     """
+
+    incidental = SSLDataModule.incidental | {"max_unknown"}
 
     default_epochs = 20
 
@@ -66,9 +76,10 @@ class TextDataModule(SSLDataModule):
         *,
         row_length: int = ROW_LENGTH,
         tokenizer: str | None = None,
-        tokenizer_kind: Literal["wordpiece", "bpe", "unigram"] = "wordpiece",
+        tokenizer_kind: Literal["byte_bpe", "wordpiece", "bpe", "unigram"] = "byte_bpe",
         vocab_size: int = VOCAB_SIZE,
         deletion: float = 0.1,
+        max_unknown: float = 0.1,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -83,8 +94,8 @@ class TextDataModule(SSLDataModule):
         one_of("tokenizer_kind", tokenizer_kind, get_args(Kind))
         self.row_length, self.tokenizer_path = row_length, tokenizer
         self.tokenizer_kind, self.vocab_size = tokenizer_kind, vocab_size
-        require(self, at_least=0, at_most=1, deletion=deletion)
-        self.deletion = deletion
+        require(self, at_least=0, at_most=1, deletion=deletion, max_unknown=max_unknown)
+        self.deletion, self.max_unknown = deletion, max_unknown
         self._stores: dict[Part, Store | None] = {}
         if tokenizer is not None:
             vocabulary_of(load_tokenizer(tokenizer))  # raises if it is unusable, before an encoder is built
@@ -127,8 +138,14 @@ class TextDataModule(SSLDataModule):
         return {kind: {"class_path": "text", "init_args": dict(args)} for kind in ("Encoder", "TextEncoder")}
 
     def prepare_data(self) -> None:
-        """Trains the tokenizer and writes the stores, which every process then opens."""
+        """Trains the tokenizer and writes the stores, which every process then opens.
+
+        Raises:
+            ValueError: the run's encoder cannot read such rows.
+        """
         super().prepare_data()
+        if self.trainer is not None:
+            self._check_rows(getattr(self.trainer.lightning_module, "encoder", None))
         self.store("train")
 
     def store(self, split: Part) -> Store | None:
@@ -137,9 +154,15 @@ class TextDataModule(SSLDataModule):
         if not self._stores:
             parts: tuple[Part, ...] = ("train", "val", "test", "pretrain")
             corpora = {part: self.corpus(part) for part in parts}
-            self._stores = {
+            stores = {
                 part: None if corpus is None else open_store(corpus, self.tokenizer) for part, corpus in corpora.items()
             }
+            pretrained = "pretrain" if stores["pretrain"] else "train"
+            for part, store in stores.items():
+                if store is not None:
+                    most = self.max_unknown if part == pretrained else 1.0
+                    check_unknown(store, self.tokenizer, self._corpus(part).name, most)
+            self._stores = stores
         return self._stores[split]
 
     def source(self, split: Split) -> Source | None:
@@ -194,18 +217,20 @@ class TextDataModule(SSLDataModule):
 
     def as_words(self, ids: Tensor) -> list[list[str]]:
         """Returns token ids [S, N] as words to read, without padding."""
-        return [
-            [self.tokenizer.id_to_token(id) or "?" for id in row if id != self.vocabulary.pad] for row in ids.tolist()
-        ]
+        written, pad = spelling(self.tokenizer, self.vocabulary), self.vocabulary.pad
+        samples = [[written[id] for id in row if id != pad] for row in ids.tolist()]
+        # The second token, behind [CLS], continues nothing, though there may be no space before it.
+        return [[*words[:1], *(word.removeprefix("##") for word in words[1:2]), *words[2:]] for words in samples]
 
     def artifacts(self) -> dict[str, str]:
-        """Returns the tokenizer, for the run folder and for checkpoints."""
-        return {TOKENIZER: self.tokenizer.to_str(pretty=True)}
+        """Returns the tokenizer and the row length, for the run folder and for checkpoints."""
+        return {TOKENIZER: self.tokenizer.to_str(pretty=True), TEXT: text_json(self.row_length)}
 
     @classmethod
     def arguments_of(cls, artifacts: Mapping[str, str], path: str) -> dict[str, Any]:
         folder = str(Path(path).parent) if path.endswith(".safetensors") else path
-        return {"tokenizer": folder} if TOKENIZER in artifacts else {}
+        arguments: dict[str, Any] = {"tokenizer": folder} if TOKENIZER in artifacts else {}
+        return arguments | ({"row_length": row_length_in(artifacts[TEXT])} if TEXT in artifacts else {})
 
     def difference(self, artifacts: Mapping[str, str]) -> str:
         if self.artifacts()[TOKENIZER] == artifacts.get(TOKENIZER, self.artifacts()[TOKENIZER]):
@@ -216,6 +241,7 @@ class TextDataModule(SSLDataModule):
         )
 
     def meet(self, method: Any) -> None:
+        self._check_rows(method.encoder)
         introduce(method, self.vocabulary)
 
     def show(self, captions: Mapping[str, View], path: Path, compare: bool = False) -> dict[str, Path]:
@@ -263,6 +289,19 @@ class TextDataModule(SSLDataModule):
 
     def order(self) -> dict[str, Any]:
         return {**super().order(), "tokenizer": digest_of(self.tokenizer)}
+
+    def tally(self, split: str, source: Source, use: str) -> Tally:
+        tally = super().tally(split, source, use)
+        share = unknown_share(source.store, self.tokenizer) if isinstance(source, TextSource) else 0.0
+        return replace(tally, remarks=[*tally.remarks, f"{share:.2%} of the tokens unknown"]) if share else tally
+
+    def _check_rows(self, encoder: Any) -> None:
+        most = getattr(encoder, "max_length", None)
+        if most is not None and self.row_length > most:
+            raise ValueError(
+                f"{type(encoder).__name__} reads up to {most:,} tokens, and row_length={self.row_length:,}; set"
+                f" --data.row_length {most} or less, or a longer --model.encoder.max_length for a new encoder."
+            )
 
     def _corpus(self, split: Part) -> Corpus:
         corpus = self.corpus(split)

@@ -31,6 +31,8 @@ from .tokenizer import ready, vocabulary_of, without_special
 VERSION = 1
 AT_ONCE = 1 << 20
 """Characters that are tokenized at a time."""
+BLOCK = 1 << 16
+"""Tokens that are looked at together."""
 MOST_CLASSES = 10_000
 CHECKED = 1 << 30
 """Files of up to this many bytes are checked by checksum; larger ones by their size alone."""
@@ -86,6 +88,14 @@ class Store:
     def longest(self) -> int:
         """The number of tokens in the longest document."""
         return int(np.diff(self.offsets).max())
+
+    def share_of(self, token: int) -> float:
+        """Returns the share of a token among the store's tokens, or among those of evenly spaced
+        blocks, where there are more than 4 million."""
+        blocks = min(64, -(-len(self.tokens) // BLOCK))
+        starts = np.linspace(0, max(0, len(self.tokens) - BLOCK), blocks).astype(np.int64).tolist()
+        parts = [self.tokens] if len(self.tokens) <= 64 * BLOCK else [self.tokens[at : at + BLOCK] for at in starts]
+        return sum(int(np.count_nonzero(part == token)) for part in parts) / max(1, sum(map(len, parts)))
 
     def document_frequency(self, most: int = 100_000) -> tuple[Tensor, int]:
         """Returns [V] the number of documents in which each token occurs, and the number of

@@ -7,22 +7,26 @@ from collections import Counter
 from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 from ...nn.vocabulary import SPECIAL, Vocabulary
-from ...plugins.archive import read
 from ...plugins.messages import did_you_mean
 from ..files.atomic import write_text
 from ..files.kept import default_folder, key_of, writing
 from .documents import Corpus, Counts
-from .judged import LONGEST, read_tokenizer
+from .judged import LONGEST, MOST_IDS, guarded, read_tokenizer
+from .settings import artifact_of
 
 TOKENIZER = "tokenizer.json"
 """The file that contains a tokenizer."""
-Kind = Literal["wordpiece", "bpe", "unigram"]
+Kind = Literal["byte_bpe", "wordpiece", "bpe", "unigram"]
+WORDS = r" ?[\p{L}\p{M}]{1,32}| ?\p{N}{1,3}| ?[^\s\p{L}\p{M}\p{N}]{1,16}|\s{1,16}(?!\S)|\s"
+"""`byte_bpe` joins bytes within a match of this alone: letters and the marks that belong to them,
+up to three digits, other signs, or white space. Words end after 32 letters, so that neither a text
+without spaces nor a genome is one word, with whose length the time of each join would grow."""
 SEEN = 32 << 20
 """Characters that a tokenizer is trained on."""
 ALPHABET = 1000
@@ -36,33 +40,41 @@ NAMES = {
 UNKNOWN = ("[UNK]", "<unk>")
 
 
-def train_tokenizer(corpus: Corpus, kind: Kind = "wordpiece", vocab_size: int = 8192) -> Tokenizer:
+def train_tokenizer(corpus: Corpus, kind: Kind = "byte_bpe", vocab_size: int = 8192) -> Tokenizer:
     """Trains a tokenizer on documents, or on evenly spaced parts of them where they have more than
     32 million characters.
 
-    Its first tokens are `vocabulary.SPECIAL`. WordPiece lowercases text and strips accents (Devlin
-    et al. 2018, arXiv 1810.04805), BPE is byte-level (Radford et al. 2019, GPT-2), Unigram is
-    Kudo's (2018, arXiv 1804.10959). The same documents give the same WordPiece and BPE; two
-    trainings of Unigram may differ slightly, since the library's order of summation varies.
+    Its first tokens are `vocabulary.SPECIAL`. The same documents give the same tokenizer, apart
+    from Unigram: two trainings may differ slightly, since the library's order of summation varies.
 
     Args:
         corpus: the documents.
-        kind: `wordpiece`, `bpe` or `unigram`.
+        kind: `byte_bpe` joins bytes (Sennrich et al. 2015, arXiv 1508.07909; Radford et al. 2019)
+            within words of any script: every text comes back from its tokens, and none is unknown.
+            `bpe` does so by GPT-2's rule for words, which also ends one before each combining mark.
+            `wordpiece` is that of uncased BERT (Devlin et al. 2018, arXiv 1810.04805): it
+            lowercases texts, strips accents and knows 1,000 characters. `unigram` is Kudo's (2018,
+            arXiv 1804.10959).
         vocab_size: the most tokens; small corpora give fewer.
 
     Raises:
-        ValueError: the kind is unknown, vocab_size is too small, or there is no text.
+        ValueError: the kind is unknown, vocab_size is too small or too large, there is no text, or
+            the library fails.
     """
-    if kind not in ("wordpiece", "bpe", "unigram"):
+    if kind not in get_args(Kind):
         raise ValueError(
-            f"tokenizer_kind={kind!r} is unknown.{did_you_mean(kind, get_args(Kind))} Choose wordpiece, bpe or unigram."
+            f"tokenizer_kind={kind!r} is unknown.{did_you_mean(kind, get_args(Kind))} Choose one of"
+            f" {', '.join(get_args(Kind))}."
         )
-    least = 300 if kind == "bpe" else 50
+    least = 300 if kind in ("byte_bpe", "bpe") else 50
     if vocab_size < least:
         raise ValueError(f"vocab_size={vocab_size} is too small for {kind}; give {least} or more.")
+    if vocab_size > MOST_IDS:  # the library would reserve the memory, and abort
+        raise ValueError(f"vocab_size={vocab_size} is too large; give {MOST_IDS:,} or less.")
     if next(corpus.read(Counts()), None) is None:
         raise ValueError(f"{corpus.name} does not contain any text.")
-    tokenizer = {"wordpiece": _word_piece, "bpe": _byte_pairs, "unigram": _unigram}[kind](corpus, vocab_size)
+    train = {"byte_bpe": _bytes_of_words, "wordpiece": _word_piece, "bpe": _byte_pairs, "unigram": _unigram}[kind]
+    tokenizer = train(corpus, vocab_size)
     ends = [(SPECIAL[2], 2), (SPECIAL[3], 3)]
     tokenizer.post_processor = processors.TemplateProcessing("[CLS] $A [SEP]", "[CLS] $A [SEP] $B:1 [SEP]:1", ends)
     return settled(tokenizer)
@@ -87,8 +99,7 @@ def load_tokenizer(path: str) -> Tokenizer:
         )
     where = str(file)
     if file.suffix == ".ckpt":
-        artifacts = read(file).get("artifacts")
-        text = artifacts.get(TOKENIZER) if isinstance(artifacts, dict) else None
+        text = artifact_of(file, TOKENIZER)
     elif file.stat().st_size > 4 * LONGEST:
         raise ValueError(f"{where} has {file.stat().st_size:,} bytes, more than any tokenizer.")
     else:
@@ -162,9 +173,16 @@ def vocabulary_of(tokenizer: Tokenizer) -> Vocabulary:
 def without_special(tokenizer: Tokenizer) -> torch.Tensor:
     """Returns [V] each token's id, but that of the unknown token for special ones: a text may
     contain their names and must not turn into them."""
-    ids, vocabulary = tokenizer.get_vocab(with_added_tokens=True), vocabulary_of(tokenizer)
-    unknown = next((ids[name] for name in UNKNOWN if name in ids), vocabulary.pad)
+    vocabulary, unknown = vocabulary_of(tokenizer), unknown_of(tokenizer)
+    unknown = vocabulary.pad if unknown is None else unknown
     return torch.where(vocabulary.special, unknown, torch.arange(len(vocabulary)))
+
+
+def unknown_of(tokenizer: Tokenizer) -> int | None:
+    """Returns the id of the token that stands for all that a tokenizer does not know; None: it does
+    not have one."""
+    ids = tokenizer.get_vocab(with_added_tokens=True)
+    return next((ids[name] for name in UNKNOWN if name in ids), None)
 
 
 def _word_piece(corpus: Corpus, vocab_size: int) -> Tokenizer:
@@ -189,23 +207,34 @@ def _word_piece(corpus: Corpus, vocab_size: int) -> Tokenizer:
         limit_alphabet=len(alphabet),
         show_progress=False,
     )
-    tokenizer.train_from_iterator(_chosen(corpus), trainer)
+    guarded(tokenizer.train_from_iterator, _chosen(corpus), trainer)
     trained = Tokenizer(models.WordPiece(tokenizer.get_vocab(with_added_tokens=True), unk_token=SPECIAL[1]))
     trained.normalizer, trained.pre_tokenizer, trained.decoder = normalizer, splitter, decoders.WordPiece()
     trained.add_special_tokens(list(SPECIAL))
     return trained
 
 
+def _bytes_of_words(corpus: Corpus, vocab_size: int) -> Tokenizer:
+    words = pre_tokenizers.Split(Regex(WORDS), "isolated")
+    as_bytes = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    return _joined(corpus, vocab_size, pre_tokenizers.Sequence([words, as_bytes]))
+
+
 def _byte_pairs(corpus: Corpus, vocab_size: int) -> Tokenizer:
+    return _joined(corpus, vocab_size, pre_tokenizers.ByteLevel(add_prefix_space=True))
+
+
+def _joined(corpus: Corpus, vocab_size: int, words: Any) -> Tokenizer:
+    """Trains BPE on the bytes of the words that a pre-tokenizer gives."""
     tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer, tokenizer.decoder = pre_tokenizers.ByteLevel(add_prefix_space=True), decoders.ByteLevel()
+    tokenizer.pre_tokenizer, tokenizer.decoder = words, decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size,
         special_tokens=list(SPECIAL),
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    tokenizer.train_from_iterator(_chosen(corpus), trainer)
+    guarded(tokenizer.train_from_iterator, _chosen(corpus), trainer)
     return tokenizer
 
 
@@ -219,7 +248,7 @@ def _unigram(corpus: Corpus, vocab_size: int) -> Tokenizer:
     trainer = trainers.UnigramTrainer(
         vocab_size=vocab_size, special_tokens=list(SPECIAL), unk_token=SPECIAL[1], show_progress=False
     )
-    tokenizer.train_from_iterator(_chosen(corpus), trainer)
+    guarded(tokenizer.train_from_iterator, _chosen(corpus), trainer)
     return tokenizer
 
 

@@ -209,7 +209,7 @@ def test_lengths_come_from_heads_once_and_are_kept_until_a_file_changes(
     assert found["18.wav"] == int(LONG * 8000) and found["17.wav"] == -(
         -soundfile.info(folder / "b/17.wav").frames // 2
     )
-    assert len(list(cache.glob("lengths-*.pt"))) == 1
+    assert len(list(cache.glob("true-lengths-*.pt"))) == 1
     with monkeypatch.context() as patch:
         patch.setattr("ssl_lightning.data.sound.lengths._read", lambda source: pytest.fail("read again"))
         assert lengths_and_names(data(folder)) == found

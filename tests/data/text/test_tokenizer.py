@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from ssl_lightning.datamodules.python_docs import paragraphs
@@ -12,6 +13,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 
 from ssl_lightning.data.text import tokenizer as module
 from ssl_lightning.data.text.documents import Texts
+from ssl_lightning.data.text.spelling import spelling
 from ssl_lightning.data.text.tokenizer import (
     Kind,
     digest_of,
@@ -29,19 +31,20 @@ DOCS = Texts("docs", tuple(paragraphs())[:300])
 @pytest.fixture(scope="module")
 def trained() -> dict[str, Tokenizer]:
     return {
+        "byte_bpe": train_tokenizer(DOCS, "byte_bpe", 600),
         "wordpiece": train_tokenizer(DOCS, "wordpiece", 600),
         "bpe": train_tokenizer(DOCS, "bpe", 600),
         "unigram": train_tokenizer(DOCS, "unigram", 400),
     }
 
 
-@pytest.mark.parametrize("kind", ["wordpiece", "bpe"])
+@pytest.mark.parametrize("kind", ["byte_bpe", "wordpiece", "bpe"])
 def test_the_same_documents_train_the_same(kind: Kind, trained: dict[str, Tokenizer]) -> None:
     """The library's hash tables, whose order differs each time, decide nothing."""
     assert [digest_of(train_tokenizer(DOCS, kind, 600)) for _ in range(2)] == [digest_of(trained[kind])] * 2
 
 
-@pytest.mark.parametrize("kind", ["wordpiece", "bpe", "unigram"])
+@pytest.mark.parametrize("kind", ["byte_bpe", "wordpiece", "bpe", "unigram"])
 def test_a_trained_tokenizer_has_its_special_tokens_first_and_ends_around_a_text(
     kind: str, trained: dict[str, Tokenizer]
 ) -> None:
@@ -54,15 +57,70 @@ def test_a_trained_tokenizer_has_its_special_tokens_first_and_ends_around_a_text
     assert Tokenizer.from_str(tokenizer.to_str()).to_str() == tokenizer.to_str()
 
 
-@pytest.mark.parametrize("kind", ["wordpiece", "bpe", "unigram"])
+@pytest.mark.parametrize("kind", ["byte_bpe", "wordpiece", "bpe", "unigram"])
 def test_the_first_token_of_a_word_does_not_continue_one(kind: str, trained: dict[str, Tokenizer]) -> None:
     vocabulary = vocabulary_of(trained[kind])
     assert (vocabulary.pad, vocabulary.cls, vocabulary.sep, vocabulary.mask) == (0, 2, 3, 4)
     assert vocabulary.special.nonzero()[:, 0].tolist() == [0, 1, 2, 3, 4] and not vocabulary.continues[:5].any()
     words = ["import", "zzxqj", "statement", "the", "kwmq"]
-    encoding = trained[kind].encode(" ".join(words), add_special_tokens=False)
+    text = " " * (kind == "byte_bpe") + " ".join(words)  # which adds no space of its own
+    encoding = trained[kind].encode(text, add_special_tokens=False)
     assert len(encoding) > len(words)
     assert int((~vocabulary.continues[encoding.ids]).sum()) == len(words)
+
+
+LANGUAGES = [
+    "Удобный ёжик нашёл в лесу ещё один гриб и понёс домой.",
+    "スペースなしで書かれた文章もきちんと分けられるべきです。",
+    "ประโยคภาษาไทยเขียนโดยไม่มีช่องว่างระหว่างคำ",
+    "Die Größe der Übung ändert sich, ÄÖÜ bleiben groß.",
+    "नमस्ते दुनिया, यह एक वाक्य है।",
+    "def f(x):\n\treturn  {'a': x[0]}  # e\u0301, \U0001f469\u200d\U0001f467",
+]
+
+
+def test_every_text_comes_back_from_its_tokens() -> None:
+    """Capitals, accents, vowel signs and voicing marks are kept, and nothing is unknown: neither a
+    letter that training has not seen nor a word without end."""
+    tokenizer = ready(train_tokenizer(Texts("languages", LANGUAGES * 20), vocab_size=700))
+    unseen = ["\u4e16\u754c", "x" * 300, "https://example.org/" + "Ab9_" * 40, " two  spaces\r\n", "[MASK] \x00"]
+    for text in (*LANGUAGES, *unseen):
+        ids = tokenizer.encode(text, add_special_tokens=False).ids
+        assert tokenizer.decode(ids, skip_special_tokens=False) == text
+        assert 1 not in ids
+
+
+def test_letters_and_the_marks_on_them_stay_together() -> None:
+    """So that a Thai or Hindi word is not cut at its vowels, as GPT-2's rule does."""
+    texts = Texts("languages", LANGUAGES * 20)
+    lengths = {
+        kind: [len(train_tokenizer(texts, kind, 700).encode(text).ids) for text in LANGUAGES]
+        for kind in ("byte_bpe", "bpe")
+    }
+    assert lengths["byte_bpe"][2] < lengths["bpe"][2] / 2 and lengths["byte_bpe"][4] < lengths["bpe"][4]
+
+
+def test_many_characters_use_the_vocabulary() -> None:
+    """Of 2,000 Chinese characters none is unknown, where WordPiece's alphabet ends at 1,000."""
+    random = np.random.default_rng(0)
+    texts = ["".join(map(chr, 0x4E00 + random.integers(0, 2000, 60))) for _ in range(500)]
+    tokenizer = train_tokenizer(Texts("signs", texts), vocab_size=4096)
+    ids = [id for text in texts for id in tokenizer.encode(text, add_special_tokens=False).ids]
+    assert 1 not in ids and len(set(ids)) > 3500 and len(ids) < 500 * 60
+    wordpiece = train_tokenizer(Texts("signs", texts), "wordpiece", 4096)
+    assert sum(wordpiece.encode(text).ids.count(1) for text in texts) > 10_000
+
+
+def test_tokens_are_spelt_as_they_are_read(trained: dict[str, Tokenizer]) -> None:
+    tokenizer = train_tokenizer(Texts("languages", LANGUAGES * 20), vocab_size=700)
+    written = spelling(tokenizer, vocabulary_of(tokenizer))
+    spelt = [written[id] for id in tokenizer.encode(LANGUAGES[0]).ids]
+    assert spelt[:4] == ["[CLS]", "##Удобный", "ёжик", "нашёл"] and spelt[-2:] == ["##.", "[SEP]"]
+    assert "\u0120" not in "".join(written) and written[vocabulary_of(tokenizer).mask] == "[MASK]"
+    for kind, each in trained.items():
+        words = spelling(each, vocabulary_of(each))
+        assert "the" in words and "##ing" in words, kind
+        assert not {"\u0120the", "\u2581the"} & set(words), kind
 
 
 def test_a_vocabulary_knows_the_names_of_others() -> None:
@@ -90,7 +148,7 @@ def test_a_tokenizer_without_a_needed_token_is_refused(role: str) -> None:
         )
 
 
-@pytest.mark.parametrize("kind", ["wordpiece", "bpe", "unigram"])
+@pytest.mark.parametrize("kind", ["byte_bpe", "wordpiece", "bpe", "unigram"])
 def test_a_text_that_spells_a_special_token_gives_none(kind: str, trained: dict[str, Tokenizer]) -> None:
     tokenizer = trained[kind]
     ids = ready(tokenizer).encode("the [MASK] [CLS] [SEP] [PAD] name", add_special_tokens=False).ids
@@ -125,6 +183,7 @@ def test_it_is_loaded_from_its_file_or_folder(tmp_path: Path, trained: dict[str,
     [
         ({"kind": "wordpeice"}, "tokenizer_kind='wordpeice' is unknown. Did you mean 'wordpiece'?"),
         ({"kind": "bpe", "vocab_size": 260}, "vocab_size=260 is too small for bpe; give 300 or more"),
+        ({"vocab_size": 10**10}, "vocab_size=10000000000 is too large; give 2,097,152 or less"),
         ({"corpus": Texts("nothing.txt", [" "])}, "nothing.txt does not contain any text"),
     ],
 )
