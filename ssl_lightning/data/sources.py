@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from .groups import withhold_groups
 from .ledger import LeftOut
 
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ class Source(ABC):
     Attributes:
         labels: [N] int64, -1 for a sample without a class; or None.
         in_memory: whether fetching costs next to nothing, so that workers would only add cost.
+        groups: [N] int64, equal for samples that are held out together; None: each is a group of
+            its own.
         fingerprint: identifies the samples, where known: a run is not resumed on others.
         unit: what the data's ledger calls the samples and what was found with them.
         left_out: what was found with the samples and is none, by reason.
@@ -32,6 +35,7 @@ class Source(ABC):
     """
 
     labels: Tensor | None = None
+    groups: Tensor | None = None
     in_memory: bool = False
     fingerprint: str | None = None
     unit: str = "samples"
@@ -123,6 +127,7 @@ class Subset(Source):
     def __init__(self, source: Source, indices: Tensor) -> None:
         self.source, self.indices = source, indices
         self.labels = None if source.labels is None else source.labels[indices.cpu()]
+        self.groups = None if source.groups is None else source.groups[indices.cpu()]
         self.in_memory = source.in_memory
         self.fingerprint = source.fingerprint
 
@@ -189,17 +194,24 @@ def stratified_split(labels: Tensor, second: int, seed: int = 0) -> tuple[Tensor
     return (~chosen).nonzero()[:, 0], chosen.nonzero()[:, 0]
 
 
-def holdout(labels: Tensor) -> tuple[Tensor, Tensor]:
+def holdout(labels: Tensor, groups: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Splits the labelled training samples of a data set without a validation split: returns the
     indices of those that live probes learn from, and of those held out to judge them (a seventh, at
-    most 5,000)."""
-    return stratified_split(labels, min(5000, max(1, len(labels) // 7)))
+    most 5,000). Samples of one group [N] are in one part."""
+    second = min(5000, max(1, len(labels) // 7))
+    if groups is not None:
+        return withhold_groups(labels, groups, labels.bincount() * (second / len(labels)), seed=0)
+    return stratified_split(labels, second)
 
 
-def withhold_fifth(labels: Tensor, seed: int) -> tuple[Tensor, Tensor]:
+def withhold_fifth(labels: Tensor, seed: int, groups: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Splits few labelled samples: returns the indices of those to learn from, and of those held
     out to judge: a fifth of each class, at least one of each that has two; the draw is fixed by
-    `seed`."""
+    `seed`. Samples of one group [N] are in one part."""
+    if groups is not None:
+        counts = labels.bincount()
+        wanted = torch.where(counts > 1, (counts // 5).clamp(min=1), 0)
+        return withhold_groups(labels, groups, wanted, seed)
     generator = torch.Generator().manual_seed(seed)
     withheld = torch.zeros(len(labels), dtype=torch.bool)
     for label in labels.unique():

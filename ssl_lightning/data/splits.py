@@ -43,7 +43,8 @@ class Splits:
             labelled = self.labelled_split if samples is None and split == "val" else None
             if labelled is not None:
                 labels = labels_of(labelled)
-                rest, withheld = withhold_fifth(labels, self.seed) if few else holdout(labels)
+                groups = labelled.groups
+                rest, withheld = withhold_fifth(labels, self.seed, groups) if few else holdout(labels, groups)
                 samples, self._sources["rest"] = Subset(labelled, withheld), Subset(labelled, rest)
             self._sources[split] = samples
         return self._sources[split]

@@ -103,3 +103,16 @@ def test_a_list_s_columns_go_by_name(tmp_path: Path) -> None:
         listed(tmp_path, header="file,label,split")
     with pytest.raises(FileNotFoundError, match=r"There is no list '.*nosuch\.csv'"):
         ImageFolder(str(tmp_path / "nosuch.csv"))
+
+
+@pytest.mark.parametrize("modality", [ImageFolder, AudioFolder])
+def test_a_group_is_held_out_whole(tmp_path: Path, modality: Any) -> None:
+    lines = [f"{number}.x,{'ab'[number % 2]},patient {number // 4}" for number in range(80)]
+    (tmp_path / "list.csv").write_text("\n".join(["path,label,patient", *lines]))
+    data = modality(str(tmp_path / "list.csv"), label_column="label", group_column="patient")
+    splits = data.probe_splits()
+    assert splits is not None
+    patients = [{int(part.name(n).split("/")[-1][:-2]) // 4 for n in range(len(part))} for part in splits]
+    assert not patients[0] & patients[1] and len(patients[1]) >= 2 and patients[0] | patients[1] == set(range(20))
+    few = modality(str(tmp_path / "list.csv"), label_column="label").probe_splits()
+    assert few is not None and len(few[1]) == 80 // 7
