@@ -110,6 +110,6 @@ class AudioFolder(SoundDataModule):
             labels = None if split == "pretrain" else self.folders.labels(split, files)
             self.class_names = self.folders.class_names
         source = SoundFiles(files, self.sample_rate, labels, self.unreadable, self.max_unreadable)
-        source.remark = self.folders.remark if self.folders else ""
+        source.remark = self.folders.remark if self.folders and split != "pretrain" else ""
         source.groups = files.groups if isinstance(files, Manifest) else None
         return source
