@@ -52,6 +52,8 @@ class AudioFolder(SoundDataModule):
             `end_time`, or `offset` beside `onset`.
         duration_column: for a list: the column of the time from beginning to end, in seconds, which
             counts where there is no end; None: `duration`; without either, the end of the file.
+        group_column: for a list: the column of the speaker, or whatever recordings have in common
+            that are held out together where there is no `val`; None: each is held out for itself.
     """
 
     default_epochs = 100
@@ -68,6 +70,7 @@ class AudioFolder(SoundDataModule):
         start_column: str | None = None,
         end_column: str | None = None,
         duration_column: str | None = None,
+        group_column: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -75,7 +78,8 @@ class AudioFolder(SoundDataModule):
         if root and Path(root).expanduser().is_file():
             if splits == "none":
                 split_column = NONE
-            columns = Columns(path_column, label_column, split_column, start_column, end_column, duration_column)
+            stretch = start_column, end_column, duration_column
+            columns = Columns(path_column, label_column, split_column, *stretch, group_column)
             self.manifest = Manifest(Path(root).expanduser(), columns)
         elif root.lower().endswith(LISTS):
             raise FileNotFoundError(f"There is no list {root!r}.")
@@ -106,5 +110,6 @@ class AudioFolder(SoundDataModule):
             labels = None if split == "pretrain" else self.folders.labels(split, files)
             self.class_names = self.folders.class_names
         source = SoundFiles(files, self.sample_rate, labels, self.unreadable, self.max_unreadable)
-        source.remark = self.folders.remark if self.folders else ""
+        source.remark = self.folders.remark if self.folders and split != "pretrain" else ""
+        source.groups = files.groups if isinstance(files, Manifest) else None
         return source

@@ -47,6 +47,8 @@ class ImageFolder(PictureDataModule):
         split_column: for a list: the column of `train`, `val`, `test`, or `unlabelled` for images
             to pretrain on instead of `train`; None: `split`, `subset`, `partition` or `set`;
             without such a column all images are `train`.
+        group_column: for a list: the column of the patient, or whatever images have in common that
+            are held out together where there is no `val`; None: each is held out for itself.
     """
 
     default_epochs = 100
@@ -60,6 +62,7 @@ class ImageFolder(PictureDataModule):
         path_column: str = "path",
         label_column: str | None = None,
         split_column: str | None = None,
+        group_column: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -73,7 +76,8 @@ class ImageFolder(PictureDataModule):
             ):
                 label_column = LABEL
             split_column = NONE if splits == "none" else split_column
-            self.manifest = Manifest(path, Columns(path_column, label_column, split_column, NONE, NONE, NONE))
+            columns = Columns(path_column, label_column, split_column, NONE, NONE, NONE, group_column)
+            self.manifest = Manifest(path, columns)
         elif root.lower().endswith(LISTS) and not path.is_dir():
             raise FileNotFoundError(f"There is no list {root!r}.")
         else:
@@ -107,7 +111,7 @@ class ImageFolder(PictureDataModule):
             labels, remark = self.folders.labels(split, files), self.folders.remark
             self.class_names = self.folders.class_names
         source = Files(files, self.reading, labels, self.unreadable, self.max_unreadable)
-        source.remark = remark
+        source.remark, source.groups = remark, files.groups if isinstance(files, Manifest) else None
         return source
 
 

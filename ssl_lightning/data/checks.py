@@ -43,7 +43,7 @@ def check_classes(data: Any) -> None:
     """Raises ValueError where a split has a class that no training sample has, which a supervised
     method could not predict."""
     for split in ("val", "test"):
-        source: Source | None = data.labelled(split)
+        source: Source | None = data.labelled_samples(split)
         most = -1 if source is None else int(labels_of(source).max())
         if most >= data.num_classes:
             raise ValueError(
@@ -58,7 +58,7 @@ def check_evaluated(data: Any, split: str, labelled: bool) -> Source:
     Raises:
         ValueError: there is no such split, or it has fewer samples than there are processes.
     """
-    source: Source | None = (data.labelled(split) if labelled else None) or data.split(split)
+    source: Source | None = (data.labelled_samples(split) if labelled else None) or data.split(split)
     if source is None:
         raise ValueError(f"{type(data).__name__} has no {split} split.")
     if len(source) < data.world_size:

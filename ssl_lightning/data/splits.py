@@ -61,7 +61,7 @@ class Splits:
             self._sources[f"given {split}"] = self.source(split)
         return self._sources[f"given {split}"]
 
-    def labelled(self, split: Split) -> Source | None:
+    def labelled_samples(self, split: Split) -> Source | None:
         """Returns the samples of a split that have a class; None where none has."""
         if f"labelled {split}" not in self._sources:
             self._sources[f"labelled {split}"] = labelled_part(self.split(split))
@@ -73,7 +73,7 @@ class Splits:
         `labels_per_class` of each class; None where there are fewer than two classes, from which
         nothing can be learned."""
         if "labelled" not in self._sources:
-            train = self.labelled("train")
+            train = self.labelled_samples("train")
             labels = None if train is None else labels_of(train)
             if labels is not None and not bool((labels != labels[0]).any()):
                 train = labels = None
@@ -88,7 +88,7 @@ class Splits:
     def why_unlabelled(self) -> str:
         """What the training samples have instead of labels that probes, or a supervised method,
         learn from: the end of a sentence that begins with the data's name."""
-        if self.labelled("train") is None or self.labelled_split is not None:
+        if self.labelled_samples("train") is None or self.labelled_split is not None:
             return "has no labels in its train and val splits"
         return "has labels of a single class in its train split, where two are needed"
 
@@ -107,7 +107,7 @@ class Splits:
     def probe_splits(self) -> tuple[Source, Source] | None:
         """Returns the labelled samples that the live probes, or a supervised method, learn from,
         and those that judge them meanwhile; None without labels."""
-        val = self.labelled("val")
+        val = self.labelled_samples("val")
         train = self._sources.get("rest") or self.labelled_split
         if train is None or val is None:
             return None

@@ -63,8 +63,9 @@ class Evaluation(Standing):
                 " with loaders."
             )
         splits = data.probe_splits()
-        if splits is None or data.labelled(split) is None:
-            why = f"has no labels in its {split} split" if splits is not None else data.why_unlabelled
+        unlabelled = data.labelled_samples(split) is None
+        if splits is None or unlabelled:
+            why = f"has no labels in its {split} split" if unlabelled else data.why_unlabelled
             raise ValueError(f"{type(data).__name__} {why}, so accuracies cannot be computed.")
         if pl_module.supervised:
             self.score(trainer, pl_module, split, features)

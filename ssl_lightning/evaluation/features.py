@@ -24,7 +24,7 @@ def closing_splits(data: SSLDataModule) -> tuple[Source, Source, str]:
     Raises:
         ValueError: the data has no labelled splits.
     """
-    train, test = data.labelled_split, data.labelled("test")
+    train, test = data.labelled_split, data.labelled_samples("test")
     if train is not None and test is not None:
         return train, test, "test"
     splits = data.probe_splits()

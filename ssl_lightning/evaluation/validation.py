@@ -37,7 +37,7 @@ class Validation(Standing):
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         data = trainer.datamodule
-        self.source = data.labelled("val") if isinstance(data, SSLDataModule) and pl_module.supervised else None
+        self.source = data.labelled_samples("val") if isinstance(data, SSLDataModule) and pl_module.supervised else None
         if self.patience and self.waited >= self.patience:
             trainer.should_stop = True  # resumed from the checkpoint of a run that had stopped
 

@@ -33,7 +33,7 @@ def verdict(
         `{split: {"top1": accuracy}}`, the split's name, its features [N, D] and labels [N], and the
         accuracy in words.
     """
-    test, splits = all_or_none(lambda: (data.labelled("test"), data.probe_splits()))
+    test, splits = all_or_none(lambda: (data.labelled_samples("test"), data.probe_splits()))
     if splits is None:
         raise ValueError(f"{type(data).__name__} has no labels.")
     split, source = ("test", test) if test is not None else ("val", splits[1])

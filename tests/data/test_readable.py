@@ -3,7 +3,6 @@ its kind."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +34,9 @@ def trainer(folder: Path) -> ssl_lightning.Trainer:
 
 
 def cut(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    """Half of a picture; a sound without its header, since half a sound is a shorter one."""
+    half = path.stat().st_size // 2
+    path.write_bytes(path.read_bytes()[:half] if path.suffix == ".png" else path.read_bytes()[half:])
 
 
 def pictures(root: Path, splits: tuple[str, ...] = ("train", "val", "test"), **arguments: Any) -> ImageFolder:
@@ -75,14 +76,14 @@ def test_all_broken_files_of_val_and_test_are_told_at_once_before_the_training(
 
 
 def test_tables_of_another_package_are_read_too(tmp_path: Path) -> None:
-    data = Tables(write_tables(tmp_path / "tables"))
+    data = Tables(folder=str(write_tables(tmp_path / "tables")))
     data.serve(SimCLR(Line()))
     check_readable(data)
     broken = sorted((tmp_path / "tables" / "test").iterdir())[:3]
     for path in broken:
         path.write_text("no number")
     with pytest.raises(Unreadable, match=f"3 of the .*{broken[0].name}: .*{broken[1].name}.*{broken[2].name}"):
-        check_readable(Tables(tmp_path / "tables"))
+        check_readable(Tables(folder=str(tmp_path / "tables")))
 
 
 def test_where_they_are_skipped_they_are_listed_and_too_many_are_refused(tmp_path: Path) -> None:
@@ -118,10 +119,3 @@ def test_it_ends_in_time_and_says_so(tmp_path: Path, capsys: Any) -> None:
 def test_data_in_memory_are_not_read(capsys: Any) -> None:
     check_readable(TinyImages())
     assert capsys.readouterr().out == ""
-
-
-def test_a_run_whose_files_are_whole_ends_with_its_table(tmp_path: Path) -> None:
-    run = trainer(tmp_path)
-    run.fit(SimCLR(ConvEncoder(width=4, channels=1)), datamodule=pictures(tmp_path / "data"))
-    assert run.run_folder is not None
-    assert "final/pretrained/linear" in json.loads((run.run_folder / "summary.json").read_text())

@@ -52,6 +52,13 @@ def test_folders_of_several_levels_are_no_classes_unasked_and_the_line_says_so(t
     assert modality(tmp_path / "places", TREE, labels="none").ledger()[0].labels == ""
 
 
+@pytest.mark.parametrize("modality", [pictures, sounds])
+def test_what_is_pretrained_on_alone_needs_no_labels(tmp_path: Path, modality: Any) -> None:
+    names = ("train/a/0", "train/b/1", "test/a/2", "unlabelled/3")
+    told = {tally.split: tally.labels for tally in modality(tmp_path / "files", names).ledger()}
+    assert told == {"train": "labels of 2 classes", "test": "labels of 1 classes", "pretrain": ""}
+
+
 def test_splits_are_looked_for_above_the_classes(tmp_path: Path) -> None:
     names = tuple(f"{split}/{name}" for split in ("train", "test") for name in TREE)
     data = pictures(tmp_path / "places", names, labels="parent")
@@ -86,7 +93,7 @@ def test_a_list_gives_pictures_their_classes_and_splits(tmp_path: Path, form: st
     )
     told = [str(tally) for tally in data.ledger()]
     assert told[0] == (
-        "train: 3 files, 2 for probes (labels of 2 classes); left out 1: 1 have no label (such as"
+        "train: 3 files 2 for probes (labels of 2 classes), left out 1: 1 have no label (such as"
         f" {tmp_path}/photos/2.png)."
     )
     assert sum(tally.found for tally in data.ledger()) == len(LINES)
@@ -103,3 +110,16 @@ def test_a_list_s_columns_go_by_name(tmp_path: Path) -> None:
         listed(tmp_path, header="file,label,split")
     with pytest.raises(FileNotFoundError, match=r"There is no list '.*nosuch\.csv'"):
         ImageFolder(str(tmp_path / "nosuch.csv"))
+
+
+@pytest.mark.parametrize("modality", [ImageFolder, AudioFolder])
+def test_a_group_is_held_out_whole(tmp_path: Path, modality: Any) -> None:
+    lines = [f"{number}.x,{'ab'[number % 2]},patient {number // 4}" for number in range(80)]
+    (tmp_path / "list.csv").write_text("\n".join(["path,label,patient", *lines]))
+    data = modality(str(tmp_path / "list.csv"), label_column="label", group_column="patient")
+    splits = data.probe_splits()
+    assert splits is not None
+    patients = [{int(part.name(n).split("/")[-1][:-2]) // 4 for n in range(len(part))} for part in splits]
+    assert not patients[0] & patients[1] and len(patients[1]) >= 2 and patients[0] | patients[1] == set(range(20))
+    few = modality(str(tmp_path / "list.csv"), label_column="label").probe_splits()
+    assert few is not None and len(few[1]) == 80 // 7

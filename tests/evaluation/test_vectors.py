@@ -53,10 +53,9 @@ def test_a_file_that_cannot_be_read_has_no_vector_of_its_neighbour_s(
     tmp_path: Path, modality: Any, workers: int, capsys: Any
 ) -> None:
     root = tmp_path / "data"
-    modality(root)
+    data = modality(root, unreadable="skip", max_unreadable=0.2, workers=workers)
     (broken,) = root.rglob("4, or so.*")
     broken.write_bytes(b"no sample")
-    data = modality(root, unreadable="skip", max_unreadable=0.2, workers=workers)
     vectors, rows = predicted(data, ConvEncoder(width=4, channels=1), tmp_path / "runs")
     assert len(rows) == 12 and torch.equal(vectors["index"], torch.arange(12))
     for row, features, label in zip(rows, vectors["features"], vectors["label"], strict=True):

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from ...plugins.messages import did_you_mean, printable
+from ..groups import number_of
 from ..labels import ABSENT, class_name
 from ..ledger import LeftOut
 from .lists import rows
@@ -43,6 +44,7 @@ class Columns(NamedTuple):
     start: str | None = None
     end: str | None = None
     duration: str | None = None
+    group: str | None = None
 
     @property
     def named(self) -> dict[str, str]:
@@ -52,13 +54,15 @@ class Columns(NamedTuple):
 
 
 class Recording(NamedTuple):
-    """A line of a list: start and end are in seconds; None: the end of the file."""
+    """A line of a list: start and end are in seconds; None: the end of the file. Those of one group
+    are held out together; None: a list without groups."""
 
     path: str
     label: str | None
     split: str
     start: float
     end: float | None
+    group: int | None = None
 
 
 class Manifest:
@@ -75,6 +79,7 @@ class Manifest:
         class_names: sorted; empty where there are no classes.
         labels: [N] the index of each recording's class, -1 for one without; None where there are no
             classes.
+        groups: [N] int64, equal for recordings of one group; None where there are no groups.
         fingerprint: a hash of the lines.
 
     Raises:
@@ -91,7 +96,7 @@ class Manifest:
     ) -> None:
         self.path, self.columns, self.folder = path, columns, path.resolve().parent
         numbers: dict[str, int] = {}  # of the labels, in the order in which they occur
-        labels, splits, starts, ends = array("i"), array("b"), array("d"), array("d")
+        labels, splits, starts, ends, groups = array("i"), array("b"), array("d"), array("d"), array("q")
         digest = hashlib.blake2b(digest_size=16)
 
         def paths() -> Iterator[str]:
@@ -100,13 +105,16 @@ class Manifest:
                 splits.append(SPLITS.index(each.split))
                 starts.append(each.start)
                 ends.append(math.nan if each.end is None else each.end)
-                digest.update((", " if len(labels) > 1 else "[").encode() + json.dumps(each).encode())
+                groups.append(each.group or 0)
+                line = each[:5] if each.group is None else each
+                digest.update((", " if len(labels) > 1 else "[").encode() + json.dumps(line).encode())
                 yield each.path
 
         self._paths = Strings(paths())
         self._label_names = tuple(numbers)
         self._labels, self._splits = tensor_of(labels), tensor_of(splits)
         self._starts, self._ends = tensor_of(starts), tensor_of(ends)
+        self.groups = None if columns.group is None else tensor_of(groups)
         digest.update(b"]" if labels else b"[]")
         self.fingerprint = digest.hexdigest()
         train = self._labels[(self._splits == SPLITS.index("train")) & (self._labels >= 0)].unique().tolist()
@@ -127,9 +135,10 @@ class Manifest:
         names = (*self._label_names, None)  # without a label the index is -1: the last
         for part in index.split(AT_ONCE):
             columns = (self._labels, self._splits, self._starts, self._ends)
-            rows = zip(self._paths.some(part), *(column[part].tolist() for column in columns), strict=True)
-            for path, label, split, start, end in rows:
-                yield Recording(path, names[label], SPLITS[split], start, None if math.isnan(end) else end)
+            groups = [None] * len(part) if self.groups is None else self.groups[part].tolist()
+            rows = zip(self._paths.some(part), *(column[part].tolist() for column in columns), groups, strict=True)
+            for path, label, split, start, end, group in rows:
+                yield Recording(path, names[label], SPLITS[split], start, None if math.isnan(end) else end, group)
 
     def stretch(self, number: int) -> tuple[float, float | None]:
         """Returns where a recording begins and ends in its file, in seconds; None: the file's
@@ -179,7 +188,8 @@ def _read(path: Path, columns: Columns) -> Iterator[Recording]:
                 f" {', '.join(ALL_WORDS)}; or, if this column means something else, set --data.splits none."
             )
         start, end = _stretch(row, columns, where)
-        yield Recording(name, label, split, start, end)
+        group = None if columns.group is None else number_of(str(row.get(columns.group) or f"{name}\0"))  # or its own
+        yield Recording(name, label, split, start, end, group)
 
 
 def _column(named: str | None, usual: Sequence[str], row: Mapping[str, Any]) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
-from PIL import Image, ImageFile, UnidentifiedImageError, features
+from PIL import Image, ImageFile, ImagePalette, UnidentifiedImageError, features
 from torch import Tensor
 from torch.nn import functional as F
 from torchvision.io import ImageReadMode, decode_jpeg
@@ -28,7 +28,7 @@ DEEP = {"I": np.int32, "F": np.float32, "I;16": np.uint16, "I;16B": np.uint16, "
 """Pillow's modes of more than 8 bits, all of one channel."""
 STRAIGHT = {"La": "LA", "RGBa": "RGBA"}
 """Pillow's modes whose colours are multiplied by their opacity, and those in which they are not."""
-ORIENTATION = 274
+ORIENTATION, COLOUR_MAP = 274, 320
 
 warnings.filterwarnings("ignore", module=r"PIL\.")  # about odd metadata and about sizes; our own errors name the file
 
@@ -52,7 +52,7 @@ def open_image(data: bytes, reading: Reading) -> Image.Image:
     if Image.MAX_IMAGE_PIXELS is not None and reading.max_pixels > Image.MAX_IMAGE_PIXELS:
         Image.MAX_IMAGE_PIXELS = reading.max_pixels
     try:
-        return Image.open(io.BytesIO(data), formats=FORMATS)
+        image = Image.open(io.BytesIO(data), formats=FORMATS)
     except Image.DecompressionBombError:
         raise ValueError(
             f"its header declares more pixels than the limit of {reading.max_pixels:,} (max_pixels)"
@@ -61,6 +61,11 @@ def open_image(data: bytes, reading: Reading) -> Image.Image:
         raise UnidentifiedImageError(
             f"it is not an image that can be read here: it begins with {data[:12]!r}"
         ) from None
+    if image.format == "TIFF" and image.mode == "P":
+        colours: Any = getattr(image, "tag_v2")[COLOUR_MAP]  # noqa: B009  # of a TIFF alone
+        if max(colours) < 256:  # of 8 bits, as some programs write it; Pillow takes all of them for black
+            image.palette = ImagePalette.raw("RGB;L", bytes(colours))
+    return image
 
 
 def orientation_of(image: Image.Image) -> int:

@@ -66,6 +66,16 @@ def test_tags_mean_the_same_at_every_depth(photometric: str, dtype: Any) -> None
         assert abs(shown - exact).max() < (0.012 if dtype == np.uint8 else 1e-3), (extra, planar)
 
 
+@pytest.mark.parametrize("scale", [1, 257])
+def test_a_palette_may_be_of_8_or_of_16_bits(scale: int) -> None:
+    """https://github.com/python-pillow/Pillow/issues/2157"""
+    colours = np.random.default_rng(0).integers(0, 256, (3, 256))
+    values, stream = np.arange(256, dtype=np.uint8).reshape(16, 16), io.BytesIO()
+    tifffile.imwrite(stream, values, photometric="palette", colormap=(colours * scale).astype(np.uint16))
+    (view,) = Picture(stream.getvalue(), Reading(3)).cut([(0, 0, 16, 16)], [16])
+    assert np.array_equal(view, colours[:, values])
+
+
 @pytest.mark.parametrize(
     ("photometric", "dtype", "reason"),
     [
