@@ -19,7 +19,7 @@ from ssl_lightning.data.sources import Source
 
 
 class AudioFolder(SoundDataModule):
-    """Any folder of sound files (wav, flac, ogg, mp3), of any length and rate, with or without
+    r"""Any folder of sound files (wav, flac, ogg, mp3), of any length and rate, with or without
     class folders; or a list of them.
 
     Pretraining uses all files below `root`. If folders in `root` are called as splits are (`train`
@@ -29,7 +29,8 @@ class AudioFolder(SoundDataModule):
 
     If `root` is a file (csv or jsonl), it lists the recordings, one per line: their paths, relative
     to the file's folder, and, in optional columns, their class, their split, and where they begin
-    and end within the sound file, in seconds.
+    and end within the sound file, in seconds. Where there is no validation split, the stretches of
+    one file are held out together.
 
     Args:
         root: the folder, or the list.
@@ -44,6 +45,11 @@ class AudioFolder(SoundDataModule):
             recordings to pretrain on instead of `train`; without it all recordings are `train`.
         start_column: for a list: the column of the recordings' beginnings in their files, in
             seconds; where it is missing or empty, the beginning of the file.
+        group_column: for a list: the column of what is held out together, such as the speaker;
+            None: each file.
+        group_pattern: for a folder: a regular expression that finds in a file's path, relative to
+            `root`, what is held out together, such as the speaker: `'(\d+)-\d+-\d+'`; None: each
+            file for itself.
         end_column: for a list: the column of their ends, in seconds; where it is missing or empty,
             the end of the file.
     """
@@ -61,18 +67,21 @@ class AudioFolder(SoundDataModule):
         split_column: str = "split",
         start_column: str = "start",
         end_column: str = "end",
+        group_column: str | None = None,
+        group_pattern: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.folders: Folders | None = None
         if root and Path(root).expanduser().is_file():
             self.manifest = Manifest(
-                Path(root).expanduser(), Columns(path_column, label_column, split_column, start_column, end_column)
+                Path(root).expanduser(),
+                Columns(path_column, label_column, split_column, start_column, end_column, group_column),
             )
         elif root.lower().endswith(LISTS):
             raise FileNotFoundError(f"There is no list {root!r}.")
         else:
-            self.folders = Folders(root, SUFFIXES, labels, "recordings", splits)
+            self.folders = Folders(root, SUFFIXES, labels, "recordings", splits, group_pattern)
 
     def source(self, split: Split) -> Source | None:
         return self._recordings(split)
@@ -85,16 +94,19 @@ class AudioFolder(SoundDataModule):
 
     def _recordings(self, split: str) -> Source | None:
         labels: Tensor | None
+        groups: Tensor | None
         files: AnyList | Manifest | None
         if self.folders is None:
             files = self.manifest.of_split(split)
             if files is None:
                 return None
-            labels, self.class_names = files.labels, self.manifest.class_names
+            labels, groups, self.class_names = files.labels, files.groups, self.manifest.class_names
         else:
             files = self.folders.files(split)
             if files is None:
                 return None
             labels = None if split == "pretrain" else self.folders.labels(split, files)
-            self.class_names = self.folders.class_names
-        return SoundFiles(files, self.sample_rate, labels, self.unreadable, self.max_unreadable)
+            self.class_names, groups = self.folders.class_names, self.folders.groups(files)
+        source = SoundFiles(files, self.sample_rate, labels, self.unreadable, self.max_unreadable)
+        source.groups = groups
+        return source

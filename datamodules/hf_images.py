@@ -10,6 +10,7 @@ import pyarrow.compute
 import torch
 
 from ssl_lightning.data.datamodule import Split
+from ssl_lightning.data.groups import number_of
 from ssl_lightning.data.images.datamodule import PictureDataModule
 from ssl_lightning.data.images.picture import UnreadablePicture
 from ssl_lightning.data.images.source import PictureSource
@@ -37,6 +38,8 @@ class HFImages(PictureDataModule):
         test_split: the split of the closing table; None: `test`, if there is one.
         image_column: the column of the images.
         label_column: the column of their classes; None: `label`, if there is one.
+        group_column: the column of what is held out together where there is no validation split,
+            such as the patient; None: each image for itself.
     """
 
     def __init__(
@@ -50,12 +53,13 @@ class HFImages(PictureDataModule):
         test_split: str | None = None,
         image_column: str = "image",
         label_column: str | None = None,
+        group_column: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.path, self.name, self.revision = path, name, revision
         self.named_splits: dict[str, str | None] = {"train": split, "val": val_split, "test": test_split}
-        self.image_column, self.label_column = image_column, label_column
+        self.image_column, self.label_column, self.group_column = image_column, label_column, group_column
         self._all: Any = None
 
     def prepare_data(self) -> None:
@@ -72,7 +76,11 @@ class HFImages(PictureDataModule):
         labels = None
         if label is not None:
             labels = self._labels(rows, self._column(rows, label, "label_column"))
-        return Rows(rows, image, f"{self.path}, {name}", self.reading, labels, self.unreadable, self.max_unreadable)
+        source = Rows(rows, image, f"{self.path}, {name}", self.reading, labels, self.unreadable, self.max_unreadable)
+        if self.group_column is not None:
+            values = _values(rows, self._column(rows, self.group_column, "group_column")).to_pylist()
+            source.groups = torch.tensor([number_of(str(value)) for value in values])
+        return source
 
     def _split_name(self, split: Split) -> str | None:
         available, named = list(self._load()), self.named_splits[split]

@@ -17,7 +17,7 @@ from ssl_lightning.plugins.messages import printable
 
 
 class ImageFolder(PictureDataModule):
-    """Any folder of image files, of any size, mode and depth, with or without class folders.
+    r"""Any folder of image files, of any size, mode and depth, with or without class folders.
 
     Pretraining uses all files below `root`. If folders in `root` are called as splits are (`train`
     and `test`, `Training`, `train-clean-100` and `dev-clean`), training uses those of `train`, the
@@ -30,6 +30,9 @@ class ImageFolder(PictureDataModule):
             `val`, `test`); `none`: there are no classes; `auto`: folders are classes if there are
             several and each image is directly in one of them.
         splits: `auto` divides the folder by the names in it; `none` takes everything for `train`.
+        group_pattern: a regular expression that finds in a file's path, relative to `root`, what is
+            held out together where there is no validation split, such as the patient:
+            `'patient_(\d+)'`; None: each file for itself.
     """
 
     default_epochs = 100
@@ -40,10 +43,11 @@ class ImageFolder(PictureDataModule):
         *,
         labels: Literal["auto", "folders", "none"] = "auto",
         splits: Literal["auto", "none"] = "auto",
+        group_pattern: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.folders = Folders(root, SUFFIXES, labels, "images", splits)
+        self.folders = Folders(root, SUFFIXES, labels, "images", splits, group_pattern)
 
     def beside(self) -> Tally | None:
         return self.folders.beside()
@@ -60,7 +64,9 @@ class ImageFolder(PictureDataModule):
             return None
         labels = self.folders.labels(split, files)
         self.class_names = self.folders.class_names
-        return self._pictures(files, labels)
+        source = self._pictures(files, labels)
+        source.groups = self.folders.groups(files)
+        return source
 
     def pretraining_source(self) -> Source | None:
         files = self.folders.files("pretrain")

@@ -41,12 +41,15 @@ def check_training(data: Any) -> None:
 
 
 def check_evaluated(data: Any, split: str) -> Source:
-    """Returns the samples of a split.
+    """Returns the samples of a split; without a validation split those that are held out from
+    training, if there are any.
 
     Raises:
         ValueError: there is no such split, or it has fewer samples than there are processes.
     """
     source: Source | None = data.split(split)
+    if source is None and split == "val":
+        source = data.held_out
     if source is None:
         raise ValueError(f"{type(data).__name__} has no {split} split.")
     if len(source) < data.world_size:

@@ -18,6 +18,7 @@ from torch import Tensor
 from ...plugins.messages import did_you_mean
 from ..files.split_names import ALL_WORDS, SPLITS, split_of
 from ..files.strings import Strings, tensor_of
+from ..groups import number_of
 from ..ledger import LeftOut
 
 SUFFIXES = (".csv", ".tsv", ".jsonl")
@@ -33,16 +34,19 @@ class Columns(NamedTuple):
     split: str = "split"
     start: str = "start"
     end: str = "end"
+    group: str | None = None
 
 
 class Recording(NamedTuple):
-    """A line of a list: start and end are in seconds; None: the end of the file."""
+    """A line of a list: start and end are in seconds; None: the end of the file. Lines of one group
+    are held out together; None: those of one file are."""
 
     path: str
     label: str | None
     split: str
     start: float
     end: float | None
+    group: str | None = None
 
 
 class Manifest:
@@ -54,10 +58,12 @@ class Manifest:
         columns: the names of its columns.
         recordings: some of its lines; None: all lines are read.
         class_names: of all labels; None: those of the lines to train on.
+        groups: [N] of the recordings given; None: as these state.
 
     Attributes:
         class_names: sorted; empty where there are no classes.
         labels: [N] the index of each recording's class; None where there are no classes.
+        groups: [N] equal for recordings that are held out together; None where all differ.
         fingerprint: a hash of the lines.
 
     Raises:
@@ -71,10 +77,11 @@ class Manifest:
         columns: Columns,
         recordings: Iterable[Recording] | None = None,
         class_names: tuple[str, ...] | None = None,
+        groups: Tensor | None = None,
     ) -> None:
         self.path, self.columns, self.folder = path, columns, path.resolve().parent
         numbers: dict[str, int] = {}  # of the labels, in the order in which they occur
-        labels, splits, starts, ends = array("i"), array("b"), array("d"), array("d")
+        labels, splits, starts, ends, numbered = array("i"), array("b"), array("d"), array("d"), array("q")
         digest = hashlib.blake2b(digest_size=16)
 
         def paths() -> Iterator[str]:
@@ -83,13 +90,15 @@ class Manifest:
                 splits.append(SPLITS.index(each.split))
                 starts.append(each.start)
                 ends.append(math.nan if each.end is None else each.end)
-                digest.update((", " if len(labels) > 1 else "[").encode() + json.dumps(each).encode())
+                numbered.append(number_of(each.group or each.path))
+                digest.update((", " if len(labels) > 1 else "[").encode() + json.dumps(each[:5]).encode())
                 yield each.path
 
         self._paths = Strings(paths())
         self._label_names = tuple(numbers)
         self._labels, self._splits = tensor_of(labels), tensor_of(splits)
         self._starts, self._ends = tensor_of(starts), tensor_of(ends)
+        self._groups = tensor_of(numbered) if groups is None else groups
         digest.update(b"]" if labels else b"[]")
         self.fingerprint = digest.hexdigest()
         train = self._labels[(self._splits == SPLITS.index("train")) & (self._labels >= 0)].unique().tolist()
@@ -124,7 +133,13 @@ class Manifest:
         """Returns the recordings of a split (`train`, `val`, `test`, `pretrain`), or None if there
         are none."""
         chosen = (self._splits == SPLITS.index(split)).nonzero()[:, 0]
-        return Manifest(self.path, self.columns, self.lines(chosen), self.class_names) if len(chosen) else None
+        if not len(chosen):
+            return None
+        return Manifest(self.path, self.columns, self.lines(chosen), self.class_names, self._groups[chosen])
+
+    @property
+    def groups(self) -> Tensor | None:
+        return self._groups if len(self._groups.unique()) < len(self) else None
 
     @property
     def labels(self) -> Tensor | None:
@@ -145,7 +160,7 @@ class Manifest:
 def _read(path: Path, columns: Columns) -> Iterator[Recording]:
     for line, row in _rows(path):
         where = f"{path}, line {line}"
-        for column in (columns.path, columns.label):
+        for column in (columns.path, columns.label, columns.group):
             if column is not None and column not in row:
                 raise ValueError(
                     f"{where}: there is no column {column!r}.{did_you_mean(column, row)} The columns are"
@@ -166,7 +181,17 @@ def _read(path: Path, columns: Columns) -> Iterator[Recording]:
         end = _seconds(row.get(columns.end), f"{where}: {columns.end}")
         if end is not None and end <= start:
             raise ValueError(f"{where}: the recording ends at {end:g} s, but begins at {start:g} s.")
-        yield Recording(name, None if label in (None, "") else str(label), split, start, end)
+        group = None if columns.group is None else row[columns.group]
+        if columns.group is not None and group in (None, ""):
+            raise ValueError(f"{where}: {columns.group} is empty; give each recording a group.")
+        yield Recording(
+            name,
+            None if label in (None, "") else str(label),
+            split,
+            start,
+            end,
+            None if group is None else str(group),
+        )
 
 
 def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:

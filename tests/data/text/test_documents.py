@@ -345,7 +345,7 @@ def test_an_encoding_is_checked_at_once() -> None:
             b"<script>x = 1 < 2</script><ul><li>four<li>five</ul><pre>a\n  b</pre>",
             ["one", "t&wo three", "four", "five", "a\n  b"],
         ),
-        ("a.tsv", b"text\tid\n\"one,\" he said\t1\nshe: \"two\t2\nthree\"\t3\n", ['"one," he said', 'she: "two', 'three"']),
+        ("a.tsv", b"text\tid\n\"one,\" he\t1\nshe: \"two\t2\nthree\"\t3\n", ['"one," he', 'she: "two', 'three"']),
         ("a.tsv", b"id\ttext\n1\t\"one\nline\"\n2\t\"a \"\"b\"\"\"\n", ["one\nline", 'a "b"']),
     ],
 )  # fmt: skip
