@@ -85,8 +85,9 @@ def withhold_groups(labels: Tensor, groups: Tensor, wanted: Tensor, seed: int) -
             withheld[members[group]] = True
     if nearest is None:
         raise ValueError(
-            f"No group can be held out, since each of the {len(members):,} has all samples of a class. Give a validation"
-            " split, or smaller groups (the stretches of a recording are one unless --data.group_column says otherwise)."
+            f"No group can be held out, since each of the {len(members):,} has all samples of a class. Give a"
+            " validation split, or smaller groups: the stretches of a recording are one unless --data.group_column"
+            " says otherwise."
         )
     if not withheld.any():
         withheld[nearest[1]] = True
