@@ -19,7 +19,7 @@ from ssl_lightning.data.sources import Source
 
 
 class AudioFolder(SoundDataModule):
-    """Any folder of sound files (wav, flac, ogg, mp3), of any length and rate, with or without
+    r"""Any folder of sound files (wav, flac, ogg, mp3), of any length and rate, with or without
     class folders; or a list of them.
 
     Pretraining uses all files below `root`. If folders in `root` are called as splits are (`train`
@@ -30,7 +30,8 @@ class AudioFolder(SoundDataModule):
     If `root` is a file (csv, tsv, jsonl or parquet), it lists the recordings, one per line: their
     paths, relative to the file's folder, and, in optional columns, their class, their split, and
     where they begin and end within the sound file, in seconds. A column that is named must be
-    there; one that is not named goes by the usual names, and an empty name means no column.
+    there; one that is not named goes by the usual names, and an empty name means no column. Where
+    there is no validation split, the stretches of one file are held out together.
 
     Args:
         root: the folder, or the list.
@@ -52,8 +53,11 @@ class AudioFolder(SoundDataModule):
             `end_time`, or `offset` beside `onset`.
         duration_column: for a list: the column of the time from beginning to end, in seconds, which
             counts where there is no end; None: `duration`; without either, the end of the file.
-        group_column: for a list: the column of the speaker, or whatever recordings have in common
-            that are held out together where there is no `val`; None: each is held out for itself.
+        group_column: for a list: the column of what is held out together, such as the speaker;
+            None: each file.
+        group_pattern: for a folder: a regular expression that finds in a file's path, relative to
+            `root`, what is held out together, such as the speaker: `'(\d+)-\d+-\d+'`; None: each
+            file for itself.
     """
 
     default_epochs = 100
@@ -71,6 +75,7 @@ class AudioFolder(SoundDataModule):
         end_column: str | None = None,
         duration_column: str | None = None,
         group_column: str | None = None,
+        group_pattern: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -84,7 +89,7 @@ class AudioFolder(SoundDataModule):
         elif root.lower().endswith(LISTS):
             raise FileNotFoundError(f"There is no list {root!r}.")
         else:
-            self.folders = Folders(root, SUFFIXES, labels, "recordings", splits)
+            self.folders = Folders(root, SUFFIXES, labels, "recordings", splits, group_pattern)
 
     def source(self, split: Split) -> Source | None:
         return self._recordings(split)
@@ -97,19 +102,20 @@ class AudioFolder(SoundDataModule):
 
     def _recordings(self, split: str) -> Source | None:
         labels: Tensor | None
+        groups: Tensor | None
         files: AnyList | Manifest | None
         if self.folders is None:
             files = self.manifest.of_split(split)
             if files is None:
                 return None
-            labels, self.class_names = files.labels, self.manifest.class_names
+            labels, groups, self.class_names = files.labels, files.groups, self.manifest.class_names
         else:
             files = self.folders.files(split)
             if files is None:
                 return None
             labels = None if split == "pretrain" else self.folders.labels(split, files)
-            self.class_names = self.folders.class_names
+            self.class_names, groups = self.folders.class_names, self.folders.groups(files)
         source = SoundFiles(files, self.sample_rate, labels, self.unreadable, self.max_unreadable)
         source.remark = self.folders.remark if self.folders and split != "pretrain" else ""
-        source.groups = files.groups if isinstance(files, Manifest) else None
+        source.groups = groups
         return source

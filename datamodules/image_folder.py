@@ -22,7 +22,7 @@ LABEL = "label"
 
 
 class ImageFolder(PictureDataModule):
-    """Any folder of image files, of any size, mode and depth, with or without class folders; or a
+    r"""Any folder of image files, of any size, mode and depth, with or without class folders; or a
     list of them.
 
     Pretraining uses all files below `root`. If folders in `root` are called as splits are (`train`
@@ -49,6 +49,9 @@ class ImageFolder(PictureDataModule):
             without such a column all images are `train`.
         group_column: for a list: the column of the patient, or whatever images have in common that
             are held out together where there is no `val`; None: each is held out for itself.
+        group_pattern: for a folder: a regular expression that finds in a file's path, relative to
+            `root`, what is held out together, such as the patient: `'patient_(\d+)'`; None: each
+            file for itself.
     """
 
     default_epochs = 100
@@ -63,6 +66,7 @@ class ImageFolder(PictureDataModule):
         label_column: str | None = None,
         split_column: str | None = None,
         group_column: str | None = None,
+        group_pattern: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -81,7 +85,7 @@ class ImageFolder(PictureDataModule):
         elif root.lower().endswith(LISTS) and not path.is_dir():
             raise FileNotFoundError(f"There is no list {root!r}.")
         else:
-            self.folders = Folders(root, SUFFIXES, labels, "images", splits)
+            self.folders = Folders(root, SUFFIXES, labels, "images", splits, group_pattern)
 
     def beside(self) -> Tally | None:
         return self.folders.beside() if self.folders else None
@@ -111,7 +115,8 @@ class ImageFolder(PictureDataModule):
             labels, remark = self.folders.labels(split, files), self.folders.remark
             self.class_names = self.folders.class_names
         source = Files(files, self.reading, labels, self.unreadable, self.max_unreadable)
-        source.remark, source.groups = remark, files.groups if isinstance(files, Manifest) else None
+        source.remark = remark
+        source.groups = self.folders.groups(files) if self.folders else files.groups
         return source
 
 

@@ -53,12 +53,15 @@ def check_classes(data: Any) -> None:
 
 
 def check_evaluated(data: Any, split: str, labelled: bool) -> Source:
-    """Returns the samples of a split; for `labelled` those that have a class, where any has.
+    """Returns the samples of a split; for `labelled` those that have a class, where any has;
+    without a validation split those that are held out from training, if there are any.
 
     Raises:
         ValueError: there is no such split, or it has fewer samples than there are processes.
     """
     source: Source | None = (data.labelled_samples(split) if labelled else None) or data.split(split)
+    if source is None and split == "val":
+        source = data.held_out
     if source is None:
         raise ValueError(f"{type(data).__name__} has no {split} split.")
     if len(source) < data.world_size:

@@ -19,6 +19,7 @@ from ..run.lightning import hide_results
 from ..run.settings.limits import check_root
 from ..run.standing import Standing
 from .features import features_of
+from .probes.held_out import SAMPLES, in_words, scores_of
 from .protocol import closing_row
 from .table import Table, format_table
 from .vectors import write_vectors
@@ -26,7 +27,8 @@ from .vectors import write_vectors
 
 class Evaluation(Standing):
     """Fits kNN and logistic regression on the labelled training samples and evaluates them on the
-    split at hand; a supervised method is evaluated by its own head.
+    split at hand; a supervised method is evaluated by its own head. `validate` also scores a method
+    that defines `scores` at its own task, such as by its perplexity, on held-out samples.
 
     For `validate` they are fitted on the training samples without the validation part, for `test`
     on all of them. `predict` writes `features` [N, dim], `index` [N] and, where there are labels,
@@ -62,8 +64,12 @@ class Evaluation(Standing):
                 f"There are no labelled training samples to fit the probes on: call {command} with a datamodule, not"
                 " with loaders."
             )
+        scored = split == "val" and self.score_held_out(trainer, pl_module, data)
         splits = data.probe_splits()
         unlabelled = data.labelled_samples(split) is None
+        if scored and (splits is None or unlabelled):
+            hide_results(trainer, split)  # the line above shows them
+            return
         if splits is None or unlabelled:
             why = f"has no labels in its {split} split" if unlabelled else data.why_unlabelled
             raise ValueError(f"{type(data).__name__} {why}, so accuracies cannot be computed.")
@@ -85,6 +91,18 @@ class Evaluation(Standing):
             )
         hide_results(trainer, split)  # the table above shows them
         pl_module.log_dict({f"{split}/{column}": cell["mean"] for column, cell in row.items()}, sync_dist=True)
+
+    def score_held_out(self, trainer: Any, pl_module: Any, data: SSLDataModule) -> bool:
+        """Prints and logs the method's scores at its own task on what training does not see;
+        returns whether there are any."""
+        if not pl_module.has_scores or data.held_out is None:
+            return False
+        scores = scores_of(trainer, pl_module, sample(len(data.held_out), SAMPLES))
+        if trainer.is_global_zero:
+            weights = trainer.ckpt_path or "weights as they are"
+            print(f"{run_name(pl_module, data)}, {weights}\n{in_words(scores)}", flush=True)
+        pl_module.log_dict(scores)
+        return True
 
     def score(self, trainer: Any, pl_module: Any, split: Literal["val", "test"], features: dict[str, Tensor]) -> None:
         """Prints and logs the accuracy and the loss of a supervised method's own head."""

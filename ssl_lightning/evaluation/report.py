@@ -24,7 +24,8 @@ from ..types import View
 from .budget import Minutes, seconds_of
 from .closing import Closing, cells_of, compare, printed
 from .drawing import draw_plots, show_pictures
-from .files import how_to_load, write_encoder, write_results
+from .files import how_to_load, summary_of, write_encoder, write_results
+from .probes.held_out import in_words
 from .rows import ClosingSettings
 from .shown import first_views, pictures_of
 from .stages import Stages
@@ -180,7 +181,7 @@ class Report(Standing):
         with stages.attempt("loggers"):
             show(trainer, pictures, {**{name: cell["mean"] for name, cell in cells.items()}, **stds})
         none = "There is no closing table." if stages.failed else "No labelled set: no closing table."
-        table = "\n\n".join([printed(closing) or none, *stages.failures])
+        table = "\n\n".join(filter(None, [printed(closing) or none, in_words(summary_of(trainer)), *stages.failures]))
         results = cells | ({"report/failed": " | ".join(stages.failures)} if stages.failed else {})
         stages.end()
         print(f"\n{table}\n")

@@ -43,7 +43,7 @@ def test_a_group_for_each_sample_is_as_good_as_none() -> None:
 
 def test_groups_that_are_classes_are_refused() -> None:
     labels = torch.tensor([0, 0, 1, 1])
-    with pytest.raises(ValueError, match="None of the 2 groups can be held out: each has all samples of a class"):
+    with pytest.raises(ValueError, match="No group can be held out, since each of the 2 has all samples of a class"):
         withhold_groups(labels, labels, torch.tensor([1, 1]), 0)
 
 

@@ -56,9 +56,9 @@ def test_a_list_says_what_is_what(tmp_path: Path) -> None:
     )
     data = AudioFolder(str(tmp_path / "list.csv"), label_column="word", **ARGS)
     train, test = data.split("train"), data.split("test")
-    assert (
-        train is not None and test is not None and data.class_names == ("no", "yes") and data.split("val") is not None
-    )
+    assert train is not None and test is not None and data.class_names == ("no", "yes")
+    with pytest.raises(ValueError, match="No group can be held out, since each of the 1 has all samples of a class"):
+        data.split("val")
     assert train.labels is not None and train.labels.tolist() == [1, 0] and len(data.training_split) == 1
     raw = data.fetch_clean(train, torch.arange(2))
     assert raw.lengths.tolist()[0] == 800 and raw.lengths.tolist()[1] > 1000
@@ -66,6 +66,33 @@ def test_a_list_says_what_is_what(tmp_path: Path) -> None:
         AudioFolder(str(tmp_path / "lists.csv"), **ARGS)
     with pytest.raises(FileNotFoundError, match=r"There is no folder 'sound'"):
         AudioFolder(str(tmp_path / "sound"), **ARGS)
+
+
+@pytest.mark.parametrize("by", ["recording", "speaker", "pattern"])
+def test_what_belongs_together_is_held_out_together(tmp_path: Path, by: str) -> None:
+    """The stretches of a recording, the recordings of a speaker."""
+    names = [f"{'xy'[number % 2]}/speaker{number // 6}-{number}.wav" for number in range(24)]
+    root = write_sounds(tmp_path, names)
+    lines = [f"{name},{name[0]},{name[2:].split('-')[0]},{start}" for name in names for start in (0, 0.02, 0.04)]
+    (root / "list.csv").write_text("\n".join(["path,word,who,start", *lines]))
+    list_ = str(root / "list.csv")
+    data = {
+        "recording": lambda: AudioFolder(list_, label_column="word", **ARGS),
+        "speaker": lambda: AudioFolder(list_, label_column="word", group_column="who", **ARGS),
+        "pattern": lambda: AudioFolder(str(root), group_pattern=r"speaker(\d)", **ARGS),
+    }[by]()
+    splits = data.probe_splits()
+    assert splits is not None
+
+    def groups(part: Any) -> set[str]:
+        stems = [Path(part.source.name(number)).stem for number in part.indices.tolist()]
+        return {stem if by == "recording" else stem.split("-")[0] for stem in stems}
+
+    learned, judged = map(groups, splits)
+    assert learned and judged and not learned & judged
+    assert len(learned | judged) == (24 if by == "recording" else 4)
+    with pytest.raises(ValueError, match=r"group_pattern='\(' is not a regular expression"):
+        AudioFolder(str(root), group_pattern="(", **ARGS)
 
 
 class Asks:

@@ -169,3 +169,18 @@ def test_a_run_on_parquet_ends_with_a_closing_table(
         SimCLR(ConvEncoder(width=4)), datamodule=HFImages(str(parquet), image_size=32, batch_size=16, workers=1)
     )
     assert trainer.global_step == 3 and "pretrained encoder" in capsys.readouterr().out
+
+
+def test_the_images_of_a_group_are_held_out_together(tmp_path: Path) -> None:
+    """The labels are of all groups, the patients of a column."""
+    rows = table(24)
+    rows["patient"] = [f"patient {number // 4}" for number in range(24)]
+    datasets.Dataset.from_dict(rows, features=features(patient=datasets.Value("string"))).to_parquet(
+        tmp_path / "train.parquet"
+    )
+    data = HFImages(str(tmp_path / "train.parquet"), group_column="patient", batch_size=4)
+    splits: Any = data.probe_splits()
+    learned, judged = ({int(group) for group in split.groups} for split in splits)
+    assert len(learned | judged) == 6 and learned and judged and not learned & judged
+    with pytest.raises(ValueError, match=r"no column group_column='patients'.*Did you mean 'patient'"):
+        HFImages(str(tmp_path / "train.parquet"), group_column="patients").split("train")

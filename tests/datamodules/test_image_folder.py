@@ -444,3 +444,18 @@ def test_a_probe_set_without_labels_is_refused(classes: Path, tmp_path: Path) ->
     data = ImageFolder(str(classes), image_size=24, batch_size=8, probe_sets={"photos": probe})
     with pytest.raises(ValueError, match=r"probe_sets.photos: ImageFolder has no labels"):
         data.setup("fit")
+
+
+def test_the_pictures_of_a_group_are_held_out_together(tmp_path: Path) -> None:
+    for number in range(24):
+        (tmp_path / "ab"[number % 2]).mkdir(exist_ok=True)
+        photo(number).save(tmp_path / "ab"[number % 2] / f"patient_{number // 4}_{number}.png")
+    for few in (None, 6):
+        data = ImageFolder(str(tmp_path), group_pattern=r"patient_(\d+)", batch_size=4, labels_per_class=few)
+        splits: Any = data.probe_splits()
+        learned, judged = ({int(group) for group in split.groups} for split in splits)
+        assert learned and judged and not learned & judged
+    torn: Any = ImageFolder(str(tmp_path), batch_size=4).probe_splits()
+    assert all(split.groups is None for split in torn)
+    with pytest.raises(ValueError, match=r"group_pattern='doctor' does not match 'a/patient_0_0.png'"):
+        ImageFolder(str(tmp_path), group_pattern="doctor", batch_size=4).probe_splits()

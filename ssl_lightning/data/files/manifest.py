@@ -55,7 +55,7 @@ class Columns(NamedTuple):
 
 class Recording(NamedTuple):
     """A line of a list: start and end are in seconds; None: the end of the file. Those of one group
-    are held out together; None: a list without groups."""
+    are held out together; None: those of one file are."""
 
     path: str
     label: str | None
@@ -79,7 +79,7 @@ class Manifest:
         class_names: sorted; empty where there are no classes.
         labels: [N] the index of each recording's class, -1 for one without; None where there are no
             classes.
-        groups: [N] int64, equal for recordings of one group; None where there are no groups.
+        groups: [N] int64, equal for recordings that are held out together; None where all differ.
         fingerprint: a hash of the lines.
 
     Raises:
@@ -105,16 +105,15 @@ class Manifest:
                 splits.append(SPLITS.index(each.split))
                 starts.append(each.start)
                 ends.append(math.nan if each.end is None else each.end)
-                groups.append(each.group or 0)
-                line = each[:5] if each.group is None else each
-                digest.update((", " if len(labels) > 1 else "[").encode() + json.dumps(line).encode())
+                groups.append(number_of(each.path) if each.group is None else each.group)
+                digest.update((", " if len(labels) > 1 else "[").encode() + json.dumps(each[:5]).encode())
                 yield each.path
 
         self._paths = Strings(paths())
         self._label_names = tuple(numbers)
         self._labels, self._splits = tensor_of(labels), tensor_of(splits)
         self._starts, self._ends = tensor_of(starts), tensor_of(ends)
-        self.groups = None if columns.group is None else tensor_of(groups)
+        self._groups = tensor_of(groups)
         digest.update(b"]" if labels else b"[]")
         self.fingerprint = digest.hexdigest()
         train = self._labels[(self._splits == SPLITS.index("train")) & (self._labels >= 0)].unique().tolist()
@@ -134,9 +133,8 @@ class Manifest:
         """Yields the recordings `index` [M] as their lines have them."""
         names = (*self._label_names, None)  # without a label the index is -1: the last
         for part in index.split(AT_ONCE):
-            columns = (self._labels, self._splits, self._starts, self._ends)
-            groups = [None] * len(part) if self.groups is None else self.groups[part].tolist()
-            rows = zip(self._paths.some(part), *(column[part].tolist() for column in columns), groups, strict=True)
+            columns = (self._labels, self._splits, self._starts, self._ends, self._groups)
+            rows = zip(self._paths.some(part), *(column[part].tolist() for column in columns), strict=True)
             for path, label, split, start, end, group in rows:
                 yield Recording(path, names[label], SPLITS[split], start, None if math.isnan(end) else end, group)
 
@@ -150,7 +148,13 @@ class Manifest:
         """Returns the recordings of a split (`train`, `val`, `test`, `pretrain`), or None if there
         are none."""
         chosen = (self._splits == SPLITS.index(split)).nonzero()[:, 0]
-        return Manifest(self.path, self.columns, self.lines(chosen), self.class_names) if len(chosen) else None
+        if not len(chosen):
+            return None
+        return Manifest(self.path, self.columns, self.lines(chosen), self.class_names)
+
+    @property
+    def groups(self) -> Tensor | None:
+        return self._groups if len(self._groups.unique()) < len(self) else None
 
     @property
     def labels(self) -> Tensor | None:

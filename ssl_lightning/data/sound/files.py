@@ -6,6 +6,7 @@ import os
 from typing import Any
 
 from ...plugins.messages import printable
+from ..files.contents import stamp
 from ..files.folders import AnyList
 from ..files.manifest import Manifest
 from .recording import SoundFile
@@ -38,4 +39,4 @@ class SoundFiles(SoundSource):
         except OSError:
             return self.name(number)
         stretch = self.files.stretch(number) if isinstance(self.files, Manifest) else ""
-        return f"{self.files[number]} {state.st_size} {state.st_mtime_ns} {stretch}"
+        return f"{self.files[number]} {stamp(state)} {stretch}"

@@ -329,7 +329,7 @@ class TextDataModule(SSLDataModule):
         """
         fitting = self.trainer is None or self.trainer.state.fn == "fit"
         current, trained = digest_of(self.tokenizer), state_dict.get("tokenizer")
-        if fitting and self.withholds_whole and not state_dict.get("withholds_whole", False):
+        if self.withholds_whole and not state_dict.get("withholds_whole", False):  # in evaluation too
             self.withholds_whole = False
             for name in ("kept", "held_out", "pretraining"):
                 self._sources.pop(name, None)

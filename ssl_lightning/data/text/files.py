@@ -109,7 +109,7 @@ class Files(Corpus):
         name = "UTF-8" if self.encoding == "auto" else self.encoding
         hint, form = "", form_of(path)
         if form is not None and form.suffix != ".parquet":
-            with opened_bytes(path, form) as file:
+            with opened_bytes(path) as file:
                 guess = looks_like(file.read(HEAD))
             hint = f" It looks like {guess}: --data.encoding {guess.split()[0]}." if guess else " Give --data.encoding."
         raise Unreadable(

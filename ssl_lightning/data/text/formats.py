@@ -22,7 +22,10 @@ from .tables import Columns, read_rows
 
 PLAIN, MARKED_UP = (".txt", ".text", ".raw", ".tokens"), (".md", ".markdown", ".rst", "")
 HTML, TABLES = (".html", ".htm"), (".jsonl", ".ndjson", ".csv", ".tsv", ".parquet")
-COMPRESSED: dict[str, Any] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
+COMPRESSED = (".gz", ".bz2", ".xz")
+MAGIC: dict[bytes, Any] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\0": lzma.open}
+"""The first bytes of compressed files: these tell, since servers and browsers compress and expand
+without renaming."""
 SUFFIXES = (*PLAIN, *MARKED_UP, *HTML, *TABLES, *COMPRESSED)
 """Of the files that may be texts; the empty one stands for names without a suffix."""
 NAMES = ", ".join(suffix for suffix in SUFFIXES if suffix)
@@ -67,7 +70,7 @@ def holds_text(path: Path) -> bool:
     form = form_of(path)
     if form is None or form.suffix:
         return form is not None
-    with opened_bytes(path, form) as file:
+    with opened_bytes(path) as file:
         return is_text(file.read(HEAD))
 
 
@@ -94,13 +97,13 @@ def read_file(
         raise ValueError(f"{path} ends in {path.suffix!r}, which is not a text format; give {NAMES}.")
     counts.where = str(path)
     if form.suffix in TABLES:
-        for piece in read_rows(path, form.suffix, partial(opened, path, encoding, form), columns, counts):
+        for piece in read_rows(path, form.suffix, partial(opened, path, encoding), columns, counts):
             yield piece if group is None else piece._replace(group=group)
         return
     for option, column in (("label_column", columns.label), ("group_column", columns.group)):
         if column is not None:
             raise ValueError(f"{path} is plain text without columns: there is no {option} {column!r}. Leave it out.")
-    with opened(path, encoding, form) as file:
+    with opened(path, encoding) as file:
         if form.suffix in HTML:
             page = file.read(LONGEST + 1)
             if len(page) > LONGEST:
@@ -110,13 +113,16 @@ def read_file(
             yield from read_txt(file, document, counts, group)
 
 
-def opened_bytes(path: Path, form: Form) -> IO[bytes]:
+def opened_bytes(path: Path) -> IO[bytes]:
     """Opens a file's bytes, without its compression."""
-    file: IO[bytes] = COMPRESSED.get(form.compression, open)(path, "rb")
-    return file
+    file: IO[bytes] = path.open("rb")
+    head = file.read(6)
+    file.seek(0)
+    expand = next((expand for magic, expand in MAGIC.items() if head.startswith(magic)), None)
+    return file if expand is None else expand(file)
 
 
-def opened(path: Path, encoding: str, form: Form, newline: str | None = None) -> TextIO:
+def opened(path: Path, encoding: str, newline: str | None = None) -> TextIO:
     """Opens a file's text; bytes that are not of its encoding become surrogates."""
-    file = opened_bytes(path, form)
+    file = opened_bytes(path)
     return TextIOWrapper(file, encoding_of(file, encoding), errors="surrogateescape", newline=newline)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal
 
 import torch
+from torch import Tensor
 
 from ...data.datamodule import SSLDataModule
 from ...data.peek import evaluating, peek, sample
@@ -14,6 +15,11 @@ from ...plugins.arguments import require
 from ...run.folder.metrics import log_metrics
 from ...types import Batch
 from .base import Probe
+
+GROUP = "held_out/"
+"""Before the names of these metrics."""
+SAMPLES = 1_000
+"""At most this many are scored."""
 
 
 class HeldOut(Probe):
@@ -40,7 +46,7 @@ class HeldOut(Probe):
     def __init__(
         self,
         enabled: bool = True,
-        samples: int = 1_000,
+        samples: int = SAMPLES,
         every_n_steps: int | Literal["auto"] = "auto",
         budget: float = 0.01,
     ) -> None:
@@ -60,22 +66,40 @@ class HeldOut(Probe):
         data = trainer.datamodule
         if not self.enabled or not pl_module.has_scores or not isinstance(data, SSLDataModule):
             return []
-        return ["held_out/"] if data.held_out is not None else []
+        return [GROUP] if data.held_out is not None else []
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         if not self.due(trainer, batch_idx):
             return
-        with evaluating(pl_module), torch.no_grad(), trainer.precision_plugin.forward_context():
-            scores = pl_module.scores(
-                trainer.precision_plugin.convert_input(batch)
-                for batch in self.batches(trainer.datamodule, pl_module.device)
-            )
-        log_metrics(trainer, {f"held_out/{name}": float(value) for name, value in scores.items()})
+        log_metrics(trainer, scores_of(trainer, pl_module, self.index))
 
-    def batches(self, data: SSLDataModule, device: torch.device) -> Iterator[Batch]:
-        """This process's share of the held-out samples, in the views of the first pass."""
-        assert data.held_out is not None
-        for index in data.parts(
-            data.held_out, self.index[rank() :: world_size()], max(1, data.batch_size // world_size())
-        ):
-            yield peek(data, data.held_out, index, device, data.maker)
+
+def scores_of(trainer: Any, pl_module: Any, index: Tensor) -> dict[str, float]:
+    """The scores of a method on held-out samples, by their names in `summary.json`. Every process
+    must call it.
+
+    Args:
+        trainer: of the run, whose data withholds samples.
+        pl_module: the method.
+        index: [M] of the held-out samples.
+    """
+    with evaluating(pl_module), torch.no_grad(), trainer.precision_plugin.forward_context():
+        scores = pl_module.scores(
+            trainer.precision_plugin.convert_input(batch)
+            for batch in _batches(trainer.datamodule, index, pl_module.device)
+        )
+    return {f"{GROUP}{name}": float(value) for name, value in scores.items()}
+
+
+def in_words(values: Mapping[str, Any]) -> str:
+    """A line of the held-out scores among metrics, such as those of `summary.json`; empty where
+    there are none."""
+    scores = [f"{name.removeprefix(GROUP)} {value:.4g}" for name, value in values.items() if name.startswith(GROUP)]
+    return f"On held-out samples: {', '.join(scores)}." if scores else ""
+
+
+def _batches(data: SSLDataModule, index: Tensor, device: torch.device) -> Iterator[Batch]:
+    """This process's share of the held-out samples, in the views of the first pass."""
+    assert data.held_out is not None
+    for part in data.parts(data.held_out, index[rank() :: world_size()], max(1, data.batch_size // world_size())):
+        yield peek(data, data.held_out, part, device, data.maker)

@@ -3,6 +3,7 @@ cannot be read."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -117,3 +118,17 @@ def test_too_many_broken_recordings_stop_the_run(folder: Path) -> None:
         match=r"No recording can stand for .*1.wav, which cannot be read: there is no other of its label",
     ):
         windows(source(folder, labels, "skip", 1.0), [1], Window(400, random=False))
+
+
+def test_a_recording_that_is_replaced_by_one_of_equal_size_and_date_is_another(tmp_path: Path) -> None:
+    """Lengths and statistics are kept by what identifies a file."""
+    path = tmp_path / "a.wav"
+    path.write_bytes(b"one")
+    date = path.stat().st_mtime_ns
+    source = SoundFiles(list_files(tmp_path, SUFFIXES, cache=None), 8_000)
+    before = source.stamp(0)
+    assert source.stamp(0) == before
+    path.unlink()
+    path.write_bytes(b"two")
+    os.utime(path, ns=(date, date))
+    assert source.stamp(0) != before

@@ -310,6 +310,9 @@ def test_groups_are_kept_with_the_documents(tokenizer: Tokenizer) -> None:
             for piece, group in zip(super().read(counts), "xyxz", strict=True):
                 yield piece._replace(group=group)
 
+        def identity(self) -> list[Any]:
+            return ["grouped"]
+
     store, plain = (open_store(cls(cls.__name__, ["a", "b", "c", "d"]), tokenizer) for cls in (Grouped, Texts))
     assert plain.groups is None and store.fingerprint != plain.fingerprint and store.groups is not None
     first, second, third, fourth = store.groups.tolist()

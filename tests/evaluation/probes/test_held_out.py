@@ -3,6 +3,7 @@ look, and no trace of it."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -143,3 +144,40 @@ def test_it_is_paid_for_by_the_budget(tmp_path: Path) -> None:
 def test_no_samples_are_refused() -> None:
     with pytest.raises(ValueError, match=r"HeldOut\(samples=0\) must be at least 1"):
         HeldOut(samples=0)
+
+
+class Withheld(TinyText):
+    """Texts without labels, of which some are withheld."""
+
+    def source(self, split: Split) -> Source | None:
+        source = super().source(split)
+        if source is not None:
+            source.labels = None
+        return source if split == "train" else None
+
+    @property
+    def held_out(self) -> Source | None:
+        return super().source("val")
+
+
+def test_perplexity_is_printed_when_the_run_ends_and_by_validate(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.manual_seed(0)
+    encoder: Any = tiny_encoder(BERT)
+    settings: Any = {
+        "max_steps": 3, "max_epochs": -1, "accelerator": "cpu", "precision": "32-true",
+        "default_root_dir": str(tmp_path), "enable_checkpointing": False, "enable_progress_bar": False,
+        "callbacks": [KNNProbe(enabled=False), OnlineLinearProbe(enabled=False)],
+    }  # fmt: skip
+    trainer, method = ssl_lightning.Trainer(**settings), BERT(encoder, warmup_epochs=0)
+    trainer.fit(method, datamodule=Withheld(samples=64))
+    summary = json.loads((trainer.run_folder / "summary.json").read_text())
+    line = (
+        f"On held-out samples: mlm {summary['held_out/mlm']:.4g}, accuracy {summary['held_out/accuracy']:.4g},"
+        f" perplexity {summary['held_out/perplexity']:.4g}."
+    )
+    assert line in capsys.readouterr().out and line in (trainer.run_folder / "encoder.md").read_text()
+    (returned,) = trainer.validate(method, datamodule=Withheld(samples=64))
+    assert line in capsys.readouterr().out
+    assert_close(returned["held_out/perplexity"], summary["held_out/perplexity"], rtol=1e-5, atol=0)
