@@ -11,6 +11,7 @@ from .ledger import LeftOut, Tally
 from .sources import Source, Subset, holdout, labelled_draw, labelled_part, labels_of, withhold_fifth
 
 Split = Literal["train", "val", "test"]
+SPLITS: tuple[Split, ...] = ("train", "val", "test")
 
 
 class Splits:
@@ -147,24 +148,30 @@ class Splits:
         Args:
             probed: whether this data only serves to probe a run on other data.
         """
-        pretraining = None if probed else self.pretraining_source()
-        use = "training" if self.supervised else "pretraining" if pretraining is None and not probed else "probes"
+        parts = {**{split: self._given(split) for split in SPLITS}, "pretrain": self.unlabelled_part()}
+        uses = {"train": "training" if self.supervised else "pretraining", "val": "validation", "test": "test"}
+        if (parts["pretrain"] is not None and not self.supervised) or probed:
+            uses["train"] = "probes"
+        if not probed:
+            uses["pretrain"] = "pretraining"
         tallies = [
-            self.tally(split, source, purpose)
-            for split, source, purpose in (
-                ("train", self._given("train"), use),
-                ("val", self._given("val"), "validation"),
-                ("test", self._given("test"), "test"),
-                ("pretrain", pretraining, "pretraining"),
-            )
-            if source is not None
+            self.tally(split, source, uses[split])
+            for split, source in parts.items()
+            if source is not None and split in uses
         ]
         beside = self.beside()
         return tallies if beside is None else [*tallies, beside]
 
+    def unlabelled_part(self) -> Source | None:
+        """Returns the samples to pretrain on in place of `train`, as the ledger counts them."""
+        return self.pretraining_source()
+
     def tally(self, split: str, source: Source, use: str) -> Tally:
         """Returns what was found of a split whose samples are used for one end; those without a
         class serve pretraining alone."""
+        if self.supervised and use == "pretraining":
+            rest = LeftOut("have no labels, from which this method learns", len(source), source.name(0))
+            return Tally(split, source.unit, {}, [*source.left_out, rest])
         windows = source.windows()
         remarks = () if windows is None or use.endswith("training") else (windows.sentence(),)
         if source.labels is None:

@@ -4,54 +4,36 @@ rows."""
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from textwrap import shorten
 from typing import Any, Literal, get_args
 
-import numpy as np
 import torch
-from tokenizers import Tokenizer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ...augment.random import permutation
 from ...nn.packing import Ragged, unpacked
-from ...nn.vocabulary import Vocabulary, introduce
+from ...nn.vocabulary import introduce
 from ...plugins.arguments import one_of, require
-from ...plugins.messages import did_you_mean
 from ...types import Strength, View
 from ..datamodule import SSLDataModule
-from ..groups import withhold_some
-from ..labels import ABSENT, class_name
-from ..ledger import LeftOut, Tally
-from ..sources import Source, Subset
-from ..splits import Split
 from .augment import TextAugmentation
-from .documents import Corpus
 from .settings import ROW_LENGTH, TEXT, row_length_in, text_json
 from .sheet import plot_texts
-from .source import TextSource
 from .spelling import spelling
-from .store import Store, open_store
-from .tokenizer import TOKENIZER, Kind, digest_of, load_tokenizer, trained_tokenizer, vocabulary_of
-from .unknown import check_unknown, unknown_share
+from .stores import Part as Part
+from .tokenizer import TOKENIZER, Kind, digest_of, load_tokenizer, vocabulary_of
+from .withheld import WithheldDocuments
 
-WITHHELD_ONE_IN, WITHHELD_MOST = 50, 1_000
-"""Where there is no validation split, about one in 50 of the samples to pretrain on is held out, at
-most 1,000."""
 SHOWN = 8
 """Samples of a view that are drawn."""
 RAW_TOKENS = 2048
 """Raw features are the TF-IDF of this many tokens."""
 VOCAB_SIZE = 8192
-Part = Literal["train", "val", "test", "pretrain"]
-USES: dict[Part, str] = {"train": "probes", "val": "validation", "test": "test", "pretrain": "pretraining"}
-"""What a run uses the documents of each part for."""
 
 
-class TextDataModule(SSLDataModule):
+class TextDataModule(WithheldDocuments):
     """A data set of texts: an author defines `corpus`.
 
     A sample is a document, cut off at the length of a row. Where a document is longer, pretraining
@@ -74,9 +56,6 @@ class TextDataModule(SSLDataModule):
     incidental = SSLDataModule.incidental | {"max_unknown"}
 
     default_epochs = 20
-    withholds_whole = True
-    """Whether documents are held out whole; those whose checkpoints do not state it held out
-    rows."""
 
     def __init__(
         self,
@@ -103,31 +82,9 @@ class TextDataModule(SSLDataModule):
         self.tokenizer_kind, self.vocab_size = tokenizer_kind, vocab_size
         require(self, at_least=0, at_most=1, deletion=deletion, max_unknown=max_unknown)
         self.deletion, self.max_unknown = deletion, max_unknown
-        self._stores: dict[Part, Store | None] = {}
+        self._stores = {}
         if tokenizer is not None:
             vocabulary_of(load_tokenizer(tokenizer))  # raises if it is unusable, before an encoder is built
-
-    # What an author writes.
-
-    def corpus(self, split: Part) -> Corpus | None:
-        """Returns the documents of a split, or None if there are none; `train` is required.
-        `pretrain` are the documents to pretrain on if they differ from those of `train`."""
-        raise NotImplementedError(f"{type(self).__name__} must define corpus(split).")
-
-    # What follows from it.
-
-    @cached_property
-    def tokenizer(self) -> Tokenizer:
-        """The tokenizer that was given, or one trained on the documents to pretrain on."""
-        if self.tokenizer_path is not None:
-            return load_tokenizer(self.tokenizer_path)
-        corpus = self.corpus("pretrain") or self._corpus("train")
-        return trained_tokenizer(corpus, self.tokenizer_kind, self.vocab_size)
-
-    @cached_property
-    def vocabulary(self) -> Vocabulary:
-        """What a method needs to know about the tokens."""
-        return vocabulary_of(self.tokenizer)
 
     @classmethod
     def suited_encoders(cls, init_args: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -154,102 +111,6 @@ class TextDataModule(SSLDataModule):
         if self.trainer is not None:
             self._check_rows(getattr(self.trainer.lightning_module, "encoder", None))
         self.store("train")
-
-    def store(self, split: Part) -> Store | None:
-        """The tokens of a split's documents. All splits are opened with the first one, before any
-        training: later a file may have changed, or be gone."""
-        if not self._stores:
-            corpora = {part: self.corpus(part) for part in USES}
-            stores = {
-                part: None if corpus is None else open_store(corpus, self.tokenizer) for part, corpus in corpora.items()
-            }
-            pretrained = "pretrain" if stores["pretrain"] else "train"
-            for part, store in stores.items():
-                if store is not None:
-                    most = self.max_unknown if part == pretrained else 1.0
-                    check_unknown(store, self.tokenizer, self._corpus(part).name, most)
-            self._stores = stores
-        return self._stores[split]
-
-    def source(self, split: Split) -> Source | None:
-        store = self.store(split)
-        return (
-            None
-            if store is None
-            else TextSource(store, self.row_length, self.vocabulary, labels=self._labels(split, store))
-        )
-
-    def pretraining_source(self) -> Source | None:
-        """Returns the documents to pretrain on, in pieces where one is longer than a row, without
-        those that are held out."""
-        self._divide()
-        return self._sources["kept"]
-
-    @property
-    def held_out(self) -> Source | None:
-        """The validation split, if there is one; else whole documents of those to pretrain on, or
-        whole groups, which training does not see: about one sample in 50, at most 1,000. None if
-        there are fewer than 50, or each document has more than a tenth of them."""
-        self._divide()
-        return self._sources["held_out"]
-
-    def ledger(self) -> list[Tally]:
-        """Returns what became of the documents of each split."""
-        self._divide()
-        tallies = [self._tally(part, store) for part in USES if (store := self.store(part)) is not None]
-        beside = self.beside()
-        return tallies if beside is None else [*tallies, beside]
-
-    def _tally(self, part: Part, store: Store) -> Tally:
-        left_out, used = list(store.left_out), {USES[part]: len(store)}
-        if self.supervised and part == "pretrain":
-            used, left_out = {}, [*left_out, LeftOut("have no labels, from which this method learns", len(store))]
-        elif self.supervised and part == "train":
-            used = {"training": len(store)}
-        elif part == "pretrain" or (self.store("pretrain") is None and part == "train"):
-            used = dict(self._documents)
-        classes = len(store.class_names)
-        return Tally(part, "documents", used, left_out, f"labels of {classes:,} classes" if classes else "")
-
-    def _divide(self) -> None:
-        """Separates the documents to pretrain on from those that are held out, once."""
-        if "kept" in self._sources:
-            return
-        store = self.store("pretrain") or self._store("train")
-        labels = self._labels("train", store) if store is self.store("train") else None
-        long = store.longest > self.row_length - 2
-        samples: Source = TextSource(store, self.row_length, self.vocabulary, pieces=long, labels=labels)
-        few = min(WITHHELD_MOST, len(samples) // WITHHELD_ONE_IN)
-        kept, withheld, documents = samples, self.source("val"), 0
-        if withheld is None and few:
-            rows = torch.from_numpy(store.rows(self.row_length - 2) if long else np.ones(len(store), np.int64))
-            held_out, documents = self._withheld(store, rows, few)
-            if documents or not self.withholds_whole:
-                kept, withheld = Subset(samples, (~held_out).nonzero()[:, 0]), Subset(samples, held_out.nonzero()[:, 0])
-        self._sources["kept"], self._sources["held_out"] = kept, withheld
-        self._documents = {"pretraining": len(store) - documents, **({"validation": documents} if documents else {})}
-
-    def _withheld(self, store: Store, rows: Tensor, few: int) -> tuple[Tensor, int]:
-        """Chooses what is held out of the samples to pretrain on.
-
-        Args:
-            store: the documents.
-            rows: [documents] the samples of each.
-            few: about how many samples to hold out.
-
-        Returns:
-            [samples] whether each is held out, and the number of documents held out.
-        """
-        if not self.withholds_whole:
-            held_out = torch.zeros(int(rows.sum()), dtype=torch.bool)
-            held_out[permutation(0, 0, len(held_out))[:few]] = True
-            return held_out, 0
-        group = torch.arange(len(rows))
-        if store.groups is not None:
-            group = torch.from_numpy(np.unique(store.groups, return_inverse=True)[1])
-        sizes = torch.zeros(int(group.max()) + 1, dtype=torch.int64).index_add_(0, group, rows)
-        document = withhold_some(sizes, few, permutation(0, 0, len(sizes)))[group]
-        return document.repeat_interleave(rows), int(document.sum())
 
     def transform(self, strength: Strength, local_size: int | None = None) -> nn.Module:
         return TextAugmentation(
@@ -348,15 +209,6 @@ class TextDataModule(SSLDataModule):
             "withholds_whole": self.withholds_whole,
         }
 
-    def start_again(self) -> None:
-        super().start_again()
-        self.withholds_whole = True
-
-    def tally(self, split: str, source: Source, use: str) -> Tally:
-        tally = super().tally(split, source, use)
-        share = unknown_share(source.store, self.tokenizer) if isinstance(source, TextSource) else 0.0
-        return replace(tally, remarks=[*tally.remarks, f"{share:.2%} of the tokens unknown"]) if share else tally
-
     def _check_rows(self, encoder: Any) -> None:
         most = getattr(encoder, "max_length", None)
         if most is not None and self.row_length > most:
@@ -364,35 +216,6 @@ class TextDataModule(SSLDataModule):
                 f"{type(encoder).__name__} reads up to {most:,} tokens, and row_length={self.row_length:,}; set"
                 f" --data.row_length {most} or less, or a longer --model.encoder.max_length for a new encoder."
             )
-
-    def _corpus(self, split: Part) -> Corpus:
-        corpus = self.corpus(split)
-        if corpus is None:
-            raise ValueError(f"{type(self).__name__} has no {split} documents.")
-        return corpus
-
-    def _store(self, split: Part) -> Store:
-        store = self.store(split)
-        if store is None:
-            raise ValueError(f"{type(self).__name__} has no {split} documents.")
-        return store
-
-    def _labels(self, split: Split, store: Store) -> Tensor | None:
-        """Returns the index of each document's class among the training split's class names, -1 for
-        a document without one; None where there are no classes."""
-        names = [name for name in self._store("train").class_names if class_name(name, "a class") is not None]
-        self.class_names = tuple(names) or None
-        if self.class_names is None or store.labels is None:
-            return None
-        known = {name: number for number, name in enumerate(names)}
-        known |= {name: ABSENT for name in store.class_names if class_name(name, "a class") is None}
-        unknown = next((name for name in store.class_names if name not in known), None)
-        if unknown is not None:
-            raise ValueError(
-                f"{self._corpus(split).name} has the class {unknown!r}, which no training document has."
-                f"{did_you_mean(unknown, known)}"
-            )
-        return torch.tensor([known[name] for name in store.class_names])[store.labels]
 
     @cached_property
     def _weights(self) -> tuple[Tensor, Tensor]:
