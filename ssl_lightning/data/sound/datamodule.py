@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cached_property
 from typing import Any, ClassVar, Literal
 
@@ -16,9 +17,13 @@ from ...plugins.arguments import require
 from ...types import Strength
 from ..datamodule import Describes
 from ..files.source import check_unreadable
+from ..ledger import Tally
+from ..sources import Source
+from ..splits import Split
 from .lengths import lengths_of
 from .listen import Listening
 from .settings import SOUND, arguments_in, check_settings, difference, log_mel, samples_of
+from .source import recordings_of
 from .statistics import Statistics, pooled, statistics_of
 from .suited import suited_encoders
 from .varying import VaryingLengths, check_varying
@@ -32,11 +37,12 @@ class SoundDataModule(VaryingLengths, Listening):
     `SoundSource`.
 
     A view is a window of a recording: anywhere in it, or in its middle for the test transform; a
-    shorter recording is padded behind. Or it is the whole recording, padded to about the longest of
-    its batch, for encoders that heed where the padding is. Log-mels are normalised by mean and
-    standard deviation of the data, computed once from up to 512 recordings to pretrain on and kept
-    in `$SSL_LIGHTNING_CACHE` (on Linux by default `~/.cache/ssl_lightning`); some of these are what
-    the strong augmentation mixes in.
+    shorter recording is padded behind. Probes, the closing table and `predict` take of a longer one
+    the mean over windows that cover it. Or a view is the whole recording, padded to about the
+    longest of its batch, for encoders that heed where the padding is. Log-mels are normalised by
+    mean and standard deviation of the data, computed once from up to 512 recordings to pretrain on
+    and kept in `$SSL_LIGHTNING_CACHE` (on Linux by default `~/.cache/ssl_lightning`); some of these
+    are what the strong augmentation mixes in.
 
     Args:
         sample_rate: in Hz, to which every recording is resampled.
@@ -119,6 +125,24 @@ class SoundDataModule(VaryingLengths, Listening):
             self.statistics  # noqa: B018
         if self.batch_seconds is not None:
             lengths_of(self.training_split)
+        for split in (self.labelled_split, self.split("val"), self.split("test")):
+            if split is not None:
+                split.windows()
+
+    def _given(self, split: Split) -> Source | None:
+        source = super()._given(split)
+        if source is not None:
+            recordings_of(source).view = self.samples
+        return source
+
+    def tally(self, split: str, source: Source, use: str) -> Tally:
+        tally, lengths = super().tally(split, source, use), recordings_of(source).lengths
+        if lengths is None or not self.rows_alike or self.samples is None or not bool((lengths < self.samples).any()):
+            return tally
+        short = lengths[lengths < self.samples]
+        padding = 1 - float(short.double().mean()) / self.samples
+        remark = f"{len(short):,} shorter than a view, {padding:.0%} of which is padding"
+        return replace(tally, remarks=(*tally.remarks, remark))
 
     @cached_property
     def statistics(self) -> Statistics:

@@ -13,6 +13,7 @@ from torch import Tensor
 from ...augment.window import Waves, Window
 from ..files.source import FileSource, in_threads
 from ..sources import Source, Subset, Uncut
+from ..windows import Windows
 from .recording import Sound, UnreadableSound
 from .resampling import length_at, read_at
 
@@ -29,6 +30,9 @@ class SoundSource(FileSource):
     samples, error = "recordings", UnreadableSound
     lengths: Tensor | None = None
     """[N] int64, once `lengths_of` has computed them."""
+    view: int | None = None
+    """Samples that a view shows of a recording at most; None: all."""
+    _windows: tuple[int, Windows | None] | None = None
 
     def __init__(self, count: int, sample_rate: int, *others: Any) -> None:
         super().__init__(count, *others)
@@ -45,6 +49,15 @@ class SoundSource(FileSource):
     def fetch(self, index: Tensor) -> Recordings:
         return Recordings(self, index.tolist())
 
+    def windows(self) -> Windows | None:
+        from .windows import windows_over  # here: it is built of this class
+
+        if self.view is None:
+            return None
+        if self._windows is None or self._windows[0] != self.view:
+            self._windows = self.view, windows_over(self, self.view)
+        return self._windows[1]
+
 
 class Recordings(Uncut):
     """Recordings fetched from a source; nothing is read before they are cut.
@@ -52,10 +65,11 @@ class Recordings(Uncut):
     Args:
         source: the recordings' source.
         numbers: [S] the recordings' indices in the source.
+        starts: [S] the sample at which each view begins; None: where its transform has it.
     """
 
-    def __init__(self, source: SoundSource, numbers: Sequence[int]) -> None:
-        self.source, self.numbers = source, numbers
+    def __init__(self, source: SoundSource, numbers: Sequence[int], starts: Sequence[int] | None = None) -> None:
+        self.source, self.numbers, self.starts = source, numbers, starts
 
     def __len__(self) -> int:
         return len(self.numbers)
@@ -70,24 +84,27 @@ class Recordings(Uncut):
 
         def read(row: int) -> list[Tensor]:
             number, key = self.numbers[row], [key[row : row + 1] for key in keys]
+            start = None if self.starts is None else self.starts[row]
             try:
-                return self._read(number, windows, key)
+                return self._read(number, windows, key, start)
             except UnreadableSound as error:
                 self.source.skip(number, error)
-            return self.source.substitute(number, lambda other: self._read(other, windows, key))
+            return self.source.substitute(number, lambda other: self._read(other, windows, key, start))
 
         rows = range(len(self.numbers))
         waves = [read(row) for row in rows] if self.source.in_memory else in_threads(read, rows)
         return [_rows([views[view] for views in waves], window) for view, window in enumerate(windows)]
 
-    def _read(self, number: int, windows: Sequence[Window], keys: Sequence[Tensor]) -> list[Tensor]:
+    def _read(self, number: int, windows: Sequence[Window], keys: Sequence[Tensor], start: int | None) -> list[Tensor]:
         """Reads for each view the samples [T] of a recording that its window takes."""
         sound, rate = self.source.open(number), self.source.sample_rate
         length = length_at(sound, rate)
-        return [
-            read_at(sound, rate, window.start(key, length), window.taken(length))
-            for window, key in zip(windows, keys, strict=True)
-        ]
+        waves = []
+        for window, key in zip(windows, keys, strict=True):
+            count = window.taken(length)
+            first = window.start(key, length) if start is None else min(start, length - count)
+            waves.append(read_at(sound, rate, first, count))
+        return waves
 
 
 def _rows(waves: list[Tensor], window: Window) -> Waves:
