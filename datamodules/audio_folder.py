@@ -53,7 +53,7 @@ class AudioFolder(SoundDataModule):
         duration_column: for a list: the column of the time from beginning to end, in seconds, which
             counts where there is no end; None: `duration`; without either, the end of the file.
         group_column: for a list: the column of the speaker, or whatever recordings have in common
-            that are held out together where there is no `val`; None: each is held out for itself.
+            that are held out together where there is no `val`; None: each file.
     """
 
     default_epochs = 100

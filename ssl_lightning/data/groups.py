@@ -15,7 +15,7 @@ def number_of(group: str) -> int:
     """Returns the number of a group, in [-2^63, 2^63): a hash of its name, so that no table of
     names is needed."""
     return int.from_bytes(
-        hashlib.blake2b(group.encode(errors="surrogateescape"), digest_size=8).digest(), "big", signed=True
+        hashlib.blake2b(group.encode(errors="surrogatepass"), digest_size=8).digest(), "big", signed=True
     )
 
 
@@ -85,8 +85,9 @@ def withhold_groups(labels: Tensor, groups: Tensor, wanted: Tensor, seed: int) -
             withheld[members[group]] = True
     if nearest is None:
         raise ValueError(
-            f"None of the {len(members):,} groups can be held out: each has all samples of a class. Give a validation"
-            " split, or other groups."
+            f"No group can be held out, since each of the {len(members):,} has all samples of a class. Give a"
+            " validation split, or smaller groups: the stretches of a recording are one unless --data.group_column"
+            " says otherwise."
         )
     if not withheld.any():
         withheld[nearest[1]] = True
