@@ -19,7 +19,7 @@ from ssl_lightning.data.sources import Source
 
 
 class AudioFolder(SoundDataModule):
-    """Any folder of sound files (wav, flac, ogg, mp3), of any length and rate, with or without
+    r"""Any folder of sound files (wav, flac, ogg, mp3), of any length and rate, with or without
     class folders; or a list of them.
 
     Pretraining uses all files below `root`. If folders in `root` are called as splits are (`train`
@@ -54,6 +54,9 @@ class AudioFolder(SoundDataModule):
             counts where there is no end; None: `duration`; without either, the end of the file.
         group_column: for a list: the column of the speaker, or whatever recordings have in common
             that are held out together where there is no `val`; None: each file.
+        group_pattern: for a folder: a regular expression that finds in a file's path, relative to
+            `root`, what is held out together, such as the speaker: `'(\d+)-\d+-\d+'`; None: each
+            file for itself.
     """
 
     default_epochs = 100
@@ -71,6 +74,7 @@ class AudioFolder(SoundDataModule):
         end_column: str | None = None,
         duration_column: str | None = None,
         group_column: str | None = None,
+        group_pattern: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -84,7 +88,7 @@ class AudioFolder(SoundDataModule):
         elif root.lower().endswith(LISTS):
             raise FileNotFoundError(f"There is no list {root!r}.")
         else:
-            self.folders = Folders(root, SUFFIXES, labels, "recordings", splits)
+            self.folders = Folders(root, SUFFIXES, labels, "recordings", splits, group_pattern)
 
     def source(self, split: Split) -> Source | None:
         return self._recordings(split)
@@ -97,19 +101,21 @@ class AudioFolder(SoundDataModule):
 
     def _recordings(self, split: str) -> Source | None:
         labels: Tensor | None
+        groups: Tensor | None
         files: AnyList | Manifest | None
+        remark = ""
         if self.folders is None:
             files = self.manifest.of_split(split)
             if files is None:
                 return None
-            labels, self.class_names = files.labels, self.manifest.class_names
+            labels, groups, self.class_names = files.labels, files.groups, self.manifest.class_names
         else:
             files = self.folders.files(split)
             if files is None:
                 return None
             labels = None if split == "pretrain" else self.folders.labels(split, files)
-            self.class_names = self.folders.class_names
+            self.class_names, groups = self.folders.class_names, self.folders.groups(files)
+            remark = "" if split == "pretrain" else self.folders.remark
         source = SoundFiles(files, self.sample_rate, labels, self.unreadable, self.max_unreadable)
-        source.remark = self.folders.remark if self.folders and split != "pretrain" else ""
-        source.groups = files.groups if isinstance(files, Manifest) else None
+        source.groups, source.remark = groups, remark
         return source

@@ -11,6 +11,7 @@ import torch
 
 from ssl_lightning.data.datamodule import Split
 from ssl_lightning.data.files.split_names import splits_of
+from ssl_lightning.data.groups import number_of
 from ssl_lightning.data.images.datamodule import PictureDataModule
 from ssl_lightning.data.images.picture import UnreadablePicture
 from ssl_lightning.data.images.source import PictureSource
@@ -41,6 +42,8 @@ class HFImages(PictureDataModule):
         image_column: the column of the images.
         label_column: the column of their classes: names, or integers from 0; empty, null, NaN and
             -1 mark rows without one. None: `label`, if there is one.
+        group_column: the column of what is held out together where there is no validation split,
+            such as the patient; None: each image for itself.
     """
 
     def __init__(
@@ -54,12 +57,13 @@ class HFImages(PictureDataModule):
         test_split: str | None = None,
         image_column: str = "image",
         label_column: str | None = None,
+        group_column: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.path, self.name, self.revision = path, name, revision
         self.named_splits: dict[str, str | None] = {"train": split, "val": val_split, "test": test_split}
-        self.image_column, self.label_column = image_column, label_column
+        self.image_column, self.label_column, self.group_column = image_column, label_column, group_column
         self._all: Any = None
 
     def prepare_data(self) -> None:
@@ -76,7 +80,11 @@ class HFImages(PictureDataModule):
         labels = None
         if label is not None:
             labels = self._labels(rows, self._column(rows, label, "label_column"))
-        return Rows(rows, image, f"{self.path}, {name}", self.reading, labels, self.unreadable, self.max_unreadable)
+        source = Rows(rows, image, f"{self.path}, {name}", self.reading, labels, self.unreadable, self.max_unreadable)
+        if self.group_column is not None:
+            values = _values(rows, self._column(rows, self.group_column, "group_column")).to_pylist()
+            source.groups = torch.tensor([number_of(str(value)) for value in values])
+        return source
 
     def beside(self) -> Tally | None:
         used = {self._split_name(split) for split in SPLITS}

@@ -22,7 +22,7 @@ LABEL = "label"
 
 
 class ImageFolder(PictureDataModule):
-    """Any folder of image files, of any size, mode and depth, with or without class folders; or a
+    r"""Any folder of image files, of any size, mode and depth, with or without class folders; or a
     list of them.
 
     Pretraining uses all files below `root`. If folders in `root` are called as splits are (`train`
@@ -48,7 +48,10 @@ class ImageFolder(PictureDataModule):
             to pretrain on instead of `train`; None: `split`, `subset`, `partition` or `set`;
             without such a column all images are `train`.
         group_column: for a list: the column of the patient, or whatever images have in common that
-            are held out together where there is no `val`; None: each is held out for itself.
+            are held out together where there is no `val`; None: each file.
+        group_pattern: for a folder: a regular expression that finds in a file's path, relative to
+            `root`, what is held out together, such as the patient: `'patient_(\d+)'`; None: each
+            file for itself.
     """
 
     default_epochs = 100
@@ -63,6 +66,7 @@ class ImageFolder(PictureDataModule):
         label_column: str | None = None,
         split_column: str | None = None,
         group_column: str | None = None,
+        group_pattern: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -81,7 +85,7 @@ class ImageFolder(PictureDataModule):
         elif root.lower().endswith(LISTS) and not path.is_dir():
             raise FileNotFoundError(f"There is no list {root!r}.")
         else:
-            self.folders = Folders(root, SUFFIXES, labels, "images", splits)
+            self.folders = Folders(root, SUFFIXES, labels, "images", splits, group_pattern)
 
     def beside(self) -> Tally | None:
         return self.folders.beside() if self.folders else None
@@ -102,16 +106,16 @@ class ImageFolder(PictureDataModule):
         return self.folders.files(split) if self.folders else self.manifest.of_split(split)
 
     def _pictures(self, split: str) -> Source | None:
-        files, labels, remark = self._files(split), None, ""
+        files, labels, groups, remark = self._files(split), None, None, ""
         if files is None:
             return None
         if isinstance(files, Manifest):
-            labels, self.class_names = files.labels, self.manifest.class_names
+            labels, groups, self.class_names = files.labels, files.groups, self.manifest.class_names
         elif self.folders and split != "pretrain":
-            labels, remark = self.folders.labels(split, files), self.folders.remark
-            self.class_names = self.folders.class_names
+            labels, groups = self.folders.labels(split, files), self.folders.groups(files)
+            self.class_names, remark = self.folders.class_names, self.folders.remark
         source = Files(files, self.reading, labels, self.unreadable, self.max_unreadable)
-        source.remark, source.groups = remark, files.groups if isinstance(files, Manifest) else None
+        source.remark, source.groups = remark, groups
         return source
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ...plugins.arguments import one_of
 from ...plugins.messages import did_you_mean, printable
+from ..groups import check_pattern, group_in, number_of
 from ..ledger import LeftOut, Tally
 from .file_list import FileList, JoinedLists, Level, list_files
 from .scan import SKIPPED, holds, scan
@@ -34,6 +35,8 @@ class Folders:
         samples: what messages call the files.
         splits: `auto`: the folder is divided where folders in it are called as splits are
             (`split_names.division`), or in the only folder in it; `none`: all is to train on.
+        group_pattern: finds the group of a file in its path relative to `root`
+            (`groups.group_in`); None: there are no groups.
 
     Attributes:
         class_names: in order; empty where there are no classes.
@@ -49,7 +52,9 @@ class Folders:
         labels: Labels,
         samples: str,
         splits: Literal["auto", "none"] = "auto",
+        group_pattern: str | None = None,
     ) -> None:
+        self.group_pattern = check_pattern(group_pattern)
         one_of("splits", splits, ("auto", "none"))
         one_of("labels", labels, get_args(Labels))
         if not root:
@@ -109,6 +114,15 @@ class Folders:
                 f"{printable(files[int(outside[0])])} lies in no class folder. Move it, or set --data.labels none."
             )
         return torch.from_numpy(np.array([known[name] for name in folders.names])[folders.of_file])
+
+    def groups(self, files: AnyList) -> Tensor | None:
+        """Each file's group [N]; None where there are none."""
+        if self.group_pattern is None:
+            return None
+        begins = len(os.path.join(os.path.abspath(self.folder), ""))
+        paths = (files[number][begins:].replace(os.sep, "/") for number in range(len(files)))
+        numbers = (number_of(group_in(self.group_pattern, path)) for path in paths)
+        return torch.from_numpy(np.fromiter(numbers, np.int64, len(files)))
 
     @property
     def remark(self) -> str:
