@@ -30,8 +30,7 @@ class AudioFolder(SoundDataModule):
     If `root` is a file (csv, tsv, jsonl or parquet), it lists the recordings, one per line: their
     paths, relative to the file's folder, and, in optional columns, their class, their split, and
     where they begin and end within the sound file, in seconds. A column that is named must be
-    there; one that is not named goes by the usual names, and an empty name means no column. Where
-    there is no validation split, the stretches of one file are held out together.
+    there; one that is not named goes by the usual names, and an empty name means no column.
 
     Args:
         root: the folder, or the list.
@@ -53,8 +52,8 @@ class AudioFolder(SoundDataModule):
             `end_time`, or `offset` beside `onset`.
         duration_column: for a list: the column of the time from beginning to end, in seconds, which
             counts where there is no end; None: `duration`; without either, the end of the file.
-        group_column: for a list: the column of what is held out together, such as the speaker;
-            None: each file.
+        group_column: for a list: the column of the speaker, or whatever recordings have in common
+            that are held out together where there is no `val`; None: each file.
         group_pattern: for a folder: a regular expression that finds in a file's path, relative to
             `root`, what is held out together, such as the speaker: `'(\d+)-\d+-\d+'`; None: each
             file for itself.
@@ -104,6 +103,7 @@ class AudioFolder(SoundDataModule):
         labels: Tensor | None
         groups: Tensor | None
         files: AnyList | Manifest | None
+        remark = ""
         if self.folders is None:
             files = self.manifest.of_split(split)
             if files is None:
@@ -115,7 +115,7 @@ class AudioFolder(SoundDataModule):
                 return None
             labels = None if split == "pretrain" else self.folders.labels(split, files)
             self.class_names, groups = self.folders.class_names, self.folders.groups(files)
+            remark = "" if split == "pretrain" else self.folders.remark
         source = SoundFiles(files, self.sample_rate, labels, self.unreadable, self.max_unreadable)
-        source.remark = self.folders.remark if self.folders and split != "pretrain" else ""
-        source.groups = groups
+        source.groups, source.remark = groups, remark
         return source

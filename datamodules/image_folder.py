@@ -48,7 +48,7 @@ class ImageFolder(PictureDataModule):
             to pretrain on instead of `train`; None: `split`, `subset`, `partition` or `set`;
             without such a column all images are `train`.
         group_column: for a list: the column of the patient, or whatever images have in common that
-            are held out together where there is no `val`; None: each is held out for itself.
+            are held out together where there is no `val`; None: each file.
         group_pattern: for a folder: a regular expression that finds in a file's path, relative to
             `root`, what is held out together, such as the patient: `'patient_(\d+)'`; None: each
             file for itself.
@@ -106,17 +106,16 @@ class ImageFolder(PictureDataModule):
         return self.folders.files(split) if self.folders else self.manifest.of_split(split)
 
     def _pictures(self, split: str) -> Source | None:
-        files, labels, remark = self._files(split), None, ""
+        files, labels, groups, remark = self._files(split), None, None, ""
         if files is None:
             return None
         if isinstance(files, Manifest):
-            labels, self.class_names = files.labels, self.manifest.class_names
+            labels, groups, self.class_names = files.labels, files.groups, self.manifest.class_names
         elif self.folders and split != "pretrain":
-            labels, remark = self.folders.labels(split, files), self.folders.remark
-            self.class_names = self.folders.class_names
+            labels, groups = self.folders.labels(split, files), self.folders.groups(files)
+            self.class_names, remark = self.folders.class_names, self.folders.remark
         source = Files(files, self.reading, labels, self.unreadable, self.max_unreadable)
-        source.remark = remark
-        source.groups = self.folders.groups(files) if self.folders else files.groups
+        source.remark, source.groups = remark, groups
         return source
 
 

@@ -115,6 +115,15 @@ class Folders:
             )
         return torch.from_numpy(np.array([known[name] for name in folders.names])[folders.of_file])
 
+    def groups(self, files: AnyList) -> Tensor | None:
+        """Each file's group [N]; None where there are none."""
+        if self.group_pattern is None:
+            return None
+        begins = len(os.path.join(os.path.abspath(self.folder), ""))
+        paths = (files[number][begins:].replace(os.sep, "/") for number in range(len(files)))
+        numbers = (number_of(group_in(self.group_pattern, path)) for path in paths)
+        return torch.from_numpy(np.fromiter(numbers, np.int64, len(files)))
+
     @property
     def remark(self) -> str:
         """Why there are no classes, and how folders become some; empty where there are classes, or

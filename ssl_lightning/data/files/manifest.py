@@ -54,7 +54,7 @@ class Columns(NamedTuple):
 
 
 class Recording(NamedTuple):
-    """A line of a list: start and end are in seconds; None: the end of the file. Those of one group
+    """A line of a list: start and end are in seconds; None: the end of the file. Lines of one group
     are held out together; None: those of one file are."""
 
     path: str
@@ -62,7 +62,7 @@ class Recording(NamedTuple):
     split: str
     start: float
     end: float | None
-    group: int | None = None
+    group: str | None = None
 
 
 class Manifest:
@@ -74,12 +74,13 @@ class Manifest:
         columns: the names of its columns.
         recordings: some of its lines; None: all lines are read.
         class_names: of all labels; None: those of the lines to train on.
+        groups: [N] of the recordings given; None: as these state.
 
     Attributes:
         class_names: sorted; empty where there are no classes.
         labels: [N] the index of each recording's class, -1 for one without; None where there are no
             classes.
-        groups: [N] int64, equal for recordings that are held out together; None where all differ.
+        groups: [N] equal for recordings that are held out together; None where all differ.
         fingerprint: a hash of the lines.
 
     Raises:
@@ -93,10 +94,11 @@ class Manifest:
         columns: Columns,
         recordings: Iterable[Recording] | None = None,
         class_names: tuple[str, ...] | None = None,
+        groups: Tensor | None = None,
     ) -> None:
         self.path, self.columns, self.folder = path, columns, path.resolve().parent
         numbers: dict[str, int] = {}  # of the labels, in the order in which they occur
-        labels, splits, starts, ends, groups = array("i"), array("b"), array("d"), array("d"), array("q")
+        labels, splits, starts, ends, numbered = array("i"), array("b"), array("d"), array("d"), array("q")
         digest = hashlib.blake2b(digest_size=16)
 
         def paths() -> Iterator[str]:
@@ -105,7 +107,7 @@ class Manifest:
                 splits.append(SPLITS.index(each.split))
                 starts.append(each.start)
                 ends.append(math.nan if each.end is None else each.end)
-                groups.append(number_of(each.path) if each.group is None else each.group)
+                numbered.append(number_of(each.group or each.path))
                 digest.update((", " if len(labels) > 1 else "[").encode() + json.dumps(each[:5]).encode())
                 yield each.path
 
@@ -113,7 +115,7 @@ class Manifest:
         self._label_names = tuple(numbers)
         self._labels, self._splits = tensor_of(labels), tensor_of(splits)
         self._starts, self._ends = tensor_of(starts), tensor_of(ends)
-        self._groups = tensor_of(groups)
+        self._groups = tensor_of(numbered) if groups is None else groups
         digest.update(b"]" if labels else b"[]")
         self.fingerprint = digest.hexdigest()
         train = self._labels[(self._splits == SPLITS.index("train")) & (self._labels >= 0)].unique().tolist()
@@ -133,10 +135,10 @@ class Manifest:
         """Yields the recordings `index` [M] as their lines have them."""
         names = (*self._label_names, None)  # without a label the index is -1: the last
         for part in index.split(AT_ONCE):
-            columns = (self._labels, self._splits, self._starts, self._ends, self._groups)
+            columns = (self._labels, self._splits, self._starts, self._ends)
             rows = zip(self._paths.some(part), *(column[part].tolist() for column in columns), strict=True)
-            for path, label, split, start, end, group in rows:
-                yield Recording(path, names[label], SPLITS[split], start, None if math.isnan(end) else end, group)
+            for path, label, split, start, end in rows:
+                yield Recording(path, names[label], SPLITS[split], start, None if math.isnan(end) else end)
 
     def stretch(self, number: int) -> tuple[float, float | None]:
         """Returns where a recording begins and ends in its file, in seconds; None: the file's
@@ -150,7 +152,7 @@ class Manifest:
         chosen = (self._splits == SPLITS.index(split)).nonzero()[:, 0]
         if not len(chosen):
             return None
-        return Manifest(self.path, self.columns, self.lines(chosen), self.class_names)
+        return Manifest(self.path, self.columns, self.lines(chosen), self.class_names, self._groups[chosen])
 
     @property
     def groups(self) -> Tensor | None:
@@ -192,8 +194,10 @@ def _read(path: Path, columns: Columns) -> Iterator[Recording]:
                 f" {', '.join(ALL_WORDS)}; or, if this column means something else, set --data.splits none."
             )
         start, end = _stretch(row, columns, where)
-        group = None if columns.group is None else number_of(str(row.get(columns.group) or f"{name}\0"))  # or its own
-        yield Recording(name, label, split, start, end, group)
+        group = None if columns.group is None else row.get(columns.group)
+        if columns.group is not None and group in (None, ""):
+            raise ValueError(f"{where}: {columns.group} is empty; give each recording a group.")
+        yield Recording(name, label, split, start, end, None if group is None else str(group))
 
 
 def _column(named: str | None, usual: Sequence[str], row: Mapping[str, Any]) -> str:
