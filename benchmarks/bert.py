@@ -52,7 +52,7 @@ def main() -> None:
     parser.add_argument("--precision", nargs="+", default=list(dict.fromkeys(("32-true", best_precision("cpu")))))
     args = parser.parse_args()
     path, sizes = os.path.abspath(args.path), json.dumps(SIZES)
-    data = TextFiles(path, row_length=SIZES["max_length"], vocab_size=SIZES["vocab_size"])
+    data = TextFiles(path, row_length=SIZES["max_length"], tokenizer_kind="wordpiece", vocab_size=SIZES["vocab_size"])
     data.prepare_data()
     train = data.training_split
     lengths = train.fetch(torch.arange(len(train))).lengths

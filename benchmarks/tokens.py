@@ -83,7 +83,7 @@ def main() -> None:
 
         os.environ["SSL_LIGHTNING_CACHE"] = str(Path(folder) / "first")
         tokenizer = Path(folder) / "tokenizer.json"
-        tokenizer.write_text(TextFiles(args.source).artifacts()["tokenizer.json"])
+        tokenizer.write_text(TextFiles(args.source, tokenizer_kind="wordpiece").artifacts()["tokenizer.json"])
         for size in args.sizes:
             corpus = Path(folder) / f"{size}.txt"
             write_corpus(Path(args.source), corpus, size)

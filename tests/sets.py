@@ -148,7 +148,7 @@ def init_args_of(name: str, root: Path) -> dict[str, Any]:
             "path": str(write_csv(root / "lines.csv")),
             "label_column": "label",
             "row_length": 32,
-            "vocab_size": 100,
+            "vocab_size": 300,
         }
     if name == "audio_folder":
         return {

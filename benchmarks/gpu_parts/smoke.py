@@ -77,7 +77,7 @@ def data_for(cls: type[SSLMethod], folder: str) -> tuple[type[SSLDataModule], di
     """The data for the kind of encoder that a method needs."""
     match needed_encoder(cls):
         case "TextEncoder":
-            return TextFiles, {"path": some_texts(folder), "row_length": 64, "vocab_size": 100}
+            return TextFiles, {"path": some_texts(folder), "row_length": 64, "vocab_size": 300}
         case "WaveEncoder":
             return FewTones, {"features": "wave"}
         case "SequenceEncoder":

@@ -29,7 +29,10 @@ class Asks:
 def main(path: str, batch: str, precision: Any, sizes: str, how: str) -> None:
     torch.manual_seed(0)
     given = json.loads(sizes)
-    data = TextFiles(path, batch_size=int(batch), row_length=given["max_length"], vocab_size=given["vocab_size"])
+    data = TextFiles(
+        path, batch_size=int(batch), row_length=given["max_length"], tokenizer_kind="wordpiece",
+        vocab_size=given["vocab_size"],
+    )  # fmt: skip
     method = BERT(TextTransformer(norm="post", **given))
     if how == "fit":
         trainer = Trainer(max_epochs=100, precision=precision, callbacks=[Report(False), Paced()])

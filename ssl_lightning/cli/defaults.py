@@ -187,7 +187,10 @@ def _suited_data(method: type, data: Any, chosen: dict[str, Any], names: Names) 
     pretrained = _pretrained(method, chosen)
     path = chosen.get("model.encoder") if pretrained is None else pretrained["class_path"]
     encoder = _load(path, "encoders", names) or KINDS[needed_encoder(method)]
-    return {name: value for name, value in getattr(encoder, "suited_data", {}).items() if name in parameters(data)}
+    suited = dict(getattr(encoder, "suited_data", {}))
+    if hasattr(encoder, "data_args"):
+        suited |= encoder.data_args(_given("model.encoder", chosen))
+    return {name: value for name, value in suited.items() if name in parameters(data)}
 
 
 def kind_of_encoder(request: Request, names: Names) -> str:

@@ -13,7 +13,7 @@ from ..nn.masks.tokens import positions
 from ..types import Tokens, View
 from .base import PredictionHead, TextEncoder, pooled
 from .hf_head import published_head
-from .transformers_model import OfTransformers, config_of_model, library, model_of
+from .transformers_model import OfTransformers, config_of_model, library, model_of, tokenizer_of
 
 
 class HuggingFaceText(OfTransformers, TextEncoder):
@@ -22,8 +22,8 @@ class HuggingFaceText(OfTransformers, TextEncoder):
 
     Its families differ in how they count positions, whether these are in the embeddings or in the
     attention, and which masks they take. So `mix` puts each sample into a separate row, which all
-    of them support; positions are added there. The data needs the model's tokenizer:
-    `--data.tokenizer` and the folder that holds its `tokenizer.json`.
+    of them support; positions are added there. The data needs the model's tokenizer, which the
+    command line gives it; in Python, pass `tokenizer` the folder that holds its `tokenizer.json`.
 
     Args:
         name: of a model on the hub (`google-bert/bert-base-uncased`), or the folder of one.
@@ -39,6 +39,14 @@ class HuggingFaceText(OfTransformers, TextEncoder):
     """
 
     content_dim = 1
+
+    @classmethod
+    def data_args(cls, init_args: dict[str, Any]) -> dict[str, Any]:
+        """Returns the datamodule's arguments that suit an encoder built with these: the model's
+        tokenizer, where it has one."""
+        name = init_args.get("name")
+        tokenizer = tokenizer_of(name) if isinstance(name, str) else None
+        return {} if tokenizer is None else {"tokenizer": tokenizer}
 
     def __init__(
         self,

@@ -69,6 +69,21 @@ def config_of_model(name: str) -> dict[str, Any]:
     return {**json.loads(config.to_json_string()), "model_type": config.model_type}
 
 
+def tokenizer_of(name: str) -> str | None:
+    """Returns where the `tokenizer.json` of a model is: the folder, or the file that was downloaded
+    from the hub; None: it has none."""
+    if (Path(name) / "tokenizer.json").is_file():
+        return name
+    try:
+        import transformers
+
+        with quiet():
+            file = transformers.utils.cached_file(name, "tokenizer.json")
+    except (ImportError, OSError, ValueError):
+        return None
+    return None if file is None else str(file)
+
+
 def library(user: str) -> Any:
     """Imports transformers.
 

@@ -91,7 +91,7 @@ def write_texts(folder: Path) -> None:
 WRITE: dict[str, tuple[Any, str, dict[str, Any]]] = {
     "images": (write_images, "image_folder", {"image_size": 16, "channels": 1}),
     "sound": (write_sounds, "audio_folder", {"sample_rate": 8000, "seconds": 0.2, "mels": 16}),
-    "text": (write_texts, "text_files", {"row_length": 16, "vocab_size": 40, "document": "file"}),
+    "text": (write_texts, "text_files", {"row_length": 16, "vocab_size": 300, "document": "file"}),
 }
 
 
@@ -110,7 +110,7 @@ def batches(folder: Path, modality: str, augment_on: Any, workers: int) -> list[
     _, name, init_args = WRITE[modality]
     data = DATA[name](str(folder), batch_size=8, workers=workers, augment_on=augment_on, **init_args)
     encoder: Any = (
-        TextTransformer(vocab_size=40, dim=8, depth=1, heads=2, max_length=16) if modality == "text" else TinyEncoder()
+        TextTransformer(vocab_size=300, dim=8, depth=1, heads=2, max_length=16) if modality == "text" else TinyEncoder()
     )
     seen = Seen()
     callbacks = [seen, Report(enabled=False), KNNProbe(every_n_steps=2), OnlineLinearProbe(every_n_steps=2)]

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 from ssl_lightning.methods.bert import BERT
 from tokenizers import Tokenizer, models, pre_tokenizers
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -31,6 +32,7 @@ from transformers import (
 )
 
 from ssl_lightning import View
+from ssl_lightning.cli.main import main
 from ssl_lightning.encoders.bert_huggingface import export_bert
 from ssl_lightning.encoders.hf_text import HuggingFaceText
 from ssl_lightning.nn.packing import Ragged, pack, unpacked
@@ -232,3 +234,21 @@ def test_a_head_of_another_kind_begins_anew_and_says_so(tmp_path: Path) -> None:
     method = BERT(HuggingFaceText(str(tmp_path / "relu"), pretrained=False))
     with pytest.raises(ValueError, match=r"The head of transformers' BertForMaskedLM is not like the method's"):
         export_bert(method, tmp_path / "out", words(40))
+
+
+def test_the_command_line_gives_the_data_the_model_s_tokenizer(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """So that pretraining goes on from a published model by its name alone."""
+    saved(BertConfig(**SIZES), tmp_path / "published")
+    (tmp_path / "texts.txt").write_text("w5 w6\n\nw7 w8")
+    command = [
+        "fit", "--model", "bert", "--model.encoder", "hf_text", "--model.encoder.name", str(tmp_path / "published"),
+        "--data", "text_files", "--data.path", str(tmp_path / "texts.txt"), "--print_config",
+    ]  # fmt: skip
+    for given, tokenizer in ((False, None), (True, str(tmp_path / "published"))):
+        if given:
+            (tmp_path / "published" / "tokenizer.json").write_text(words(40))
+        with pytest.raises(SystemExit):
+            main(command)
+        assert yaml.safe_load(capsys.readouterr().out)["data"]["init_args"]["tokenizer"] == tokenizer
