@@ -92,9 +92,7 @@ class TextFiles(TextDataModule):
         for split in {"train", "pretrain"} & self.files.keys():
             self.files[split] = tuple(file for file in self.files[split] if os.path.realpath(file) not in judged)
             if not self.files[split]:
-                raise ValueError(
-                    f"val_path and test_path take all files of path={self.path!r}; give others to train on."
-                )
+                raise ValueError(f"val_path and test_path take all files of path={self.path!r}; give more files.")
 
     def beside(self) -> Tally | None:
         return beside_splits(self.path, self.files)

@@ -296,5 +296,5 @@ def test_files_to_judge_on_are_not_trained_on(tmp_path: Path) -> None:
     assert {split: [file.name for file in files] for split, files in data.files.items()} == {
         "train": ["a.txt"], "val": ["b.txt"], "test": ["c.txt", "d.txt"],
     }  # fmt: skip
-    with pytest.raises(ValueError, match="val_path and test_path take all files of path='.*'; give others"):
+    with pytest.raises(ValueError, match=r"val_path and test_path take all files of path='.*'; give more"):
         TextFiles(str(tmp_path / "a.txt"), val_path=str(tmp_path / "?.txt"))
