@@ -137,8 +137,8 @@ def _separated(path: Path, rows: Any, columns: Columns, counts: Counts) -> Itera
                     f"{path}, line {rows.line_num}: {len(row)} of the {len(header)} columns {', '.join(header)}."
                 )
             else:
-                values = (None if column is None else row[column] for column in (text, label, group))
-                yield f"line {rows.line_num}", *values
+                values = [None if column is None else row[column] for column in (text, label, group)]
+                yield f"line {rows.line_num}", values[0], values[1], values[2]
     except csv.Error as error:
         raise ValueError(
             f"{path}, line {rows.line_num}: not valid CSV: {error}. Is a quotation mark left open?"
