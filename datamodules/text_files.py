@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,8 +29,9 @@ class TextFiles(TextDataModule):
 
     Args:
         path: a file, a folder including its subfolders, or a pattern such as `texts/**/*.txt`.
-        val_path: the validation documents, on which probes are judged during a run.
-        test_path: the test documents.
+        val_path: the validation documents, on which probes are judged during a run; these files are
+            not trained on where `path` has them too.
+        test_path: the test documents, likewise.
         splits: `auto` divides a folder by the names in it; `none` takes everything for train.
         text_column: the column of the text, in jsonl, csv and parquet.
         label_column: the column of the class; None: no classes.
@@ -81,6 +83,16 @@ class TextFiles(TextDataModule):
         for split, given in (("val", val_path), ("test", test_path)):
             if given is not None:
                 self.files[split] = find_files(given)
+        if val_path is not None or test_path is not None:
+            self._keep_apart()
+
+    def _keep_apart(self) -> None:
+        """Takes the files of `val_path` and `test_path` out of those to train on."""
+        judged = {os.path.realpath(file) for split in ("val", "test") for file in self.files.get(split, ())}
+        for split in {"train", "pretrain"} & self.files.keys():
+            self.files[split] = tuple(file for file in self.files[split] if os.path.realpath(file) not in judged)
+            if not self.files[split]:
+                raise ValueError(f"val_path and test_path take all files of path={self.path!r}; give more files.")
 
     def beside(self) -> Tally | None:
         return beside_splits(self.path, self.files)

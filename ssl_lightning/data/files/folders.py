@@ -141,15 +141,6 @@ class Folders:
         ]
         return f"no labels; {' and '.join(options)} for classes" if options else ""
 
-    def groups(self, files: AnyList) -> Tensor | None:
-        """Each file's group [N]; None where there are none."""
-        if self.group_pattern is None:
-            return None
-        begins = len(os.path.join(os.path.abspath(self.folder), ""))
-        paths = (files[number][begins:].replace(os.sep, "/") for number in range(len(files)))
-        numbers = (number_of(group_in(self.group_pattern, path)) for path in paths)
-        return torch.from_numpy(np.fromiter(numbers, np.int64, len(files)))
-
     def _classes(self, files: AnyList, folders: Level) -> tuple[str, ...]:
         """The names of the classes; none where the folders are not taken for classes."""
         if self.kind == "none" or (self.kind == "auto" and not (folders.one_level and len(folders.names) > 1)):

@@ -287,3 +287,14 @@ def test_the_ledger_counts_each_document_once(tmp_path: Path) -> None:
     }
     (left,) = tallies["val"].left_out
     assert left.reason == "are empty" and left.example.endswith("dev.jsonl, line 2")
+
+
+def test_files_to_judge_on_are_not_trained_on(tmp_path: Path) -> None:
+    for name in "abcd":
+        (tmp_path / f"{name}.txt").write_text(name)
+    data = TextFiles(str(tmp_path), val_path=str(tmp_path / "b.txt"), test_path=str(tmp_path / "[cd].txt"))
+    assert {split: [file.name for file in files] for split, files in data.files.items()} == {
+        "train": ["a.txt"], "val": ["b.txt"], "test": ["c.txt", "d.txt"],
+    }  # fmt: skip
+    with pytest.raises(ValueError, match=r"val_path and test_path take all files of path='.*'; give more"):
+        TextFiles(str(tmp_path / "a.txt"), val_path=str(tmp_path / "?.txt"))
