@@ -57,7 +57,7 @@ def frame_at(data: Data, at: int) -> Frame | None:
     )
 
 
-def counted(path: str | Path, frames: int, spare: int) -> BinaryIO | None:
+def counted(path: str | Path, frames: int, spare: int) -> io.RawIOBase | None:
     """Returns the file as one whose first frame tells its true length, where the decoder takes it
     for longer or shorter by more than `spare` samples; else None.
 

@@ -77,3 +77,9 @@ def test_equal_rates_change_nothing() -> None:
 def test_a_rate_must_be_positive() -> None:
     with pytest.raises(ValueError, match="rate=0"):
         Stored("noise", torch.randn(50), 0)
+
+
+def test_of_a_tone_just_above_what_the_rate_can_hold_nothing_is_left() -> None:
+    """At 8.1 kHz, on the way from 44.1 to 16 kHz: at least 100 dB below."""
+    resampled = read_at(Stored("tone", tone(8100, 44_100), 44_100), 16_000, 2_000, 12_000)
+    assert 20 * math.log10(float(resampled.square().mean().sqrt()) * 2**0.5) < -100
