@@ -16,6 +16,7 @@ from ...plugins.arguments import require
 from ...plugins.messages import printable
 from ..files.reading import note
 from ..files.source import Unreadable
+from .channels import mixed, sounds
 from .mpeg import counted
 from .ogg import is_joined
 
@@ -54,11 +55,6 @@ RATES = (100, 4_000_000)
 """Sampling rates that recordings have, in Hz; others are errors of a header."""
 LOUDEST = 32.0
 """The largest sample of a recording that can be meant: full scale is 1."""
-QUIETEST = 2.0**-14
-"""Silence: from the lowest to the highest sample, no channel reaches further; two steps of 16
-bits."""
-CANCELLED = 1e-3
-"""Of the channels' energy, what their mean has left where they are out of phase."""
 MOST = 1 << 48
 """Samples; more stand for a length that is not known."""
 PROBES, PROBE = 60, 10.0
@@ -190,9 +186,9 @@ class SoundFile(Sound):
         wave = torch.zeros(count)
         if low < high:
             samples = self._decode(low, high)
-            if not _sounds(samples) and self._silent():
+            if not sounds(samples) and self._silent():
                 raise UnreadableSound(f"{self.name}: it is silent.")
-            wave[low - start : high - start] = torch.from_numpy(_mixed(samples))
+            wave[low - start : high - start] = torch.from_numpy(mixed(samples))
         return wave
 
     def _decode(self, low: int, high: int) -> NDArray[np.float32]:
@@ -225,20 +221,7 @@ class SoundFile(Sound):
     def _silent(self) -> bool:
         probe = round(PROBE * self.rate)
         step = max(probe, self.frames // PROBES)
-        return not any(_sounds(self._decode(low, min(low + probe, self.frames))) for low in range(0, self.frames, step))
-
-
-def _sounds(samples: NDArray[np.float32]) -> bool:
-    return bool((samples.max(0) - samples.min(0) > QUIETEST).any())
-
-
-def _mixed(samples: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Channels [count, channels] become one: [count]."""
-    if samples.shape[1] == 1:
-        return samples[:, 0]
-    mean = samples.mean(1)
-    cancelled = np.square(mean, dtype=np.float64).mean() < CANCELLED * np.square(samples, dtype=np.float64).mean()
-    return samples[:, 0] if cancelled else mean
+        return not any(sounds(self._decode(low, min(low + probe, self.frames))) for low in range(0, self.frames, step))
 
 
 def _reason(path: str | Path, error: Exception) -> str:
