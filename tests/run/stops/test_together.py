@@ -46,7 +46,8 @@ PLACES = ("set-up", "training", "table", "alone")
 """The last: while rank 0 works alone, and the other waits for it."""
 
 
-def die(how: str, folder: Path) -> NoReturn:
+def die(how: str, folder: Path, after: float) -> NoReturn:
+    time.sleep(after)
     (folder / "death").write_text(str(time.time()))
     if how == "exception":
         raise KeyError("this process fails alone")
@@ -60,12 +61,12 @@ def die(how: str, folder: Path) -> NoReturn:
     raise AssertionError("unreachable")
 
 
-def dies_at(owner: Any, name: str, call: int, how: str, folder: Path) -> None:
-    """Dies in the given call of a function."""
+def dies_at(owner: Any, name: str, call: int, how: str, folder: Path, after: float) -> None:
+    """Dies in the given call of a function, seconds after its start."""
     original, calls = getattr(owner, name), iter(range(10**9))
 
     def counted(*args: Any, **kwargs: Any) -> Any:
-        return die(how, folder) if next(calls) == call else original(*args, **kwargs)
+        return die(how, folder, after) if next(calls) == call else original(*args, **kwargs)
 
     setattr(owner, name, counted)
 
@@ -85,7 +86,8 @@ def process(how: str, place: str, rank: int, folder: Path) -> int:
         "alone": (rows, "on_first", 1),
     }[place]
     if mine == rank:
-        dies_at(owner, name, call, how, folder)
+        after = 3.0 if place == "alone" else 0.0  # torch would tell of a death in the moment in which the other asks
+        dies_at(owner, name, call, how, folder, after)
     elif place == "alone":
         rows.closing_row = work_on  # type: ignore[assignment]
     options = {
