@@ -118,7 +118,7 @@ def to_masked_model(encoder: Any, head: PredictionHead) -> Any:
         config["classifier_bias"] = True
     with quiet(), torch.random.fork_rng(devices=[]):
         try:
-            model = auto.AutoModelForMaskedLM.from_config(auto.AutoConfig.for_model(**config)).float()
+            model: Any = auto.AutoModelForMaskedLM.from_config(auto.AutoConfig.for_model(**config)).float()
         except ValueError as error:
             raise ValueError(f"transformers has no {config['model_type']} that predicts hidden tokens.") from error
     parts = parts_of(model)
