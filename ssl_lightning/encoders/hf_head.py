@@ -125,8 +125,8 @@ def to_masked_model(encoder: Any, head: PredictionHead) -> Any:
     state = {name: tensor.detach().float().cpu() for name, tensor in encoder.model.state_dict().items()}
     model.base_model.load_state_dict(state)
     if parts is not None and parts.dense.weight.shape == head.layers[0].weight.shape:
-        norm_bias, bias = head.layers[2].bias.detach().float().cpu(), head.bias.detach().float().cpu()
         given = {name: tensor.detach().float().cpu() for name, tensor in head.layers.state_dict().items()}
+        norm_bias, bias = given["2.bias"], head.bias.detach().float().cpu()
         parts.dense.weight.data, parts.norm.weight.data = given["0.weight"], given["2.weight"]
         if parts.dense.bias is not None:
             parts.dense.bias.data.copy_(given["0.bias"])
