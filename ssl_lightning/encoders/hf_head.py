@@ -118,15 +118,15 @@ def to_masked_model(encoder: Any, head: PredictionHead) -> Any:
         config["classifier_bias"] = True
     with quiet(), torch.random.fork_rng(devices=[]):
         try:
-            model = auto.AutoModelForMaskedLM.from_config(auto.AutoConfig.for_model(**config)).float()
+            model: Any = auto.AutoModelForMaskedLM.from_config(auto.AutoConfig.for_model(**config)).float()
         except ValueError as error:
             raise ValueError(f"transformers has no {config['model_type']} that predicts hidden tokens.") from error
     parts = parts_of(model)
     state = {name: tensor.detach().float().cpu() for name, tensor in encoder.model.state_dict().items()}
     model.base_model.load_state_dict(state)
     if parts is not None and parts.dense.weight.shape == head.layers[0].weight.shape:
-        norm_bias, bias = head.layers[2].bias.detach().float().cpu(), head.bias.detach().float().cpu()
         given = {name: tensor.detach().float().cpu() for name, tensor in head.layers.state_dict().items()}
+        norm_bias, bias = given["2.bias"], head.bias.detach().float().cpu()
         parts.dense.weight.data, parts.norm.weight.data = given["0.weight"], given["2.weight"]
         if parts.dense.bias is not None:
             parts.dense.bias.data.copy_(given["0.bias"])

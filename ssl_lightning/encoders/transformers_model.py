@@ -75,10 +75,10 @@ def tokenizer_of(name: str) -> str | None:
     if (Path(name) / "tokenizer.json").is_file():
         return name
     try:
-        import transformers
+        from transformers.utils.hub import cached_file
 
         with quiet():
-            file = transformers.utils.cached_file(name, "tokenizer.json")
+            file = cached_file(name, "tokenizer.json")
     except (ImportError, OSError, ValueError):
         return None
     return None if file is None else str(file)

@@ -25,6 +25,8 @@ from transformers import (
 
 from ssl_lightning import TextTransformer, View
 from ssl_lightning.cli.main import main
+from ssl_lightning.data.text.documents import Texts
+from ssl_lightning.data.text.tokenizer import train_tokenizer
 from ssl_lightning.encoders.bert_huggingface import export_bert, from_huggingface, to_transformers
 from ssl_lightning.encoders.bert_layouts import LAYOUTS
 from ssl_lightning.nn.packing import Ragged, pack, unpacked
@@ -266,3 +268,15 @@ def test_what_cannot_come_back_is_told(tmp_path: Path) -> None:
         from_huggingface(tmp_path)
     with pytest.raises(ValueError, match="24 tokens, the model 20"):
         from_huggingface(model, tokenizer([*WORDS, *"xyzuvwr"]))
+
+
+def test_an_exported_tokenizer_of_bytes_reads_and_writes_every_text(tmp_path: Path) -> None:
+    """Without transformers' clean-up, which takes spaces before punctuation away."""
+    texts = ["x != y , and 'a b' . Größe ещё  two ?", " lead ", "don 't"]
+    trained = train_tokenizer(Texts("texts", texts * 10), vocab_size=320)
+    export_bert(bert(vocab_size=320, max_length=64), tmp_path / "model", trained.to_str())
+    read = AutoTokenizer.from_pretrained(tmp_path / "model")
+    for text in texts:
+        ids = read(text)["input_ids"]
+        assert ids == [2, *trained.encode(text, add_special_tokens=False).ids, 3]
+        assert read.decode(ids, skip_special_tokens=True) == text
