@@ -30,7 +30,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 wheels=benchmarks/wheels
 there="torch torchvision pytorch-lightning torchmetrics timm safetensors tokenizers pyarrow filelock numpy pillow"
 there="$there scikit-learn matplotlib pyyaml"
-needed="jsonargparse docstring-parser typeshed-client platformdirs soundfile cffi pycparser soxr"
+needed="jsonargparse docstring-parser typeshed-client platformdirs soundfile cffi pycparser soxr charset-normalizer"
 for_tests="pytest pytest-xdist execnet iniconfig pluggy packaging"
 for_build="setuptools"
 peers="lightly"

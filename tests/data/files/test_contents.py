@@ -53,6 +53,7 @@ def test_of_large_files_only_those_that_may_have_changed_are_read_again(
     tmp_path: Path, reads: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(contents, "CHEAP", 0)
+    monkeypatch.setattr(contents, "RECENT", 10**15)
     paths = make(tmp_path / "set", "one", "two")
     before = digests(paths)
     reads.clear()
