@@ -40,16 +40,13 @@ from ssl_lightning.testing import TinyEncoder, TinyImages
 
 
 class Watched(TinyImages):
-    """Notes which labelled samples were fetched, and which split was asked for when. Training
-    images without a val split."""
+    """Notes which labelled samples were fetched. Training images without a val split."""
 
     def __init__(self, *, own_val: bool = False, labelled: bool = True, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.own_val, self.labelled = own_val, labelled
-        self.asked: list[tuple[str, int]] = []
 
     def source(self, split: Split) -> Source | None:
-        self.asked.append((split, self.trainer.global_step if self.trainer else -1))
         found = super().source(split)
         if found is None or (split == "val" and not self.own_val):
             return None
@@ -105,10 +102,8 @@ def test_the_budget_of_labels_holds_the_validation_part_and_nothing_else_is_seen
     assert [labels_of(part).bincount().tolist() for part in splits] == [[4] * 4, [1] * 4]
     assert len(train.seen) == 20, "16 to learn from, 4 to be judged by, and no other sample"
     assert data.batch_size == 16 and trainer.global_step == 2, "a pass over all labels in one batch"
-    assert "val" not in {split for split, _ in data.asked}, "the data's own validation labels are not in the budget"
-    assert {step for split, step in data.asked if split == "test"} == {2}, (
-        "the test split is asked for once the run has ended"
-    )
+    own = data.held_out
+    assert isinstance(own, Noting) and not own.seen, "the data's own validation labels are not in the budget"
     summary = json.loads((trainer.run_folder / "summary.json").read_text())  # type: ignore[operator]
     assert summary["final/test/top1"]["labels"] == 16 and summary["final/test/top1"]["n"] == 1
     assert (

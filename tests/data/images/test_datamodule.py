@@ -198,7 +198,7 @@ def test_every_image_that_is_met_and_cannot_be_read_counts(photos: Path, capsys:
         ({"image_size": 7}, r"image_size=7\) must be at least 8"),
         ({"unreadable": "skp"}, "unreadable='skp' is unknown; choose raise or skip"),
         ({"max_unreadable": 2}, "max_unreadable=2 is a part of the images; give a number from 0 to 1"),
-        ({"labels": "auot"}, "labels='auot' is unknown; choose auto, folders or none"),
+        ({"labels": "auot"}, "labels='auot' is unknown. Did you mean 'auto'\\? Choose auto, folders or none"),
         ({"augmentation": {"flip": True}}, "augmentation.flip=True does not fit; give a number"),
         ({"root": ""}, "root is empty; give the folder"),
     ],
