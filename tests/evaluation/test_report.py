@@ -281,7 +281,7 @@ def test_a_run_on_plain_loaders_writes_what_it_can(tmp_path: Path, capsys: pytes
     trainer.fit(SimCLR(TinyEncoder()), DataLoader(batches(10), batch_size=None))  # type: ignore[arg-type]
     folder = trainer.run_folder
     assert folder is not None and folder.parent.name == "simclr-loaders"
-    missing = {"plots/probes.png", "plots/embedding.png", "plots/closing.png"}
+    missing = {"data.json", "plots/probes.png", "plots/embedding.png", "plots/closing.png"}
     checkpoints = {name for name in FILES if name.startswith("checkpoints/")}
     assert files(folder) - {f"checkpoints/step-{step:08d}.ckpt" for step in (10, 20)} == FILES - missing - checkpoints
     summary = json.loads((folder / "summary.json").read_text())
