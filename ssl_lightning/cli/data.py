@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jsonargparse import ActionConfigFile
+from jsonargparse import ActionConfigFile  # type: ignore[attr-defined]  # it names no exports
 
 from ..data.datamodule import SSLDataModule
 from ..data.peek import peek, sample
 from ..data.views import Views
+from ..types import Strength
 from .command import Parser, Refusal, load, worded
 from .complaint import in_one_line
 from .defaults import lowest_layer
@@ -21,7 +22,7 @@ from .request import Request, read_request
 
 SHOWN = 8
 """Samples that are drawn."""
-CAPTIONS = {"as it is": "none", "augmented": "strong"}
+CAPTIONS: dict[str, Strength] = {"as it is": "none", "augmented": "strong"}
 """The strength of augmentation by the caption under which it is drawn."""
 
 

@@ -67,7 +67,7 @@ def _main(argv: Sequence[str] | None) -> int:
     if first == "--version":
         print(f"ssl-lightning {__version__}")
         return 0
-    own = {**dict.fromkeys(LISTS, partial(_list, first)), **OWN}
+    own: dict[str, Callable[[list[str]], int]] = {**dict.fromkeys(LISTS, partial(_list, first)), **OWN}
     if first in own and {"-h", "--help"} & set(argv[1:]):
         print(HELP, end="")
         return 0

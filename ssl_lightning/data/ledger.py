@@ -18,7 +18,7 @@ class LeftOut(NamedTuple):
     """
 
     reason: str
-    count: int
+    count: int  # type: ignore[assignment]  # `tuple.count` is not needed here
     example: str = ""
     option: str = ""
 

@@ -128,7 +128,8 @@ def test_what_is_shown_of_sounds_is_written_as_sounds(tmp_path: Path, monkeypatc
     assert rate == RATE and len(wave) == 4 * (SAMPLES + RATE // 2), "four samples, half a second apart"
     only = tmp_path / "waves"
     shown = data.show({"original": View(waves()[:2])}, only / "pictures.png", compare=True)
-    assert shown == {} and [path.name for path in only.iterdir()] == ["original.wav"]
+    assert shown == {"pictures": only / "pictures.png"}, "waves over their spectrograms"
+    assert sorted(path.name for path in only.iterdir()) == ["original.wav", "pictures.png"]
 
 
 def test_captions_of_a_sample_are_equally_loud_and_nothing_is_clipped(tmp_path: Path) -> None:

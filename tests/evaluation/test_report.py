@@ -37,7 +37,7 @@ from ssl_lightning.testing import TinyEncoder, TinyImages
 from ssl_lightning.types import View
 
 FILES = {
-    "config.yaml", "metrics.csv", "speed.csv", "summary.json", "encoder.safetensors", "encoder.md",
+    "config.yaml", "data.json", "metrics.csv", "speed.csv", "summary.json", "encoder.safetensors", "encoder.md",
     "untrained.safetensors",
     "checkpoints/step-00000015.ckpt", "checkpoints/step-00000020.ckpt",
     "plots/loss.png", "plots/probes.png", "plots/collapse.png", "plots/views.png", "plots/embedding.png",
@@ -281,7 +281,7 @@ def test_a_run_on_plain_loaders_writes_what_it_can(tmp_path: Path, capsys: pytes
     trainer.fit(SimCLR(TinyEncoder()), DataLoader(batches(10), batch_size=None))  # type: ignore[arg-type]
     folder = trainer.run_folder
     assert folder is not None and folder.parent.name == "simclr-loaders"
-    missing = {"plots/probes.png", "plots/embedding.png", "plots/closing.png"}
+    missing = {"data.json", "plots/probes.png", "plots/embedding.png", "plots/closing.png"}
     checkpoints = {name for name in FILES if name.startswith("checkpoints/")}
     assert files(folder) - {f"checkpoints/step-{step:08d}.ckpt" for step in (10, 20)} == FILES - missing - checkpoints
     summary = json.loads((folder / "summary.json").read_text())
@@ -302,7 +302,7 @@ def test_switched_off_it_leaves_the_encoder_and_no_table(tmp_path: Path, capsys:
     trainer.fit(SimCLR(TinyEncoder()), datamodule=TinyImages(samples=160))
     assert trainer.run_folder is not None
     assert files(trainer.run_folder) == {
-        "config.yaml", "metrics.csv", "speed.csv", "summary.json", "encoder.safetensors", "encoder.md",
+        "config.yaml", "data.json", "metrics.csv", "speed.csv", "summary.json", "encoder.safetensors", "encoder.md",
         "checkpoints/step-00000010.ckpt",
     }  # fmt: skip
     assert capsys.readouterr().out == ""

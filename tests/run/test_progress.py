@@ -110,7 +110,7 @@ def test_a_run_of_any_length_prints_a_dozen_lines_into_a_file(
     fit(tmp_path, KNNProbe(every_n_steps=50), max_steps=steps, enable_checkpointing=False)
     out = capsys.readouterr().out
     lines = out.splitlines()
-    assert 3 <= len(lines) <= 14 and "\x1b" not in out and "\r" not in out
+    assert 3 <= len(lines) <= 16 and "\x1b" not in out and "\r" not in out
     steps_said = [int(match[1]) for line in lines if (match := re.match(r"step ([\d,]+)/", line))]
     assert steps_said == sorted(set(steps_said)) and steps_said[-1] == steps and len(steps_said) <= 10
 
@@ -119,12 +119,13 @@ def test_the_first_lines_say_what_is_trained_on_what_and_for_how_long(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     trainer = fit(tmp_path, max_steps=-1, max_epochs=10)
-    first, folder, *rest = capsys.readouterr().out.splitlines()
+    first, data, _, _, folder, *rest = capsys.readouterr().out.splitlines()
     assert first.startswith("simclr-")
     for fact in ("64 samples", "16 in a batch", "40 steps (4 an epoch)", "TinyEncoder", "cpu", "32-true"):
         assert fact in first, fact
     parameters = sum(parameter.numel() for parameter in TinyEncoder().parameters())
     assert f"{parameters:,} parameters" in first
+    assert data == "TinyImages, train: 64 samples for pretraining (labels of 4 classes)."
     assert folder == f"run folder: {trainer.run_folder}"
     expected = next(line for line in rest if line.startswith("expected time: about "))
     assert "for the remaining 29 steps" in expected
