@@ -76,8 +76,8 @@ class TextFiles(TextDataModule):
         self.path, self.columns, self.document = path, Columns(text_column, label_column, group_column), document
         self.encoding, self.max_undecodable = check_encoding(encoding), max_undecodable
         self.group_pattern = check_pattern(group_pattern)
-        given = Path(path).expanduser()
-        self.root = given if given.is_dir() else given.parent
+        place = Path(path).expanduser()
+        self.root = place if place.is_dir() else place.parent
         one_of("splits", splits, ("auto", "none"))
         self.files = find_splits(path, splits)
         for split, given in (("val", val_path), ("test", test_path)):

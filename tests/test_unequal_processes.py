@@ -29,7 +29,7 @@ from ssl_lightning.distributed import meet, on_each, on_first, rank, reduce_mean
 from ssl_lightning.encoders.frames import FrameTransformer
 from ssl_lightning.evaluation import labels_only, report, rows
 from ssl_lightning.evaluation.probes.collapse import CollapseMonitor
-from ssl_lightning.evaluation.probes.held_out import HeldOut
+from ssl_lightning.evaluation.probes.held_out import HeldOut, batches
 from ssl_lightning.evaluation.probes.knn import KNNProbe
 from ssl_lightning.evaluation.probes.linear import OnlineLinearProbe
 from ssl_lightning.evaluation.report import Report
@@ -205,7 +205,7 @@ def other_share(folder: Path) -> dict[str, Any]:
     data, probe = TinyImages(samples=32), HeldOut()
     data.serve(SimCLR(TinyEncoder()))
     probe.index = torch.tensor([3])
-    return {"index": [batch["index"].tolist() for batch in probe.batches(data, torch.device("cpu"))]}
+    return {"index": [batch["index"].tolist() for batch in batches(data, probe.index, torch.device("cpu"))]}
 
 
 def long_report(folder: Path) -> dict[str, Any]:

@@ -148,7 +148,8 @@ class Splits:
         Args:
             probed: whether this data only serves to probe a run on other data.
         """
-        parts = {**{split: self._given(split) for split in SPLITS}, "pretrain": self.unlabelled_part()}
+        parts: dict[str, Source | None] = {split: self._given(split) for split in SPLITS}
+        parts["pretrain"] = self.unlabelled_part()
         uses = {"train": "training" if self.supervised else "pretraining", "val": "validation", "test": "test"}
         if (parts["pretrain"] is not None and not self.supervised) or probed:
             uses["train"] = "probes"

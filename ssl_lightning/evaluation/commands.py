@@ -143,7 +143,7 @@ class Evaluation(Standing):
 
     def on_predict_epoch_end(self, trainer: Any, pl_module: Any) -> None:
         data = trainer.datamodule
-        split = getattr(data, "predict_split", "loaders")
+        split: Any = getattr(data, "predict_split", "loaders")
         source = data.split(split) if isinstance(data, SSLDataModule) else None
         if source is not None:  # another sample stands for one that cannot be read: its vector is not that one's
             self.collected["skipped"] = [skipped_among(source, index).long() for index in self.collected["index"]]

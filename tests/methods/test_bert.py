@@ -18,7 +18,7 @@ from torch.testing import assert_close
 from ssl_lightning import Batch, TextTransformer, Trainer, View
 from ssl_lightning.augment.random import fold, sample_keys, uniform
 from ssl_lightning.data.peek import evaluating
-from ssl_lightning.evaluation.probes.held_out import HeldOut
+from ssl_lightning.evaluation.probes.held_out import HeldOut, batches
 from ssl_lightning.nn.packing import Ragged, swap_halves
 from ssl_lightning.nn.packing import pack as pack_rows
 from ssl_lightning.nn.vocabulary import Vocabulary
@@ -290,7 +290,9 @@ def topical(seed: int, steps: int) -> dict[str, float]:
     probe = HeldOut(samples=512)
     probe.index = torch.arange(512)
     with evaluating(method), torch.no_grad():
-        return {name: float(value) for name, value in method.scores(probe.batches(data, torch.device("cpu"))).items()}
+        return {
+            name: float(value) for name, value in method.scores(batches(data, probe.index, torch.device("cpu"))).items()
+        }
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])

@@ -98,7 +98,8 @@ def _files(sources: Mapping[str, Source | None]) -> dict[str, FileSource]:
 def skipped_among(source: Source, index: Tensor) -> Tensor:
     """Returns which of the samples `index` [S] of a source were skipped, bool [S]."""
     while isinstance(source, Subset):
-        source, index = source.source, source.indices[index]
+        index = source.indices[index]
+        source = source.source
     return source.skipped[index] if isinstance(source, FileSource) else torch.zeros(len(index), dtype=torch.bool)
 
 

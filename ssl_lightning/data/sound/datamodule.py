@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
 from typing import Any, ClassVar, Literal
@@ -16,7 +17,7 @@ from ...augment.window import Waves
 from ...plugins.arguments import require
 from ...types import Strength
 from ..datamodule import Describes
-from ..files.source import check_unreadable
+from ..files.source import Unreadable, check_unreadable
 from ..ledger import Tally
 from ..sources import Source
 from ..splits import Split
@@ -127,7 +128,8 @@ class SoundDataModule(VaryingLengths, Listening):
             lengths_of(self.training_split)
         for split in (self.labelled_split, self.split("val"), self.split("test")):
             if split is not None:
-                split.windows()
+                with suppress(Unreadable):  # all such files are named at once, before the run
+                    split.windows()
 
     def _given(self, split: Split) -> Source | None:
         source = super()._given(split)

@@ -52,7 +52,7 @@ class Counts:
     first_replaced: str = ""
     first_empty: str = ""
 
-    def replace(self, number: int) -> None:
+    def substitute(self, number: int) -> None:
         """Counts bytes that were replaced."""
         self.first_replaced = self.first_replaced or (self.where if number else "")
         self.replaced += number
@@ -168,5 +168,5 @@ def valid(text: str, counts: Counts) -> str:
         text.encode()
     except UnicodeEncodeError:
         text, replaced = INVALID.subn("\ufffd", text)
-        counts.replace(replaced)
+        counts.substitute(replaced)
     return text

@@ -86,7 +86,7 @@ def scores_of(trainer: Any, pl_module: Any, index: Tensor) -> dict[str, float]:
     with evaluating(pl_module), torch.no_grad(), trainer.precision_plugin.forward_context():
         scores = pl_module.scores(
             trainer.precision_plugin.convert_input(batch)
-            for batch in _batches(trainer.datamodule, index, pl_module.device)
+            for batch in batches(trainer.datamodule, index, pl_module.device)
         )
     return {f"{GROUP}{name}": float(value) for name, value in scores.items()}
 
@@ -98,7 +98,7 @@ def in_words(values: Mapping[str, Any]) -> str:
     return f"On held-out samples: {', '.join(scores)}." if scores else ""
 
 
-def _batches(data: SSLDataModule, index: Tensor, device: torch.device) -> Iterator[Batch]:
+def batches(data: SSLDataModule, index: Tensor, device: torch.device) -> Iterator[Batch]:
     """This process's share of the held-out samples, in the views of the first pass."""
     assert data.held_out is not None
     for part in data.parts(data.held_out, index[rank() :: world_size()], max(1, data.batch_size // world_size())):

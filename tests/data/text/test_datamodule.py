@@ -229,7 +229,7 @@ def test_a_document_that_is_held_out_has_no_row_in_training(tmp_path: Path) -> N
     assert held_out is not None and len(kept) + len(held_out) > 40 * 10
     (withheld,) = documents_in(data, held_out)
     assert documents_in(data, kept) == {f"d{number}" for number in range(40)} - {withheld}
-    (tally,) = data.ledger()
+    tally, _ = data.ledger()
     assert (tally.unit, tally.found, tally.used) == ("documents", 40, {"pretraining": 39, "validation": 1})
 
 
@@ -283,7 +283,7 @@ def test_the_ledger_counts_each_document_once(tmp_path: Path) -> None:
         "train": ("documents", 100, {"probes": 100}),
         "val": ("documents", 4, {"validation": 2}),
         "pretrain": ("documents", 201, {"pretraining": 200}),
-        "beside": ("files", 1, {}),
+        "files": ("files", 4, {"documents": 3}),
     }
     (left,) = tallies["val"].left_out
     assert left.reason == "are empty" and left.example.endswith("dev.jsonl, line 2")

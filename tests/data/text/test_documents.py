@@ -389,7 +389,9 @@ def test_what_lies_beside_texts_is_not_taken_for_one_and_all_is_counted(tmp_path
         assert sorted(path.name for split in splits.values() for path in split) == used
         tally = beside_splits(str(tmp_path / name), splits)
         assert tally is not None and {each.reason: each.count for each in tally.left_out} == left_out
-        assert tally.found + len(used) == sum(len(names) for _, _, names in os.walk(tmp_path / name))
+        assert tally.used == {"documents": len(used)} and tally.found == sum(
+            len(names) for _, _, names in os.walk(tmp_path / name)
+        )
 
 
 def test_groups_are_those_of_a_column_or_of_the_files_path(tmp_path: Path) -> None:
