@@ -55,11 +55,11 @@ class Tally:
 
     def __str__(self) -> str:
         left = sum(each.count for each in self.left_out)
-        uses = " and ".join(f"{count:,} for {use}" for use, count in self.used.items())
+        uses = "".join(f", {count:,} for {use}" for use, count in self.used.items())
         if len(self.used) == 1 and not left:
-            uses = f"for {next(iter(self.used))}"
+            uses = f" for {next(iter(self.used))}"
         remarks = [*([self.labels] if self.labels else []), *self.remarks]
-        line = f"{self.split}: {self.found:,} {self.unit} {uses}".rstrip() + f" ({'; '.join(remarks)})" * bool(remarks)
+        line = f"{self.split}: {self.found:,} {self.unit}{uses}" + f" ({'; '.join(remarks)})" * bool(remarks)
         return f"{line}, left out {left:,}: {'; '.join(map(str, self.left_out))}." if left else f"{line}."
 
     def as_json(self) -> dict[str, Any]:

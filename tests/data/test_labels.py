@@ -156,7 +156,7 @@ def test_a_run_with_gaps_in_the_labels_ends_with_its_table(tmp_path: Path, capsy
     assert summary["final/pretrained/linear"]["mean"] > 0.2 and "report/failed" not in summary
     assert "labels of 3 classes; 16 have none and are left out of probes and table" in told
     assert (
-        "test: 64 samples 48 for test (labels of 3 classes), left out 16: 16 have no label (such as sample 0)" in told
+        "test: 64 samples, 48 for test (labels of 3 classes), left out 16: 16 have no label (such as sample 0)" in told
     )
 
 

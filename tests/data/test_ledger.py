@@ -164,7 +164,7 @@ def test_values_of_a_split_column_are_known(value: str, split: str | None) -> No
 def test_a_line_says_what_is_left_out_and_the_option_that_changes_it() -> None:
     left_out = [LeftOut("end in .txt", 1200, "a/b.txt"), LeftOut("are small", 1, "c.png", "--data.least 3")]
     assert str(Tally("train", "files", {"pretraining": 5}, left_out, "labels of 3 classes")) == (
-        "train: 1,206 files 5 for pretraining (labels of 3 classes), left out 1,201: 1,200 end in .txt (such as"
+        "train: 1,206 files, 5 for pretraining (labels of 3 classes), left out 1,201: 1,200 end in .txt (such as"
         " a/b.txt); 1 are small (such as c.png; --data.least 3)."
     )
 

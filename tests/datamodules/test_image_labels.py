@@ -93,7 +93,7 @@ def test_a_list_gives_pictures_their_classes_and_splits(tmp_path: Path, form: st
     )
     told = [str(tally) for tally in data.ledger()]
     assert told[0] == (
-        "train: 3 files 2 for probes (labels of 2 classes), left out 1: 1 have no label (such as"
+        "train: 3 files, 2 for probes (labels of 2 classes), left out 1: 1 have no label (such as"
         f" {tmp_path}/photos/2.png)."
     )
     assert sum(tally.found for tally in data.ledger()) == len(LINES)
