@@ -94,7 +94,8 @@ def process(name: str, folder: Path) -> None:
     (folder / f"{rank()}.json").write_text(json.dumps(result))
 
 
-@pytest.mark.parametrize("name", [KINDS[0], *(pytest.param(name, marks=pytest.mark.slow) for name in KINDS[1:])])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", KINDS)
 def test_two_processes_exchange_nothing_that_nccl_would_refuse(run: Any, tmp_path: Path, name: str) -> None:
     ended = run(tmp_path, script=[__file__, name, str(tmp_path)], processes=2)
     assert ended["code"] == 0, ended["log"][-3000:]

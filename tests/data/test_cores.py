@@ -37,6 +37,7 @@ def process(folder: Path) -> None:
     dist.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_two_processes_on_a_machine_share_its_cores_and_keep_those_they_are_bound_to(run: Any, tmp_path: Path) -> None:
     ended = run(tmp_path, script=[__file__, str(tmp_path)], processes=2)
     assert ended["code"] == 0, ended["log"][-3000:]

@@ -163,6 +163,7 @@ def test_a_frozen_patch_embedding_stays_and_is_not_missed(two: list[dict[str, An
             assert torch.equal(each["frozen"][f"{place}.patch_embedding.weight"], two[0]["frozen"]["before"].double())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch_norm", ["split", "shuffle"])
 def test_sync_batchnorm_does_not_undo_it_in_silence(two: list[dict[str, Any]], batch_norm: str) -> None:
     for each in two:

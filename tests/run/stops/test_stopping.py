@@ -403,6 +403,7 @@ COMMAND = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_command_stops_with_its_workers_and_goes_on_by_itself(run: Any, tmp_path: Path) -> None:
     """SIGTERM comes to the whole group, as from a batch system."""
     command = [*COMMAND, "--trainer.default_root_dir", str(tmp_path)]
