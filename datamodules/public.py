@@ -15,6 +15,7 @@ from torchvision.datasets import STL10 as STL10Reader
 from ssl_lightning.augment.image import ImagePolicy
 from ssl_lightning.data.datamodule import Split
 from ssl_lightning.data.images.datamodule import ImageDataModule
+from ssl_lightning.data.ledger import LeftOut
 from ssl_lightning.data.sources import InMemory, Source, Subset, stratified_split
 
 
@@ -77,7 +78,12 @@ class PublicImages(ImageDataModule):
                 f"samples={self.samples} is too many; {self.title} has {len(source):,} samples to pretrain on."
             )
         labels = torch.zeros(len(source)) if source.labels is None else source.labels
-        return Subset(source, stratified_split(labels, self.samples)[1])
+        rest, chosen = stratified_split(labels, self.samples)
+        part = Subset(source, chosen)
+        part.left_out = [
+            LeftOut("are beyond --data.samples", len(rest), source.name(int(rest[0])), "--data.samples null")
+        ]
+        return part
 
     def load(self, split: str) -> InMemory:
         """Loads the images of a split, uint8 [N, C, H, W].

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from ssl_lightning.data.ledger import LeftOut, Tally
 from ssl_lightning.data.sources import stratified_split
 from ssl_lightning.data.text.datamodule import Part, TextDataModule
 from ssl_lightning.data.text.documents import Corpus, Texts
@@ -46,6 +47,9 @@ class PythonDocs(TextDataModule):
     def corpus(self, split: Part) -> Corpus | None:
         return self._corpora.get(split)
 
+    def beside(self) -> Tally | None:
+        return Tally("elsewhere", "paragraphs", {}, read_topics()[1])
+
     @cached_property
     def _corpora(self) -> dict[str, Corpus]:
         topic = paragraphs()
@@ -74,10 +78,21 @@ class PythonDocs(TextDataModule):
 
 def paragraphs() -> dict[str, str]:
     """Returns each paragraph, once, and the topic that it is from."""
+    return read_topics()[0]
+
+
+def read_topics() -> tuple[dict[str, str], list[LeftOut]]:
+    """Returns each paragraph with its topic, and what is left out."""
     topic_of: dict[str, str] = {}
+    short, again = [], []
     for name in sorted(topics, key=lambda name: (len(topics[name]), name)):
         for paragraph in topics[name].split("\n\n"):
             text = " ".join(paragraph.split())
-            if len(re.findall(r"[A-Za-z]{2,}", text)) >= WORDS:
-                topic_of.setdefault(text, name)
-    return topic_of
+            if len(re.findall(r"[A-Za-z]{2,}", text)) < WORDS:
+                short.append(f"{name}: {text[:40]}")
+            elif text in topic_of:
+                again.append(f"{name}: {text[:40]}")
+            else:
+                topic_of[text] = name
+    reasons = {f"have fewer than {WORDS} words": short, "occur in a shorter topic too": again}
+    return topic_of, [LeftOut(reason, len(each), each[0]) for reason, each in reasons.items() if each]

@@ -11,6 +11,7 @@ from ssl_lightning.augment.sound import SoundPolicy
 from ssl_lightning.data.datamodule import Split, SSLDataModule
 from ssl_lightning.data.files.file_list import list_files
 from ssl_lightning.data.files.manifest import Columns, Manifest, Recording
+from ssl_lightning.data.ledger import Tally
 from ssl_lightning.data.sound.datamodule import SoundDataModule
 from ssl_lightning.data.sound.files import SoundFiles
 from ssl_lightning.data.sources import Source
@@ -74,6 +75,10 @@ class SpokenDigits(SoundDataModule):
             return None
         self.class_names = chosen.class_names
         return SoundFiles(chosen, self.sample_rate, chosen.labels, self.unreadable, self.max_unreadable)
+
+    def beside(self) -> Tally | None:
+        left_out = list_files(self.folder, [".wav"]).left_out
+        return Tally("elsewhere", "files", {}, left_out) if left_out else None
 
     @cached_property
     def recordings(self) -> Manifest:

@@ -7,14 +7,19 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
+from pydoc_data.topics import topics
 from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
+import torch
 from PIL import Image
+from sets import init_args_of, without_checksums
+from ssl_lightning.datamodules import tones
 from ssl_lightning.datamodules.audio_folder import AudioFolder
 from ssl_lightning.datamodules.image_folder import ImageFolder
+from ssl_lightning.datamodules.python_docs import PythonDocs
 from ssl_lightning.datamodules.text_files import TextFiles
 from ssl_lightning.methods.simclr import SimCLR
 
@@ -23,6 +28,7 @@ from ssl_lightning.cli.main import main
 from ssl_lightning.data.datamodule import SSLDataModule
 from ssl_lightning.data.files.split_names import split_of, splits_of
 from ssl_lightning.data.ledger import LeftOut, Tally
+from ssl_lightning.plugins.registry import Registry
 from ssl_lightning.testing import TinyEncoder, TinyImages
 
 
@@ -123,6 +129,61 @@ def test_all_files_of_a_folder_are_used_or_left_out_for_a_reason(kind: str, layo
         assert each.count == len(names) - sum(splits.values())
     else:
         assert spare == []
+
+
+BUILT_IN = {  # train, test, what is pretrained on, and what is left out
+    "digits": (1400, 397, 1400, 0),
+    "mnist": (60, 20, 60, 0),
+    "fashion_mnist": (60, 20, 60, 0),
+    "cifar10": (60, 20, 60, 0),
+    "cifar100": (60, 20, 60, 0),
+    "stl10": (60, 20, 80, 0),
+    "image_folder": (24, None, 24, 0),
+    "hf_images": (24, None, 24, 0),
+    "text_files": (60, None, 60, 0),
+    "audio_folder": (24, None, 24, 0),
+    "spoken_digits": (24, 30, 24, 1),
+    "tones": (2000, 500, 2000, 0),
+    "python_docs": None,
+}
+
+
+def test_the_list_of_built_in_data_is_whole() -> None:
+    assert set(Registry("ssl_lightning.datamodules")) == set(BUILT_IN)
+
+
+@pytest.mark.parametrize("name", [name for name, counts in BUILT_IN.items() if counts])
+def test_the_sum_holds_for_built_in_data(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    without_checksums(monkeypatch)
+    init_args = init_args_of(name, tmp_path)
+    if name == "spoken_digits":
+        (tmp_path / "spoken" / "LICENSE").write_text("free")
+    monkeypatch.setattr(tones, "generated", lambda first, count: torch.zeros(count, 1))  # no sample is read
+    data = Registry("ssl_lightning.datamodules")[name](**init_args)
+    data.prepare_data()
+    train, test, pretrain, left_out = BUILT_IN[name]  # type: ignore[misc]
+    ledger = {tally.split: tally for tally in data.ledger()}
+    assert ledger["train"].found == train and ("test" in ledger) == (test is not None)
+    assert ledger.get("pretrain", ledger["train"]).found == pretrain
+    assert test is None or (ledger["test"].used == {"test": test} and ledger["test"].found == test)
+    assert sum(each.count for tally in ledger.values() for each in tally.left_out) == left_out
+
+
+def test_what_an_option_leaves_out_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    without_checksums(monkeypatch)
+    data = Registry("ssl_lightning.datamodules")["cifar10"](**init_args_of("cifar10", tmp_path), samples=50)
+    tally = data.ledger()[0]
+    assert tally.found == 60 and tally.used == {"pretraining": 50}
+    (left_out,) = tally.left_out
+    assert (left_out.count, left_out.option) == (10, "--data.samples null") and left_out.example
+
+
+def test_every_paragraph_of_pythons_reference_is_accounted_for() -> None:
+    data = PythonDocs()
+    ledger = {tally.split: tally for tally in data.ledger()}
+    pieces = [piece for text in topics.values() for piece in text.split("\n\n")]
+    assert ledger["pretrain"].found + ledger["test"].found + ledger["elsewhere"].found == len(pieces)
+    assert ledger["elsewhere"].used == {} and all(each.example for each in ledger["elsewhere"].left_out)
 
 
 @pytest.mark.parametrize("kind", KINDS)
