@@ -10,6 +10,7 @@ from torch import Tensor
 from ssl_lightning.data.datamodule import Split
 from ssl_lightning.data.files.folders import AnyList, Folders, Labels
 from ssl_lightning.data.files.lists import SUFFIXES as LISTS
+from ssl_lightning.data.files.lists import class_column
 from ssl_lightning.data.files.manifest import NONE, Columns, Manifest
 from ssl_lightning.data.ledger import Tally
 from ssl_lightning.data.sound.datamodule import SoundDataModule
@@ -37,11 +38,12 @@ class AudioFolder(SoundDataModule):
         labels: for a folder. `folders`: a recording's class is the first folder below the root (or
             below `train`, `val`, `test`); `parent`: the folder that holds it, at whatever level;
             `none`: there are no classes; `auto`: the first folders are classes if there are several
-            and each file is directly in one of them.
+            and each file is directly in one of them. For a list: `none`, or the column of classes.
         splits: `auto` divides a folder by the names in it, and a list by its column of splits;
             `none` takes everything for `train`.
         path_column: for a list: the column of the recordings' paths.
-        label_column: for a list: the column of their classes; None: no classes.
+        label_column: for a list: the column of their classes, empty for a recording without one;
+            None: `label`, if there is such a column.
         split_column: for a list: the column of `train`, `val`, `test`, or `unlabelled` for
             recordings to pretrain on instead of `train`; None: `split`, `subset`, `partition` or
             `set`; without such a column all recordings are `train`.
@@ -83,6 +85,7 @@ class AudioFolder(SoundDataModule):
             if splits == "none":
                 split_column = NONE
             stretch = start_column, end_column, duration_column
+            label_column = class_column(Path(root).expanduser(), path_column, label_column, labels)
             columns = Columns(path_column, label_column, split_column, *stretch, group_column)
             self.manifest = Manifest(Path(root).expanduser(), columns)
         elif root.lower().endswith(LISTS):

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from ssl_lightning.data.datamodule import Split
 from ssl_lightning.data.files.folders import AnyList, Folders, Labels
 from ssl_lightning.data.files.lists import SUFFIXES as LISTS
-from ssl_lightning.data.files.lists import rows
+from ssl_lightning.data.files.lists import class_column
 from ssl_lightning.data.files.manifest import NONE, Columns, Manifest
 from ssl_lightning.data.images.datamodule import PictureDataModule
 from ssl_lightning.data.images.picture import SUFFIXES
@@ -16,9 +16,6 @@ from ssl_lightning.data.images.source import PictureSource
 from ssl_lightning.data.ledger import Tally
 from ssl_lightning.data.sources import Source
 from ssl_lightning.plugins.messages import printable
-
-LABEL = "label"
-"""The column of classes that need not be named."""
 
 
 class ImageFolder(PictureDataModule):
@@ -73,12 +70,7 @@ class ImageFolder(PictureDataModule):
         self.folders: Folders | None = None
         path = Path(root).expanduser()
         if path.suffix.lower() in LISTS and path.is_file():
-            if labels == "none":
-                label_column = None
-            elif label_column is None and any(
-                LABEL in row for _, row in rows(path, {"path_column": path_column}, usual=[LABEL])
-            ):
-                label_column = LABEL
+            label_column = class_column(path, path_column, label_column, labels)
             split_column = NONE if splits == "none" else split_column
             columns = Columns(path_column, label_column, split_column, NONE, NONE, NONE, group_column)
             self.manifest = Manifest(path, columns)

@@ -112,6 +112,14 @@ def test_a_list_s_columns_go_by_name(tmp_path: Path) -> None:
         ImageFolder(str(tmp_path / "nosuch.csv"))
 
 
+@pytest.mark.parametrize("labels", ["auto", "none"])
+def test_a_list_of_sounds_has_the_classes_of_its_column_label_too(tmp_path: Path, labels: Any) -> None:
+    write_sounds(tmp_path, ["0.wav", "1.wav"])
+    (tmp_path / "list.csv").write_text("path,label\n0.wav,a\n1.wav,b\n")
+    train = AudioFolder(str(tmp_path / "list.csv"), labels=labels).source("train")
+    assert train is not None and (train.labels is None if labels == "none" else train.labels.tolist() == [0, 1])  # type: ignore[union-attr]
+
+
 @pytest.mark.parametrize("modality", [ImageFolder, AudioFolder])
 def test_a_group_is_held_out_whole(tmp_path: Path, modality: Any) -> None:
     lines = [f"{number}.x,{'ab'[number % 2]},patient {number // 4}" for number in range(80)]

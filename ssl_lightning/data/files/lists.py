@@ -66,6 +66,15 @@ def rows(
         yield from read(path, opened or partial(utf_8, path), required, named, columns)
 
 
+def class_column(path: Path, path_column: str, named: str | None, labels: str) -> str | None:
+    """Returns the column of a list's classes: the one that is named, else `label` where a line has
+    it; None where none has, or where `labels` is `none`."""
+    if labels == "none" or named is not None:
+        return None if labels == "none" else named
+    there = any("label" in row for _, row in rows(path, {"path_column": path_column}, usual=["label"]))
+    return "label" if there else None
+
+
 def utf_8(path: Path, newline: str | None = None) -> TextIO:
     """Opens a text file in UTF-8, with or without a byte order mark; invalid bytes are decoded by
     `surrogateescape`."""
