@@ -86,9 +86,9 @@ class Training(Recorded, LightningModule):
     @property
     def progress(self) -> float:
         """Part of the run that is done, counted in optimizer steps, so that a resumed run agrees; 0
-        outside of a run."""
+        outside of a run, as in `validate`."""
         trainer = trainer_of(self)
-        if trainer is None:
+        if trainer is None or trainer.state.fn != "fit":
             return 0.0
         return float(min(1.0, trainer.global_step / max(1, trainer.estimated_stepping_batches)))
 

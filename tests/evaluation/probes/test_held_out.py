@@ -181,3 +181,18 @@ def test_perplexity_is_printed_when_the_run_ends_and_by_validate(
     (returned,) = trainer.validate(method, datamodule=Withheld(samples=64))
     assert line in capsys.readouterr().out
     assert_close(returned["held_out/perplexity"], summary["held_out/perplexity"], rtol=1e-5, atol=0)
+
+
+class Timed(BERT):
+    """Its scores depend on the part of the run that is done."""
+
+    def scores(self, batches: Iterable[Batch]) -> dict[str, Tensor]:
+        return super().scores(batches) | {"progress": torch.tensor(self.progress)}
+
+
+def test_a_method_that_asks_for_its_progress_can_be_validated(tmp_path: Path) -> None:
+    """Outside of a run a trainer knows no number of steps."""
+    encoder: Any = tiny_encoder(BERT)
+    trainer = ssl_lightning.Trainer(accelerator="cpu", default_root_dir=str(tmp_path), enable_progress_bar=False)
+    (returned,) = trainer.validate(Timed(encoder), datamodule=Withheld(samples=64))
+    assert returned["held_out/progress"] == 0
