@@ -78,12 +78,12 @@ class BERT(SSLMethod):
         at_least_one = count.clamp(min=1)  # a batch may have nothing to predict
         loss = nll / at_least_one
         logs = {"mlm": loss.detach(), "accuracy": correct / at_least_one, "perplexity": loss.detach().exp()}
-        logs["hidden"] = count
+        step: Step = {"loss": loss, "weight": count, "embeddings": pooled(h.detach(), view)}
         if self.order is not None:
             logit = self.order(pooled(h, view, first=True))[:, 0].float()
-            logs["order"] = nn.functional.binary_cross_entropy_with_logits(logit, swapped.float())
-            loss = loss + logs["order"]
-        return {"loss": loss, "embeddings": pooled(h.detach(), view), "logs": logs, "weight": count}
+            order = nn.functional.binary_cross_entropy_with_logits(logit, swapped.float())
+            step |= {"loss": loss + order, "losses": {"mlm": (loss, count), "order": (order, len(logit))}}
+        return {**step, "logs": {**logs, "hidden": count}}
 
     def predict(self, view: View, seen: View, hidden: Hidden) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Returns the sum of the negative log-likelihoods of the chosen tokens, how many of them

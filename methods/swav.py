@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ssl_lightning import Batch, Encoder, Need, OptimizerSpec, SSLMethod, Step, View, ViewSpec
-from ssl_lightning.distributed import gather, rank, reduce_sum, world_size
+from ssl_lightning.distributed import gather, rank, world_size
 from ssl_lightning.nn.heads import Norm, Prototypes, mlp
 from ssl_lightning.nn.losses.clustering import swapped_prediction
 from ssl_lightning.nn.queue import FeatureQueue
@@ -96,7 +96,8 @@ class SwAV(SSLMethod):
         if self.queue is not None and self.epochs_done >= self.queue_epochs:
             earlier = self.queue.features[rank() :: world_size()].chunk(2, dim=1)[view]  # each process brings a share
             scores = torch.cat([scores, self.prototypes(earlier).detach()])
-        return sinkhorn(scores, self.epsilon, self.iterations, reduce_sum)[:samples]
+        one_each = [1] * world_size()
+        return sinkhorn(scores, self.epsilon, self.iterations, lambda row: gather(row, one_each))[:samples]
 
     @property
     def frozen(self) -> bool:

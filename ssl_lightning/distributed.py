@@ -26,6 +26,7 @@ from torch.nn import functional as F
 PART = 64 << 20
 """Bytes of each process that `collect` exchanges at a time."""
 T = TypeVar("T")
+Key = TypeVar("Key")
 
 ARRIVALS, BEATS, LEFT = "ssl_lightning/arrivals", "ssl_lightning/beats", "ssl_lightning/left"
 """Keys in the process group's store: how often processes arrived at a meeting; signs of life, which
@@ -155,7 +156,7 @@ def reduce_mean(x: Tensor) -> Tensor:
     return reduce_sum(x) / world_size() if world_size() > 1 else x.detach()
 
 
-def reduce_means(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def reduce_means(values: Mapping[Key, Tensor]) -> dict[Key, Tensor]:
     """The means over processes of vectors [n] by name, without gradient.
 
     Where the processes differ in names or lengths, a name has the values of all processes that have

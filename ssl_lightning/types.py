@@ -107,9 +107,13 @@ class Step(_Step, total=False):
         sums for a centre; tensors, or dicts, lists and tuples of them.
     `weight`: a scalar, the weight of this batch's loss where it differs from batch to batch, such
         as the number of tokens that the loss is a mean of. Accumulated batches and processes are
-        then averaged with these weights, as if they were one batch.
+        then averaged with these weights, as if they were one batch; what is logged, too.
+    `losses`: where `loss` is a sum of losses that are means over different things (tokens and
+        samples), these losses by name, each with its weight: `{"order": (loss, samples)}`. They are
+        logged as `train/<name>`.
     """
 
+    losses: Mapping[str, tuple[Tensor, Any]]
     embeddings: Tensor
     logs: Mapping[str, Any]
     state: Any

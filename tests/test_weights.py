@@ -105,7 +105,7 @@ def written_down(
             torch.nn.utils.clip_grad_norm_(method.parameters(), clip)
         optimizer.step()
         schedule.step()
-        losses += [step["loss"].detach() for step in steps]
+        losses.append(loss.detach())
     weights = torch.cat([parameter.detach().flatten() for parameter in method.parameters()])
     return {"gradient": torch.stack(gradients), "weights": weights, "loss": torch.stack(losses).mean()}
 
@@ -122,6 +122,12 @@ def same(one: Any, other: Any) -> None:
 def one() -> Any:
     """One process, whole batches."""
     return trained(method_of(), BATCH)
+
+
+@pytest.fixture(scope="module")
+def one_with_order() -> Any:
+    """Likewise, with a loss that is a mean over samples beside the one over tokens."""
+    return trained(method_of(sentence_order=True), BATCH)
 
 
 @pytest.mark.parametrize("accumulate", [2, 4])
@@ -141,7 +147,7 @@ def test_without_their_weights_they_would_not_be(one: Any) -> None:
 @pytest.mark.parametrize("cls", [BERT, Sometimes])
 def test_fewer_batches_at_an_epochs_end_and_clipped_gradients(cls: Any, clip: float | None) -> None:
     """Of 6 batches 4 are a step, and the last 2; some may weigh nothing. Gradients are clipped
-    after they are divided. The log has the mean of the losses, without weights."""
+    after they are divided. The log has the mean of the steps' losses."""
     expected = written_down(method_of(cls), [[0, 1, 2, 3], [4, 5]], 8, 48, clip)
     found = trained(method_of(cls), 8, 4, samples=48, gradient_clip_val=clip)
     same(found, expected)
@@ -165,7 +171,18 @@ def test_a_step_of_batches_without_weight_has_no_gradient_and_the_run_goes_on() 
     assert torch.equal(found["weights"], before)
 
 
-CASES: dict[str, tuple[Any, int]] = {"plain": (BERT, 1), "accumulated": (BERT, 2), "unweighted": (Unweighted, 1)}
+@pytest.mark.parametrize("accumulate", [2, 4])
+def test_each_loss_is_accumulated_by_its_own_weight(one_with_order: Any, accumulate: int) -> None:
+    found = trained(method_of(sentence_order=True), BATCH // accumulate, accumulate)
+    same(found, one_with_order)
+    assert_close(found["loss"], one_with_order["loss"], rtol=1e-6, atol=0)
+
+
+ORDER: dict[str, Any] = {"sentence_order": True}
+CASES: dict[str, tuple[Any, dict[str, Any], int]] = {
+    "plain": (BERT, {}, 1), "accumulated": (BERT, {}, 2), "unweighted": (Unweighted, {}, 1),
+    "order": (BERT, ORDER, 1), "order, accumulated": (BERT, ORDER, 2),
+}  # fmt: skip
 
 
 def process(folder: Path) -> None:
@@ -173,8 +190,8 @@ def process(folder: Path) -> None:
     torch.set_num_threads(1)
     two: dict[str, Any] = {"devices": 2, "strategy": "ddp"}
     found = {
-        name: trained(method_of(cls), BATCH // accumulate, accumulate, **two)
-        for name, (cls, accumulate) in CASES.items()
+        name: trained(method_of(cls, **init_args), BATCH // accumulate, accumulate, **two)
+        for name, (cls, init_args, accumulate) in CASES.items()
     }
     torch.save(found, folder / f"{rank()}.pt")
 
@@ -188,13 +205,14 @@ def two(run: Any, tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
     return [torch.load(folder / f"{i}.pt", weights_only=True) for i in range(2)]
 
 
-@pytest.mark.parametrize("case", ["plain", "accumulated"])
-def test_two_processes_train_like_one(two: list[Any], one: Any, case: str) -> None:
-    """Though each has other samples, and another number of tokens to predict."""
+@pytest.mark.parametrize("case", ["plain", "accumulated", "order", "order, accumulated"])
+def test_two_processes_train_like_one(two: list[Any], one: Any, one_with_order: Any, case: str) -> None:
+    """Though each has other samples, and another number of tokens to predict. They log one
+    process's losses too."""
     for each in two:
-        same(each[case], one)
+        same(each[case], one_with_order if "order" in case else one)
         assert torch.equal(each[case]["weights"], two[0][case]["weights"])
-    assert_close(two[0]["plain"]["loss"], two[1]["plain"]["loss"], rtol=0, atol=0)
+        assert_close(each[case]["loss"], (one_with_order if "order" in case else one)["loss"], rtol=1e-6, atol=0)
 
 
 def test_a_mean_per_process_would_be_another_gradient(two: list[Any], one: Any) -> None:

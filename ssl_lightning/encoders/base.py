@@ -56,7 +56,8 @@ class Encoder(Recorded, nn.Module, ABC):
 
         By default each child module is a layer, in the order in which they were assigned; of an
         `nn.Sequential` or `nn.ModuleList` each of its children. Parameters that belong to no child
-        come with the first layer. A parameter that is in no layer learns at the rate of the head.
+        come with the first layer. A parameter that is in no layer learns at the rate of the head, a
+        layer of nothing but norms at that of the layer before it.
         """
         opened = [
             list(child) if isinstance(child, nn.Sequential | nn.ModuleList) else [child] for child in self.children()

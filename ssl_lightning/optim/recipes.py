@@ -39,7 +39,8 @@ class OptimizerSpec:
         warmup_epochs: length of the linear warm-up, in epochs.
         layer_decay: factor on the learning rate from a layer to the one below it (Clark et al.
             2020, arXiv 2003.10555, Section 3.1; BEiT, arXiv 2106.08254), for a module that names
-            its layers (`layer_groups`); 1: all learn at the same rate.
+            its layers (`layer_groups`), of which a norm alone is none, as in timm; 1: all learn at
+            the same rate.
 
     Raises:
         ValueError: an unknown name or schedule, or a value out of range.
@@ -98,11 +99,11 @@ class OptimizerSpec:
 
     def _optimizer(self, module: nn.Module, lr: float) -> Optimizer:
         layers = module.layer_groups() if self.layer_decay < 1 else []  # type: ignore[operator]  # what an encoder has, and a method that tunes one
-        rates = {
-            parameter: lr * self.layer_decay**depth
-            for depth, layer in enumerate(reversed(layers), 1)
-            for parameter in layer
-        }
+        rates: dict[Tensor, tuple[int, float]] = {}
+        below = 1
+        for number, layer in enumerate(reversed(layers), 1):
+            rates.update(dict.fromkeys(layer, (number, lr * self.layer_decay**below)))
+            below += any(parameter.ndim > 1 for parameter in layer)  # a norm belongs to the layer below it
         if self.name == "lars":
             groups = parameter_groups(module, self.weight_decay, rates, adapt=False)
             return LARS(groups, lr, momentum=self.momentum, trust_coefficient=self.trust_coefficient)
@@ -136,10 +137,10 @@ def warmup_cosine(step: int, warmup_steps: int, total_steps: int, final: float =
 
 
 def parameter_groups(
-    module: nn.Module, weight_decay: float, rates: Mapping[Tensor, float] | None = None, **without: Any
+    module: nn.Module, weight_decay: float, rates: Mapping[Tensor, tuple[int, float]] | None = None, **without: Any
 ) -> list[dict[str, Any]]:
     """Groups the trainable parameters, with weight decay and without, one pair of groups for each
-    learning rate; each parameter is in one group.
+    layer; each parameter is in one group.
 
     Biases and norms (one dimension or none) are without, and the parameters that a submodule lists
     in `no_weight_decay`, names relative to it, as a method (timm's way) or as an attribute.
@@ -147,23 +148,25 @@ def parameter_groups(
     Args:
         module: holds the parameters to train.
         weight_decay: of the groups that decay.
-        rates: learning rates of parameters that do not learn at the optimizer's.
+        rates: layer, counted from 1 down from the output, and learning rate of parameters that do
+            not learn at the optimizer's.
         without: further settings of the groups that do not decay.
 
     Returns:
-        The groups at the optimizer's rate first, the others from the highest rate to the lowest.
+        The groups at the optimizer's rate first, the others from the output to the input.
     """
     exempt = {id(parameter) for child in module.modules() for parameter in _listed(child)}
-    members: dict[tuple[float, bool], list[Tensor]] = {}
+    members: dict[tuple[int, bool, float | None], list[Tensor]] = {}
     for parameter in module.parameters():
         if parameter.requires_grad:
-            rate = (rates or {}).get(parameter, math.inf)  # infinite stands for the optimizer's
-            members.setdefault((rate, parameter.ndim > 1 and id(parameter) not in exempt), []).append(parameter)
+            layer, rate = (rates or {}).get(parameter, (0, None))  # None stands for the optimizer's
+            decays = parameter.ndim > 1 and id(parameter) not in exempt
+            members.setdefault((layer, not decays, rate), []).append(parameter)
     groups = []
-    for rate, decays in sorted(members, reverse=True):
-        group: dict[str, Any] = {"params": members[rate, decays]}
-        group |= {"weight_decay": weight_decay} if decays else {"weight_decay": 0.0, **without}
-        groups.append(group if math.isinf(rate) else {**group, "lr": rate})
+    for (_, exempted, rate), parameters in sorted(members.items(), key=lambda item: item[0][:2]):
+        group: dict[str, Any] = {"params": parameters}
+        group |= {"weight_decay": 0.0, **without} if exempted else {"weight_decay": weight_decay}
+        groups.append(group if rate is None else {**group, "lr": rate})
     return groups
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Any
 
@@ -21,7 +21,7 @@ from ..encoders.base import Encoder
 from ..nn.ema import EMA
 from ..nn.precision import cast
 from ..nn.queue import FeatureQueue
-from ..optim.accumulation import WeightedBatches
+from ..optim.accumulation import WeightedLosses
 from ..optim.configure import configure_optimizer
 from ..optim.finite import LeftOut, carried_by_gradients
 from ..optim.recipes import OptimizerSpec
@@ -37,7 +37,7 @@ from .settings.length import check_length
 from .settings.monitors import Monitors
 from .settings.precision import check_precision
 
-STEP_KEYS = frozenset(("loss", "embeddings", "logs", "state", "weight"))
+STEP_KEYS = frozenset(("loss", "losses", "embeddings", "logs", "state", "weight"))
 
 
 class Training(Recorded, LightningModule):
@@ -54,7 +54,7 @@ class Training(Recorded, LightningModule):
     def __init__(self) -> None:
         super().__init__()
         self._states: list[Any] = []
-        self._weighted = WeightedBatches()
+        self._weighted = WeightedLosses()
         self._planned_steps: int | None = None
         self._compiled: AbstractContextManager[None] = nullcontext()
         self._guard: Guard | None = None
@@ -176,31 +176,40 @@ class Training(Recorded, LightningModule):
         if not out.keys() <= STEP_KEYS or "loss" not in out:
             raise ValueError(
                 f"{type(self).__name__}.step returned the keys {sorted(out)}; it must return 'loss', and may return "
-                "'embeddings', 'logs' (a dict of scalars), 'state' (for after_update) and 'weight'."
+                "'losses' (with a weight each), 'embeddings', 'logs' (a dict of scalars), 'state' (for after_update)"
+                " and 'weight'."
             )
         # Whatever is kept of a step, its graph is not: it would hold the step's activations.
-        kept = recursive_detach({key: value for key, value in out.items() if key != "loss"})
+        kept = recursive_detach({key: value for key, value in out.items() if key not in ("loss", "losses")})
         self._states.append(kept.get("state"))
-        loss, weight = out["loss"], None
+        loss, weight = out["loss"], kept.get("weight")
+        named: Mapping[str, Any] = out.get("losses", {})
+        losses = named or {"loss": (loss, weight)}
         if guard is not None:
             guard.note(loss)
-            loss = carried_by_gradients(loss) if guard.on else loss
-        if "weight" in kept and (self.trainer.world_size > 1 or self.trainer.accumulate_grad_batches > 1):
-            weight = torch.as_tensor(kept["weight"], dtype=torch.float32, device=loss.device)
-            loss = self._weighted.weigh(loss, weight)
+        if self.trainer.world_size > 1 or self.trainer.accumulate_grad_batches > 1:
+            loss = self._weighted.weigh(list(losses.values()), self.trainer.accumulate_grad_batches)
+        if guard is not None and guard.on:
+            loss = carried_by_gradients(loss)
         return {
             "loss": loss,
+            "losses": recursive_detach(dict(losses)),
             "embeddings": kept.get("embeddings"),
-            "logs": kept.get("logs", {}),
+            "logs": {**kept.get("logs", {}), **{name: each.detach() for name, (each, _) in named.items()}},
             "weight": weight,
         }
+
+    def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
+        scaler = None if self._guard is None else self._guard.scaler
+        self._weighted.differentiate(self.parameters(), (lambda each: each) if scaler is None else scaler.scale)
+        super().backward(loss, *args, **kwargs)
 
     def optimizer_step(self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Any = None) -> None:
         guard = self._guard
 
         def closure() -> Any:
             result = optimizer_closure()
-            self._weighted.divide_gradients(self.parameters(), self.trainer.accumulate_grad_batches)
+            self._weighted.finish(self.parameters(), self.trainer.accumulate_grad_batches)
             if guard is not None:
                 guard.look(optimizer)
             return result

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import warnings
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +23,14 @@ from timm.optim import param_groups_layer_decay  # type: ignore[attr-defined]
 from torch import Tensor, nn
 
 import ssl_lightning
-from ssl_lightning import ConvEncoder, TimmEncoder, View, load, load_encoder
+from ssl_lightning import ConvEncoder, TextTransformer, TimmEncoder, View, WaveTransformer, load, load_encoder
 from ssl_lightning.cli.command import run as command
 from ssl_lightning.cli.names import UsageError
 from ssl_lightning.data.datamodule import Split, SSLDataModule
 from ssl_lightning.data.peek import embed
 from ssl_lightning.data.sources import InMemory, Source, labels_of
 from ssl_lightning.encoders.base import Encoder
+from ssl_lightning.encoders.frames import FrameTransformer
 from ssl_lightning.evaluation.protocol import linear_accuracy
 from ssl_lightning.evaluation.validation import Validation
 from ssl_lightning.method import SSLMethod
@@ -37,6 +39,7 @@ from ssl_lightning.run.checkpoints.checkpoint import AtomicIO
 from ssl_lightning.run.checkpoints.encoder_file import save_encoder
 from ssl_lightning.run.lightning import updated
 from ssl_lightning.testing import TinyEncoder, TinyImages
+from ssl_lightning.testing.tiny import WAVE_STEM
 
 
 class Watched(TinyImages):
@@ -185,6 +188,24 @@ def test_an_encoders_children_are_its_layers() -> None:
         .param_groups
     )
     assert [group["initial_lr"] for group in groups] == [1.0, 1.0, 0.5, 0.5, 0.25, 0.25, 0.125, 0.125]
+
+
+@pytest.mark.parametrize("kind", ["text", "frames", "wave"])
+def test_the_last_norm_is_no_layer(kind: str) -> None:
+    """It learns at the rate of the last block, as in an image's transformer of timm, so that the
+    blocks of all encoders learn at the same rates."""
+    encoder = {
+        "text": lambda: TextTransformer(vocab_size=40, dim=8, depth=2, heads=2, max_length=16, norm="pre"),
+        "frames": lambda: FrameTransformer(mels=16, dim=8, depth=2, heads=2),
+        "wave": lambda: WaveTransformer(maps=8, dim=16, depth=2, heads=2, norm="pre", **WAVE_STEM),
+    }[kind]()
+    spec = OptimizerSpec("sgd", lr=1.0, reference_batch=None, layer_decay=0.5)
+    groups = spec.build(Finetune(encoder, num_classes=2), 8, 10, 10)[0].param_groups
+    rates = {parameter: group["initial_lr"] for group in groups for parameter in group["params"]}
+    layers = [{rates[parameter] for parameter in layer} for layer in encoder.layer_groups()]
+    assert len(encoder.trunk.norm.state_dict()) == 2, "there is a last norm"
+    assert layers[-3:] == [{0.25}, {0.5}, {0.5}]
+    assert all(before == {0.5 * rate for rate in after} for before, after in pairwise(layers[:-1]))
 
 
 def test_finetuning_moves_all_and_the_probe_nothing_of_the_encoder() -> None:

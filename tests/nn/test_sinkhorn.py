@@ -1,7 +1,11 @@
-"""Sinkhorn-Knopp gives the codes of the paper's Algorithm 1 and of lightly, and codes at all where
-those overflow."""
+"""Sinkhorn-Knopp gives the codes of the paper's Algorithm 1 and of lightly, and the right
+ones where those overflow or underflow."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
 
 import pytest
 import torch
@@ -51,6 +55,57 @@ def test_codes_are_the_papers_and_those_of_lightly(
     assert_close(codes, algorithm_1(scores, epsilon, iterations), rtol=1e-5, atol=2e-6)
     assert_close(codes, sinkhorn_of_lightly(scores, iterations, epsilon).float(), rtol=1e-5, atol=2e-6)
     assert_close(codes.sum(dim=1), torch.ones(samples))
+
+
+def doubles(scores: Tensor, epsilon: float, iterations: int) -> Tensor:
+    """Equations 3 to 5 with logarithms, in float64."""
+    log_codes = scores.double() / epsilon
+    for _ in range(iterations):
+        log_codes = log_codes - log_codes.logsumexp(dim=0)
+        log_codes = log_codes - log_codes.logsumexp(dim=1, keepdim=True)
+    return log_codes.exp().float()
+
+
+def test_logarithms_change_nothing() -> None:
+    """The reference of the tests below, where the algorithm as it is written does not underflow."""
+    scores = similarities(12, 5)
+    assert_close(doubles(scores, 0.05, 3), algorithm_1(scores, 0.05, 3), rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("epsilon", [0.05, 0.02, 0.011, 0.01, 0.005, 0.003])
+@pytest.mark.parametrize("kind", ["cosines", "unbounded", "nobody's", "all far"])
+def test_small_epsilons_and_scores_without_bounds(kind: str, epsilon: float) -> None:
+    """Prototypes that no sample is near to are shared out too: by weights that float32 does not
+    hold."""
+    generator = torch.Generator().manual_seed(0)
+    scores = {
+        "cosines": similarities(64, 40),
+        "unbounded": 10 * torch.randn(64, 40, generator=generator),
+        "nobody's": similarities(64, 40) - 1.5 * (torch.arange(40) % 2),
+        "all far": similarities(64, 40, dim=2) - 1e3,
+    }[kind].float()  # fmt: skip
+    codes = sinkhorn(scores, epsilon, 3)
+    assert_close(codes, doubles(scores, epsilon, 3), rtol=0, atol=2e-3 if kind == "unbounded" else 1e-4)
+    assert_close(codes.sum(dim=1), torch.ones(64))
+    assert_close(torch.cat(in_processes(scores.split([40, 24]), epsilon)), codes, rtol=1e-3, atol=2e-5)
+
+
+def in_processes(parts: Sequence[Tensor], epsilon: float) -> list[Tensor]:
+    """The codes of samples that are shared out among processes, here threads."""
+    together, rows = Barrier(len(parts)), [torch.empty(0)] * len(parts)
+
+    def process(number: int) -> Tensor:
+        def gather(row: Tensor) -> Tensor:
+            rows[number] = row
+            together.wait()
+            everyone = torch.cat(rows)
+            together.wait()
+            return everyone
+
+        return sinkhorn(parts[number], epsilon, 3, gather)
+
+    with ThreadPoolExecutor() as pool:
+        return list(pool.map(process, range(len(parts))))
 
 
 def test_in_the_limit_each_prototype_has_as_many_samples() -> None:

@@ -6,7 +6,7 @@ list costs a microsecond.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,13 @@ import torch
 from torch import Tensor
 
 from ...data.files.unwritable import explained
-from ...distributed import reduce_means
+from ...distributed import reduce_means, world_size
 from ..failures import tolerated
 from ..lightning import publish, updated
 from ..standing import Standing
 from .rows import Row, Table
+
+Scalar = Tensor | float
 
 
 def log_metrics(trainer: Any, values: dict[str, float], timing: bool = False) -> None:
@@ -47,8 +49,9 @@ def log_metrics(trainer: Any, values: dict[str, float], timing: bool = False) ->
 
 class Metrics(Standing):
     """Collects the values that `step` returned and writes them every `log_every_n_steps` steps: the
-    mean over those steps, reduced over processes, as `train/loss`, `train/<part>` and `train/lr`.
-    A step that was left out, since it was not finite, does not count.
+    mean over those steps, as `train/loss`, `train/<part>` and `train/lr`. The value of a step is
+    the mean of its batches, accumulated or of several processes, by their weights. A step that was
+    left out, since it was not finite, does not count.
     """
 
     key = "metrics"
@@ -59,9 +62,13 @@ class Metrics(Standing):
     def reset(self) -> None:
         self.table = Table()
         self.speed = Table()
-        self.pending: dict[str, list[Tensor | float]] = {}
-        self.counted: dict[str, int] = {}
-        """Of each pending value, the number up to the last optimizer step."""
+        self.step: list[dict[str, tuple[Scalar, Scalar | None]]] = []
+        """Of the batches since the last optimizer step: values with their weights."""
+        self.pending: dict[str, list[Scalar]] = {}
+        self.weights: dict[str, list[Scalar | None]] = {}
+        """Of the pending values, where the processes' may differ."""
+        self.losses: tuple[str, ...] = ()
+        """The values whose sum is the loss, where that is not one of them itself."""
         self.device = torch.device("cpu")
         self.resumed: dict[str, Any] = {}
 
@@ -80,18 +87,13 @@ class Metrics(Standing):
         self.device = pl_module.device
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        # Lightning divides the loss by the number of accumulated batches.
-        weight = outputs.get("weight")
-        self.pending.setdefault("loss", []).append(
-            outputs["loss"] if weight is None else outputs["loss"] / weight.clamp(min=1e-12)
-        )
-        for name, value in outputs["logs"].items():
-            self.pending.setdefault(name, []).append(value)
+        logs = {name: (value, outputs["weight"]) for name, value in outputs["logs"].items()}
+        self.step.append({**logs, **outputs["losses"]})
+        self.losses = tuple(name for name in outputs["losses"] if name != "loss")
         if updated(trainer):
-            if pl_module.left_out:
-                cut = {name: values[: self.counted.get(name, 0)] for name, values in self.pending.items()}
-                self.pending = {name: values for name, values in cut.items() if values}
-            self.counted = {name: len(values) for name, values in self.pending.items()}
+            step, self.step = self.step, []
+            if not pl_module.left_out:
+                self.take_up(step)
         if trainer.global_step % trainer.log_every_n_steps == 0 and updated(trainer):
             self.flush(trainer)
 
@@ -114,20 +116,47 @@ class Metrics(Standing):
         if not self.pending:
             return
         pending = self.reduced()
-        self.pending, self.counted = {}, {}
+        self.pending, self.weights = {}, {}
         means = torch.stack([steps.mean() for steps in pending.values()]).tolist()
         values = dict(zip((f"train/{name}" for name in pending), means, strict=True))
-        values["train/loss"] *= trainer.accumulate_grad_batches
         values["train/lr"] = trainer.optimizers[0].param_groups[0]["lr"]
         log_metrics(trainer, values)
 
+    def take_up(self, step: Sequence[Mapping[str, tuple[Scalar, Scalar | None]]]) -> None:
+        """Adds the values of an optimizer step, from those of its batches."""
+        for name in dict.fromkeys(name for batch in step for name in batch):
+            values, weights = zip(*(batch[name] for batch in step if name in batch), strict=True)
+            value, weight = values[0], weights[0]
+            if len(values) > 1:
+                shares = column(weights, self.device)
+                weight = shares.sum()
+                value = (column(values, self.device) * shares).sum() / weight.clamp(min=1e-12)
+            self.pending.setdefault(name, []).append(value)
+            self.weights.setdefault(name, []).append(weight)
+
     def reduced(self) -> dict[str, Tensor]:
-        """The pending values by name: one value per batch, the mean over processes. They are
-        reduced before they are averaged over batches, so that a run that resumes from them averages
+        """The pending values by name: one value per step, the mean over processes. They are
+        reduced before they are averaged over steps, so that a run that resumes from them averages
         the same values, with any number of processes."""
         if not self.pending:
             return {}
-        return reduce_means({name: column(values, self.device) for name, values in self.pending.items()})
+        values = {name: column(each, self.device) for name, each in self.pending.items()}
+        if world_size() > 1:
+            weights = {name: column(each, self.device) for name, each in self.weights.items()}
+            sums = reduce_means(
+                {("value", name): each * weights[name] for name, each in values.items()}
+                | {("weight", name): each for name, each in weights.items()}
+            )
+            values = {
+                name: each / sums["weight", name].clamp(min=1e-12)
+                for (kind, name), each in sums.items()
+                if kind == "value"
+            }
+        if self.losses:
+            before = values.pop("loss", torch.empty(0, device=self.device))  # of steps before a resume
+            since = torch.stack([values[name] for name in self.losses]).sum(dim=0)[len(before) :]
+            values = {"loss": torch.cat([before, since]), **values}
+        return values
 
     def names_logged(self, trainer: Any, pl_module: Any) -> Iterable[str]:
         return ("train/loss", "train/lr", "train/")
@@ -138,11 +167,13 @@ class Metrics(Standing):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.resumed = state_dict
         self.pending = {name: list(values) for name, values in state_dict["pending"].items()}
-        self.counted = {name: len(values) for name, values in self.pending.items()}
+        self.weights = {name: [None] * len(values) for name, values in self.pending.items()}
 
 
-def column(values: Sequence[Tensor | float], device: torch.device) -> Tensor:
-    """Scalars as one vector [n], float32, on a device: tensors of any kind, and Python numbers."""
+def column(values: Iterable[Scalar | None], device: torch.device) -> Tensor:
+    """Scalars as one vector [n], float32, on a device: tensors of any kind, and Python numbers;
+    None is 1."""
+    values = [1.0 if value is None else value for value in values]
     if not any(isinstance(value, Tensor) for value in values):
         return torch.tensor(values, dtype=torch.float32, device=device)
     return torch.stack([torch.as_tensor(value, dtype=torch.float32, device=device).detach() for value in values])
