@@ -9,11 +9,12 @@ from typing import Any, ClassVar, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from ..plugins.arguments import require
 from ..plugins.record import Recorded
 from ..run.lightning import convert_views_alone
-from ..types import Strength, ViewSpec
+from ..types import Strength, View, ViewSpec
 from .checks import check_classes, check_probe_sets, check_share, check_training
 from .cores import meet_neighbours
 from .ledger import Tally
@@ -25,6 +26,9 @@ from .sources import Source
 from .splits import Split as Split
 from .splits import Splits
 from .views import Views, is_fetched
+
+RAW_SIZE = 32
+"""Side length to which images are reduced for their raw features."""
 
 
 class Describes(Protocol):
@@ -137,6 +141,19 @@ class SSLDataModule(Recorded, Modality, Splits, Loading):
         """
         clean: Tensor = self.transform("none")(raw, torch.zeros(len(raw), dtype=torch.int64))
         return clean.flatten(1)
+
+    def raw_of_view(self, view: View) -> Tensor:
+        """Computes the baseline that needs no learning of a view that is made already: features
+        [S, D], by which a run without labels retrieves a sample's other view. By default the
+        values, images as 32x32 pixels; [S, 0], which means none, where samples share rows.
+
+        Args:
+            view: of S samples, by any transform.
+        """
+        if view.samples is not None:
+            return view.x.new_zeros(view.samples, 0, dtype=torch.float32)
+        x = view.x.float()
+        return (F.adaptive_avg_pool2d(x, RAW_SIZE) if x.ndim == 4 else x).flatten(1)
 
     @classmethod
     def load_from_checkpoint(cls, checkpoint_path: Any, *args: Any, **kwargs: Any) -> Any:

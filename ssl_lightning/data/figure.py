@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import textwrap
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +17,13 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional
 
 from ..types import View
 from .files.atomic import write_bytes
+from .fonts import drawable, use_fonts
 
-INK, FAINT = "#333842", "#dfe2e7"
+INK, QUIET, FAINT = "#333842", "#717581", "#dfe2e7"
 
 
 def dress(axes: Axes, title: str, x: str = "", y: str = "") -> None:
@@ -34,8 +38,31 @@ def dress(axes: Axes, title: str, x: str = "", y: str = "") -> None:
         spine.set_visible(False)
 
 
+CAPTION: ContextVar[str] = ContextVar("CAPTION", default="")
+"""The line above each picture that is drawn now."""
+NO_FONT = "codes: letters that no installed font draws (fonts-noto-cjk has Chinese, Japanese, Korean)"
+
+
+@contextmanager
+def captioned(*parts: str) -> Iterator[None]:
+    """Pictures drawn within say what they are of: these parts, such as method, data and step, on a
+    small line at their top."""
+    token = CAPTION.set(" \N{MIDDLE DOT} ".join(filter(None, parts)))
+    try:
+        yield
+    finally:
+        CAPTION.reset(token)
+
+
 def save_figure(figure: Figure, path: str | Path) -> None:
-    """Draws into memory, then swaps the file in: a reader sees the old picture or the new one."""
+    """Draws into memory, then swaps the file in: a reader sees the old picture or the new one. The
+    caption of `captioned` stands on top; a letter that no font has is written as its code."""
+    escaped = use_fonts(figure)
+    if line := drawable(" \N{MIDDLE DOT} ".join(filter(None, (CAPTION.get(), NO_FONT * escaped)))):
+        room = max(20, int(figure.get_figwidth() * 17))  # letters that fit
+        lines = textwrap.wrap(line, room)[:3]
+        figure.suptitle("\n".join(lines), x=0.01, y=0.995, ha="left", va="top", fontsize=7.5, color=QUIET)
+        use_fonts(figure)
     picture = io.BytesIO()
     FigureCanvasAgg(figure).print_png(picture)
     write_bytes(path, picture.getvalue())
@@ -85,7 +112,7 @@ def plot_pictures(pictures: Mapping[str, Tensor], path: str | Path) -> None:
     grid = figure.subplots(len(shapes), samples, squeeze=False, height_ratios=heights)
     for row, (caption, images) in enumerate(pictures.items()):
         for column in range(samples):
-            grid[row, column].imshow(_image(images[column]), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+            grid[row, column].imshow(as_image(images[column]), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
             grid[row, column].set(xticks=[], yticks=[])
             grid[row, column].spines[:].set_visible(False)
         grid[row, 0].set_ylabel(textwrap.fill(caption, 15), fontsize=10, color=INK)
@@ -111,7 +138,7 @@ def plot_waves(waves: Mapping[str, Tensor], spectrograms: Mapping[str, Tensor], 
             values = wave[column].float().cpu().nan_to_num()
             above.plot(torch.arange(len(values)).numpy() / rate, values.numpy(), color=INK, linewidth=0.4)
             above.set(xlim=(0, len(values) / rate), xticks=[], yticks=[])
-            below.imshow(_image(spectrograms[caption][column]), cmap="gray", vmin=0, vmax=1, aspect="auto")
+            below.imshow(as_image(spectrograms[caption][column]), cmap="gray", vmin=0, vmax=1, aspect="auto")
             below.set(xticks=[], yticks=[])
             for axes in (above, below):
                 axes.spines[:].set_visible(False)
@@ -119,7 +146,19 @@ def plot_waves(waves: Mapping[str, Tensor], spectrograms: Mapping[str, Tensor], 
     save_figure(figure, path)
 
 
-def _image(image: Tensor) -> NDArray[np.float32]:
+THUMBNAIL = 64
+"""The longest side of a thumbnail, in pixels."""
+
+
+def small(images: Tensor) -> Tensor:
+    """Images [S, C, H, W], reduced to thumbnails where they are larger."""
+    scale = THUMBNAIL / max(images.shape[2:])
+    if scale >= 1:
+        return images
+    return functional.adaptive_avg_pool2d(images, tuple(max(1, round(scale * side)) for side in images.shape[2:]))
+
+
+def as_image(image: Tensor) -> NDArray[np.float32]:
     """Turns [C, H, W] of any range into [H, W, 3], or [H, W] where C is not 3, in [0, 1]; only an
     image that exceeds this range is rescaled."""
     x = image.detach().float().cpu()

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from ..types import View
-from .figure import plot_views
+from .figure import plot_views, small
 
 
 def loading_lines(folder: Path, dim: int, x: str = "x") -> str:
@@ -54,6 +54,11 @@ class Modality:
         """Returns views [S, C, H, W] as images to look at, in [0, 1]; an image that exceeds this
         range is rescaled when it is drawn."""
         return x
+
+    def thumbnails(self, view: View) -> Tensor | None:
+        """Returns a small picture [S, C, h, w] in [0, 1] of each sample of a view, for maps and
+        contact sheets; None where there is none, and samples are shown by their words or names."""
+        return small(self.as_pictures(view.x.float())) if view.x.ndim == 4 else None
 
     def in_words(self, view: View) -> list[str]:
         """Returns a line for each of some samples of a view, to read in a terminal; none where

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 from ..augment.random import permutation
 from ..distributed import all_or_none, collect, gather, rank, world_size
 from ..nn.precision import cast
-from ..types import Batch
+from ..types import Batch, View
 from .datamodule import SSLDataModule
 from .loaders import Fetch
 from .sources import Source
@@ -117,6 +118,7 @@ def embed_to_host(
     index: Tensor,
     device: Any = "cpu",
     context: Any = None,
+    views: Views | None = None,
 ) -> Tensor:
     """Does the same as `embed` for as many samples as the host has memory for: features leave the
     device batch by batch, and only the first process gets those of all. Where one process fails,
@@ -125,11 +127,12 @@ def embed_to_host(
     Args:
         network: called with a `View`, after it was moved to the device; None: raw features.
         data, source, index, device, context: as in `embed`.
+        views: V transforms, whose views are embedded one by one; None: the test transform.
 
     Returns:
-        [M, D] float32 on the CPU; [0, D] in the other processes.
+        [M, D] float32 on the CPU, with `views` [M, V, D]; [0, ...] in the other processes.
     """
-    features = all_or_none(lambda: features_here(network, data, source, _share(index), device, context))
+    features = all_or_none(lambda: features_here(network, data, source, _share(index), device, context, views))
     collected = collect(features[: _count(index)], device)
     return _in_order(collected, index) if rank() == 0 else collected
 
@@ -142,14 +145,18 @@ def features_here(
     index: Tensor,
     device: Any = "cpu",
     context: Any = None,
+    views: Views | None = None,
 ) -> Tensor:
     """The features [M, D] of samples, at least one, that this process computes alone, on the CPU;
-    arguments as in `embed_to_host`."""
-    parts = (
-        _raw_features(data, source, index)
-        if network is None
-        else _features(network.to(device), data, source, index, device, context)
-    )
+    arguments, and the shape with `views`, as in `embed_to_host`."""
+    if network is not None:
+        network.to(device)
+    if views is not None:
+        parts = _features_of_views(network, data, source, index, device, context, views)
+    elif network is None:
+        parts = _raw_features(data, source, index)
+    else:
+        parts = _features(network, data, source, index, device, context)
     return torch.cat([part.cpu() for part in parts])
 
 
@@ -182,14 +189,36 @@ def _features(
     views = data.clean_views()
 
     def embedded(source: Source, part: Tensor) -> Tensor:
-        view = cast(peek(data, source, part, device, views)["views"][0], getattr(network, "backbone", network))
-        with context() if context is not None else nullcontext():
-            features: Tensor = network(view).float()
-        return features
+        return _features_of(network, peek(data, source, part, device, views)["views"][0], context)
 
     with evaluating(network):
         for part in data.parts(source, share, BATCH):
             yield of_whole_samples(source, part, lambda source, index: data.parts(source, index, BATCH), embedded)
+
+
+def _features_of(network: nn.Module, view: View, context: Any) -> Tensor:
+    """The features [S, D] of a view."""
+    view = cast(view, getattr(network, "backbone", network))
+    with context() if context is not None else nullcontext():
+        features: Tensor = network(view).float()
+    return features
+
+
+def _features_of_views(
+    network: nn.Module | None,
+    data: SSLDataModule,
+    source: Source,
+    share: Tensor,
+    device: Any,
+    context: Any,
+    views: Views,
+) -> Iterator[Tensor]:
+    """Yields the features [S, V, D] of each batch's views."""
+    with evaluating(network) if network is not None else nullcontext():
+        for part in data.parts(source, share, BATCH):
+            each = peek(data, source, part, device, views)["views"]
+            features = data.raw_of_view if network is None else partial(_features_of, network, context=context)
+            yield torch.stack([features(view) for view in each], dim=1)
 
 
 def _raw_features(data: SSLDataModule, source: Source, index: Tensor) -> Iterator[Tensor]:

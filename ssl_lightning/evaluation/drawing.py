@@ -10,14 +10,21 @@ from torch import Tensor
 from ..data.datamodule import SSLDataModule
 from ..data.figure import plot_views
 from ..data.files.unwritable import explained
+from ..data.peek import sample
 from ..run.folder.loggers import show
 from ..types import View
 from .closing import Closing
+from .label_free import nearest
+from .overview import FILE, Overview, write_names
 from .plots.closing import plot_closing
 from .plots.curves import Curves, plot_curves, plot_health
-from .plots.embedding import plot_embedding
+from .plots.embedding import MAP_SAMPLES, plot_embedding
+from .plots.neighbours import plot_neighbours
 from .stages import Stages
+from .table import ROWS
 
+QUERIES, MOST_PAIRS, MOST_OUTLIERS = 6, 8, 16
+"""On the contact sheet: samples with neighbours, pairs of near-duplicates, outliers."""
 CURVES: tuple[Curves, ...] = ("loss", "probes", "collapse")
 
 
@@ -60,3 +67,31 @@ def draw_plots(
                 plot_closing(each.table, plots / f"{name}closing.png", each.split)
                 pictures[f"plots/{name}closing"] = plots / f"{name}closing.png"
     return pictures
+
+
+def draw_overview(folder: Path, seen: Overview) -> tuple[dict[str, Path], str]:
+    """Draws the map and the contact sheet of a run without labels, and writes the names of
+    near-duplicates and outliers.
+
+    Returns:
+        The pictures by the name under which they are logged, and a line on what was written.
+    """
+    plots = folder / "plots"
+    pairs, far, line = write_names(seen, folder / FILE)
+    some = sample(len(seen.index), MAP_SAMPLES)
+    thumbnails = seen.shown(some)
+    pictures = {f"plots/{name}": plots / f"{name}.png" for name in ("map", "neighbours")}
+    maps = {ROWS[row]: seen.features[row][some] for row in ("untrained", "pretrained") if row in seen.features}
+    tiles = [each for each in thumbnails if isinstance(each, Tensor)]
+    plot_embedding(maps, None, pictures["plots/map"], thumbnails=tiles or None)
+    queries = sample(len(seen.index), QUERIES)
+    neighbours = {
+        ROWS[row]: [seen.shown(index) for index in nearest(features, queries)[0]]
+        for row, features in seen.features.items()
+    }
+    others = {
+        "Near-duplicates by the pretrained encoder": [seen.shown(pair) for pair in pairs[:MOST_PAIRS]],
+        "Farthest from their neighbours": [seen.shown(far[:MOST_OUTLIERS])],
+    }
+    plot_neighbours(seen.shown(queries), neighbours, others, pictures["plots/neighbours"])
+    return pictures, line

@@ -23,8 +23,9 @@ from ..run.stops.peers import in_a_line
 from ..types import View
 from .budget import Minutes, seconds_of
 from .closing import Closing, cells_of, compare, printed
-from .drawing import draw_plots, show_pictures
+from .drawing import draw_overview, draw_plots, show_pictures
 from .files import how_to_load, summary_of, write_encoder, write_results
+from .overview import Overview, format_overview, overview, summary_of_overview
 from .probes.held_out import in_words
 from .rows import ClosingSettings
 from .shown import first_views, pictures_of
@@ -36,8 +37,8 @@ from .verdict import verdict
 class Report(Standing):
     """Writes the encoder with its card, and the run's summary, when a run ends. Then it compares
     raw features, the untrained encoder, the same encoder trained on labels alone, and the
-    pretrained encoder, and draws pictures. What fails there is named in a line, and takes nothing
-    else with it.
+    pretrained encoder, and draws pictures; without labels, it compares scores that need none. What
+    fails there is named in a line, and takes nothing else with it.
 
     Args:
         enabled: whether there is a closing table, and pictures; the encoder, its card and the
@@ -91,9 +92,8 @@ class Report(Standing):
 
     def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
         self.closed, data = False, trainer.datamodule
-        self.has_table = (
-            self.enabled and isinstance(data, SSLDataModule) and not data.supervised and bool(data.probed())
-        )
+        # a closing table, or the scores of a run without labels
+        self.has_table = self.enabled and isinstance(data, SSLDataModule) and not data.supervised
         if self.enabled and trainer.run_folder and trainer.is_global_zero and not pl_module.supervised:
             keep_untrained(trainer, pl_module, trainer.run_folder)
 
@@ -141,11 +141,12 @@ class Report(Standing):
             return
         stages = Stages(trainer)
         closing = self.tables(trainer, pl_module, folder, stages)
+        seen = self.overview(trainer, pl_module, folder, stages)
         shown: dict[str, View] = {}
         with stages.attempt("the method's pictures"):
             shown = all_or_none(lambda: pictures_of(pl_module, trainer))
         with tolerated(trainer):
-            on_first(lambda: self.write(trainer, pl_module, folder, closing, shown, stages))
+            on_first(lambda: self.write(trainer, pl_module, folder, closing, shown, stages, seen))
 
     def tables(self, trainer: Any, pl_module: Any, folder: Path, stages: Stages) -> dict[str, Closing]:
         """The closing table of each labelled set, by prefix; for a supervised run its accuracy."""
@@ -162,6 +163,16 @@ class Report(Standing):
             untrained = untrained_of(folder, pl_module)
         return compare(trainer, pl_module, data.probed(), untrained, self.settings, stages)
 
+    def overview(self, trainer: Any, pl_module: Any, folder: Path, stages: Stages) -> Overview | None:
+        """What a run without labels ends with in place of a closing table."""
+        data = trainer.datamodule
+        if not isinstance(data, SSLDataModule) or pl_module.supervised or data.probed():
+            return None
+        stages.begin(1, lambda: math.inf)
+        with stages.attempt("scores without labels"):
+            return overview(trainer, pl_module, untrained_of(folder, pl_module), self.settings, stages)
+        return None
+
     def write(
         self,
         trainer: Any,
@@ -170,19 +181,30 @@ class Report(Standing):
         closing: dict[str, Closing],
         shown: dict[str, View],
         stages: Stages,
+        seen: Overview | None,
     ) -> None:
         """Draws pictures, prints the tables, and adds them to summary and card."""
         pictures = draw_plots(folder / "plots", rows_of(trainer), pl_module, trainer.datamodule, closing, stages)
+        without = named = ""
+        scores: dict[str, float] = {}
+        if seen is not None:
+            without, scores = format_overview(seen), summary_of_overview(seen)
+            with stages.attempt("pictures without labels"):
+                drawn, named = draw_overview(folder, seen)
+                pictures |= drawn
         if shown:
             with stages.attempt("the method's pictures"):
                 show_pictures(trainer, trainer.datamodule, shown, folder / "plots" / "pictures.png", compare=True)
         cells = cells_of(closing)
         stds = {f"{name}/std": cell["std"] for name, cell in cells.items() if cell["n"] > 1}
         with stages.attempt("loggers"):
-            show(trainer, pictures, {**{name: cell["mean"] for name, cell in cells.items()}, **stds})
+            show(trainer, pictures, {**{name: cell["mean"] for name, cell in cells.items()}, **stds, **scores})
         none = "There is no closing table." if stages.failed else "No labelled set: no closing table."
-        table = "\n\n".join(filter(None, [printed(closing) or none, in_words(summary_of(trainer)), *stages.failures]))
-        results = cells | ({"report/failed": " | ".join(stages.failures)} if stages.failed else {})
+        held_out = in_words(summary_of(trainer))
+        table = "\n\n".join(filter(None, [printed(closing) or none, without, named, held_out, *stages.failures]))
+        results: dict[str, Any] = (
+            cells | scores | ({"report/failed": " | ".join(stages.failures)} if stages.failed else {})
+        )
         stages.end()
         print(f"\n{table}\n")
         summary = write_results(trainer, pl_module, folder, results, table)

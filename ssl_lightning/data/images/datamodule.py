@@ -15,13 +15,11 @@ from ...augment.recipe import changed
 from ...nn.patches import patch_for
 from ...plugins.arguments import require
 from ...types import Strength, ViewSpec
-from ..datamodule import Describes, SSLDataModule
+from ..datamodule import RAW_SIZE, Describes, SSLDataModule
 from ..files.source import check_unreadable
 from ..modality import loading_lines
 from .reading import Reading
 
-RAW_SIZE = 32
-"""Raw features are the pixels of images reduced to this side length."""
 LOCAL = 96 / 224
 """Side length of a local crop as a fraction of a full view's (SwAV, arXiv 2006.09882, Section 4.1;
 DINO, arXiv 2104.14294, Section 3.1)."""

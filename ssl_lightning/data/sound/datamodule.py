@@ -9,13 +9,14 @@ from dataclasses import replace
 from functools import cached_property
 from typing import Any, ClassVar, Literal
 
+import torch
 from torch import Tensor, nn
 
 from ...augment.recipe import changed
 from ...augment.sound import SoundPolicy
 from ...augment.window import Waves
 from ...plugins.arguments import require
-from ...types import Strength
+from ...types import Strength, View
 from ..datamodule import Describes
 from ..files.source import Unreadable, check_unreadable
 from ..ledger import Tally
@@ -203,6 +204,17 @@ class SoundDataModule(VaryingLengths, Listening):
         """Computes the mean and standard deviation over time of each band's log-mels, without
         padding: [S, 2 M]."""
         return pooled(self.mel.to(raw.x.device), raw)
+
+    def raw_of_view(self, view: View) -> Tensor:
+        """Computes the mean and standard deviation over time of each band's log-mels [S, 2 M],
+        without frames of zeros alone, which are padding."""
+        x = view.x.float()
+        log_mels = self.mel.to(x.device)(x) if x.ndim == 2 else x[:, 0]  # [S, M, F]
+        real = (log_mels != 0).any(dim=1, keepdim=True)
+        count = real.sum(dim=2).clamp(min=1)
+        mean = log_mels.sum(dim=2) / count
+        variance = ((log_mels - mean[:, :, None]).square() * real).sum(dim=2) / count
+        return torch.cat([mean, variance.sqrt()], dim=1)
 
     def artifacts(self) -> dict[str, str]:
         """Returns the arguments by which views are made, which `SoundReader` and a second training

@@ -14,7 +14,7 @@ from ...augment.inversion import Inversion
 from ...augment.log_mel import LogMel
 from ...types import View
 from ..datamodule import SSLDataModule
-from ..figure import plot_waves
+from ..figure import plot_waves, small
 from ..files.atomic import write_bytes
 
 SOUNDS = 4
@@ -76,11 +76,9 @@ class Listening(SSLDataModule):
         `<caption>.wav`, 4 samples each."""
         waves = {caption: view.x for caption, view in captions.items() if view.x.ndim == 2}
         if waves:
-            log_mels = {caption: self.mel(wave.float())[:, None] for caption, wave in waves.items()}
-            scaled = {
-                caption: self.as_pictures((x - x.mean()) / x.std().clamp(min=1e-3)) for caption, x in log_mels.items()
-            }
-            plot_waves(waves, scaled, self.sample_rate, path)
+            plot_waves(
+                waves, {caption: self._spectrograms(wave) for caption, wave in waves.items()}, self.sample_rate, path
+            )
             pictures = {path.stem: path}
         else:
             pictures = super().show(captions, path, compare)
@@ -88,6 +86,14 @@ class Listening(SSLDataModule):
             sounds = {caption: self.as_sounds(view.x[:SOUNDS].float())[0] for caption, view in captions.items()}
             save_sounds(sounds, self.sample_rate, path.parent)
         return pictures
+
+    def thumbnails(self, view: View) -> Tensor | None:
+        return small(self._spectrograms(view.x)) if view.x.ndim == 2 else super().thumbnails(view)
+
+    def _spectrograms(self, waves: Tensor) -> Tensor:
+        """Waves [S, T] -> log-mels to look at [S, 1, M, F]."""
+        x = self.mel(waves.float())[:, None]
+        return self.as_pictures((x - x.mean()) / x.std().clamp(min=1e-3))
 
     def how_to_load(self, folder: Path, dim: int) -> str:
         return (

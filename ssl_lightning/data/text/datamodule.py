@@ -126,6 +126,12 @@ class TextDataModule(WithheldDocuments):
         counts = torch.bincount(cell, minlength=len(raw.lengths) * len(idf)).view(len(raw.lengths), len(idf))
         return F.normalize(counts * idf.to(counts.device), dim=1)
 
+    def raw_of_view(self, view: View) -> Tensor:
+        """Computes the TF-IDF [S, D] of a view's tokens."""
+        ids = unpacked(view)  # [S, N]
+        real = ids != self.vocabulary.pad
+        return self.raw_features(Ragged(ids[real], real.sum(dim=1)))
+
     def as_words(self, ids: Tensor) -> list[list[str]]:
         """Returns token ids [S, N] as words to read, without padding."""
         written, pad = spelling(self.tokenizer, self.vocabulary), self.vocabulary.pad
@@ -161,7 +167,7 @@ class TextDataModule(WithheldDocuments):
         return {path.stem: path}
 
     def in_words(self, view: View) -> list[str]:
-        rows = unpacked(view)[:SHOWN].tolist()
+        rows = unpacked(view).tolist()
         return [shorten(self.tokenizer.decode(row), 100, placeholder=" ...") for row in rows]
 
     def how_to_load(self, folder: Path, dim: int) -> str:

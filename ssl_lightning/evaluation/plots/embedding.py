@@ -2,80 +2,164 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import textwrap
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from matplotlib.axes import Axes
+from matplotlib.colors import hsv_to_rgb
 from matplotlib.figure import Figure
+from matplotlib.offsetbox import AnnotationBbox, OffsetImage
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ...data.figure import dress, save_figure
+from ...data.figure import INK, as_image, dress, save_figure
 from .style import COLOURS, MARKERS, Points
 
-MAP_SAMPLES = 2_000
+MAP_SAMPLES = 1_000
+NAMED = 100
+"""Classes that a legend names; those of more are told in colour alone."""
+APART = 20
+"""Classes that colours and markers tell apart; more are numbered on the map."""
+CELLS = 11
+"""Thumbnails along each side of a map, at most."""
+
+Features = Tensor | Points
 
 
 def plot_embedding(
-    features: Tensor | Points,
+    features: Features | Mapping[str, Features],
     labels: Tensor | NDArray[np.int64] | None,
     path: str | Path,
     class_names: Sequence[str] | None = None,
+    thumbnails: Sequence[Tensor] | None = None,
 ) -> None:
-    """Draws a 2-D map of the normalised features by t-SNE, coloured by class: near means similar.
+    """Draws 2-D maps of the normalised features by t-SNE, coloured by class: near means similar.
 
     Van der Maaten and Hinton 2008, "Visualizing Data using t-SNE"; initialized by the principal
-    components, with a fixed seed, for at most 2,000 samples drawn once. Fewer than 10 samples, or
+    components, with a fixed seed, for at most 1,000 samples drawn once. Fewer than 10 samples, or
     features that are all equal or have a single dimension, are drawn by their principal components.
-    Distances between far groups mean little.
+    Distances between far groups mean little. Rare classes are drawn on top.
 
     Args:
-        features: [N, D]; a sample with a value that is not finite is left out.
+        features: [N, D], or those of the same samples by several networks, by title, which get a
+            map each; a sample with a value that is not finite is left out.
         labels: [N] classes; None: the points share one colour.
         path: the PNG to write.
         class_names: name of each class, for the legend.
+        thumbnails: N pictures [C, h, w] in [0, 1], shown in another map where the samples of the
+            last features are; None: no such map.
 
     Raises:
         ValueError: no sample is finite, or the labels do not match.
     """
-    x = torch.as_tensor(features).detach().cpu().double().flatten(1)
+    named = features if isinstance(features, Mapping) else {"": features}
+    each = {title: torch.as_tensor(x).detach().cpu().double().flatten(1) for title, x in named.items()}
     y = None if labels is None else torch.as_tensor(labels).detach().cpu().numpy()
-    if y is not None and len(y) != len(x):
-        raise ValueError(f"plot_embedding got {len(x)} features and {len(y)} labels.")
-    kept = np.flatnonzero(x.isfinite().all(dim=1).numpy())
+    count = len(next(iter(each.values())))
+    if y is not None and len(y) != count:
+        raise ValueError(f"plot_embedding got {count} features and {len(y)} labels.")
+    kept = np.flatnonzero(np.logical_and.reduce([x.isfinite().all(dim=1).numpy() for x in each.values()]))
     if len(kept) == 0:
-        raise ValueError(f"plot_embedding got {len(x)} features, none of them finite; has the encoder diverged?")
+        raise ValueError(f"plot_embedding got {count} features, none of them finite; has the encoder diverged?")
     kept = np.sort(np.random.default_rng(0).permutation(kept)[:MAP_SAMPLES])
-    points, how = _map(torch.nn.functional.normalize(x[kept], dim=1).numpy())
-    figure = Figure(figsize=(7.5, 6), dpi=120, layout="constrained")
-    axes = figure.subplots()
-    dress(axes, f"{len(kept):,} features on a plane: {how}")
-    axes.set(xticks=[], yticks=[], aspect="equal", adjustable="datalim")
-    axes.grid(False)
-    style: dict[str, Any] = {"s": 14, "alpha": 0.85, "linewidths": 0}
-    if y is None:
-        axes.scatter(*points.T, color=COLOURS[0], **style)
-    else:
-        classes = np.unique(y[kept])
-        for number, label in enumerate(classes):
-            colour = COLOURS[number % len(COLOURS)]
-            marker = MARKERS[number // 5 % len(MARKERS)]  # classes of the same colour get different markers
-            name = class_names[label] if class_names is not None and 0 <= label < len(class_names) else str(label)
-            axes.scatter(*points[y[kept] == label].T, color=colour, marker=marker, label=name, **style)
-        if len(classes) <= len(COLOURS) * 3:
-            columns = 1 + (len(classes) - 1) // 15
-            axes.legend(
-                title="class",
-                loc="center left",
-                bbox_to_anchor=(1, 0.5),
-                frameon=False,
-                fontsize=9,
-                markerscale=1.8,
-                ncols=columns,
-            )
+    panels = len(each) + (thumbnails is not None)
+    figure = Figure(figsize=(7.5, 6.5) if panels == 1 else (5 * panels, 5.6), dpi=120, layout="constrained")
+    grid = figure.subplots(1, panels, squeeze=False)[0]
+    for axes, (title, x) in zip(grid, each.items(), strict=False):
+        points, how = _map(torch.nn.functional.normalize(x[kept], dim=1).numpy())
+        _prepare(axes, f"{title or 'Features'}: {len(kept):,} samples, {how}", points)
+        if y is None:
+            axes.scatter(*points.T, s=14, alpha=0.85, linewidths=0, color=COLOURS[0])
+        else:
+            _draw_classes(axes, points, y[kept], class_names)
+    if y is not None:
+        _legend(figure, grid[0], y[kept])
+    if thumbnails is not None:
+        _prepare(grid[-1], f"{list(each)[-1] or 'Features'}: some of the samples", points)
+        _draw_thumbnails(grid[-1], points, [thumbnails[number] for number in kept])
     save_figure(figure, path)
+
+
+def _prepare(axes: Axes, title: str, points: Points) -> None:
+    """Empty axes that the points fill."""
+    dress(axes, "")
+    axes.set_title(textwrap.fill(title, 60), loc="left", fontsize=9.5, color=INK)
+    low, high = points.min(axis=0), points.max(axis=0)
+    margin = 0.04 * np.maximum(high - low, 1e-9)
+    (left, bottom), (right, top) = low - margin, high + margin
+    axes.set(xticks=[], yticks=[], xlim=(left, right), ylim=(bottom, top))
+    axes.grid(False)
+    axes.set_facecolor("#f6f7f9")
+
+
+def _draw_classes(axes: Axes, points: Points, y: NDArray[np.int64], class_names: Sequence[str] | None) -> None:
+    classes, counts = np.unique(y, return_counts=True)
+    size = 16 if len(y) > 300 else 26
+    for number, (label, count) in enumerate(zip(classes, counts, strict=True)):
+        look = _look(number, len(classes))
+        name = class_names[label] if class_names is not None and 0 <= label < len(class_names) else str(label)
+        name = textwrap.shorten(name, 28, placeholder="...") if " " in name else name[:28]
+        prefix = f"{number + 1} " if len(classes) > APART else ""
+        members = points[y == label]
+        axes.scatter(
+            *members.T, label=prefix + name, s=size, alpha=0.85, linewidths=0, zorder=2 + 1 / (1 + count), **look
+        )
+        if prefix and len(classes) <= NAMED:
+            middle = members[np.linalg.norm(members - np.median(members, axis=0), axis=1).argmin()]
+            axes.text(*middle, prefix.strip(), fontsize=7, color=INK, ha="center", va="center", zorder=4)
+
+
+def _look(number: int, classes: int) -> dict[str, Any]:
+    """Colour and marker of a class, different for each of 100."""
+    marker = MARKERS[number // 5 % len(MARKERS)]
+    if classes <= APART:
+        return {"color": COLOURS[number % len(COLOURS)], "marker": marker}
+    dark = number % 2
+    return {"color": hsv_to_rgb((number / classes, 0.55 + 0.3 * dark, 0.9 - 0.2 * dark)), "marker": marker}
+
+
+def _legend(figure: Figure, axes: Axes, y: NDArray[np.int64]) -> None:
+    handles, names = axes.get_legend_handles_labels()
+    if len(names) > NAMED:
+        axes.set_title(f"{axes.get_title(loc='left')}, {len(names):,} classes", loc="left", fontsize=9.5, color=INK)
+        return
+    few = len(names) <= APART
+    size, letters = (9, 13.0) if few else (7.5, 15.5)  # letters an inch
+    columns = max(1, min(len(names), int(figure.get_figwidth() * letters / (max(map(len, names)) + 6))))
+    figure.legend(
+        handles,
+        names,
+        loc="outside lower left",
+        frameon=False,
+        fontsize=size,
+        markerscale=1.5,
+        ncols=columns,
+        columnspacing=1.0,
+        handletextpad=0.2,
+    )
+    rows = -(-len(names) // columns)
+    figure.set_figheight(figure.get_figheight() + max(0, rows - 2) * size * 1.55 / 72)
+
+
+def _draw_thumbnails(axes: Axes, points: Points, thumbnails: Sequence[Tensor]) -> None:
+    """One thumbnail in each cell of a grid, of the sample that is nearest to its centre."""
+    (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
+    scaled = (points - (left, bottom)) / (right - left, top - bottom) * CELLS  # [N, 2], cells of size 1
+    cells = np.clip(np.floor(scaled), 0, CELLS - 1)
+    distance = np.abs(scaled - cells - 0.5).max(axis=1)
+    for cell in np.unique(cells, axis=0):
+        inside = np.flatnonzero((cells == cell).all(axis=1))
+        number = inside[distance[inside].argmin()]
+        image = as_image(thumbnails[number])
+        zoom = 26 / max(image.shape[:2])  # points
+        box = OffsetImage(image, zoom=zoom, cmap="gray", interpolation="nearest")
+        box.image.set_clim(0, 1)
+        where = (cell + 0.5) / CELLS
+        axes.add_artist(AnnotationBbox(box, where, xycoords="axes fraction", frameon=False, pad=0))
 
 
 def _map(x: Points) -> tuple[Points, str]:

@@ -146,14 +146,42 @@ def test_the_map_keeps_groups_together_the_same_way_each_time(tmp_path, drawn):
     y = torch.arange(3).repeat_interleave(30)
     plot_embedding(x, y, tmp_path / "a.png", ["shirt", "coat", "bag"])
     plot_embedding(x.numpy(), y.numpy(), tmp_path / "b.png", ["shirt", "coat", "bag"])
-    assert is_drawn(tmp_path / "a.png", (900, 720))
+    assert is_drawn(tmp_path / "a.png", (900, 780))
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
     (axes,) = drawn[0].axes
-    assert "90 features" in axes.get_title(loc="left") and "t-SNE" in axes.get_title(loc="left")
-    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["shirt", "coat", "bag"]
+    assert "90 samples" in axes.get_title(loc="left") and "t-SNE" in axes.get_title(loc="left")
+    assert [text.get_text() for text in drawn[0].legends[0].get_texts()] == ["shirt", "coat", "bag"]
     place = [np.asarray(group.get_offsets()) for group in axes.collections]
     spread = max(group.std(axis=0).max() for group in place)
     assert min(np.linalg.norm(place[i].mean(0) - place[i - 1].mean(0)) for i in range(3)) > 3 * spread
+
+
+def test_rare_classes_are_drawn_on_top_the_field_is_filled_and_maps_stand_beside_each_other(tmp_path, drawn):
+    x, y = torch.randn(60, 5), (torch.arange(60) % 10 == 0).long()  # 6 of class 1
+    plot_embedding(
+        {"untrained encoder": x, "pretrained encoder": 2 * x[:, :3]},
+        y,
+        tmp_path / "a.png",
+        thumbnails=list(torch.rand(60, 1, 8, 6)),
+    )
+    before, after, pictures = drawn[0].axes
+    assert before.get_title(loc="left").startswith("untrained encoder: 60 samples")
+    for axes in (before, after):
+        common, rare = axes.collections
+        assert rare.get_zorder() > common.get_zorder() and len(rare.get_offsets()) == 6
+        points = np.concatenate([common.get_offsets(), rare.get_offsets()])
+        (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
+        assert np.all(np.ptp(points, axis=0) > 0.9 * np.array([right - left, top - bottom]))
+    assert 10 < len(pictures.artists) <= 60
+
+
+def test_the_largest_number_of_classes_with_long_names_fits_its_picture(tmp_path, drawn):
+    names = [f"class {number} of the longest names there are" for number in range(100)]
+    plot_embedding(torch.randn(300, 3), torch.arange(300) % 100, tmp_path / "a.png", names)
+    box, (width, height) = drawn[0].legends[0].get_window_extent(), drawn[0].canvas.get_width_height()
+    assert box.x0 >= 0 and box.x1 <= width and box.y0 >= 0 and box.y1 <= height
+    looks = {tuple(group.get_facecolor()[0]) for group in drawn[0].axes[0].collections}
+    assert len(looks) == 100
 
 
 def test_a_large_map_is_of_a_fixed_subsample(tmp_path, drawn, monkeypatch):
@@ -163,7 +191,7 @@ def test_a_large_map_is_of_a_fixed_subsample(tmp_path, drawn, monkeypatch):
     assert sum(len(group.get_offsets()) for group in axes.collections) == 40
     looks = {(tuple(group.get_facecolor()[0]), group.get_paths()[0].vertices.tobytes()) for group in axes.collections}
     assert len(looks) == len(axes.collections)  # no two classes look the same
-    assert axes.get_legend() is None or len(axes.get_legend().get_texts()) <= 30
+    assert len(drawn[0].legends[0].get_texts()) == len(axes.collections) == len(axes.texts)  # numbered on the map
 
 
 @pytest.mark.parametrize(
@@ -172,14 +200,14 @@ def test_a_large_map_is_of_a_fixed_subsample(tmp_path, drawn, monkeypatch):
 @pytest.mark.parametrize("labelled", [True, False])
 def test_a_map_of_collapsed_few_or_flat_features_is_drawn(x, labelled, tmp_path):
     plot_embedding(x, torch.arange(len(x)) % 3 if labelled else None, tmp_path / "a.png")
-    assert pixels(tmp_path / "a.png").shape == (720, 900, 3)
+    assert pixels(tmp_path / "a.png").shape == (780, 900, 3)
 
 
 def test_a_map_leaves_out_what_is_not_finite_and_refuses_where_nothing_is(tmp_path, drawn):
     x = torch.randn(20, 4)
     x[3, 1] = math.nan
     plot_embedding(x, None, tmp_path / "a.png")
-    assert "19 features" in drawn[0].axes[0].get_title(loc="left")
+    assert "19 samples" in drawn[0].axes[0].get_title(loc="left")
     with pytest.raises(ValueError, match="none of them finite"):
         plot_embedding(x * math.nan, None, tmp_path / "b.png")
     with pytest.raises(ValueError, match="20 features and 3 labels"):
