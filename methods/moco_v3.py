@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, ClassVar
 
 from torch import nn
@@ -63,9 +64,9 @@ class MoCoV3(SSLMethod):
         if freeze_patch_embedding and patches is not None:
             patches.requires_grad_(False)
         hidden, layers = hidden_dim or min(4 * encoder.dim, 4096), projector_layers or (2 if patches is None else 3)
-        ends = {"norm": norm, "last_affine": False}
-        self.projector = mlp(encoder.dim, *[hidden] * (layers - 1), output_dim, last_norm=True, **ends)
-        self.predictor = mlp(output_dim, hidden, output_dim, last_norm=patches is not None, **ends)
+        head = partial(mlp, norm=norm, last_affine=False)
+        self.projector = head(encoder.dim, *[hidden] * (layers - 1), output_dim, last_norm=True)
+        self.predictor = head(output_dim, hidden, output_dim, last_norm=patches is not None)
         self.teacher = EMA(nn.Sequential(encoder, self.projector), momentum, final=1.0)
 
     def step(self, batch: Batch) -> Step:
