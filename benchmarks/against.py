@@ -84,7 +84,7 @@ class Pair:
         index = train.indices if isinstance(train, Subset) else torch.arange(len(train))
         epoch = len(train) // batch_size
         steps = self.epochs * epoch
-        warm_up = int(min(spec.warmup_epochs * epoch, steps / 10))
+        warm_up = spec.warmup_steps(steps, epoch)
         final = 0.0 if spec.schedule == "cosine" else 1.0
         return {
             "encoder": self.initial.state_dict(),

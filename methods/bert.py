@@ -22,6 +22,7 @@ from ssl_lightning.plugins.arguments import require
 
 STANDARD_RATIO = 0.15
 """The ratio at which runs with different ratios are compared."""
+LINEAR = OptimizerSpec(lr=1e-3, weight_decay=0.01, betas=(0.9, 0.98), reference_batch=None, schedule="linear")
 ORDER = 0x6F72646572
 """Separates the draw of swapped samples from that of the masks."""
 
@@ -46,9 +47,8 @@ class BERT(SSLMethod):
     views = ViewSpec(full=1, strength="none")
     alarms = (NOTHING_HIDDEN,)
     optimizer_specs: ClassVar = {
-        "adamw": OptimizerSpec(lr=1e-3, weight_decay=0.01, betas=(0.9, 0.98), reference_batch=None, warmup_epochs=10),
-        # Appendix A.2: the warm-up is 10,000 of a million steps.
-        "paper": OptimizerSpec(lr=1e-4, weight_decay=0.01, reference_batch=None, warmup_epochs=0.4),
+        "adamw": LINEAR,
+        "paper": LINEAR.with_changes(lr=1e-4, betas=(0.9, 0.999), warmup_epochs=0.4, recipe_epochs=40),  # A.2
     }
 
     def __init__(

@@ -24,8 +24,8 @@ class LinearProbe(Supervised):
     """
 
     optimizer_specs: ClassVar = {
-        "sgd": OptimizerSpec("sgd", lr=0.1, weight_decay=0.0, warmup_epochs=10),
-        "lars": OptimizerSpec("lars", lr=0.1, weight_decay=0.0, warmup_epochs=10),  # Table 10
+        "sgd": OptimizerSpec("sgd", lr=0.1, weight_decay=0.0, warmup_epochs=10, recipe_epochs=90),
+        "lars": OptimizerSpec("lars", lr=0.1, weight_decay=0.0, warmup_epochs=10, recipe_epochs=90),  # Table 10
     }
 
     def __init__(self, encoder: Encoder, **kwargs: Any) -> None:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ssl_lightning import Batch, OptimizerSpec, SSLMethod, Step, TokenEncoder, View, ViewSpec
+from ssl_lightning.nn.initial import start
 from ssl_lightning.nn.masks.tokens import put, random_masking, take
 from ssl_lightning.nn.positions import GridPositions
 from ssl_lightning.nn.transformer import Transformer
@@ -65,11 +66,11 @@ class MAE(SSLMethod):
                 " and columns."
             )
         self.mask_ratio, self.normalise_target = mask_ratio, normalise_target
-        self.embed = nn.Linear(encoder.dim, decoder_dim)
+        self.embed = start(nn.Linear(encoder.dim, decoder_dim))
         self.mask_token = nn.Parameter(torch.randn(decoder_dim) * 0.02)
         self.positions = GridPositions(decoder_dim)
         self.decoder = Transformer(decoder_dim, decoder_depth, decoder_heads)
-        self.paint = nn.Linear(decoder_dim, encoder.content_dim)
+        self.paint = start(nn.Linear(decoder_dim, encoder.content_dim))
 
     @property
     def views_a_step(self) -> float:

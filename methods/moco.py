@@ -30,8 +30,8 @@ class MoCo(SSLMethod):
     of thousands of earlier samples.
 
     He, Fan, Wu, Xie and Girshick, Momentum Contrast for Unsupervised Visual Representation Learning
-    (2019), arXiv 1911.05722, Algorithm 1, with the head, temperature and augmentation of version 2
-    (Chen et al. 2020, arXiv 2003.04297).
+    (2019), arXiv 1911.05722, Algorithm 1, with the head and temperature of version 2 (Chen et al.
+    2020, arXiv 2003.04297); its crops are the data's, which may be smaller.
 
     Args:
         encoder: the query encoder f_q, which the paper keeps.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, ClassVar
 
 from torch import nn
@@ -21,11 +22,14 @@ class MoCoV3(SSLMethod):
     arXiv 2104.02057, Algorithm 1.
 
     Args:
-        encoder: the base encoder, which the paper keeps: a vision transformer or a ResNet.
+        encoder: the base encoder, which the paper keeps: a vision transformer, whose positions are
+            fixed in the paper (`position="sincos"`, which the command line sets), or a ResNet.
         hidden_dim: width of the hidden layers of projector and predictor; None: 4 times that of the
             features, at most the paper's 4096 (Section 4.1, "MLP heads").
         output_dim: length of queries and keys (Section 4.1: 256).
-        projector_layers: 3 for a transformer (Section 4.1), 2 for a ResNet.
+        projector_layers: None: 3 for a transformer (Section 4.1), 2 for an encoder without a patch
+            projection, such as a ResNet, whose predictor then ends without a norm, as in the
+            authors' code.
         temperature: Section 4.1 (0.2).
         momentum: of the slow encoder at the start; it rises to 1 on a cosine (Section 4.1: 0.99).
         freeze_patch_embedding: whether a vision transformer keeps its random patch projection,
@@ -37,17 +41,19 @@ class MoCoV3(SSLMethod):
     views = ViewSpec(full=2, strength=("strong_a", "strong_b"))
     couples_samples = "its negatives come from the same batch"
     collapse_remedy = "keep --model.norm batch and, of a vision transformer, --model.freeze_patch_embedding true"
+    suited_encoder_args: ClassVar = {"position": "sincos"}  # Section 4.1; for encoders that take it
     optimizer_specs: ClassVar = {
         "adamw": OptimizerSpec("adamw", lr=1e-3, weight_decay=0.1, warmup_epochs=10),
-        "paper": OptimizerSpec("adamw", lr=1.5e-4, weight_decay=0.1, warmup_epochs=40),  # for batches of 4,096
+        # Section 4.1, for batches of 4,096; the same warm-up in runs of 100 epochs.
+        "paper": OptimizerSpec("adamw", lr=1.5e-4, weight_decay=0.1, warmup_epochs=40, recipe_epochs=100),
         # Appendix, for a ResNet-50.
         "lars": OptimizerSpec("lars", lr=0.3, weight_decay=1.5e-6, momentum=0.9, warmup_epochs=10),
     }
 
     def __init__(
-        self, encoder: Encoder, *, hidden_dim: int | None = None, output_dim: int = 256, projector_layers: int = 3,
-        temperature: float = 0.2, momentum: float = 0.99, freeze_patch_embedding: bool = True, norm: Norm = "batch",
-        **kwargs: Any,
+        self, encoder: Encoder, *, hidden_dim: int | None = None, output_dim: int = 256,
+        projector_layers: int | None = None, temperature: float = 0.2, momentum: float = 0.99,
+        freeze_patch_embedding: bool = True, norm: Norm = "batch", **kwargs: Any,
     ) -> None:  # fmt: skip
         super().__init__(encoder, **kwargs)
         require(self, above=0, temperature=temperature)
@@ -57,9 +63,10 @@ class MoCoV3(SSLMethod):
         patches = getattr(encoder, "patch_embedding", None)
         if freeze_patch_embedding and patches is not None:
             patches.requires_grad_(False)
-        hidden = hidden_dim or min(4 * encoder.dim, 4096)
-        self.projector = mlp(encoder.dim, *[hidden] * (projector_layers - 1), output_dim, norm=norm, last_norm=True)
-        self.predictor = mlp(output_dim, hidden, output_dim, norm=norm, last_norm=True)
+        hidden, layers = hidden_dim or min(4 * encoder.dim, 4096), projector_layers or (2 if patches is None else 3)
+        head = partial(mlp, norm=norm, last_affine=False)
+        self.projector = head(encoder.dim, *[hidden] * (layers - 1), output_dim, last_norm=True)
+        self.predictor = head(output_dim, hidden, output_dim, last_norm=patches is not None)
         self.teacher = EMA(nn.Sequential(encoder, self.projector), momentum, final=1.0)
 
     def step(self, batch: Batch) -> Step:

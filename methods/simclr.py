@@ -27,8 +27,8 @@ class SimCLR(SSLMethod):
         output_dim: length of the projection z (Section 4.2: 128).
         temperature: of NT-Xent (Section 5.1, Table 5); 0.2 suits runs of some hundred epochs, 0.5
             short ones.
-        norm: of the projection head: "batch" as in the authors' code, or "layer" or "none", which
-            see one sample at a time, so that several processes equal one exactly.
+        norm: after both layers of the projection head: "batch" as in the authors' code, or "layer"
+            or "none", which see one sample at a time, so that several processes equal one exactly.
     """
 
     views = ViewSpec(full=2, strength="strong")
@@ -53,7 +53,7 @@ class SimCLR(SSLMethod):
         super().__init__(encoder, **kwargs)
         require(self, above=0, temperature=temperature, hidden_dim=hidden_dim, output_dim=output_dim)
         self.temperature = temperature
-        self.projector = mlp(encoder.dim, hidden_dim or encoder.dim, output_dim, norm=norm)
+        self.projector = mlp(encoder.dim, hidden_dim or encoder.dim, output_dim, norm=norm, last_norm=True)
 
     def step(self, batch: Batch) -> Step:
         z = torch.stack([self.projector(self.encoder(view)) for view in batch["views"]], dim=1)  # [S, 2, D]

@@ -16,6 +16,7 @@ from ssl_lightning.nn.losses.clustering import swapped_prediction
 from ssl_lightning.nn.queue import FeatureQueue
 from ssl_lightning.nn.sinkhorn import sinkhorn
 from ssl_lightning.plugins.arguments import require
+from ssl_lightning.run.lightning import trainer_of
 from ssl_lightning.types import joined
 
 
@@ -40,7 +41,7 @@ class SwAV(SSLMethod):
         freeze_epochs: epochs at the start in which the prototypes do not move (1).
         queue_length: number of earlier samples of each full view that are assigned along with the
             batch, for batches with few samples a prototype (3,840 for batches of 256; 0: none).
-        queue_epochs: epochs after which the queue is used (15).
+        queue_epochs: epochs after which the queue is used, once it is full (15).
         norm: of the head.
     """
 
@@ -49,8 +50,7 @@ class SwAV(SSLMethod):
     optimizer_specs: ClassVar = {
         "adamw": OptimizerSpec("adamw", lr=1e-3, weight_decay=1e-6, warmup_epochs=10),
         "sgd": OptimizerSpec("sgd", lr=0.1, weight_decay=1e-6, momentum=0.9, warmup_epochs=10),
-        # The paper's 4.8 is for batches of 4,096.
-        "lars": OptimizerSpec("lars", lr=0.3, weight_decay=1e-6, momentum=0.9, warmup_epochs=10),
+        "lars": OptimizerSpec("lars", lr=0.3, weight_decay=1e-6, momentum=0.9, warmup_epochs=10),  # 4.8 for 4,096
     }
 
     def __init__(
@@ -67,7 +67,7 @@ class SwAV(SSLMethod):
         require(self, at_least=0, at_most=100, local_views=local_views)
         self.views = ViewSpec(full=2, local=local_views, strength="strong")
         self.temperature, self.epsilon, self.iterations = temperature, epsilon, iterations
-        self.freeze_epochs, self.queue_epochs = freeze_epochs, queue_epochs
+        self.freeze_epochs, self.queue_epochs, self.queue_length = freeze_epochs, queue_epochs, queue_length
         self.projector = mlp(encoder.dim, hidden_dim or min(4 * encoder.dim, 2048), output_dim, norm=norm)
         self.prototypes = Prototypes(output_dim, prototypes)  # C
         self.queue = FeatureQueue(queue_length, 2 * output_dim) if queue_length else None
@@ -90,14 +90,18 @@ class SwAV(SSLMethod):
         return list(self.projector(torch.cat(h)).chunk(len(views)))
 
     def assign(self, scores: Tensor, view: int) -> Tensor:
-        """Codes [S, K] of a full view's samples, assigned with those of all processes and of the
-        queue."""
+        """Codes [S, K] of a full view, assigned with those of all processes and of the queue."""
         samples = len(scores)
-        if self.queue is not None and self.epochs_done >= self.queue_epochs:
+        if self.queue is not None and self.epochs_done >= self.queue_epochs and self.filled(scores):
             earlier = self.queue.features[rank() :: world_size()].chunk(2, dim=1)[view]  # each process brings a share
             scores = torch.cat([scores, self.prototypes(earlier).detach()])
         one_each = [1] * world_size()
         return sinkhorn(scores, self.epsilon, self.iterations, lambda row: gather(row, one_each))[:samples]
+
+    def filled(self, rows: Tensor) -> bool:
+        """Whether steps of as many rows filled the queue; outside of a run it is taken as full."""
+        trainer = trainer_of(self)
+        return trainer is None or trainer.global_step * sum(self.row_counts(rows)) >= self.queue_length
 
     @property
     def frozen(self) -> bool:

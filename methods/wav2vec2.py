@@ -44,16 +44,16 @@ class Wav2Vec2(SSLMethod):
         codebooks, entries, target_dim: number of codebooks, entries of each, length of a target.
         gumbel_temperature: of the quantizer's softmax, at the start and from 70 % of the run on.
         diversity: weight of Equation 4, on unused entries; at the paper's 0.1 short runs collapse.
-        feature_penalty, stem_gradient: weight of the mean square of the stem's features, and factor
-            on its gradient.
+        feature_penalty, stem_gradient: weight of the stem's mean square, factor on its gradient.
     """
 
     encoder: WaveEncoder
     views = ViewSpec(full=1, strength="weak")
     optimizer_specs: ClassVar = {
-        "adamw": OptimizerSpec(lr=1e-3, weight_decay=0.01, betas=(0.9, 0.98), reference_batch=None, warmup_epochs=10),
-        "paper": OptimizerSpec(lr=5e-4, weight_decay=0.01, betas=(0.9, 0.98), reference_batch=None, warmup_epochs=32),
+        "adamw": OptimizerSpec(lr=1e-3, weight_decay=0.01, betas=(0.9, 0.98), reference_batch=None, schedule="linear"),
     }
+    # Section 4.2: the warm-up is the first 8 % of 400,000 steps, which are 667 epochs.
+    optimizer_specs["paper"] = optimizer_specs["adamw"].with_changes(lr=5e-4, warmup_epochs=53, recipe_epochs=667)
 
     def __init__(
         self, encoder: WaveEncoder, *, mask_ratio: float = 0.65, mask_length: int = 10, negatives: int = 100,

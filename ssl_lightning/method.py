@@ -29,7 +29,8 @@ class SSLMethod(Training):
         optimizer: a key of the class's `optimizer_specs`; None: the first, the paper's.
         lr: learning rate at the optimizer's reference batch size; None: the paper's.
         weight_decay: of weights, not of biases and norms; None: the paper's.
-        warmup_epochs: epochs of linear warm-up, at most a tenth of the run; None: the paper's.
+        warmup_epochs: epochs of linear warm-up, at most half of the run; None: the paper's, in a
+            short run in proportion (`OptimizerSpec.recipe_epochs`).
         compile: whether the encoder, and a transformer on top of it, train compiled
             (`torch.compile`). The first steps then take minutes, and later ones are not faster on
             a CPU. Weights are equal to their rounding, not bit for bit.
@@ -48,7 +49,8 @@ class SSLMethod(Training):
     it moves none."""
 
     suited_encoder_args: ClassVar[dict[str, Any]] = {}
-    """Encoder arguments that the method needs, used as defaults: `{"causal": True}`."""
+    """Encoder arguments that the method needs, used as defaults by the command line, where the
+    encoder has them: `{"causal": True}`."""
 
     alarms: tuple[Alarm, ...] = ()
     """Bounds of the values in `logs` in a healthy run, with the remedies."""

@@ -93,10 +93,10 @@ def build(cls: Any, precision: str, folder: str) -> tuple[SSLMethod, SSLDataModu
         return cls(tiny_encoder(cls)), tiny_data(cls, batch_size=BATCH)
     data, settings = data_for(cls, folder)
     encoder = data.suited_encoders({**argument_defaults(data), **settings})[needed_encoder(cls)]
+    reader = Registry("ssl_lightning.encoders")[encoder["class_path"]]
+    needed = {key: value for key, value in cls.suited_encoder_args.items() if key in argument_defaults(reader)}
     torch.manual_seed(0)
-    made = Registry("ssl_lightning.encoders")[encoder["class_path"]](
-        **{**encoder.get("init_args", {}), **cls.suited_encoder_args, **SMALLER.get(encoder["class_path"], {})}
-    )
+    made = reader(**{**encoder.get("init_args", {}), **needed, **SMALLER.get(encoder["class_path"], {})})
     return cls(made), data(batch_size=BATCH, **settings)
 
 

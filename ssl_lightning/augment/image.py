@@ -130,7 +130,8 @@ class ImagePolicy:
         Args:
             strength: `none` crops the largest central square, resizes and normalises; `weak` crops,
                 flips, rotates and shears; `strong` is the whole recipe; `strong_a` and `strong_b`
-                are BYOL's pair (arXiv 2006.07733, Table 6).
+                differ in blur and solarisation, as BYOL's pair (arXiv 2006.07733, Table 6, whose
+                jitter of saturation is 0.2).
             size: side of the view, in pixels.
             local: whether the view is a small crop.
             varying: whether the images differ in size and are cropped where they are read: the crop

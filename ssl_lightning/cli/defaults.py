@@ -139,9 +139,17 @@ def _encoder(method: type, data: Any, request: Request, names: Names) -> dict[st
     encoder = _load(path, "encoders", names)
     if isinstance(encoder, type) and kind != "Encoder" and not issubclass(encoder, KINDS[kind]):
         raise UsageError(f"{model} needs a {kind}, but {encoder.__name__} is not one; choose {REMEDIES[kind]}.")
-    suited_args = dict(getattr(method, "suited_encoder_args", {}))
+    reader = encoder if path is not None else _load(default["class_path"] if default else None, "encoders", names)
+    suited_args = {
+        key: value
+        for key, value in getattr(method, "suited_encoder_args", {}).items()
+        if not isinstance(reader, type) or key in parameters(reader)
+    }
+    given = _given("model.encoder", chosen)
     if path is None and default is not None:
-        return {**default, "init_args": default.get("init_args", {}) | suited_args}
+        init_args = default.get("init_args", {}) | suited_args
+        kept = reader.suited_args(init_args | given) if hasattr(reader, "suited_args") else init_args
+        return {**default, "init_args": {key: value for key, value in init_args.items() if key in kept}}
     if default is None:
         return {"class_path": path, "init_args": suited_args} if suited_args else None
     known = [suited.get("init_args", {}) for suited in (*suited_encoders.values(), default)]
@@ -149,7 +157,6 @@ def _encoder(method: type, data: Any, request: Request, names: Names) -> dict[st
     from_data = {key: value for args in (data_args, *known) for key, value in args.items() if key in follows}
     init_args = from_data | suited_args
     init_args = {key: value for key, value in init_args.items() if encoder and key in parameters(encoder)}
-    given = _given("model.encoder", chosen)
     if hasattr(encoder, "suited_args"):
         suited = encoder.suited_args(init_args | given)
         init_args = {key: value for key, value in suited.items() if key not in given}

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from ..nn.initial import start
 from ..nn.masks.tokens import positions
 from ..plugins.record import Recorded
 from ..types import Tokens, View
@@ -181,7 +182,9 @@ def prediction_head(encoder: TextEncoder) -> PredictionHead:
     """Returns the head that was published with an encoder's weights, or BERT's with new ones
     (Devlin et al. 2018, arXiv 1810.04805; the layers are in the authors' code)."""
     tokens, dim = encoder.embedding.weight.shape
-    layers = nn.Sequential(nn.Linear(encoder.dim, dim), nn.GELU(), nn.LayerNorm(dim, eps=encoder.norm_eps))
+    layers = nn.Sequential(
+        start(nn.Linear(encoder.dim, dim), std=0.02), nn.GELU(), nn.LayerNorm(dim, eps=encoder.norm_eps)
+    )
     return encoder.pretrained_head() or PredictionHead(layers, torch.zeros(tokens))
 
 

@@ -88,6 +88,7 @@ class TextTransformer(TextEncoder):
             dropout=dropout,
             rotary=position == "rotary",
             causal=causal,
+            std=0.02,
         )
         self.words = nn.Embedding(vocab_size, self.dim)
         self.places = nn.Embedding(max_length, self.dim) if position == "learned" else None

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from torch import Tensor, nn
 
 from ..types import View
-from .timm_model import TimmModel, build, check_name, family
+from .timm_model import VIT, TimmModel, build, check_name, family, fix_positions, start_patches, takes_positions
 
 
 class TimmEncoder(TimmModel):
@@ -30,6 +32,9 @@ class TimmEncoder(TimmModel):
             local views: its positions are interpolated to them.
         pretrained: whether to start from timm's weights, downloaded once. Off when a checkpoint
             rebuilds the encoder.
+        position: of a vision transformer's patches: "learned", or "sincos", as in MoCo v3 (Chen et
+            al. 2021, arXiv 2104.02057): fixed sines and cosines of row and column, and first
+            weights by Xavier's rule, of the patch projection too.
         drop_path_rate: stochastic depth (Huang et al. 2016, arXiv 1603.09382), the rate of the last
             block.
 
@@ -48,9 +53,14 @@ class TimmEncoder(TimmModel):
         patch_size: int | tuple[int, int] | None = None,
         dynamic_image_size: bool = False,
         pretrained: bool = False,
+        position: Literal["learned", "sincos"] = "learned",
         drop_path_rate: float = 0.0,
     ) -> None:
         check_name(name)
+        if position not in ("learned", "sincos"):
+            raise ValueError(f"TimmEncoder(position={position!r}) is unknown; choose learned or sincos.")
+        if position == "sincos":
+            _check_position(name, pretrained)
         if small_images:
             _check_small_images(name)
         options = {
@@ -58,17 +68,31 @@ class TimmEncoder(TimmModel):
             "patch_size": patch_size,
             "dynamic_img_size": dynamic_image_size or None,
             "drop_path_rate": drop_path_rate or None,
+            "weight_init": "moco" if position == "sincos" else None,
         }
         model = build("TimmEncoder", name, channels, pretrained, options)
         if small_images:
             model.conv1 = nn.Conv2d(channels, model.bn1.num_features, 3, padding=1, bias=False)
             nn.init.kaiming_normal_(model.conv1.weight, mode="fan_out", nonlinearity="relu")
             model.maxpool = nn.Identity()
+        if position == "sincos":
+            start_patches(model)
+            fix_positions(model)
         super().__init__(model, channels)
 
     def forward(self, view: View) -> Tensor:
         """Images [S, C, H, W] -> features [S, dim]."""
         return self.model(self.images(view))
+
+
+def _check_position(name: str, pretrained: bool) -> None:
+    if not takes_positions(name):
+        raise ValueError(
+            f"TimmEncoder({name!r}, position='sincos'): {type(family(name)).__name__} has no learned positions of"
+            f" patches to replace; leave it out, or choose a vision transformer such as {VIT}."
+        )
+    if pretrained:
+        raise ValueError("TimmEncoder(pretrained=True): the weights belong to learned positions; set position=learned.")
 
 
 def _check_small_images(name: str) -> None:

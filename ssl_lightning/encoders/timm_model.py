@@ -3,6 +3,7 @@ family."""
 
 from __future__ import annotations
 
+import math
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from functools import lru_cache
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ..nn.patches import largest_patch, patch_for
+from ..nn.positions import sincos_positions
 from ..plugins.arguments import require
 from ..types import View
 from .base import Encoder
@@ -56,11 +58,14 @@ class TimmModel(Encoder):
 
         Where no `patch_size` is given, the model's stays if it cuts the image into at least 7
         patches a side; else it becomes the largest, of at most 16 pixels, that cuts the image into
-        7 to 32 patches a side.
+        7 to 32 patches a side. A `position` is dropped where the model or its weights come with
+        another.
         """
         from timm import is_model
 
         name, size = init_args.get("name", VIT), init_args.get("image_size")
+        fixed = not init_args.get("pretrained") and isinstance(name, str) and is_model(name) and takes_positions(name)
+        init_args = {key: value for key, value in init_args.items() if fixed or key != "position"}
         if isinstance(size, list | tuple):
             return _suited_to_rectangles(init_args, name)
         if not isinstance(size, int):
@@ -210,6 +215,41 @@ def patches_of(model: Any) -> Any:
 
     patches = getattr(model, "patch_embed", getattr(model, "stem", None))  # MLP-Mixer calls it stem
     return patches if isinstance(patches, PatchEmbed) and patches.img_size is not None else None
+
+
+def start_patches(model: Any) -> None:
+    """Draws the patch projection's weights by Xavier's rule, as those of a linear layer, in place
+    of a convolution's."""
+    projection = model.patch_embed.proj
+    bound = math.sqrt(6 / (projection.weight[0].numel() + len(projection.weight)))
+    nn.init.uniform_(projection.weight, -bound, bound)
+    if projection.bias is not None:
+        nn.init.zeros_(projection.bias)
+
+
+def takes_positions(name: str) -> bool:
+    """Whether a model adds learned positions to a grid of patches, so that fixed ones can take
+    their place."""
+    from timm.layers.patch_embed import PatchEmbed
+    from timm.models.vision_transformer import VisionTransformer
+
+    model = family(name)
+    return (
+        type(model) is VisionTransformer
+        and type(model.patch_embed) is PatchEmbed
+        and model.pos_embed is not None
+        and model.embed_dim % 4 == 0
+    )
+
+
+def fix_positions(model: Any) -> None:
+    """Replaces the learned positions by sines and cosines."""
+    grid = model.patch_embed.grid_size
+    prefix = model.pos_embed.shape[1] - grid[0] * grid[1]  # positions of the class token and registers
+    with torch.no_grad():
+        model.pos_embed[:, :prefix] = 0
+        model.pos_embed[:, prefix:] = sincos_positions(grid, model.embed_dim)
+    model.pos_embed.requires_grad_(False)
 
 
 def check_name(name: str) -> None:

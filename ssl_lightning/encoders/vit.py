@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-import torch
 from torch import Tensor, nn
 
 from ..nn.attention import plain_is_faster
-from ..nn.positions import sincos_positions
+from ..nn.initial import start
 from ..types import Tokens, View
 from .base import TokenEncoder
-from .timm_model import VIT, TimmModel, build, check_name, check_patches, family
+from .timm_model import VIT, TimmModel, build, check_name, check_patches, family, fix_positions, start_patches
 
 
 class ViTEncoder(TimmModel, TokenEncoder):
@@ -19,8 +18,9 @@ class ViTEncoder(TimmModel, TokenEncoder):
     method can mask.
 
     `tokenize` is the patch projection with positions, behind the class token and registers; `mix`
-    is the blocks and the last norm, on any subset of tokens. Linear layers start by Xavier's rule,
-    as in the paper's code and in MAE (He et al. 2021, arXiv 2111.06377, Appendix A.1).
+    is the blocks and the last norm, on any subset of tokens. Weights start as in MAE (He et al.
+    2021, arXiv 2111.06377, Appendix A.1, and the authors' code): by Xavier's rule, the patch
+    projection too, the class token with a standard deviation of 0.02, biases at zero.
 
     Args:
         name: of timm's class VisionTransformer (`vit_*`, `deit_*`, `deit3_*`, ...), with or without
@@ -91,8 +91,10 @@ class ViTEncoder(TimmModel, TokenEncoder):
         self.prefix = model.num_prefix_tokens
         self.content_dim = channels * self.patch[0] * self.patch[1]
         self.attentions = [module for module in model.modules() if getattr(module, "fused_attn", False)]
+        if not pretrained:
+            _start_as_mae(model)
         if position == "sincos":
-            _fix_positions(model)
+            fix_positions(model)
 
     def forward(self, view: View) -> Tensor:
         """Images [S, C, H, W] -> features [S, dim]."""
@@ -165,11 +167,9 @@ def _check_family(name: str, pooling: str, dim: int | None, depth: int | None, h
         )
 
 
-def _fix_positions(model: Any) -> None:
-    """Replaces the learned positions by sines and cosines."""
-    grid = model.patch_embed.grid_size
-    prefix = model.pos_embed.shape[1] - grid[0] * grid[1]  # positions of the class token and registers
-    with torch.no_grad():
-        model.pos_embed[:, :prefix] = 0
-        model.pos_embed[:, prefix:] = sincos_positions(grid, model.embed_dim)
-    model.pos_embed.requires_grad_(False)
+def _start_as_mae(model: Any) -> None:
+    """First weights of MAE's encoder."""
+    start(model)
+    start_patches(model)
+    if model.cls_token is not None:
+        nn.init.normal_(model.cls_token, std=0.02)

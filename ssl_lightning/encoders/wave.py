@@ -111,6 +111,7 @@ class WaveTransformer(WaveEncoder):
             default_heads if heads is None else heads,
             norm=norm,
             dropout=dropout,
+            std=0.02,
         )
 
     def forward(self, view: View) -> Tensor:

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from ..plugins.arguments import require
 from .attention import Scope, scope_of
+from .initial import start
 from .positions import rotary_angles, rotate
 
 NormPlace = Literal["pre", "post"]
@@ -34,6 +35,8 @@ class Transformer(nn.Module):
         rotary: whether attention rotates queries and keys by their position (Su et al. 2021, arXiv
             2104.09864).
         causal: whether a token attends to itself and those before it alone.
+        std: of the linear layers' first weights, 0.02 in BERT; None: by Xavier's rule, as in MAE.
+            Biases start at zero.
 
     Raises:
         ValueError: an argument is unknown or out of range, or the width is not a multiple of the
@@ -55,6 +58,7 @@ class Transformer(nn.Module):
         dropout: float = 0.0,
         rotary: bool = False,
         causal: bool = False,
+        std: float | None = None,
     ) -> None:
         super().__init__()
         require(self, at_least=1, dim=dim, heads=heads)
@@ -74,10 +78,7 @@ class Transformer(nn.Module):
         self.rotary, self.causal, self.head_dim = rotary, causal, dim // heads
         self.blocks = nn.ModuleList(Block(dim, heads, mlp_ratio, norm, activation, dropout) for _ in range(depth))
         self.norm = nn.LayerNorm(dim, eps=1e-6) if norm == "pre" else nn.Identity()
-        for module in self.modules():
-            if isinstance(module, nn.Linear):  # as in He et al. 2021, arXiv 2111.06377, Appendix A.1
-                nn.init.xavier_uniform_(module.weight)
-                nn.init.zeros_(module.bias)
+        start(self, std)
 
     def forward(
         self,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal, get_args
@@ -17,7 +17,7 @@ from ..plugins.arguments import require
 from .lars import LARS
 
 OptimizerName = Literal["adamw", "sgd", "lars"]
-Schedule = Literal["cosine", "constant"]
+Schedule = Literal["cosine", "linear", "constant"]
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,11 @@ class OptimizerSpec:
         trust_coefficient: LARS's eta.
         reference_batch: the learning rate grows in proportion to batch / this (Goyal et al. 2017,
             arXiv 1706.02677); None: `lr` holds at any batch size.
-        schedule: after the warm-up, "cosine" falls to zero (arXiv 1608.03983), "constant" stays.
+        schedule: after the warm-up, "cosine" (arXiv 1608.03983) and "linear" (arXiv 1810.04805,
+            Appendix A.2) fall to zero, "constant" stays.
         warmup_epochs: length of the linear warm-up, in epochs.
+        recipe_epochs: length of the shortest run that the warm-up is meant for, in epochs; a
+            shorter one warms up for the same part of its length. None: ten times the warm-up.
         layer_decay: factor on the learning rate from a layer to the one below it (Clark et al.
             2020, arXiv 2003.10555, Section 3.1; BEiT, arXiv 2106.08254), for a module that names
             its layers (`layer_groups`), of which a norm alone is none, as in timm; 1: all learn at
@@ -55,6 +58,7 @@ class OptimizerSpec:
     reference_batch: int | None = 256
     schedule: Schedule = "cosine"
     warmup_epochs: float = 10.0
+    recipe_epochs: float | None = None
     layer_decay: float = 1.0
 
     def __post_init__(self) -> None:
@@ -66,6 +70,7 @@ class OptimizerSpec:
         require(self, above=0, trust_coefficient=self.trust_coefficient)
         require(self, at_least=0, lr=self.lr, weight_decay=self.weight_decay, warmup_epochs=self.warmup_epochs)
         require(self, above=0, at_most=1, layer_decay=self.layer_decay)
+        require(self, above=0, recipe_epochs=self.recipe_epochs)
         require(self, at_least=1, reference_batch=self.reference_batch)
 
     def scaled_lr(self, batch_size: int) -> float:
@@ -73,17 +78,25 @@ class OptimizerSpec:
         return self.lr if self.reference_batch is None else self.lr * batch_size / self.reference_batch
 
     def with_changes(self, **changes: Any) -> OptimizerSpec:
-        """Copies these settings with some fields changed; None leaves a field as it is."""
-        return replace(self, **{field: value for field, value in changes.items() if value is not None})
+        """Copies these settings with some fields changed; None leaves a field as it is. A warm-up
+        that is given takes at most half of the run, whatever the recipe's length was."""
+        given = {field: value for field, value in changes.items() if value is not None}
+        if given.get("warmup_epochs"):
+            given = {"recipe_epochs": 2 * given["warmup_epochs"], **given}
+        return replace(self, **given)
+
+    def warmup_steps(self, total_steps: int, steps_an_epoch: float) -> int:
+        """Optimizer steps of the warm-up in a run of `total_steps`."""
+        if not self.warmup_epochs:
+            return 0
+        part = self.warmup_epochs / (self.recipe_epochs or 10 * self.warmup_epochs)
+        return int(min(self.warmup_epochs * steps_an_epoch, total_steps * part))
 
     def build(
         self, module: nn.Module, batch_size: int, total_steps: int, steps_an_epoch: float
     ) -> tuple[Optimizer, LambdaLR]:
         """Builds the optimizer of the module's trainable parameters, and its schedule, to be
         advanced after each optimizer step.
-
-        The warm-up takes at most a tenth of the training, so that a short run also reaches its
-        learning rate.
 
         Args:
             module: holds the parameters to train.
@@ -92,9 +105,11 @@ class OptimizerSpec:
             steps_an_epoch: optimizer steps of one epoch.
         """
         optimizer = self._optimizer(module, self.scaled_lr(batch_size))
-        warmup_steps = int(min(self.warmup_epochs * steps_an_epoch, total_steps / 10))
-        final = 0.0 if self.schedule == "cosine" else 1.0
-        factor = partial(warmup_cosine, warmup_steps=warmup_steps, total_steps=total_steps, final=final)
+        warmup_steps = self.warmup_steps(total_steps, steps_an_epoch)
+        factor: Callable[[int], float] = partial(warmup_linear, warmup_steps=warmup_steps, total_steps=total_steps)
+        if self.schedule != "linear":
+            final = 0.0 if self.schedule == "cosine" else 1.0
+            factor = partial(warmup_cosine, warmup_steps=warmup_steps, total_steps=total_steps, final=final)
         return optimizer, LambdaLR(optimizer, factor)
 
     def _optimizer(self, module: nn.Module, lr: float) -> Optimizer:
@@ -134,6 +149,13 @@ def warmup_cosine(step: int, warmup_steps: int, total_steps: int, final: float =
         return (step + 1) / (warmup_steps + 1)
     progress = min(1.0, (step - warmup_steps) / max(1, total_steps - warmup_steps))
     return final + (1 - final) * (1 + math.cos(math.pi * progress)) / 2
+
+
+def warmup_linear(step: int, warmup_steps: int, total_steps: int) -> float:
+    """`warmup_cosine` with a line down to zero in place of the cosine."""
+    if step < warmup_steps:
+        return (step + 1) / (warmup_steps + 1)
+    return max(0.0, 1 - (step - warmup_steps) / max(1, total_steps - warmup_steps))
 
 
 def parameter_groups(

@@ -48,9 +48,11 @@ def record_run(method: Any, checkpoint: dict[str, Any]) -> None:
     checkpoint["method"] = class_path(type(method))
     data: Any = getattr(method.trainer, "datamodule", None)
     checkpoint["artifacts"] = data.artifacts() if hasattr(data, "artifacts") else {}
+    spec = method.optimizer_spec
     checkpoint["resolved"] = {
         "precision": str(method.trainer.precision),
         "steps": method.trainer.estimated_stepping_batches,
+        "schedule": {"schedule": spec.schedule, "recipe_epochs": spec.recipe_epochs},
     }
 
 

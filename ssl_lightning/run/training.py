@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -19,6 +20,7 @@ from ..data.peek import try_encoder
 from ..distributed import row_counts, world_size
 from ..encoders.base import Encoder
 from ..nn.ema import EMA
+from ..nn.heads import Head
 from ..nn.precision import cast
 from ..nn.queue import FeatureQueue
 from ..optim.accumulation import WeightedLosses
@@ -254,5 +256,13 @@ class Training(Recorded, LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         check_resume(self, checkpoint)
+        weights = checkpoint.get("state_dict") or {}
+        for name, head in self.named_modules():
+            if isinstance(head, Head):
+                head.follow({key.removeprefix(f"{name}.") for key in weights if key.startswith(f"{name}.")})
         check_shapes(self, checkpoint)
-        self._planned_steps = checkpoint.get("resolved", {}).get("steps")
+        resolved = checkpoint.get("resolved", {})
+        self._planned_steps = resolved.get("steps")
+        spec = self.optimizer_spec
+        before = {"schedule": "cosine" if spec.schedule == "linear" else spec.schedule, "recipe_epochs": None}
+        self.optimizer_spec = replace(spec, **resolved.get("schedule", before))  # a run goes on as it began

@@ -310,6 +310,21 @@ def test_a_name_that_is_no_registered_encoder_is_a_timm_model(config, tmp_path):
     )
 
 
+def test_moco_v3_fixes_the_positions_of_vision_transformers_alone(config):
+    """Of none where the encoder, the model or its weights have others, or somebody says so."""
+
+    def position(*argv: object, model: str = "moco_v3", data: str = "fashion_mnist") -> str | None:
+        encoder = config("--model", model, "--data", data, *argv)["model"]["init_args"]["encoder"]
+        return encoder["init_args"].get("position")
+
+    tiny = ("--model.encoder", "vit_tiny_patch16_224")
+    assert position(*tiny) == "sincos" and position(*tiny, model="simclr") == "learned"
+    assert position(*tiny, "--model.encoder.pretrained", "true") == "learned"
+    assert position(*tiny, "--model.encoder.position", "learned") == "learned"
+    assert position() == position("--model.encoder", "resnet18") == "learned"
+    assert position(data="digits") is position(data="tones") is None
+
+
 def test_a_vision_transformer_takes_size_and_patch_of_the_data_and_masks_where_the_method_does(config):
     def encoder(model: str, *argv: object) -> tuple[str, int | None, int | None, int]:
         chosen = config("--model", model, *argv)["model"]["init_args"]["encoder"]

@@ -76,6 +76,20 @@ class Patches(Encoder):
         return features
 
 
+def test_the_heads_are_those_of_the_authors_code() -> None:
+    """A transformer: three layers and two, BatchNorm without parameters at both ends. A ResNet: two
+    layers each, and no norm at the predictor's end. No linear layer has a bias."""
+    both, one = ("BatchNorm1d", "BatchNorm1d"), ("BatchNorm1d", "Linear")
+    for encoder, layers, ends in ((Patches(), 3, both), (TinyEncoder(), 2, one)):
+        method = MoCoV3(encoder)
+        heads = (method.projector, method.predictor)
+        assert [sum(isinstance(layer, nn.Linear) for layer in head) for head in heads] == [layers, 2]
+        assert tuple(type(head[-1]).__name__ for head in heads) == ends
+        for head in heads:
+            assert all(layer.bias is None for layer in head if isinstance(layer, nn.Linear))
+            assert not [*head[-1].parameters()] or isinstance(head[-1], nn.Linear)
+
+
 @pytest.mark.parametrize("freeze", [True, False])
 def test_the_patch_embedding_stays_unless_it_is_to_learn(freeze: bool) -> None:
     """Bitwise, weight decay and slow encoder included (two processes:

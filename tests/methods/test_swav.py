@@ -220,8 +220,9 @@ def test_prototypes_decay_no_less_than_other_weights() -> None:
 # The queue.
 
 
-@pytest.mark.parametrize(("queue_epochs", "first"), [(0.0, 0), (0.75, 3), (1.0, 4), (1.1, 5)])
+@pytest.mark.parametrize(("queue_epochs", "first"), [(0.0, 2), (0.75, 3), (1.0, 4), (1.1, 5)])
 def test_the_queue_is_used_from_its_epoch_on_each_view_with_its_own_half(queue_epochs: float, first: int) -> None:
+    """But not before it is full: 24 features are two steps of 16."""
     record = Record()
     model = trained(method(queue_length=24, queue_epochs=queue_epochs), record)
     for step, scored in enumerate(record.scored):

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 from torch.utils.data import DataLoader
 
-from ssl_lightning.optim.recipes import OptimizerName, OptimizerSpec, parameter_groups, warmup_cosine
+from ssl_lightning.optim.recipes import OptimizerName, OptimizerSpec, parameter_groups, warmup_cosine, warmup_linear
 
 NAMES: tuple[OptimizerName, ...] = ("adamw", "sgd", "lars")
 
@@ -114,6 +114,49 @@ def test_learning_rate_grows_with_the_batch(name: OptimizerName) -> None:
 
 def test_a_learning_rate_without_a_reference_batch_holds_for_any() -> None:
     assert OptimizerSpec(lr=0.3, reference_batch=None).scaled_lr(64) == 0.3
+
+
+@pytest.mark.parametrize(
+    ("spec", "epochs", "expected"),
+    [
+        ({"warmup_epochs": 10}, 1_000, 10),
+        ({"warmup_epochs": 10}, 30, 3),  # a tenth of what is shorter than ten times the warm-up
+        ({"warmup_epochs": 40, "recipe_epochs": 100}, 300, 40),  # MoCo v3's, of which a tenth would be 30
+        ({"warmup_epochs": 40, "recipe_epochs": 100}, 20, 8),
+        ({"warmup_epochs": 10, "recipe_epochs": 90}, 90, 10),  # the linear probe of MAE
+        ({"warmup_epochs": 0}, 90, 0),
+    ],
+)
+def test_the_warm_up_is_the_papers_in_a_run_as_long_as_the_papers(
+    spec: dict[str, float], epochs: int, expected: float
+) -> None:
+    assert OptimizerSpec(**spec).warmup_steps(7 * epochs, 7) == 7 * expected
+
+
+def test_a_warm_up_that_is_given_is_taken_up_to_half_of_the_run() -> None:
+    for recipe_epochs in (None, 100.0):
+        spec = OptimizerSpec(warmup_epochs=40, recipe_epochs=recipe_epochs).with_changes(warmup_epochs=8)
+        assert [spec.warmup_steps(2 * epochs, 2) for epochs in (100, 16, 10)] == [16, 16, 10]
+    with pytest.raises(ValueError, match="warmup_epochs=-1"):
+        spec.with_changes(warmup_epochs=-1)
+    assert spec.with_changes(lr=0.5, warmup_epochs=None).warmup_steps(200, 2) == 16
+
+
+def test_a_linear_schedule_falls_to_zero() -> None:
+    """As fairseq's and Hugging Face's: from the end of the warm-up to that of the run."""
+    from transformers import get_linear_schedule_with_warmup
+
+    optimizer, schedule = OptimizerSpec(lr=1.0, reference_batch=None, schedule="linear", warmup_epochs=2).build(
+        Net(), 8, 20, 1
+    )
+    reference = get_linear_schedule_with_warmup(torch.optim.SGD(Net().parameters(), lr=1.0), 2, 20)
+    for _ in range(22):
+        step = schedule.last_epoch
+        # The reference has no learning rate at all in the first step of its warm-up.
+        expected = (step + 1) / 3 if step < 2 else reference.get_last_lr()[0]
+        assert schedule.get_last_lr()[0] == pytest.approx(expected) == pytest.approx(warmup_linear(step, 2, 20))
+        for each in (optimizer, schedule, reference.optimizer, reference):
+            each.step()
 
 
 def test_warm_up_takes_at_most_a_tenth_and_a_constant_rate_stays() -> None:
@@ -224,7 +267,7 @@ def test_settings_are_data() -> None:
     ("field", "message"),
     [
         ({"name": "adam"}, "name='adam'.*adamw, sgd, lars"),
-        ({"schedule": "step"}, "schedule='step'.*cosine, constant"),
+        ({"schedule": "step"}, "schedule='step'.*cosine, linear, constant"),
         ({"lr": -1.0}, "lr=-1.0"),
         ({"trust_coefficient": 0.0}, "trust_coefficient=0.0. must be above 0"),
         ({"reference_batch": 0}, "reference_batch=0"),

@@ -81,7 +81,8 @@ def test_a_checkpoint_holds_tensors_plain_values_and_its_config(whole: Path) -> 
     config = yaml.safe_load(checkpoint["config"])
     assert config["model"]["init_args"]["encoder"]["init_args"] == {"dim": 4}
     assert config["data"]["init_args"]["samples"] == 64
-    assert checkpoint["resolved"] == {"precision": "32-true", "steps": 8}
+    schedule = {"schedule": "cosine", "recipe_epochs": None}
+    assert checkpoint["resolved"] == {"precision": "32-true", "steps": 8, "schedule": schedule}
     assert checkpoint["TinyImages"]["position"] == 2 * 64
 
 
