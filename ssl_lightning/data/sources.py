@@ -194,6 +194,18 @@ def stratified_split(labels: Tensor, second: int, seed: int = 0) -> tuple[Tensor
     return (~chosen).nonzero()[:, 0], chosen.nonzero()[:, 0]
 
 
+def stratified_sample(labels: Tensor, most: int | None) -> Tensor:
+    """Returns the indices, sorted, of at most so many samples with each class in proportion, at
+    least one of each; all where `most` is None or not smaller."""
+    if most is None or len(labels) <= most:
+        return torch.arange(len(labels))
+    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))
+    first = order[torch.from_numpy(np.unique(labels[order].numpy(), return_index=True)[1])]
+    rest = torch.ones(len(labels), dtype=torch.bool).index_fill(0, first, False).nonzero()[:, 0]
+    more = stratified_split(labels[rest], max(0, most - len(first)))[1]
+    return torch.cat([first[:most], rest[more]]).sort().values
+
+
 def holdout(labels: Tensor, groups: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Splits the labelled training samples of a data set without a validation split: returns the
     indices of those that live probes learn from, and of those held out to judge them (a seventh, at

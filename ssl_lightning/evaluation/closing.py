@@ -14,9 +14,10 @@ from ..encoders.base import Encoder
 from ..run.meter import run_totals
 from ..run.progress import duration
 from .budget import Budget, seconds_of
+from .printing import format_table
 from .rows import ClosingSettings, Rows
 from .stages import Stages
-from .table import ROWS, Cell, Table, column_title, format_table
+from .table import ROWS, Cell, Table, column_title
 
 Work = Callable[[Budget, Stages], None]
 
@@ -31,11 +32,13 @@ class Closing(NamedTuple):
     features: Tensor
     labels: Tensor
     note: str = ""
+    seen: bool = False
+    """Whether the pretraining has seen the split's samples."""
 
     @property
     def printed(self) -> str:
         """The table as text; for a supervised run it is the note, which holds the one accuracy."""
-        table = "" if self.split in self.table or not self.table else format_table(self.table, self.split)
+        table = "" if self.split in self.table or not self.table else format_table(self.table, self.split, self.seen)
         return "\n".join(filter(None, (table, self.note)))
 
 
@@ -43,7 +46,7 @@ def compare(
     trainer: Any,
     pl_module: Any,
     sets: dict[str, SSLDataModule],
-    untrained: Encoder | None,
+    began: tuple[Encoder, bool] | None,
     settings: ClosingSettings,
     stages: Stages,
 ) -> dict[str, Closing]:
@@ -58,14 +61,16 @@ def compare(
         pl_module: the pretrained method.
         sets: the labelled sets, by prefix; the row "labels only" is computed for the pretraining
             data alone.
-        untrained: the encoder with the weights that the run started from; None: unknown, and the
-            rows that need it are missing.
+        began: the encoder with the weights that the run started from, and whether those were
+            published ones; None: unknown, and the rows that need it are missing.
         settings: how much is computed.
         stages: shows what is computed, and keeps what failed.
     """
     networks: dict[str, nn.Module | None] = {"pretrained": pl_module}
-    if untrained is not None:
-        networks["untrained"] = untrained
+    untrained = None
+    if began is not None:
+        untrained = began[0]
+        networks["published" if began[1] else "untrained"] = untrained
     networks["raw"] = None
     rows: dict[str, Rows] = {}
     for prefix, data in sets.items():
@@ -84,7 +89,7 @@ def compare(
         with stages.attempt(title):
             work(budget, stages)
     return {
-        prefix: Closing(each.table, each.split, each.features, each.labels[1], notes(each, budget.seconds))
+        prefix: Closing(each.table, each.split, each.features, each.labels[1], notes(each, budget.seconds), each.seen)
         for prefix, each in rows.items()
     }
 
@@ -115,14 +120,14 @@ def planned(
 
 
 def notes(rows: Rows, seconds: float) -> str:
-    """Lines that say what was left out because of the time or its cost, and how to compute it;
-    empty where nothing was.
+    """Lines that say what was left out because of the time or its cost, and how to compute it, and
+    what is odd about classes and regressions; empty where nothing is.
 
     Args:
         rows: of the table.
         seconds: that the tables of the run might take.
     """
-    lines = [rows.note, rows.costly]
+    lines = [rows.note, rows.costly, *rows.remarks]
     if rows.skipped:
         cells = "; ".join(
             f"{ROWS[row]}: {', '.join(map(column_title, columns))}" for row, columns in rows.skipped.items()

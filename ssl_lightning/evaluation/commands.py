@@ -19,9 +19,10 @@ from ..run.lightning import hide_results
 from ..run.settings.limits import check_root
 from ..run.standing import Standing
 from .features import features_of
+from .printing import format_table
 from .probes.held_out import SAMPLES, in_words, scores_of
 from .protocol import closing_row
-from .table import Table, format_table
+from .table import Table
 from .vectors import write_vectors
 
 

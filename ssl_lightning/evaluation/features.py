@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -12,6 +14,7 @@ from ..data.peek import embed_to_host, features_here
 from ..data.sources import Source
 from ..distributed import on_each
 from ..encoders.base import Encoder
+from ..nn.precision import HALF
 from ..types import View
 from .budget import seconds_a_sample
 
@@ -42,11 +45,25 @@ def features_of(network: nn.Module | None, data: SSLDataModule, source: Source, 
         data: the datamodule that makes the views.
         source: the samples.
         index: [M] positions in the source.
-        trainer: gives device and precision.
+        trainer: gives the device. Features are computed in float32 whatever the precision of the
+            run, as by the encoder that it exports.
     """
-    return embed_to_host(
-        network, data, source, index, trainer.strategy.root_device, trainer.precision_plugin.forward_context
-    )
+    with in_float32(network):
+        return embed_to_host(network, data, source, index, trainer.strategy.root_device)
+
+
+@contextmanager
+def in_float32(network: nn.Module | None) -> Iterator[None]:
+    """Gives a network's weights float32, and afterwards each its own precision again."""
+    tensors = [] if network is None else [*network.parameters(), *network.buffers()]
+    halves = [(tensor, tensor.data) for tensor in tensors if tensor.dtype in HALF]
+    for tensor, half in halves:
+        tensor.data = half.float()
+    try:
+        yield
+    finally:
+        for tensor, half in halves:
+            tensor.data = half
 
 
 def seconds_of_features(
@@ -54,10 +71,11 @@ def seconds_of_features(
 ) -> float:
     """Seconds that the features of one sample take, where the processes share the work; equal on
     every process, which must all call it. Arguments as of `features_of`."""
-    device, context = trainer.strategy.root_device, trainer.precision_plugin.forward_context
-    times = on_each(
-        lambda: seconds_a_sample(lambda part: features_here(network, data, source, part, device, context), index)
-    )
+    device = trainer.strategy.root_device
+    with in_float32(network):
+        times = on_each(
+            lambda: seconds_a_sample(lambda part: features_here(network, data, source, part, device), index)
+        )
     return max(times) / len(times)
 
 

@@ -28,8 +28,9 @@ from ..encoders.base import Encoder
 from ..nn.precision import cast
 from ..optim.recipes import OptimizerSpec
 from ..types import Strength, View
+from .measures import Outcome, class_weights, judged, outcome
 from .probes.base import COST_OF_STEP
-from .protocol import OutOfTime, cell_of
+from .regression import OutOfTime
 from .table import Cell, Show, column_title, silent
 
 Fits = dict[str, list[Tensor]]
@@ -69,7 +70,7 @@ def labels_only_row(
     encoder: Encoder,
     data: SSLDataModule,
     train: Source,
-    judged: Source,
+    test: Source,
     trainer: Any,
     fits: Fits,
     seed: int = 0,
@@ -86,19 +87,19 @@ def labels_only_row(
         encoder: the encoder with the weights to start from; it is copied, not changed.
         data: the datamodule whose transforms are used.
         train: the labelled samples to train on, M of them.
-        judged: the labelled samples to evaluate on.
+        test: the labelled samples to evaluate on.
         trainer: gives device and precision.
         fits: what `fits_of` returned, or a part of it.
         seed: fixes the order, the augmentation, the initialization of the classifier and dropout.
         seconds: cells that would take longer are missing.
         show: called with the title of each cell before it is computed.
     """
-    cost = costs(fits, len(judged))
+    cost = costs(fits, len(test))
     runs = [(column, draw) for column in sorted(fits, key=cost.__getitem__) for draw in range(len(fits[column]))]
 
-    def share() -> list[float | None]:
+    def share() -> list[Outcome | None]:
         mine, ends = runs[rank() :: world_size()], time.monotonic() + seconds
-        accuracies: list[float | None] = []
+        outcomes: list[Outcome | None] = []
         too_long: set[str] = set()
         for number, (column, draw) in enumerate(mine):
             show(column_title(column))
@@ -107,18 +108,22 @@ def labels_only_row(
             labelled = Subset(train, fits[column][draw])
             try:
                 network = fitted(encoder, data, labelled, trainer, mix(seed, draw), limit)
-                accuracies.append(accuracy(network, data, judged, trainer))
+                outcomes.append(classified(network, data, test, trainer))
             except OutOfTime:
-                accuracies.append(None)
+                outcomes.append(None)
                 too_long.add(column)
-        return accuracies
+        return outcomes
 
     shares = [iter(each) for each in on_each(share)]
-    results: dict[str, list[float | None]] = {column: [] for column in fits}
+    results: dict[str, list[Outcome | None]] = {column: [] for column in fits}
     for number, (column, _) in enumerate(runs):
         results[column].append(next(shares[number % len(shares)]))
     whole = {column: [each for each in results[column] if each is not None] for column in fits}
-    return {column: cell_of(whole[column]) for column in fits if len(whole[column]) == len(fits[column])}
+    return {
+        column: judged(whole[column], labels_of(test), len(fits[column][0]))
+        for column in fits
+        if len(whole[column]) == len(fits[column])
+    }
 
 
 def fits_of(labels: Tensor, labels_per_class: int, draws: int) -> Fits:
@@ -212,6 +217,7 @@ def fitted(
             torch.cuda.manual_seed(seed)
         network = LabelsOnlyNetwork(copy.deepcopy(encoder), int(labels_of(source).max()) + 1).to(device).train()
         network = trainer.precision_plugin.convert_module(network)
+        weight = class_weights(labels_of(source)).to(device)
         optimizer, schedule = RECIPE.build(network, batch_size, steps, steps)
         started = time.monotonic()
         for done, batch in enumerate(peek_each(data, source, order, device, views)):
@@ -219,7 +225,7 @@ def fitted(
                 raise OutOfTime
             with trainer.precision_plugin.forward_context():
                 logits = network(cast(batch["views"][0], network))
-            loss = F.cross_entropy(logits.float(), batch["label"])
+            loss = F.cross_entropy(logits.float(), batch["label"], weight)
             optimizer.zero_grad()
             scaler.scale(loss).backward()
             scaler.step(optimizer)
@@ -229,18 +235,16 @@ def fitted(
 
 
 @torch.no_grad()
-def accuracy(network: nn.Module, data: SSLDataModule, source: Source, trainer: Any) -> float:
-    """The fraction of a source's samples that the network classifies correctly under the test
-    transform, computed by this process alone."""
+def classified(network: nn.Module, data: SSLDataModule, source: Source, trainer: Any) -> Outcome:
+    """What the network says of a source's samples under the test transform, computed by this
+    process alone."""
     index, context = torch.arange(len(source)), trainer.precision_plugin.forward_context
+    device, labels = trainer.strategy.root_device, labels_of(source)
     if source.windows() is not None:
-        logits = features_here(network, data, source, index, trainer.strategy.root_device, context)
-        return float((logits.argmax(dim=1) == labels_of(source)).float().mean())
-    parts = data.parts(source, index, BATCH)
-    correct = torch.zeros((), dtype=torch.int64, device=trainer.strategy.root_device)
+        return outcome(features_here(network, data, source, index, device, context), labels)
+    logits = []
     with evaluating(network):
-        for batch in peek_each(data, source, parts, correct.device, data.clean_views()):
+        for batch in peek_each(data, source, data.parts(source, index, BATCH), device, data.clean_views()):
             with context():
-                logits = network(cast(batch["views"][0], network))
-            correct += (logits.argmax(dim=1) == batch["label"]).sum()
-    return correct.item() / len(source)
+                logits.append(network(cast(batch["views"][0], network)).float())
+    return outcome(torch.cat(logits).cpu(), labels)

@@ -9,14 +9,14 @@ from __future__ import annotations
 import math
 from typing import Any, TypeGuard
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..data.sources import Integers, labelled_draw
+from ..data.sources import labelled_draw
 from ..encoders.base import Encoder
-from .protocol import in_time, linear_accuracy
+from .measures import Outcome, class_weights
+from .protocol import in_time, regressed, standardised
 from .table import Cell, Show, silent
 
 DECAY = 1e-3
@@ -42,7 +42,7 @@ def layer_weights(x: Tensor, y: Tensor) -> Tensor:
     Returns:
         [L] weights, which sum to 1.
     """
-    score = torch.zeros(x.shape[1], requires_grad=True)
+    score, weight = torch.zeros(x.shape[1], requires_grad=True), class_weights(y)
     matrix = torch.zeros(x.shape[2], int(y.max()) + 1, requires_grad=True)
     bias = torch.zeros(int(y.max()) + 1, requires_grad=True)
     optimizer = torch.optim.LBFGS([score, matrix, bias], max_iter=UPDATES, line_search_fn="strong_wolfe")
@@ -50,7 +50,7 @@ def layer_weights(x: Tensor, y: Tensor) -> Tensor:
     def loss() -> Tensor:
         optimizer.zero_grad()
         mixed = torch.einsum("mld,l->md", x, score.softmax(0))
-        value = F.cross_entropy(mixed @ matrix + bias, y) + DECAY * matrix.square().sum() / 2
+        value = F.cross_entropy(mixed @ matrix + bias, y, weight) + DECAY * matrix.square().sum() / 2
         value.backward()
         return value
 
@@ -86,29 +86,24 @@ def layered_row(
         seed: fixes the draws.
         deadline, show: as in `closing_row`.
     """
-    x, test = _standardised(train_x.float(), test_x.float())
-    y, answers = train_y.numpy(), test_y.numpy()
+    x, test = standardised(train_x.float(), test_x.float())
 
-    def accuracy(labelled: Integers) -> float:
-        chosen = labelled if len(labelled) <= AT_ONCE else labelled_draw(y, AT_ONCE // len(np.unique(y)), seed, 0)
+    def result(labelled: Tensor) -> Outcome:
+        few = len(labelled) <= AT_ONCE
+        chosen = labelled if few else drawn(AT_ONCE // len(train_y.unique()), 0)
         weights = layer_weights(x[chosen], train_y[chosen])
-        mixed, mixed_test = _standardised(*(torch.einsum("mld,l->md", part, weights) for part in (x, test)))
-        return linear_accuracy(mixed.numpy()[labelled], y[labelled], mixed_test.numpy(), answers, deadline)
+        mixed, mixed_test = standardised(*(torch.einsum("mld,l->md", part, weights) for part in (x, test)))
+        return regressed(mixed[labelled], train_y[labelled], mixed_test, test_y, deadline)
 
-    few = [labelled_draw(y, labels_per_class, seed, draw) for draw in range(draws)]
+    def drawn(per_class: int, draw: int) -> Tensor:
+        return torch.from_numpy(labelled_draw(train_y.numpy(), per_class, seed, draw))
+
     return in_time(
         {
-            f"linear_{labels_per_class}": lambda: [accuracy(labelled) for labelled in few],
-            "linear": lambda: [accuracy(np.arange(len(y)))],
+            f"linear_{labels_per_class}": (result, [drawn(labels_per_class, draw) for draw in range(draws)]),
+            "linear": (result, [torch.arange(len(train_y))]),
         },
+        test_y,
         deadline,
         show,
     )
-
-
-def _standardised(x: Tensor, test: Tensor) -> tuple[Tensor, Tensor]:
-    """Both tensors standardised by the mean and standard deviation of the first, over its samples;
-    constant features become 0."""
-    std, mean = torch.std_mean(x, dim=0, correction=0)
-    scale = torch.where(std > 0, std, 1.0)
-    return (x - mean) / scale, (test - mean) / scale

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import math
 import time
-import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -20,13 +19,23 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..data.sources import Integers, labelled_draw
+from .measures import Outcome, balanced, class_weights, judged, outcome
+from .regression import OutOfTime, fit
 from .table import Cell, Show, column_title, silent
 
 SIMILARITIES_AT_ONCE = 2**22
 """Most similarities that `knn_predict` holds in memory at a time (16 MiB in float32)."""
 
-STRENGTHS = tuple(10.0**power for power in range(-4, 3))
-"""Values of C that cross-validation chooses from; C is the inverse strength of the L2 penalty."""
+STRENGTHS = (1e-3, 1e-2, 1e-1, 1.0)
+"""Values of C that cross-validation tries first, C being the inverse strength of the L2 penalty.
+While the best is at an end, ten times more, or less, is tried too."""
+
+SMALLEST, LARGEST = 1e-7, 1e5
+"""No other values of C are tried."""
+
+GAIN = 1e-3
+"""A C at an end that is better by no more than this mean log-likelihood is not followed further:
+where classes can be separated, more is always a little better."""
 
 FOLD_SAMPLES, HOLD_OUT_SAMPLES = 2_000, 5_000
 """Up to `FOLD_SAMPLES` labelled samples C is chosen by 5-fold cross-validation; above, by holding
@@ -83,47 +92,67 @@ def knn_predict(
     return scores
 
 
-class OutOfTime(Exception):
-    """A fit would end after the time that there is."""
+class Classifier(NamedTuple):
+    """What `logistic_regression` learned: weights [D, K] and biases [K] (of a class that the labels
+    lack, 0 and -inf), C, whether C is at an end of what is tried, and whether the fit has
+    converged."""
+
+    weight: Tensor
+    bias: Tensor
+    strength: float
+    at_end: bool
+    converged: bool
+
+    def scores(self, x: Tensor) -> Tensor:
+        """Features [Q, D] -> logits [Q, K], float64."""
+        return x.double() @ self.weight + self.bias
+
+
+def logistic_regression(x: Tensor, y: Tensor, deadline: float = math.inf) -> Classifier:
+    """L2-penalised logistic regression, whose C is chosen by cross-validation on these samples
+    alone. All classes count alike, however unequal they are.
+
+    C is a power of ten, that with the highest mean log-likelihood on held-out samples; the last fit
+    is on all samples. Up to 2,000 samples are split into 5 stratified folds (fewer where a class
+    has fewer samples). Of a larger set at most 5,000 samples, equally many of each class, are used,
+    with a fifth held out once. The features are not standardised here; the caller does that.
+
+    Args:
+        x: [M, D] features.
+        y: [M] classes, at least two.
+        deadline: the time on the monotonic clock at which the result is to be there.
+
+    Raises:
+        OutOfTime: the deadline has passed.
+    """
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(1 if x.numel() < ONE_THREAD else None):
+        classes, number = y.unique(return_inverse=True)
+        strength, at_end = _cross_validated(x, number, deadline)
+        share = class_weights(number)[number]
+        fits = fit(x, number, share[None], torch.tensor([strength]), deadline)
+    weight = torch.zeros(x.shape[1], int(classes[-1]) + 1, dtype=torch.float64)
+    bias = torch.full((weight.shape[1],), -math.inf, dtype=torch.float64)
+    weight[:, classes], bias[classes] = fits.weight[0], fits.bias[0]
+    return Classifier(weight, bias, strength, at_end, bool(fits.converged.all()))
 
 
 def linear_accuracy(
     train_x: Floats, train_y: Integers, test_x: Floats, test_y: Integers, deadline: float = math.inf
 ) -> float:
-    """Test accuracy of L2-penalised logistic regression, whose C is chosen by cross-validation on
-    the training samples alone.
-
-    C is the value of `STRENGTHS` with the highest mean log-likelihood on held-out samples; the last
-    fit is on all samples. Up to 2,000 samples are split into 5 stratified folds (fewer where a
-    class has fewer samples). Of a larger set at most 5,000 samples, equally many of each class, are
-    used, with a fifth held out once, so that 60,000 samples cost little more than their last fit.
-    The features are not standardised here; the caller does that.
+    """Balanced test accuracy of `logistic_regression`, as a fraction.
 
     Args:
         train_x: [M, D] features.
         train_y: [M] classes, at least two.
         test_x: [Q, D] features.
         test_y: [Q] classes.
-        deadline: the time on the monotonic clock at which the result is to be there.
-
-    Returns:
-        Accuracy as a fraction.
-
-    Raises:
-        OutOfTime: the time that the fits of cross-validation take says that the last one would end
-            later.
+        deadline: as in `logistic_regression`.
     """
-    from threadpoolctl import threadpool_limits
-
-    with threadpool_limits(1 if train_x.size < ONE_THREAD else None):
-        started = time.monotonic()
-        model = _regression(_cross_validated(train_x, train_y, deadline))
-        chosen = time.monotonic()
-        fits = len(STRENGTHS) * min(len(train_y), HOLD_OUT_SAMPLES)  # samples in all of them, at least about
-        if chosen + (chosen - started) * len(train_y) / fits > deadline:
-            raise OutOfTime
-        _fit(model, train_x, train_y)
-        return float(np.mean(model.predict(test_x) == test_y))
+    model = logistic_regression(torch.as_tensor(train_x), torch.as_tensor(train_y), deadline)
+    answers = torch.as_tensor(test_y)
+    return balanced(model.scores(torch.as_tensor(test_x)).argmax(dim=1) == answers, answers)
 
 
 def closing_row(
@@ -138,12 +167,13 @@ def closing_row(
     deadline: float = math.inf,
     show: Show = silent,
 ) -> dict[str, Cell]:
-    """One row of the closing table: the accuracy of kNN and of logistic regression on these
-    features.
+    """One row of the closing table: the balanced accuracy of kNN and of logistic regression on
+    these features, in which every class counts alike.
 
     kNN reads the features as they are; for logistic regression they are standardised by the mean
     and standard deviation of the whole training part, which needs no labels. With few labels, both
-    use the same `draws` stratified samples of the training part.
+    use the same `draws` stratified samples of the training part. The votes of kNN are divided by
+    the share of each class in its bank.
 
     Args:
         train_x: [M, D] features of the training part.
@@ -160,16 +190,13 @@ def closing_row(
 
     Returns:
         `knn`, `knn_10`, `linear`, `linear_10` (the number is `labels_per_class`; without it: all
-        labels), each `{"mean", "std", "n"}`: accuracy as a fraction, its sample standard deviation
-        over n draws (divisor n - 1; 0 for a single draw), and n.
+        labels), each a `Cell`: the accuracy as a fraction, its sample standard deviation over n
+        draws (divisor n - 1; 0 for a single draw), and what it was computed from.
 
     Raises:
         ValueError: shapes do not match, a feature is not finite, a label is negative, or there are
             fewer than two classes.
     """
-    # Imported here: scikit-learn takes a second to import, and kNN does not need it.
-    from sklearn.preprocessing import StandardScaler
-
     if labels_per_class < 1 or draws < 1:
         raise ValueError(
             f"closing_row got labels_per_class={labels_per_class} and draws={draws}; give at least 1 for each."
@@ -182,32 +209,47 @@ def closing_row(
             " both."
         )
     check_labels(y, answers)
-    classes = int(max(y.max(), answers.max())) + 1
-    scaler = StandardScaler().fit(x)
-    scaled, scaled_test = scaler.transform(x), scaler.transform(test)
+    standard, standard_test = standardised(x, test)
 
-    def knn(labelled: Integers | slice) -> float:
-        bank, labels = torch.from_numpy(x[labelled]), torch.from_numpy(y[labelled])
-        scores = knn_predict(bank, labels, torch.from_numpy(test), classes)
-        return float(np.mean(scores.argmax(dim=1).numpy() == answers))
+    def knn(labelled: Tensor) -> Outcome:
+        votes = knn_predict(x[labelled], y[labelled], test, int(y.max()) + 1)
+        return outcome(votes * class_weights(y[labelled]), answers)
 
-    def linear(labelled: Integers | slice) -> float:
-        return linear_accuracy(scaled[labelled], y[labelled], scaled_test, answers, deadline)
+    def linear(labelled: Tensor) -> Outcome:
+        return regressed(standard[labelled], y[labelled], standard_test, answers, deadline)
 
-    few = [labelled_draw(y, labels_per_class, seed, draw) for draw in range(draws)]
+    few = [torch.from_numpy(labelled_draw(y.numpy(), labels_per_class, seed, draw)) for draw in range(draws)]
+    every = [torch.arange(len(y))]
     return in_time(
         {
-            "knn": lambda: [knn(slice(None))],
-            f"knn_{labels_per_class}": lambda: [knn(labelled) for labelled in few],
-            f"linear_{labels_per_class}": lambda: [linear(labelled) for labelled in few],
-            "linear": lambda: [linear(slice(None))],  # the last: it takes longest
+            "knn": (knn, every),
+            f"knn_{labels_per_class}": (knn, few),
+            f"linear_{labels_per_class}": (linear, few),
+            "linear": (linear, every),  # the last: it takes longest
         },
+        answers,
         deadline,
         show,
     )
 
 
-def check_labels(train: Integers, test: Integers) -> None:
+def standardised(x: Tensor, test: Tensor) -> tuple[Tensor, Tensor]:
+    """Both tensors standardised by the mean and standard deviation of the first, over its samples;
+    constant features become 0."""
+    std, mean = torch.std_mean(x, dim=0, correction=0)
+    scale = torch.where(std > 1e-7 * mean.abs(), std, math.inf)
+    return (x - mean) / scale, (test - mean) / scale
+
+
+def regressed(x: Tensor, y: Tensor, test: Tensor, answers: Tensor, deadline: float = math.inf) -> Outcome:
+    """What logistic regression on features [M, D] with labels [M] says of others [Q, D] with labels
+    [Q]."""
+    model = logistic_regression(x, y, deadline)
+    result = outcome(model.scores(test), answers)
+    return result._replace(at_end=model.at_end, converged=model.converged)
+
+
+def check_labels(train: Tensor, test: Tensor) -> None:
     """Refuses labels that no classifier can learn from, or be judged by.
 
     Args:
@@ -218,93 +260,93 @@ def check_labels(train: Integers, test: Integers) -> None:
         ValueError: a label is negative, or the training part has fewer than two classes.
     """
     for part, labels in {"training": train, "test": test}.items():
-        if len(labels) and labels.min() < 0:
+        if len(labels) and int(labels.min()) < 0:
             raise ValueError(
-                f"The {part} labels hold {labels.min()}; number the classes from 0, and leave out unlabelled samples."
+                f"The {part} labels hold {int(labels.min())}; number the classes from 0, and leave out unlabelled"
+                " samples."
             )
-    if len(np.unique(train)) < 2:
-        raise ValueError(f"The training labels hold a single class ({train[0]}); a classifier needs at least two.")
+    if len(train.unique()) < 2:
+        raise ValueError(f"The training labels hold a single class ({int(train[0])}); a classifier needs at least two.")
 
 
-def in_time(cells: Mapping[str, Callable[[], list[float]]], deadline: float, show: Show = silent) -> dict[str, Cell]:
+def in_time(
+    cells: Mapping[str, tuple[Callable[[Tensor], Outcome], list[Tensor]]],
+    answers: Tensor,
+    deadline: float,
+    show: Show = silent,
+) -> dict[str, Cell]:
     """Those cells of a row that can be computed before a deadline, by column.
 
     Args:
-        cells: what computes the accuracies of each, in the order of computation.
+        cells: what computes the outcome of labels at some positions, and the positions of each
+            draw, in the order of computation.
+        answers: [Q] the classes of the samples that are classified.
         deadline: a time on the monotonic clock.
         show: called with the title of each cell before it is computed.
     """
     row: dict[str, Cell] = {}
-    for column, compute in cells.items():
+    for column, (compute, draws) in cells.items():
         if time.monotonic() < deadline:
             show(column_title(column))
             with suppress(OutOfTime):
-                row[column] = cell_of(compute())
+                row[column] = judged([compute(labelled) for labelled in draws], answers, len(draws[0]))
     return dict(sorted(row.items()))
 
 
-def cell_of(accuracies: list[float]) -> Cell:
-    """Mean and sample standard deviation (divisor n - 1; 0 for a single draw) of the accuracies of
-    n draws of labels."""
-    std = float(np.std(accuracies, ddof=1)) if len(accuracies) > 1 else 0.0
-    return {"mean": float(np.mean(accuracies)), "std": std, "n": len(accuracies)}
-
-
-def _checked(part: str, features: Tensor | Floats, labels: Tensor | Integers) -> tuple[Floats, Integers]:
+def _checked(part: str, features: Tensor | Floats, labels: Tensor | Integers) -> tuple[Tensor, Tensor]:
     """Features as float32 [M, D] and labels as int64 [M], on the CPU."""
-    x = torch.as_tensor(features).detach().to("cpu", torch.float32).flatten(1).numpy()
-    y = torch.as_tensor(labels).detach().to("cpu", torch.int64).numpy()
+    x = torch.as_tensor(features).detach().to("cpu", torch.float32).flatten(1)
+    y = torch.as_tensor(labels).detach().to("cpu", torch.int64)
     if len(x) == 0 or y.shape != (len(x),):
         raise ValueError(
-            f"The {part} features have the shape {x.shape} and the labels {y.shape}; give at least one feature, and one"
-            " label for each."
+            f"The {part} features have the shape {tuple(x.shape)} and the labels {tuple(y.shape)}; give at least one"
+            " feature, and one label for each."
         )
-    broken = int((~np.isfinite(x)).any(axis=1).sum())
+    broken = int((~x.isfinite()).any(dim=1).sum())
     if broken:
         raise ValueError(f"{broken} of {len(x)} {part} features hold NaN or infinity; has the encoder diverged?")
     return x, y
 
 
-def _regression(strength: float) -> Any:
-    from sklearn.linear_model import LogisticRegression
-
-    return LogisticRegression(C=strength, max_iter=300, warm_start=True)
-
-
-def _fit(model: Any, x: Floats, y: Integers) -> None:
-    from sklearn.exceptions import ConvergenceWarning
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # the limit of 300 iterations is part of the protocol
-        model.fit(x, y)
-
-
-def _cross_validated(x: Floats, y: Integers, deadline: float = math.inf) -> float:
-    """The C whose fits give the held-out samples the highest mean log-likelihood.
+def _cross_validated(x: Tensor, y: Tensor, deadline: float = math.inf) -> tuple[float, bool]:
+    """The C whose fits give the held-out samples the highest mean log-likelihood, and whether it is
+    at an end of what is tried.
 
     Raises:
         OutOfTime: the deadline has passed.
     """
+    # Imported here: scikit-learn takes a second to import, and kNN does not need it.
     from sklearn.model_selection import StratifiedKFold
 
-    kept = labelled_draw(
-        y, len(y) if len(y) <= FOLD_SAMPLES else max(2, HOLD_OUT_SAMPLES // len(np.unique(y))), seed=0, draw=0
-    )
-    kept = kept[np.bincount(y[kept])[y[kept]] >= 2]  # from a class of one sample, none can be held out
-    x, y = x[kept], y[kept]
-    if len(np.unique(y)) < 2:
-        return 1.0  # nothing to choose by: scikit-learn's default
-    folds = StratifiedKFold(min(5, int(np.bincount(y)[np.unique(y)].min())), shuffle=True, random_state=0)
-    splits = list(folds.split(x, y))[: None if len(y) <= FOLD_SAMPLES else 1]
-    likelihood = np.zeros(len(STRENGTHS))
-    for train, held_out in splits:
-        model = _regression(STRENGTHS[0])
-        for number, strength in enumerate(STRENGTHS):
-            if time.monotonic() > deadline:
-                raise OutOfTime
-            model.set_params(C=strength)  # warm start: from the solution of the next smaller C
-            _fit(model, x[train], y[train])
-            with np.errstate(divide="ignore"):  # a probability may underflow to 0: its logarithm -inf is correct
-                log_p = model.predict_log_proba(x[held_out])  # [held out, K]
-            likelihood[number] += log_p[np.arange(len(held_out)), np.searchsorted(model.classes_, y[held_out])].mean()
-    return STRENGTHS[int(likelihood.argmax())]
+    per_class = len(y) if len(y) <= FOLD_SAMPLES else max(2, HOLD_OUT_SAMPLES // len(y.unique()))
+    kept = torch.from_numpy(labelled_draw(y.numpy(), per_class, seed=0, draw=0))
+    kept = kept[y.bincount()[y[kept]] >= 2]  # from a class of one sample, none can be held out
+    x, (classes, y) = x[kept], y[kept].unique(return_inverse=True)
+    if len(classes) < 2:
+        return 1.0, False  # nothing to choose by: scikit-learn's default
+    folds = StratifiedKFold(min(5, int(y.bincount().min())), shuffle=True, random_state=0)
+    splits = list(folds.split(y, y))[: None if len(y) <= FOLD_SAMPLES else 1]
+    share, held_out = class_weights(y)[y], torch.zeros(len(splits), len(y))
+    for number, (_, out) in enumerate(splits):
+        held_out[number, torch.from_numpy(out)] = 1.0
+
+    def likelihoods(strengths: Sequence[float]) -> dict[float, float]:
+        each = torch.tensor(strengths).repeat_interleave(len(splits))
+        fits = fit(x, y, ((1 - held_out) * share).repeat(len(strengths), 1), each, deadline, exact=False)
+        results = torch.zeros(len(each))
+        for number, out in enumerate(held_out.bool().repeat(len(strengths), 1)):
+            log_p = (x[out] @ fits.weight[number] + fits.bias[number]).log_softmax(dim=1)  # [held out, K]
+            results[number] = (share[out] * log_p.gather(1, y[out, None])[:, 0]).mean()
+        return dict(zip(strengths, results.view(len(strengths), -1).mean(1).tolist(), strict=True))
+
+    known = likelihoods(STRENGTHS)
+    while True:
+        order = sorted(known)
+        best = order.index(max(known, key=known.__getitem__))
+        at_end, next_to = best in (0, len(order) - 1), order[1 if best == 0 else best - 1]
+        if not at_end or known[order[best]] - known[next_to] < GAIN:
+            return order[best], False
+        further = order[best] / 10 if best == 0 else 10 * order[best]
+        if not 0.99 * SMALLEST < further < 1.01 * LARGEST:
+            return order[best], True
+        known |= likelihoods([further])

@@ -158,10 +158,10 @@ class Report(Standing):
             with stages.attempt("accuracy"):
                 return {"": Closing(*verdict(trainer, pl_module, data, self.settings.test_samples))}
             return {}
-        untrained = None
+        began = None
         with stages.attempt(UNTRAINED):
-            untrained = untrained_of(folder, pl_module)
-        return compare(trainer, pl_module, data.probed(), untrained, self.settings, stages)
+            began = untrained_of(folder, pl_module)
+        return compare(trainer, pl_module, data.probed(), began, self.settings, stages)
 
     def overview(self, trainer: Any, pl_module: Any, folder: Path, stages: Stages) -> Overview | None:
         """What a run without labels ends with in place of a closing table."""

@@ -11,8 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..data.datamodule import SSLDataModule
-from ..data.peek import sample
-from ..data.sources import Source, Subset, labels_of
+from ..data.sources import Source, Subset, labels_of, stratified_sample
 from ..distributed import all_or_none, on_first, world_size
 from ..encoders.base import Encoder
 from .budget import EMBEDDING, Budget, Minutes, affordable
@@ -20,6 +19,7 @@ from .features import WithLayers, closing_splits, features_of, seconds_of_featur
 from .labels_only import fits_of, labels_only_row, skipped_cells, skipped_line
 from .layers import has_layers, layered_row
 from .protocol import check_labels, closing_row
+from .remarks import class_remarks, fit_remarks, guessed
 from .stages import Stages
 from .table import Cell, Table
 
@@ -53,7 +53,7 @@ class Rows:
         self.data, self.networks, self.trainer, self.settings = data, networks, trainer, settings
         self.train, self.judged, self.split = all_or_none(lambda: closing_splits(data))
         self.choose(settings.train_samples, settings.test_samples)
-        check_labels(self.labels[0].numpy(), self.labels[1].numpy())
+        check_labels(*self.labels)
         encoders = {row: getattr(network, "backbone", network) for row, network in networks.items()}
         self.encoders: dict[str, Encoder] = {row: each for row, each in encoders.items() if has_layers(each)}
         self.layers: dict[str, tuple[Tensor, Tensor]] = {}
@@ -74,11 +74,16 @@ class Rows:
         """Lines that say what was left out."""
 
     def choose(self, train: int, judged: int) -> None:
-        """Takes at most so many samples to learn from, and to evaluate on."""
-        self.index = sample(len(self.train), train), sample(len(self.judged), judged)
-        self.labels = tuple(
-            labels_of(source)[index] for source, index in zip((self.train, self.judged), self.index, strict=True)
-        )
+        """Takes at most so many samples to learn from, and to evaluate on, with each class in
+        proportion."""
+        sizes = zip((self.train, self.judged), (train, judged), strict=True)
+        self.take([stratified_sample(labels_of(source), most) for source, most in sizes])
+
+    def take(self, index: Sequence[Tensor]) -> None:
+        """Takes these samples to learn from, and to evaluate on."""
+        self.index = tuple(index)
+        sources = zip((self.train, self.judged), self.index, strict=True)
+        self.labels = tuple(labels_of(source)[index] for source, index in sources)
 
     def fit_in(self, budget: Budget, sets: int) -> None:
         """Measures how long features take, and takes fewer samples where those of all rows would
@@ -89,7 +94,7 @@ class Rows:
             sets: number of labelled sets that share it.
         """
         if self.twin is not None:
-            self.choose(len(self.twin.index[0]), len(self.twin.index[1]))
+            self.take(self.twin.index)
             self.note, self.seconds = self.twin.note, self.twin.seconds
             return
         costs: dict[str, float] = {}
@@ -108,11 +113,16 @@ class Rows:
 
     def pair(self, others: Sequence[Rows]) -> None:
         """Finds a twin among other sets, if there is one."""
-        samples = [positions(*each) for each in zip((self.train, self.judged), self.index, strict=True)]
+        samples = self.positions()
         for other in others:
-            counterparts = [positions(*each) for each in zip((other.train, other.judged), other.index, strict=True)]
-            if self.data.relabels is other.data and all(map(torch.equal, samples, counterparts)):
+            if self.data.relabels is other.data and all(map(torch.equal, samples, other.positions())):
                 self.twin, other.shared = other, True
+                self.take(other.index)
+
+    def positions(self) -> list[Tensor]:
+        """Positions of all samples to learn from, and to evaluate on, in the whole that they are a
+        part of."""
+        return [positions(source, torch.arange(len(source))) for source in (self.train, self.judged)]
 
     def add(self, row: str, budget: Budget, stages: Stages) -> None:
         """Computes the features of a row, and its cells."""
@@ -172,6 +182,23 @@ class Rows:
         self.costly = skipped_line(costly)
 
     @property
+    def seen(self) -> bool:
+        """Whether the pretraining has seen the samples that the table is evaluated on: they are a
+        part of its training samples where the data has neither test nor validation split."""
+        pretraining = self.data.relabels or self.data
+        return (
+            self.split == "val"
+            and pretraining is self.trainer.datamodule
+            and pretraining.held_out is None
+            and pretraining.pretraining_source() is None
+        )
+
+    @property
+    def remarks(self) -> list[str]:
+        """What is odd about the classes, or about a regression."""
+        return [*class_remarks(*self.labels, self.data.class_names, self.split), *fit_remarks(self.table)]
+
+    @property
     def linear(self) -> tuple[str, str]:
         return "linear", f"linear_{self.settings.labels_per_class}"
 
@@ -191,7 +218,13 @@ class Rows:
         self._put(row, cells, columns)
 
     def _put(self, row: str, cells: dict[str, Cell], columns: Sequence[str]) -> None:
-        self.table.update({row: cells} if cells else {})
+        for column, cell in cells.items():
+            if "_" not in column:
+                cell["available"] = len(self.train)
+        if cells:
+            self.table[row] = cells
+            guess = {column: guessed(*self.labels, cell["labels"]) for column, cell in cells.items()}
+            self.table["majority"] = guess | self.table.get("majority", {})
         missing = [column for column in columns if column not in cells]
         self.skipped.update({row: missing} if missing else {})
 

@@ -12,7 +12,7 @@ from ..data.peek import sample
 from ..data.sources import labels_of
 from ..distributed import all_or_none, on_first
 from .features import features_of
-from .protocol import cell_of
+from .measures import cell_of
 from .table import Cell
 from .validation import Validation
 

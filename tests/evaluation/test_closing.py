@@ -21,13 +21,14 @@ from ssl_lightning.encoders.frames import FrameTransformer
 from ssl_lightning.encoders.wave import WaveTransformer
 from ssl_lightning.evaluation import budget, drawing, report, rows
 from ssl_lightning.evaluation.budget import Budget, affordable, seconds_a_sample, seconds_of
-from ssl_lightning.evaluation.features import WithLayers, features_of
+from ssl_lightning.evaluation.features import WithLayers, features_of, in_float32
 from ssl_lightning.evaluation.layers import has_layers
 from ssl_lightning.evaluation.probes.collapse import CollapseMonitor
 from ssl_lightning.evaluation.probes.held_out import HeldOut
 from ssl_lightning.evaluation.probes.knn import KNNProbe
 from ssl_lightning.evaluation.probes.linear import OnlineLinearProbe
-from ssl_lightning.evaluation.protocol import OutOfTime, closing_row
+from ssl_lightning.evaluation.protocol import closing_row
+from ssl_lightning.evaluation.regression import OutOfTime
 from ssl_lightning.evaluation.report import Report
 from ssl_lightning.testing import TinyEncoder, TinyImages
 from ssl_lightning.testing.tiny import WAVE_STEM
@@ -72,7 +73,7 @@ def summary_of(trainer: ssl_lightning.Trainer) -> dict[str, Any]:
 
 
 def rows_in(trainer: ssl_lightning.Trainer) -> set[str]:
-    return {name.split("/")[1] for name in summary_of(trainer) if name.startswith("final/")}
+    return {name.split("/")[1] for name in summary_of(trainer) if name.startswith("final/")} - {"majority"}
 
 
 def test_encoder_summary_and_card_are_written_before_the_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -190,7 +191,7 @@ def test_time_changes_the_number_of_samples_and_never_a_number(
     tables = [
         {key: value for key, value in summary_of(each).items() if key.startswith("final/")} for each in (slow, few)
     ]
-    assert tables[0] == tables[1] and len(tables[0]) == 12
+    assert tables[0] == tables[1] and len(tables[0]) == 16
 
 
 def test_a_row_for_which_there_is_no_time_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -319,7 +320,7 @@ def test_samples_under_other_labels_are_embedded_once(
         trainer = trained(tmp_path / str(relabels), data, minutes=0)
         tables.append({key: value for key, value in summary_of(trainer).items() if key.startswith("final/")})
         counts.append(len(embedded))
-    assert tables[0] == tables[1] and len(tables[0]) == 24
+    assert tables[0] == tables[1] and len(tables[0]) == 32
     assert tables[0]["final/pretrained/linear"] != tables[0]["final/other/pretrained/linear"]
     assert counts == ([6, 12] if labels_per_class is None else [12, 12])
 
@@ -331,3 +332,67 @@ class OtherLabels(TinyImages):
         source = super().source(split)
         assert isinstance(source, InMemory) and source.labels is not None
         return InMemory(source.samples, source.labels // 2)
+
+
+class Scans(TinyImages):
+    """Two classes, of which one holds 95 % of the samples, and no test split."""
+
+    class_names = ("normal", "lesion")
+
+    def source(self, split: Split) -> Source | None:
+        source = super().source(split)
+        assert isinstance(source, InMemory)
+        labels = (torch.arange(self.samples) % 20 == 0).long()
+        return InMemory(source.samples + 40 * labels.view(-1, 1, 1, 1).byte(), labels) if split == "train" else None
+
+
+def test_unequal_classes_count_alike_and_samples_that_pretraining_has_seen_are_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trainer = trained(tmp_path, Scans(samples=140), probes=True)
+    text = " ".join(capsys.readouterr().out.split())
+    assert "mean over 2 classes, on 20 val samples that the pretraining has seen, without labels" in text
+    assert "'normal' holds 95.0 % of the val samples, so every class counts alike" in text
+    assert "Area under the ROC curve" in text and "Pretraining: " in text
+    summary = summary_of(trainer)
+    assert summary["final/majority/linear"]["mean"] == 0.5 and summary["final/raw/linear"]["labels"] == 120
+    assert {round(38 * summary[f"probe/{probe}/top1"], 6) % 1 for probe in ("knn", "linear")} == {0}  # of 19 and of 1
+    assert len(summary["final/pretrained/linear"]["auroc"]) == 1
+
+
+def test_a_validation_split_of_its_own_was_not_seen(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    class NoTest(TinyImages):
+        def source(self, split: Split) -> Source | None:
+            return None if split == "test" else super().source(split)
+
+    trained(tmp_path, NoTest())
+    text = " ".join(capsys.readouterr().out.split())
+    assert "on 64 val samples" in text and "has seen" not in text
+
+
+def test_weights_that_were_published_are_not_called_untrained(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Published(TinyEncoder):
+        def __init__(self, *, pretrained: bool = False) -> None:
+            super().__init__()
+
+    trainer = trained(tmp_path, method=SimCLR(Published(pretrained=True)))
+    assert rows_in(trainer) == {"raw", "published", "pretrained"}
+    assert "published weights" in capsys.readouterr().out
+    assert rows_in(trained(tmp_path / "new", method=SimCLR(Published()))) == {"raw", "untrained", "pretrained"}
+
+
+def test_features_are_those_of_the_exported_encoder_in_every_precision() -> None:
+    """In float32, whatever the run's weights are; which are as before afterwards."""
+    torch.manual_seed(0)
+    network = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.BatchNorm1d(3)).bfloat16()
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    x = torch.randn(5, 4)
+    with in_float32(network):
+        inside = network(x)
+    assert inside.dtype == torch.float32
+    assert all(tensor.dtype == before[name].dtype for name, tensor in network.state_dict().items())
+    assert torch.equal(network[0].weight, before["0.weight"])
+    with in_float32(None):
+        pass

@@ -35,7 +35,7 @@ from ssl_lightning.evaluation import budget, labels_only, protocol, rows
 from ssl_lightning.evaluation.budget import Budget
 from ssl_lightning.evaluation.closing import Closing, compare
 from ssl_lightning.evaluation.labels_only import (
-    accuracy,
+    classified,
     costs,
     fits_of,
     fitted,
@@ -142,19 +142,19 @@ def test_it_learns_from_the_very_draws_of_the_other_rows(run: Run, monkeypatch: 
     """Which samples the regressions of the first row were given is read off their features, and
     which these fits were given off what they fetched. `train_samples` caps both."""
     given: list[Any] = []
-    regress, fits = protocol.linear_accuracy, fits_of
+    regress, fits = protocol.regressed, fits_of
     source = run.data.split("train")
     assert isinstance(source, Watched)
 
-    def watched(*parts: Any) -> float:
-        given.append(torch.from_numpy(parts[0]))
+    def watched(*parts: Any) -> Any:
+        given.append(parts[0])
         return regress(*parts)
 
     def from_here(*args: Any) -> Any:
         source.fetched.clear()
         return fits(*args)
 
-    monkeypatch.setattr(protocol, "linear_accuracy", watched)
+    monkeypatch.setattr(protocol, "regressed", watched)
     monkeypatch.setattr("ssl_lightning.evaluation.rows.fits_of", from_here)
     run.close(train_samples=48, labels_only=True)
     learned, (*few, all_labels) = sample(60, 48), given[:3]
@@ -179,9 +179,9 @@ def test_with_the_row_a_run_ends_as_without_it(run: Run, tmp_path: Path) -> None
         found.append(({**closing.table}, generators(), [module.training for module in run.method.modules()]))
         assert all(torch.equal(value, run.method.state_dict()[name]) for name, value in weights.items())
     row = found[0][0].pop("labels_only")
-    assert found[0] == found[1] and set(found[1][0]) == {"raw", "untrained", "pretrained"}
+    assert found[0] == found[1] and set(found[1][0]) == {"majority", "raw", "untrained", "pretrained"}
     assert set(row) == set(CELLS) and row == row_of(run.folder)
-    assert "over labels only" in (run.folder / "encoder.md").read_text()
+    assert "gain over labels" in (run.folder / "encoder.md").read_text()
 
 
 def test_a_run_that_has_ended_closes_with_the_same_row_again(run: Run) -> None:
@@ -203,7 +203,7 @@ def test_fits_are_a_function_of_weights_data_and_seed_and_leave_no_trace(short: 
         network = fitted(encoder, data, source, run, seed)
         assert generators() == state
         found.append({name: value.clone() for name, value in network.state_dict().items()})
-        accuracy(network, data, source, run)
+        classified(network, data, source, run)
         assert all(torch.equal(value, found[-1][name]) for name, value in network.state_dict().items())
     assert all(torch.equal(value, found[0][name]) for name, value in found[1].items())
     assert (
@@ -302,7 +302,7 @@ def test_fits_that_would_take_too_long_are_skipped_and_named(run: Run, monkeypat
     assert note.endswith("--report.minutes 0 computes all.") and "raw features: " in note
     assert all(len(line) <= 80 for line in ended.printed.splitlines()) and ended.printed.endswith(ended.note)
     whole = run.close(draws=1, labels_only=False, minutes=0.0)
-    assert all(len(cells) == 4 for cells in whole.table.values()) and not whole.note
+    assert all(len(cells) == 4 for cells in whole.table.values()) and "Skipped" not in whole.note
 
 
 def test_the_last_fit_is_skipped_where_those_before_say_that_it_would_end_too_late() -> None:
@@ -320,7 +320,12 @@ def test_a_process_without_a_fit_waits_for_the_others_and_costs_as_much() -> Non
 
 
 def test_a_further_set_has_no_such_row(run: Run) -> None:
-    assert set(run.close(TinyImages(samples=32), labels_only=True).table) == {"raw", "untrained", "pretrained"}
+    assert set(run.close(TinyImages(samples=32), labels_only=True).table) == {
+        "majority",
+        "raw",
+        "untrained",
+        "pretrained",
+    }
 
 
 def test_a_choice_that_makes_no_sense_is_refused() -> None:

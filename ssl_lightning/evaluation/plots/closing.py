@@ -14,6 +14,8 @@ ROW_COLOURS = {
     "raw": "#b4b9c1",
     "untrained": "#ffa90e",
     "untrained_layers": "#ffd28a",
+    "published": "#e76300",
+    "published_layers": "#f2b184",
     "labels_only": "#832db6",
     "pretrained": "#3f90da",
     "pretrained_layers": "#1b4f86",
@@ -29,7 +31,7 @@ def plot_closing(final: dict[str, dict[str, Cell]], path: str | Path, split: str
         split: the split that the features were evaluated on.
     """
     columns = column_titles(final)
-    rows = [row for row in ROWS if row in final]
+    rows = [row for row in ROW_COLOURS if row in final]
     figure = Figure(figsize=(8, 4.5), dpi=120, layout="constrained")
     axes = figure.subplots()
     dress(axes, f"What the features are worth: accuracy on the {split} split", y="accuracy (%)")

@@ -6,16 +6,15 @@ from collections.abc import Iterable
 from typing import Any, ClassVar, Literal
 
 from torch import Tensor
-from torchmetrics.classification import MulticlassAccuracy
 
 from ...data.datamodule import SSLDataModule
-from ...data.peek import embed, sample
-from ...data.sources import Source, labels_of
-from ...distributed import rank, world_size
+from ...data.peek import embed
+from ...data.sources import Source, labels_of, stratified_sample
 from ...plugins.arguments import require
 from ...plugins.record import class_path
 from ...run.lightning import updated
 from ...run.standing import Standing
+from ..measures import balanced
 
 COST_OF_STEP = 3.0
 """Forward passes that a training step costs for each view of a sample: forward, and backward at
@@ -40,10 +39,11 @@ class Labelled:
             raise ValueError(f"{type(data).__name__} has no labels to probe on.")
         self.data = data
         self.train, self.val = splits
-        self.train_index, self.val_index = sample(len(self.train), most_train), sample(len(self.val), most_val)
+        self.train_index = stratified_sample(labels_of(self.train), most_train)
+        self.val_index = stratified_sample(labels_of(self.val), most_val)
         self.train_labels = labels_of(self.train)[self.train_index]
         self.val_labels = labels_of(self.val)[self.val_index]
-        self.num_classes = max(2, int(max(self.train_labels.max(), self.val_labels.max())) + 1)  # as torchmetrics needs
+        self.num_classes = max(2, int(max(self.train_labels.max(), self.val_labels.max())) + 1)
 
     def embed(self, source: Source, index: Tensor, trainer: Any, network: Any) -> Tensor:
         """Embeds some of its samples by the network that trains, on its device and in its
@@ -61,12 +61,9 @@ class Labelled:
         return embed(network, self.data, source, index, network.device, trainer.precision_plugin.forward_context)
 
     def accuracy(self, scores: Tensor) -> float:
-        """Computes the top-1 accuracy of scores [M, K] for the samples it is judged on, reduced
-        over processes."""
-        metric = MulticlassAccuracy(self.num_classes, average="micro").to(scores.device)
-        share = slice(rank(), None, world_size())
-        metric.update(scores[share], self.val_labels[share].to(scores.device))
-        return float(metric.compute())
+        """Computes the balanced accuracy of scores [M, K] for the samples it is judged on: every
+        class counts alike. Each process has the scores of all samples."""
+        return balanced(scores.argmax(dim=1).cpu() == self.val_labels, self.val_labels)
 
 
 class Probe(Standing):

@@ -6,13 +6,15 @@ from typing import Any, Literal
 
 from ...plugins.arguments import require
 from ...run.folder.metrics import log_metrics
+from ..measures import class_weights
 from ..protocol import knn_predict
 from .base import Probe
 
 
 class KNNProbe(Probe):
     """Measures the accuracy of weighted k nearest neighbours in the features: what the encoder
-    knows without any further learning.
+    knows without any further learning. Every class counts alike: votes are divided by its share in
+    the bank, and the accuracy is the mean over classes.
 
     Wu et al., Unsupervised Feature Learning via Non-Parametric Instance Discrimination (2018),
     arXiv 1805.01978, Section 3.4. Logged as `probe/knn/top1`, for a further set as
@@ -66,4 +68,5 @@ class KNNProbe(Probe):
             votes = knn_predict(
                 bank, labelled.train_labels.to(bank.device), queries, labelled.num_classes, self.k, self.temperature
             )
-            log_metrics(trainer, {f"probe/{prefix}{self.metric}": labelled.accuracy(votes)})
+            weights = class_weights(labelled.train_labels, labelled.num_classes).to(votes.device)
+            log_metrics(trainer, {f"probe/{prefix}{self.metric}": labelled.accuracy(votes * weights)})

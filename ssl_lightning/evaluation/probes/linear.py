@@ -12,6 +12,7 @@ from ...data.order import NEWEST, Order, check_version
 from ...plugins.arguments import require
 from ...run.folder.metrics import log_metrics
 from ...run.lightning import updated
+from ..measures import class_weights
 from .base import Probe, at_end
 
 UPDATES = 5
@@ -27,9 +28,19 @@ class Head:
         num_classes: K.
         lr, weight_decay: of its AdamW.
         device: where the features are.
+        weights: [K] of each class in the loss.
     """
 
-    def __init__(self, dim: int, num_classes: int, lr: float, weight_decay: float, device: torch.device) -> None:
+    def __init__(
+        self,
+        dim: int,
+        num_classes: int,
+        lr: float,
+        weight_decay: float,
+        device: torch.device,
+        weights: torch.Tensor | None = None,
+    ) -> None:
+        self.weights = None if weights is None else weights.to(device)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             # Features are standardised by running statistics, as in MAE's linear probing (arXiv
@@ -43,7 +54,7 @@ class Head:
         """Takes a few updates on features [S, D] and labels [S]."""
         self.module.train()
         for _ in range(UPDATES):
-            loss = F.cross_entropy(self.module(features), labels)
+            loss = F.cross_entropy(self.module(features), labels, self.weights)
             self.optimizer.zero_grad(set_to_none=True)
             loss.backward()
             self.optimizer.step()
@@ -116,7 +127,14 @@ class OnlineLinearProbe(Probe):
             return
         dim = pl_module.backbone.dim
         self.heads = {
-            prefix: Head(dim, labelled.num_classes, self.lr, self.weight_decay, pl_module.device)
+            prefix: Head(
+                dim,
+                labelled.num_classes,
+                self.lr,
+                self.weight_decay,
+                pl_module.device,
+                class_weights(labelled.train_labels, labelled.num_classes),
+            )
             for prefix, labelled in self.sets.items()
         }
         self.orders = {

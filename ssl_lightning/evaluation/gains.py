@@ -1,0 +1,109 @@
+"""What a closing table says of the pretraining: gains over each baseline, which of them chance may
+explain, and a sentence over all columns."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from typing import NamedTuple
+
+from .table import BASELINES, ROWS, Cell, Table, column_titles
+
+
+class Gain(NamedTuple):
+    """A difference of two accuracies, as a fraction, and how large one may be by chance: the paired
+    standard deviation over the draws of labels, or twice the standard error from draws and
+    evaluated samples, whichever is larger."""
+
+    points: float
+    margin: float
+
+    @property
+    def clear(self) -> bool:
+        return abs(self.points) > self.margin
+
+
+def gain(cell: Cell, baseline: Cell) -> Gain:
+    """The gain of a cell over that of a baseline in the same column."""
+    draws, others = cell.get("draws", []), baseline.get("draws", [])
+    spread = cell["std"]
+    if len(draws) > 1 and len(draws) == len(others):
+        spread = statistics.stdev(a - b for a, b in zip(draws, others, strict=True))
+    error = math.sqrt(spread**2 / cell["n"] + cell.get("error", 0.0) ** 2 + baseline.get("error", 0.0) ** 2)
+    return Gain(cell["mean"] - baseline["mean"], max(spread, 2 * error))
+
+
+def at_chance(cell: Cell) -> bool:
+    """Whether chance alone may explain the accuracy of a cell: it is within two standard errors of
+    that of a guess."""
+    error = math.sqrt(cell["std"] ** 2 / cell["n"] + cell.get("error", 0.0) ** 2)
+    return "classes" in cell and cell["mean"] <= 1 / cell["classes"] + 2 * error
+
+
+def compared(final: Table) -> dict[str, dict[str, Gain]]:
+    """The gains of the pretrained encoder by baseline and column."""
+    pretrained = final.get("pretrained", {})
+    gains = {
+        row: {column: gain(pretrained[column], cell) for column, cell in final[row].items() if column in pretrained}
+        for row in BASELINES
+        if row in final
+    }
+    return {row: columns for row, columns in gains.items() if columns}
+
+
+def claims_of(final: Table) -> dict[str, dict[str, int]]:
+    """By baseline and column 1 where the pretrained encoder is clearly better, -1 where it is
+    worse, 0 where the table does not tell."""
+    return {
+        row: {column: _sign(final, row, column, each) for column, each in columns.items()}
+        for row, columns in compared(final).items()
+    }
+
+
+def verdict_of(final: Table) -> str:
+    """A sentence on where the pretrained encoder is better or worse than each baseline, and one on
+    what is no better than a guess; empty without pretrained encoder and baseline.
+
+    A difference is claimed only beyond its margin, for a winner that is not at chance; of two
+    classes only where the area under the ROC curve has the same sign.
+    """
+    claims, titles = claims_of(final), column_titles(final)
+    if not claims:
+        return ""
+    clauses = [
+        _clause(ROWS[row], {titles[column]: sign for column, sign in columns.items()})
+        for row, columns in claims.items()
+    ]
+    guesses = {
+        row: [titles[column] for column in titles if column in cells and at_chance(cells[column])]
+        for row, cells in final.items()
+        if row != "majority"
+    }
+    chance = [
+        ROWS[row] + ("" if len(columns) == len(final[row]) else f" ({', '.join(columns)})")
+        for row in ROWS
+        if (columns := guesses.get(row))
+    ]
+    return f"Pretraining: {'; '.join(clauses)}." + (f" At chance: {'; '.join(chance)}." if chance else "")
+
+
+def _sign(final: Table, row: str, column: str, gain: Gain) -> int:
+    """The claim of one cell, as of `claims_of`."""
+    cell, baseline = final["pretrained"][column], final[row][column]
+    sign = 1 if gain.points > 0 else -1
+    areas, others = cell.get("auroc"), baseline.get("auroc")
+    if areas and others and sign * (statistics.mean(areas) - statistics.mean(others)) <= 0:
+        return 0
+    return sign if gain.clear and not at_chance(cell if sign > 0 else baseline) else 0
+
+
+def _clause(baseline: str, signs: dict[str, int]) -> str:
+    """One baseline's part of the sentence, from the sign of each column by title."""
+    words = {1: "better than {}", -1: "worse than {}", 0: "no clear difference from {}"}
+    parts: list[str] = []
+    for sign, word in words.items():
+        columns = [column for column, each in signs.items() if each == sign]
+        if columns:
+            text = word.format(baseline) if not parts else word.removesuffix(" than {}").removesuffix(" from {}")
+            parts.append(text + (f" in {', '.join(columns)}" if len(columns) < len(signs) else " in every column"))
+    return ", ".join(parts)
