@@ -14,11 +14,12 @@ from ..run.folder.loggers import show
 from ..types import View
 from .closing import Closing
 from .plots.closing import plot_closing
+from .plots.confusion import plot_confusion
 from .plots.curves import Curves, plot_curves, plot_health
 from .plots.embedding import plot_embedding
 from .stages import Stages
 
-CURVES: tuple[Curves, ...] = ("loss", "probes", "collapse")
+CURVES: tuple[Curves, ...] = ("loss", "probes", "validation", "collapse")
 
 
 def show_pictures(trainer: Any, data: Any, captions: dict[str, View], path: Path, compare: bool = False) -> None:
@@ -55,6 +56,11 @@ def draw_plots(
                 path = plots / f"{name}embedding.png"
                 plot_embedding(each.features, each.labels, path, data.probed()[prefix].class_names)
                 pictures[f"plots/{name}embedding"] = path
+        if len(each.features) and pl_module.supervised:
+            with stages.attempt("confusion matrix"):
+                path, names = plots / "confusion.png", data.class_names
+                plot_confusion(pl_module.predicted(each.features).argmax(1).cpu(), each.labels, path, names, each.split)
+                pictures["plots/confusion"] = path
         if each.table and not pl_module.supervised:
             with stages.attempt(f"{prefix}picture of the table"):
                 plot_closing(each.table, plots / f"{name}closing.png", each.split)
