@@ -108,8 +108,8 @@ class Evaluation(Standing):
     def score(self, trainer: Any, pl_module: Any, split: Literal["val", "test"], features: dict[str, Tensor]) -> None:
         """Prints and logs the accuracy and the loss of a supervised method's own head."""
         first = trainer.is_global_zero
-        loss, top1 = trainer.strategy.broadcast(
-            pl_module.score(features["features"], features["label"]) if first else (0.0, 0.0)
+        loss, top1, balanced = trainer.strategy.broadcast(
+            pl_module.score(features["features"], features["label"]) if first else (0.0, 0.0, 0.0)
         )
         if first:
             name, weights = run_name(pl_module, trainer.datamodule), trainer.ckpt_path or "weights as they are"
@@ -119,7 +119,9 @@ class Evaluation(Standing):
                 flush=True,
             )
         hide_results(trainer, split)  # the line above shows them
-        pl_module.log_dict({f"{split}/top1": top1, f"{split}/loss": loss}, sync_dist=True)
+        pl_module.log_dict(
+            {f"{split}/top1": top1, f"{split}/balanced": balanced, f"{split}/loss": loss}, sync_dist=True
+        )
 
     def on_validation_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, *args: Any) -> None:
         if trainer.state.fn == "validate":  # not in a `fit` that was given validation loaders

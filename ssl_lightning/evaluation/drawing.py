@@ -17,6 +17,7 @@ from .closing import Closing
 from .label_free import nearest
 from .overview import FILE, Overview, write_names
 from .plots.closing import plot_closing
+from .plots.confusion import plot_confusion
 from .plots.curves import Curves, plot_curves, plot_health
 from .plots.embedding import MAP_SAMPLES, plot_embedding
 from .plots.neighbours import plot_neighbours
@@ -25,7 +26,7 @@ from .table import ROWS
 
 QUERIES, MOST_PAIRS, MOST_OUTLIERS = 6, 8, 16
 """On the contact sheet: samples with neighbours, pairs of near-duplicates, outliers."""
-CURVES: tuple[Curves, ...] = ("loss", "probes", "collapse")
+CURVES: tuple[Curves, ...] = ("loss", "probes", "validation", "collapse")
 
 
 def show_pictures(trainer: Any, data: Any, captions: dict[str, View], path: Path, compare: bool = False) -> None:
@@ -62,6 +63,11 @@ def draw_plots(
                 path = plots / f"{name}embedding.png"
                 plot_embedding(each.features, each.labels, path, data.probed()[prefix].class_names)
                 pictures[f"plots/{name}embedding"] = path
+        if len(each.features) and pl_module.supervised:
+            with stages.attempt("confusion matrix"):
+                path, names = plots / "confusion.png", data.class_names
+                plot_confusion(pl_module.predicted(each.features).argmax(1).cpu(), each.labels, path, names, each.split)
+                pictures["plots/confusion"] = path
         if each.table and not pl_module.supervised:
             with stages.attempt(f"{prefix}picture of the table"):
                 plot_closing(each.table, plots / f"{name}closing.png", each.split)

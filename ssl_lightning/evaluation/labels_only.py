@@ -27,7 +27,8 @@ from ..distributed import on_each, rank, world_size
 from ..encoders.base import Encoder
 from ..nn.precision import cast
 from ..optim.recipes import OptimizerSpec
-from ..types import Strength, View
+from ..types import Batch, Strength, View
+from .fitting import descend, seeded
 from .measures import Outcome, class_weights, judged, outcome
 from .probes.base import COST_OF_STEP
 from .regression import OutOfTime
@@ -44,8 +45,6 @@ RECIPE = OptimizerSpec("adamw", lr=3e-3, weight_decay=0.05, reference_batch=None
 along half a cosine to zero."""
 STRENGTH: Strength = "strong"
 TRAINING_BATCH = 64
-STEPS_MEASURED = 20
-"""Steps of a fit from which its time is expected."""
 FEWEST_STEPS, PASSES = 400, 20
 """Each fit takes `FEWEST_STEPS` optimizer steps, or `PASSES` passes over its samples where that is
 more. With 10 labels per class on Fashion-MNIST, twice as many steps gain less than the standard
@@ -210,27 +209,18 @@ def fitted(
     steps, batch_size = steps_of(len(source)), min(TRAINING_BATCH, len(source))
     views = Views([data.transform(STRENGTH)], seed)
     order = islice(Draws(len(source), seed, 0, batch_size, 0, 1, data.order_version), steps)
-    scaler = torch.amp.GradScaler(device.type, enabled=trainer.precision == "16-mixed")
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), torch.enable_grad():
-        torch.default_generator.manual_seed(seed)
-        if device.type == "cuda":
-            torch.cuda.manual_seed(seed)
+    with seeded(device, seed):
         network = LabelsOnlyNetwork(copy.deepcopy(encoder), int(labels_of(source).max()) + 1).to(device).train()
         network = trainer.precision_plugin.convert_module(network)
         weight = class_weights(labels_of(source)).to(device)
         optimizer, schedule = RECIPE.build(network, batch_size, steps, steps)
-        started = time.monotonic()
-        for done, batch in enumerate(peek_each(data, source, order, device, views)):
-            if (time.monotonic() - started) * (steps / done if done > STEPS_MEASURED else 1) > seconds:
-                raise OutOfTime
+
+        def loss(batch: Batch) -> Tensor:
             with trainer.precision_plugin.forward_context():
                 logits = network(cast(batch["views"][0], network))
-            loss = F.cross_entropy(logits.float(), batch["label"], weight)
-            optimizer.zero_grad()
-            scaler.scale(loss).backward()
-            scaler.step(optimizer)
-            scaler.update()
-            schedule.step()
+            return F.cross_entropy(logits.float(), batch["label"], weight)
+
+        descend(loss, peek_each(data, source, order, device, views), steps, optimizer, schedule, trainer, seconds)
     return network
 
 

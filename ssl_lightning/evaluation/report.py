@@ -156,7 +156,7 @@ class Report(Standing):
         if pl_module.supervised:
             stages.begin(1, lambda: math.inf)
             with stages.attempt("accuracy"):
-                return {"": Closing(*verdict(trainer, pl_module, data, self.settings.test_samples))}
+                return {"": Closing(*verdict(trainer, pl_module, data, self.settings, stages))}
             return {}
         began = None
         with stages.attempt(UNTRAINED):

@@ -3,7 +3,8 @@ from scratch."""
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+import warnings
+from typing import Any, ClassVar, NamedTuple, Self
 
 import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
@@ -12,23 +13,36 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..data.datamodule import SSLDataModule
-from ..data.peek import embed, evaluating
+from ..data.peek import embed, evaluating, sample
 from ..data.sources import Source, labels_of
+from ..distributed import on_first
 from ..encoders.base import Encoder
 from ..method import SSLMethod
 from ..nn.precision import dtype_of
 from ..nn.skill import wide
 from ..run.pretrained import artifacts_of, load_pretrained
 from ..types import Batch, Step, Strength, View, ViewSpec
+from .frozen import EPSILON, regress
 from .validation import Validation
 
 
-class Supervised(SSLMethod):
-    """Learns to classify: an encoder and a linear head on its features are trained by
-    cross-entropy, and the weights of the run's end are chosen on a validation part.
+class Score(NamedTuple):
+    """How well a network classifies: cross-entropy, top-1 accuracy, and balanced accuracy, the mean
+    of the classes' own; fractions."""
 
-    The head is initialized to zero, so that its first gradients do not disturb the encoder (MAE's
-    code initializes it with a standard deviation of 2e-5).
+    loss: float
+    top1: float
+    balanced: float
+
+
+class Supervised(SSLMethod):
+    """Learns to classify: an encoder and a linear head on its standardised features are trained by
+    cross-entropy, and what the run ends with is chosen on a validation part.
+
+    The head starts as the logistic regression on the features of the encoder as it comes, so that
+    its first gradients do not distort them (Kumar et al., Fine-Tuning can Distort Pretrained
+    Features and Underperform Out-of-Distribution, 2022, arXiv 2202.10054, Section 3: LP-FT).
+    Without a datamodule it starts at zero.
 
     Args:
         encoder: the network to train.
@@ -39,8 +53,9 @@ class Supervised(SSLMethod):
         label_smoothing: the share of the target that is spread over all classes (Szegedy et al.
             2015, arXiv 1512.00567, Section 7).
         strength: how strongly the samples are augmented; "none" is the test transform.
-        patience: passes over the labels without a lower validation loss after which the run stops;
-            0: never. However the run ends, it ends with the weights of the lowest validation loss.
+        patience: passes over the labels without a higher validation accuracy after which the run
+            stops; 0: never. However the run ends, its weights are those of the highest accuracy
+            (`Validation`).
 
     Raises:
         ValueError: an argument is out of range, there are fewer than two classes, or the
@@ -49,6 +64,11 @@ class Supervised(SSLMethod):
     """
 
     supervised: ClassVar[bool] = True
+    most_samples: ClassVar[int] = 20_000
+    """At most this many labelled samples are embedded for the regression that the head starts
+    as."""
+    solved: ClassVar[bool] = False
+    """Whether that regression is all there is to learn: no step could better it."""
 
     def __init__(
         self,
@@ -71,6 +91,7 @@ class Supervised(SSLMethod):
             load_pretrained(encoder, checkpoint)
         self.label_smoothing, self.patience = label_smoothing, patience
         self.views = ViewSpec(full=1, strength=strength)
+        self.standardise = nn.BatchNorm1d(encoder.dim, eps=EPSILON, affine=False)
         self.head: nn.Linear | None = None
         if num_classes is not None:
             self.size_head(num_classes)
@@ -79,6 +100,11 @@ class Supervised(SSLMethod):
     def offline_args(cls, init_args: dict[str, Any]) -> dict[str, Any]:
         """The arguments without `checkpoint`: the weights come from this method's checkpoint."""
         return {**init_args, "checkpoint": None}
+
+    def train(self, mode: bool = True) -> Self:
+        super().train(mode)
+        self.standardise.eval()  # by the statistics of the features that the head has begun with
+        return self
 
     def size_head(self, num_classes: int) -> nn.Linear:
         """Builds the head and returns it. Without `num_classes` it is called once the data is known
@@ -92,6 +118,7 @@ class Supervised(SSLMethod):
 
     def setup(self, stage: str) -> None:
         super().setup(stage)
+        warnings.filterwarnings("ignore", ".*in eval mode at the start of training.*")  # on purpose
         data = getattr(self.trainer, "datamodule", None)
         if isinstance(data, SSLDataModule):
             if differs := data.difference(self.artifacts):
@@ -112,6 +139,10 @@ class Supervised(SSLMethod):
     def load_state_dict(self, state_dict: Any, *args: Any, **kwargs: Any) -> Any:
         if self.head is None and "head.bias" in state_dict:
             self.size_head(len(state_dict["head.bias"]))
+        # Earlier versions' fine-tuning did not standardise.
+        state_dict = {f"standardise.{name}": value for name, value in self.standardise.state_dict().items()} | dict(
+            state_dict
+        )
         return super().load_state_dict(state_dict, *args, **kwargs)
 
     def configure_callbacks(self) -> list[Callback]:
@@ -131,7 +162,7 @@ class Supervised(SSLMethod):
             raise ValueError(
                 f"{type(self).__name__} does not know the number of classes; give num_classes, or train it first."
             )
-        logits: Tensor = self.head(features)
+        logits: Tensor = self.head(self.standardise(features))
         return logits
 
     def classify(self, view: View) -> Tensor:
@@ -145,15 +176,44 @@ class Supervised(SSLMethod):
         return {"loss": loss, "logs": {"top1": (logits.detach().argmax(dim=1) == label).float().mean()}}
 
     @torch.no_grad()
-    def score(self, features: Tensor, labels: Tensor) -> tuple[float, float]:
-        """Cross-entropy and top-1 accuracy on features [S, dim] with labels [S], in eval mode."""
-        with evaluating(self):
-            logits = self.logits(features.to(self.device, dtype_of(self.encoder))).float()
-        labels = labels.to(self.device)
-        return float(F.cross_entropy(logits, labels)), float((logits.argmax(dim=1) == labels).float().mean())
+    def begin(self, data: SSLDataModule, source: Source, context: Any = None) -> None:
+        """Sets the head to the logistic regression on the features of labelled samples. Every
+        process must call it.
 
-    def judge(self, data: SSLDataModule, source: Source, context: Any = None) -> tuple[float, float]:
-        """Cross-entropy and top-1 accuracy on labelled samples under the test transform.
+        Args:
+            data: the datamodule whose test transform is used.
+            source: the samples.
+            context: a context manager for the forward pass, such as the precision plugin's.
+        """
+        index = sample(len(source), self.most_samples)
+        x, labels = embed(self, data, source, index, self.device, context).cpu(), labels_of(source)[index]
+        head = self.head if self.head is not None else self.size_head(data.num_classes)
+        fit = on_first(lambda: regress(x, labels, head.out_features))
+        variance = fit.deviation.square() - EPSILON
+        for tensor, value in (
+            (self.standardise.running_mean, fit.mean),
+            (self.standardise.running_var, variance),
+            (head.weight, fit.weight),
+            (head.bias, fit.bias),
+        ):
+            assert tensor is not None
+            tensor.copy_(value)
+
+    @torch.no_grad()
+    def predicted(self, features: Tensor) -> Tensor:
+        """Logits [S, K] of features [S, dim], in eval mode, float32."""
+        with evaluating(self):
+            return self.logits(features.to(self.device, dtype_of(self.encoder))).float()
+
+    def score(self, features: Tensor, labels: Tensor) -> Score:
+        """Cross-entropy and accuracy on features [S, dim] with labels [S], in eval mode."""
+        logits, labels = self.predicted(features), labels.to(self.device)
+        right = (logits.argmax(dim=1) == labels).float()
+        each = torch.stack([right[labels == label].mean() for label in labels.unique()])
+        return Score(float(F.cross_entropy(logits, labels)), float(right.mean()), float(each.mean()))
+
+    def judge(self, data: SSLDataModule, source: Source, context: Any = None) -> Score:
+        """Cross-entropy and accuracy on labelled samples under the test transform.
 
         Args:
             data: the datamodule whose test transform is used.

@@ -14,17 +14,23 @@ from ..data.sources import Source
 from ..run.folder.metrics import log_metrics
 from ..run.lightning import stopping, updated
 from ..run.standing import Standing
+from .refit import learn_all, withheld
 
 
 class Validation(Standing):
-    """Evaluates the network once per pass over the labels, keeps the weights with the lowest loss,
-    and ends the run with them.
+    """Evaluates the network before the first step and once per pass over the labels, and chooses
+    the weights that the run ends with: those with the highest accuracy, in the mean over classes;
+    of equal ones the later. The regression that the run begins with is left only for an accuracy
+    that is higher by its standard error: the best of many looks at few samples tells little.
+
+    Where the validation part was taken from the labels, and is small (`refit.withheld`), the choice
+    is the number of passes: the run then learns from all labels, anew, for as many.
 
     It runs right after the update and before the checkpoint of that step, so the checkpoint holds
-    its whole state. Logged as `val/loss` and `val/top1`.
+    its whole state. Logged as `val/loss`, `val/top1` and `val/balanced`.
 
     Args:
-        patience: passes without a lower loss after which the run stops; 0: never.
+        patience: passes without a higher accuracy after which the run stops; 0: never.
     """
 
     key = "validation"
@@ -32,14 +38,30 @@ class Validation(Standing):
     def __init__(self, patience: int) -> None:
         self.patience = patience
         self.source: Source | None = None
-        self.loss, self.step, self.waited = math.inf, 0, 0  # the lowest loss, its optimizer step, the passes since
+        # The highest accuracy, its optimizer step, and the passes since the last that raised it.
+        self.accuracy, self.step, self.waited = -math.inf, 0, 0
+        self.least = 0.0
+        """The accuracy that a step has to reach."""
         self.weights: dict[str, Tensor] = {}
+        self.start: dict[str, Tensor] = {}
+        """Those that the run started from."""
+        self.passes: float | None = None
+        """Passes over all labels that the network of the run's end has learned in; None: it has
+        learned from those outside of the validation part."""
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         data = trainer.datamodule
-        self.source = data.labelled_samples("val") if isinstance(data, SSLDataModule) and pl_module.supervised else None
+        splits = data.probe_splits() if isinstance(data, SSLDataModule) and pl_module.supervised else None
+        self.source = None if splits is None else splits[1]
         if self.patience and self.waited >= self.patience:
             trainer.should_stop = True  # resumed from the checkpoint of a run that had stopped
+        elif self.passes is not None:  # prolonged: by weights that have not seen the validation part
+            restore(pl_module, self.weights)
+            self.passes = None
+        if splits is not None and not trainer.global_step:
+            self.start = state_of(pl_module)
+            pl_module.begin(data, splits[0], trainer.precision_plugin.forward_context)
+            self.look(trainer, pl_module, 0)
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         if self.source is None or not updated(trainer):
@@ -47,32 +69,57 @@ class Validation(Standing):
         step = trainer.global_step
         ends = step >= trainer.estimated_stepping_batches or stopping(trainer)
         steps_a_pass = math.ceil(trainer.num_training_batches / trainer.accumulate_grad_batches)
-        if ends or step % steps_a_pass == 0:
+        if not pl_module.solved and (ends or step % steps_a_pass == 0):
             self.look(trainer, pl_module, step)
-        if self.patience and self.waited >= self.patience:
+        if pl_module.solved or (self.patience and self.waited >= self.patience):
             trainer.should_stop = True
         if ends or stopping(trainer):
-            for name, tensor in _changing(pl_module).items():
-                tensor.copy_(self.weights[name])
+            self.end(trainer, pl_module, self.step / steps_a_pass)
 
     def look(self, trainer: Any, pl_module: Any, step: int) -> None:
-        loss, top1 = pl_module.judge(trainer.datamodule, self.source, trainer.precision_plugin.forward_context)
-        log_metrics(trainer, {"val/loss": loss, "val/top1": top1})
-        if loss < self.loss or not self.weights:
-            self.loss, self.step, self.waited = loss, step, 0
-            self.weights = {name: tensor.cpu().clone() for name, tensor in _changing(pl_module).items()}
-        else:
-            self.waited += 1
+        score = pl_module.judge(trainer.datamodule, self.source, trainer.precision_plugin.forward_context)
+        log_metrics(trainer, {f"val/{name}": value for name, value in score._asdict().items()})
+        self.waited = 0 if score.balanced > self.accuracy else self.waited + 1
+        assert self.source is not None
+        if not step:
+            self.least = score.balanced + math.sqrt(score.balanced * (1 - score.balanced) / len(self.source))
+        if not self.weights or score.balanced >= max(self.accuracy, self.least if step else 0.0):
+            self.step, self.weights = step, state_of(pl_module)
+        self.accuracy = max(self.accuracy, score.balanced)
+
+    def end(self, trainer: Any, pl_module: Any, passes: float) -> None:
+        restore(pl_module, self.weights)
+        every = withheld(trainer.datamodule)
+        if every is not None and self.start:
+            restore(pl_module, self.start)
+            learn_all(trainer, pl_module, every, passes)
+            self.passes = passes
 
     def names_logged(self, trainer: Any, pl_module: Any) -> Iterable[str]:
-        return ("val/loss", "val/top1")
+        return ("val/loss", "val/top1", "val/balanced")
 
     def state_dict(self) -> dict[str, Any]:
-        return {"loss": self.loss, "step": self.step, "waited": self.waited, "weights": self.weights}
+        names = ("accuracy", "least", "step", "waited", "weights", "start", "passes")
+        return {name: getattr(self, name) for name in names}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.loss, self.step, self.waited = state_dict["loss"], state_dict["step"], state_dict["waited"]
-        self.weights = dict(state_dict["weights"])
+        # Earlier versions chose by the loss.
+        self.accuracy, self.passes = state_dict.get("accuracy", -math.inf), state_dict.get("passes")
+        self.least = state_dict.get("least", 0.0)
+        self.step, self.waited = state_dict["step"], state_dict["waited"]
+        self.weights, self.start = dict(state_dict["weights"]), dict(state_dict.get("start", {}))
+
+
+def state_of(module: nn.Module) -> dict[str, Tensor]:
+    """Copies of everything in a module's state but frozen parameters, on the CPU."""
+    return {name: tensor.cpu().clone() for name, tensor in _changing(module).items()}
+
+
+def restore(module: nn.Module, state: dict[str, Tensor]) -> None:
+    """Puts back what `state_of` returned; a head that was built since stays as it is."""
+    for name, tensor in _changing(module).items():
+        if name in state:
+            tensor.copy_(state[name])
 
 
 def _changing(module: nn.Module) -> dict[str, Tensor]:

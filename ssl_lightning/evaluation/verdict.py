@@ -3,53 +3,134 @@ to choose anything where the data has a labelled test split."""
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Callable
 from typing import Any
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
+from ..augment.random import mix
 from ..data.datamodule import SSLDataModule
 from ..data.peek import sample
-from ..data.sources import labels_of
+from ..data.sources import Source, Subset, labels_of
 from ..distributed import all_or_none, on_first
+from ..plugins.rebuild import rebuild
+from ..plugins.record import config_of
+from ..run.meter import run_totals
+from .budget import seconds_of
 from .features import features_of
+from .frozen import regress
+from .labels_only import labels_only_row
 from .measures import cell_of
+from .rows import ClosingSettings
+from .stages import Stages
 from .table import Cell
-from .validation import Validation
+from .validation import Validation, restore
 
 
 def verdict(
-    trainer: Any, pl_module: Any, data: SSLDataModule, most: int
+    trainer: Any, pl_module: Any, data: SSLDataModule, settings: ClosingSettings, stages: Stages
 ) -> tuple[dict[str, dict[str, Cell]], str, Tensor, Tensor, str]:
     """Accuracy on the test split, or on the validation part where the test split is missing or has
-    no labels. Every process must call it.
+    no labels; beside it what the same labels are worth without fine-tuning, and without
+    pretraining. Every process must call it.
 
     Args:
         trainer: the trainer of the run that ends.
         pl_module: the supervised method.
         data: the data that it was trained on.
-        most: at most this many samples are classified.
+        settings: how many samples are classified, and whether labels alone are tried.
+        stages: shows what is computed, and keeps what failed.
 
     Returns:
-        `{split: {"top1": accuracy}}`, the split's name, its features [N, D] and labels [N], and the
-        accuracy in words.
+        `{split: {"top1": accuracy, "balanced": ..., "frozen": ..., "labels_only": ...}}`, the
+        split's name, its features [N, D] and labels [N], and the accuracies in words.
     """
     test, splits = all_or_none(lambda: (data.labelled_samples("test"), data.probe_splits()))
     if splits is None:
         raise ValueError(f"{type(data).__name__} has no labels.")
     split, source = ("test", test) if test is not None else ("val", splits[1])
-    index = sample(len(source), most)
-    labels = labels_of(source)[index]
+    index = sample(len(source), settings.test_samples)
+    judged, labels = Subset(source, index), labels_of(source)[index]
     features = features_of(pl_module, data, source, index, trainer)
-    top1 = on_first(lambda: float(pl_module.score(features, labels)[1]))
+    score = on_first(lambda: pl_module.score(features, labels))
+    chosen = next((each for each in trainer.callbacks if isinstance(each, Validation) and each.weights), None)
+    learned = splits[0]
+    if chosen is not None and chosen.passes is not None and data.labelled_split is not None:
+        learned = data.labelled_split
+    cells = {"top1": score.top1, "balanced": score.balanced}
     origin = pl_module.init_args.get("checkpoint")
-    lines = [f"Accuracy on the {split} split: {100 * top1:.1f} % of {len(labels):,} samples"]
-    lines += [f"learned from {len(splits[0]):,} labels" + (f", starting at {origin}" if origin else "")]
-    chosen = next(
-        (callback for callback in trainer.callbacks if isinstance(callback, Validation) and callback.weights), None
-    )
+    counts = labels.unique(return_counts=True)[1]
+    lines = [f"Accuracy on the {split} split: {100 * score.top1:.1f} % of {len(labels):,} samples"]
+    if len(counts.unique()) > 1:
+        lines += [f"in the mean over classes, which differ in size: {100 * score.balanced:.1f} %"]
+    lines += [f"learned from {len(learned):,} labels" + (f", starting at {origin}" if origin else "")]
+    baselines: dict[str, tuple[str, Callable[[], float | None]]] = {}
+    if chosen is not None and chosen.start and not pl_module.solved:
+        start = chosen.start
+        baselines["frozen"] = (
+            "logistic regression on the frozen features, same labels",
+            lambda: frozen_accuracy(trainer, pl_module, data, learned, judged, start),
+        )
+    if chosen is not None and settings.labels_only:
+        baselines["labels_only"] = (
+            "labels only, the same network without pretraining",
+            lambda: labels_only_accuracy(trainer, pl_module, data, learned, judged, settings),
+        )
+    for name, (title, compute) in baselines.items():
+        with stages.attempt(title):
+            accuracy = compute()
+            lines += [
+                f"{title}: " + ("skipped, it would take too long" if accuracy is None else f"{100 * accuracy:.1f} %")
+            ]
+            cells |= {} if accuracy is None else {name: accuracy}
     if chosen is not None:
-        lines += [
-            f"weights of step {chosen.step:,}, whose loss on {len(splits[1]):,} samples held out for validation was the"
-            " lowest"
-        ]
-    return {split: {"top1": {**cell_of([top1]), "labels": len(splits[0])}}}, split, features, labels, ",\n".join(lines)
+        lines += [how_chosen(chosen, len(splits[1]), pl_module.solved)]
+    table = {name: {**cell_of([value]), "labels": len(learned)} for name, value in cells.items()}
+    return {split: table}, split, features, labels, ",\n".join(lines)
+
+
+def how_chosen(chosen: Validation, held_out: int, solved: bool) -> str:
+    """Says which weights a run ended with."""
+    where = f"{held_out:,} samples held out for validation"
+    if solved:
+        return f"{100 * chosen.accuracy:.1f} % of {where}"
+    if not chosen.step:
+        return f"it is the regression that the run began with: no step was better by a standard error on {where}"
+    if chosen.passes is not None:
+        return f"trained anew on all labels for {chosen.passes:.0f} passes, after which accuracy on {where} was highest"
+    return f"weights of step {chosen.step:,}, whose accuracy on {where} was the highest"
+
+
+def frozen_accuracy(
+    trainer: Any, pl_module: Any, data: SSLDataModule, learned: Source, judged: Source, start: dict[str, Tensor]
+) -> float:
+    """Accuracy of logistic regression on the features of the encoder that a run started from."""
+    network = copy.deepcopy(pl_module.backbone)
+    prefix = "encoder."
+    restore(network, {name.removeprefix(prefix): each for name, each in start.items() if name.startswith(prefix)})
+    index = sample(len(learned), pl_module.most_samples)
+    x = features_of(network, data, learned, index, trainer)
+    test = features_of(network, data, judged, torch.arange(len(judged)), trainer)
+    labels, answers = labels_of(learned)[index], labels_of(judged)
+    return on_first(lambda: regress(x, labels, data.num_classes).accuracy(test, answers))
+
+
+def labels_only_accuracy(
+    trainer: Any, pl_module: Any, data: SSLDataModule, learned: Source, judged: Source, settings: ClosingSettings
+) -> float | None:
+    """Accuracy of the encoder, built anew, trained on the labels alone; None: it would take longer
+    than the tables of a run may."""
+    seconds = seconds_of(settings.minutes, run_totals(trainer)[0])
+    encoder = untaught(pl_module.backbone, data.seed)
+    fits = {"linear": [torch.arange(len(learned))]}
+    row = labels_only_row(encoder, data, learned, judged, trainer, fits, data.seed, seconds)
+    return row["linear"]["mean"] if row else None
+
+
+def untaught(encoder: nn.Module, seed: int) -> Any:
+    """An encoder like this one, with random weights."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(mix(seed))
+        return rebuild(config_of(encoder), trust=[type(encoder).__module__.partition(".")[0]])

@@ -32,6 +32,7 @@ from ssl_lightning.data.sources import InMemory, Source, labels_of
 from ssl_lightning.encoders.base import Encoder
 from ssl_lightning.encoders.frames import FrameTransformer
 from ssl_lightning.evaluation.protocol import linear_accuracy
+from ssl_lightning.evaluation.supervised import Score
 from ssl_lightning.evaluation.validation import Validation
 from ssl_lightning.method import SSLMethod
 from ssl_lightning.optim.recipes import OptimizerSpec
@@ -108,7 +109,7 @@ def test_the_budget_of_labels_holds_the_validation_part_and_nothing_else_is_seen
     own = data.held_out
     assert isinstance(own, Noting) and not own.seen, "the data's own validation labels are not in the budget"
     summary = json.loads((trainer.run_folder / "summary.json").read_text())  # type: ignore[operator]
-    assert summary["final/test/top1"]["labels"] == 16 and summary["final/test/top1"]["n"] == 1
+    assert summary["final/test/top1"]["labels"] == 20 and summary["final/test/top1"]["n"] == 1
     assert (
         not [name for name in summary if "probe/" in name or "untrained" in name]
         and {"val/loss", "val/top1"} <= summary.keys()
@@ -208,16 +209,23 @@ def test_the_last_norm_is_no_layer(kind: str) -> None:
     assert all(before == {0.5 * rate for rate in after} for before, after in pairwise(layers[:-1]))
 
 
+class Later(Finetune):
+    """Its validation accuracy rises with every pass."""
+
+    def judge(self, *args: Any) -> Score:
+        return super().judge(*args)._replace(balanced=float(self.trainer.global_step))
+
+
 def test_finetuning_moves_all_and_the_probe_nothing_of_the_encoder() -> None:
     """In its own BatchNorm too: `load_encoder` gives an encoder in eval mode."""
-    for cls in (Finetune, LinearProbe):
+    for cls in (Later, LinearProbe):
         encoder = ConvEncoder(channels=1, width=4, depth=2).eval()
         before = {name: value.clone() for name, value in encoder.state_dict().items()}
         method = cls(encoder)
         fit(method, TinyImages(), max_epochs=2)
         same = [name for name, value in encoder.state_dict().items() if torch.equal(value, before[name])]
         assert same == (list(before) if cls is LinearProbe else []), cls
-        assert encoder.training is (cls is Finetune) and method.head is not None and bool(method.head.weight.any())
+        assert encoder.training is (cls is Later) and method.head is not None and bool(method.head.weight.any())
 
 
 def test_a_frozen_encoder_can_be_finetuned() -> None:
@@ -229,17 +237,20 @@ def test_a_frozen_encoder_can_be_finetuned() -> None:
 
 
 class Worsening(Finetune):
-    """Its validation loss is lowest after the second pass."""
+    """Its validation accuracy is highest after the second pass."""
 
-    losses = (1.0, 0.5, 0.7, 0.6, 0.9, 0.8)
+    accuracies = (0.1, 0.2, 0.7, 0.5, 0.6, 0.3, 0.4)
+    """Before the first pass, and after each."""
 
     def __init__(self, encoder: Encoder, **kwargs: Any) -> None:
         super().__init__(encoder, **kwargs)
         self.looks: list[dict[str, Tensor]] = []
 
-    def judge(self, *args: Any) -> tuple[float, float]:
-        self.looks.append({name: value.clone() for name, value in self.state_dict().items()})
-        return self.losses[self.trainer.current_epoch], super().judge(*args)[1]
+    def judge(self, *args: Any) -> Score:
+        if self.trainer.global_step:
+            self.looks.append({name: value.clone() for name, value in self.state_dict().items()})
+        number = (self.trainer.current_epoch + 1) if self.trainer.global_step else 0
+        return super().judge(*args)._replace(balanced=self.accuracies[number])
 
 
 def test_it_stops_after_the_patience_and_ends_with_the_best_weights() -> None:

@@ -3,6 +3,7 @@ any size."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -19,6 +20,7 @@ from ..datamodule import RAW_SIZE, Describes, SSLDataModule
 from ..files.source import check_unreadable
 from ..modality import loading_lines
 from .reading import Reading
+from .settings import IMAGE, arguments_in, image_json
 
 LOCAL = 96 / 224
 """Side length of a local crop as a fraction of a full view's (SwAV, arXiv 2006.09882, Section 4.1;
@@ -92,6 +94,18 @@ class ImageDataModule(SSLDataModule):
         the patches that suit the view, so that transformers take both."""
         patch = patch_for(self.image_size)
         return spec.local_size or max(8, round(self.image_size * LOCAL / patch) * patch)
+
+    def artifacts(self) -> dict[str, str]:
+        return {IMAGE: image_json(self)}
+
+    @classmethod
+    def arguments_of(cls, artifacts: Mapping[str, str], path: str) -> dict[str, Any]:
+        return arguments_in(artifacts[IMAGE], cls.policy) if IMAGE in artifacts else {}
+
+    def difference(self, artifacts: Mapping[str, str]) -> str:
+        """Returns nothing: fine-tuning at another size or with other augmentations is common, and
+        an encoder says itself if it does not take the channels."""
+        return ""
 
     def as_pictures(self, x: Tensor) -> Tensor:
         """Returns views [S, C, H, W] as images to look at: in [0, 1], without the normalisation."""

@@ -15,7 +15,7 @@ from ...data.figure import dress, save_figure
 from ...types import Alarm
 from .style import COLOURS, Points, Row, series
 
-Curves = Literal["loss", "probes", "collapse"]
+Curves = Literal["loss", "probes", "validation", "collapse"]
 
 
 def plot_curves(rows: Sequence[Row], path: str | Path, kind: Curves) -> bool:
@@ -25,8 +25,9 @@ def plot_curves(rows: Sequence[Row], path: str | Path, kind: Curves) -> bool:
         rows: metrics by name, with `step`; a row need not hold every metric. `collapse/std` is in
             units of 1 / sqrt(d).
         path: the PNG to write.
-        kind: `loss` (`train/loss`, `train/lr`), `probes` (every `probe/...` accuracy) or `collapse`
-            (`collapse/std`, `collapse/rank`).
+        kind: `loss` (`train/loss`, `train/lr`), `probes` (every `probe/...` accuracy), `validation`
+            (`val/top1`, `val/balanced` of a supervised run) or `collapse` (`collapse/std`,
+            `collapse/rank`).
 
     Returns:
         Whether the rows hold any such metric; if not, nothing is written.
@@ -37,6 +38,7 @@ def plot_curves(rows: Sequence[Row], path: str | Path, kind: Curves) -> bool:
     kinds = {
         "loss": (_draw_loss, "train/loss"),
         "probes": (_draw_probes, "probe/"),
+        "validation": (_draw_validation, "val/"),
         "collapse": (_draw_collapse, "collapse/"),
     }
     if kind not in kinds:
@@ -114,6 +116,18 @@ def _draw_probes(figure: Figure, rows: Sequence[Row]) -> None:
             fontsize=9.5,
             annotation_clip=False,
         )
+
+
+def _draw_validation(figure: Figure, rows: Sequence[Row]) -> None:
+    axes = figure.subplots()
+    dress(axes, "Accuracy on the samples held out for validation", "step", "accuracy (%)")
+    for name, title, colour, style in (
+        ("val/top1", "top-1", COLOURS[0], "-"),
+        ("val/balanced", "mean over classes", COLOURS[1], "--"),
+    ):
+        steps, accuracy = series(rows, name)
+        axes.plot(steps, 100 * accuracy, style, color=colour, linewidth=2, marker="o", markersize=3, label=title)
+    axes.legend(loc="lower right", frameon=False, fontsize=9)
 
 
 def _draw_collapse(figure: Figure, rows: Sequence[Row]) -> None:
