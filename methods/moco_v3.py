@@ -57,7 +57,7 @@ class MoCoV3(SSLMethod):
         patches = getattr(encoder, "patch_embedding", None)
         if freeze_patch_embedding and patches is not None:
             patches.requires_grad_(False)
-        hidden = hidden_dim or min(4 * encoder.dim, 4096)
+        hidden = self.resolve("hidden_dim", hidden_dim or min(4 * encoder.dim, 4096))
         self.projector = mlp(encoder.dim, *[hidden] * (projector_layers - 1), output_dim, norm=norm, last_norm=True)
         self.predictor = mlp(output_dim, hidden, output_dim, norm=norm, last_norm=True)
         self.teacher = EMA(nn.Sequential(encoder, self.projector), momentum, final=1.0)

@@ -53,7 +53,7 @@ class SimCLR(SSLMethod):
         super().__init__(encoder, **kwargs)
         require(self, above=0, temperature=temperature, hidden_dim=hidden_dim, output_dim=output_dim)
         self.temperature = temperature
-        self.projector = mlp(encoder.dim, hidden_dim or encoder.dim, output_dim, norm=norm)
+        self.projector = mlp(encoder.dim, self.resolve("hidden_dim", hidden_dim or encoder.dim), output_dim, norm=norm)
 
     def step(self, batch: Batch) -> Step:
         z = torch.stack([self.projector(self.encoder(view)) for view in batch["views"]], dim=1)  # [S, 2, D]

@@ -44,6 +44,7 @@ class SwAV(SSLMethod):
         norm: of the head.
     """
 
+    without_local: ClassVar = {"local_views": 0}
     couples_samples = "the prototypes are shared out among the samples of a batch"
     collapse_remedy = "lower --model.epsilon, or give fewer --model.prototypes than a batch and its queue have samples"
     optimizer_specs: ClassVar = {
@@ -68,7 +69,8 @@ class SwAV(SSLMethod):
         self.views = ViewSpec(full=2, local=local_views, strength="strong")
         self.temperature, self.epsilon, self.iterations = temperature, epsilon, iterations
         self.freeze_epochs, self.queue_epochs = freeze_epochs, queue_epochs
-        self.projector = mlp(encoder.dim, hidden_dim or min(4 * encoder.dim, 2048), output_dim, norm=norm)
+        hidden = self.resolve("hidden_dim", hidden_dim or min(4 * encoder.dim, 2048))
+        self.projector = mlp(encoder.dim, hidden, output_dim, norm=norm)
         self.prototypes = Prototypes(output_dim, prototypes)  # C
         self.queue = FeatureQueue(queue_length, 2 * output_dim) if queue_length else None
         late = {"freeze_epochs": freeze_epochs, **({"queue_epochs": queue_epochs} if queue_length else {})}

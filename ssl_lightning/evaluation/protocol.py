@@ -207,17 +207,18 @@ def closing_row(
     )
 
 
-def check_labels(train: Integers, test: Integers) -> None:
+def check_labels(train: Integers, test: Integers, judged: str = "test") -> None:
     """Refuses labels that no classifier can learn from, or be judged by.
 
     Args:
         train: [M] classes of the training part.
-        test: [Q] classes of the test part.
+        test: [Q] classes of the part that is judged.
+        judged: the name of that part.
 
     Raises:
         ValueError: a label is negative, or the training part has fewer than two classes.
     """
-    for part, labels in {"training": train, "test": test}.items():
+    for part, labels in {"training": train, judged: test}.items():
         if len(labels) and labels.min() < 0:
             raise ValueError(
                 f"The {part} labels hold {labels.min()}; number the classes from 0, and leave out unlabelled samples."
