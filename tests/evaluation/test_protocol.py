@@ -185,6 +185,11 @@ def test_a_row_refuses_what_it_cannot_judge(change, message):
         closing_row(**{"train_x": x, "train_y": y, "test_x": x, "test_y": y, **change})
 
 
+def test_a_label_below_zero_is_told_of_the_split_that_has_it():
+    with pytest.raises(ValueError, match="The val labels hold -1"):
+        protocol.check_labels(np.array([0, 1]), np.array([0, -1]), "val")
+
+
 def table(**linear_10):
     fixed = {"mean": 1.0, "std": 0.0, "n": 1}
     few = {"mean": 1.0, "std": 0.123, "n": 5}
