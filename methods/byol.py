@@ -44,7 +44,7 @@ class BYOL(SSLMethod):
     ) -> None:  # fmt: skip
         super().__init__(encoder, **kwargs)
         require(self, at_least=1, hidden_dim=hidden_dim, output_dim=output_dim)
-        hidden = hidden_dim or min(4 * encoder.dim, 4096)
+        hidden = self.resolve("hidden_dim", hidden_dim or min(4 * encoder.dim, 4096))
         self.projector = mlp(encoder.dim, hidden, output_dim, norm=norm, last_affine=False)  # g
         self.predictor = mlp(output_dim, hidden, output_dim, norm=norm, last_affine=False)  # q
         self.teacher = EMA(nn.Sequential(encoder, self.projector), momentum, final=1.0)  # xi

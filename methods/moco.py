@@ -71,7 +71,7 @@ class MoCo(SSLMethod):
             raise ValueError(f"MoCo(batch_norm={batch_norm!r}) is unknown; choose from whole, shuffle, split.")
         self.moves_rows = "Set --model.batch_norm split." if batch_norm == "shuffle" else ""
         self.temperature, self.symmetric, self.batch_norm = temperature, symmetric, batch_norm
-        self.projector = mlp(encoder.dim, hidden_dim or encoder.dim, output_dim, norm=norm)
+        self.projector = mlp(encoder.dim, self.resolve("hidden_dim", hidden_dim or encoder.dim), output_dim, norm=norm)
         network = nn.Sequential(encoder, self.projector)  # f_q
         if batch_norm == "split":
             split_batch_norm(network, parts)

@@ -63,7 +63,8 @@ class MoCoV3(SSLMethod):
         patches = getattr(encoder, "patch_embedding", None)
         if freeze_patch_embedding and patches is not None:
             patches.requires_grad_(False)
-        hidden, layers = hidden_dim or min(4 * encoder.dim, 4096), projector_layers or (2 if patches is None else 3)
+        hidden = self.resolve("hidden_dim", hidden_dim or min(4 * encoder.dim, 4096))
+        layers = self.resolve("projector_layers", projector_layers or (2 if patches is None else 3))
         head = partial(mlp, norm=norm, last_affine=False)
         self.projector = head(encoder.dim, *[hidden] * (layers - 1), output_dim, last_norm=True)
         self.predictor = head(output_dim, hidden, output_dim, last_norm=patches is not None)

@@ -53,7 +53,8 @@ class SimCLR(SSLMethod):
         super().__init__(encoder, **kwargs)
         require(self, above=0, temperature=temperature, hidden_dim=hidden_dim, output_dim=output_dim)
         self.temperature = temperature
-        self.projector = mlp(encoder.dim, hidden_dim or encoder.dim, output_dim, norm=norm, last_norm=True)
+        hidden = self.resolve("hidden_dim", hidden_dim or encoder.dim)
+        self.projector = mlp(encoder.dim, hidden, output_dim, norm=norm, last_norm=True)
 
     def step(self, batch: Batch) -> Step:
         z = torch.stack([self.projector(self.encoder(view)) for view in batch["views"]], dim=1)  # [S, 2, D]

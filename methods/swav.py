@@ -45,6 +45,7 @@ class SwAV(SSLMethod):
         norm: of the head.
     """
 
+    without_local: ClassVar = {"local_views": 0}
     couples_samples = "the prototypes are shared out among the samples of a batch"
     collapse_remedy = "lower --model.epsilon, or give fewer --model.prototypes than a batch and its queue have samples"
     optimizer_specs: ClassVar = {
@@ -68,7 +69,8 @@ class SwAV(SSLMethod):
         self.views = ViewSpec(full=2, local=local_views, strength="strong")
         self.temperature, self.epsilon, self.iterations = temperature, epsilon, iterations
         self.freeze_epochs, self.queue_epochs, self.queue_length = freeze_epochs, queue_epochs, queue_length
-        self.projector = mlp(encoder.dim, hidden_dim or min(4 * encoder.dim, 2048), output_dim, norm=norm)
+        hidden = self.resolve("hidden_dim", hidden_dim or min(4 * encoder.dim, 2048))
+        self.projector = mlp(encoder.dim, hidden, output_dim, norm=norm)
         self.prototypes = Prototypes(output_dim, prototypes)  # C
         self.queue = FeatureQueue(queue_length, 2 * output_dim) if queue_length else None
         late = {"freeze_epochs": freeze_epochs, **({"queue_epochs": queue_epochs} if queue_length else {})}
@@ -85,8 +87,7 @@ class SwAV(SSLMethod):
         """Projections [S, D] of each view. As in the authors' code (`src/resnet50.py`, `forward`),
         views of one size pass the encoder together, and all views the head, so that BatchNorm
         normalises them together."""
-        sizes = groupby(views, key=lambda view: view.x.shape[1:])
-        h = [self.encoder(joined(list(group))) for _, group in sizes]
+        h = [self.encoder(joined(list(group))) for _, group in groupby(views, key=lambda view: view.x.shape[1:])]
         return list(self.projector(torch.cat(h)).chunk(len(views)))
 
     def assign(self, scores: Tensor, view: int) -> Tensor:
@@ -95,8 +96,7 @@ class SwAV(SSLMethod):
         if self.queue is not None and self.epochs_done >= self.queue_epochs and self.filled(scores):
             earlier = self.queue.features[rank() :: world_size()].chunk(2, dim=1)[view]  # each process brings a share
             scores = torch.cat([scores, self.prototypes(earlier).detach()])
-        one_each = [1] * world_size()
-        return sinkhorn(scores, self.epsilon, self.iterations, lambda row: gather(row, one_each))[:samples]
+        return sinkhorn(scores, self.epsilon, self.iterations, lambda row: gather(row, [1] * world_size()))[:samples]
 
     def filled(self, rows: Tensor) -> bool:
         """Whether steps of as many rows filled the queue; outside of a run it is taken as full."""
@@ -116,5 +116,4 @@ class SwAV(SSLMethod):
         if not self.frozen:
             self.prototypes.normalise()
         if self.queue is not None:
-            (z,) = states  # [S, 2D]: nothing is accumulated
-            self.queue.enqueue(gather(z, self.row_counts(z)))
+            self.queue.enqueue(gather(states[0], self.row_counts(states[0])))  # [S, 2D]: nothing is accumulated

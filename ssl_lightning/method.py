@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -31,6 +32,8 @@ class SSLMethod(Training):
         weight_decay: of weights, not of biases and norms; None: the paper's.
         warmup_epochs: epochs of linear warm-up, at most half of the run; None: the paper's, in a
             short run in proportion (`OptimizerSpec.recipe_epochs`).
+        optimizer_args: changes to the optimizer's other settings, by the names of the fields of
+            `OptimizerSpec`, such as `betas`.
         compile: whether the encoder, and a transformer on top of it, train compiled
             (`torch.compile`). The first steps then take minutes, and later ones are not faster on
             a CPU. Weights are equal to their rounding, not bit for bit.
@@ -51,6 +54,10 @@ class SSLMethod(Training):
     suited_encoder_args: ClassVar[dict[str, Any]] = {}
     """Encoder arguments that the method needs, used as defaults by the command line, where the
     encoder has them: `{"causal": True}`."""
+
+    without_local: ClassVar[dict[str, Any]] = {}
+    """Arguments with which a method that takes local views takes none: the command line's defaults
+    for data that serves none."""
 
     alarms: tuple[Alarm, ...] = ()
     """Bounds of the values in `logs` in a healthy run, with the remedies."""
@@ -76,6 +83,7 @@ class SSLMethod(Training):
         lr: float | None = None,
         weight_decay: float | None = None,
         warmup_epochs: float | None = None,
+        optimizer_args: dict[str, Any] | None = None,
         compile: bool = False,
     ) -> None:
         super().__init__()
@@ -87,9 +95,17 @@ class SSLMethod(Training):
                 f"{type(self).__name__} has no settings for optimizer {name!r}; choose from"
                 f" {', '.join(self.optimizer_specs)}."
             )
-        self.optimizer_spec = self.optimizer_specs[name].with_changes(
-            lr=lr, weight_decay=weight_decay, warmup_epochs=warmup_epochs
+        self.resolve("optimizer", name)
+        self.optimizer_spec = (
+            self.optimizer_specs[name]
+            .with_changes(lr=lr, weight_decay=weight_decay, warmup_epochs=warmup_epochs)
+            .with_fields(optimizer_args or {})  # the last word, also on what a given warm-up implies
         )
+
+    def resolved_args(self) -> dict[str, Any]:
+        settings = asdict(self.optimizer_spec)
+        shown = {name: settings[name] for name in ("lr", "weight_decay", "warmup_epochs")}
+        return super().resolved_args() | shown | {"optimizer_args": settings}
 
     @classmethod
     def load_from_checkpoint(cls, checkpoint_path: Any, *args: Any, **kwargs: Any) -> Any:

@@ -131,6 +131,17 @@ def test_the_papers_settings_hold_where_nothing_else_is_asked() -> None:
     assert build(SimCLR, optimizer="sgd").optimizer_spec.name == "sgd"
 
 
+def test_further_settings_of_the_optimizer_are_plain_values_by_their_names() -> None:
+    method = build(SimCLR, optimizer_args={"betas": [0.9, 0.95], "reference_batch": None}, lr=0.5)
+    spec = method.optimizer_spec
+    assert (spec.betas, spec.reference_batch, spec.lr) == ((0.9, 0.95), None, 0.5)
+    resolved = method.resolved_args()
+    assert resolved["optimizer"] == "adamw" and resolved["lr"] == 0.5 and resolved["hidden_dim"] == 4
+    assert build(SimCLR, **{key: resolved[key] for key in resolved if key != "encoder"}).optimizer_spec == spec
+    with pytest.raises(ValueError, match=r"no 'beta'\. Did you mean 'betas'\?"):
+        build(SimCLR, optimizer_args={"beta": 1})
+
+
 def test_forward_is_the_network_to_keep() -> None:
     method, view = build(SimCLR), View(torch.rand(3, 1, 16, 16))
     assert torch.equal(method(view), method.encoder(view)) and method.backbone is method.encoder

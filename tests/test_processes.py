@@ -291,6 +291,7 @@ def test_the_command_line_runs_two_processes(tmp_path: Path) -> None:
     assert summary["processes"] == 2 and summary["final/pretrained/linear_10"]["n"] == 2
     assert {path.name for path in folder.iterdir()} >= {
         "config.yaml",
+        "resolved.yaml",
         "metrics.csv",
         "encoder.safetensors",
         "checkpoints",

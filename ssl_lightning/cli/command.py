@@ -8,6 +8,7 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import fields, is_dataclass
 from functools import partial
 from importlib.metadata import entry_points
 from traceback import walk_tb
@@ -15,6 +16,7 @@ from typing import Any, NoReturn
 
 import torch
 import yaml
+from docstring_parser import parse as parse_docstring
 from jsonargparse import Namespace, get_loader, set_parsing_settings
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning import seed_everything
@@ -27,6 +29,7 @@ from ..data.files.unwritable import Unwritable
 from ..data.waiting import WorkerLost
 from ..method import SSLMethod
 from ..optim.finite import NotFinite
+from ..plugins.arguments import parameters
 from ..plugins.gate import refuse_twice
 from ..plugins.messages import did_you_mean
 from ..plugins.record import GROUPS
@@ -36,7 +39,7 @@ from ..run.lightning import raised_in_a_step, raised_while_restoring
 from ..run.stops.peers import in_a_line
 from ..trainer import STANDING, Trainer
 from .complaint import in_one_line
-from .defaults import kind_of_encoder, lowest_layer
+from .defaults import class_of, kind_of_encoder, lowest_layer
 from .names import CLASS_PATH, KINDS, Names, UsageError
 from .request import Request, read_request
 
@@ -58,9 +61,28 @@ class Parser(LightningArgumentParser):
         super().__init__(*args, **{"allow_abbrev": False, **kwargs})
 
     def add_class_arguments(self, theclass: Any, *args: Any, **kwargs: Any) -> Any:
-        if str(self.description).startswith("Help for "):  # `--model.help simclr`: the docstring above Args
+        helps = str(self.description).startswith("Help for ")  # `--model.help simclr`
+        if helps:
             self.description = (inspect.getdoc(theclass) or "").partition("\nArgs:")[0]
-        return super().add_class_arguments(theclass, *args, **kwargs)
+        names = super().add_class_arguments(theclass, *args, **kwargs)
+        if helps:
+            self._add_fields(theclass, *args)
+        return names
+
+    def _add_fields(self, theclass: Any, key: str | None = None, *_: Any) -> None:
+        """The fields of a class's recipe of augmentation, for its help alone."""
+        policy = getattr(theclass, "policy", None)
+        if not is_dataclass(policy):
+            return
+        described = {each.arg_name: each.description for each in parse_docstring(inspect.getdoc(policy) or "").params}
+        prefix = f"{key}." if key else ""
+        for field in fields(policy):
+            value = getattr(policy, field.name)
+            self.add_argument(
+                f"--{prefix}augmentation.{field.name}",
+                default=list(value) if isinstance(value, tuple) else value,
+                help=described.get(field.name, ""),
+            )
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         if not self.exit_on_error:  # a nested parser: the outermost one reports the error
@@ -138,7 +160,18 @@ class CLI(LightningCLI):
                 raise UsageError(
                     f"Missing: --{missing[0]}. Installed: {', '.join(self.names.registries[KINDS[missing[0]]])}."
                 ) from refusal
-            raise UsageError(in_one_line(str(refusal), self._parser(command)._option_string_actions)) from refusal
+            raise UsageError(in_one_line(str(refusal), self._options())) from refusal
+
+    def _options(self) -> set[str]:
+        """Every option of the command, and those of the chosen classes."""
+        encoder = self.layer.get("model", {}).get("init_args", {}).get("encoder") or {}
+        chosen = {"model.encoder": encoder.get("class_path"), **self.request.chosen}
+        kinds = {**KINDS, "model.encoder": "encoders"}
+        classes = {key: class_of(chosen.get(key), kind, self.names) for key, kind in kinds.items()}
+        of_classes = {
+            f"--{key}.{name}" for key, cls in classes.items() if isinstance(cls, type) for name in parameters(cls)
+        }
+        return {*self._parser(self.request.command)._option_string_actions, *of_classes}
 
     def _parse_ckpt_path(self) -> None:
         """Does nothing: Lightning's lets a checkpoint's arguments override the command line."""

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 
 from ..plugins.arguments import parameters
 from ..plugins.messages import did_you_mean
+from .habits import meant_by
 
 NOISE = ("Expected a <class 'NoneType'>", "Expected a path but")
 
@@ -19,19 +20,23 @@ def in_one_line(message: str, options: Iterable[str]) -> str:
     Args:
         message: jsonargparse's message, which lists the nested keys on separate lines, each with
             every type that a Union would also have accepted.
-        options: every option of the command (`--trainer.max_epochs`).
+        options: every option of the command (`--trainer.max_epochs`), with those of the chosen
+            classes.
     """
     where = ".".join(re.findall(r'Parser key "([^"]*)"', message))
     unknown = re.search(r"unrecognized arguments: (\S+)|does not accept option '(.*)'", message)
     if unknown and unknown[1] and not unknown[1].startswith("-"):
-        return f"{unknown[1]!r} does not belong to any option."
+        key, equals, _ = unknown[1].partition("=")
+        return f"{unknown[1]!r} does not belong to any option.{meant_by(f'--{key}', options) if equals else ''}"
     if unknown:
-        return _unknown("--" + (unknown[1] or unknown[2]).removeprefix("--").partition("=")[0], options)
+        typed = unknown[1] or "--" + unknown[2].removeprefix("--")
+        return _unknown(typed.partition("=")[0], options)
     unknown = re.search(r"Option '(.*)' is not accepted", message)
     if unknown:
         owner = re.findall(r"Problem with given class_path '(.*)'", message)
         return _unknown(
-            f"--{where}.{unknown[1]}", [f"--{where}.{name}" for name in _arguments(owner[-1])] if owner else []
+            f"--{where}.{unknown[1]}",
+            {*options, *(f"--{where}.{name}" for name in (_arguments(owner[-1]) if owner else []))},
         )
     missing = re.search(r"the following arguments are required: (.*)", message)
     if missing:
@@ -44,7 +49,7 @@ def in_one_line(message: str, options: Iterable[str]) -> str:
 
 
 def _unknown(option: str, options: Iterable[str]) -> str:
-    return f"There is no option {option}.{did_you_mean(option, options)}"
+    return f"There is no option {option}.{meant_by(option, options)}"
 
 
 def _arguments(class_path: str) -> list[str]:

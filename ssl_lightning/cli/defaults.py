@@ -35,8 +35,8 @@ def lowest_layer(request: Request, names: Names) -> dict[str, Any]:
     if request.command != "fit" and chosen.get("ckpt_path") and "model" not in chosen:
         return of_checkpoint(str(chosen["ckpt_path"]), names, _named(chosen))
     layer: dict[str, Any] = {}
-    method = _load(chosen.get("model"), "methods", names)
-    data = _load(chosen.get("data"), "datamodules", names)
+    method = class_of(chosen.get("model"), "methods", names)
+    data = class_of(chosen.get("data"), "datamodules", names)
     if data is not None:
         seed = chosen.get("seed_everything", 0)
         takes_seed = "seed" in parameters(data) and isinstance(seed, int)  # the parser refuses anything else
@@ -50,7 +50,9 @@ def lowest_layer(request: Request, names: Names) -> dict[str, Any]:
             layer["trainer"] = {"max_epochs": data.default_epochs}
     if method is not None and data is not None:
         encoder = _pretrained(method, chosen) or _encoder(method, data, request, names)
-        layer["model"] = {"class_path": chosen["model"], "init_args": {"encoder": encoder} if encoder else {}}
+        init_args = {} if getattr(data, "serves_local", True) else dict(getattr(method, "without_local", {}))
+        init_args |= {"encoder": encoder} if encoder else {}
+        layer["model"] = {"class_path": chosen["model"], "init_args": init_args}
     return layer
 
 
@@ -76,7 +78,7 @@ def of_checkpoint(path: str, names: Names, trust: Iterable[str] = ()) -> dict[st
     except (OSError, ValueError) as error:
         raise UsageError(str(error)) from error
     if "data" in layer:
-        data = _load(layer["data"]["class_path"], "datamodules", names)
+        data = class_of(layer["data"]["class_path"], "datamodules", names)
         layer["data"].setdefault("init_args", {}).update(_of_run(data, path))
     return layer
 
@@ -136,10 +138,10 @@ def _encoder(method: type, data: Any, request: Request, names: Names) -> dict[st
     if path is None and default is None:
         dataset = names.registries["datamodules"].name_of(chosen["data"])
         raise UsageError(_without_encoder(model, dataset, data, data_args, kind, names))
-    encoder = _load(path, "encoders", names)
+    encoder = class_of(path, "encoders", names)
     if isinstance(encoder, type) and kind != "Encoder" and not issubclass(encoder, KINDS[kind]):
         raise UsageError(f"{model} needs a {kind}, but {encoder.__name__} is not one; choose {REMEDIES[kind]}.")
-    reader = encoder if path is not None else _load(default["class_path"] if default else None, "encoders", names)
+    reader = encoder if path is not None else class_of(default["class_path"] if default else None, "encoders", names)
     suited_args = {
         key: value
         for key, value in getattr(method, "suited_encoder_args", {}).items()
@@ -172,9 +174,29 @@ def _without_encoder(model: str, dataset: str, data: Any, data_args: dict[str, A
     settings = [f"--data.{name} {value}" for name, value in suited_data.items() if data_args.get(name) != value]
     if settings:
         return f"{reads}: set {' '.join(settings)}, or leave it out."
+    encoders = data.suited_encoders(data_args)
+    methods = [name for name in names.registries["methods"] if _method_suits(name, set(encoders), names)]
     suited = [name for name in names.registries["datamodules"] if _suits(name, kind, names)]
-    choice = f" Choose data that does: {', '.join(suited)}; or" if suited else ""
-    return f"{reads}, but {dataset} has no default one.{choice or ' You may'} name one with --model.encoder."
+    classes = [
+        class_of(names.expand(each, ("model", "encoder"))["class_path"], "encoders", names)
+        for each in encoders.values()
+    ]
+    special = {getattr(each, "reads", KINDS["Encoder"].reads) for each in classes} - {KINDS["Encoder"].reads}
+    choices = [
+        f"choose data that has: {', '.join(suited)}" if suited else "",
+        f"choose a method for {dataset}: {', '.join(methods)}" if methods else "",
+        "" if special and KINDS[kind].reads not in special else "name one with --model.encoder",
+    ]
+    remedy = "; or ".join(filter(None, choices))
+    return f"{reads}, but {dataset} has no default one. {remedy[:1].upper()}{remedy[1:]}."
+
+
+def _method_suits(name: str, kinds: set[str], names: Names) -> bool:
+    """Whether a registered method needs an encoder of one of these kinds."""
+    try:
+        return needed_encoder(names.registries["methods"][name]) in kinds
+    except Exception:  # a broken plug-in is not suggested
+        return False
 
 
 def _suits(name: str, kind: str, names: Names) -> bool:
@@ -193,7 +215,7 @@ def _suited_data(method: type, data: Any, chosen: dict[str, Any], names: Names) 
     or else the kind that the method needs."""
     pretrained = _pretrained(method, chosen)
     path = chosen.get("model.encoder") if pretrained is None else pretrained["class_path"]
-    encoder = _load(path, "encoders", names) or KINDS[needed_encoder(method)]
+    encoder = class_of(path, "encoders", names) or KINDS[needed_encoder(method)]
     suited = dict(getattr(encoder, "suited_data", {}))
     if hasattr(encoder, "data_args"):
         suited |= encoder.data_args(_given("model.encoder", chosen))
@@ -202,7 +224,7 @@ def _suited_data(method: type, data: Any, chosen: dict[str, Any], names: Names) 
 
 def kind_of_encoder(request: Request, names: Names) -> str:
     """The kind of encoder (a name of `KINDS`) by which the chosen method annotates its argument."""
-    method = _load(request.chosen.get("model"), "methods", names)
+    method = class_of(request.chosen.get("model"), "methods", names)
     return needed_encoder(method) if isinstance(method, type) else "Encoder"
 
 
@@ -211,7 +233,7 @@ def _given(key: str, chosen: dict[str, Any]) -> dict[str, Any]:
     return {name.removeprefix(f"{key}."): value for name, value in chosen.items() if name.startswith(f"{key}.")}
 
 
-def _load(path: Any, kind: str, names: Names) -> Any:
+def class_of(path: Any, kind: str, names: Names) -> Any:
     """The class of a class path; None: there is no path, or it does not import, and the parser
     reports the error."""
     if not isinstance(path, str):

@@ -13,9 +13,9 @@ from .. import __version__
 from ..plugins.messages import did_you_mean
 from ..plugins.registry import RegistryError
 from ..run.stops.signals import listening
+from .habits import COMMANDS, no_command
 from .listing import LISTS, show
 from .names import UsageError
-from .request import COMMANDS
 
 DATA, EXPORT, INSPECT, REPLAY = "data", "export", "inspect", "replay"
 HELP = """\
@@ -74,8 +74,7 @@ def _main(argv: Sequence[str] | None) -> int:
     if first in own:
         return own[first](argv[1:])
     if not first.startswith("-") and first not in COMMANDS:
-        known = (*COMMANDS, *own)
-        return _complain("", f"There is no command {first!r}.{did_you_mean(first, known)}")
+        return _complain("", no_command(first, own))
     return _run(argv)
 
 
@@ -95,9 +94,16 @@ def _data(options: list[str]) -> int:
         options = options[:place] + options[place + 2 :]
     if options and not options[0].startswith("-"):
         options = ["--data", *options]
-    from .data import describe
 
-    return _print(DATA, describe, options, folder)
+    def described(options: list[str], folder: str) -> str:
+        from .early import check_names
+
+        check_names(["fit", *options])
+        from .data import describe
+
+        return describe(options, folder)
+
+    return _print(DATA, described, options, folder)
 
 
 def _export(options: list[str]) -> int:
@@ -155,9 +161,12 @@ OWN: dict[str, Callable[[list[str]], int]] = {DATA: _data, EXPORT: _export, INSP
 
 
 def _run(argv: list[str]) -> int:
-    from .command import run
-
     try:
+        from .early import check_names
+
+        check_names(argv)
+        from .command import run
+
         run(argv)
     except (UsageError, RegistryError) as error:
         if os.environ.get("SSL_LIGHTNING_TRACEBACK"):

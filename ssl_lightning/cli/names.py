@@ -99,6 +99,11 @@ class Names:
         if kind == "encoders" and name not in registry and ":" not in name:
             self.taken_for_timm.append(name)
             return registry.path(self.encoder_of_timm), {"name": name}
+        if kind == "datamodules" and name not in registry and Path(name).exists():
+            raise UsageError(
+                f"{name!r} is a file or folder, not the name of a data set; name one of {', '.join(registry)}, and give"
+                " this as its --data.root or --data.path."
+            )
         return registry.path(name), {}
 
     def read(self, path: Path) -> Any:

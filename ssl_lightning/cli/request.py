@@ -8,11 +8,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..plugins.messages import did_you_mean
 from ..plugins.moved import KEYS, renamed_key
+from .habits import COMMANDS, no_command
 from .names import IMPLIED, Names, UsageError, kind_of
-
-COMMANDS = ("fit", "validate", "test", "predict")
 
 
 class Request(NamedTuple):
@@ -38,11 +36,8 @@ def read_request(argv: Sequence[str], names: Names) -> Request:
     options = list(_options(argv))
     command = next((value for option, value, _ in options if option == ""), None)
     if command not in COMMANDS:
-        raise UsageError(
-            f"There is no command {command!r}.{did_you_mean(str(command), COMMANDS)}"
-            if command
-            else f"The command is missing; give one of {', '.join(COMMANDS)}."
-        )
+        missing = f"The command is missing; give one of {', '.join(COMMANDS)}."
+        raise UsageError(no_command(command) if command else missing)
     tokens: list[str] = []
     chosen: dict[str, Any] = {}
     earlier: dict[str, str] = {}  # options given under their earlier names, by their first keys

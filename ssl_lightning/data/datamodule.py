@@ -212,8 +212,11 @@ class SSLDataModule(Recorded, Modality, Splits, Loading):
         spec = method.views
         self.supervised = bool(getattr(method, "supervised", False))
         if spec.local and not self.serves_local:
+            arguments = getattr(method, "without_local", {})
+            without = " ".join(f"--model.{name} {value}" for name, value in arguments.items())
             raise ValueError(
                 f"{type(method).__name__} asks for {spec.local} local views; {type(self).__name__} has none."
+                f" {f'Set {without}.' if without else 'Choose data that has, or a method of full views.'}"
             )
         self.views = spec
         self.transforms = [self.transform(strength) for strength in spec.strengths]

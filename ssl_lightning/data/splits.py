@@ -125,7 +125,10 @@ class Splits:
         if self.supervised:
             splits = self.probe_splits()
             if splits is None:
-                raise ValueError(f"{type(self).__name__} {self.why_unlabelled}, and this method learns from labels.")
+                raise ValueError(
+                    f"{type(self).__name__} {self.why_unlabelled}, and this method learns from labels. Label some, or"
+                    " choose a method that learns without."
+                )
             return splits[0]
         if "pretraining" not in self._sources:
             self._sources["pretraining"] = self.pretraining_source() or self.split("train")

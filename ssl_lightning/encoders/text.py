@@ -77,12 +77,12 @@ class TextTransformer(TextEncoder):
         require(self, at_least=1, vocab_size=vocab_size, max_length=max_length)
         require(self, at_least=0, norm_eps=norm_eps)
         default_dim, default_depth, default_heads = SIZES[size]
-        self.dim = default_dim if dim is None else dim
+        self.dim = self.resolve("dim", default_dim if dim is None else dim)
         self.pooling, self.max_length, self.norm_eps = pooling, max_length, norm_eps
         self.trunk = Transformer(
             self.dim,
-            default_depth if depth is None else depth,
-            default_heads if heads is None else heads,
+            self.resolve("depth", default_depth if depth is None else depth),
+            self.resolve("heads", default_heads if heads is None else heads),
             norm=norm,
             activation=activation,
             dropout=dropout,

@@ -4,7 +4,6 @@ family."""
 from __future__ import annotations
 
 import math
-from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from functools import lru_cache
 from types import SimpleNamespace
@@ -19,6 +18,7 @@ from ..plugins.arguments import require
 from ..types import View
 from .base import Encoder
 from .checks import images_of
+from .timm_names import no_model
 
 VIT = "vit_tiny_patch16_224"
 # The keyword of timm's constructors -> our argument, and a model that takes it, for the message.
@@ -259,9 +259,7 @@ def check_name(name: str) -> None:
     tagged = timm.list_pretrained() if timm.is_model(name) and "." in name else []
     if timm.is_model(name) and ("." not in name or name in tagged):
         return
-    near = get_close_matches(name, tagged or timm.list_models(), n=3, cutoff=0.5)
-    hint = f"Did you mean {' or '.join(near)}?" if near else "timm.list_models() shows all."
-    raise ValueError(f"timm has no model {name!r}. {hint}")
+    raise ValueError(no_model(name, tagged or timm.list_models()))
 
 
 def _takes(name: str, **options: Any) -> bool:

@@ -83,8 +83,8 @@ class WaveTransformer(WaveEncoder):
                 " stride at least 1 and at most its kernel."
             )
         default_maps, default_dim, default_depth, default_heads = SIZES[size]
-        self.features_dim = default_maps if maps is None else maps
-        self.dim = default_dim if dim is None else dim
+        self.features_dim = self.resolve("maps", default_maps if maps is None else maps)
+        self.dim = self.resolve("dim", default_dim if dim is None else dim)
         require(self, at_least=1, maps=maps, dim=dim)
         if self.dim % GROUPS:
             raise ValueError(f"WaveTransformer(dim={dim}) must be a multiple of {GROUPS}.")
@@ -107,8 +107,8 @@ class WaveTransformer(WaveEncoder):
         self.dropout = nn.Dropout(dropout)
         self.trunk = Transformer(
             self.dim,
-            default_depth if depth is None else depth,
-            default_heads if heads is None else heads,
+            self.resolve("depth", default_depth if depth is None else depth),
+            self.resolve("heads", default_heads if heads is None else heads),
             norm=norm,
             dropout=dropout,
             std=0.02,

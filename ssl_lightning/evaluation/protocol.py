@@ -249,17 +249,18 @@ def regressed(x: Tensor, y: Tensor, test: Tensor, answers: Tensor, deadline: flo
     return result._replace(at_end=model.at_end, converged=model.converged)
 
 
-def check_labels(train: Tensor, test: Tensor) -> None:
+def check_labels(train: Tensor, test: Tensor, judged: str = "test") -> None:
     """Refuses labels that no classifier can learn from, or be judged by.
 
     Args:
         train: [M] classes of the training part.
-        test: [Q] classes of the test part.
+        test: [Q] classes of the part that is judged.
+        judged: the name of that part.
 
     Raises:
         ValueError: a label is negative, or the training part has fewer than two classes.
     """
-    for part, labels in {"training": train, "test": test}.items():
+    for part, labels in {"training": train, judged: test}.items():
         if len(labels) and int(labels.min()) < 0:
             raise ValueError(
                 f"The {part} labels hold {int(labels.min())}; number the classes from 0, and leave out unlabelled"

@@ -53,7 +53,7 @@ class Rows:
         self.data, self.networks, self.trainer, self.settings = data, networks, trainer, settings
         self.train, self.judged, self.split = all_or_none(lambda: closing_splits(data))
         self.choose(settings.train_samples, settings.test_samples)
-        check_labels(*self.labels)
+        check_labels(*self.labels, self.split)
         encoders = {row: getattr(network, "backbone", network) for row, network in networks.items()}
         self.encoders: dict[str, Encoder] = {row: each for row, each in encoders.items() if has_layers(each)}
         self.layers: dict[str, tuple[Tensor, Tensor]] = {}

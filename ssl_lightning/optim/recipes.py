@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from typing import Any, Literal, get_args
 
@@ -14,6 +14,7 @@ from torch.optim import SGD, AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from ..plugins.arguments import require
+from ..plugins.messages import did_you_mean
 from .lars import LARS
 
 OptimizerName = Literal["adamw", "sgd", "lars"]
@@ -76,6 +77,23 @@ class OptimizerSpec:
     def scaled_lr(self, batch_size: int) -> float:
         """The peak learning rate for a batch of `batch_size` samples over all processes."""
         return self.lr if self.reference_batch is None else self.lr * batch_size / self.reference_batch
+
+    def with_fields(self, values: Mapping[str, Any]) -> OptimizerSpec:
+        """Copies these settings with fields changed to plain values of a config; lists stand for
+        tuples.
+
+        Raises:
+            ValueError: there is no such field, or a value is out of range.
+        """
+        names = [field.name for field in fields(self)]
+        for name in values:
+            if name not in names:
+                raise ValueError(
+                    f"OptimizerSpec has no {name!r}.{did_you_mean(name, names)} It has {', '.join(names)}."
+                )
+        return replace(
+            self, **{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+        )
 
     def with_changes(self, **changes: Any) -> OptimizerSpec:
         """Copies these settings with some fields changed; None leaves a field as it is. A warm-up

@@ -8,11 +8,12 @@ import inspect
 import math
 from collections.abc import Mapping
 from pathlib import PurePath
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 from .arguments import argument_defaults, argument_types, check_number
 
 LARGEST = 2**63 - 1
+Value = TypeVar("Value")
 PLAIN = (bool, int, float, str, type(None))
 GROUPS = ("ssl_lightning.methods", "ssl_lightning.datamodules", "ssl_lightning.encoders")
 
@@ -35,6 +36,17 @@ class Recorded:
         super().__init_subclass__(**kwargs)
         if "__init__" in vars(cls):
             cls.__init__ = _recording(cls.__init__)  # type: ignore[method-assign]
+
+    def resolve(self, name: str, value: Value) -> Value:
+        """Records, in a constructor, the value that stands for an argument left open (None), and
+        returns it."""
+        self.__dict__.setdefault("stands_for", {})[name] = value
+        return value
+
+    def resolved_args(self) -> dict[str, Any]:
+        """The arguments of the construction, with the values that stand for those left open, so
+        that a version with other defaults builds the same."""
+        return self.init_args | self.__dict__.get("stands_for", {})
 
     @classmethod
     def offline_args(cls, init_args: dict[str, Any]) -> dict[str, Any]:
@@ -122,12 +134,18 @@ def class_path(cls: type) -> str:
     return f"{cls.__module__}.{cls.__qualname__}"
 
 
-def config_of(value: Any) -> Any:
-    """A recorded object as `{"class_path": ..., "init_args": {...}}`, with plain values only."""
+def config_of(value: Any, resolved: bool = False) -> Any:
+    """A recorded object as `{"class_path": ..., "init_args": {...}}`, with plain values only.
+
+    Args:
+        value: the object, or a list or dict of such.
+        resolved: whether arguments left open have the values that stand for them.
+    """
     if isinstance(value, Recorded):
-        return {"class_path": class_path(type(value)), "init_args": config_of(getattr(value, "init_args", {}))}
+        given = value.resolved_args() if resolved else getattr(value, "init_args", {})
+        return {"class_path": class_path(type(value)), "init_args": config_of(given, resolved)}
     if isinstance(value, dict):
-        return {key: config_of(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [config_of(item) for item in value]
+        return {key: config_of(item, resolved) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [config_of(item, resolved) for item in value]
     return value

@@ -110,9 +110,17 @@ class Registry(Mapping[str, type[Any]]):
             claimants = " and ".join(f"{p.package} {p.version} ({p.value})" for p in matches)
             choices = " or ".join(p.name for p in matches)
             raise ContestedName(f"Several packages claim the {self.kind} {short!r}: {claimants}. Choose {choices}.")
-        raise UnknownName(
-            f"There is no {self.kind} {name!r}.{did_you_mean(name, self)} Installed: {', '.join(self) or 'none'}."
-        )
+        near = did_you_mean(name, self) or self.akin_to(name)
+        raise UnknownName(f"There is no {self.kind} {name!r}.{near} Installed: {', '.join(self) or 'none'}.")
+
+    def akin_to(self, name: str, prefix: str = "") -> str:
+        """The hint ` The nearest here is 'x'.` for a name of another tool; empty where no package
+        declares one. The entry points of the group `ssl_lightning.akin` lead from such names, in
+        lower case with underscores, to the class that comes nearest."""
+        plain = re.sub(r"[^a-z0-9]+", "_", name.lower())
+        near = {point.value for point in entry_points(group="ssl_lightning.akin", name=plain)}
+        known = next((shown for shown, plugin in self.plugins.items() if plugin.value in near), None)
+        return f" The nearest here is {prefix + known!r}." if known else ""
 
     def path(self, name: str) -> str:
         """The class path `module.Class` of this name, from metadata only."""

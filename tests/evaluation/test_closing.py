@@ -34,7 +34,7 @@ from ssl_lightning.testing import TinyEncoder, TinyImages
 from ssl_lightning.testing.tiny import WAVE_STEM
 from ssl_lightning.types import View
 
-ALWAYS = {"config.yaml", "metrics.csv", "summary.json", "encoder.safetensors", "encoder.md"}
+ALWAYS = {"config.yaml", "resolved.yaml", "metrics.csv", "summary.json", "encoder.safetensors", "encoder.md"}
 
 
 @pytest.fixture(autouse=True)

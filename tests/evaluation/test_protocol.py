@@ -196,3 +196,8 @@ def test_a_row_refuses_what_it_cannot_judge(change, message):
     x, y = torch.randn(9, 2), torch.arange(9) % 3
     with pytest.raises(ValueError, match=message):
         closing_row(**{"train_x": x, "train_y": y, "test_x": x, "test_y": y, **change})
+
+
+def test_a_label_below_zero_is_told_of_the_split_that_has_it():
+    with pytest.raises(ValueError, match="The val labels hold -1"):
+        protocol.check_labels(torch.tensor([0, 1]), torch.tensor([0, -1]), "val")

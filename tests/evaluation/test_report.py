@@ -37,7 +37,8 @@ from ssl_lightning.testing import TinyEncoder, TinyImages
 from ssl_lightning.types import View
 
 FILES = {
-    "config.yaml", "data.json", "metrics.csv", "speed.csv", "summary.json", "encoder.safetensors", "encoder.md",
+    "config.yaml", "resolved.yaml", "data.json", "metrics.csv", "speed.csv", "summary.json", "encoder.safetensors",
+    "encoder.md",
     "untrained.safetensors",
     "checkpoints/step-00000015.ckpt", "checkpoints/step-00000020.ckpt",
     "plots/loss.png", "plots/probes.png", "plots/collapse.png", "plots/views.png", "plots/embedding.png",
@@ -303,7 +304,8 @@ def test_switched_off_it_leaves_the_encoder_and_no_table(tmp_path: Path, capsys:
     trainer.fit(SimCLR(TinyEncoder()), datamodule=TinyImages(samples=160))
     assert trainer.run_folder is not None
     assert files(trainer.run_folder) == {
-        "config.yaml", "data.json", "metrics.csv", "speed.csv", "summary.json", "encoder.safetensors", "encoder.md",
+        "config.yaml", "resolved.yaml", "data.json", "metrics.csv", "speed.csv", "summary.json", "encoder.safetensors",
+        "encoder.md",
         "checkpoints/step-00000010.ckpt",
     }  # fmt: skip
     assert capsys.readouterr().out == ""

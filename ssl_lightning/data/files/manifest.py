@@ -112,6 +112,8 @@ class Manifest:
                 yield each.path
 
         self._paths = Strings(paths())
+        if not labels:
+            raise ValueError(f"The list {printable(path)} has no entries: no line below the names of its columns.")
         self._label_names = tuple(numbers)
         self._labels, self._splits = tensor_of(labels), tensor_of(splits)
         self._starts, self._ends = tensor_of(starts), tensor_of(ends)

@@ -4,6 +4,7 @@ any size."""
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -49,6 +50,7 @@ class ImageDataModule(SSLDataModule):
         require(self, at_least=8, image_size=image_size)
         self.image_size = image_size
         self.recipe = changed(self.policy, augmentation or {})
+        self.resolve("augmentation", asdict(self.recipe))
         try:
             for strength in ("none", "strong_a", "strong_b"):
                 self.transform(strength)  # raises where the recipe cannot be built

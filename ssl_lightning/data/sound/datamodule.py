@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import cached_property
 from typing import Any, ClassVar, Literal
 
@@ -111,6 +111,7 @@ class SoundDataModule(VaryingLengths, Listening):
         require(self, above=0, batch_seconds=batch_seconds)
         self.batch_seconds, self.normalise = batch_seconds, normalise
         self.recipe = changed(self.policy, augmentation or {})
+        self.resolve("augmentation", asdict(self.recipe))
         try:
             self.recipe.build("strong", self.samples, self.mel)
         except ValueError as error:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ...augment.sound import SoundPolicy
@@ -15,8 +17,8 @@ from .recording import Sound, SoundFile, Stored
 from .settings import SOUND, log_mel, samples_of
 from .source import SoundSource
 
-Recording = str | Path | tuple[Tensor, int]
-"""A file, or samples [T] in [-1, 1] and their rate in Hz."""
+Recording = str | Path | tuple[Tensor | NDArray[Any], int]
+"""A file, or samples [T] in [-1, 1], of torch or NumPy, and their rate in Hz."""
 
 
 class SoundReader:
@@ -59,6 +61,7 @@ class SoundReader:
 
         Raises:
             UnreadableSound: a file cannot be read.
+            TypeError, ValueError: a recording is neither a file nor samples [T] in [-1, 1].
         """
         if isinstance(recordings, (str, Path)):
             raise TypeError("This is one recording, not a list of them; give [recording].")
@@ -77,8 +80,28 @@ class _Given(SoundSource):
 
     def open(self, number: int) -> Sound:
         recording = self.recordings[number]
-        return Stored(f"recording {number}", *recording) if isinstance(recording, tuple) else SoundFile(recording)
+        if isinstance(recording, (str, Path)):
+            return SoundFile(recording)
+        return Stored(self.name(number), *_samples(recording, self.name(number)))
 
     def name(self, number: int) -> str:
         recording = self.recordings[number]
-        return f"recording {number}" if isinstance(recording, tuple) else str(recording)
+        return str(recording) if isinstance(recording, (str, Path)) else f"recording {number}"
+
+
+def _samples(recording: Recording, name: str) -> tuple[Tensor, int]:
+    """A recording's samples [T] and its rate, where they are so.
+
+    Raises:
+        TypeError, ValueError: they are not; the message says what is given, and the remedy.
+    """
+    if not (isinstance(recording, tuple) and len(recording) == 2):
+        raise TypeError(f"{name} is a {type(recording).__name__}; give a file's path, or samples [T] with their rate.")
+    samples, rate = torch.as_tensor(recording[0]), recording[1]
+    if samples.ndim != 1:
+        shape = list(samples.shape)
+        raise ValueError(f"{name} has the shape {shape}; give the samples [T] of one channel, or the channels' mean.")
+    if not samples.is_floating_point():
+        kind = str(samples.dtype).removeprefix("torch.")
+        raise ValueError(f"{name} holds {kind}; give floating-point samples in [-1, 1], such as int16 / 32768.")
+    return samples.float(), rate

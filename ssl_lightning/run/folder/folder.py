@@ -13,7 +13,6 @@ from typing import Any, ClassVar
 from weakref import WeakSet
 
 import torch
-import yaml
 from pytorch_lightning.callbacks import ModelCheckpoint
 
 from ...data.datamodule import SSLDataModule
@@ -29,6 +28,7 @@ from ..standing import Standing
 from .lock import FolderInUse, FolderLock
 from .loggers import open_loggers, show
 from .metrics import Metrics
+from .resolved import commit, resolved_config, resolved_text, sizes
 
 PACKAGES = ("ssl-lightning", "torch", "torchvision", "pytorch-lightning", "timm", "scikit-learn")
 
@@ -52,7 +52,7 @@ def folder_of(checkpoint: str | Path) -> Path | None:
 
 
 def resolved(trainer: Any) -> dict[str, Any]:
-    """What a run is made on: precision, processes, versions, hardware."""
+    """What a run is made with: precision, processes, versions, hardware, sizes."""
     return {
         "precision": str(trainer.precision),
         "processes": world_size(),
@@ -60,6 +60,8 @@ def resolved(trainer: Any) -> dict[str, Any]:
         "versions/python": platform.python_version(),
         "hardware/device": device_name(trainer.strategy.root_device),
         "hardware/threads": torch.get_num_threads(),
+        **commit(),
+        **sizes(trainer),
     }
 
 
@@ -119,10 +121,10 @@ def new_folder(parent: Path) -> Path:
 
 class RunFolder(Standing):
     """Makes `<root>/<method>-<data>/<time>`, or goes on in the folder whose newest whole checkpoint
-    the run is resumed from, and writes the complete `config.yaml`. The time is that of rank 0,
-    which locks the folder for as long as `fit` goes on. The loggers that write into the folder
-    start here, and Lightning's `ModelCheckpoint` without a folder writes among the run's
-    checkpoints.
+    the run is resumed from, and writes `config.yaml`, and `resolved.yaml` with nothing left open.
+    The time is that of rank 0, which locks the folder for as long as `fit` goes on. The loggers
+    that write into the folder start here, and Lightning's `ModelCheckpoint` without a folder writes
+    among the run's checkpoints.
 
     From an older checkpoint a run branches off into a folder of its own, so that no folder holds
     two histories.
@@ -176,6 +178,7 @@ class RunFolder(Standing):
         with explained(path / "checkpoints"):
             (path / "checkpoints").mkdir(parents=True, exist_ok=True)
         write_text(path / "config.yaml", run_config(trainer.lightning_module))
+        write_text(path / "resolved.yaml", resolved_text(trainer))
         artifacts = trainer.datamodule.artifacts() if isinstance(trainer.datamodule, SSLDataModule) else {}
         for name, text in artifacts.items():
             write_text(path / name, text)
@@ -184,8 +187,7 @@ class RunFolder(Standing):
             write_text(path / "data.json", json.dumps(sets, indent=1, ensure_ascii=False) + "\n")
 
     def _open_loggers(self, trainer: Any, path: Path) -> None:
-        config = {**yaml.safe_load(run_config(trainer.lightning_module)), "resolved": resolved(trainer)}
-        open_loggers(trainer, path, config)
+        open_loggers(trainer, path, {**resolved_config(trainer), "resolved": resolved(trainer)})
 
     def on_unwritable(self, trainer: Any) -> None:
         """Makes a run folder anew that was removed while the run went on."""

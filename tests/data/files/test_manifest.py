@@ -60,6 +60,8 @@ def test_without_a_label_column_there_are_no_classes(tmp_path: Path) -> None:
         ("path,word,split\na.wav,x,trian\n", r"split='trian' is not a split. Did you mean 'train'\?"),
         ("path,word,start\na.wav,x,soon\n", "start='soon' is not a time in seconds"),
         ("path,word,start\na.wav,x,-1\n", "start='-1' is not a time in seconds"),
+        ("", "The list .*list.csv has no entries"),
+        ("path,word\n", "The list .*list.csv has no entries"),
         ("path,word,start,end\na.wav,x,2,1\n", "line 2: the recording ends at 1 s, but begins at 2 s"),
     ],
 )

@@ -68,6 +68,33 @@ def test_what_is_no_run_or_no_recording_is_named(recordings: Path) -> None:
         SoundReader(recordings)([recordings / "missing.wav"])
 
 
+@pytest.mark.parametrize(
+    ("given", "remedy"),
+    [
+        ((torch.zeros(2, 800), 8000), r"recording 0 has the shape \[2, 800\]; give .* one channel"),
+        ((np.zeros((800, 2)), 8000), r"recording 0 has the shape \[800, 2\]; give .* one channel"),
+        ((np.zeros(800, dtype=np.int16), 8000), r"recording 0 holds int16; give .* int16 / 32768"),
+        (np.zeros(800), "recording 0 is a ndarray; give a file's path, or samples"),
+        (torch.zeros(800), "recording 0 is a Tensor; give a file's path, or samples"),
+    ],
+)
+def test_samples_of_another_form_are_told_with_the_remedy(recordings: Path, given: object, remedy: str) -> None:
+    data = AudioFolder(str(recordings), batch_size=2, sample_rate=8000)
+    data.prepare_data()
+    (recordings / SOUND).write_text(data.artifacts()[SOUND])
+    with pytest.raises((TypeError, ValueError), match=remedy):
+        SoundReader(recordings)([given])  # type: ignore[list-item]
+
+
+def test_samples_of_numpy_are_read_as_those_of_torch(recordings: Path) -> None:
+    data = AudioFolder(str(recordings), batch_size=2, sample_rate=8000)
+    data.prepare_data()
+    (recordings / SOUND).write_text(data.artifacts()[SOUND])
+    samples, rate = soundfile.read(recordings / "0.wav")
+    read = SoundReader(recordings)
+    assert torch.equal(read([(samples, rate)]).x, read([(torch.from_numpy(samples).float(), rate)]).x)
+
+
 def test_a_second_step_may_cut_otherwise_but_not_hear_otherwise() -> None:
     run = {"varies": False, "features": "log_mel", "seconds": 1.0, "mels": 48, "statistics": [-6.0, 3.0]}
     assert difference(json.dumps({**run, "seconds": None, "varies": True}), json.dumps(run)) == ""

@@ -201,7 +201,8 @@ def test_steps_never_go_back_and_are_the_axis_of_every_metric(run_of_wandb: Offl
 def test_the_config_is_the_runs_once_and_nested(trained: Any, run_of_wandb: Offline) -> None:
     config = {name: value for name, value in run_of_wandb.config.items() if name.partition(".")[0] != "_wandb"}
     resolved = config.pop("resolved")
-    assert config == yaml.safe_load((trained[0] / "config.yaml").read_text())
+    assert config == yaml.safe_load((trained[0] / "resolved.yaml").read_text())
+    assert config["model"]["init_args"]["lr"] is not None and resolved["parameters"] > resolved["classes"] > 1
     assert resolved["precision"] == "32-true" and resolved["processes"] == 1 and resolved["versions/torch"]
 
 
