@@ -178,8 +178,8 @@ class Training(Recorded, LightningModule):
         if not out.keys() <= STEP_KEYS or "loss" not in out:
             raise ValueError(
                 f"{type(self).__name__}.step returned the keys {sorted(out)}; it must return 'loss', and may return "
-                "'losses' (with a weight each), 'embeddings', 'logs' (a dict of scalars), 'state' (for after_update)"
-                " and 'weight'."
+                "'embeddings', 'logs' (a dict of scalars), 'state' (for after_update), 'weight', and 'losses' (with a"
+                " weight each)."
             )
         # Whatever is kept of a step, its graph is not: it would hold the step's activations.
         kept = recursive_detach({key: value for key, value in out.items() if key not in ("loss", "losses")})

@@ -216,7 +216,7 @@ class DoubleWaves(TinyWaves):
 
 
 class Seen(pl.Callback):
-    """Loss, weight and temperature of every batch, and the gradient of every step."""
+    """Weighted loss, weight and temperature of every batch, and the gradient of every step."""
 
     def __init__(self) -> None:
         self.loss: list[Tensor] = []
@@ -228,8 +228,9 @@ class Seen(pl.Callback):
         self.gradient.append(torch.cat([parameter.grad.flatten() for parameter in pl_module.parameters()]))
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, *args: Any) -> None:
-        self.loss.append(outputs["loss"].detach())
-        self.weight.append(torch.ones(()) if outputs["weight"] is None else outputs["weight"])
+        loss, weight = outputs["losses"]["loss"]
+        self.loss.append(loss * weight)
+        self.weight.append(weight)
         self.temperatures.append(outputs["logs"]["gumbel_temperature"])
 
 
@@ -259,7 +260,7 @@ def trained(
     trainer.fit(exact(**{"lr": 1e-2, **init_args}).float(), datamodule=DoubleWaves(samples=64, batch_size=batch_size))
     loss, weight = (torch.stack(each).view(steps, -1).double() for each in (seen.loss, seen.weight))
     return {
-        "loss": loss.sum(1),
+        "loss": loss.sum(1) / weight.sum(1),
         "weight": weight.sum(1),
         "gradient": torch.stack(seen.gradient),
         "temperatures": seen.temperatures,
@@ -281,7 +282,7 @@ def test_two_processes_with_unequal_recordings_train_like_one(run: Any, tmp_path
     two = [torch.load(tmp_path / f"{number}.pt", weights_only=True) for number in range(2)]
     one = trained()
     assert (two[0]["weight"] != two[1]["weight"]).all()
-    loss = (two[0]["loss"] + two[1]["loss"]) / (two[0]["weight"] + two[1]["weight"])
+    loss = sum(each["loss"] * each["weight"] for each in two) / sum(each["weight"] for each in two)
     assert_close(loss, one["loss"], rtol=1e-6, atol=0)
     for each in two:
         assert_close(each["gradient"], one["gradient"], rtol=1e-4, atol=1e-6 * float(one["gradient"].abs().max()))
@@ -291,7 +292,7 @@ def test_two_processes_with_unequal_recordings_train_like_one(run: Any, tmp_path
 def test_accumulated_batches_are_one_large_batch_where_codes_are_free() -> None:
     """And are refused elsewhere, with the reason."""
     one, several = trained(diversity=0.0), trained(batch_size=8, accumulate=2, diversity=0.0)
-    assert_close(several["loss"] * 2 / several["weight"], one["loss"], rtol=1e-6, atol=0)
+    assert_close(several["loss"], one["loss"], rtol=1e-6, atol=0)
     assert_close(several["gradient"], one["gradient"], rtol=1e-4, atol=1e-6 * float(one["gradient"].abs().max()))
     with pytest.raises(MisconfigurationException, match="a batch is to use all codes"):
         trained(batch_size=8, accumulate=2)
