@@ -104,3 +104,8 @@ def read_topics() -> tuple[dict[str, str], list[LeftOut]]:
                 topic_of[text] = name
     reasons = {f"have fewer than {WORDS} words": short, "occur in a shorter topic too": again}
     return topic_of, [LeftOut(reason, len(each), each[0]) for reason, each in reasons.items() if each]
+
+
+def letters(text: str) -> str:
+    """The letters of a text: those of "3.1: added ','" and "3.6: Added '_'" are the same."""
+    return "".join(re.findall(r"[a-z]", text.lower()))
