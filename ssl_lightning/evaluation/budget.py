@@ -12,8 +12,10 @@ from torch import Tensor
 from ..data.peek import BATCH
 
 Minutes = float | Literal["auto"]
-LEAST = 120.0
+LEAST = 60.0
 """Seconds that the tables of a run may take, however short its training was."""
+SHARE = 0.5
+"""The part of the training time that the tables may take, where that is more."""
 EMBEDDING = 0.5
 """The part of the time that the features of all rows may take; probes need the rest."""
 FEWEST = 250
@@ -30,7 +32,7 @@ def seconds_of(minutes: Minutes, training: float) -> float:
         training: seconds that the training took.
     """
     if minutes == "auto":
-        return max(LEAST, training)
+        return max(LEAST, SHARE * training)
     return 60 * minutes or math.inf
 
 

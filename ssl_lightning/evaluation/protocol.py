@@ -336,7 +336,7 @@ def _cross_validated(x: Tensor, y: Tensor, deadline: float = math.inf) -> tuple[
         fits = fit(x, y, ((1 - held_out) * share).repeat(len(strengths), 1), each, deadline, exact=False)
         results = torch.zeros(len(each))
         for number, out in enumerate(held_out.bool().repeat(len(strengths), 1)):
-            log_p = (x[out] @ fits.weight[number] + fits.bias[number]).log_softmax(dim=1)  # [held out, K]
+            log_p = (x[out].float() @ fits.weight[number] + fits.bias[number]).log_softmax(dim=1)  # [held out, K]
             results[number] = (share[out] * log_p.gather(1, y[out, None])[:, 0]).mean()
         return dict(zip(strengths, results.view(len(strengths), -1).mean(1).tolist(), strict=True))
 

@@ -183,15 +183,13 @@ class Rows:
 
     @property
     def seen(self) -> bool:
-        """Whether the pretraining has seen the samples that the table is evaluated on: they are a
-        part of its training samples where the data has neither test nor validation split."""
-        pretraining = self.data.relabels or self.data
-        return (
-            self.split == "val"
-            and pretraining is self.trainer.datamodule
-            and pretraining.held_out is None
-            and pretraining.pretraining_source() is None
-        )
+        """Whether the pretraining has seen samples that the table is evaluated on: without a
+        validation split, those are a part of its training samples."""
+        training, judged = self.trainer.datamodule.training_split, closing_splits(self.data.relabels or self.data)[1]
+        if whole(training) is not whole(judged):
+            return False
+        there = [positions(source, torch.arange(len(source))) for source in (judged, training)]
+        return bool(torch.isin(*there).any())
 
     @property
     def remarks(self) -> list[str]:
@@ -227,6 +225,13 @@ class Rows:
             self.table["majority"] = guess | self.table.get("majority", {})
         missing = [column for column in columns if column not in cells]
         self.skipped.update({row: missing} if missing else {})
+
+
+def whole(source: Source) -> Source:
+    """The source that a source is a part of, or itself."""
+    while isinstance(source, Subset):
+        source = source.source
+    return source
 
 
 def positions(source: Source, index: Tensor) -> Tensor:
