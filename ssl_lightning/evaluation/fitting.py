@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ..types import Batch
-from .protocol import OutOfTime
+from .regression import OutOfTime
 
 STEPS_MEASURED = 20
 """Steps of a fit from which its time is expected."""

@@ -23,6 +23,7 @@ from ..nn.skill import wide
 from ..run.pretrained import artifacts_of, load_pretrained
 from ..types import Batch, Step, Strength, View, ViewSpec
 from .frozen import EPSILON, regress
+from .measures import balanced
 from .validation import Validation
 
 
@@ -208,9 +209,8 @@ class Supervised(SSLMethod):
     def score(self, features: Tensor, labels: Tensor) -> Score:
         """Cross-entropy and accuracy on features [S, dim] with labels [S], in eval mode."""
         logits, labels = self.predicted(features), labels.to(self.device)
-        right = (logits.argmax(dim=1) == labels).float()
-        each = torch.stack([right[labels == label].mean() for label in labels.unique()])
-        return Score(float(F.cross_entropy(logits, labels)), float(right.mean()), float(each.mean()))
+        right = logits.argmax(dim=1) == labels
+        return Score(float(F.cross_entropy(logits, labels)), float(right.float().mean()), balanced(right, labels))
 
     def judge(self, data: SSLDataModule, source: Source, context: Any = None) -> Score:
         """Cross-entropy and accuracy on labelled samples under the test transform.
