@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, ClassVar
 
 from torch import nn
@@ -61,6 +62,9 @@ class MoCoV3(SSLMethod):
         self.projector = mlp(encoder.dim, *[hidden] * (projector_layers - 1), output_dim, norm=norm, last_norm=True)
         self.predictor = mlp(output_dim, hidden, output_dim, norm=norm, last_norm=True)
         self.teacher = EMA(nn.Sequential(encoder, self.projector), momentum, final=1.0)
+
+    def loss_of_chance(self, samples: int) -> float:
+        return 4 * self.temperature * math.log(samples)
 
     def step(self, batch: Batch) -> Step:
         q1, q2 = (self.predictor(self.projector(self.encoder(view))) for view in batch["views"])  # [S, D] each
