@@ -58,7 +58,9 @@ def drawable(text: str, family: str = SANS) -> str:
     missing = lacking(text, family)
     if not missing:
         return text
-    drawn = frozenset().union(*(letters_of(findfont(FontProperties(family=[name]))) for name in fallbacks(missing)))
+    drawn = frozenset[int]().union(
+        *(letters_of(findfont(FontProperties(family=[name]))) for name in fallbacks(missing))
+    )
     return "".join(
         letter.encode("ascii", "backslashreplace").decode()
         if letter in missing and ord(letter) not in drawn
