@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from typing import Any, ClassVar
 
@@ -69,6 +70,9 @@ class MoCoV3(SSLMethod):
         self.projector = head(encoder.dim, *[hidden] * (layers - 1), output_dim, last_norm=True)
         self.predictor = head(output_dim, hidden, output_dim, last_norm=patches is not None)
         self.teacher = EMA(nn.Sequential(encoder, self.projector), momentum, final=1.0)
+
+    def loss_of_chance(self, samples: int) -> float:
+        return 4 * self.temperature * math.log(samples)
 
     def step(self, batch: Batch) -> Step:
         q1, q2 = (self.predictor(self.projector(self.encoder(view))) for view in batch["views"])  # [S, D] each

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, ClassVar
 
 import torch
@@ -55,6 +56,9 @@ class SimCLR(SSLMethod):
         self.temperature = temperature
         hidden = self.resolve("hidden_dim", hidden_dim or encoder.dim)
         self.projector = mlp(encoder.dim, hidden, output_dim, norm=norm, last_norm=True)
+
+    def loss_of_chance(self, samples: int) -> float:
+        return math.log(2 * samples - 1)  # all other views are equally near
 
     def step(self, batch: Batch) -> Step:
         z = torch.stack([self.projector(self.encoder(view)) for view in batch["views"]], dim=1)  # [S, 2, D]

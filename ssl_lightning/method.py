@@ -135,6 +135,15 @@ class SSLMethod(Training):
         """Computes the loss of a batch; the heart of a method."""
         raise NotImplementedError(f"{type(self).__name__} must define step(batch).")
 
+    def loss_of_chance(self, samples: int) -> float | None:
+        """The loss of a network that has learned nothing, for which all answers are equally likely:
+        a line in the picture of the loss. Most methods have none.
+
+        Args:
+            samples: in a batch, over all processes.
+        """
+        return None
+
     def after_update(self, states: list[Any]) -> None:
         """Updates queues, prototypes, centres. The framework calls it once after each optimizer
         step, unless float16 gradients overflow and the step is skipped.

@@ -61,7 +61,11 @@ def save_figure(figure: Figure, path: str | Path) -> None:
     if line := drawable(" \N{MIDDLE DOT} ".join(filter(None, (CAPTION.get(), NO_FONT * escaped)))):
         room = max(20, int(figure.get_figwidth() * 17))  # letters that fit
         lines = textwrap.wrap(line, room)[:3]
-        figure.suptitle("\n".join(lines), x=0.01, y=0.995, ha="left", va="top", fontsize=7.5, color=QUIET)
+        title = figure.suptitle("\n".join(lines), x=0.01, ha="left", fontsize=7.5, color=QUIET)
+        if figure.get_layout_engine() is None:
+            title.set_y(0.995)
+        else:  # which makes room for it
+            figure.set_figheight(figure.get_figheight() + 0.17 * len(lines))
         use_fonts(figure)
     picture = io.BytesIO()
     FigureCanvasAgg(figure).print_png(picture)
@@ -115,7 +119,8 @@ def plot_pictures(pictures: Mapping[str, Tensor], path: str | Path) -> None:
             grid[row, column].imshow(as_image(images[column]), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
             grid[row, column].set(xticks=[], yticks=[])
             grid[row, column].spines[:].set_visible(False)
-        grid[row, 0].set_ylabel(textwrap.fill(caption, 15), fontsize=10, color=INK)
+        label = textwrap.fill(caption, 15)
+        grid[row, 0].set_ylabel(label, fontsize=10, color=INK, rotation=0, ha="right", va="center")
     save_figure(figure, path)
 
 

@@ -15,6 +15,9 @@ from matplotlib.text import Text
 SANS, MONO = "DejaVu Sans", "DejaVu Sans Mono"
 """Fonts that matplotlib brings along."""
 
+BOXES = "Last Resort"
+"""A font that matplotlib brings along, whose letters are boxes."""
+
 
 @cache
 def letters_of(path: str) -> frozenset[int]:
@@ -29,7 +32,7 @@ def lacking(text: str, family: str = SANS) -> frozenset[str]:
     """The letters of a text that a family does not draw."""
     if text.isascii():
         return frozenset()
-    known = letters_of(findfont(FontProperties(family=family)))
+    known = letters_of(findfont(FontProperties(family=[family])))
     return frozenset(
         letter for letter in text if letter.isprintable() and not letter.isspace() and ord(letter) not in known
     )
@@ -40,8 +43,9 @@ def fallbacks(letters: frozenset[str]) -> tuple[str, ...]:
     """Names of installed fonts that together draw these letters, or as many as any do."""
     names: list[str] = []
     missing = {ord(letter) for letter in letters}
+    fonts = [font for font in fontManager.ttflist if not font.name.startswith(BOXES)]
     while missing:
-        best = max(fontManager.ttflist, key=lambda font: len(missing & letters_of(font.fname)), default=None)
+        best = max(fonts, key=lambda font: len(missing & letters_of(font.fname)), default=None)
         if best is None or not missing & letters_of(best.fname):
             break
         names.append(best.name)
@@ -54,7 +58,9 @@ def drawable(text: str, family: str = SANS) -> str:
     missing = lacking(text, family)
     if not missing:
         return text
-    drawn = frozenset().union(*(letters_of(findfont(FontProperties(family=name))) for name in fallbacks(missing)))
+    drawn = frozenset[int]().union(
+        *(letters_of(findfont(FontProperties(family=[name]))) for name in fallbacks(missing))
+    )
     return "".join(
         letter.encode("ascii", "backslashreplace").decode()
         if letter in missing and ord(letter) not in drawn

@@ -6,7 +6,7 @@ returns to the mode it had.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import Any
@@ -217,7 +217,9 @@ def _features_of_views(
     with evaluating(network) if network is not None else nullcontext():
         for part in data.parts(source, share, BATCH):
             each = peek(data, source, part, device, views)["views"]
-            features = data.raw_of_view if network is None else partial(_features_of, network, context=context)
+            features: Callable[[View], Tensor] = data.raw_of_view
+            if network is not None:
+                features = partial(_features_of, network, context=context)
             yield torch.stack([features(view) for view in each], dim=1)
 
 

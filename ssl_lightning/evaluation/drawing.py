@@ -11,6 +11,7 @@ from ..data.datamodule import SSLDataModule
 from ..data.figure import plot_views
 from ..data.files.unwritable import explained
 from ..data.peek import sample
+from ..data.sources import labels_of
 from ..run.folder.loggers import show
 from ..types import View
 from .closing import Closing
@@ -18,7 +19,7 @@ from .label_free import nearest
 from .overview import FILE, Overview, write_names
 from .plots.closing import plot_closing
 from .plots.confusion import plot_confusion
-from .plots.curves import Curves, plot_curves, plot_health
+from .plots.curves import Curves, Lines, plot_curves, plot_health
 from .plots.embedding import MAP_SAMPLES, plot_embedding
 from .plots.neighbours import plot_neighbours
 from .stages import Stages
@@ -26,6 +27,8 @@ from .table import ROWS
 
 QUERIES, MOST_PAIRS, MOST_OUTLIERS = 6, 8, 16
 """On the contact sheet: samples with neighbours, pairs of near-duplicates, outliers."""
+LONGEST = 60
+"""Letters of the data's folder in a picture."""
 CURVES: tuple[Curves, ...] = ("loss", "probes", "validation", "collapse")
 
 
@@ -41,8 +44,30 @@ def show_pictures(trainer: Any, data: Any, captions: dict[str, View], path: Path
         show(trainer, {f"plots/{name}": picture for name, picture in pictures.items()})
 
 
+def caption_of(trainer: Any, pl_module: Any) -> tuple[str, ...]:
+    """What all pictures of a run say they are of: method, data with its folder, and step."""
+    data = trainer.datamodule
+    place = str(getattr(data, "root", None) or getattr(data, "path", None) or "")
+    place = place if len(place) <= LONGEST else f"...{place[-LONGEST:]}"
+    count = f"{len(data.training_split):,} samples" if isinstance(data, SSLDataModule) else ""
+    name = f"{type(pl_module).__name__} on {type(data).__name__}" if data is not None else type(pl_module).__name__
+    return name, place, count, f"step {trainer.global_step:,}"
+
+
+def lines_of(trainer: Any, pl_module: Any) -> Lines:
+    """What the curves of a run are drawn beside."""
+    data = trainer.datamodule
+    if not isinstance(data, SSLDataModule):
+        return Lines()
+    splits = data.probe_splits()
+    alarms = [alarm for callback in trainer.callbacks for alarm in getattr(callback, "alarms", ())]
+    ranks = [callback.most_rank for callback in trainer.callbacks if getattr(callback, "most_rank", None)]
+    chance = None if splits is None else 1 / len(labels_of(splits[1]).unique())
+    return Lines(chance, pl_module.loss_of_chance(data.batch_size), alarms, max(ranks, default=None))
+
+
 def draw_plots(
-    plots: Path, rows: list[dict[str, float]], pl_module: Any, data: Any, closing: dict[str, Closing], stages: Stages
+    plots: Path, rows: list[dict[str, float]], trainer: Any, pl_module: Any, closing: dict[str, Closing], stages: Stages
 ) -> dict[str, Path]:
     """Draws the curves of the run, and for each labelled set a map of its features and the closing
     table. A picture that fails is missing alone.
@@ -50,9 +75,10 @@ def draw_plots(
     Returns:
         The files of the labelled sets' pictures, by the name under which they are logged.
     """
+    data = trainer.datamodule
     for kind in CURVES:
         with stages.attempt(f"picture of {kind}"):
-            plot_curves(rows, plots / f"{kind}.png", kind)
+            plot_curves(rows, plots / f"{kind}.png", kind, lines_of(trainer, pl_module))
     with stages.attempt("picture of health"):
         plot_health(rows, pl_module.alarms, plots / "health.png")
     pictures: dict[str, Path] = {}
@@ -70,7 +96,7 @@ def draw_plots(
                 pictures["plots/confusion"] = path
         if each.table and not pl_module.supervised:
             with stages.attempt(f"{prefix}picture of the table"):
-                plot_closing(each.table, plots / f"{name}closing.png", each.split)
+                plot_closing(each.table, plots / f"{name}closing.png", each.split, each.labels)
                 pictures[f"plots/{name}closing"] = plots / f"{name}closing.png"
     return pictures
 

@@ -53,16 +53,22 @@ class Overview(NamedTuple):
 
     def shown(self, numbers: Tensor) -> list[Tensor] | list[str]:
         """Thumbnails [C, h, w] of some of the N samples, or lines where there are none."""
-        shown: list[Any] = []
-        for part in self.index[numbers].split(SHOWN):
-            view = peek(self.data, self.source, part, "cpu")["views"][0]
-            pictures = self.data.thumbnails(view)
-            if pictures is None:
-                lines = self.data.in_words(view)
-                shown += lines if len(lines) == len(part) else [self.source.name(int(each)) for each in part]
-            else:
-                shown += list(pictures)
-        return shown
+        return shown_samples(self.data, self.source, self.index[numbers])
+
+
+def shown_samples(data: SSLDataModule, source: Source, index: Tensor) -> list[Tensor] | list[str]:
+    """Thumbnails [C, h, w] of samples [M] under the test transform; where there are none, their
+    words or names."""
+    shown: list[Any] = []
+    for part in index.split(SHOWN):
+        view = peek(data, source, part, "cpu")["views"][0]
+        pictures = data.thumbnails(view)
+        if pictures is None:
+            lines = data.in_words(view)
+            shown += lines if len(lines) == len(part) else [source.name(int(each)) for each in part]
+        else:
+            shown += list(pictures)
+    return shown
 
 
 def overview(

@@ -11,6 +11,7 @@ from typing import Any, Literal
 from pytorch_lightning.utilities import rank_zero_warn
 
 from ..data.datamodule import SSLDataModule
+from ..data.figure import captioned
 from ..data.files.unwritable import Unwritable
 from ..distributed import all_or_none, on_first
 from ..plugins.arguments import require
@@ -23,12 +24,12 @@ from ..run.stops.peers import in_a_line
 from ..types import View
 from .budget import Minutes, seconds_of
 from .closing import Closing, cells_of, compare, printed
-from .drawing import draw_overview, draw_plots, show_pictures
+from .drawing import caption_of, draw_overview, draw_plots, show_pictures
 from .files import how_to_load, summary_of, write_encoder, write_results
 from .overview import Overview, format_overview, overview, summary_of_overview
 from .probes.held_out import in_words
 from .rows import ClosingSettings
-from .shown import first_views, pictures_of
+from .shown import first_views, originals_of, pictures_of
 from .stages import Stages
 from .untrained import UNTRAINED, keep_untrained, untrained_of
 from .verdict import verdict
@@ -103,8 +104,9 @@ class Report(Standing):
         if not draws_views or not batch.get("views") or (folder / "plots" / "views.png").exists():
             return
         try:
-            with tolerated(trainer):
-                captions = first_views(batch, pl_module.views.clean)
+            with tolerated(trainer), captioned(*caption_of(trainer, pl_module)):
+                captions = originals_of(trainer.datamodule, batch) if not pl_module.views.clean else {}
+                captions |= first_views(batch, pl_module.views.clean)
                 show_pictures(trainer, trainer.datamodule, captions, folder / "plots" / "views.png")
         except Unwritable:
             raise
@@ -145,7 +147,7 @@ class Report(Standing):
         shown: dict[str, View] = {}
         with stages.attempt("the method's pictures"):
             shown = all_or_none(lambda: pictures_of(pl_module, trainer))
-        with tolerated(trainer):
+        with tolerated(trainer), captioned(*caption_of(trainer, pl_module)):
             on_first(lambda: self.write(trainer, pl_module, folder, closing, shown, stages, seen))
 
     def tables(self, trainer: Any, pl_module: Any, folder: Path, stages: Stages) -> dict[str, Closing]:
@@ -184,7 +186,7 @@ class Report(Standing):
         seen: Overview | None,
     ) -> None:
         """Draws pictures, prints the tables, and adds them to summary and card."""
-        pictures = draw_plots(folder / "plots", rows_of(trainer), pl_module, trainer.datamodule, closing, stages)
+        pictures = draw_plots(folder / "plots", rows_of(trainer), trainer, pl_module, closing, stages)
         without = named = ""
         scores: dict[str, float] = {}
         if seen is not None:

@@ -30,6 +30,15 @@ def first_views(batch: Batch, clean: bool) -> dict[str, View]:
     return dict(zip(captions, map(_first, views), strict=True))
 
 
+def originals_of(data: Any, batch: Batch) -> dict[str, View]:
+    """The first 8 samples of a batch under the test transform, by caption, on the CPU; nothing for
+    a user's loaders."""
+    if not isinstance(data, SSLDataModule):
+        return {}
+    index = batch["index"][:PICTURES].cpu()
+    return {"original": peek(data, data.training_split, index, "cpu")["views"][0]}
+
+
 def _first(view: View) -> View:
     packed = view.samples is not None
     return view.each(lambda x: drawable(x if packed else x[:PICTURES]))

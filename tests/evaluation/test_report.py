@@ -464,7 +464,7 @@ def test_what_a_method_has_to_show_is_drawn_of_held_out_samples_as_one_would_loo
     trainer.fit(method, datamodule=data)
     assert trainer.run_folder is not None and (trainer.run_folder / "plots" / "pictures.png").is_file()
     views, shown = drawn  # the first batch's views, and what the method has to show
-    assert list(views) == ["view 1", "view 2"]
+    assert list(views) == ["original", "view 1", "view 2"]
     original, masked = shown.values()
     test = data.split("test")
     assert test is not None and list(shown) == ["original", "masked"]

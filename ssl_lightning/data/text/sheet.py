@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from ..figure import INK, save_figure
+from ..figure import CAPTION, INK, save_figure
+from ..fonts import MONO, columns, drawable
 
 COLUMNS, MOST_LINES = 110, 4
 """Characters in a line, and lines of each text; the rest is cut off."""
@@ -38,9 +38,9 @@ def plot_texts(texts: Texts, path: str | Path, compare: bool = True) -> None:
     captions, samples = list(texts), min(map(len, texts.values()))
     margin = max(map(len, captions)) + 2
     drawn: list[tuple[int, int, str, str]] = []  # line, column, word, colour
-    line = 0
+    line = int(bool(CAPTION.get()))
     for sample in range(samples):
-        rows = [list(texts[caption][sample]) for caption in captions]
+        rows = [[drawable(word, MONO) for word in texts[caption][sample]] for caption in captions]
         changed = [compare and len(set(words)) > 1 for words in zip(*rows, strict=compare)]
         for number, (caption, words) in enumerate(zip(captions, rows, strict=True)):
             drawn.append((line, 0, caption, QUIET))
@@ -57,9 +57,7 @@ def plot_texts(texts: Texts, path: str | Path, compare: bool = True) -> None:
     for down, column, word, colour in drawn:
         x, y = (column + 1) / (margin + COLUMNS + 2), 1 - (down + 1) / (line + 1)
         figure.text(x, y, word, family="monospace", fontsize=SIZE, color=colour, parse_math=False)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing", UserWarning)  # drawn as a box
-        save_figure(figure, path)
+    save_figure(figure, path)
 
 
 def _wrapped(words: Sequence[str], colours: Sequence[str], margin: int) -> tuple[list[tuple[int, int, str, str]], int]:
@@ -68,12 +66,12 @@ def _wrapped(words: Sequence[str], colours: Sequence[str], margin: int) -> tuple
     placed = []
     line = column = 0
     for word, colour in zip(words, colours, strict=True):
-        word = word[: COLUMNS - 1]
-        if column + len(word) > COLUMNS:
+        word = word[: (COLUMNS - 1) * len(word) // max(1, columns(word))]
+        if column + columns(word) > COLUMNS:
             line, column = line + 1, 0
         if line == MOST_LINES:
             placed.append((line - 1, margin + COLUMNS - 1, "\N{HORIZONTAL ELLIPSIS}", QUIET))
             break
         placed.append((line, margin + column, word, colour))
-        column += len(word) + 1
+        column += columns(word) + 1
     return placed, min(line + 1, MOST_LINES)

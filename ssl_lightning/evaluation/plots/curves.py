@@ -4,22 +4,41 @@ and pyplot's global state is not used."""
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
-from ...data.figure import dress, save_figure
+from ...data.figure import INK, dress, save_figure
 from ...types import Alarm
-from .style import COLOURS, Points, Row, series
+from .style import CHANCE, COLOURS, Points, Row, series
 
 Curves = Literal["loss", "probes", "validation", "collapse"]
 
 
-def plot_curves(rows: Sequence[Row], path: str | Path, kind: Curves) -> bool:
-    """Draws metrics of a run over its steps.
+class Lines(NamedTuple):
+    """What the curves of a run are drawn beside.
+
+    Args:
+        chance: accuracy of a guess, for probes of the run's own data. None: unknown.
+        nothing_learned: the loss of a network that has learned nothing. None: unknown.
+        alarms: whose lowest healthy values are drawn.
+        most_rank: the largest possible effective rank. None: unknown.
+    """
+
+    chance: float | None = None
+    nothing_learned: float | None = None
+    alarms: Sequence[Alarm] = ()
+    most_rank: int | None = None
+
+
+def plot_curves(rows: Sequence[Row], path: str | Path, kind: Curves, lines: Lines | None = None) -> bool:
+    """Draws metrics of a run over its steps, up to its last one. Probes that were evaluated once
+    are drawn as bars.
 
     Args:
         rows: metrics by name, with `step`; a row need not hold every metric. `collapse/std` is in
@@ -28,6 +47,7 @@ def plot_curves(rows: Sequence[Row], path: str | Path, kind: Curves) -> bool:
         kind: `loss` (`train/loss`, `train/lr`), `probes` (every `probe/...` accuracy), `validation`
             (`val/top1`, `val/balanced` of a supervised run) or `collapse` (`collapse/std`,
             `collapse/rank`).
+        lines: what the curves are drawn beside. None: nothing.
 
     Returns:
         Whether the rows hold any such metric; if not, nothing is written.
@@ -47,12 +67,36 @@ def plot_curves(rows: Sequence[Row], path: str | Path, kind: Curves) -> bool:
     if not any(name.startswith(prefix) for row in rows for name in row):
         return False
     figure = Figure(figsize=(8, 4.5), dpi=120, layout="constrained")
-    draw(figure, rows)
+    draw(figure, rows, lines or Lines())
     save_figure(figure, path)
     return True
 
 
-def _draw_loss(figure: Figure, rows: Sequence[Row]) -> None:
+def _to_the_end(axes: Axes, rows: Sequence[Row]) -> None:
+    """Lets the axis of steps end with the run."""
+    steps = [float(row["step"]) for row in rows]
+    low, high = min(steps), max(steps)
+    margin = 0.02 * (high - low) or 0.5
+    axes.set_xlim(max(0.0, low - margin) if high > low else low - margin, high + margin)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=9))
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+
+
+def _line(axes: Axes, value: float, text: str, colour: str = CHANCE) -> None:
+    """A dashed line across the axes, with its meaning at the left end, above it."""
+    axes.axhline(value, color=colour, linewidth=1.2, linestyle=(0, (4, 2)), zorder=1.5)
+    axes.annotate(
+        text,
+        (0, value),
+        (4, 3),
+        xycoords=("axes fraction", "data"),
+        textcoords="offset points",
+        fontsize=8.5,
+        color=colour,
+    )
+
+
+def _draw_loss(figure: Figure, rows: Sequence[Row], lines: Lines) -> None:
     axes = figure.subplots()
     dress(axes, "Training loss", "step", "loss")
     steps, loss = series(rows, "train/loss")
@@ -60,7 +104,10 @@ def _draw_loss(figure: Figure, rows: Sequence[Row]) -> None:
     if reach:
         axes.plot(steps, loss, color=COLOURS[0], alpha=0.3, linewidth=1)
     label = f"loss, mean of {2 * reach + 1} points" if reach else "loss"
-    lines = axes.plot(steps, _smooth(loss, reach), color=COLOURS[0], linewidth=2, label=label)
+    marker = "o" if len(loss) < 4 else None
+    handles = axes.plot(steps, _smooth(loss, reach), color=COLOURS[0], linewidth=2, label=label, marker=marker)
+    if lines.nothing_learned is not None:
+        _line(axes, lines.nothing_learned, f"nothing learned: {lines.nothing_learned:.3g}")
     broken = int((~np.isfinite(loss)).sum())
     if broken:
         axes.text(
@@ -75,32 +122,37 @@ def _draw_loss(figure: Figure, rows: Sequence[Row]) -> None:
     steps, rate = series(rows, "train/lr")
     if np.isfinite(rate).any():
         other = axes.twinx()
-        lines += other.plot(steps, rate, color=COLOURS[4], linewidth=1.2, linestyle=(0, (4, 2)), label="learning rate")
+        handles += other.plot(
+            steps, rate, color=COLOURS[4], linewidth=1.2, linestyle=(0, (4, 2)), label="learning rate"
+        )
         dress(other, "", y="learning rate")
         other.grid(False)
         other.set_ylim(bottom=0)
-    axes.legend(handles=lines, loc="upper right", frameon=False, fontsize=9)
+    _to_the_end(axes, rows)
+    figure.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False, fontsize=9)
 
 
-def _draw_probes(figure: Figure, rows: Sequence[Row]) -> None:
+def _draw_probes(figure: Figure, rows: Sequence[Row], lines: Lines) -> None:
     axes = figure.subplots()
     dress(axes, "Probes of the frozen features during the run", "step", "accuracy (%)")
     ends: list[tuple[float, float, str, str]] = []
     names = {
         name for row in rows for name in row if name.startswith("probe/") and name.rpartition("/")[2].startswith("top")
     }
-    for number, name in enumerate(sorted(names)):
-        steps, accuracy = series(rows, name)
+    curves = {name: series(rows, name) for name in sorted(names)}
+    if all(np.isfinite(accuracy).sum() <= 1 for _, accuracy in curves.values()):
+        _draw_one_look(axes, curves, lines)
+        return
+    for number, (name, (steps, accuracy)) in enumerate(curves.items()):
         colour = COLOURS[number % len(COLOURS)]
         axes.plot(steps, 100 * accuracy, color=colour, linewidth=2, marker="o", markersize=3.5)
         finite = np.flatnonzero(np.isfinite(accuracy))
         if len(finite):
-            *kind, metric = name.split("/")[1:]
-            title = " ".join("kNN" if part == "knn" else part for part in kind) + (
-                "" if metric == "top1" else f" {metric}"
-            )
             last = finite[-1]
-            ends.append((100 * accuracy[last], steps[last], f"{title} {100 * accuracy[last]:.1f}", colour))
+            ends.append((100 * accuracy[last], steps[last], f"{_title(name)} {100 * accuracy[last]:.1f}", colour))
+    if lines.chance is not None:
+        _line(axes, 100 * lines.chance, f"chance {100 * lines.chance:.3g}")
+    _to_the_end(axes, rows)
     low, high = axes.get_ylim()
     gap, floor = 0.055 * (high - low), -math.inf
     for value, step, text, colour in sorted(ends):
@@ -118,7 +170,7 @@ def _draw_probes(figure: Figure, rows: Sequence[Row]) -> None:
         )
 
 
-def _draw_validation(figure: Figure, rows: Sequence[Row]) -> None:
+def _draw_validation(figure: Figure, rows: Sequence[Row], lines: Lines) -> None:
     axes = figure.subplots()
     dress(axes, "Accuracy on the samples held out for validation", "step", "accuracy (%)")
     for name, title, colour, style in (
@@ -130,29 +182,48 @@ def _draw_validation(figure: Figure, rows: Sequence[Row]) -> None:
     axes.legend(loc="lower right", frameon=False, fontsize=9)
 
 
-def _draw_collapse(figure: Figure, rows: Sequence[Row]) -> None:
+def _title(name: str) -> str:
+    """What a metric of a probe is called: "kNN" for `probe/knn/top1`."""
+    *kind, metric = name.split("/")[1:]
+    title = " ".join("kNN" if part == "knn" else part for part in kind)
+    return title if metric == "top1" else f"{title} {metric}"
+
+
+def _draw_one_look(axes: Axes, curves: Mapping[str, tuple[Points, Points]], lines: Lines) -> None:
+    """Bars in place of curves of a single point each."""
+    pairs = {_title(name): (steps, accuracy) for name, (steps, accuracy) in curves.items() if len(steps)}
+    step = max((steps[-1] for steps, _ in pairs.values()), default=0)
+    axes.set_title(
+        f"Probes of the frozen features at step {step:,.0f}, the only look", loc="left", fontsize=12, color=INK
+    )
+    axes.set(xlabel="accuracy (%)", ylabel="")
+    values = [100 * float(np.nan_to_num(accuracy[-1])) for _, accuracy in pairs.values()]
+    bars = axes.barh(list(pairs), values, color=COLOURS[: len(pairs)], height=0.5)
+    axes.bar_label(bars, fmt="%.1f", padding=4, fontsize=9.5, color=INK)
+    axes.margins(x=0.12, y=0.4)
+    axes.invert_yaxis()
+    if lines.chance is not None:
+        axes.axvline(100 * lines.chance, color=CHANCE, linewidth=1.2, linestyle=(0, (4, 2)))
+        axes.text(100 * lines.chance, 0.01, " chance", transform=axes.get_xaxis_transform(), fontsize=8.5, color=CHANCE)
+
+
+def _draw_collapse(figure: Figure, rows: Sequence[Row], lines: Lines) -> None:
     std, rank = figure.subplots(2, 1, sharex=True)
     dress(std, "Are the embeddings collapsing?", "", "standard deviation · √d")
     dress(rank, "", "step", "effective rank")
     for axes, name, colour in ((std, "collapse/std", COLOURS[0]), (rank, "collapse/rank", COLOURS[1])):
-        axes.plot(*series(rows, name), color=colour, linewidth=2)
-    for value, text, colour in (
-        (1.0, "spread evenly over the sphere", COLOURS[4]),
-        (0.0, "collapsed to one point", COLOURS[5]),
-    ):
-        std.axhline(value, color=colour, linewidth=1.2, linestyle=(0, (4, 2)))
-        std.annotate(
-            text,
-            (1, value),
-            (-4, 3),
-            xycoords=("axes fraction", "data"),
-            textcoords="offset points",
-            ha="right",
-            fontsize=8.5,
-            color=colour,
-        )
+        steps, values = series(rows, name)
+        axes.plot(steps, values, color=colour, linewidth=2, marker="o" if len(steps) < 4 else None)
+    low = {alarm.name: alarm.low for alarm in lines.alarms if alarm.group == "collapse" and alarm.low is not None}
+    _line(std, 1.0, "1: spread evenly over the sphere")
+    _line(std, low.get("std", 0.0), f"alarm below {low['std']:g}" if "std" in low else "0: collapsed", COLOURS[5])
+    if "rank" in low:
+        _line(rank, low["rank"], f"alarm below {low['rank']:g}", COLOURS[5])
+    if lines.most_rank is not None:
+        _line(rank, lines.most_rank, f"the largest possible: {lines.most_rank:,}")
     std.set_ylim(-0.08, max(1.25, std.get_ylim()[1]))
-    rank.set_ylim(bottom=0)
+    rank.set_ylim(0, max(rank.get_ylim()[1], 1.25 * (lines.most_rank or 0)))
+    _to_the_end(rank, rows)
 
 
 def _smooth(values: Points, reach: int) -> Points:
@@ -195,5 +266,6 @@ def plot_health(rows: Sequence[Row], alarms: Sequence[Alarm], path: str | Path) 
         if alarm.high is not None:
             axes.axhspan(alarm.high, high, color=COLOURS[5], alpha=0.12, linewidth=0)
         axes.set_ylim(low, high)
+    _to_the_end(grid[-1], rows)
     save_figure(figure, path)
     return True

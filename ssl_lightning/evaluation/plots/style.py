@@ -13,6 +13,8 @@ Points = NDArray[np.float64]
 # Ten colours that stay apart for colour-blind readers and in grey (Petroff 2021, arXiv 2107.02270).
 COLOURS = ("#3f90da", "#e76300", "#832db6", "#ffa90e", "#717581", "#bd1f01", "#92dadd", "#a96b59", "#b9ac70", "#94a4a2")
 MARKERS = "os^Dv"
+CHANCE = "#717581"
+"""Of lines at what nothing learned would give."""
 
 
 def series(rows: Sequence[Row], name: str) -> tuple[Points, Points]:

@@ -115,6 +115,8 @@ class CollapseMonitor(Standing):
         self.sums: Tensor | None = None
         """Of `agreement`, since the last look; None where no pair was seen."""
         self.features = Features()
+        self.most_rank: int | None = None
+        """The largest effective rank that the embeddings of the last look could have."""
 
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
         super().setup(trainer, pl_module, stage)
@@ -155,6 +157,7 @@ class CollapseMonitor(Standing):
             seen = {} if before is None else {"growth": self.norm / before.to(self.norm).clamp_min(1e-12)}
             if z is not None and len(all_z := gather(z, pl_module.row_counts(z))) > 1:
                 all_z = where_double(all_z)  # [G, D]
+                self.most_rank = min(-(-len(all_z) // -(-len(all_z) // SAMPLES)) - 1, all_z.shape[1])
                 seen |= {"std": spread(all_z), "embeddings": all_z[:: -(-len(all_z) // SAMPLES)]}
             if self.sums is not None:
                 seen["sums"], self.sums = self.sums, None

@@ -6,6 +6,7 @@ from __future__ import annotations
 import math
 import subprocess
 import sys
+import warnings
 
 import numpy as np
 import pytest
@@ -15,13 +16,15 @@ from matplotlib.figure import Figure
 from matplotlib.image import imread
 
 from ssl_lightning.data import figure as figures
+from ssl_lightning.data import fonts
 from ssl_lightning.data.figure import plot_pictures
 from ssl_lightning.evaluation.plots import closing as closing_plots
 from ssl_lightning.evaluation.plots import curves, embedding
 from ssl_lightning.evaluation.plots.closing import plot_closing
-from ssl_lightning.evaluation.plots.curves import plot_curves
+from ssl_lightning.evaluation.plots.curves import Lines, plot_curves
 from ssl_lightning.evaluation.plots.embedding import plot_embedding
 from ssl_lightning.evaluation.table import ROWS
+from ssl_lightning.types import Alarm
 
 
 def history(steps=40):
@@ -236,7 +239,7 @@ def test_a_cell_that_was_not_made_leaves_its_place_free(tmp_path, drawn):
         del rows["labels_only"][column]
     plot_closing(rows, tmp_path / "a.png")
     (axes,) = drawn[0].axes
-    assert [text.get_text() for text in axes.get_legend().get_texts()] == [ROWS[row] for row in rows]
+    assert [text.get_text() for text in drawn[0].legends[0].get_texts()] == [ROWS[row] for row in rows]
     centres = [bar.get_x() + bar.get_width() / 2 for bar in axes.patches]
     raw, untrained, (labels_only,), pretrained = centres[:4], centres[4:8], centres[8:9], centres[9:]
     assert raw[3] < untrained[3] < labels_only < pretrained[3]
@@ -295,3 +298,55 @@ def test_drawing_leaves_pyplot_alone(tmp_path):
         " sys.exit('matplotlib.pyplot' in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+@pytest.mark.parametrize("rows", [1, 6])
+def test_chance_is_a_line_the_axis_fits_what_is_drawn_and_nothing_overlaps(rows, tmp_path, drawn):
+    with figures.captioned("a method on data", "", "step 1,000"):
+        plot_closing(closing(*list(ROWS)[:rows]), tmp_path / "a.png", labels=torch.arange(100) % 4)
+    (axes,) = drawn[0].axes
+    assert [line.get_ydata()[0] for line in axes.lines if line.get_label().startswith("chance")] == [25]
+    assert "100 samples of 4 classes" in axes.get_title(loc="left")
+    assert drawn[0].get_suptitle() == "a method on data \N{MIDDLE DOT} step 1,000"
+    boxes = [text.get_window_extent() for text in axes.texts]
+    assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
+    legend = drawn[0].legends[0].get_window_extent()
+    assert legend.x0 >= 0 and legend.x1 <= drawn[0].canvas.get_width_height()[0]
+
+
+def test_low_bars_fill_the_axis_and_high_ones_say_where_it_begins(tmp_path, drawn):
+    plot_closing({"raw": {"knn": {"mean": 0.06, "std": 0.0, "n": 1}}}, tmp_path / "a.png")
+    plot_closing(closing("raw", "pretrained"), tmp_path / "b.png")
+    (low,), (high,) = (figure.axes for figure in drawn)
+    assert low.get_ylim()[0] == 0 and 6 < low.get_ylim()[1] < 8
+    assert high.get_ylim()[0] == 80 and high.get_ylabel().endswith("from 80")
+
+
+def test_curves_stand_beside_what_nothing_learned_gives_and_end_with_the_run(tmp_path, drawn):
+    lines = Lines(0.25, 5.5, [Alarm("rank", "", "", 2.5, None, "collapse")], 63)
+    for kind in ("loss", "probes", "collapse"):
+        plot_curves(history(), tmp_path / f"{kind}.png", kind, lines)
+    (loss, _), (probes,), (std, rank) = (figure.axes for figure in drawn)
+    assert 5.5 in [line.get_ydata()[0] for line in loss.lines]
+    assert 25 in [line.get_ydata()[0] for line in probes.lines]
+    assert {2.5, 63} <= {line.get_ydata()[0] for line in rank.lines} and rank.get_ylim()[1] > 63
+    assert all(axes.get_xlim()[1] == pytest.approx(39, abs=1) for axes in (loss, probes, std, rank))
+
+
+def test_a_single_look_at_the_probes_is_drawn_as_bars(tmp_path, drawn):
+    plot_curves([row for row in history() if row["step"] in (4, 5)], tmp_path / "a.png", "probes", Lines(0.25))
+    (axes,) = drawn[0].axes
+    assert sorted(bar.get_width() for bar in axes.patches) == [20, 50, 50] and "step 5" in axes.get_title(loc="left")
+
+
+def test_letters_that_no_font_has_are_written_as_their_code_and_not_as_boxes(tmp_path, drawn, monkeypatch):
+    monkeypatch.setattr(
+        fonts.fontManager, "ttflist", [font for font in fonts.fontManager.ttflist if font.name == fonts.SANS]
+    )
+    fonts.fallbacks.cache_clear()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        plot_embedding(torch.randn(30, 3), torch.arange(30) % 2, tmp_path / "a.png", ["\u6b63\u5e38", "Gr\xf6\xdfe"])
+    assert [text.get_text() for text in drawn[0].legends[0].get_texts()] == [r"\u6b63\u5e38", "Gr\xf6\xdfe"]
+    assert "no installed font" in drawn[0].get_suptitle()
+    fonts.fallbacks.cache_clear()
