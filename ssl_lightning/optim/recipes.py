@@ -91,9 +91,10 @@ class OptimizerSpec:
                 raise ValueError(
                     f"OptimizerSpec has no {name!r}.{did_you_mean(name, names)} It has {', '.join(names)}."
                 )
-        return replace(
-            self, **{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
-        )
+        changes: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in values.items()
+        }
+        return replace(self, **changes)
 
     def with_changes(self, **changes: Any) -> OptimizerSpec:
         """Copies these settings with some fields changed; None leaves a field as it is. A warm-up

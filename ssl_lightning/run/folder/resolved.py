@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import subprocess
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from ... import __version__
 from ...data.datamodule import SSLDataModule
 from ...plugins.record import Recorded, config_of
 from ...plugins.run_record import run_config
@@ -36,7 +36,7 @@ def resolved_config(trainer: Any) -> dict[str, Any]:
 
 def resolved_text(trainer: Any) -> str:
     """`resolved.yaml`: the config under a line that says what it is."""
-    head = f"# ssl-lightning {__version__}: ssl-lightning fit --config resolved.yaml repeats the run."
+    head = f"# ssl-lightning {version('ssl-lightning')}: ssl-lightning fit --config resolved.yaml repeats the run."
     return f"{head}\n{yaml.safe_dump(resolved_config(trainer), sort_keys=False, allow_unicode=True)}"
 
 
