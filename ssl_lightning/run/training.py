@@ -143,6 +143,7 @@ class Training(Recorded, LightningModule):
                     callback.follow(self.trainer, self)
 
     def on_fit_start(self) -> None:
+        self._states, self._weighted = [], WeightedLosses()  # a fit may have ended between two optimizer steps
         self._teachers = self.teachers
         data = getattr(self.trainer, "datamodule", None)
         self._compiled = Compiled(self) if self.compiles else nullcontext()

@@ -142,12 +142,16 @@ def says_what_it_is(kit: MethodKit) -> None:
 
 
 def loss_is_a_finite_scalar(kit: MethodKit) -> None:
-    """`step` returns a loss that is a finite scalar, and no keys but those of `STEP_KEYS`."""
+    """`step` returns a loss that is a finite scalar, the sum of its `losses` if there are any, and
+    no keys but those of `STEP_KEYS`."""
     step = kit.method().step(kit.batch())
     assert "loss" in step, f"step returned {sorted(step)} without a loss."
     assert set(step) <= STEP_KEYS, f"step returned {sorted(set(step) - STEP_KEYS)}; allowed: {sorted(STEP_KEYS)}."
     loss = step["loss"]
     assert loss.ndim == 0 and bool(loss.isfinite()), f"the loss is {loss}; it must be a finite scalar."
+    if losses := step.get("losses"):
+        whole = torch.stack([each for each, _ in losses.values()]).sum()
+        assert torch.allclose(whole, loss, rtol=1e-4), f"the loss is {loss}, and its losses add up to {whole}."
 
 
 def odd_and_small_batches_work(kit: MethodKit) -> None:

@@ -84,7 +84,7 @@ class Metrics(Standing):
             table.open(folder / file, self.resumed.get(name, {}), origin and origin / file)
 
     def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
-        self.device = pl_module.device
+        self.device, self.step = pl_module.device, []
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         logs = {name: (value, outputs["weight"]) for name, value in outputs["logs"].items()}
