@@ -48,6 +48,8 @@ class WaveTransformer(WaveEncoder):
             normalises each map over a recording, after the first convolution alone (base).
         norm: "pre" (large) or "post" (base), as `Transformer`.
         dropout: of the embedded tokens, of attention weights, and of what attention and MLP add.
+        std: of the blocks' first weights, the paper's 0.02, for a width of 768; None: by Xavier's
+            rule, with which narrow ones learn faster.
 
     Raises:
         ValueError: an argument is out of range; in `stem`, the waves are too short for a token.
@@ -69,6 +71,7 @@ class WaveTransformer(WaveEncoder):
         stem: Literal["layer", "group"] = "layer",
         norm: NormPlace = "pre",
         dropout: float = 0.1,
+        std: float | None = 0.02,
     ) -> None:
         super().__init__()
         if size not in get_args(Size) or stem not in ("layer", "group"):
@@ -86,6 +89,7 @@ class WaveTransformer(WaveEncoder):
         self.features_dim = self.resolve("maps", default_maps if maps is None else maps)
         self.dim = self.resolve("dim", default_dim if dim is None else dim)
         require(self, at_least=1, maps=maps, dim=dim)
+        require(self, at_least=0, std=std)
         if self.dim % GROUPS:
             raise ValueError(f"WaveTransformer(dim={dim}) must be a multiple of {GROUPS}.")
         self.kernels, self.strides = tuple(kernels), tuple(strides)
@@ -111,7 +115,7 @@ class WaveTransformer(WaveEncoder):
             self.resolve("heads", default_heads if heads is None else heads),
             norm=norm,
             dropout=dropout,
-            std=0.02,
+            std=std,
         )
 
     def forward(self, view: View) -> Tensor:

@@ -38,7 +38,7 @@ class Head(nn.Sequential):
 
     def _load_from_state_dict(self, state_dict: Mapping[str, Tensor], prefix: str, *args: Any) -> None:
         self.follow({name.removeprefix(prefix) for name in state_dict if name.startswith(prefix)})
-        super()._load_from_state_dict(state_dict, prefix, *args)  # type: ignore[no-untyped-call]
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
 
 def mlp(*dims: int, norm: Norm = "batch", last_norm: bool = False, last_affine: bool = True) -> Head:

@@ -275,7 +275,9 @@ def topical(seed: int, steps: int) -> dict[str, float]:
     of its own."""
     torch.manual_seed(seed)
     data = TinyText(samples=1024, batch_size=64, seed=seed)
-    encoder = TextTransformer(vocab_size=VOCAB_SIZE, dim=32, depth=1, heads=2, max_length=ROW_LENGTH, dropout=0.0)
+    encoder = TextTransformer(
+        vocab_size=VOCAB_SIZE, dim=32, depth=1, heads=2, max_length=ROW_LENGTH, dropout=0.0, std=None
+    )
     method = BERT(encoder, lr=0.01, warmup_epochs=0, mask_ratio=0.3)
     trainer = pl.Trainer(
         max_steps=steps,
