@@ -27,6 +27,7 @@ from ssl_lightning import Trainer
 from ssl_lightning.data.peek import embed
 from ssl_lightning.distributed import rank
 from ssl_lightning.evaluation.features import features_of
+from ssl_lightning.evaluation.measures import balanced
 from ssl_lightning.evaluation.probes.base import Labelled
 from ssl_lightning.evaluation.probes.collapse import CollapseMonitor
 from ssl_lightning.evaluation.probes.knn import KNNProbe
@@ -106,7 +107,7 @@ def evaluate(folder: Path, processes: int) -> dict[str, Any]:
     labelled = Labelled(data, None, None)
     scores = torch.rand(33, 4, generator=torch.Generator().manual_seed(0))
     found["accuracy"] = labelled.accuracy(scores)
-    found["expected accuracy"] = float((scores.argmax(dim=1) == labelled.val_labels).double().mean())
+    found["expected accuracy"] = balanced(scores.argmax(dim=1) == labelled.val_labels, labelled.val_labels)
     found["features"] = embed(model, data, labelled.val)
     index = torch.tensor([32, 5, 0, 7, 7])
     for name, network in (("host", model), ("raw", None)):

@@ -160,7 +160,8 @@ def small(images: Tensor) -> Tensor:
     scale = THUMBNAIL / max(images.shape[2:])
     if scale >= 1:
         return images
-    return functional.adaptive_avg_pool2d(images, tuple(max(1, round(scale * side)) for side in images.shape[2:]))
+    height, width = (max(1, round(scale * side)) for side in images.shape[2:])
+    return functional.adaptive_avg_pool2d(images, (height, width))
 
 
 def as_image(image: Tensor) -> NDArray[np.float32]:

@@ -63,7 +63,7 @@ def judged(outcomes: Sequence[Outcome], answers: Tensor, labels: int) -> Cell:
     more = (square * counts + 1) / (counts + 2) - ((mean * counts + 1) / (counts + 2)).square()
     error = math.sqrt(float((more / counts).sum())) / len(counts)
     cell = cell_of([balanced(each.hits, answers) for each in outcomes])
-    cell.update(error=error, labels=labels, samples=len(answers), classes=len(counts))
+    cell |= {"error": error, "labels": labels, "samples": len(answers), "classes": len(counts)}
     if not math.isnan(outcomes[0].auroc):
         cell["auroc"] = [each.auroc for each in outcomes]
     if at_end := sum(each.at_end for each in outcomes):

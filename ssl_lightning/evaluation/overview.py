@@ -38,22 +38,22 @@ SCORES = {"rankme": "RankMe", "alpha": "alpha-ReQ", "own_view": "own view"}
 
 class Overview(NamedTuple):
     """What a run without labels ends with, on the first process: `features` [N, D] and `scores` by
-    row of `ROWS`, the most telling first, of the samples `index` [N] of a source."""
+    row of `ROWS`, the most telling first, of the samples `places` [N] of a source."""
 
     data: SSLDataModule
     source: Source
-    index: Tensor
+    places: Tensor
     features: dict[str, Tensor]
     scores: dict[str, dict[str, float]]
     note: str
 
     def name(self, number: int) -> str:
         """Name of one of the N samples."""
-        return self.source.name(int(self.index[number]))
+        return self.source.name(int(self.places[number]))
 
     def shown(self, numbers: Tensor) -> list[Tensor] | list[str]:
         """Thumbnails [C, h, w] of some of the N samples, or lines where there are none."""
-        return shown_samples(self.data, self.source, self.index[numbers])
+        return shown_samples(self.data, self.source, self.places[numbers])
 
 
 def shown_samples(data: SSLDataModule, source: Source, index: Tensor) -> list[Tensor] | list[str]:

@@ -172,7 +172,8 @@ class Report(Standing):
             return None
         stages.begin(1, lambda: math.inf)
         with stages.attempt("scores without labels"):
-            return overview(trainer, pl_module, untrained_of(folder, pl_module), self.settings, stages)
+            began = untrained_of(folder, pl_module)
+            return overview(trainer, pl_module, began[0] if began else None, self.settings, stages)
         return None
 
     def write(

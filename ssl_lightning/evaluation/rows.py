@@ -83,7 +83,7 @@ class Rows:
         """Takes these samples to learn from, and to evaluate on."""
         self.index = tuple(index)
         sources = zip((self.train, self.judged), self.index, strict=True)
-        self.labels = tuple(labels_of(source)[index] for source, index in sources)
+        self.labels: tuple[Tensor, Tensor] = tuple(labels_of(source)[index] for source, index in sources)  # type: ignore[assignment]  # two
 
     def fit_in(self, budget: Budget, sets: int) -> None:
         """Measures how long features take, and takes fewer samples where those of all rows would

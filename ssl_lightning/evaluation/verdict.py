@@ -87,7 +87,7 @@ def verdict(
             cells |= {} if accuracy is None else {name: accuracy}
     if chosen is not None:
         lines += [how_chosen(chosen, len(splits[1]), pl_module.solved)]
-    table = {name: {**cell_of([value]), "labels": len(learned)} for name, value in cells.items()}
+    table: dict[str, Cell] = {name: {**cell_of([value]), "labels": len(learned)} for name, value in cells.items()}
     return {split: table}, split, features, labels, ",\n".join(lines)
 
 

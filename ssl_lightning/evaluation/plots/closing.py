@@ -63,7 +63,7 @@ def plot_closing(
         )
         chance = axes.axhline(100 / classes, color=CHANCE, linewidth=1.2, linestyle=(0, (4, 2)), zorder=3)
         chance.set_label(f"chance, {100 / classes:.3g} %")
-    width = 0.84 / len(rows)
+    width = 0.84 / max(1, len(rows))
     for number, row in enumerate(rows):
         group_cells = {group: final[row][column] for group, column in enumerate(columns) if column in final[row]}
         position = np.array(list(group_cells)) + (number - (len(rows) - 1) / 2) * width

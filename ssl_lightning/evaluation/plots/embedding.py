@@ -80,7 +80,7 @@ def plot_embedding(
         _legend(figure, grid[0], y[kept])
     if thumbnails is not None:
         _prepare(grid[-1], f"{list(each)[-1] or 'Features'}: some of the samples", points)
-        _draw_thumbnails(grid[-1], points, [thumbnails[number] for number in kept])
+        _draw_thumbnails(grid[-1], points, [thumbnails[int(number)] for number in kept])
     save_figure(figure, path)
 
 
@@ -105,12 +105,20 @@ def _draw_classes(axes: Axes, points: Points, y: NDArray[np.int64], class_names:
         name = textwrap.shorten(name, 28, placeholder="...") if " " in name else name[:28]
         prefix = f"{number + 1} " if len(classes) > APART else ""
         members = points[y == label]
-        axes.scatter(
-            *members.T, label=prefix + name, s=size, alpha=0.85, linewidths=0, zorder=2 + 1 / (1 + count), **look
-        )
+        x, y_ = members.T
+        axes.scatter(x, y_, label=prefix + name, s=size, alpha=0.85, linewidths=0, zorder=2 + 1 / (1 + count), **look)
         if prefix and len(classes) <= NAMED:
             middle = members[np.linalg.norm(members - np.median(members, axis=0), axis=1).argmin()]
-            axes.text(*middle, prefix.strip(), fontsize=7, color=INK, ha="center", va="center", zorder=4)
+            axes.text(
+                float(middle[0]),
+                float(middle[1]),
+                prefix.strip(),
+                fontsize=7,
+                color=INK,
+                ha="center",
+                va="center",
+                zorder=4,
+            )
 
 
 def _look(number: int, classes: int) -> dict[str, Any]:

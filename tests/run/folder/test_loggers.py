@@ -52,10 +52,10 @@ METRICS |= {"collapse/agreement", "collapse/growth"}
 SPEED = {"speed/samples_per_s", "speed/data_wait"}
 FINAL = {
     f"final/{row}/{column}"
-    for row in ("raw", "untrained", "pretrained")
+    for row in ("raw", "untrained", "pretrained", "majority")
     for column in ("knn", "linear", "knn_10", "linear_10")
 }
-FINAL |= {f"{name}/std" for name in FINAL if name.endswith("_10")}
+FINAL |= {f"{name}/std" for name in FINAL if name.endswith("_10") and "majority" not in name}
 PICTURES = {"plots/views", "plots/embedding", "plots/closing"}
 BLOCK = 32 * 1024
 PAUSES = """
