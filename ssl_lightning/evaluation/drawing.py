@@ -110,13 +110,13 @@ def draw_overview(folder: Path, seen: Overview) -> tuple[dict[str, Path], str]:
     """
     plots = folder / "plots"
     pairs, far, line = write_names(seen, folder / FILE)
-    some = sample(len(seen.index), MAP_SAMPLES)
+    some = sample(len(seen.places), MAP_SAMPLES)
     thumbnails = seen.shown(some)
     pictures = {f"plots/{name}": plots / f"{name}.png" for name in ("map", "neighbours")}
     maps = {ROWS[row]: seen.features[row][some] for row in ("untrained", "pretrained") if row in seen.features}
     tiles = [each for each in thumbnails if isinstance(each, Tensor)]
     plot_embedding(maps, None, pictures["plots/map"], thumbnails=tiles or None)
-    queries = sample(len(seen.index), QUERIES)
+    queries = sample(len(seen.places), QUERIES)
     neighbours = {
         ROWS[row]: [seen.shown(index) for index in nearest(features, queries)[0]]
         for row, features in seen.features.items()

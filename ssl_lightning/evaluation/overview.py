@@ -115,7 +115,7 @@ def overview(
 def pair_of(spec: ViewSpec) -> tuple[Strength, Strength]:
     """How strongly the two views are augmented between which a sample is to be found again: as the
     method's first two, or twice as its only one; strongly, where that is not augmented."""
-    first = next((each for each in spec.strengths if each != "none"), "strong")
+    first: Strength = next((each for each in spec.strengths if each != "none"), "strong")
     return first, spec.strengths[1] if len(spec.strengths) > 1 and spec.strengths[1] != "none" else first
 
 
@@ -136,7 +136,7 @@ def summary_of_overview(seen: Overview) -> dict[str, float]:
 
 def format_overview(seen: Overview) -> str:
     """The scores as text of at most 80 columns."""
-    count = len(seen.index)
+    count = len(seen.places)
     lines = [
         f"Without labels: {count:,} of the {len(seen.source):,} samples seen in pretraining",
         " " * 18 + f"{'RankMe (of at most)':>22}{'alpha-ReQ':>12}{'own view (%)':>15}",
@@ -169,7 +169,7 @@ def write_names(seen: Overview, path: Path) -> tuple[Tensor, Tensor, str]:
         path,
         json.dumps(
             {
-                "samples": len(seen.index),
+                "samples": len(seen.places),
                 "near_duplicates": [[seen.name(a), seen.name(b)] for a, b in pairs.tolist()],
                 "outliers": [
                     {"name": seen.name(each), "times_the_median_distance": round(value, 3)}

@@ -27,8 +27,7 @@ from torch import Tensor, nn
 
 import ssl_lightning
 from ssl_lightning.data.datamodule import Split
-from ssl_lightning.data.peek import sample
-from ssl_lightning.data.sources import InMemory, Source
+from ssl_lightning.data.sources import InMemory, Source, labels_of, stratified_sample
 from ssl_lightning.encoders.base import Encoder
 from ssl_lightning.encoders.conv import ConvEncoder
 from ssl_lightning.evaluation import budget, labels_only, protocol, rows
@@ -157,7 +156,7 @@ def test_it_learns_from_the_very_draws_of_the_other_rows(run: Run, monkeypatch: 
     monkeypatch.setattr(protocol, "regressed", watched)
     monkeypatch.setattr("ssl_lightning.evaluation.rows.fits_of", from_here)
     run.close(train_samples=48, labels_only=True)
-    learned, (*few, all_labels) = sample(60, 48), sorted(given[:3], key=len)
+    learned, (*few, all_labels) = stratified_sample(labels_of(source), 48), given[:3]
     expected = [*(learned[torch.cdist(x, all_labels).argmin(dim=1)] for x in few), learned]
     steps = [steps_of(8), steps_of(8), steps_of(48)]
     assert len(source.fetched) == sum(steps)

@@ -105,20 +105,14 @@ def _draw_classes(axes: Axes, points: Points, y: NDArray[np.int64], class_names:
         name = textwrap.shorten(name, 28, placeholder="...") if " " in name else name[:28]
         prefix = f"{number + 1} " if len(classes) > APART else ""
         members = points[y == label]
-        x, y_ = members.T
-        axes.scatter(x, y_, label=prefix + name, s=size, alpha=0.85, linewidths=0, zorder=2 + 1 / (1 + count), **look)
+        across, up = members.T
+        axes.scatter(
+            across, up, label=prefix + name, s=size, alpha=0.85, linewidths=0, zorder=2 + 1 / (1 + count), **look
+        )
         if prefix and len(classes) <= NAMED:
             middle = members[np.linalg.norm(members - np.median(members, axis=0), axis=1).argmin()]
-            axes.text(
-                float(middle[0]),
-                float(middle[1]),
-                prefix.strip(),
-                fontsize=7,
-                color=INK,
-                ha="center",
-                va="center",
-                zorder=4,
-            )
+            left, top = map(float, middle)
+            axes.text(left, top, prefix.strip(), fontsize=7, color=INK, ha="center", va="center", zorder=4)
 
 
 def _look(number: int, classes: int) -> dict[str, Any]:

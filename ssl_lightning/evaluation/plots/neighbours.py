@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -52,8 +53,8 @@ def _plot_tiles(
     sheet = next(iter(sheets.values()))
     for row, sample in enumerate(samples):
         _put(sheet, sample, row, 0.0)
-        for (left, _), groups in zip(columns[1:], neighbours.values(), strict=True):
-            for number, each in enumerate(groups[row]):
+        for (left, _), rows in zip(columns[1:], neighbours.values(), strict=True):
+            for number, each in enumerate(rows[row]):
                 _put(sheet, each, row, left + number)
     for title, groups in others.items():
         sheets[title] = sheet = _canvas(1, width)
@@ -86,9 +87,8 @@ def _canvas(rows: int, width: float) -> NDArray[np.float32]:
     return np.ones((rows * THUMBNAIL, round(width * THUMBNAIL), 3), dtype=np.float32)
 
 
-def _put(sheet: NDArray[np.float32], sample: Tensor | str, row: int, left: float) -> None:
+def _put(sheet: NDArray[np.float32], sample: Any, row: int, left: float) -> None:
     """Draws a thumbnail into its tile, as large as fits with a margin, pixels as squares."""
-    assert not isinstance(sample, str)
     image = as_image(sample)
     image = image if image.ndim == 3 else np.repeat(image[:, :, None], 3, axis=2)
     room = THUMBNAIL - 4
