@@ -50,7 +50,7 @@ def plot_closing(
     cells = [cell for row in rows for cell in final[row].values()]
     highest = max((100 * (cell["mean"] + cell["std"]) for cell in cells), default=100.0)
     lowest = min((100 * (cell["mean"] - cell["std"]) for cell in cells), default=0.0)
-    dress(axes, f"What the features are worth: balanced accuracy on the {split} split", y="accuracy (%)")
+    dress(axes, f"What the features are worth on the {split} split", y="accuracy (%)")
     if labels is not None and len(labels):
         classes = len(labels.unique())
         lowest = min(lowest, 100 / classes)
