@@ -161,9 +161,7 @@ def test_every_option_has_values_here(name: str) -> None:
     assert options == VALUES[name].keys(), f"give other values of {name}'s options in VALUES"
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name in ("mae", "moco", "wav2vec2"))) for name in METHODS]
-)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name != "bert")) for name in METHODS])
 def test_accumulated_halves_have_the_gradient_of_the_whole(name: str) -> None:
     if METHODS[name].load().couples_samples:
         return

@@ -299,6 +299,7 @@ def test_processes_of_different_runs_refuse_each_other(results: list[dict[str, A
         assert f"checkpoint: step-{number}.ckpt on rank {number}" in said["ckpt_path"]
 
 
+@pytest.mark.slow
 def test_work_may_take_longer_than_a_collective_waits(run: Any, tmp_path: Path) -> None:
     first, second = (each["other_time"] for each in both(run, tmp_path, "other_time"))
     assert first["first"] == second["first"] == [0, 7] and first["each"] == second["each"] == [0, 1]

@@ -325,6 +325,7 @@ def test_moco_v3_fixes_the_positions_of_vision_transformers_alone(config):
     assert position(data="digits") is position(data="tones") is None
 
 
+@pytest.mark.slow
 def test_a_vision_transformer_takes_size_and_patch_of_the_data_and_masks_where_the_method_does(config):
     def encoder(model: str, *argv: object) -> tuple[str, int | None, int | None, int]:
         chosen = config("--model", model, *argv)["model"]["init_args"]["encoder"]

@@ -56,6 +56,7 @@ def refusal(method: str, data: str, options: list[str]) -> str:
     return ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("data", DATA)
 def test_each_method_has_an_encoder_for_the_data_or_says_what_would(data: str, options: dict[str, list[str]]) -> None:
     for method in METHODS:

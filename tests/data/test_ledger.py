@@ -230,6 +230,7 @@ def test_a_line_says_what_is_left_out_and_the_option_that_changes_it() -> None:
     )
 
 
+@pytest.mark.slow
 def test_a_run_says_it_at_the_start_and_keeps_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = TinyImages(probe_sets={"other": TinyImages(samples=32)})
     trainer = Trainer(accelerator="cpu", max_steps=1, default_root_dir=tmp_path)

@@ -41,7 +41,10 @@ ENCODERS: dict[type[Any], Any] = {
 }
 
 
-@pytest.mark.parametrize(("cls", "encoder"), ENCODERS.items())
+@pytest.mark.parametrize(
+    ("cls", "encoder"),
+    [pytest.param(*each, marks=[pytest.mark.slow] * bool(n)) for n, each in enumerate(ENCODERS.items())],
+)
 def test_a_run_without_labels_ends_with_scores_pictures_and_names(
     cls: type[Any], encoder: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

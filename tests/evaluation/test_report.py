@@ -346,6 +346,7 @@ def test_the_length_of_a_run_is_the_datas_own_where_none_is_given(tmp_path: Path
     assert trainer.global_step == TinyImages.default_epochs * 4
 
 
+@pytest.mark.slow
 def test_data_with_a_second_labelled_set_gets_a_table_for_each(tmp_path: Path) -> None:
     trainer = ssl_lightning.Trainer(
         max_steps=2,

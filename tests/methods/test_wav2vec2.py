@@ -314,6 +314,7 @@ def killed_like_straight(run: Run, root: Path, place: str, number: int, **spec: 
     return straight
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_bit_for_bit(run: Run, tmp_path: Path) -> None:
     """With dropout, its temperature, and its scores on samples that are held out."""
     straight = killed_like_straight(run, tmp_path, "backward", 7, **WAV_RUN)

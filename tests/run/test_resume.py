@@ -137,6 +137,7 @@ def test_so_it_does_with_accumulated_batches(
     assert b"\n12," in metrics(resumed) and b"probe/knn/top1" in metrics(resumed)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spec", cases({"2 workers": WORKERS, "accumulated": ACCUMULATED}, {"alone": NOISY}))
 def test_so_it_does_from_a_checkpoint_in_mid_epoch(
     run: Run, straight: Run, tmp_path: Path, spec: dict[str, Any]
@@ -290,6 +291,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
+@pytest.mark.slow
 def test_another_checkpoint_than_the_newest_starts_a_folder_of_its_own(run: Run, straight: Run, tmp_path: Path) -> None:
     """One that is older, and a copy elsewhere."""
     first = finished(run(tmp_path / "runs", **BASE))

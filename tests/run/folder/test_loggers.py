@@ -180,6 +180,7 @@ def run_of_wandb(trained: tuple[Path, dict[str, Any]]) -> Offline:
     return only
 
 
+@pytest.mark.slow
 def test_every_metric_is_there_with_the_value_and_step_of_the_csv_files(trained: Any, run_of_wandb: Offline) -> None:
     ours = in_csv(trained[0] / "metrics.csv")
     assert {name for _, name in ours} == METRICS
@@ -188,6 +189,7 @@ def test_every_metric_is_there_with_the_value_and_step_of_the_csv_files(trained:
     assert in_csv(trained[0] / "csv" / "version_0" / "metrics.csv").items() >= ours.items()
 
 
+@pytest.mark.slow
 def test_steps_never_go_back_and_are_the_axis_of_every_metric(run_of_wandb: Offline) -> None:
     assert run_of_wandb.steps == sorted(run_of_wandb.steps) and set(run_of_wandb.steps) == {0, 5, 10, 15, 20}
     axes = {
@@ -198,6 +200,7 @@ def test_steps_never_go_back_and_are_the_axis_of_every_metric(run_of_wandb: Offl
     assert axes["*"] == "trainer/global_step"
 
 
+@pytest.mark.slow
 def test_the_config_is_the_runs_once_and_nested(trained: Any, run_of_wandb: Offline) -> None:
     config = {name: value for name, value in run_of_wandb.config.items() if name.partition(".")[0] != "_wandb"}
     resolved = config.pop("resolved")
@@ -206,6 +209,7 @@ def test_the_config_is_the_runs_once_and_nested(trained: Any, run_of_wandb: Offl
     assert resolved["precision"] == "32-true" and resolved["processes"] == 1 and resolved["versions/torch"]
 
 
+@pytest.mark.slow
 def test_pictures_and_closing_numbers_are_there(trained: Any, run_of_wandb: Offline) -> None:
     shown = {
         name.rpartition(".")[0]: value
@@ -225,6 +229,7 @@ def test_pictures_and_closing_numbers_are_there(trained: Any, run_of_wandb: Offl
         assert value == (summary[name.removesuffix("/std")]["std"] if name.endswith("/std") else summary[name]["mean"])
 
 
+@pytest.mark.slow
 def test_without_a_login_one_line_says_so_and_the_run_ends_well(
     trained: Any, run_of_wandb: Offline, fresh: Any
 ) -> None:
@@ -237,6 +242,7 @@ def test_without_a_login_one_line_says_so_and_the_run_ends_well(
     assert list(fresh.keywords["cwd"].iterdir()) == [], "nothing is written where the run was started"
 
 
+@pytest.mark.slow
 def test_tensorboard_has_the_same_numbers_and_pictures(trained: Any) -> None:
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     events = accumulator.EventAccumulator(str(trained[0] / "tensorboard"))
