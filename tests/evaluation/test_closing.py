@@ -160,6 +160,7 @@ def test_a_traceback_is_shown_on_request(
     assert "Traceback" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_what_tells_most_is_computed_first_for_every_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shown: list[str] = []
     monkeypatch.setattr(report.Stages, "show", lambda self, detail="": shown.append(f"{self.title}, {detail}"))

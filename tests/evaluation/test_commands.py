@@ -112,6 +112,7 @@ def test_validate_learns_from_what_is_not_withheld_and_reads_no_test_sample(
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cls", [Watched, WithoutVal])
 def test_test_learns_from_all_training_samples_and_reads_no_validation_split(
     cls: type[Watched], trainer: Any, method: SimCLR, capsys: Any

@@ -166,6 +166,7 @@ def test_it_learns_from_the_very_draws_of_the_other_rows(run: Run, monkeypatch: 
     assert set(expected[0].tolist()) != set(expected[1].tolist()) and len(expected[0]) == 8
 
 
+@pytest.mark.slow
 def test_with_the_row_a_run_ends_as_without_it(run: Run, tmp_path: Path) -> None:
     alone = Run(tmp_path, report={"enabled": False})
     weights = copy.deepcopy(run.method.state_dict())
@@ -183,6 +184,7 @@ def test_with_the_row_a_run_ends_as_without_it(run: Run, tmp_path: Path) -> None
     assert "gain over labels" in (run.folder / "encoder.md").read_text()
 
 
+@pytest.mark.slow
 def test_a_run_that_has_ended_closes_with_the_same_row_again(run: Run) -> None:
     row = row_of(run.folder)
     (run.folder / "summary.json").unlink()

@@ -102,6 +102,7 @@ def test_the_folder_is_where_it_was_asked_for_and_holds_what_was_promised(run: R
     assert files(root) == {f"{run.folder.parent.name}/{run.folder.name}/{name}" for name in FILES}
 
 
+@pytest.mark.slow
 def test_it_holds_the_same_whatever_the_loggers_are_and_a_logger_gets_every_metric(tmp_path: Path) -> None:
     loggers = [
         CSVLogger(tmp_path / "logs"),

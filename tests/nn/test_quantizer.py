@@ -186,6 +186,7 @@ def process(folder: Path) -> None:
     dist.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_two_processes_with_unequal_counts_use_what_one_does(run: Any, tmp_path: Path) -> None:
     """And the mean of their gradients is its gradient."""
     ended = run(tmp_path, script=[__file__, str(tmp_path)], processes=2)

@@ -57,6 +57,7 @@ def test_the_data_takes_over_how_the_run_heard(tmp_path: Path, capsys: pytest.Ca
     assert chosen(mels, capsys, "--data.mels", "32")["mels"] == 32  # said on the command line
 
 
+@pytest.mark.slow
 def test_it_learns_from_few_labels_and_refuses_what_would_sound_otherwise(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
