@@ -31,9 +31,10 @@ def encoder_of(name: str, size: int) -> ViTEncoder:
 
 
 def method(name: str = "vit_tiny_patch16_224", size: int = 16, **changes: Any) -> MAE:
+    encoder = encoder_of(name, size)  # built at the first call: not from the seed below
     torch.manual_seed(0)
     return MAE(
-        deepcopy(encoder_of(name, size)),
+        deepcopy(encoder),
         **{"decoder_dim": 16, "decoder_depth": 2, "decoder_heads": 4, "warmup_epochs": 0, **changes},
     )
 

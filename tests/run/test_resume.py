@@ -160,7 +160,7 @@ def test_timed_checkpoints_change_nothing(run: Run, straight: Run, tmp_path: Pat
 @pytest.mark.parametrize(
     ("spec", "place", "times"),
     [
-        pytest.param(BASE, ("closing table", 2), 2, id="inside the closing table"),
+        pytest.param(BASE, ("closing table", 2), 2, id="inside the closing table", marks=pytest.mark.slow),
         pytest.param(STEPS, ("summary", 1), 1, id="before the summary, max_steps", marks=pytest.mark.slow),
     ],
 )
