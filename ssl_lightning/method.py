@@ -74,6 +74,8 @@ class SSLMethod(Training):
     incidental = frozenset(("compile",))
     supervised: ClassVar[bool] = False
     """Whether `step` reads the labels; the data then serves labelled samples alone."""
+    solved: ClassVar[bool] = False
+    """Whether a run is a single step, which solves for all there is to learn: a regression."""
 
     def __init__(
         self,

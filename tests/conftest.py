@@ -79,12 +79,14 @@ def same_environment() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True, scope="session")
-def few_strengths() -> Iterator[tuple[float, ...]]:
+def few_strengths() -> Iterator[dict[str, Any]]:
     """Gives the protocol's own strengths of regression, in place of which there are a few."""
-    own = protocol.STRENGTHS
-    protocol.STRENGTHS = FEW_STRENGTHS
+    own = {name: getattr(protocol, name) for name in FEW_STRENGTHS}
+    for name, few in FEW_STRENGTHS.items():
+        setattr(protocol, name, few)
     yield own
-    protocol.STRENGTHS = own
+    for name, value in own.items():
+        setattr(protocol, name, value)
 
 
 @pytest.fixture(autouse=True)
@@ -95,9 +97,10 @@ def slow_tests_try_all(request: pytest.FixtureRequest) -> None:
 
 
 @pytest.fixture
-def all_strengths(few_strengths: tuple[float, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+def all_strengths(few_strengths: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """The protocol's own strengths, for tests of what is chosen."""
-    monkeypatch.setattr(protocol, "STRENGTHS", few_strengths)
+    for name, value in few_strengths.items():
+        monkeypatch.setattr(protocol, name, value)
 
 
 @pytest.fixture

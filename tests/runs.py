@@ -305,7 +305,8 @@ def settle(environment: dict[str, str | None], path: list[str], folder: str | No
 def serve() -> None:
     """Forks a child for each line of the input."""
     torch.set_num_threads(1)
-    protocol.STRENGTHS = FEW_STRENGTHS
+    for name, few in FEW_STRENGTHS.items():
+        setattr(protocol, name, few)
     for line in sys.stdin:
         spec = json.loads(line)
         child = os.fork()

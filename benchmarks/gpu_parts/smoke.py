@@ -100,9 +100,15 @@ def build(cls: Any, precision: str, folder: str) -> tuple[SSLMethod, SSLDataModu
     return cls(made), data(batch_size=BATCH, **settings)
 
 
+def lengths(cls: type[SSLMethod]) -> tuple[int, int]:
+    """The steps of a method's run, and those after which it is resumed."""
+    return (1, 1) if cls.solved else (STEPS, STEPS // 2)
+
+
 def train(cls: Any, precision: str, root: str, saved: Path, resume: bool) -> SSLMethod:
     """One run, which saves itself half-way, or goes on from there."""
     method, data = build(cls, precision, root)
+    steps, half = lengths(cls)
     callbacks = [
         OnlineLinearProbe(batch_size=32, queries=WATCHED, every_n_steps=STEPS // 4, eval_every_n_steps=STEPS // 2),
         KNNProbe(bank=WATCHED, queries=WATCHED, every_n_steps=STEPS // 2),
@@ -110,16 +116,16 @@ def train(cls: Any, precision: str, root: str, saved: Path, resume: bool) -> SSL
         CollapseMonitor(every_n_steps=STEPS // 4),
         Report(False),
         Checkpoint(False),
-        *([] if resume else [SaveAt(STEPS // 2, saved)]),
+        *([] if resume else [SaveAt(half, saved)]),
     ]
     run = trainer(root, precision, callbacks, max_steps=STEPS, enable_checkpointing=True)
     with quiet():
         run.fit(method, datamodule=data, ckpt_path=saved if resume else None)
-    if run.global_step != STEPS:
-        raise RuntimeError(f"the run ended after {run.global_step} steps, not {STEPS}.")
+    if run.global_step != steps:
+        raise RuntimeError(f"the run ended after {run.global_step} steps, not {steps}.")
     for name, value in method.state_dict().items():
         if value.is_floating_point() and not bool(value.isfinite().all()):
-            raise RuntimeError(f"{name} has values that are not finite after {STEPS} steps.")
+            raise RuntimeError(f"{name} has values that are not finite after {steps} steps.")
     return method.cpu()
 
 
@@ -133,7 +139,8 @@ def run(sheet: Sheet, names: list[str]) -> None:
             # On a CPU one method of each kind is enough, on its modality.
             for precision in ("bf16-mixed", "32-true") if FULL or kind not in kinds else ("bf16-mixed",):
                 kinds.add(kind)
-                title = f"{name}, {precision}: {STEPS} steps, and resumed after {STEPS // 2}"
+                steps, half = lengths(methods[name])
+                title = f"{name}, {precision}: {steps} steps, and resumed after {half}"
                 try:
                     began = now()
                     saved = Path(folder) / f"{name}-{precision}.ckpt"

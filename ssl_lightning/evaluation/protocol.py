@@ -344,8 +344,9 @@ def _cross_validated(x: Tensor, y: Tensor, deadline: float = math.inf) -> tuple[
     while True:
         order = sorted(known)
         best = order.index(max(known, key=known.__getitem__))
-        at_end, next_to = best in (0, len(order) - 1), order[1 if best == 0 else best - 1]
-        if not at_end or known[order[best]] - known[next_to] < GAIN:
+        if best not in (0, len(order) - 1):
+            return order[best], False
+        if len(order) > 1 and known[order[best]] - known[order[1 if best == 0 else best - 1]] < GAIN:
             return order[best], False
         further = order[best] / 10 if best == 0 else 10 * order[best]
         if not 0.99 * SMALLEST < further < 1.01 * LARGEST:

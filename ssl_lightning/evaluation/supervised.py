@@ -68,8 +68,6 @@ class Supervised(SSLMethod):
     most_samples: ClassVar[int] = 20_000
     """At most this many labelled samples are embedded for the regression that the head starts
     as."""
-    solved: ClassVar[bool] = False
-    """Whether that regression is all there is to learn: no step could better it."""
 
     def __init__(
         self,
