@@ -42,8 +42,8 @@ class SaveAt(LightningCheckpoint):
 def train(
     cls: Any, root: Path, precision: Any, path: Path | None = None, accelerator: str = "cuda", **settings: Any
 ) -> dict[str, Any]:
-    """Trains for `STEPS` steps, or the one of a regression, with every live probe; from a checkpoint if there is one. Returns
-    all that equal runs have in common."""
+    """Trains for `STEPS` steps, or the one of a regression, with every live probe; from a
+    checkpoint if there is one. Returns all that equal runs have in common."""
     torch.manual_seed(0)
     method, data = cls(tiny_encoder(cls)), tiny_data(cls, **settings)
     steps = 1 if cls.solved else STEPS
