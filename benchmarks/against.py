@@ -46,7 +46,7 @@ from ssl_lightning.evaluation.protocol import closing_row
 from ssl_lightning.evaluation.report import Report
 from ssl_lightning.optim.recipes import warmup_cosine
 from ssl_lightning.plugins.registry import Registry
-from ssl_lightning.trainer import best_precision
+from ssl_lightning.run.settings.precision import best_precision
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 METHODS = ("simclr", "moco", "byol", "swav")

@@ -28,7 +28,7 @@ from common import machine
 from ssl_lightning.datamodules.text_files import TextFiles
 from turns import PEERS, alternate, quartiles
 
-from ssl_lightning.trainer import best_precision
+from ssl_lightning.run.settings.precision import best_precision
 
 SIZES = {"vocab_size": 8192, "dim": 256, "depth": 4, "heads": 4, "max_length": 128}
 BARS = {"lines": 3.0, "fixed": None, "grouped": None, "loop": 0.97}

@@ -7,7 +7,7 @@ import io
 import os
 import platform
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from functools import cache
 from itertools import repeat
@@ -51,7 +51,7 @@ class NoiseImages(FashionMNIST):
         n = self.train_samples if split == "train" else 1_000
         return InMemory(noise(n), torch.arange(n) % 10)
 
-    def _train_loader(self) -> Iterable[Any]:
+    def _train_loader(self) -> Any:
         loader = super()._train_loader()
         return repeat(self.on_after_batch_transfer(next(iter(loader)), 0)) if self.ready else loader
 

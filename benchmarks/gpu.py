@@ -198,7 +198,7 @@ def table(results: list[dict[str, Any]]) -> str:
 def write(folder: Path, results: list[dict[str, Any]]) -> Path:
     """Writes what is known so far, under the device's name, beside the parts that were measured
     before and are not now; returns the path without its ending."""
-    machine = next((each["machine"] for each in results if each["machine"]), {})
+    machine: dict[str, Any] = next((each["machine"] for each in results if each["machine"]), {})
     name = re.sub("[^a-z0-9]+", "-", machine.get("device", "unknown").lower()).strip("-")
     path = folder / f"gpu-{name}"
     folder.mkdir(parents=True, exist_ok=True)

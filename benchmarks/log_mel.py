@@ -17,6 +17,7 @@ import os
 import statistics
 import time
 from collections.abc import Callable
+from importlib.metadata import version
 
 import librosa
 import numpy as np
@@ -87,7 +88,7 @@ def main() -> None:
     args = parser.parse_args()
     threadpool_limits(1)
     torch.set_num_threads(1)
-    print(f"{machine()}, librosa {librosa.__version__}\n{CLIPS} clips of {SECONDS:g} s at {RATE} Hz\n")
+    print(f"{machine()}, librosa {version('librosa')}\n{CLIPS} clips of {SECONDS:g} s at {RATE} Hz\n")
     waves, mel = clips(), LogMel(RATE)
     batch = torch.from_numpy(waves)
     by_clip, kept = Librosa(mel, False), Librosa(mel, True)

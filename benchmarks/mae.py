@@ -28,7 +28,7 @@ from turns import quartiles
 
 from ssl_lightning import View
 from ssl_lightning.encoders.vit import ViTEncoder
-from ssl_lightning.trainer import best_precision
+from ssl_lightning.run.settings.precision import best_precision
 
 BAR = 1.0
 EQUAL: dict[str, Any] = {

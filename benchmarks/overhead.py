@@ -51,7 +51,7 @@ from ssl_lightning.run.checkpoints.saving import Checkpoint
 from ssl_lightning.run.folder.metrics import Metrics
 from ssl_lightning.run.meter import Meter
 from ssl_lightning.run.numbers.health import Health
-from ssl_lightning.trainer import best_precision
+from ssl_lightning.run.settings.precision import best_precision
 from ssl_lightning.types import Batch, View
 
 OPTIONS = {"swav": {"freeze_epochs": 0.0}}

@@ -18,6 +18,7 @@ import os
 import statistics
 import time
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -47,9 +48,10 @@ MOST = 5_000
 """Labelled samples of each split."""
 
 
-def of_classes(data: TextFiles, split: str, classes: torch.Tensor) -> Subset:
+def of_classes(data: TextFiles, split: Literal["train", "test"], classes: torch.Tensor) -> Subset:
     """The samples of these classes, at most `MOST`, drawn by a fixed seed."""
     source = data.split(split)
+    assert source is not None
     labels = labels_of(source)
     index = torch.isin(labels, classes).nonzero()[:, 0]
     index = index[torch.randperm(len(index), generator=torch.Generator().manual_seed(0))[:MOST]]
@@ -101,8 +103,8 @@ def main() -> None:
         )
         data.prepare_data()
         data.setup("predict")
-        frequent = labels_of(data.split("train")).bincount().argsort(descending=True)[:CLASSES]
-        parts = [of_classes(data, split, frequent) for split in ("train", "test")]
+        frequent = labels_of(data.training_split).bincount().argsort(descending=True)[:CLASSES]
+        parts = [of_classes(data, "train", frequent), of_classes(data, "test", frequent)]
         labels = [torch.searchsorted(frequent.sort().values, labels_of(part)).numpy() for part in parts]
         encoder = TextTransformer(
             vocab_size=len(data.vocabulary),

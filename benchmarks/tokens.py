@@ -52,9 +52,10 @@ def measure(path: str, tokenizer: str) -> None:
     data = TextFiles(path, document="line", tokenizer=tokenizer, row_length=ROW_LENGTH)
     data.prepare_data()
     stored = time.perf_counter()
-    source, real, places = data.split("train"), 0, 0
+    source, real, places = data.training_split, 0, 0
     for index in torch.randperm(len(source)).split(512):
         view = pack(source.fetch(index), ROW_LENGTH)
+        assert isinstance(view.segment, torch.Tensor)
         real, places = real + int((view.segment > 0).sum()), places + view.x.numel()
     packed = time.perf_counter()
     peak = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024

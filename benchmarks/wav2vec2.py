@@ -22,7 +22,7 @@ import sys
 from common import machine
 from turns import PEERS, alternate, quartiles
 
-from ssl_lightning.trainer import best_precision
+from ssl_lightning.run.settings.precision import best_precision
 
 SIZES = {"maps": 128, "dim": 256, "depth": 4, "heads": 4}
 SECONDS = 0.96

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import platform
+from importlib.metadata import version
 from typing import Any
 
-import pytorch_lightning as pl
 import torch
 
 import ssl_lightning
@@ -42,7 +42,7 @@ def machine() -> dict[str, Any]:
         "CPU cores": os.cpu_count(),
         "ssl_lightning": ssl_lightning.__version__,
         "torch": torch.__version__,
-        "pytorch_lightning": pl.__version__,
+        "pytorch_lightning": version("pytorch-lightning"),
         "Python": platform.python_version(),
     }
     if FULL:

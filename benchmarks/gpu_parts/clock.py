@@ -50,7 +50,7 @@ def by_turns(contestants: Mapping[str, Callable[[], Any]], rounds: int, steps: i
     for work in contestants.values():
         timed(work, 3)
     for round_ in range(rounds):
-        for name in contestants if round_ % 2 == 0 else reversed(contestants):
+        for name in list(contestants)[:: 1 if round_ % 2 == 0 else -1]:
             contestants[name]()
             seconds[name].append(timed(contestants[name], steps))
     return seconds
