@@ -156,7 +156,7 @@ class Pace(Standing):
             )
 
     def state_dict(self) -> dict[str, Any]:
-        return {"steps": self.steps, "seconds": self.seconds}
+        return {"steps": self.steps, "seconds": self.seconds} if self.by_time else {}
 
 
 def due(share: float) -> int:

@@ -14,7 +14,7 @@ from pytorch_lightning.utilities import rank_zero_only
 
 from ..data.datamodule import SSLDataModule
 from .folder.folder import run_name
-from .folder.metrics import newest_loss
+from .folder.metrics import pending_loss
 from .forecast import after, duration, first_forecast, steps_of
 from .heartbeat import Heartbeat
 from .lightning import updated
@@ -115,7 +115,7 @@ class Progress(ProgressBar):
             self._expected = True
             allowed, left = seconds_allowed(trainer), self.seconds_left(trainer, now)
             steps = f"for the remaining {steps_of(trainer, trainer.global_step)} steps"
-            until = "until max_time" if left > allowed else steps
+            until = "until the time is over" if left > allowed else steps
             left = min(left, allowed)
             self._print(f"expected time: about {duration(left)} {until}{after(trainer, left)}")
         if sys.stdout.isatty():
@@ -164,9 +164,9 @@ class Progress(ProgressBar):
         """
         parts = [f"step {trainer.global_step:,}/{steps_of(trainer)}"]
         values = trainer.callback_metrics
-        loss = newest_loss(trainer)
-        if loss is not None:
-            parts.append(f"loss {loss:.3f}")
+        loss = pending_loss(trainer)
+        if loss is not None or "train/loss" in values:
+            parts.append(f"loss {float(values['train/loss']) if loss is None else loss:.3f}")
         for name, title in PROBES.items():
             if name in values and values[name] is not (known or {}).get(name):
                 parts.append(f"{title} {100 * float(values[name]):.1f} %")

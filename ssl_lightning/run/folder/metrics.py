@@ -170,15 +170,14 @@ class Metrics(Standing):
         self.weights = {name: [None] * len(values) for name, values in self.pending.items()}
 
 
-def newest_loss(trainer: Any) -> float | None:
-    """The mean loss of this process since the last row of metrics, or that of the row, where no
-    step came since; None: there is none yet. The host waits for the device."""
+def pending_loss(trainer: Any) -> float | None:
+    """The mean loss of this process since the last row of metrics; None: no step came since. The
+    host waits for the device."""
     metrics = next((callback for callback in trainer.callbacks if isinstance(callback, Metrics)), None)
-    if metrics is not None and metrics.pending:
-        names = metrics.losses or ("loss",)
-        return sum(float(column(metrics.pending[name], metrics.device).mean()) for name in names)
-    row = trainer.callback_metrics.get("train/loss")
-    return None if row is None else float(row)
+    if metrics is None or not metrics.pending:
+        return None
+    names = metrics.losses or ("loss",)
+    return sum(float(column(metrics.pending[name], metrics.device).mean()) for name in names)
 
 
 def column(values: Iterable[Scalar | None], device: torch.device) -> Tensor:
