@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import atexit
 import logging
+import time
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -47,9 +48,10 @@ from .run.lightning import (
 )
 from .run.meter import Meter
 from .run.numbers.health import Health
+from .run.pace import Pace
 from .run.progress import Progress
 from .run.settings.foreign import check_callbacks
-from .run.settings.limits import check_order, check_root, check_values
+from .run.settings.limits import check_minutes, check_order, check_root, check_values
 from .run.settings.monitors import Monitors
 from .run.settings.precision import Precision, best_precision, check_choice
 from .run.standing import Standing
@@ -111,8 +113,11 @@ class Trainer(RunsWithin):
     - `precision="auto"` (the default) chooses bf16-mixed or float32 by the hardware.
     - `default_root_dir` is `runs`, and each `fit` writes `<root>/<method>-<data>/<time>`.
     - The standing callbacks (`STANDING`) are added; to configure one, give an instance of it.
-    - Without `max_epochs`, `max_steps` and `max_time` a run lasts the datamodule's
+    - Without `max_epochs`, `max_steps`, `max_time` and `minutes` a run lasts the datamodule's
       `default_epochs`.
+    - `max_time` alone, and `minutes`, plan the number of steps by the speed of the first ones, so
+      that the learning-rate schedule ends with the time. `minutes` are for all that a run does:
+      training, probes, closing table and pictures.
     - Checkpoints are written atomically, and are read with `weights_only`.
     - `logger=None`: metrics go to the run folder's `metrics.csv` alone; `"csv"`, `"tensorboard"`,
       `"wandb"` and lists of these write into the run folder. `log_every_n_steps` is 10.
@@ -129,16 +134,26 @@ class Trainer(RunsWithin):
     resumes_newest = False
     """Whether the run continues in the folder of its checkpoint or not at all (`--resume auto`)."""
 
-    def __init__(self, *args: Any, precision: Precision | None = "auto", **kwargs: Any) -> None:
+    began: float | None = None
+    """When the run began, on the monotonic clock; None: with `fit`."""
+
+    def __init__(
+        self, *args: Any, precision: Precision | None = "auto", minutes: float | None = None, **kwargs: Any
+    ) -> None:
         if args:
             raise TypeError(f"Trainer got {len(args)} positional arguments; give keyword arguments only.")
         _quieten()
         check_values(kwargs)
         self.plain_args = {
             name: value
-            for name, value in {**kwargs, "precision": precision}.items()
+            for name, value in {**kwargs, "precision": precision, "minutes": minutes}.items()
             if isinstance(value, PLAIN) and value is not None
         }
+        kwargs["callbacks"] = self._with_standing(kwargs, minutes)
+        if minutes is not None:
+            report = next((each for each in kwargs["callbacks"] if isinstance(each, Report) and each.enabled), None)
+            check_minutes(minutes, kwargs, report.settings.minutes if report else "auto")
+            kwargs["max_time"] = {"seconds": 60 * minutes}
         has_length = any(kwargs.get(name) not in (None, -1) for name in ("max_epochs", "max_steps", "max_time"))
         self._default_length = not has_length and kwargs.get("max_epochs") is None
         if self._default_length:
@@ -153,7 +168,6 @@ class Trainer(RunsWithin):
             kwargs["log_every_n_steps"] = 10
         if kwargs.get("enable_model_summary") is None:
             kwargs["enable_model_summary"] = False  # the first lines of a run replace it
-        kwargs["callbacks"] = self._with_standing(kwargs)
         super().__init__(precision=precision, **kwargs)  # type: ignore[arg-type]  # "auto" is resolved by now
         use_checkpoint_io(self, AtomicIO())
         take_signals(self)
@@ -165,7 +179,9 @@ class Trainer(RunsWithin):
     @contextmanager
     def within(self) -> Iterator[None]:
         """A run's processes end together, a dead worker is named, and none is left."""
-        with together(self), naming_lost_workers():
+        bar = self.progress_bar_callback
+        speaking = bar.within(self) if isinstance(bar, Progress) and self.state.fn == "fit" else nullcontext()
+        with together(self), naming_lost_workers(), speaking:
             try:
                 yield
             finally:
@@ -173,7 +189,7 @@ class Trainer(RunsWithin):
                     self.train_dataloader.close()
 
     @staticmethod
-    def _with_standing(kwargs: dict[str, Any]) -> list[Callback]:
+    def _with_standing(kwargs: dict[str, Any], minutes: float | None) -> list[Callback]:
         given = kwargs.get("callbacks") or []
         given = list(given) if isinstance(given, (list, tuple)) else [given]
         if kwargs.get("fast_dev_run") or kwargs.get("barebones"):
@@ -183,7 +199,7 @@ class Trainer(RunsWithin):
             if cls is Checkpoint and kwargs.get("enable_checkpointing") is False:
                 continue
             if cls is Report:
-                standing += [Votes(), Stopping()]  # before the closing table, which takes its time
+                standing += [Votes(), Pace(minutes), Stopping()]  # before the closing table, which takes its time
             standing += [callback for callback in given if isinstance(callback, cls)] or [cls()]
         others = [callback for callback in given if not isinstance(callback, tuple(STANDING.values()))]
         has_bar = any(isinstance(callback, ProgressBar) for callback in others)
@@ -249,6 +265,9 @@ class Trainer(RunsWithin):
         for logger in self.loggers:
             if isinstance(logger, InRunFolder):
                 logger.folder = None  # of an earlier `fit`
+        for callback in self.callbacks:
+            if isinstance(callback, Pace):
+                callback.began = time.monotonic() if self.began is None else self.began
         with stoppable(self):
             try:
                 super().fit(model, train_dataloaders, val_dataloaders, datamodule, ckpt_path, weights_only)

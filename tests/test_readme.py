@@ -140,6 +140,7 @@ class Home:
 
     def short(self, command: str) -> list[str]:
         """The arguments of a command, with two steps and small samples where it trains."""
+        command = command.replace(" --minutes 2", "")
         arguments = self.arguments(command.replace("root: animals", "root: animals, image_size: 32"))
         if light(command) or arguments[0] not in TRAINS:
             return arguments

@@ -95,8 +95,8 @@ class CLI(LightningCLI):
 
     trainer: Trainer
 
-    def __init__(self, request: Request, names: Names, layer: dict[str, Any]) -> None:
-        self.request, self.names, self.layer = request, names, layer
+    def __init__(self, request: Request, names: Names, layer: dict[str, Any], began: float | None = None) -> None:
+        self.request, self.names, self.layer, self.began = request, names, layer, began
         set_parsing_settings(instantiate_subclass_spec_in_any=False)  # plain values stay plain values
         super().__init__(
             SSLMethod,
@@ -199,7 +199,7 @@ class CLI(LightningCLI):
         seed_everything(self.config[self.request.command]["seed_everything"], workers=True, verbose=False)
 
     def after_instantiate_classes(self) -> None:
-        self.trainer.config = self.text
+        self.trainer.config, self.trainer.began = self.text, self.began
         self.trainer.is_mistake = partial(is_mistake, self.request)
         self.trainer.resumes_newest = self.config[self.request.command].get("resume") == "auto"
 
@@ -219,8 +219,12 @@ def as_new(config: Namespace) -> Namespace:
     return config
 
 
-def run(argv: list[str]) -> None:
+def run(argv: list[str], began: float | None = None) -> None:
     """Runs a command line of LightningCLI's.
+
+    Args:
+        argv: the command line.
+        began: when the process began, on the monotonic clock; None: now.
 
     Raises:
         UsageError, RegistryError: the user made a mistake; the message is one line. Any other error
@@ -232,7 +236,7 @@ def run(argv: list[str]) -> None:
         names.encoder_of_timm = "vit"
         request = read_request(argv, names)
     with worded(request, names):
-        CLI(request, names, lowest_layer(request, names))
+        CLI(request, names, lowest_layer(request, names), began)
 
 
 @contextmanager

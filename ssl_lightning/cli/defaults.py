@@ -19,7 +19,12 @@ from ..plugins.record import config_of
 from .names import CLASS_PATH, Names, UsageError
 from .request import Request
 
-LENGTH = {"trainer.max_epochs": (None,), "trainer.max_steps": (None, -1), "trainer.max_time": (None,)}
+LENGTH = {
+    "trainer.max_epochs": (None,),
+    "trainer.max_steps": (None, -1),
+    "trainer.max_time": (None,),
+    "trainer.minutes": (None,),
+}
 """The options that set the length of a run, each with the values that leave it open."""
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -161,13 +162,14 @@ OWN: dict[str, Callable[[list[str]], int]] = {DATA: _data, EXPORT: _export, INSP
 
 
 def _run(argv: list[str]) -> int:
+    began = time.monotonic()  # before torch is imported, which takes its time
     try:
         from .early import check_names
 
         check_names(argv)
         from .command import run
 
-        run(argv)
+        run(argv, began)
     except (UsageError, RegistryError) as error:
         if os.environ.get("SSL_LIGHTNING_TRACEBACK"):
             raise

@@ -12,6 +12,9 @@ from ..plugins.moved import KEYS, renamed_key
 from .habits import COMMANDS, no_command
 from .names import IMPLIED, Names, UsageError, kind_of
 
+SHORT = {"--minutes": "--trainer.minutes"}
+"""Options of `fit` that have a short name."""
+
 
 class Request(NamedTuple):
     """A command line after reading.
@@ -42,6 +45,8 @@ def read_request(argv: Sequence[str], names: Names) -> Request:
     chosen: dict[str, Any] = {}
     earlier: dict[str, str] = {}  # options given under their earlier names, by their first keys
     for option, value, attached in options:
+        if command == "fit" and option in SHORT:
+            option = SHORT[option]
         if (first := option[2:].partition(".")[0]) in KEYS:
             earlier[first], option = option, f"--{renamed_key(option[2:])}"
         if option in ("-c", "--config"):

@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 from torch import Tensor
 
 from ..data.peek import BATCH
+from ..run.meter import run_totals
+from ..run.pace import seconds_until_end
 
 Minutes = float | Literal["auto"]
 LEAST = 60.0
@@ -34,6 +36,17 @@ def seconds_of(minutes: Minutes, training: float) -> float:
     if minutes == "auto":
         return max(LEAST, SHARE * training)
     return 60 * minutes or math.inf
+
+
+def seconds_left(minutes: Minutes, trainer: Any) -> float:
+    """Seconds that the closing tables may take now, at the end of a run's training: not longer than
+    the run has.
+
+    Args:
+        minutes: the argument of `Report`.
+        trainer: of the run.
+    """
+    return max(0.0, min(seconds_of(minutes, run_totals(trainer)[0]), seconds_until_end(trainer)))
 
 
 class Budget:

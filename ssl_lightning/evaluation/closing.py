@@ -11,9 +11,8 @@ from torch import Tensor, nn
 
 from ..data.datamodule import SSLDataModule
 from ..encoders.base import Encoder
-from ..run.meter import run_totals
-from ..run.progress import duration
-from .budget import Budget, seconds_of
+from ..run.forecast import duration
+from .budget import Budget, seconds_left
 from .printing import format_table
 from .rows import ClosingSettings, Rows
 from .stages import Stages
@@ -77,7 +76,7 @@ def compare(
         with stages.attempt(prefix + "samples of the table"):
             rows[prefix] = Rows(data, networks, trainer, settings)
             rows[prefix].pair(list(rows.values())[:-1])
-    budget = Budget(seconds_of(settings.minutes, run_totals(trainer)[0]))
+    budget = Budget(seconds_left(settings.minutes, trainer))
     plan = planned(rows, networks, untrained, trainer.datamodule)
     stages.begin(len(plan), lambda: budget.left)
     for prefix, each in rows.items():

@@ -18,9 +18,8 @@ from ..data.sources import Source
 from ..data.views import Views
 from ..distributed import on_first
 from ..nn.spread import effective_rank
-from ..run.meter import run_totals
 from ..types import Strength, ViewSpec
-from .budget import EMBEDDING, affordable, seconds_of
+from .budget import EMBEDDING, affordable, seconds_left
 from .features import features_of, seconds_of_features
 from .label_free import alpha_req, finds_own_view, near_duplicates, nearest, outliers
 from .rows import ClosingSettings
@@ -90,7 +89,7 @@ def overview(
     networks |= {} if untrained is None else {"untrained": untrained}
     networks["raw"] = None
     index = sample(len(source), SAMPLES)
-    seconds = seconds_of(settings.minutes, run_totals(trainer)[0])
+    seconds = seconds_left(settings.minutes, trainer)
     note = ""
     if math.isfinite(seconds):
         stages.show("speed of features")

@@ -18,7 +18,8 @@ from ..plugins.arguments import require
 from ..run.failures import tolerated
 from ..run.folder.loggers import show
 from ..run.folder.metrics import rows_of
-from ..run.progress import duration
+from ..run.forecast import duration
+from ..run.pace import seconds_until_end
 from ..run.standing import Standing
 from ..run.stops.peers import in_a_line
 from ..types import View
@@ -114,7 +115,11 @@ class Report(Standing):
             rank_zero_warn(f"plots/views.png was not drawn, and the run goes on: {in_a_line(error)}.")
 
     def seconds_after(self, trainer: Any, seconds: float) -> float:
-        return seconds_of(self.settings.minutes, seconds) if self.has_table else 0.0
+        if not self.has_table:
+            return 0.0
+        most = seconds_of(self.settings.minutes, seconds)
+        # of a few minutes in all, training and table have half each
+        return min(most, seconds) if self.settings.minutes == "auto" and seconds_until_end(trainer) < math.inf else most
 
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
         self.close(trainer, pl_module)

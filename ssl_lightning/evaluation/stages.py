@@ -10,7 +10,8 @@ from contextlib import contextmanager
 from typing import Any
 
 from ..distributed import all_leave
-from ..run.progress import Progress, duration
+from ..run.forecast import duration
+from ..run.progress import Progress
 
 MOST = 300
 """Characters of a reason."""

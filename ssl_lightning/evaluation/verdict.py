@@ -17,8 +17,7 @@ from ..data.sources import Source, Subset, labels_of
 from ..distributed import all_or_none, on_first
 from ..plugins.rebuild import rebuild
 from ..plugins.record import config_of
-from ..run.meter import run_totals
-from .budget import seconds_of
+from .budget import seconds_left
 from .features import features_of
 from .frozen import regress
 from .labels_only import labels_only_row
@@ -122,7 +121,7 @@ def labels_only_accuracy(
 ) -> float | None:
     """Accuracy of the encoder, built anew, trained on the labels alone; None: it would take longer
     than the tables of a run may."""
-    seconds = seconds_of(settings.minutes, run_totals(trainer)[0])
+    seconds = seconds_left(settings.minutes, trainer)
     encoder = untaught(pl_module.backbone, data.seed)
     fits = {"linear": [torch.arange(len(learned))]}
     row = labels_only_row(encoder, data, learned, judged, trainer, fits, data.seed, seconds)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from typing import Any, Literal, get_args
@@ -104,7 +104,7 @@ class OptimizerSpec:
             given = {"recipe_epochs": 2 * given["warmup_epochs"], **given}
         return replace(self, **given)
 
-    def warmup_steps(self, total_steps: int, steps_an_epoch: float) -> int:
+    def warmup_steps(self, total_steps: float, steps_an_epoch: float) -> int:
         """Optimizer steps of the warm-up in a run of `total_steps`."""
         if not self.warmup_epochs:
             return 0
@@ -112,7 +112,7 @@ class OptimizerSpec:
         return int(min(self.warmup_epochs * steps_an_epoch, total_steps * part))
 
     def build(
-        self, module: nn.Module, batch_size: int, total_steps: int, steps_an_epoch: float
+        self, module: nn.Module, batch_size: int, total_steps: float, steps_an_epoch: float
     ) -> tuple[Optimizer, LambdaLR]:
         """Builds the optimizer of the module's trainable parameters, and its schedule, to be
         advanced after each optimizer step.
@@ -120,16 +120,25 @@ class OptimizerSpec:
         Args:
             module: holds the parameters to train.
             batch_size: samples in one optimizer step over all processes.
-            total_steps: optimizer steps of the whole training.
+            total_steps: optimizer steps of the whole training; as in `factor`.
             steps_an_epoch: optimizer steps of one epoch.
         """
         optimizer = self._optimizer(module, self.scaled_lr(batch_size))
+        return optimizer, LambdaLR(optimizer, self.factor(total_steps, steps_an_epoch))
+
+    def factor(self, total_steps: float, steps_an_epoch: float) -> partial[float]:
+        """The factor on the learning rate by step, counted from 0.
+
+        Args:
+            total_steps: optimizer steps of the whole training; infinite: not known yet, and the
+                rate stays after the warm-up.
+            steps_an_epoch: optimizer steps of one epoch.
+        """
         warmup_steps = self.warmup_steps(total_steps, steps_an_epoch)
-        factor: Callable[[int], float] = partial(warmup_linear, warmup_steps=warmup_steps, total_steps=total_steps)
-        if self.schedule != "linear":
-            final = 0.0 if self.schedule == "cosine" else 1.0
-            factor = partial(warmup_cosine, warmup_steps=warmup_steps, total_steps=total_steps, final=final)
-        return optimizer, LambdaLR(optimizer, factor)
+        if self.schedule == "linear":
+            return partial(warmup_linear, warmup_steps=warmup_steps, total_steps=total_steps)
+        final = 0.0 if self.schedule == "cosine" else 1.0
+        return partial(warmup_cosine, warmup_steps=warmup_steps, total_steps=total_steps, final=final)
 
     def _optimizer(self, module: nn.Module, lr: float) -> Optimizer:
         layers = module.layer_groups() if self.layer_decay < 1 else []  # type: ignore[operator]  # what an encoder has, and a method that tunes one
@@ -157,7 +166,7 @@ class OptimizerSpec:
         return optimizer
 
 
-def warmup_cosine(step: int, warmup_steps: int, total_steps: int, final: float = 0.0) -> float:
+def warmup_cosine(step: int, warmup_steps: int, total_steps: float, final: float = 0.0) -> float:
     """Factor on the learning rate of optimizer step `step`, counted from 0.
 
     It rises linearly to 1 at step `warmup_steps`, from 1 / (warmup_steps + 1) so that no step is
@@ -170,7 +179,7 @@ def warmup_cosine(step: int, warmup_steps: int, total_steps: int, final: float =
     return final + (1 - final) * (1 + math.cos(math.pi * progress)) / 2
 
 
-def warmup_linear(step: int, warmup_steps: int, total_steps: int) -> float:
+def warmup_linear(step: int, warmup_steps: int, total_steps: float) -> float:
     """`warmup_cosine` with a line down to zero in place of the cosine."""
     if step < warmup_steps:
         return (step + 1) / (warmup_steps + 1)

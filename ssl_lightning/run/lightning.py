@@ -18,7 +18,7 @@ from lightning_fabric.loggers.logger import _DummyExperiment
 from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning import Trainer
-from pytorch_lightning.callbacks import EarlyStopping
+from pytorch_lightning.callbacks import EarlyStopping, Timer
 from pytorch_lightning.plugins.io import AsyncCheckpointIO, CheckpointIO, TorchCheckpointIO
 from pytorch_lightning.strategies.launchers import _MultiProcessingLauncher, _SubprocessScriptLauncher
 from pytorch_lightning.utilities.exceptions import _TunerExitException
@@ -74,6 +74,28 @@ def open_training_data(trainer: Any) -> None:
 def set_epochs(trainer: Any, epochs: int) -> None:
     """Sets the length of a run after the trainer was built, when the data is known."""
     trainer.fit_loop.max_epochs = epochs
+
+
+def set_steps(trainer: Any, steps: int) -> None:
+    """Sets the number of optimizer steps of a run, also while it goes on; -1: no limit."""
+    trainer.fit_loop.epoch_loop.max_steps = steps
+
+
+def timers(trainer: Any) -> list[Timer]:
+    """What ends a run's training by the clock."""
+    return [each for each in trainer.callbacks if isinstance(each, Timer) and each.time_remaining() is not None]
+
+
+def limit_time(timer: Timer, seconds: float) -> None:
+    """Sets the seconds of training after which a timer ends a run."""
+    timer._duration = seconds
+
+
+def rewind(timer: Timer) -> None:
+    """Makes a timer that served in another run as if it were new: it would stand still."""
+    for times in (timer._start_time, timer._end_time):
+        times.update(dict.fromkeys(times))
+    timer._offset = 0
 
 
 def dump_checkpoint(trainer: Any, weights_only: bool | None) -> dict[str, Any]:

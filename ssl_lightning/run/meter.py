@@ -13,6 +13,9 @@ from .folder.metrics import log_metrics
 from .lightning import updated
 from .standing import Standing
 
+ENOUGH = 2.0
+"""Seconds of training from which a speed is known."""
+
 
 class Meter(Standing):
     """Measures samples a second and the share of the time in which the training waited for data,
@@ -100,6 +103,17 @@ class Meter(Standing):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.seconds, self.all_samples = state_dict["seconds"], state_dict["samples"]
+
+
+def newest_speed(trainer: Any) -> tuple[float, float] | None:
+    """Samples a second, and the share of the time in which the training waited for data: since the
+    last row, or where that was a moment ago those of the row; None: there is no meter."""
+    for meter in (callback for callback in trainer.callbacks if isinstance(callback, Meter) and callback.enabled):
+        elapsed = time.perf_counter() - meter._since
+        if meter.samples and (elapsed > ENOUGH or not meter.samples_per_s):
+            return meter.samples / elapsed, meter.waited / elapsed
+        return meter.samples_per_s, meter.data_wait
+    return None
 
 
 def run_totals(trainer: Any) -> tuple[float, int]:

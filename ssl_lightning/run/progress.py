@@ -5,25 +5,38 @@ from __future__ import annotations
 import math
 import sys
 import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
-from pytorch_lightning.callbacks import ProgressBar, Timer
+from pytorch_lightning.callbacks import ProgressBar
 from pytorch_lightning.utilities import rank_zero_only
 
 from ..data.datamodule import SSLDataModule
 from .folder.folder import run_name
-from .meter import run_totals
-from .standing import Standing
+from .folder.metrics import pending_loss
+from .forecast import after, duration, first_forecast, steps_of
+from .heartbeat import Heartbeat
+from .lightning import updated
+from .meter import newest_speed
+from .pace import done_of, seconds_allowed
 
-MEASURED_STEPS = 10
-"""Steps after the first from which the expected time is computed."""
+MEASURED_STEPS, MEASURED_SECONDS = 10, 30.0
+"""Steps after the first, or their seconds, from which the expected time is computed."""
+SLOW = 2.0
+"""Seconds of a first step from which it is told at once what the run will take."""
+PROBES = {"probe/linear/top1": "linear", "probe/knn/top1": "kNN", "val/top1": "validation"}
+"""Metrics of the line, and what they are called there."""
+QUIET, SHARE = 60.0, 0.25
+"""Into a file, the next line is printed after so many seconds, or this part of those gone, at the
+latest."""
 SECONDS_BETWEEN_STAGES = 2.0
 """Into a file, a stage after the training is printed at most so often."""
 
 
 class Progress(ProgressBar):
-    """One line says where the run stands: redrawn twice a second on a terminal, printed ten times a
-    run into a file.
+    """One line says where the run stands: redrawn twice a second on a terminal; into a file printed
+    ten times a run, and at least once a minute at first, then more and more seldom.
 
     It counts steps of the whole run and names figures of the probes. Lightning's bars count the
     batches of an epoch: of 400 steps in 100 epochs `TQDMProgressBar` leaves 1,100 lines in a file,
@@ -33,11 +46,14 @@ class Progress(ProgressBar):
     def __init__(self) -> None:
         super().__init__()
         self._enabled = True
-        self._drawn = self._tenth = 0.0
+        self._drawn = self._tenth = self._printed = 0.0
         self._staged = -math.inf
-        self._first_step = 0
-        self._started = 0.0
+        self._first_step = self._printed_step = 0
+        self._began = self._started = 0.0
         self._expected = False
+        self._shown: dict[str, Any] = {}
+        """The probes' figures of the last printed line."""
+        self.heartbeat = Heartbeat(self._alive)
 
     def enable(self) -> None:
         self._enabled = True
@@ -45,17 +61,35 @@ class Progress(ProgressBar):
     def disable(self) -> None:
         self._enabled = False
 
+    @contextmanager
+    def within(self, trainer: Any) -> Iterator[None]:
+        """A run that says what it is at as long as it has not taken a step."""
+        if self._enabled and trainer.is_global_zero:
+            self.heartbeat.start("opening the data")
+        try:
+            yield
+        finally:
+            self.heartbeat.stop()
+
+    def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
+        super().setup(trainer, pl_module, stage)
+        self.heartbeat.doing = "getting ready"
+
     @rank_zero_only
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         self._first_step, self._expected, self._tenth = trainer.global_step, False, 0.0
+        self._began = self._printed = time.monotonic()
+        self._printed_step, self._shown = trainer.global_step, {}
+        self.heartbeat.doing = "the first step"
         if not self._enabled:
             return
-        data, total = trainer.datamodule, steps_of(trainer)
+        data, total = trainer.datamodule, trainer.estimated_stepping_batches
+        steps = f"{total:,} steps" if math.isfinite(total) else "as many steps as the time allows"
         samples = _samples(data) if isinstance(data, SSLDataModule) else "your loaders"
         size = f", {data.batch_size} in a batch" if hasattr(data, "batch_size") else ""
         parameters = sum(parameter.numel() for parameter in pl_module.backbone.parameters())
         print(
-            f"{run_name(pl_module, data)}: {samples}{size}, {total} steps ({trainer.num_training_batches:,} an"
+            f"{run_name(pl_module, data)}: {samples}{size}, {steps} ({trainer.num_training_batches:,} an"
             f" epoch); encoder {type(pl_module.backbone).__name__}, {parameters:,} parameters;"
             f" {trainer.strategy.root_device}, precision {trainer.precision}"
             + (f"; going on at step {self._first_step:,}" if self._first_step else "")
@@ -69,16 +103,19 @@ class Progress(ProgressBar):
 
     @rank_zero_only
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        if not self._enabled:
+        if not self._enabled or not updated(trainer):
             return
         now, done = time.monotonic(), trainer.global_step - self._first_step
         if done <= 1:
             self._started = now
-        elif not self._expected and done > MEASURED_STEPS:
+            self.heartbeat.stop()
+            if now - self._began > SLOW:
+                self._print(first_forecast(trainer, now - self._began))
+        elif not self._expected and (done > MEASURED_STEPS or (done > 2 and now - self._started > MEASURED_SECONDS)):
             self._expected = True
             allowed, left = seconds_allowed(trainer), self.seconds_left(trainer, now)
             steps = f"for the remaining {steps_of(trainer, trainer.global_step)} steps"
-            until = "until max_time" if left > allowed else steps
+            until = "until the time is over" if left > allowed else steps
             left = min(left, allowed)
             self._print(f"expected time: about {duration(left)} {until}{after(trainer, left)}")
         if sys.stdout.isatty():
@@ -86,9 +123,11 @@ class Progress(ProgressBar):
                 self._drawn = now
                 sys.stdout.write("\r\x1b[K" + self.line(trainer, now)[:119])
                 sys.stdout.flush()
-        elif (share := done_of(trainer)) >= self._tenth + 0.1:
+        elif (share := done_of(trainer)) >= self._tenth + 0.1 or now - self._printed > max(
+            QUIET, SHARE * (now - self._began)
+        ):
             self._tenth = int(share * 10 + 1e-9) / 10
-            self._print(self.line(trainer, now))
+            self._print_line(trainer, now)
 
     def stage(self, text: str) -> None:
         """Shows what goes on after the training; empty: it has ended."""
@@ -102,24 +141,37 @@ class Progress(ProgressBar):
             self._staged = now
             self._print(text)
 
+    @rank_zero_only
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
         if self._enabled and sys.stdout.isatty():
             sys.stdout.write("\r\x1b[K")
+        elif self._enabled and trainer.global_step > self._printed_step:
+            self._print_line(trainer, time.monotonic())  # of a run that ended before its last step
 
-    def line(self, trainer: Any, now: float) -> str:
-        """The line holds step, newest metrics, speed, and time left."""
+    def _print_line(self, trainer: Any, now: float) -> None:
+        """Prints the line into a file, with those figures of probes that are new since the last."""
+        self._printed, self._printed_step = now, trainer.global_step
+        self._print(self.line(trainer, now, self._shown))
+        self._shown = {name: trainer.callback_metrics.get(name) for name in PROBES}
+
+    def line(self, trainer: Any, now: float, known: Mapping[str, Any] | None = None) -> str:
+        """The line holds step, newest metrics, speed, and time left.
+
+        Args:
+            trainer: of the run.
+            now: on the monotonic clock.
+            known: the probes' figures that need not be said again.
+        """
         parts = [f"step {trainer.global_step:,}/{steps_of(trainer)}"]
         values = trainer.callback_metrics
-        if "train/loss" in values:
-            parts.append(f"loss {float(values['train/loss']):.3f}")
-        for name, title in (("probe/linear/top1", "linear"), ("probe/knn/top1", "kNN"), ("val/top1", "validation")):
-            if name in values:
+        loss = pending_loss(trainer)
+        if loss is not None or "train/loss" in values:
+            parts.append(f"loss {float(values['train/loss']) if loss is None else loss:.3f}")
+        for name, title in PROBES.items():
+            if name in values and values[name] is not (known or {}).get(name):
                 parts.append(f"{title} {100 * float(values[name]):.1f} %")
-        if "speed/samples_per_s" in values:
-            parts.append(
-                f"{float(values['speed/samples_per_s']):,.0f} samples/s, {100 * float(values['speed/data_wait']):.0f} %"
-                " waiting for data"
-            )
+        if speed := newest_speed(trainer):
+            parts.append(f"{speed[0]:,.0f} samples/s, {100 * speed[1]:.0f} % waiting for data")
         if trainer.global_step - self._first_step > 1:
             left = min(self.seconds_left(trainer, now), seconds_allowed(trainer))
             parts.append(f"{duration(left)} left{after(trainer, left)}")
@@ -129,6 +181,9 @@ class Progress(ProgressBar):
         """Seconds that the remaining steps take at the speed so far."""
         a_step = (now - self._started) / (trainer.global_step - self._first_step - 1)
         return float((trainer.estimated_stepping_batches - trainer.global_step) * a_step)
+
+    def _alive(self, doing: str, seconds: float) -> None:
+        self.stage(f"{doing}: {duration(seconds)} so far")
 
     def _print(self, text: str) -> None:
         sys.stdout.write(("\r\x1b[K" if sys.stdout.isatty() else "") + text + "\n")
@@ -148,41 +203,3 @@ def _samples(data: SSLDataModule) -> str:
         else f"{len(splits[0].labels.unique())} classes for the probes"
     )
     return f"{len(data.training_split):,} samples, {labels}"
-
-
-def steps_of(trainer: Any, done: int = 0) -> str:
-    """Number of steps of a run without those that are done, in digits."""
-    total = trainer.estimated_stepping_batches
-    return f"{total - done:,.0f}" if math.isfinite(total) else "?"
-
-
-def after(trainer: Any, left: float) -> str:
-    """Says what comes after a training that takes so many more seconds; empty where nothing
-    does."""
-    training = run_totals(trainer)[0] + left
-    callbacks = [callback for callback in trainer.callbacks if isinstance(callback, Standing)]
-    most = sum(callback.seconds_after(trainer, training) for callback in callbacks)
-    return (f", then the table, at most {duration(most)}" if math.isfinite(most) else ", then the table") * bool(most)
-
-
-def seconds_allowed(trainer: Any) -> float:
-    """Seconds until `max_time` ends the training; infinite where it does not."""
-    timers = (each.time_remaining() for each in trainer.callbacks if isinstance(each, Timer))
-    return min((max(0.0, left) for left in timers if left is not None), default=math.inf)
-
-
-def done_of(trainer: Any) -> float:
-    """The part of a run that is done, by its steps or by `max_time`."""
-    gone = max((each.time_elapsed() for each in trainer.callbacks if isinstance(each, Timer)), default=0.0)
-    by_time = gone / max(gone + seconds_allowed(trainer), 1e-9)
-    return max(by_time, float(trainer.global_step / trainer.estimated_stepping_batches))
-
-
-def duration(seconds: float) -> str:
-    """Seconds become what a person says: `45 s`, `2 min 5 s`, `3 h 20 min`."""
-    if not math.isfinite(seconds):
-        return "unlimited time"
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    return f"{whole // 60} min {whole % 60} s" if whole < 3600 else f"{whole // 3600} h {whole % 3600 // 60} min"

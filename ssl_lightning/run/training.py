@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import replace
+from math import isfinite
 from typing import Any
 
 import torch
@@ -155,11 +156,12 @@ class Training(Recorded, LightningModule):
     def on_train_start(self) -> None:
         planned, total = self._planned_steps, self.trainer.estimated_stepping_batches
         if planned not in (None, total):
+            before, now = (f"{each:,} steps" if isfinite(each) else "a time" for each in (planned, total))
             rank_zero_warn(
-                f"The run was planned for {planned:,} steps and goes on to {total:,}: its learning-rate schedule"
-                " changes with it."
+                f"The run was planned for {before} and goes on to {now}: its learning-rate schedule changes with it."
             )
-        check_length(self.trainer, self)
+        if isfinite(total):  # `Pace` plans it otherwise, and checks it then
+            check_length(self.trainer, self)
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Seeds the default generators from (seed, batches done, rank), so that no generator's

@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -22,7 +23,7 @@ import torch.distributed as dist
 from lightning_fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning_fabric.strategies.launchers.subprocess_script import _ChildProcessObserver
 from lightning_fabric.utilities.exceptions import MisconfigurationException
-from pytorch_lightning.callbacks import EarlyStopping
+from pytorch_lightning.callbacks import EarlyStopping, Timer
 from pytorch_lightning.cli import LightningCLI
 from pytorch_lightning.plugins.io import AsyncCheckpointIO, TorchCheckpointIO
 from pytorch_lightning.strategies.launchers import _SubprocessScriptLauncher
@@ -432,6 +433,29 @@ def inside(path: str, source: str) -> list[str]:
             or (node.attr.startswith("_") and ast.unparse(node.value).rpartition(".")[2] in ("trainer", "strategy"))
         )
     ]
+
+
+def test_a_run_under_way_gets_a_number_of_steps(tmp_path: Path) -> None:
+    def look(trainer: Any) -> None:
+        lightning.set_steps(trainer, 7)
+
+    trainer = plain(tmp_path, Watch(look), max_epochs=-1)
+    trainer.fit(Linear(), loader())
+    assert trainer.global_step == trainer.max_steps == trainer.estimated_stepping_batches == 7
+    lightning.set_steps(trainer, -1)
+    assert trainer.estimated_stepping_batches == float("inf")
+
+
+def test_a_timer_has_another_time_and_serves_again(tmp_path: Path) -> None:
+    timer, seen = Timer({"hours": 1}), list[float]()
+    trainer = plain(tmp_path, timer, Watch(lambda trainer: lightning.limit_time(timer, 0.0)))
+    assert lightning.timers(trainer) == [timer]
+    assert lightning.timers(SimpleNamespace(callbacks=[Timer(), Watch(id)])) == []  # they end nothing
+    trainer.fit(Linear(), loader())
+    assert trainer.global_step == 2  # the watch was told after the timer had looked
+    seen.append(timer.time_elapsed())
+    lightning.rewind(timer)
+    assert seen[0] > timer.time_elapsed() == 0 and timer.start_time() is timer.end_time() is None
 
 
 def test_nothing_else_touches_the_inside_of_lightning() -> None:

@@ -6,6 +6,7 @@ import io
 import math
 import re
 import sys
+import threading
 import time
 from itertools import count
 from pathlib import Path
@@ -27,8 +28,10 @@ from ssl_lightning.evaluation.probes.knn import KNNProbe
 from ssl_lightning.evaluation.probes.linear import OnlineLinearProbe
 from ssl_lightning.evaluation.report import Report
 from ssl_lightning.run.folder.metrics import speed_of
+from ssl_lightning.run.forecast import duration, first_forecast
 from ssl_lightning.run.meter import Meter, run_totals
-from ssl_lightning.run.progress import Progress, done_of, duration
+from ssl_lightning.run.pace import done_of
+from ssl_lightning.run.progress import Progress
 from ssl_lightning.run.standing import Standing
 from ssl_lightning.testing import TinyEncoder, TinyImages, TinyText
 
@@ -159,7 +162,7 @@ def test_a_terminal_is_drawn_on_twice_a_second_at_most(tmp_path: Path, monkeypat
     progress = Progress()
     trainer = fit(tmp_path, progress, enable_progress_bar=True, enable_checkpointing=False)
     assert sum(isinstance(callback, Progress) for callback in trainer.callbacks) == 1
-    assert next(clock) == 100
+    assert next(clock) == 101
     assert 3 <= len(terminal.drawn) <= 5
     assert all("\n" not in text and len(text) <= 125 for text in terminal.drawn)
     assert terminal.getvalue().endswith("\r\x1b[K")  # wiped, for what comes after
@@ -260,6 +263,68 @@ def test_max_time_limits_the_time_that_is_said(total: float, steps: str) -> None
     assert done_of(trainer) == pytest.approx(0.4)
     trainer.callbacks, trainer.estimated_stepping_batches = [], 7
     assert progress.line(trainer, 1040.0) == "step 5/7 | 20 s left" and done_of(trainer) == pytest.approx(5 / 7)
+
+
+def test_the_first_step_tells_what_a_run_will_take_and_how_a_long_one_is_made_short() -> None:
+    def told(seconds: float, steps: float, *callbacks: Any) -> str:
+        trainer = SimpleNamespace(estimated_stepping_batches=steps, global_step=1, callbacks=callbacks)
+        return first_forecast(trainer, seconds)
+
+    assert told(4.0, 101) == "the first step took 4 s: at most about 6 min 40 s to go"
+    long = told(30.0, 20_001)
+    assert "about 166 h 40 min to go" in long and "--minutes 60 does all within an hour" in long
+    assert told(30.0, math.inf, Gone({"seconds": 100})) == "the first step took 30 s: at most about 1 min 0 s to go"
+
+
+def test_a_slow_first_step_is_forecast_at_once_and_slow_steps_are_told_each_minute(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Steps of 40 s by an own clock: 100 of them, in a file."""
+    clock = iter(range(1000, 10**6, 40))
+    monkeypatch.setattr("ssl_lightning.run.progress.time", SimpleNamespace(monotonic=lambda: float(next(clock))))
+    fit(tmp_path, enable_checkpointing=False)
+    lines = [
+        line for line in capsys.readouterr().out.splitlines() if line.startswith(("step", "the first", "expected"))
+    ]
+    assert lines[0].startswith("the first step took 40 s: at most about 1 h 6 min to go")
+    steps = [int(match[1]) for line in lines if (match := re.match(r"step (\d+)/", line))]
+    assert steps[:4] == [2, 4, 6, 9] and len(steps) < 30 and steps[-1] == 100
+    assert next(number for number, line in enumerate(lines) if line.startswith("expected")) <= 3
+
+
+def test_every_printed_line_has_the_loss_of_its_steps_and_figures_that_are_new(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Rows of metrics come each 10 steps, lines each 2; the probe looks at steps 5, 10, ..."""
+    fit(tmp_path, KNNProbe(every_n_steps=5), max_steps=20, enable_checkpointing=False)
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("step")]
+    losses = [match[1] for line in lines if (match := re.search(r"loss (\d+\.\d+)", line))]
+    assert len(lines) == len(losses) == len(set(losses)) == 10
+    assert ["kNN" in line for line in lines] == [step in (6, 10, 16, 20) for step in range(2, 21, 2)]
+    assert all("samples/s" in line for line in lines)
+
+
+def test_a_run_that_ends_early_prints_where_it_ended(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    class Stop(pl.Callback):
+        def on_train_batch_end(self, trainer: Any, *args: Any) -> None:
+            trainer.should_stop = trainer.global_step == 33
+
+    fit(tmp_path, Stop(), enable_checkpointing=False)
+    assert capsys.readouterr().out.splitlines()[-1].startswith("step 33/100 | loss")
+
+
+def test_before_its_first_step_a_run_says_what_it_is_at(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Late(TinyImages):
+        def setup(self, stage: str) -> None:
+            time.sleep(0.2)
+            super().setup(stage)
+
+    monkeypatch.setattr("ssl_lightning.run.heartbeat.PAUSES", (0.05, 60.0))
+    fit(tmp_path, data=Late(), max_steps=1, enable_checkpointing=False)
+    assert capsys.readouterr().out.splitlines()[0] == "opening the data: 0 s so far"
+    assert not [thread for thread in threading.enumerate() if thread.name == "heartbeat" and thread.is_alive()]
 
 
 @pytest.mark.parametrize(

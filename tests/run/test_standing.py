@@ -65,7 +65,7 @@ def test_the_state_of_a_standing_callback_bears_its_key_on_the_command_line(key:
 
 def test_every_callback_of_ours_has_a_key_of_its_own() -> None:
     """No class path, which would change with the next move."""
-    others = ["run_folder", "metrics", "monitors", "evaluation", "votes", "stopping"]
+    others = ["run_folder", "metrics", "monitors", "evaluation", "votes", "pace", "stopping"]
     assert sorted(keys()) == sorted([*STANDING, *others])
 
 

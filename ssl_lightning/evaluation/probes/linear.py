@@ -15,9 +15,9 @@ from ...run.lightning import updated
 from ..measures import class_weights
 from .base import Probe, at_end
 
-UPDATES = 5
-"""Updates of the head on each batch that is embedded: they cost next to nothing, and without them
-the first evaluations would judge an untrained head."""
+UPDATES, FIRST = 5, 200
+"""Updates of the head on each batch that is embedded: they cost next to nothing. On the n-th there
+are at least FIRST / n, without which the first evaluations would judge an untrained head."""
 
 
 class Head:
@@ -50,10 +50,10 @@ class Head:
             ).to(device)
         self.optimizer = torch.optim.AdamW(self.module.parameters(), lr=lr, weight_decay=weight_decay)
 
-    def learn(self, features: torch.Tensor, labels: torch.Tensor) -> None:
-        """Takes a few updates on features [S, D] and labels [S]."""
+    def learn(self, features: torch.Tensor, labels: torch.Tensor, updates: int = UPDATES) -> None:
+        """Takes some updates on features [S, D] and labels [S]."""
         self.module.train()
-        for _ in range(UPDATES):
+        for _ in range(updates):
             loss = F.cross_entropy(self.module(features), labels, self.weights)
             self.optimizer.zero_grad(set_to_none=True)
             loss.backward()
@@ -162,7 +162,7 @@ class OnlineLinearProbe(Probe):
                 features = labelled.embed(labelled.train, index, trainer, pl_module)
                 labels = labelled.train_labels[index].to(features.device)
                 with torch.enable_grad():
-                    self.heads[prefix].learn(features, labels)
+                    self.heads[prefix].learn(features, labels, max(UPDATES, FIRST // (self.steps + 1)))
             self.steps += 1
         if step % self.eval_period == 0 or at_end(trainer, batch_idx):
             for prefix, labelled in self.sets.items():

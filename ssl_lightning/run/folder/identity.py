@@ -171,11 +171,11 @@ def _runs(parent: Path, config: Mapping[str, Any]) -> list[RecordedRun]:
     return runs
 
 
-def _length(config: Mapping[str, Any]) -> tuple[Any, Any]:
-    """How long a run was to last: epochs and steps."""
+def _length(config: Mapping[str, Any]) -> tuple[Any, ...]:
+    """How long a run was to last: epochs, steps, and time, in all or of training."""
     trainer = config.get("trainer") or {}
     steps = trainer.get("max_steps")
-    return trainer.get("max_epochs"), -1 if steps is None else steps
+    return trainer.get("max_epochs"), -1 if steps is None else steps, trainer.get("minutes"), trainer.get("max_time")
 
 
 def _shown(value: Any) -> str:

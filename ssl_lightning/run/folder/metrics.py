@@ -170,6 +170,16 @@ class Metrics(Standing):
         self.weights = {name: [None] * len(values) for name, values in self.pending.items()}
 
 
+def pending_loss(trainer: Any) -> float | None:
+    """The mean loss of this process since the last row of metrics; None: no step came since. The
+    host waits for the device."""
+    metrics = next((callback for callback in trainer.callbacks if isinstance(callback, Metrics)), None)
+    if metrics is None or not metrics.pending:
+        return None
+    names = metrics.losses or ("loss",)
+    return sum(float(column(metrics.pending[name], metrics.device).mean()) for name in names)
+
+
 def column(values: Iterable[Scalar | None], device: torch.device) -> Tensor:
     """Scalars as one vector [n], float32, on a device: tensors of any kind, and Python numbers;
     None is 1."""

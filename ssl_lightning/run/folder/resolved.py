@@ -27,6 +27,8 @@ def resolved_config(trainer: Any) -> dict[str, Any]:
         if isinstance(value, Recorded):
             config[key] = config_of(value, resolved=True)
     lengths = {name: getattr(trainer, name) for name in TRAINER}
+    if any(getattr(callback, "by_time", False) for callback in trainer.callbacks):
+        lengths["max_steps"] = -1  # planned by the speed of a machine (`run.pace`)
     given = config.get("trainer") or {}
     config["trainer"] = {**given, **lengths, "precision": str(trainer.precision)}
     if "seed_everything" not in config and "PL_GLOBAL_SEED" in os.environ:  # Lightning's `seed_everything` sets it

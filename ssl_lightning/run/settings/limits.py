@@ -18,6 +18,7 @@ from ...plugins.messages import printable
 from ...plugins.record import PLAIN
 
 LENGTHS = ("max_epochs", "max_steps")
+MOST_MINUTES = 1_000_000
 AT_LEAST_1 = (
     "accumulate_grad_batches",
     "log_every_n_steps",
@@ -101,6 +102,34 @@ def _check_time(duration: str | timedelta | dict[str, int] | None) -> None:
     left = Timer(duration).time_remaining()
     if left is not None and left <= 0:
         raise ValueError(f"Trainer(max_time={duration!r}) trains nothing: give a time above 0, or leave it out.")
+
+
+def check_minutes(minutes: float, given: Mapping[str, Any], table: float | Literal["auto"]) -> None:
+    """Checks the minutes of a run.
+
+    Args:
+        minutes: for all that the run does.
+        given: the other arguments of the trainer, by name.
+        table: minutes of the closing table.
+
+    Raises:
+        TypeError: they are not a number.
+        ValueError: they are out of range, are not the only length of the run, or leave nothing to
+            train.
+    """
+    _check_type("minutes", minutes, float)
+    name = f"Trainer(minutes={minutes:g})"
+    if not 0 < minutes <= MOST_MINUTES:
+        raise ValueError(
+            f"{name} is out of range: give a number of minutes above 0 and at most {MOST_MINUTES:,}, or leave it out."
+        )
+    for length in (*LENGTHS, "max_time"):
+        if given.get(length) not in (None, -1):
+            raise ValueError(f"{name} and {length}={given[length]!r} both end the run: give only one of them.")
+    if table == 0:
+        raise ValueError(f"{name} and Report(minutes=0), which is no limit, exclude each other: give only one of them.")
+    if table != "auto" and table >= minutes:
+        raise ValueError(f"Report(minutes={table:g}) leaves nothing of {name} to train: give it less.")
 
 
 def check_order(given: Mapping[str, Any]) -> None:

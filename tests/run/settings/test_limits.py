@@ -17,6 +17,7 @@ from ssl_lightning.methods.simclr import SimCLR
 
 from ssl_lightning import Trainer
 from ssl_lightning.cli.main import main
+from ssl_lightning.evaluation.report import Report
 from ssl_lightning.plugins.record import PLAIN as PLAIN_TYPES
 from ssl_lightning.run.settings import limits
 from ssl_lightning.testing import TinyEncoder, TinyImages
@@ -42,6 +43,15 @@ from ssl_lightning.testing import TinyEncoder, TinyImages
         ({"gradient_clip_val": math.nan}, "must be at least 0"),
         ({"gradient_clip_algorithm": "norm"}, "clips nothing without gradient_clip_val"),
         ({"min_epochs": -1}, "must be at least 0"),
+        ({"minutes": 0}, r"minutes=0\) is out of range"),
+        ({"minutes": -1.5}, r"minutes=-1.5\) is out of range"),
+        ({"minutes": math.nan}, "is out of range"),
+        ({"minutes": math.inf}, r"minutes=inf\) is out of range"),
+        ({"minutes": 3, "max_steps": 10}, r"minutes=3\) and max_steps=10 both end the run"),
+        ({"minutes": 3, "max_epochs": 10}, "and max_epochs=10 both end the run"),
+        ({"minutes": 3, "max_time": "00:01:00:00"}, "and max_time='00:01:00:00' both end the run"),
+        ({"minutes": 3, "callbacks": [Report(minutes=3)]}, r"Report\(minutes=3\) leaves nothing of .*to train"),
+        ({"minutes": 3, "callbacks": [Report(minutes=0)]}, "exclude each other"),
         ({"reload_dataloaders_every_n_epochs": -1}, "must be at least 0"),
     ],
 )
@@ -77,6 +87,8 @@ def test_values_at_the_border_are_taken() -> None:
         {"gradient_clip_val": math.inf},
         {"max_time": timedelta(seconds=1)},
         {"limit_val_batches": 0},
+        {"minutes": 0.5, "max_epochs": -1, "max_steps": -1},
+        {"minutes": 3, "callbacks": [Report(minutes=3, enabled=False)]},
         {"gradient_clip_val": 1, "gradient_clip_algorithm": "value"},
     ):
         Trainer(accelerator="cpu", **arguments)  # type: ignore[arg-type]
