@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,7 @@ def plot_embedding(
     labels: Tensor | NDArray[np.int64] | None,
     path: str | Path,
     class_names: Sequence[str] | None = None,
-    thumbnails: Sequence[Tensor] | None = None,
+    thumbnails: Callable[[Tensor], Sequence[Tensor]] | None = None,
 ) -> None:
     """Draws 2-D maps of the normalised features by t-SNE, coloured by class: near means similar.
 
@@ -50,8 +50,8 @@ def plot_embedding(
         labels: [N] classes; None: the points share one colour.
         path: the PNG to write.
         class_names: name of each class, for the legend.
-        thumbnails: N pictures [C, h, w] in [0, 1], shown in another map where the samples of the
-            last features are; None: no such map.
+        thumbnails: gives pictures [C, h, w] in [0, 1] of samples by their numbers [M], of which
+            some are shown in another map where those of the last features are; None: no such map.
 
     Raises:
         ValueError: no sample is finite, or the labels do not match.
@@ -80,7 +80,7 @@ def plot_embedding(
         _legend(figure, grid[0], y[kept])
     if thumbnails is not None:
         _prepare(grid[-1], f"{list(each)[-1] or 'Features'}: some of the samples", points)
-        _draw_thumbnails(grid[-1], points, [thumbnails[int(number)] for number in kept])
+        _draw_thumbnails(grid[-1], points, kept, thumbnails)
     save_figure(figure, path)
 
 
@@ -147,16 +147,19 @@ def _legend(figure: Figure, axes: Axes, y: NDArray[np.int64]) -> None:
     figure.set_figheight(figure.get_figheight() + max(0, rows - 2) * size * 1.55 / 72)
 
 
-def _draw_thumbnails(axes: Axes, points: Points, thumbnails: Sequence[Tensor]) -> None:
+def _draw_thumbnails(
+    axes: Axes, points: Points, numbers: NDArray[np.int64], thumbnails: Callable[[Tensor], Sequence[Tensor]]
+) -> None:
     """One thumbnail in each cell of a grid, of the sample that is nearest to its centre."""
     (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
     scaled = (points - (left, bottom)) / (right - left, top - bottom) * CELLS  # [N, 2], cells of size 1
     cells = np.clip(np.floor(scaled), 0, CELLS - 1)
     distance = np.abs(scaled - cells - 0.5).max(axis=1)
-    for cell in np.unique(cells, axis=0):
-        inside = np.flatnonzero((cells == cell).all(axis=1))
-        number = inside[distance[inside].argmin()]
-        image = as_image(thumbnails[number])
+    filled = np.unique(cells, axis=0)
+    inside = [np.flatnonzero((cells == cell).all(axis=1)) for cell in filled]
+    chosen = [each[distance[each].argmin()] for each in inside]
+    for cell, thumbnail in zip(filled, thumbnails(torch.from_numpy(numbers[chosen])), strict=True):
+        image = as_image(thumbnail)
         zoom = 26 / max(image.shape[:2])  # points
         box = OffsetImage(image, zoom=zoom, cmap="gray", interpolation="nearest")
         box.image.set_clim(0, 1)
