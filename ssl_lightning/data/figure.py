@@ -24,6 +24,8 @@ from .files.atomic import write_bytes
 from .fonts import drawable, use_fonts
 
 INK, QUIET, FAINT = "#333842", "#717581", "#dfe2e7"
+HIDDEN = (0.72, 0.80, 0.93)
+"""The colour of what a method hides, which no grey picture has."""
 
 
 def dress(axes: Axes, title: str, x: str = "", y: str = "") -> None:
@@ -140,7 +142,7 @@ def plot_waves(waves: Mapping[str, Tensor], spectrograms: Mapping[str, Tensor], 
     for row, (caption, wave) in enumerate(waves.items()):
         for column in range(samples):
             above, below = grid[2 * row, column], grid[2 * row + 1, column]
-            values = wave[column].float().cpu().nan_to_num()
+            values = wave[column].float().cpu().nan_to_num(nan=torch.nan)  # a gap in the line
             above.plot(torch.arange(len(values)).numpy() / rate, values.numpy(), color=INK, linewidth=0.4)
             above.set(xlim=(0, len(values) / rate), xticks=[], yticks=[])
             below.imshow(as_image(spectrograms[caption][column]), cmap="gray", vmin=0, vmax=1, aspect="auto")
@@ -166,11 +168,16 @@ def small(images: Tensor) -> Tensor:
 
 def as_image(image: Tensor) -> NDArray[np.float32]:
     """Turns [C, H, W] of any range into [H, W, 3], or [H, W] where C is not 3, in [0, 1]; only an
-    image that exceeds this range is rescaled."""
+    image that exceeds this range is rescaled. Where a value is NaN, which stands for what a method
+    hides, it has the colour `HIDDEN`."""
     x = image.detach().float().cpu()
     x = x if len(x) == 3 else x.mean(dim=0, keepdim=True)
+    hidden = x.isnan().any(dim=0)  # [H, W]
     x = x.nan_to_num()
-    low, high = x.min(), x.max()
+    shown = x[:, ~hidden]
+    low, high = (shown.min(), shown.max()) if shown.numel() else (0.0, 1.0)
     if low < 0 or high > 1:
         x = (x - low) / (high - low) if high > low else torch.full_like(x, 0.5)
+    if hidden.any():
+        x = torch.where(hidden, torch.tensor(HIDDEN)[:, None, None], x)
     return x.permute(1, 2, 0).squeeze(2).numpy()

@@ -108,6 +108,13 @@ def _draw_loss(figure: Figure, rows: Sequence[Row], lines: Lines) -> None:
     handles = axes.plot(steps, _smooth(loss, reach), color=COLOURS[0], linewidth=2, label=label, marker=marker)
     if lines.nothing_learned is not None:
         _line(axes, lines.nothing_learned, f"nothing learned: {lines.nothing_learned:.3g}")
+    judged = [row for row in rows if "train/loss" in row and "train/skill" in row]
+    at, skill = series(judged, "train/skill")
+    if np.isfinite(skill).any():
+        baseline = series(judged, "train/loss")[1] / np.where(skill < 1, 1 - skill, np.nan)
+        handles += axes.plot(
+            at, _smooth(baseline, reach), color=CHANCE, linewidth=1.5, linestyle=(0, (4, 2)), label="without learning"
+        )
     broken = int((~np.isfinite(loss)).sum())
     if broken:
         axes.text(
