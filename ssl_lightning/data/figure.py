@@ -42,6 +42,8 @@ def dress(axes: Axes, title: str, x: str = "", y: str = "") -> None:
 
 CAPTION: ContextVar[str] = ContextVar("CAPTION", default="")
 """The line above each picture that is drawn now."""
+JOINED = "\N{NO-BREAK SPACE}"
+"""Between words of a caption that stay on one line."""
 NO_FONT = "codes: letters that no installed font draws (fonts-noto-cjk has Chinese, Japanese, Korean)"
 
 
@@ -49,7 +51,7 @@ NO_FONT = "codes: letters that no installed font draws (fonts-noto-cjk has Chine
 def captioned(*parts: str) -> Iterator[None]:
     """Pictures drawn within say what they are of: these parts, such as method, data and step, on a
     small line at their top."""
-    token = CAPTION.set(" \N{MIDDLE DOT} ".join(filter(None, parts)))
+    token = CAPTION.set(" \N{MIDDLE DOT} ".join(part.replace(" ", JOINED) for part in parts if part))
     try:
         yield
     finally:
@@ -62,7 +64,7 @@ def save_figure(figure: Figure, path: str | Path) -> None:
     escaped = use_fonts(figure)
     if line := drawable(" \N{MIDDLE DOT} ".join(filter(None, (CAPTION.get(), NO_FONT * escaped)))):
         room = max(20, int(figure.get_figwidth() * 17))  # letters that fit
-        lines = textwrap.wrap(line, room)[:3]
+        lines = [each.replace(JOINED, " ") for each in textwrap.wrap(line, room)[:3]]
         title = figure.suptitle("\n".join(lines), x=0.01, ha="left", fontsize=7.5, color=QUIET)
         if figure.get_layout_engine() is None:
             title.set_y(0.995)

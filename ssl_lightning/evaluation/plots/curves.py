@@ -129,12 +129,10 @@ def _draw_loss(figure: Figure, rows: Sequence[Row], lines: Lines) -> None:
     steps, rate = series(rows, "train/lr")
     if np.isfinite(rate).any():
         other = axes.twinx()
-        handles += other.plot(
-            steps, rate, color=COLOURS[4], linewidth=1.2, linestyle=(0, (4, 2)), label="learning rate"
-        )
+        handles += other.plot(steps, rate, color=COLOURS[8], linewidth=1.2, linestyle=":", label="learning rate")
         dress(other, "", y="learning rate")
         other.grid(False)
-        other.set_ylim(bottom=0)
+        other.set_ylim(0, 1.05 * np.nanmax(rate) or None)
     _to_the_end(axes, rows)
     figure.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False, fontsize=9)
 
@@ -186,7 +184,10 @@ def _draw_validation(figure: Figure, rows: Sequence[Row], lines: Lines) -> None:
     ):
         steps, accuracy = series(rows, name)
         axes.plot(steps, 100 * accuracy, style, color=colour, linewidth=2, marker="o", markersize=3, label=title)
-    axes.legend(loc="lower right", frameon=False, fontsize=9)
+    if lines.chance is not None:
+        _line(axes, 100 * lines.chance, f"chance {100 * lines.chance:.3g}")
+    _to_the_end(axes, rows)
+    figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=9)
 
 
 def _title(name: str) -> str:

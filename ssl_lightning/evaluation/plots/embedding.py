@@ -24,6 +24,8 @@ NAMED = 100
 """Classes that a legend names; those of more are told in colour alone."""
 APART = 20
 """Classes that colours and markers tell apart; more are numbered on the map."""
+TITLE = 8
+"""Font size of a map's title, with which it stands on a line."""
 CELLS = 11
 """Thumbnails along each side of a map, at most."""
 
@@ -87,7 +89,7 @@ def plot_embedding(
 def _prepare(axes: Axes, title: str, points: Points) -> None:
     """Empty axes that the points fill."""
     dress(axes, "")
-    axes.set_title(textwrap.fill(title, 60), loc="left", fontsize=9.5, color=INK)
+    axes.set_title(textwrap.fill(title, 72), loc="left", fontsize=TITLE, color=INK)
     low, high = points.min(axis=0), points.max(axis=0)
     margin = 0.04 * np.maximum(high - low, 1e-9)
     (left, bottom), (right, top) = low - margin, high + margin
@@ -127,7 +129,7 @@ def _look(number: int, classes: int) -> dict[str, Any]:
 def _legend(figure: Figure, axes: Axes, y: NDArray[np.int64]) -> None:
     handles, names = axes.get_legend_handles_labels()
     if len(names) > NAMED:
-        axes.set_title(f"{axes.get_title(loc='left')}, {len(names):,} classes", loc="left", fontsize=9.5, color=INK)
+        axes.set_title(f"{axes.get_title(loc='left')}, {len(names):,} classes", loc="left", fontsize=TITLE, color=INK)
         return
     few = len(names) <= APART
     size, letters = (9, 13.0) if few else (7.5, 15.5)  # letters an inch

@@ -375,6 +375,24 @@ def test_curves_stand_beside_what_nothing_learned_gives_and_end_with_the_run(tmp
     assert all(axes.get_xlim()[1] == pytest.approx(39, abs=1) for axes in (loss, probes, std, rank))
 
 
+def test_the_curve_of_a_validation_stands_above_chance_and_its_legend_beside_it(tmp_path, drawn):
+    rows = [{"step": step, "val/top1": 0.9, "val/balanced": 0.3} for step in (1000, 2000)]
+    assert plot_curves(rows, tmp_path / "a.png", "validation", Lines(0.25))
+    (axes,) = drawn[0].axes
+    assert [line.get_ydata()[0] for line in axes.lines] == [90, 30, 25] and axes.get_xlim()[1] < 2100
+    assert not drawn[0].legends[0].get_window_extent().overlaps(axes.get_window_extent())
+
+
+def test_captions_break_between_their_parts(tmp_path, drawn):
+    with figures.captioned(
+        "a method of many words", "a place of three words, " * 4, "", "60,000 samples", "step 1,000"
+    ):
+        plot_curves(history(), tmp_path / "a.png", "loss")
+    lines = drawn[0].get_suptitle().split("\n")
+    assert lines[-1] in ("step 1,000", "60,000 samples \N{MIDDLE DOT} step 1,000")
+    assert "\N{NO-BREAK SPACE}" not in drawn[0].get_suptitle()
+
+
 def test_a_single_look_at_the_probes_is_drawn_as_bars(tmp_path, drawn):
     plot_curves([row for row in history() if row["step"] in (4, 5)], tmp_path / "a.png", "probes", Lines(0.25))
     (axes,) = drawn[0].axes

@@ -67,23 +67,24 @@ def test_each_sample_stands_before_its_neighbours_by_each_network_the_nearest_fi
 def test_texts_are_lines_cut_to_the_width_of_the_sheet(tmp_path: Path, drawn: list[Figure]) -> None:
     long = "word " * 100
     plot_neighbours(
-        ["a sample", long],
+        ["a sample", "\u65e5\u672c\u8a9e\u306e\u6587" * 40],
         {"pretrained": [["near", "far"], [long, "$x$"]], "raw": [["other"], ["another"]]},
-        {"pairs": [["one", "two"], ["three", "four"]], "none": []},
+        {"A heading that is longer than the captions": [["one", "two"], ["three", "four"]], "none": []},
         tmp_path / "a.png",
     )
-    shown = [text.get_text() for text in drawn[0].texts]
-    words = [each for each in shown if each not in ("sample", "pretrained", "raw", "pairs", "")]
-    assert words[1:4] == ["a sample", "near", "far"] and words[-4:] == ["one", "two", "three", "four"]
+    shown = [text.get_text() for text in drawn[0].texts if text.get_text()]
+    assert shown[1:5] == ["sample", "a sample", "pretrained", "near"]
+    assert shown[-5:] == ["A heading that is longer than the captions", "one", "two", "three", "four"]
     assert max(map(len, shown)) <= LETTERS and shown.count("pretrained") == shown.count("raw") == 2
-    width = drawn[0].canvas.get_width_height()[0]
-    assert all(text.get_window_extent().x1 <= width for text in drawn[0].texts)
+    boxes = [text.get_window_extent() for text in drawn[0].texts if text.get_text()]
+    assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
+    assert all(box.x1 <= drawn[0].canvas.get_width_height()[0] for box in boxes)
 
 
 def test_a_confusion_matrix_counts_by_true_class_in_rows(tmp_path: Path, drawn: list[Figure]) -> None:
     labels = torch.tensor([0, 0, 0, 0, 1, 1])
     predicted = torch.tensor([0, 2, 2, 2, 1, 0])
-    plot_confusion(predicted, labels, tmp_path / "a.png", ["cat", "dog", "$1"], "val")
+    plot_confusion(predicted, labels, tmp_path / "a.png", ["cat", "dog " * 9, r"$\frac$"], "val")
     axes, _ = drawn[0].axes
     assert axes.images[0].get_array().tolist() == [[25, 0, 75], [50, 50, 0], [0, 0, 0]]
     assert {text.get_position(): text.get_text() for text in axes.texts} == {
@@ -91,7 +92,7 @@ def test_a_confusion_matrix_counts_by_true_class_in_rows(tmp_path: Path, drawn: 
     }  # fmt: skip
     assert axes.get_title() == "6 samples of the val split, 33.3 % right"
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("predicted", "true class")
-    assert [label.get_text() for label in axes.get_yticklabels()] == ["cat", "dog", "$1"]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["cat", "dog dog dog dog dog ...", r"$\frac$"]
 
 
 def test_a_hidden_stretch_of_a_wave_is_a_gap_in_its_line(tmp_path: Path, drawn: list[Figure]) -> None:
