@@ -57,7 +57,7 @@ class BERT(SSLMethod):
     ) -> None:  # fmt: skip
         super().__init__(encoder, **kwargs)
         require(self, above=0, below=1, mask_ratio=mask_ratio)
-        self.mask_ratio = mask_ratio
+        self.mask_ratio, self.answers = mask_ratio, encoder.embedding.num_embeddings * (1 + sentence_order)
         self.masks = TokenMasks(encoder.embedding.num_embeddings, whole_words)
         self.head, bias = prediction_head(encoder)
         self.bias = nn.Parameter(bias)  # the projection itself is the encoder's table of tokens
@@ -70,13 +70,9 @@ class BERT(SSLMethod):
         return export_bert(self, folder, artifacts.get("tokenizer.json"))
 
     def step(self, batch: Batch) -> Step:
-        (view,) = batch["views"]
-        swapped = uniform(fold(batch["key"], ORDER), 1)[:, 0] < 0.5
-        view = view if self.order is None else swap_halves(view, swapped)
-        hidden = self.masks.choose(view, batch["key"], self.mask_ratio)
-        nll, correct, count, h = self.predict(view, self.masks.corrupt(view, batch["key"], hidden), hidden)
-        at_least_one = count.clamp(min=1)  # a batch may have nothing to predict
-        loss = nll / at_least_one
+        view, swapped = self.ordered(batch)
+        nll, correct, count, h = self.predict(view, *self.masks.given(view, batch["key"], self.mask_ratio))
+        loss = nll / (at_least_one := count.clamp(min=1))  # a batch may have nothing to predict
         logs = {"mlm": loss.detach(), "accuracy": correct / at_least_one, "perplexity": loss.detach().exp()}
         step: Step = {"loss": loss, "weight": count, "embeddings": pooled(h.detach(), view)}
         if self.order is not None:
@@ -84,6 +80,14 @@ class BERT(SSLMethod):
             order = nn.functional.binary_cross_entropy_with_logits(logit, swapped.float())
             step |= {"loss": loss + order, "losses": {"mlm": (loss, count), "order": (order, len(logit))}}
         return {**step, "logs": {**logs, "hidden": count}}
+
+    def ordered(self, batch: Batch) -> tuple[View, Tensor]:
+        """The view, and whose halves [S] are swapped in it where their order is learned."""
+        (view,), swapped = batch["views"], uniform(fold(batch["key"], ORDER), 1)[:, 0] < 0.5
+        return view if self.order is None else swap_halves(view, swapped), swapped
+
+    def corrupted(self, batch: Batch) -> dict[str, Tensor]:
+        return {"seen": unpacked(self.masks.given(self.ordered(batch)[0], batch["key"], self.mask_ratio)[0])}
 
     def predict(self, view: View, seen: View, hidden: Hidden) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Returns the sum of the negative log-likelihoods of the chosen tokens, how many of them
@@ -94,26 +98,22 @@ class BERT(SSLMethod):
         return nll, correct, weight.sum(), h
 
     def scores(self, batches: Iterable[Batch]) -> dict[str, Tensor]:
-        """Loss, accuracy and perplexity at a ratio of 0.15, whatever the training's is, so that
-        runs can be compared."""
+        """Loss, accuracy and perplexity at a ratio of 0.15, so that runs can be compared."""
 
         def sums(batch: Batch) -> Tensor:
-            view, key = batch["views"][0], batch["key"]
-            hidden = self.masks.choose(view, key, STANDARD_RATIO)
-            return torch.stack(self.predict(view, self.masks.corrupt(view, key, hidden), hidden)[:3])
+            (view,) = batch["views"]
+            return torch.stack(self.predict(view, *self.masks.given(view, batch["key"], STANDARD_RATIO))[:3])
 
         nll, correct, count = total(map(sums, batches), 3, self.bias.device)
         count = count.clamp(min=1)
         return {"mlm": nll / count, "accuracy": correct / count, "perplexity": (nll / count).exp()}
 
     def pictures(self, batch: Batch) -> dict[str, Tensor]:
-        """Token ids [S, N]: the text, what the network saw of it, and its predictions of the
-        hidden tokens."""
+        """Token ids [S, N]: the text, what the network saw of it, and its guesses."""
         (view,) = batch["views"]
         hidden = self.masks.choose(view, batch["key"], STANDARD_RATIO)
-        seen = self.masks.hide(view, hidden)
-        h = self.head(hidden.take(self.encoder.mix(self.encoder.tokenize(seen)))).float()
-        scores = h @ self.encoder.embedding.weight.float().T + self.bias
+        h = self.encoder.mix(self.encoder.tokenize(seen := self.masks.hide(view, hidden)))
+        scores = self.head(hidden.take(h)).float() @ self.encoder.embedding.weight.float().T + self.bias
         guess = scores.masked_fill(self.masks.special, -torch.inf).argmax(dim=1)  # padding would not be shown
         shown = {"text": view, "seen": seen, "guessed": hidden.put(view, guess)}
         return {caption: unpacked(each) for caption, each in shown.items()}

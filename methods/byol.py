@@ -49,6 +49,9 @@ class BYOL(SSLMethod):
         self.predictor = mlp(output_dim, hidden, output_dim, norm=norm, last_affine=False)  # q
         self.teacher = EMA(nn.Sequential(encoder, self.projector), momentum, final=1.0)  # xi
 
+    def loss_of_chance(self, samples: int) -> float:
+        return 4.0  # predictions at right angles to their targets, in both directions
+
     def step(self, batch: Batch) -> Step:
         v1, v2 = batch["views"]
         z1, z2 = (self.projector(self.encoder(view)) for view in (v1, v2))  # [S, D] each

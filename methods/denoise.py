@@ -100,16 +100,16 @@ class Denoise(SSLMethod):
         error, before = total(map(sums, batches), 2, self.device)
         return {"skill": skill(error, before), "gain": 10 * (before.clamp(min=1e-12) / error.clamp(min=1e-12)).log10()}
 
+    def corrupted(self, batch: Batch) -> dict[str, Tensor]:
+        return {"noisy": self.corrupt(batch["views"][0], batch["key"], self.noise).x}
+
     def pictures(self, batch: Batch) -> dict[str, Tensor]:
         """The view, with noise of a standard deviation of 0.5, and as it is predicted."""
         (view,) = batch["views"]
         noisy = self.corrupt(view, batch["key"], STANDARD)
         clean, _, denoised, real, _ = self.denoise(view, noisy)
-        return {
-            "original": view.x,
-            "noisy": noisy.x,
-            "denoised": self.encoder.restore(torch.where(real > 0, denoised, clean), view),
-        }
+        restored = self.encoder.restore(torch.where(real > 0, denoised, clean), view)
+        return {"original": view.x, "noisy": noisy.x, "denoised": restored}
 
 
 def _squares(error: Tensor, real: Tensor) -> Tensor:

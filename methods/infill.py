@@ -21,13 +21,15 @@ STANDARD = (0.3, 1)
 
 class Filled(NamedTuple):
     """Contents [S, N, P]: the true ones, interpolated across a gap, and predicted; `hidden`
-    [S, N, 1] is 1 in a gap. `embeddings` [S, dim] is the mean contextual token."""
+    [S, N, 1] is 1 in a gap. `embeddings` [S, dim] is the mean contextual token, `seen` the view,
+    NaN in a gap."""
 
     content: Tensor
     interpolated: Tensor
     predicted: Tensor
     hidden: Tensor
     embeddings: Tensor
+    seen: Tensor
 
     def error(self, guess: Tensor) -> Tensor:
         """The sum over hidden tokens of their mean absolute error."""
@@ -83,7 +85,8 @@ class Infill(SSLMethod):
         h = self.encoder.mix(tokens._replace(x=torch.cat([tokens.x[:, :first], marked], dim=1)))
         line = self.encoder.content(view._replace(x=interpolated(view.x, gone)))
         content, line, predicted = (wide(each) for each in (content, line, self.head(h[:, first:])))
-        return Filled(content, line, predicted, hidden.to(content.dtype), pooled(h.detach(), tokens))
+        seen = view.x.masked_fill(gone, torch.nan)
+        return Filled(content, line, predicted, hidden.to(content.dtype), pooled(h.detach(), tokens), seen)
 
     @torch.no_grad()
     def lengths(self, view: View, tokens: int) -> Tensor:
@@ -100,19 +103,17 @@ class Infill(SSLMethod):
 
         def sums(batch: Batch) -> Tensor:
             result = self.fill(batch["views"][0], batch["key"], *STANDARD)
-            errors = [result.error(guess) for guess in (result.predicted, result.interpolated)]
-            return torch.stack([*errors, result.hidden.sum()])
+            return torch.stack([result.error(result.predicted), result.error(result.interpolated), result.hidden.sum()])
 
         error, interpolated, count = total(map(sums, batches), 3, self.device)
         return {"skill": skill(error, interpolated), "error": error / count.clamp(min=1)}
 
+    def corrupted(self, batch: Batch) -> dict[str, Tensor]:
+        return {"gap": self.fill(batch["views"][0], batch["key"], self.span, self.gaps).seen}
+
     def pictures(self, batch: Batch) -> dict[str, Tensor]:
         """The view, with its gap, with the gap interpolated, and as it is predicted."""
         (view,) = batch["views"]
-        content, line, predicted, hidden, _ = self.fill(view, batch["key"], *STANDARD)
-        contents = {"gap": torch.zeros_like(content), "interpolated": line, "infilled": predicted}
-        shown = {
-            caption: self.encoder.restore(torch.where(hidden > 0, each, content), view)
-            for caption, each in contents.items()
-        }
-        return {"original": view.x, **shown}
+        content, line, filled, hidden, _, seen = self.fill(view, batch["key"], *STANDARD)
+        line, filled = (self.encoder.restore(torch.where(hidden > 0, each, content), view) for each in (line, filled))
+        return {"original": view.x, "gap": seen, "interpolated": line, "infilled": filled}

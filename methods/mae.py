@@ -9,8 +9,9 @@ from torch import Tensor, nn
 
 from ssl_lightning import Batch, OptimizerSpec, SSLMethod, Step, TokenEncoder, View, ViewSpec
 from ssl_lightning.nn.initial import start
-from ssl_lightning.nn.masks.tokens import put, random_masking, take
+from ssl_lightning.nn.masks.tokens import blank, put, random_masking, take
 from ssl_lightning.nn.positions import GridPositions
+from ssl_lightning.nn.skill import skill
 from ssl_lightning.nn.transformer import Transformer
 from ssl_lightning.plugins.arguments import require
 from ssl_lightning.types import Tokens
@@ -44,16 +45,9 @@ class MAE(SSLMethod):
     }
 
     def __init__(
-        self,
-        encoder: TokenEncoder,
-        *,
-        mask_ratio: float = 0.75,
-        decoder_dim: int = 128,
-        decoder_depth: int = 2,
-        decoder_heads: int = 4,
-        normalise_target: bool = True,
-        **kwargs: Any,
-    ) -> None:
+        self, encoder: TokenEncoder, *, mask_ratio: float = 0.75, decoder_dim: int = 128, decoder_depth: int = 2,
+        decoder_heads: int = 4, normalise_target: bool = True, **kwargs: Any,
+    ) -> None:  # fmt: skip
         super().__init__(encoder, **kwargs)
         require(self, above=0, below=1, mask_ratio=mask_ratio)
         if not encoder.takes_subsets:
@@ -81,7 +75,9 @@ class MAE(SSLMethod):
         (view,) = batch["views"]
         painted, hidden = self.reconstruct(view, batch["key"])  # [S, M, P], [S, M]
         target, _, _ = self.target(take(self.encoder.content(view), hidden))
-        return {"loss": (painted.float() - target).square().mean(), "embeddings": painted.mean(dim=1)}
+        loss = (painted.float() - target).square().mean()
+        logs = {"skill": skill(loss.detach(), target.square().mean())}  # against each patch's mean, or the data's
+        return {"loss": loss, "embeddings": painted.mean(dim=1), "logs": logs}
 
     def reconstruct(self, view: View, key: Tensor) -> tuple[Tensor, Tensor]:
         """Predicted contents of the hidden tokens [S, M, P], and their positions [S, M]."""
@@ -102,6 +98,12 @@ class MAE(SSLMethod):
         deviation = (variance + 1e-6).sqrt()
         return ((content - mean) / deviation if self.normalise_target else content), mean, deviation
 
+    def corrupted(self, batch: Batch) -> dict[str, Tensor]:
+        (view,) = batch["views"]
+        content = self.encoder.content(view)
+        _, hidden = random_masking(batch["key"], content.shape[1], self.mask_ratio)
+        return {"visible": self.encoder.restore(blank(content, hidden), view)}
+
     def pictures(self, batch: Batch) -> dict[str, Tensor]:
         """The view, its visible patches, and the view with its hidden patches as predicted; with
         `normalise_target` they have the mean and the standard deviation of the true patch, as in
@@ -111,6 +113,5 @@ class MAE(SSLMethod):
         content = self.encoder.content(view).float()
         _, mean, deviation = self.target(take(content, hidden))
         painted = painted.float() * deviation + mean if self.normalise_target else painted.float()
-        blank = put(content, hidden, torch.zeros_like(painted))
-        shown = {"original": content, "visible": blank, "reconstructed": put(content, hidden, painted)}
-        return {caption: self.encoder.restore(each, view) for caption, each in shown.items()}
+        restored = self.encoder.restore(put(content, hidden, painted), view)
+        return {"original": view.x, **self.corrupted(batch), "reconstructed": restored}

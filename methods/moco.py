@@ -76,7 +76,7 @@ class MoCo(SSLMethod):
         if batch_norm == "split":
             split_batch_norm(network, parts)
         self.teacher = EMA(network, momentum, final=momentum)  # f_k
-        self.queue = FeatureQueue(queue_length, output_dim)
+        self.queue, self.answers = FeatureQueue(queue_length, output_dim), 1 + queue_length
         self.needs = (Need(f"queue_length={queue_length}", samples=queue_length // (1 + symmetric)),)
 
     def step(self, batch: Batch) -> Step:

@@ -71,7 +71,7 @@ class SwAV(SSLMethod):
         self.freeze_epochs, self.queue_epochs, self.queue_length = freeze_epochs, queue_epochs, queue_length
         hidden = self.resolve("hidden_dim", hidden_dim or min(4 * encoder.dim, 2048))
         self.projector = mlp(encoder.dim, hidden, output_dim, norm=norm)
-        self.prototypes = Prototypes(output_dim, prototypes)  # C
+        self.prototypes, self.answers = Prototypes(output_dim, prototypes), prototypes  # C
         self.queue = FeatureQueue(queue_length, 2 * output_dim) if queue_length else None
         late = {"freeze_epochs": freeze_epochs, **({"queue_epochs": queue_epochs} if queue_length else {})}
         self.needs = tuple(Need(f"{name}={epochs:g}", epochs) for name, epochs in late.items())

@@ -65,8 +65,8 @@ class Wav2Vec2(SSLMethod):
         require(self, above=0, below=1, mask_ratio=mask_ratio)
         require(self, above=0, at_most=1e5, mask_length=mask_length, negatives=negatives, temperature=temperature)
         require(self, at_least=0, diversity=diversity, feature_penalty=feature_penalty, stem_gradient=stem_gradient)
-        self.mask_ratio, self.mask_length, self.negatives = mask_ratio, mask_length, negatives
-        self.temperature, self.diversity = temperature, diversity
+        self.mask_ratio, self.mask_length, self.temperature = mask_ratio, mask_length, temperature
+        self.negatives, self.answers, self.diversity = negatives, 1 + negatives, diversity
         self.feature_penalty, self.stem_gradient = feature_penalty, stem_gradient
         self.mask_token = nn.Parameter(torch.rand(encoder.dim))
         self.quantizer = ProductQuantizer(encoder.features_dim, codebooks, entries, target_dim, gumbel_temperature)
@@ -82,10 +82,8 @@ class Wav2Vec2(SSLMethod):
 
     def step(self, batch: Batch) -> Step:
         result = self.compare(batch["views"][0], batch["key"], noise=True)
-        real = result.spans.real  # [S, M]
-        count = real.sum().clamp(min=1)
-        # A sample counts by its hidden tokens, as it does in the loss.
-        penalty = (mean_square(result.features) * real.sum(1)).sum() / count
+        count = (real := result.spans.real).sum().clamp(min=1)  # real: [S, M]
+        penalty = (mean_square(result.features) * real.sum(1)).sum() / count  # weighed by hidden tokens, as the loss
         used = usage(result.codes, real)
         loss = result.nll / count + self.diversity * used.unused + self.feature_penalty * penalty
         logs = {
@@ -100,16 +98,18 @@ class Wav2Vec2(SSLMethod):
     def compare(self, view: View, key: Tensor, noise: bool) -> Compared:
         """Hides tokens, and compares what the network says of them with their targets; with noise
         on the choice of codes, or without."""
-        features = self.encoder.stem(view)
-        features = features._replace(x=torch.lerp(features.x.detach(), features.x, self.stem_gradient))
+        features = (stem := self.encoder.stem(view))._replace(x=stem.x.detach().lerp(stem.x, self.stem_gradient))
         spans = span_masks(key, lengths(features), features.x.shape[1], self.mask_ratio, self.mask_length)
         tokens = self.encoder.embed(normed := self.encoder.normed(features))
         h = self.encoder.mix(tokens._replace(x=spans.hide(tokens.x, self.mask_token)))
         codes = self.quantizer(spans.take(normed.x), self.progress, spans.keys(key) if noise else None)
         c, q = self.predict(spans.take(h)), self.target(codes.vector)  # [S, M, D] each
-        negatives = others(key, spans.real, self.negatives)
-        nll, correct = quantized_nce(c, q, codes.code, negatives, spans.real, self.temperature)
-        return Compared(nll, correct, spans, codes, features, q, pooled(h.detach(), tokens))
+        sums = quantized_nce(c, q, codes.code, others(key, spans.real, self.negatives), spans.real, self.temperature)
+        return Compared(*sums, spans, codes, features, q, pooled(h.detach(), tokens))
+
+    def corrupted(self, batch: Batch) -> dict[str, Tensor]:
+        view, spans = batch["views"][0], self.compare(batch["views"][0], batch["key"], noise=False).spans
+        return {"masked": self.encoder.restore(spans.blank(self.encoder.content(view)), view)}
 
     def scores(self, batches: Iterable[Batch]) -> dict[str, Tensor]:
         """Contrastive loss and accuracy, with the most probable codes."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -42,6 +43,9 @@ class SSLMethod(Training):
     views: ViewSpec = ViewSpec()
     optimizer_specs: ClassVar[dict[str, OptimizerSpec]] = {"adamw": OptimizerSpec("adamw", lr=1e-3, weight_decay=1e-4)}
     """The paper's optimizer settings, as data; the first is the default."""
+    answers: int | None = None
+    """The number of answers that each prediction chooses from, by cross-entropy; None: none, or it
+    depends on the batch (`loss_of_chance`)."""
     couples_samples: str = ""
     """The reason why several small batches do not give the loss of a large one ("its negatives come
     from the same batch"), with which `accumulate_grad_batches` is refused; empty where they do."""
@@ -139,12 +143,14 @@ class SSLMethod(Training):
 
     def loss_of_chance(self, samples: int) -> float | None:
         """The loss of a network that has learned nothing, for which all answers are equally likely:
-        a line in the picture of the loss. Most methods have none.
+        a line in the picture of the loss. By default the logarithm of `answers`. None: it depends
+        on the data; a method then logs `skill` against a baseline that needs no learning, whose
+        loss is drawn (`nn.skill`).
 
         Args:
             samples: in a batch, over all processes.
         """
-        return None
+        return None if self.answers is None else math.log(self.answers)
 
     def after_update(self, states: list[Any]) -> None:
         """Updates queues, prototypes, centres. The framework calls it once after each optimizer
@@ -154,6 +160,13 @@ class SSLMethod(Training):
             states: the `state` that `step` returned (None where it gave none), of each batch since
                 the last optimizer step: one, or as many as are accumulated.
         """
+
+    def corrupted(self, batch: Batch) -> dict[str, Tensor]:
+        """What the network is given in place of a view that the method hides parts of, or adds
+        noise to: by caption, tensors like a view's `x`, NaN where there is nothing to see. It is
+        drawn below the views of a run's first batch, without gradient and in eval mode, by one
+        process alone. Most methods change nothing, and have none."""
+        return {}
 
     def pictures(self, batch: Batch) -> dict[str, Tensor]:
         """Outputs of the network for a batch, to look at when a run ends: by caption, tensors like

@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import torch
 from jsonargparse import ActionConfigFile  # type: ignore[attr-defined]  # it names no exports
 
 from ..data.datamodule import SSLDataModule
-from ..data.peek import peek, sample
+from ..data.peek import evaluating, peek, sample
 from ..data.views import Views
-from ..types import Strength
+from ..evaluation.shown import corrupted_views, first_views
+from ..method import SSLMethod
+from ..types import Strength, View
 from .command import Parser, Refusal, load, worded
 from .complaint import in_one_line
 from .defaults import lowest_layer
@@ -31,7 +32,8 @@ def describe(options: list[str], folder: str) -> str:
     draws some samples into a folder.
 
     Args:
-        options: `--data NAME`, its arguments, configs, as `fit` takes them.
+        options: `--data NAME`, its arguments, configs, as `fit` takes them; with `--model NAME`,
+            what that method makes of the samples.
         folder: where pictures are written; empty: `data-NAME`.
 
     Raises:
@@ -40,13 +42,13 @@ def describe(options: list[str], folder: str) -> str:
     names = Names(load)
     request = read_request(["fit", *options], names)
     with worded(request, names):
-        data = _built(request, names)
+        data, method = _built(request, names)
         data.prepare_data()
         name = names.registries[KINDS["data"]].name_of(request.chosen["data"])
-        return "\n".join(_lines(data, Path(folder or f"data-{name}")))
+        return "\n".join(_lines(data, method, Path(folder or f"data-{name}")))
 
 
-def _built(request: Request, names: Names) -> SSLDataModule:
+def _built(request: Request, names: Names) -> tuple[SSLDataModule, SSLMethod | None]:
     registry = names.registries[KINDS["data"]]
     if "data" not in request.chosen:
         raise UsageError(f"Missing: the name of a data set. Installed: {', '.join(registry)}.")
@@ -54,35 +56,52 @@ def _built(request: Request, names: Names) -> SSLDataModule:
     parser.add_argument("--config", action=ActionConfigFile)
     parser.add_argument("--seed_everything", type=int, default=0)
     parser.add_lightning_class_args(SSLDataModule, "data", subclass_mode=True)
-    layer = {"data": lowest_layer(request, names)["data"]}
+    parts = ["data", *["model"] * any(token.partition("=")[0] == "--model" for token in request.tokens)]
+    if "model" in parts:
+        parser.add_lightning_class_args(SSLMethod, "model", subclass_mode=True)
+    layer = {part: each for part, each in lowest_layer(request, names).items() if part in parts}
     try:
-        config = parser.parse_args(["--config", json.dumps(layer), *_of_data(request.tokens)])
+        config = parser.parse_args(["--config", json.dumps(layer), *_of(parts, request.tokens)])
     except Refusal as refusal:
         raise UsageError(in_one_line(str(refusal), parser._option_string_actions)) from refusal
-    data: SSLDataModule = parser.instantiate_classes(config)["data"]
-    return data
+    built = parser.instantiate_classes(config)
+    return built["data"], built.get("model")
 
 
-def _of_data(tokens: list[str]) -> Iterator[str]:
-    """The tokens, with only the data of each config: that of a run is taken too."""
+def _of(parts: list[str], tokens: list[str]) -> Iterator[str]:
+    """The tokens, with only these parts of each config: that of a run is taken too."""
     for before, token in zip(["", *tokens], tokens, strict=False):
         if before != "--config":
             yield token
             continue
         tree = json.loads(token)
-        yield json.dumps({key: tree[key] for key in ("data", "seed_everything") if key in tree})
+        yield json.dumps({key: tree[key] for key in (*parts, "seed_everything") if key in tree})
 
 
-def _lines(data: SSLDataModule, folder: Path) -> Iterator[str]:
+def _captions(data: SSLDataModule, method: SSLMethod | None, index: torch.Tensor) -> dict[str, View]:
+    """Views of samples [S]: as they are, and as the method, or the strong recipe, makes them; and
+    what the method's network is given."""
+    if method is None:
+        views = Views([data.transform(strength) for strength in CAPTIONS.values()], data.seed)
+        return dict(zip(CAPTIONS, peek(data, data.training_split, index, "cpu", views)["views"], strict=True))
+    data.serve(method)
+    data.meet(method)
+    original = peek(data, data.training_split, index, "cpu")["views"][0]
+    batch = peek(data, data.training_split, index, "cpu", Views(data.transforms, data.seed))
+    with evaluating(method), torch.no_grad():
+        changed = corrupted_views(method, batch)
+    return {"original": original, **first_views(batch, method.views.clean), **changed}
+
+
+def _lines(data: SSLDataModule, method: SSLMethod | None, folder: Path) -> Iterator[str]:
     for name, ledger in data.ledgers().items():
         yield from (f"{name}, {tally}" for tally in ledger)
-    source = data.training_split
-    index = sample(len(source), SHOWN)
-    views = Views([data.transform(strength) for strength in CAPTIONS.values()], data.seed)
-    captions: dict[str, Any] = dict(zip(CAPTIONS, peek(data, source, index, "cpu", views)["views"], strict=True))
+    index = sample(len(data.training_split), SHOWN)
+    captions = _captions(data, method, index)
     for caption, view in captions.items():
         yield f"{caption}: {_numbers(view.x)}"
     yield from data.in_words(next(iter(captions.values())))
+    yield from data.advice(list(captions.values())[1:])
     folder.mkdir(parents=True, exist_ok=True)
     pictures = data.show(captions, folder / "views.png")
     yield f"{len(index)} samples: {', '.join(map(str, pictures.values()))}" if pictures else "No picture of such data."

@@ -18,6 +18,7 @@ VERBS = {
     "validate": "eval evaluate val",
     "predict": "embed encode extract features infer inference",
     "export": "convert save",
+    "data": "views preview visualize visualise",
     "inspect": "info show summary",
     "methods": "list list_methods",
     "encoders": "models list_models",

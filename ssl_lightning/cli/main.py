@@ -25,7 +25,8 @@ usage: ssl-lightning COMMAND [options]
   fit                                pretrain:  ssl-lightning fit --model METHOD --data DATA
   validate, test                     the probes' accuracies on that split
   predict                            index and features of each sample
-  data NAME [--data.ARG VALUE]       what a data set holds, file by file, and its views; no training
+  data NAME [--data.ARG VALUE]       what a data set holds, file by file, and its views; with --model
+                                     METHOD, what that method is shown; no training
   export RUN --to FOLDER             the trained method in a form that another library loads
   inspect FILE                       what a checkpoint, encoder or run holds; nothing in it is run
   replay BUNDLE                      a step that was not finite, taken again: where it arises

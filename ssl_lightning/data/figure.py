@@ -24,6 +24,8 @@ from .files.atomic import write_bytes
 from .fonts import drawable, use_fonts
 
 INK, QUIET, FAINT = "#333842", "#717581", "#dfe2e7"
+HIDDEN = (0.72, 0.80, 0.93)
+"""The colour of what a method hides, which no grey picture has."""
 
 
 def dress(axes: Axes, title: str, x: str = "", y: str = "") -> None:
@@ -40,6 +42,8 @@ def dress(axes: Axes, title: str, x: str = "", y: str = "") -> None:
 
 CAPTION: ContextVar[str] = ContextVar("CAPTION", default="")
 """The line above each picture that is drawn now."""
+JOINED = "\N{NO-BREAK SPACE}"
+"""Between words of a caption that stay on one line."""
 NO_FONT = "codes: letters that no installed font draws (fonts-noto-cjk has Chinese, Japanese, Korean)"
 
 
@@ -47,7 +51,7 @@ NO_FONT = "codes: letters that no installed font draws (fonts-noto-cjk has Chine
 def captioned(*parts: str) -> Iterator[None]:
     """Pictures drawn within say what they are of: these parts, such as method, data and step, on a
     small line at their top."""
-    token = CAPTION.set(" \N{MIDDLE DOT} ".join(filter(None, parts)))
+    token = CAPTION.set(" \N{MIDDLE DOT} ".join(part.replace(" ", JOINED) for part in parts if part))
     try:
         yield
     finally:
@@ -60,7 +64,7 @@ def save_figure(figure: Figure, path: str | Path) -> None:
     escaped = use_fonts(figure)
     if line := drawable(" \N{MIDDLE DOT} ".join(filter(None, (CAPTION.get(), NO_FONT * escaped)))):
         room = max(20, int(figure.get_figwidth() * 17))  # letters that fit
-        lines = textwrap.wrap(line, room)[:3]
+        lines = [each.replace(JOINED, " ") for each in textwrap.wrap(line, room)[:3]]
         title = figure.suptitle("\n".join(lines), x=0.01, ha="left", fontsize=7.5, color=QUIET)
         if figure.get_layout_engine() is None:
             title.set_y(0.995)
@@ -140,7 +144,7 @@ def plot_waves(waves: Mapping[str, Tensor], spectrograms: Mapping[str, Tensor], 
     for row, (caption, wave) in enumerate(waves.items()):
         for column in range(samples):
             above, below = grid[2 * row, column], grid[2 * row + 1, column]
-            values = wave[column].float().cpu().nan_to_num()
+            values = wave[column].float().cpu().nan_to_num(nan=torch.nan)  # a gap in the line
             above.plot(torch.arange(len(values)).numpy() / rate, values.numpy(), color=INK, linewidth=0.4)
             above.set(xlim=(0, len(values) / rate), xticks=[], yticks=[])
             below.imshow(as_image(spectrograms[caption][column]), cmap="gray", vmin=0, vmax=1, aspect="auto")
@@ -166,11 +170,16 @@ def small(images: Tensor) -> Tensor:
 
 def as_image(image: Tensor) -> NDArray[np.float32]:
     """Turns [C, H, W] of any range into [H, W, 3], or [H, W] where C is not 3, in [0, 1]; only an
-    image that exceeds this range is rescaled."""
+    image that exceeds this range is rescaled. Where a value is NaN, which stands for what a method
+    hides, it has the colour `HIDDEN`."""
     x = image.detach().float().cpu()
     x = x if len(x) == 3 else x.mean(dim=0, keepdim=True)
+    hidden = x.isnan().any(dim=0)  # [H, W]
     x = x.nan_to_num()
-    low, high = x.min(), x.max()
+    shown = x[:, ~hidden]
+    low, high = (shown.min(), shown.max()) if shown.numel() else (0.0, 1.0)
     if low < 0 or high > 1:
         x = (x - low) / (high - low) if high > low else torch.full_like(x, 0.5)
+    if hidden.any():
+        x = torch.where(hidden, torch.tensor(HIDDEN)[:, None, None], x)
     return x.permute(1, 2, 0).squeeze(2).numpy()

@@ -70,13 +70,14 @@ def drawable(text: str, family: str = SANS) -> str:
 
 
 def use_fonts(figure: Figure) -> bool:
-    """Gives each text of a figure the fonts that it needs.
+    """Gives each text of a figure the fonts that it needs, and has it drawn as it is written.
 
     Returns:
         Whether letters are written as their code, because no installed font draws them.
     """
     escaped = False
     for text in figure.findobj(Text):
+        text.set_parse_math(False)  # a name may have any number of dollars
         family: Sequence[str] = text.get_fontfamily()
         own = MONO if "monospace" in family else SANS
         words = text.get_text()

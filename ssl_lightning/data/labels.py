@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
+
+from torch import Tensor
 
 NONE = frozenset(("", "-1", "nan", "null", "<na>", "inf", "-inf", "+inf", "infinity", "-infinity"))
 """How published data sets, and the programs that write lists, mark a sample without a class, in
 lower case."""
 ABSENT = -1
 """The label of a sample without a class."""
+DOMINANT = 0.75
+"""The share of the samples from which on a class is told."""
 
 
 def class_name(value: Any, where: str) -> str | None:
@@ -46,3 +51,19 @@ def class_name(value: Any, where: str) -> str | None:
         )
     name = str(value)
     return None if name in NONE else name
+
+
+def dominant(labels: Tensor, names: Sequence[str] | None) -> str:
+    """Says which class holds most of the samples, as the end of a list of remarks; empty where none
+    does, or there is but one.
+
+    Args:
+        labels: [M] classes.
+        names: of the classes; None: they have none.
+    """
+    counts = labels.bincount()
+    largest = int(counts.argmax()) if len(labels) else 0
+    if not len(labels) or not DOMINANT * len(labels) < counts[largest] < len(labels):
+        return ""
+    name = repr(names[largest]) if names and largest < len(names) else f"class {largest}"
+    return f", {100 * counts[largest] / len(labels):.3g} % of them {name}: accuracies count every class alike"

@@ -3,7 +3,7 @@ suit, pictures of views, how an encoder is loaded and what it cannot be used wit
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -11,6 +11,10 @@ from torch import Tensor
 
 from ..types import View
 from .figure import plot_views, small
+
+EMPTY, OFTEN = 0.02, 0.25
+"""Standard deviation of a picture in [0, 1] below which there is next to nothing to see, and the
+share of the views from which on that is said."""
 
 
 def loading_lines(folder: Path, dim: int, x: str = "x") -> str:
@@ -24,6 +28,8 @@ def loading_lines(folder: Path, dim: int, x: str = "x") -> str:
 class Modality:
     """The answers of data whose views are images, or values without a picture."""
 
+    empty_remedy: ClassVar[str] = ""
+    """What to do where there is nothing to see in the views, as a sentence behind a space."""
     default_encoders: ClassVar[dict[str, dict[str, Any]]] = {}
     """The config that suits this data, for each kind of encoder (`Encoder`, `TokenEncoder`)."""
 
@@ -59,6 +65,15 @@ class Modality:
         """Returns a small picture [S, C, h, w] in [0, 1] of each sample of a view, for maps and
         contact sheets; None where there is none, and samples are shown by their words or names."""
         return small(self.as_pictures(view.x.float())) if view.x.ndim == 4 else None
+
+    def advice(self, views: Sequence[View]) -> list[str]:
+        """Returns a sentence for each thing that a user should look at in the views of a batch, on
+        the CPU; by default for views in which there is next to nothing to see."""
+        pictures = [each for each in map(self.thumbnails, views) if each is not None]
+        empty = [bool(each) for x in pictures for each in x.flatten(1).std(dim=1) < EMPTY]
+        if sum(empty) < OFTEN * len(empty) or not empty:
+            return []
+        return [f"{sum(empty)} of {len(empty)} views show next to nothing, nearly a single value.{self.empty_remedy}"]
 
     def in_words(self, view: View) -> list[str]:
         """Returns a line for each of some samples of a view, to read in a terminal; none where

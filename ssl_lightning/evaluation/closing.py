@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
 from ..data.datamodule import SSLDataModule
+from ..data.sources import Source
 from ..encoders.base import Encoder
 from ..run.forecast import duration
 from .budget import Budget, seconds_left
@@ -33,6 +34,10 @@ class Closing(NamedTuple):
     note: str = ""
     seen: bool = False
     """Whether the pretraining has seen the split's samples."""
+    maps: Mapping[str, Tensor] = {}
+    """The features of each network, by row."""
+    samples: tuple[Source, Tensor] | None = None
+    """The samples [N] of a source that the features are of."""
 
     @property
     def printed(self) -> str:
@@ -88,7 +93,16 @@ def compare(
         with stages.attempt(title):
             work(budget, stages)
     return {
-        prefix: Closing(each.table, each.split, each.features, each.labels[1], notes(each, budget.seconds), each.seen)
+        prefix: Closing(
+            each.table,
+            each.split,
+            each.features,
+            each.labels[1],
+            notes(each, budget.seconds),
+            each.seen,
+            each.maps,
+            (each.judged, each.index[1]),
+        )
         for prefix, each in rows.items()
     }
 

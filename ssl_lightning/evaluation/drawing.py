@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from ..data.datamodule import SSLDataModule
@@ -16,11 +18,11 @@ from ..run.folder.loggers import show
 from ..types import View
 from .closing import Closing
 from .label_free import nearest
-from .overview import FILE, Overview, write_names
+from .overview import FILE, Overview, shown_samples, write_names
 from .plots.closing import plot_closing
 from .plots.confusion import plot_confusion
 from .plots.curves import Curves, Lines, plot_curves, plot_health
-from .plots.embedding import MAP_SAMPLES, plot_embedding
+from .plots.embedding import plot_embedding
 from .plots.neighbours import plot_neighbours
 from .stages import Stages
 from .table import ROWS
@@ -87,7 +89,7 @@ def draw_plots(
         if len(each.features):
             with stages.attempt(f"{prefix}map of the features"):
                 path = plots / f"{name}embedding.png"
-                plot_embedding(each.features, each.labels, path, data.probed()[prefix].class_names)
+                draw_map(each, data.probed()[prefix], path)
                 pictures[f"plots/{name}embedding"] = path
         if len(each.features) and pl_module.supervised:
             with stages.attempt("confusion matrix"):
@@ -101,6 +103,22 @@ def draw_plots(
     return pictures
 
 
+def draw_map(closing: Closing, data: SSLDataModule, path: Path) -> None:
+    """Draws the map of a labelled set: untrained beside pretrained, and thumbnails where the data
+    has any."""
+    maps: dict[str, Tensor] = {ROWS[row]: closing.maps[row] for row in ROWS if row in closing.maps}
+    shown = None
+    if closing.samples is not None:
+        source, index = closing.samples
+        shown = tiles(lambda numbers: shown_samples(data, source, index[numbers]))
+    plot_embedding(maps or closing.features, closing.labels, path, data.class_names, shown)
+
+
+def tiles(shown: Callable[[Tensor], list[Any]]) -> Callable[[Tensor], list[Any]] | None:
+    """What shows samples, by their numbers, if it shows them by pictures; None where by words."""
+    return shown if isinstance(shown(torch.zeros(1, dtype=torch.int64))[0], Tensor) else None
+
+
 def draw_overview(folder: Path, seen: Overview) -> tuple[dict[str, Path], str]:
     """Draws the map and the contact sheet of a run without labels, and writes the names of
     near-duplicates and outliers.
@@ -110,12 +128,9 @@ def draw_overview(folder: Path, seen: Overview) -> tuple[dict[str, Path], str]:
     """
     plots = folder / "plots"
     pairs, far, line = write_names(seen, folder / FILE)
-    some = sample(len(seen.places), MAP_SAMPLES)
-    thumbnails = seen.shown(some)
     pictures = {f"plots/{name}": plots / f"{name}.png" for name in ("map", "neighbours")}
-    maps = {ROWS[row]: seen.features[row][some] for row in ("untrained", "pretrained") if row in seen.features}
-    tiles = [each for each in thumbnails if isinstance(each, Tensor)]
-    plot_embedding(maps, None, pictures["plots/map"], thumbnails=tiles or None)
+    maps = {ROWS[row]: seen.features[row] for row in ("untrained", "pretrained") if row in seen.features}
+    plot_embedding(maps, None, pictures["plots/map"], thumbnails=tiles(seen.shown))
     queries = sample(len(seen.places), QUERIES)
     neighbours = {
         ROWS[row]: [seen.shown(index) for index in nearest(features, queries)[0]]

@@ -30,10 +30,13 @@ from .files import how_to_load, summary_of, write_encoder, write_results
 from .overview import Overview, format_overview, overview, summary_of_overview
 from .probes.held_out import in_words
 from .rows import ClosingSettings
-from .shown import first_views, originals_of, pictures_of
+from .shown import corrupted_of, drawable, first_views, originals_of, pictures_of
 from .stages import Stages
 from .untrained import UNTRAINED, keep_untrained, untrained_of
 from .verdict import verdict
+
+ADVISED = 64
+"""Samples of the first batch that are looked at for advice."""
 
 
 class Report(Standing):
@@ -108,7 +111,12 @@ class Report(Standing):
             with tolerated(trainer), captioned(*caption_of(trainer, pl_module)):
                 captions = originals_of(trainer.datamodule, batch) if not pl_module.views.clean else {}
                 captions |= first_views(batch, pl_module.views.clean)
+                captions |= corrupted_of(pl_module, trainer, batch)
                 show_pictures(trainer, trainer.datamodule, captions, folder / "plots" / "views.png")
+            if isinstance(trainer.datamodule, SSLDataModule):
+                some = [view.each(lambda x: drawable(x[:ADVISED])) for view in batch["views"][: pl_module.views.full]]
+                for line in trainer.datamodule.advice(some):
+                    rank_zero_warn(f"{line} See {folder / 'plots' / 'views.png'}.")
         except Unwritable:
             raise
         except Exception as error:

@@ -60,6 +60,8 @@ class Rows:
         """The features of layers, by row, until their probes have learned."""
         self.features = torch.empty(0)
         """Those of the first row on the samples to evaluate on [N, D]."""
+        self.maps: dict[str, Tensor] = {}
+        """The same of each network, by row."""
         self.twin: Rows | None = None
         """A set with the same samples and views, whose features serve for both."""
         self.kept: dict[str, tuple[Tensor, Tensor]] = {}
@@ -142,6 +144,8 @@ class Rows:
             x, judged = x[:, 0].contiguous(), judged[:, 0].contiguous()
         if first:
             self.features = judged
+        if self.networks[row] is not None:
+            self.maps[row] = judged
         self._fill(row, closing_row, x, judged, columns, budget, stages)
 
     def _embed(self, row: str) -> tuple[Tensor, Tensor]:

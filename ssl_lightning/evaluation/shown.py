@@ -3,6 +3,8 @@ of a few samples at the end."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -62,9 +64,37 @@ def pictures_of(pl_module: Any, trainer: Any) -> dict[str, View]:
         return {}
     source = data.split("test") or data.split("val") or data.training_split
     views = Views([data.transform("none")] * max(1, data.views.full), data.seed)
-    device = trainer.strategy.root_device
-    batch = peek(data, source, sample(len(source), PICTURES), device, views)
-    generators = torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
-    with evaluating(pl_module), generators, torch.no_grad(), trainer.precision_plugin.forward_context():
+    batch = peek(data, source, sample(len(source), PICTURES), trainer.strategy.root_device, views)
+    with _looking(pl_module, trainer):
         pictures = pl_module.pictures(trainer.precision_plugin.convert_input(batch))
     return {caption: View(drawable(x)) for caption, x in pictures.items()}
+
+
+def corrupted_of(pl_module: Any, trainer: Any, batch: Batch) -> dict[str, View]:
+    """What the method gives its network in place of the views of a training batch
+    (`SSLMethod.corrupted`), by caption, on the CPU: of 8 samples, or of all where samples share
+    rows. The state of the run does not change."""
+    with _looking(pl_module, trainer):
+        return corrupted_views(pl_module, trainer.precision_plugin.convert_input(batch))
+
+
+def corrupted_views(method: Any, batch: Batch) -> dict[str, View]:
+    """The same of a method in eval mode, without gradient; nothing for an encoder that does not
+    define `TokenEncoder.restore`."""
+    views = batch["views"]
+    if all(view.samples is None for view in views):
+        few = [view.each(lambda x: x[:PICTURES]) for view in views]
+        batch = {"views": few, "index": batch["index"][:PICTURES], "key": batch["key"][:PICTURES]}
+    try:
+        return {caption: View(drawable(x)) for caption, x in method.corrupted(batch).items()}
+    except NotImplementedError:
+        return {}
+
+
+@contextmanager
+def _looking(pl_module: Any, trainer: Any) -> Iterator[None]:
+    """A forward pass as in training that leaves the run as it is."""
+    device = trainer.strategy.root_device
+    generators = torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
+    with evaluating(pl_module), generators, torch.no_grad(), trainer.precision_plugin.forward_context():
+        yield

@@ -111,6 +111,7 @@ class Supervised(SSLMethod):
         if num_classes < 2:
             raise ValueError(f"num_classes={num_classes} is too small; give at least 2.")
         head = self.head = nn.Linear(self.encoder.dim, num_classes)
+        self.answers = num_classes
         nn.init.zeros_(head.weight)
         nn.init.zeros_(head.bias)
         return head

@@ -437,6 +437,12 @@ class Masking(SimCLR):
     """Shows what it is given and what a mask leaves of it; draws from the default generator, and
     looks at its own mode."""
 
+    def corrupted(self, batch: Any) -> dict[str, Tensor]:
+        torch.rand(1)
+        x = batch["views"][0].x
+        assert len(x) == len(batch["key"]) == 8 and not self.training and not torch.is_grad_enabled()
+        return {"left": x.masked_fill(torch.arange(16) < 8, torch.nan)}
+
     def pictures(self, batch: Any) -> dict[str, Tensor]:
         self.shown, self.mode = batch, self.training
         x = batch["views"][0].x
@@ -466,7 +472,8 @@ def test_what_a_method_has_to_show_is_drawn_of_held_out_samples_as_one_would_loo
     trainer.fit(method, datamodule=data)
     assert trainer.run_folder is not None and (trainer.run_folder / "plots" / "pictures.png").is_file()
     views, shown = drawn  # the first batch's views, and what the method has to show
-    assert list(views) == ["original", "view 1", "view 2"]
+    assert list(views) == ["original", "view 1", "view 2", "left"]
+    assert torch.equal(views["left"][..., 8:], views["view 1"][:8, ..., 8:]) and views["left"][..., :8].isnan().all()
     original, masked = shown.values()
     test = data.split("test")
     assert test is not None and list(shown) == ["original", "masked"]

@@ -19,7 +19,7 @@ from ssl_lightning import Batch, TextTransformer, Trainer, View
 from ssl_lightning.augment.random import fold, sample_keys, uniform
 from ssl_lightning.data.peek import evaluating
 from ssl_lightning.evaluation.probes.held_out import HeldOut, batches
-from ssl_lightning.nn.packing import Ragged, swap_halves
+from ssl_lightning.nn.packing import Ragged, swap_halves, unpacked
 from ssl_lightning.nn.packing import pack as pack_rows
 from ssl_lightning.nn.vocabulary import Vocabulary
 from ssl_lightning.run.numbers.health import Health
@@ -192,6 +192,21 @@ def test_pictures_are_the_text_what_was_seen_and_the_guesses() -> None:
     with torch.no_grad():
         method.bias[17] = 1e6
     assert (method.pictures(batch_of(texts))["guessed"][shown["seen"] == 4] == 17).all()
+
+
+@pytest.mark.parametrize("sentence_order", [False, True])
+def test_what_is_shown_as_seen_is_what_the_step_reads(sentence_order: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    method, texts = exact(mask_ratio=0.4, sentence_order=sentence_order), samples()
+    read: list[View] = []
+    tokenize = method.encoder.tokenize
+    monkeypatch.setattr(method.encoder, "tokenize", lambda view: (read.append(view), tokenize(view))[1])
+    method.step(batch_of(texts))
+    shown, (view,) = method.corrupted(batch_of(texts))["seen"], read
+    assert torch.equal(shown, unpacked(view))
+    whole = unpacked(batch_of(texts)["views"][0])
+    assert (shown == 4).sum() > 10, "hidden at the ratio of the training"
+    moved = [sorted(a) != sorted(b) for a, b in zip(shown.tolist(), whole.tolist(), strict=True)]
+    assert any(moved)
 
 
 # Which half comes first.

@@ -120,6 +120,13 @@ def test_pictures_are_the_view_under_noise_and_given_back() -> None:
     assert abs(float((shown["noisy"] - shown["original"]).std()) - 0.5) < 0.02
 
 
+def test_what_is_shown_as_noisy_has_the_noise_of_the_training() -> None:
+    method, batch = exact(vit(), noise=(0.1, 0.1)), images()
+    shown, (view,) = method.corrupted(batch)["noisy"], batch["views"]
+    assert torch.equal(shown, method.corrupt(view, batch["key"], (0.1, 0.1)).x)
+    assert abs(float((shown - view.x).std()) - 0.1) < 0.01
+
+
 def test_mistakes_are_named() -> None:
     for noise in ((0.5, 0.2), (-1.0, 1.0), (0.0, 0.0)):
         with pytest.raises(ValueError, match=r"Denoise\(noise=.*is not a range of standard deviations"):

@@ -158,8 +158,24 @@ def test_pictures_differ_in_the_gap_alone(kind: str) -> None:
     assert list(shown) == ["original", "gap", "interpolated", "infilled"] and torch.equal(shown["original"], view.x)
     original, gap, *filled = (method.encoder.content(view._replace(x=x)) for x in shown.values())
     hidden = (gap != original).any(2)
-    assert not gap[hidden].any() and all(torch.equal(each[~hidden], original[~hidden]) for each in filled)
+    assert gap[hidden].isnan().all() and all(torch.equal(each[~hidden], original[~hidden]) for each in filled)
     assert all(not torch.isclose(each, original)[hidden].all() for each in filled)
+
+
+@pytest.mark.parametrize("kind", ["frames", "waves"])
+def test_what_is_shown_as_a_gap_is_what_the_step_does_not_hear(kind: str) -> None:
+    encoder, batch = waves() if kind == "waves" else (None, batch_of([16] * 5))
+    method = exact(encoder, span=0.4, gaps=2)
+    (view,) = batch["views"]
+    shown = method.corrupted(batch)["gap"]
+
+    def heard(gap: float, rest: float) -> Tensor:
+        x = torch.where(shown.isnan(), gap, view.x + rest)
+        return method.step({**batch, "views": [view._replace(x=x)]})["embeddings"]
+
+    assert 0.3 < shown.isnan().double().mean() <= 0.5
+    assert_close(heard(7.0, 0.0), heard(-3.0, 0.0))
+    assert not torch.allclose(heard(7.0, 0.5), heard(7.0, 0.0))
 
 
 def test_mistakes_are_named() -> None:

@@ -173,6 +173,28 @@ def test_what_is_painted_does_not_depend_on_what_is_hidden() -> None:
     assert (model.reconstruct(View(model.encoder.restore(seen, view)), key)[0] - painted).abs().max() > 0.01
 
 
+def test_what_is_shown_as_visible_is_what_the_step_sees() -> None:
+    model, batch = method(), batch_of()
+    shown = model.corrupted(batch)["visible"]
+
+    def embeddings(hidden: float, seen: float) -> Tensor:
+        x = torch.where(shown.isnan(), hidden, batch["views"][0].x + seen)
+        return model.step({**batch, "views": [View(x)]})["embeddings"]
+
+    assert shown.isnan().float().mean() == 0.75
+    assert_close(embeddings(7.0, 0.0), embeddings(-3.0, 0.0))
+    assert (embeddings(7.0, 0.5) - embeddings(7.0, 0.0)).abs().max() > 1e-3
+
+
+def test_the_skill_of_a_decoder_that_paints_nothing_is_0(monkeypatch: pytest.MonkeyPatch) -> None:
+    for normalised in (True, False):
+        model, batch = method(normalise_target=normalised), batch_of()
+        painted, hidden = model.reconstruct(batch["views"][0], batch["key"])
+        monkeypatch.setattr(model, "reconstruct", lambda *_, hidden=hidden, nothing=0 * painted: (nothing, hidden))
+        step = model.step(batch)
+        assert step["logs"]["skill"] == 0 and step["loss"] > 0.5
+
+
 def test_the_loss_is_of_hidden_patches_alone() -> None:
     model, batch = method(normalise_target=False), batch_of()
     (view,) = batch["views"]
@@ -192,7 +214,7 @@ def test_pictures_are_the_view_what_was_visible_and_what_is_painted(monkeypatch:
     assert torch.equal(shown["original"], view.x)
     visible, hidden = random_masking(batch["key"], 16, 0.75)
     original, seen, painted = (model.encoder.content(View(each)) for each in shown.values())
-    assert torch.equal(take(seen, visible), take(original, visible)) and not take(seen, hidden).any()
+    assert torch.equal(take(seen, visible), take(original, visible)) and take(seen, hidden).isnan().all()
     assert torch.equal(take(painted, visible), take(original, visible)) and not torch.isclose(painted, original).all()
     for normalised in (True, False):  # a decoder that paints its targets gives the view back
         model.normalise_target = normalised

@@ -24,7 +24,7 @@ from ssl_lightning import Batch, View
 from ssl_lightning.augment.random import sample_keys
 from ssl_lightning.distributed import rank
 from ssl_lightning.encoders.wave import WaveTransformer
-from ssl_lightning.nn.masks.spans import others
+from ssl_lightning.nn.masks.spans import Spans, others
 from ssl_lightning.nn.quantizer import gumbel
 from ssl_lightning.nn.spread import spread
 from ssl_lightning.run.checkpoints.checkpoint import AtomicIO
@@ -52,6 +52,18 @@ def batch_of(lengths: list[int], row: int = 700, loud: float = 30.0) -> Batch:
     index = torch.arange(len(lengths))
     segment = None if min(lengths) == row else real * (index + 1)[:, None]
     return {"views": [View(x, segment)], "index": index, "key": sample_keys(0, 0, index)}
+
+
+def test_what_is_shown_as_masked_is_what_the_step_hides(monkeypatch: pytest.MonkeyPatch) -> None:
+    method, batch = exact(), batch_of(LENGTHS)
+    hidden: list[Tensor] = []
+    hide = Spans.hide
+    monkeypatch.setattr(Spans, "hide", lambda spans, x, token: (hidden.append(spans.hidden), hide(spans, x, token))[1])
+    method.step(batch)
+    shown, (view,) = method.corrupted(batch)["masked"], batch["views"]
+    assert shown.shape == view.x.shape and torch.equal(shown[~shown.isnan()], view.x[~shown.isnan()])
+    tokens = method.encoder.content(View(shown)).isnan()
+    assert torch.equal(tokens.all(2), hidden[0]) and torch.equal(tokens.any(2), hidden[0])
 
 
 def some(batch: Batch, rows: list[int]) -> Batch:

@@ -3,7 +3,7 @@ any size."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -16,12 +16,13 @@ from ...augment.image import SMALL, ImagePolicy
 from ...augment.recipe import changed
 from ...nn.patches import patch_for
 from ...plugins.arguments import require
-from ...types import Strength, ViewSpec
+from ...types import Strength, View, ViewSpec
 from ..datamodule import RAW_SIZE, Describes, SSLDataModule
 from ..files.source import check_unreadable
 from ..modality import loading_lines
 from .reading import Reading
 from .settings import IMAGE, arguments_in, image_json
+from .sides import sides_in
 
 LOCAL = 96 / 224
 """Side length of a local crop as a fraction of a full view's (SwAV, arXiv 2006.09882, Section 4.1;
@@ -44,6 +45,7 @@ class ImageDataModule(SSLDataModule):
     varying: ClassVar[bool] = False
     """Whether the images differ in size; `source` then fetches `Pictures`."""
     serves_local = True
+    empty_remedy = " If the originals show something, weaken --data.augmentation, such as its crop_scale."
 
     def __init__(self, *, image_size: int = 32, augmentation: dict[str, Any] | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -114,6 +116,16 @@ class ImageDataModule(SSLDataModule):
         mean, std = (torch.tensor(values)[:, None, None] for values in (self.recipe.mean, self.recipe.std))
         return (x.float() * std + mean).clamp(0, 1)
 
+    def advice(self, views: Sequence[View]) -> list[str]:
+        lines, flip = super().advice(views), self.recipe.flip
+        why = sides_in(self.class_names or ()) if self.policy.flip else "the data's own recipe mirrors none"
+        if flip and why:
+            lines.append(
+                f"{100 * flip:.0f} % of the views are mirrored, and {why}: if mirrored ones mean something else, set"
+                " --data.augmentation.flip 0."
+            )
+        return lines
+
     def how_to_load(self, folder: Path, dim: int) -> str:
         return loading_lines(folder, dim, "images")
 
@@ -143,6 +155,10 @@ class PictureDataModule(ImageDataModule):
     """
 
     varying = True
+    empty_remedy = (
+        " If the originals show nothing either, set --data.window or --data.percentiles; else weaken"
+        " --data.augmentation, such as its crop_scale."
+    )
     policy = ImagePolicy(jitter=(0.8, 0.8, 0.8, 0.2), mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))
     """SimCLR's recipe for ImageNet (arXiv 2002.05709, Appendix A), normalised by ImageNet's mean
     and standard deviation."""

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from ...augment.inversion import Inversion
 from ...augment.log_mel import LogMel
@@ -33,9 +34,7 @@ def save_sounds(sounds: Mapping[str, Tensor], rate: int, folder: str | Path) -> 
     import soundfile
 
     waves = torch.stack([wave.detach().float().cpu().nan_to_num() for wave in sounds.values()])  # [captions, S, T]
-    waves = torch.nn.functional.pad(
-        0.9 * waves / waves.abs().amax(dim=(0, 2), keepdim=True).clamp(min=1e-5), (0, rate // 2)
-    )
+    waves = F.pad(0.9 * waves / waves.abs().amax(dim=(0, 2), keepdim=True).clamp(min=1e-5), (0, rate // 2))
     for caption, wave in zip(sounds, waves, strict=True):
         file = io.BytesIO()
         soundfile.write(file, wave.flatten().numpy(), rate, format="WAV")
@@ -56,13 +55,14 @@ class Listening(SSLDataModule):
     def as_pictures(self, x: Tensor) -> Tensor:
         """Returns log-mels [S, 1, M, F] as images to look at: low bands at the bottom, three
         standard deviations on each side of the mean in [0, 1]. Frames of zeros alone, which are
-        padding or a gap, are white."""
+        padding, are white."""
         return (x.float().flip(2) / 6 + 0.5).clamp(0, 1).masked_fill((x == 0).all(2, keepdim=True), 1.0)
 
     def as_sounds(self, x: Tensor) -> tuple[Tensor, int]:
         """Returns views as sounds to listen to, waves [S, T] and their rate in Hz; for log-mels
         [S, 1, M, F], waves whose log-mels nearly equal them. Frames of zeros alone, which are
-        padding or a gap, are silent."""
+        padding, and what is hidden (NaN) are silent."""
+        x = x.nan_to_num()
         if x.ndim == 2:
             return x.float(), self.sample_rate
         mean, deviation = self.normalisation
@@ -91,9 +91,11 @@ class Listening(SSLDataModule):
         return small(self._spectrograms(view.x)) if view.x.ndim == 2 else super().thumbnails(view)
 
     def _spectrograms(self, waves: Tensor) -> Tensor:
-        """Waves [S, T] -> log-mels to look at [S, 1, M, F]."""
-        x = self.mel(waves.float())[:, None]
-        return self.as_pictures((x - x.mean()) / x.std().clamp(min=1e-3))
+        """Waves [S, T] -> log-mels to look at [S, 1, M, F]; NaN where the wave is."""
+        x = self.mel(waves.float().nan_to_num())[:, None]
+        hidden = F.interpolate(waves.isnan()[:, None].float(), x.shape[3]) > 0  # [S, 1, F]
+        pictures = self.as_pictures((x - x.mean()) / x.std().clamp(min=1e-3))
+        return pictures.masked_fill(hidden[:, :, None], torch.nan)
 
     def how_to_load(self, folder: Path, dim: int) -> str:
         return (

@@ -13,6 +13,8 @@ from ...data.figure import INK, save_figure
 
 NUMBERED, NAMED = 20, 40
 """Up to so many classes the cells bear their numbers, and the axes the names."""
+LETTERS = 20
+"""Letters of a name."""
 
 
 def plot_confusion(
@@ -40,7 +42,9 @@ def plot_confusion(
     axes.set_xlabel("predicted")
     axes.set_ylabel("true class")
     if classes <= NAMED:
-        titles = [str(name)[:20] for name in names or range(classes)]
+        titles = [
+            name if len(name) <= LETTERS else f"{name[:LETTERS]}..." for name in map(str, names or range(classes))
+        ]
         axes.set_xticks(range(classes), titles, rotation=90 if max(map(len, titles)) > 2 else 0, fontsize=8)
         axes.set_yticks(range(classes), titles, fontsize=8)
     if classes <= NUMBERED:

@@ -108,6 +108,13 @@ def _draw_loss(figure: Figure, rows: Sequence[Row], lines: Lines) -> None:
     handles = axes.plot(steps, _smooth(loss, reach), color=COLOURS[0], linewidth=2, label=label, marker=marker)
     if lines.nothing_learned is not None:
         _line(axes, lines.nothing_learned, f"nothing learned: {lines.nothing_learned:.3g}")
+    judged = [row for row in rows if "train/loss" in row and "train/skill" in row]
+    at, skill = series(judged, "train/skill")
+    if np.isfinite(skill).any():
+        baseline = series(judged, "train/loss")[1] / np.where(skill < 1, 1 - skill, np.nan)
+        handles += axes.plot(
+            at, _smooth(baseline, reach), color=CHANCE, linewidth=1.5, linestyle=(0, (4, 2)), label="without learning"
+        )
     broken = int((~np.isfinite(loss)).sum())
     if broken:
         axes.text(
@@ -122,12 +129,10 @@ def _draw_loss(figure: Figure, rows: Sequence[Row], lines: Lines) -> None:
     steps, rate = series(rows, "train/lr")
     if np.isfinite(rate).any():
         other = axes.twinx()
-        handles += other.plot(
-            steps, rate, color=COLOURS[4], linewidth=1.2, linestyle=(0, (4, 2)), label="learning rate"
-        )
+        handles += other.plot(steps, rate, color=COLOURS[8], linewidth=1.2, linestyle=":", label="learning rate")
         dress(other, "", y="learning rate")
         other.grid(False)
-        other.set_ylim(bottom=0)
+        other.set_ylim(0, 1.05 * np.nanmax(rate) or None)
     _to_the_end(axes, rows)
     figure.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False, fontsize=9)
 
@@ -179,7 +184,10 @@ def _draw_validation(figure: Figure, rows: Sequence[Row], lines: Lines) -> None:
     ):
         steps, accuracy = series(rows, name)
         axes.plot(steps, 100 * accuracy, style, color=colour, linewidth=2, marker="o", markersize=3, label=title)
-    axes.legend(loc="lower right", frameon=False, fontsize=9)
+    if lines.chance is not None:
+        _line(axes, 100 * lines.chance, f"chance {100 * lines.chance:.3g}")
+    _to_the_end(axes, rows)
+    figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=9)
 
 
 def _title(name: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,8 @@ NAMED = 100
 """Classes that a legend names; those of more are told in colour alone."""
 APART = 20
 """Classes that colours and markers tell apart; more are numbered on the map."""
+TITLE = 8
+"""Font size of a map's title, with which it stands on a line."""
 CELLS = 11
 """Thumbnails along each side of a map, at most."""
 
@@ -35,7 +37,7 @@ def plot_embedding(
     labels: Tensor | NDArray[np.int64] | None,
     path: str | Path,
     class_names: Sequence[str] | None = None,
-    thumbnails: Sequence[Tensor] | None = None,
+    thumbnails: Callable[[Tensor], Sequence[Tensor]] | None = None,
 ) -> None:
     """Draws 2-D maps of the normalised features by t-SNE, coloured by class: near means similar.
 
@@ -50,8 +52,8 @@ def plot_embedding(
         labels: [N] classes; None: the points share one colour.
         path: the PNG to write.
         class_names: name of each class, for the legend.
-        thumbnails: N pictures [C, h, w] in [0, 1], shown in another map where the samples of the
-            last features are; None: no such map.
+        thumbnails: gives pictures [C, h, w] in [0, 1] of samples by their numbers [M], of which
+            some are shown in another map where those of the last features are; None: no such map.
 
     Raises:
         ValueError: no sample is finite, or the labels do not match.
@@ -80,14 +82,14 @@ def plot_embedding(
         _legend(figure, grid[0], y[kept])
     if thumbnails is not None:
         _prepare(grid[-1], f"{list(each)[-1] or 'Features'}: some of the samples", points)
-        _draw_thumbnails(grid[-1], points, [thumbnails[int(number)] for number in kept])
+        _draw_thumbnails(grid[-1], points, kept, thumbnails)
     save_figure(figure, path)
 
 
 def _prepare(axes: Axes, title: str, points: Points) -> None:
     """Empty axes that the points fill."""
     dress(axes, "")
-    axes.set_title(textwrap.fill(title, 60), loc="left", fontsize=9.5, color=INK)
+    axes.set_title(textwrap.fill(title, 72), loc="left", fontsize=TITLE, color=INK)
     low, high = points.min(axis=0), points.max(axis=0)
     margin = 0.04 * np.maximum(high - low, 1e-9)
     (left, bottom), (right, top) = low - margin, high + margin
@@ -127,7 +129,7 @@ def _look(number: int, classes: int) -> dict[str, Any]:
 def _legend(figure: Figure, axes: Axes, y: NDArray[np.int64]) -> None:
     handles, names = axes.get_legend_handles_labels()
     if len(names) > NAMED:
-        axes.set_title(f"{axes.get_title(loc='left')}, {len(names):,} classes", loc="left", fontsize=9.5, color=INK)
+        axes.set_title(f"{axes.get_title(loc='left')}, {len(names):,} classes", loc="left", fontsize=TITLE, color=INK)
         return
     few = len(names) <= APART
     size, letters = (9, 13.0) if few else (7.5, 15.5)  # letters an inch
@@ -147,16 +149,19 @@ def _legend(figure: Figure, axes: Axes, y: NDArray[np.int64]) -> None:
     figure.set_figheight(figure.get_figheight() + max(0, rows - 2) * size * 1.55 / 72)
 
 
-def _draw_thumbnails(axes: Axes, points: Points, thumbnails: Sequence[Tensor]) -> None:
+def _draw_thumbnails(
+    axes: Axes, points: Points, numbers: NDArray[np.int64], thumbnails: Callable[[Tensor], Sequence[Tensor]]
+) -> None:
     """One thumbnail in each cell of a grid, of the sample that is nearest to its centre."""
     (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
     scaled = (points - (left, bottom)) / (right - left, top - bottom) * CELLS  # [N, 2], cells of size 1
     cells = np.clip(np.floor(scaled), 0, CELLS - 1)
     distance = np.abs(scaled - cells - 0.5).max(axis=1)
-    for cell in np.unique(cells, axis=0):
-        inside = np.flatnonzero((cells == cell).all(axis=1))
-        number = inside[distance[inside].argmin()]
-        image = as_image(thumbnails[number])
+    filled = np.unique(cells, axis=0)
+    inside = [np.flatnonzero((cells == cell).all(axis=1)) for cell in filled]
+    chosen = [each[distance[each].argmin()] for each in inside]
+    for cell, thumbnail in zip(filled, thumbnails(torch.from_numpy(numbers[chosen])), strict=True):
+        image = as_image(thumbnail)
         zoom = 26 / max(image.shape[:2])  # points
         box = OffsetImage(image, zoom=zoom, cmap="gray", interpolation="nearest")
         box.image.set_clim(0, 1)

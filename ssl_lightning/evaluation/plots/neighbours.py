@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,11 +12,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ...data.figure import INK, QUIET, THUMBNAIL, as_image, dress, save_figure
+from ...data.fonts import columns, drawable
 
 Shown = Sequence[Tensor] | Sequence[str]
 """Samples as thumbnails [C, h, w], or as lines of text."""
 LETTERS = 118
-"""Letters in a line of a sheet of texts."""
+"""Columns of a line of a sheet of texts, of which most letters take one."""
 
 
 def plot_neighbours(
@@ -44,16 +44,16 @@ def _plot_tiles(
     samples: Shown, neighbours: Mapping[str, Sequence[Shown]], others: Mapping[str, Sequence[Shown]], path: str | Path
 ) -> None:
     gap = 0.35  # of a tile
-    columns: list[tuple[float, str]] = [(0.0, "sample")]
+    places: list[tuple[float, str]] = [(0.0, "sample")]
     width = 1.0
     for title, groups in neighbours.items():
-        columns.append((width + gap, title))
+        places.append((width + gap, title))
         width += gap + max(map(len, groups))
     sheets = {"Nearest neighbours, the nearest on the left": _canvas(len(samples), width)}
     sheet = next(iter(sheets.values()))
     for row, sample in enumerate(samples):
         _put(sheet, sample, row, 0.0)
-        for (left, _), rows in zip(columns[1:], neighbours.values(), strict=True):
+        for (left, _), rows in zip(places[1:], neighbours.values(), strict=True):
             for number, each in enumerate(rows[row]):
                 _put(sheet, each, row, left + number)
     for title, groups in others.items():
@@ -78,7 +78,7 @@ def _plot_tiles(
         axes.grid(False)
         if number == 0:
             axes.set_title(title, loc="left", fontsize=12, color=INK, pad=22)
-            for left, name in columns:
+            for left, name in places:
                 axes.text(left, -0.08, name, fontsize=9.5, color=QUIET, va="bottom")
     save_figure(figure, path)
 
@@ -101,16 +101,15 @@ def _put(sheet: NDArray[np.float32], sample: Any, row: int, left: float) -> None
 def _plot_lines(
     samples: Shown, neighbours: Mapping[str, Sequence[Shown]], others: Mapping[str, Sequence[Shown]], path: str | Path
 ) -> None:
-    drawn: list[tuple[str, str, str]] = []  # caption, text, colour of the text
+    drawn: list[tuple[str, str, str]] = []  # caption, text, colour of the text; a caption alone is a heading
     for row, sample in enumerate(samples):
         drawn.append(("sample", str(sample), INK))
         for title, groups in neighbours.items():
             drawn += [(title if not number else "", str(each), QUIET) for number, each in enumerate(groups[row][:3])]
         drawn.append(("", "", INK))
     for title, groups in others.items():
-        for group in groups[:8]:
-            drawn += [(title if not number else "", str(each), INK) for number, each in enumerate(group)]
-            title = ""
+        drawn.append((title, "", INK))
+        drawn += [("", str(each), INK) for group in groups[:8] for each in group]
         drawn.append(("", "", INK))
     height = 0.19 * len(drawn) + 0.9
     figure = Figure(figsize=(11.4, height), dpi=120)
@@ -118,6 +117,15 @@ def _plot_lines(
     for line, (caption, text, colour) in enumerate(drawn):
         y = 1 - (0.75 + 0.19 * line) / height
         figure.text(0.01, y, caption, fontsize=8.5, color=QUIET, va="center")
-        words = textwrap.shorten(text, LETTERS, placeholder=" ...") or text[:LETTERS]
-        figure.text(0.14, y, words, fontsize=8.5, color=colour, va="center", parse_math=False)
+        figure.text(0.14, y, _fitting(text), fontsize=8.5, color=colour, va="center", parse_math=False)
     save_figure(figure, path)
+
+
+def _fitting(text: str) -> str:
+    """As much of a text, on one line, as fits a line of the sheet."""
+    line = drawable(" ".join(text.split()))
+    widths = np.cumsum([columns(letter) for letter in line])
+    if not line or widths[-1] <= LETTERS:
+        return line
+    whole = line[: int(np.searchsorted(widths, LETTERS - 4, side="right"))]
+    return f"{whole.rpartition(' ')[0] or whole} ..."

@@ -42,6 +42,10 @@ class Spans(NamedTuple):
         """x [S, N, D] with a token [D] in place of the hidden ones."""
         return torch.where(self.hidden[:, :, None], token.to(x.dtype), x)
 
+    def blank(self, x: Tensor) -> Tensor:
+        """x [S, N, D] with NaN, which pictures show as hidden, in place of the hidden ones."""
+        return x.masked_fill(self.hidden[:, :, None], torch.nan)
+
 
 def span_masks(key: Tensor, lengths: Tensor, tokens: int, ratio: float, length: int) -> Spans:
     """Hides spans of equal length that may overlap (Baevski, Zhou, Mohamed and Auli 2020, wav2vec

@@ -51,6 +51,11 @@ def put(x: Tensor, positions: Tensor, tokens: Tensor) -> Tensor:
     return x.scatter(1, positions[:, :, None].expand(-1, -1, x.shape[2]), tokens.to(x.dtype))
 
 
+def blank(x: Tensor, positions: Tensor) -> Tensor:
+    """Copies x [S, N, D] with NaN, which pictures show as hidden, at positions [S, M]."""
+    return x.scatter(1, positions[:, :, None].expand(-1, -1, x.shape[2]), torch.nan)
+
+
 def position_keys(view: View | Tokens, key: Tensor, purpose: int) -> Tensor:
     """A key for each token of a view [B, N], from the key [S] of its sample and its position in it:
     neighbouring samples, and the row that they share, change nothing."""

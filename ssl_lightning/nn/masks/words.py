@@ -125,6 +125,12 @@ class TokenMasks(nn.Module):
         other = torch.searchsorted(ordinary, (which * ordinary[-1]).long() + 1)
         return hidden.put(view, torch.where(fate < 0.8, self.mask, torch.where(fate < 0.9, other, hidden.take(view.x))))
 
+    def given(self, view: View, key: Tensor, ratio: float) -> tuple[View, Hidden]:
+        """Returns the view as the network is given it, and which of its tokens are to be
+        predicted."""
+        hidden = self.choose(view, key, ratio)
+        return self.corrupt(view, key, hidden), hidden
+
     def hide(self, view: View, hidden: Hidden) -> View:
         """Copies the view with all chosen tokens hidden."""
         return hidden.put(view, self.mask.expand(len(hidden.positions)))

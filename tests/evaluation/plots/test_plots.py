@@ -18,12 +18,15 @@ from matplotlib.image import imread
 from ssl_lightning.data import figure as figures
 from ssl_lightning.data import fonts
 from ssl_lightning.data.figure import plot_pictures
+from ssl_lightning.evaluation.closing import Closing
+from ssl_lightning.evaluation.drawing import draw_map
 from ssl_lightning.evaluation.plots import closing as closing_plots
 from ssl_lightning.evaluation.plots import curves, embedding
 from ssl_lightning.evaluation.plots.closing import plot_closing
 from ssl_lightning.evaluation.plots.curves import Lines, plot_curves
 from ssl_lightning.evaluation.plots.embedding import plot_embedding
 from ssl_lightning.evaluation.table import ROWS
+from ssl_lightning.testing import TinyImages, TinyText
 from ssl_lightning.types import Alarm
 
 
@@ -107,6 +110,15 @@ def test_the_smoothed_loss_keeps_a_straight_line_and_steps_over_gaps():
     assert np.array_equal(curves._smooth(gap, 1), gap, equal_nan=True)
 
 
+def test_where_a_loss_is_measured_against_a_baseline_that_is_drawn(tmp_path, drawn):
+    rows = [{"step": step, "train/loss": 6.0 / step, "train/skill": 1 - 2.0 / step} for step in (1, 2, 4)]
+    plot_curves([*rows, {"step": 5, "train/loss": 1.0}], tmp_path / "a.png", "loss")
+    _, baseline = drawn[0].axes[0].lines
+    assert np.allclose(baseline.get_ydata(), 3.0) and baseline.get_xdata().tolist() == [1, 2, 4]
+    assert [text.get_text() for text in drawn[0].legends[0].get_texts()] == ["loss", "without learning"]
+    plot_curves([{"step": 1, "train/loss": 0.0, "train/skill": 1.0}], tmp_path / "a.png", "loss")
+
+
 def test_a_loss_that_is_not_finite_is_said_in_words(tmp_path, drawn):
     plot_curves([{"step": 1, "train/loss": 1.0}, {"step": 2, "train/loss": math.nan}], tmp_path / "a.png", "loss")
     assert [text.get_text() for text in drawn[0].axes[0].texts] == ["1 values are not finite"]
@@ -127,6 +139,17 @@ def test_views_of_any_range_and_size_fill_their_grid(channels, tmp_path, drawn):
     assert images[0].shape == ((8, 8, 3) if channels == 3 else (8, 8))
     assert images[0].min() == 0 and images[0].max() == 1 and (images[16] == 0.5).all()
     assert np.allclose(images[8], 0.3), "what lies in [0, 1] is shown as it is"
+
+
+def test_what_is_hidden_has_a_colour_of_its_own_and_does_not_change_the_rest(tmp_path, drawn):
+    for channels in (1, 3):
+        for x in (torch.rand(1, channels, 4, 4), 9 * torch.randn(1, channels, 4, 4)):
+            hidden = x.clone()
+            hidden[..., :2, :] = math.nan
+            shown, whole = figures.as_image(hidden[0]), figures.as_image(torch.cat([x[0, :, 2:]] * 2, dim=1))
+            assert np.allclose(shown[:2], figures.HIDDEN)
+            assert np.allclose(shown[2:], whole[2:] if channels == 3 else whole[2:, :, None])
+    assert np.allclose(figures.as_image(torch.full((1, 2, 2), math.nan)), figures.HIDDEN)
 
 
 def test_a_column_shows_the_views_of_one_sample_and_pixels_stay_square(tmp_path, drawn):
@@ -165,7 +188,7 @@ def test_rare_classes_are_drawn_on_top_the_field_is_filled_and_maps_stand_beside
         {"untrained encoder": x, "pretrained encoder": 2 * x[:, :3]},
         y,
         tmp_path / "a.png",
-        thumbnails=list(torch.rand(60, 1, 8, 6)),
+        thumbnails=lambda numbers: [torch.rand(1, 8, 6) for _ in numbers],
     )
     before, after, pictures = drawn[0].axes
     assert before.get_title(loc="left").startswith("untrained encoder: 60 samples")
@@ -176,6 +199,21 @@ def test_rare_classes_are_drawn_on_top_the_field_is_filled_and_maps_stand_beside
         (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
         assert np.all(np.ptp(points, axis=0) > 0.9 * np.array([right - left, top - bottom]))
     assert 10 < len(pictures.artists) <= 60
+
+
+def test_the_map_of_a_labelled_set_has_untrained_beside_pretrained_and_pictures_where_there_are_any(tmp_path, drawn):
+    labels, x = torch.arange(40) % 2, torch.randn(40, 4)
+    maps = {"pretrained": x, "untrained": x[:, :2]}
+    for data, panels in ((TinyImages(samples=60), 3), (TinyText(samples=60), 2)):
+        source, index = data.split("test"), torch.arange(40) + 5
+        fetched, fetch = [], source.fetch
+        source.fetch = lambda numbers, fetch=fetch, fetched=fetched: fetched.extend(numbers.tolist()) or fetch(numbers)
+        draw_map(Closing({}, "test", x, labels, maps=maps, samples=(source, index)), data, tmp_path / "a.png")
+        titles = [axes.get_title(loc="left") for axes in drawn[-1].axes]
+        assert len(titles) == panels and titles[0].startswith("untrained") and titles[1].startswith("pretrained")
+        assert set(fetched) <= set(index.tolist()) and len(fetched) <= 41
+    draw_map(Closing({}, "test", x, labels), data, tmp_path / "a.png")
+    assert [axes.get_title(loc="left").partition(":")[0] for axes in drawn[-1].axes] == ["Features"]
 
 
 def test_the_largest_number_of_classes_with_long_names_fits_its_picture(tmp_path, drawn):
@@ -335,6 +373,24 @@ def test_curves_stand_beside_what_nothing_learned_gives_and_end_with_the_run(tmp
     assert 25 in [line.get_ydata()[0] for line in probes.lines]
     assert {2.5, 63} <= {line.get_ydata()[0] for line in rank.lines} and rank.get_ylim()[1] > 63
     assert all(axes.get_xlim()[1] == pytest.approx(39, abs=1) for axes in (loss, probes, std, rank))
+
+
+def test_the_curve_of_a_validation_stands_above_chance_and_its_legend_beside_it(tmp_path, drawn):
+    rows = [{"step": step, "val/top1": 0.9, "val/balanced": 0.3} for step in (1000, 2000)]
+    assert plot_curves(rows, tmp_path / "a.png", "validation", Lines(0.25))
+    (axes,) = drawn[0].axes
+    assert [line.get_ydata()[0] for line in axes.lines] == [90, 30, 25] and axes.get_xlim()[1] < 2100
+    assert not drawn[0].legends[0].get_window_extent().overlaps(axes.get_window_extent())
+
+
+def test_captions_break_between_their_parts(tmp_path, drawn):
+    with figures.captioned(
+        "a method of many words", "a place of three words, " * 4, "", "60,000 samples", "step 1,000"
+    ):
+        plot_curves(history(), tmp_path / "a.png", "loss")
+    lines = drawn[0].get_suptitle().split("\n")
+    assert lines[-1] in ("step 1,000", "60,000 samples \N{MIDDLE DOT} step 1,000")
+    assert "\N{NO-BREAK SPACE}" not in drawn[0].get_suptitle()
 
 
 def test_a_single_look_at_the_probes_is_drawn_as_bars(tmp_path, drawn):
