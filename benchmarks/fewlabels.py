@@ -41,7 +41,8 @@ from ssl_lightning.encoders.audio_conv import AudioConvEncoder
 from ssl_lightning.encoders.base import Encoder
 from ssl_lightning.encoders.conv import ConvEncoder
 from ssl_lightning.encoders.text import TextTransformer
-from ssl_lightning.evaluation.labels_only import accuracy, fitted
+from ssl_lightning.evaluation.labels_only import classified, fitted
+from ssl_lightning.evaluation.measures import balanced
 from ssl_lightning.evaluation.probes.knn import KNNProbe
 from ssl_lightning.evaluation.probes.linear import OnlineLinearProbe
 from ssl_lightning.evaluation.protocol import closing_row
@@ -150,7 +151,8 @@ def labels_only(case: Case, encoder: Encoder, draw: int, trainer: Trainer, extra
     train: Source | None = data.labelled_split
     test: Source | None = data.split("test")
     assert train is not None and test is not None
-    return accuracy(fitted(encoder, data, train, trainer, draw), data, test, trainer)
+    network = fitted(encoder, data, train, trainer, draw)
+    return balanced(classified(network, data, test, trainer).hits, labels_of(test))
 
 
 def main() -> None:

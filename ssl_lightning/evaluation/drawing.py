@@ -113,7 +113,7 @@ def draw_overview(folder: Path, seen: Overview) -> tuple[dict[str, Path], str]:
     some = sample(len(seen.places), MAP_SAMPLES)
     thumbnails = seen.shown(some)
     pictures = {f"plots/{name}": plots / f"{name}.png" for name in ("map", "neighbours")}
-    maps = {ROWS[row]: seen.features[row][some] for row in ("untrained", "pretrained") if row in seen.features}
+    maps = {ROWS[row]: seen.features[row][some] for row in ROWS if row != "raw" and row in seen.features}
     tiles = [each for each in thumbnails if isinstance(each, Tensor)]
     plot_embedding(maps, None, pictures["plots/map"], thumbnails=tiles or None)
     queries = sample(len(seen.places), QUERIES)

@@ -160,6 +160,7 @@ class Training(Recorded, LightningModule):
                 " changes with it."
             )
         check_length(self.trainer, self)
+        self.backbone.taught = True  # for a later fit
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Seeds the default generators from (seed, batches done, rank), so that no generator's
