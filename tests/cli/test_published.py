@@ -42,6 +42,7 @@ def ended(root: Path, *argv: str) -> tuple[Path, dict[str, torch.Tensor]]:
     return folder, load(folder).backbone.state_dict()
 
 
+@pytest.mark.slow
 def test_a_run_from_published_weights_is_repeated_from_the_same(
     weights: dict[str, torch.Tensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
