@@ -22,6 +22,8 @@ class Encoder(Recorded, nn.Module, ABC):
     """
 
     dim: int
+    taught: bool = False
+    """Whether the weights are not the constructor's: they were loaded, or trained before."""
     reads_padding: bool = False
     """Whether the encoder reads `View.segment`, so that padding changes no feature."""
     entries: ClassVar[tuple[str, ...]] = ("forward",)
@@ -51,6 +53,10 @@ class Encoder(Recorded, nn.Module, ABC):
         dim]: for a probe that weighs them."""
         raise NotImplementedError(f"{type(self).__name__} does not give the features of each layer.")
 
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        super()._load_from_state_dict(*args, **kwargs)
+        self.taught = True
+
     def layer_groups(self) -> list[list[nn.Parameter]]:
         """The parameters layer by layer, from the input to the output, for learning rates that fall
         with the depth.
@@ -66,6 +72,20 @@ class Encoder(Recorded, nn.Module, ABC):
         children = [list(child.parameters()) for group in opened for child in group]
         first, *rest = [layer for layer in children if layer] or [[]]
         return [[*self.parameters(recurse=False), *first], *rest]
+
+
+def comes_pretrained(encoder: Encoder) -> bool:
+    """Whether the argument `pretrained` of an encoder, or of one inside of it, asks for published
+    weights."""
+    parts = [each for each in encoder.modules() if isinstance(each, Encoder)]
+    return any(getattr(each, "init_args", {}).get("pretrained") for each in parts)
+
+
+def starts_taught(encoder: Encoder) -> bool:
+    """Whether an encoder, or one inside of it, has weights that something has learned: published
+    ones, or others that were loaded, or trained before."""
+    parts = [each for each in encoder.modules() if isinstance(each, Encoder)]
+    return comes_pretrained(encoder) or any(each.taught for each in parts)
 
 
 class TokenEncoder(Encoder):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import textwrap
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
@@ -17,7 +18,7 @@ from .budget import Budget, seconds_left
 from .printing import format_table
 from .rows import ClosingSettings, Rows
 from .stages import Stages
-from .table import ROWS, Cell, Table, column_title
+from .table import ROWS, Cell, Table, column_title, without_parts
 
 Work = Callable[[Budget, Stages], None]
 
@@ -50,12 +51,12 @@ def compare(
     trainer: Any,
     pl_module: Any,
     sets: dict[str, SSLDataModule],
-    began: tuple[Encoder, bool] | None,
+    began: dict[str, Encoder],
     settings: ClosingSettings,
     stages: Stages,
 ) -> dict[str, Closing]:
-    """The closing tables of a run: raw features, the untrained encoder, and the method. What tells
-    most is computed first, for every set, and what fails or would take too long is missing.
+    """The closing tables of a run: raw features, the encoder as it began, and the method. What
+    tells most is computed first, for every set, and what fails or would take too long is missing.
 
     Every process must call it, and embeds its share of the samples; rank 0 fits, and the others
     wait for as long as that takes.
@@ -65,24 +66,19 @@ def compare(
         pl_module: the pretrained method.
         sets: the labelled sets, by prefix; the row "labels only" is computed for the pretraining
             data alone.
-        began: the encoder with the weights that the run started from, and whether those were
-            published ones; None: unknown, and the rows that need it are missing.
+        began: the encoders to compare with, by row (`began_with`); the row "labels only" needs the
+            untrained one.
         settings: how much is computed.
         stages: shows what is computed, and keeps what failed.
     """
-    networks: dict[str, nn.Module | None] = {"pretrained": pl_module}
-    untrained = None
-    if began is not None:
-        untrained = began[0]
-        networks["published" if began[1] else "untrained"] = untrained
-    networks["raw"] = None
+    networks: dict[str, nn.Module | None] = {"pretrained": pl_module, **began, "raw": None}
     rows: dict[str, Rows] = {}
     for prefix, data in sets.items():
         with stages.attempt(prefix + "samples of the table"):
             rows[prefix] = Rows(data, networks, trainer, settings)
             rows[prefix].pair(list(rows.values())[:-1])
     budget = Budget(seconds_left(settings.minutes, trainer))
-    plan = planned(rows, networks, untrained, trainer.datamodule)
+    plan = planned(rows, networks, began.get("untrained"), trainer.datamodule)
     stages.begin(len(plan), lambda: budget.left)
     for prefix, each in rows.items():
         if settings.minutes:
@@ -115,7 +111,7 @@ def planned(
     Args:
         rows: the tables, by prefix.
         networks: the rows that compare networks, the most telling first.
-        untrained: the encoder with the weights that the run started from.
+        untrained: the encoder with random weights.
         data: the pretraining data.
     """
     plan: list[tuple[str, Work]] = [
@@ -153,13 +149,22 @@ def notes(rows: Rows, seconds: float) -> str:
 
 
 def cells_of(closing: dict[str, Closing]) -> dict[str, Cell]:
-    """The cells of all tables, under the names that they have in `summary.json`."""
+    """The cells of all tables, as they are in `summary.json` and under the names that they have
+    there."""
     return {
-        f"final/{prefix}{row}/{column}": cell
+        f"final/{prefix}{row}/{column}": without_parts(cell)
         for prefix, each in closing.items()
         for row, columns in each.table.items()
         for column, cell in columns.items()
     }
+
+
+def logged(cells: dict[str, Cell]) -> dict[str, float]:
+    """What loggers are given of cells: means, deviations over several draws, and of two classes
+    the mean area under the ROC curve."""
+    values = {name: cell["mean"] for name, cell in cells.items()}
+    values |= {f"{name}/std": cell["std"] for name, cell in cells.items() if cell["n"] > 1}
+    return values | {f"{name}/auroc": statistics.mean(cell["auroc"]) for name, cell in cells.items() if "auroc" in cell}
 
 
 def printed(closing: dict[str, Closing]) -> str:

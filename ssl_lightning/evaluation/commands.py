@@ -18,6 +18,7 @@ from ..run.folder.folder import folder_of, run_name
 from ..run.lightning import hide_results
 from ..run.settings.limits import check_root
 from ..run.standing import Standing
+from .closing import logged
 from .features import features_of
 from .printing import format_table
 from .probes.held_out import SAMPLES, in_words, scores_of
@@ -91,7 +92,7 @@ class Evaluation(Standing):
                 flush=True,
             )
         hide_results(trainer, split)  # the table above shows them
-        pl_module.log_dict({f"{split}/{column}": cell["mean"] for column, cell in row.items()}, sync_dist=True)
+        pl_module.log_dict(logged({f"{split}/{column}": cell for column, cell in row.items()}), sync_dist=True)
 
     def score_held_out(self, trainer: Any, pl_module: Any, data: SSLDataModule) -> bool:
         """Prints and logs the method's scores at its own task on what training does not see;

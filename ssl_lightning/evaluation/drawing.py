@@ -129,7 +129,7 @@ def draw_overview(folder: Path, seen: Overview) -> tuple[dict[str, Path], str]:
     plots = folder / "plots"
     pairs, far, line = write_names(seen, folder / FILE)
     pictures = {f"plots/{name}": plots / f"{name}.png" for name in ("map", "neighbours")}
-    maps = {ROWS[row]: seen.features[row] for row in ("untrained", "pretrained") if row in seen.features}
+    maps = {ROWS[row]: seen.features[row] for row in ROWS if row != "raw" and row in seen.features}
     plot_embedding(maps, None, pictures["plots/map"], thumbnails=tiles(seen.shown))
     queries = sample(len(seen.places), QUERIES)
     neighbours = {

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from itertools import islice
 from typing import Any
 
 import torch
@@ -36,28 +37,38 @@ def descend(
     schedule: Any,
     trainer: Any,
     seconds: float = math.inf,
+    accumulated: int = 1,
+    clip: Callable[[Any], object] | None = None,
 ) -> None:
-    """Takes an optimizer step on each batch.
+    """Takes optimizer steps on batches.
 
     Args:
-        loss_of: the loss of a batch.
-        batches: as many as there are steps.
-        steps: their number.
+        loss_of: the mean loss of a batch.
+        batches: all equally large.
+        steps: number of optimizer steps.
         optimizer, schedule: what `OptimizerSpec.build` returned.
         trainer: gives device and precision.
         seconds: that all of it may take.
+        accumulated: number of batches whose mean gradient a step takes; the last step takes what is
+            left.
+        clip: clips the gradients of an optimizer.
 
     Raises:
         OutOfTime: the steps so far say that all of them would take longer.
     """
     scaler = torch.amp.GradScaler(trainer.strategy.root_device.type, enabled=trainer.precision == "16-mixed")
     started = time.monotonic()
-    for done, batch in enumerate(batches):
+    batches = iter(batches)
+    for done in range(steps):
         if (time.monotonic() - started) * (steps / done if done > STEPS_MEASURED else 1) > seconds:
             raise OutOfTime
-        loss = loss_of(batch)
         optimizer.zero_grad()
-        scaler.scale(loss).backward()
+        together = list(islice(batches, accumulated))
+        for batch in together:
+            scaler.scale(loss_of(batch) / len(together)).backward()
+        if clip is not None:
+            scaler.unscale_(optimizer)
+            clip(optimizer)
         scaler.step(optimizer)
         scaler.update()
         schedule.step()

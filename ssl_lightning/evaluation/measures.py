@@ -59,11 +59,13 @@ def judged(outcomes: Sequence[Outcome], answers: Tensor, labels: int) -> Cell:
     """
     hits = torch.stack([each.hits.double() for each in outcomes]).mean(0)
     (mean, counts), (square, _) = _by_class(hits, answers), _by_class(hits.square(), answers)
+    shares = 1 / (len(counts) * counts[answers.unique(return_inverse=True)[1]].double())
     # One more hit and one more miss in each class: one of few samples is not certain to be right.
     more = (square * counts + 1) / (counts + 2) - ((mean * counts + 1) / (counts + 2)).square()
     error = math.sqrt(float((more / counts).sum())) / len(counts)
     cell = cell_of([balanced(each.hits, answers) for each in outcomes])
     cell |= {"error": error, "labels": labels, "samples": len(answers), "classes": len(counts)}
+    cell["parts"] = (hits * shares).tolist()
     if not math.isnan(outcomes[0].auroc):
         cell["auroc"] = [each.auroc for each in outcomes]
     if at_end := sum(each.at_end for each in outcomes):

@@ -17,6 +17,7 @@ from ..data.peek import embed_to_host, peek, sample
 from ..data.sources import Source
 from ..data.views import Views
 from ..distributed import on_first
+from ..encoders.base import Encoder
 from ..nn.spread import effective_rank
 from ..types import Strength, ViewSpec
 from .budget import EMBEDDING, affordable, seconds_left
@@ -71,7 +72,7 @@ def shown_samples(data: SSLDataModule, source: Source, index: Tensor) -> list[Te
 
 
 def overview(
-    trainer: Any, pl_module: Any, untrained: nn.Module | None, settings: ClosingSettings, stages: Stages
+    trainer: Any, pl_module: Any, began: dict[str, Encoder], settings: ClosingSettings, stages: Stages
 ) -> Overview:
     """Embeds a subsample of what a run was pretrained on, and computes its scores. Every process
     must call it, and embeds a share; the scores are those of the first.
@@ -79,15 +80,13 @@ def overview(
     Args:
         trainer: of the run.
         pl_module: the pretrained method.
-        untrained: the encoder as the run began; None: unknown, and its row is missing.
+        began: the encoders to compare with, by row (`began_with`).
         settings: `minutes` limits the time, as that of a closing table.
         stages: shows what is computed.
     """
     data: SSLDataModule = trainer.datamodule
     source = data.training_split
-    networks: dict[str, nn.Module | None] = {"pretrained": pl_module}
-    networks |= {} if untrained is None else {"untrained": untrained}
-    networks["raw"] = None
+    networks: dict[str, nn.Module | None] = {"pretrained": pl_module, **began, "raw": None}
     index = sample(len(source), SAMPLES)
     seconds = seconds_left(settings.minutes, trainer)
     note = ""

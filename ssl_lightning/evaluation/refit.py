@@ -3,6 +3,7 @@ how long."""
 
 from __future__ import annotations
 
+import math
 from itertools import islice
 from typing import Any
 
@@ -36,7 +37,8 @@ def learn_all(trainer: Any, method: Any, every: Source, passes: float) -> None:
     """Trains a supervised method, from the weights that it has, on all labels. Each process does
     the same by itself.
 
-    The optimizer is that of the run, its schedule as long as these passes.
+    The optimizer is that of the run, with its accumulation and clipping of gradients, and its
+    schedule as long as these passes.
 
     Args:
         trainer: of the run.
@@ -50,11 +52,12 @@ def learn_all(trainer: Any, method: Any, every: Source, passes: float) -> None:
         bar.stage(f"learning from all {len(every):,} labels")
     method.begin(data, every, trainer.precision_plugin.forward_context)
     size = min(data.batch_size, len(every))
-    steps = round(passes * len(every) / size)
-    if not steps:
+    batches, accumulated = round(passes * len(every) / size), trainer.accumulate_grad_batches
+    if not batches:
         return
+    steps = math.ceil(batches / accumulated)
     seed = mix(data.seed, len(every))
-    order = islice(Draws(len(every), seed, 0, size, 0, 1, data.order_version), steps)
+    order = islice(Draws(len(every), seed, 0, size, 0, 1, data.order_version), batches)
     views = Views([data.transform(strength) for strength in method.views.strengths], seed)
 
     def loss(batch: Batch) -> Tensor:
@@ -62,6 +65,11 @@ def learn_all(trainer: Any, method: Any, every: Source, passes: float) -> None:
             loss: Tensor = method.step(batch)["loss"]
         return loss
 
+    def clip(optimizer: Any) -> None:
+        method.configure_gradient_clipping(optimizer, trainer.gradient_clip_val, trainer.gradient_clip_algorithm)
+
+    samples = size * accumulated
     with seeded(device, seed):
-        optimizer, schedule = method.optimizer_spec.build(method, size, steps, len(every) / size)
-        descend(loss, peek_each(data, every, order, device, views), steps, optimizer, schedule, trainer)
+        optimizer, schedule = method.optimizer_spec.build(method, samples, steps, len(every) / samples)
+        drawn = peek_each(data, every, order, device, views)
+        descend(loss, drawn, steps, optimizer, schedule, trainer, accumulated=accumulated, clip=clip)

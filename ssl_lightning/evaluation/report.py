@@ -24,7 +24,7 @@ from ..run.standing import Standing
 from ..run.stops.peers import in_a_line
 from ..types import View
 from .budget import Minutes, seconds_of
-from .closing import Closing, cells_of, compare, printed
+from .closing import Closing, cells_of, compare, logged, printed
 from .drawing import caption_of, draw_overview, draw_plots, show_pictures
 from .files import how_to_load, summary_of, write_encoder, write_results
 from .overview import Overview, format_overview, overview, summary_of_overview
@@ -32,7 +32,7 @@ from .probes.held_out import in_words
 from .rows import ClosingSettings
 from .shown import corrupted_of, drawable, first_views, originals_of, pictures_of
 from .stages import Stages
-from .untrained import UNTRAINED, keep_untrained, untrained_of
+from .untrained import began_with, keep_untrained
 from .verdict import verdict
 
 ADVISED = 64
@@ -41,9 +41,10 @@ ADVISED = 64
 
 class Report(Standing):
     """Writes the encoder with its card, and the run's summary, when a run ends. Then it compares
-    raw features, the untrained encoder, the same encoder trained on labels alone, and the
-    pretrained encoder, and draws pictures; without labels, it compares scores that need none. What
-    fails there is named in a line, and takes nothing else with it.
+    raw features, the untrained encoder, the weights that the run started from where something had
+    learned them, the same encoder trained on labels alone, and the pretrained encoder, and draws
+    pictures; without labels, it compares scores that need none. What fails there is named in a
+    line, and takes nothing else with it.
 
     Args:
         enabled: whether there is a closing table, and pictures; the encoder, its card and the
@@ -173,9 +174,7 @@ class Report(Standing):
             with stages.attempt("accuracy"):
                 return {"": Closing(*verdict(trainer, pl_module, data, self.settings, stages))}
             return {}
-        began = None
-        with stages.attempt(UNTRAINED):
-            began = untrained_of(folder, pl_module)
+        began = began_with(folder, pl_module, data.seed, stages)
         return compare(trainer, pl_module, data.probed(), began, self.settings, stages)
 
     def overview(self, trainer: Any, pl_module: Any, folder: Path, stages: Stages) -> Overview | None:
@@ -183,10 +182,10 @@ class Report(Standing):
         data = trainer.datamodule
         if not isinstance(data, SSLDataModule) or pl_module.supervised or data.probed():
             return None
+        began = began_with(folder, pl_module, data.seed, stages)
         stages.begin(1, lambda: math.inf)
         with stages.attempt("scores without labels"):
-            began = untrained_of(folder, pl_module)
-            return overview(trainer, pl_module, began[0] if began else None, self.settings, stages)
+            return overview(trainer, pl_module, began, self.settings, stages)
         return None
 
     def write(
@@ -212,9 +211,8 @@ class Report(Standing):
             with stages.attempt("the method's pictures"):
                 show_pictures(trainer, trainer.datamodule, shown, folder / "plots" / "pictures.png", compare=True)
         cells = cells_of(closing)
-        stds = {f"{name}/std": cell["std"] for name, cell in cells.items() if cell["n"] > 1}
         with stages.attempt("loggers"):
-            show(trainer, pictures, {**{name: cell["mean"] for name, cell in cells.items()}, **stds, **scores})
+            show(trainer, pictures, logged(cells) | scores)
         none = "There is no closing table." if stages.failed else "No labelled set: no closing table."
         held_out = in_words(summary_of(trainer))
         table = "\n\n".join(filter(None, [printed(closing) or none, without, named, held_out, *stages.failures]))

@@ -41,6 +41,9 @@ class Cell(Mean, total=False):
     """The area under the ROC curve of each draw, of two classes."""
     error: float
     """The standard error of the mean that comes from the number of samples that were classified."""
+    parts: list[float]
+    """What each of them adds to the mean: two rows that classified the same samples are compared
+    sample by sample. Not written to files."""
     samples: int
     """How many that were."""
     classes: int
@@ -62,6 +65,13 @@ Show = Callable[[str], object]
 
 def silent(title: str) -> None:
     """Shows nothing."""
+
+
+def without_parts(cell: Cell) -> Cell:
+    """The cell as it is written to files."""
+    kept = cell.copy()
+    kept.pop("parts", None)
+    return kept
 
 
 def column_titles(final: Table) -> dict[str, str]:

@@ -8,15 +8,12 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from ..augment.random import mix
 from ..data.datamodule import SSLDataModule
 from ..data.peek import sample
 from ..data.sources import Source, Subset, labels_of
 from ..distributed import all_or_none, on_first
-from ..plugins.rebuild import rebuild
-from ..plugins.record import config_of
 from .budget import seconds_left
 from .features import features_of
 from .frozen import regress
@@ -25,6 +22,7 @@ from .measures import cell_of
 from .rows import ClosingSettings
 from .stages import Stages
 from .table import Cell
+from .untrained import untaught
 from .validation import Validation, restore
 
 
@@ -126,10 +124,3 @@ def labels_only_accuracy(
     fits = {"linear": [torch.arange(len(learned))]}
     row = labels_only_row(encoder, data, learned, judged, trainer, fits, data.seed, seconds)
     return row["linear"]["mean"] if row else None
-
-
-def untaught(encoder: nn.Module, seed: int) -> Any:
-    """An encoder like this one, with random weights."""
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(mix(seed))
-        return rebuild(config_of(encoder), trust=[type(encoder).__module__.partition(".")[0]])

@@ -162,6 +162,7 @@ class Training(Recorded, LightningModule):
             )
         if isfinite(total):  # `Pace` plans it otherwise, and checks it then
             check_length(self.trainer, self)
+        self.backbone.taught = True  # for a later fit
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Seeds the default generators from (seed, batches done, rank), so that no generator's

@@ -3,6 +3,7 @@ without a number that depends on it."""
 
 from __future__ import annotations
 
+import csv
 import json
 import math
 from pathlib import Path
@@ -17,10 +18,12 @@ import ssl_lightning
 from ssl_lightning import load_encoder
 from ssl_lightning.data.datamodule import Split
 from ssl_lightning.data.sources import InMemory, Source
+from ssl_lightning.encoders.base import Encoder
 from ssl_lightning.encoders.frames import FrameTransformer
 from ssl_lightning.encoders.wave import WaveTransformer
 from ssl_lightning.evaluation import budget, drawing, report, rows
 from ssl_lightning.evaluation.budget import Budget, affordable, seconds_a_sample, seconds_of
+from ssl_lightning.evaluation.closing import compare
 from ssl_lightning.evaluation.features import WithLayers, features_of, in_float32
 from ssl_lightning.evaluation.layers import has_layers
 from ssl_lightning.evaluation.probes.collapse import CollapseMonitor
@@ -30,6 +33,7 @@ from ssl_lightning.evaluation.probes.linear import OnlineLinearProbe
 from ssl_lightning.evaluation.protocol import closing_row
 from ssl_lightning.evaluation.regression import OutOfTime
 from ssl_lightning.evaluation.report import Report
+from ssl_lightning.run.checkpoints.encoder_file import save_encoder
 from ssl_lightning.testing import TinyEncoder, TinyImages
 from ssl_lightning.testing.tiny import WAVE_STEM
 from ssl_lightning.types import View
@@ -48,13 +52,18 @@ OFF = (KNNProbe, OnlineLinearProbe, HeldOut, CollapseMonitor)
 
 
 def trained(
-    root: Path, data: TinyImages | None = None, method: SimCLR | None = None, probes: bool = False, **report: Any
+    root: Path,
+    data: TinyImages | None = None,
+    method: SimCLR | None = None,
+    probes: bool = False,
+    logger: Any = False,
+    **report: Any,
 ) -> ssl_lightning.Trainer:
     """A run of two steps with its report."""
     torch.manual_seed(0)
     trainer = ssl_lightning.Trainer(
         max_steps=2, accelerator="cpu", precision="32-true", default_root_dir=str(root), enable_progress_bar=False,
-        callbacks=[
+        logger=logger, callbacks=[
             Report(**{"draws": 1, "labels_per_class": 2, "labels_only": False, **report}),
             *(probe(enabled=probes) for probe in OFF),
         ],
@@ -361,6 +370,27 @@ def test_unequal_classes_count_alike_and_samples_that_pretraining_has_seen_are_t
     assert len(summary["final/pretrained/linear"]["auroc"]) == 1
 
 
+def test_a_named_set_has_the_keys_of_the_runs_own_and_areas_reach_every_logger(tmp_path: Path) -> None:
+    data = Scans(samples=140, probe_sets={"more": Scans(samples=140)})
+    trainer = trained(tmp_path, data, probes=True, logger="csv", draws=2)
+    summary = summary_of(trainer)
+    measured = {name: value for name, value in summary.items() if name.startswith(("final/", "probe/"))}
+    own = {name: value for name, value in measured.items() if "/more/" not in name}
+    more = {name.replace("/more/", "/"): value for name, value in measured.items() if "/more/" in name}
+    assert own == more and len(own) == 16 + 4
+    assert {"probe/knn/auroc", "probe/linear/auroc"} < own.keys()
+    cells = {name: value for name, value in measured.items() if name.startswith("final/")}
+    assert all(set(cell) >= {"mean", "std", "n", "draws", "labels", "samples", "classes"} for cell in cells.values())
+    assert all("auroc" in cell for name, cell in cells.items() if "majority" not in name)
+    with next((folder_of(trainer) / "csv").rglob("metrics.csv")).open() as file:
+        given = {name: float(value) for row in csv.DictReader(file) for name, value in row.items() if value}
+    for name, cell in cells.items():
+        assert given[name] == pytest.approx(cell["mean"]) and ("auroc" in cell) == (f"{name}/auroc" in given)
+        if "auroc" in cell:
+            assert given[f"{name}/auroc"] == pytest.approx(sum(cell["auroc"]) / len(cell["auroc"]))
+    assert given["probe/more/knn/auroc"] == pytest.approx(summary["probe/more/knn/auroc"])
+
+
 def test_a_validation_split_of_its_own_was_not_seen(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     class NoTest(TinyImages):
         def source(self, split: Split) -> Source | None:
@@ -378,13 +408,55 @@ class Published(TinyEncoder):
         super().__init__()
 
 
-def test_weights_that_were_published_are_not_called_untrained(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+class Around(TinyEncoder):
+    """An encoder around another."""
+
+    def __init__(self, inner: Encoder) -> None:
+        super().__init__()
+        self.inner = inner
+
+
+def loaded(path: Path) -> Encoder:
+    save_encoder(TinyEncoder(), path)
+    return load_encoder(path).train()
+
+
+@pytest.mark.parametrize(
+    "encoder",
+    [
+        lambda path: Published(pretrained=True),
+        pytest.param(lambda path: Around(Published(pretrained=True)), marks=pytest.mark.slow),
+        loaded,
+    ],
+    ids=["pretrained", "pretrained inside of another", "another run's"],
+)
+def test_weights_that_were_learned_before_are_not_called_untrained(
+    encoder: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    trainer = trained(tmp_path, method=SimCLR(Published(pretrained=True)))
-    assert rows_in(trainer) == {"raw", "published", "pretrained"}
-    assert "published weights" in capsys.readouterr().out
-    assert rows_in(trained(tmp_path / "new", method=SimCLR(Published()))) == {"raw", "untrained", "pretrained"}
+    """An encoder with random weights has a row besides, and labels alone begin with it."""
+    compared: list[dict[str, Encoder]] = []
+    learned: list[Any] = []
+    monkeypatch.setattr(report, "compare", lambda *args: (compared.append(args[3]), compare(*args))[1])
+    monkeypatch.setattr(rows, "labels_only_row", lambda encoder, *args: (learned.append(encoder), {})[1])
+    start = encoder(tmp_path / "encoder.safetensors")
+    weights = {name: value.clone() for name, value in start.state_dict().items()}
+    trainer = trained(tmp_path, method=SimCLR(start), labels_only=True)
+    assert rows_in(trainer) == {"raw", "published", "untrained", "pretrained"}
+    text = capsys.readouterr().out
+    assert "published weights" in text and "untrained encoder" in text and "gain over published" in text
+    (began,) = compared
+    assert list(began) == ["published", "untrained"] and learned == [began["untrained"]]
+    same = {
+        row: all(torch.equal(each, weights[name]) for name, each in began[row].state_dict().items()) for row in began
+    }
+    assert same == {"published": True, "untrained": False}
+
+
+def test_a_random_start_is_untrained_and_a_second_fit_is_not(tmp_path: Path) -> None:
+    method = SimCLR(TinyEncoder())
+    assert rows_in(trained(tmp_path / "first", method=method)) == {"raw", "untrained", "pretrained"}
+    again = rows_in(trained(tmp_path / "second", method=method))
+    assert again == {"raw", "published", "untrained", "pretrained"}
 
 
 def test_features_are_those_of_the_exported_encoder_in_every_precision() -> None:

@@ -17,6 +17,7 @@ from ssl_lightning.cli.main import main
 from ssl_lightning.data.datamodule import Split, SSLDataModule
 from ssl_lightning.data.peek import embed
 from ssl_lightning.data.sources import InMemory, Source, Subset
+from ssl_lightning.evaluation.closing import logged
 from ssl_lightning.evaluation.protocol import closing_row
 from ssl_lightning.evaluation.report import Report
 from ssl_lightning.testing import TinyEncoder, TinyImages
@@ -102,7 +103,7 @@ def test_validate_learns_from_what_is_not_withheld_and_reads_no_test_sample(
         and len(splits[1]) == (70 if cls is Watched else 10)
     )
     row = expected(method, data, *splits)
-    assert returned == pytest.approx({f"val/{column}": cell["mean"] for column, cell in row.items()})
+    assert returned == pytest.approx(logged({f"val/{column}": cell for column, cell in row.items()}))
     out = capsys.readouterr().out
     assert (
         "split 'val'" in out
@@ -121,7 +122,7 @@ def test_test_learns_from_all_training_samples_and_reads_no_validation_split(
     (returned,) = trainer.test(method, datamodule=data)
     assert data.read == {"train": 70, "test": 70}
     row = expected(method, data, data.sources["train"], data.sources["test"])
-    assert returned == pytest.approx({f"test/{column}": cell["mean"] for column, cell in row.items()})
+    assert returned == pytest.approx(logged({f"test/{column}": cell for column, cell in row.items()}))
     out = capsys.readouterr().out
     assert "split 'test'" in out and "untrained encoder" in out and f"{100 * row['linear']['mean']:.1f}" in out
 

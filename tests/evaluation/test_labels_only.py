@@ -46,7 +46,7 @@ from ssl_lightning.evaluation.labels_only import (
 from ssl_lightning.evaluation.report import Report
 from ssl_lightning.evaluation.rows import Rows
 from ssl_lightning.evaluation.stages import Stages
-from ssl_lightning.evaluation.untrained import untrained_of
+from ssl_lightning.evaluation.untrained import began_with
 from ssl_lightning.testing import TinyEncoder, TinyImages
 from ssl_lightning.types import View
 
@@ -115,9 +115,9 @@ class Run:
     def close(self, data: TinyImages | None = None, **report: Any) -> Closing:
         """The closing table once more."""
         settings = Report(**{"draws": 2, "labels_per_class": 2, **report}).settings
-        untrained = untrained_of(self.folder, self.method)
-        sets = {"": data or self.data}
-        return compare(self.trainer, self.method, sets, untrained, settings, Stages(self.trainer))[""]
+        sets, stages = {"": data or self.data}, Stages(self.trainer)
+        began = began_with(self.folder, self.method, self.data.seed, stages)
+        return compare(self.trainer, self.method, sets, began, settings, stages)[""]
 
 
 @pytest.fixture(scope="module")

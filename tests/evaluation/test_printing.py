@@ -72,7 +72,8 @@ def test_the_deviation_of_a_gain_is_that_of_the_pairs():
     one, other = cell(0.9, 5, error=0.0), cell(0.88, 5, error=0.0)
     assert gain(one, other).clear and gain(one, other).margin == pytest.approx(0, abs=1e-9)
     other["draws"] = other["draws"][::-1]
-    assert not gain(one, other).clear and gain(one, other).margin == pytest.approx(np.std(2 * SPREAD, ddof=1))
+    student = 2.776 * np.std(2 * SPREAD, ddof=1) / np.sqrt(5)  # the 97.5 % quantile of 4 degrees of freedom
+    assert not gain(one, other).clear and gain(one, other).margin == pytest.approx(student, rel=1e-3)
     assert not gain(cell(0.9, error=0.01), cell(0.88, error=0.01)).clear
 
 

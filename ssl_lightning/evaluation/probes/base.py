@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import Any, ClassVar, Literal
 
@@ -14,7 +15,7 @@ from ...plugins.arguments import require
 from ...plugins.record import class_path
 from ...run.lightning import updated
 from ...run.standing import Standing
-from ..measures import balanced
+from ..measures import balanced, outcome
 
 COST_OF_STEP = 3.0
 """Forward passes that a training step costs for each view of a sample: forward, and backward at
@@ -60,10 +61,18 @@ class Labelled:
         """
         return embed(network, self.data, source, index, network.device, trainer.precision_plugin.forward_context)
 
-    def accuracy(self, scores: Tensor) -> float:
-        """Computes the balanced accuracy of scores [M, K] for the samples it is judged on: every
-        class counts alike. Each process has the scores of all samples."""
-        return balanced(scores.argmax(dim=1).cpu() == self.val_labels, self.val_labels)
+    def measures(self, scores: Tensor, metric: str) -> dict[str, float]:
+        """Computes the balanced accuracy of scores [M, K] for the samples it is judged on, in which
+        every class counts alike, and of two classes the area under the ROC curve. Each process has
+        the scores of all samples.
+
+        Args:
+            scores: the larger, the more probable is the class.
+            metric: the name of the accuracy.
+        """
+        seen = outcome(scores.cpu(), self.val_labels)
+        values = {metric: balanced(seen.hits, self.val_labels)}
+        return values if math.isnan(seen.auroc) else values | {area_of(metric): seen.auroc}
 
 
 class Probe(Standing):
@@ -125,13 +134,19 @@ class Probe(Standing):
         data = trainer.datamodule
         if not self.enabled or not self.metric or not isinstance(data, SSLDataModule) or pl_module.supervised:
             return []
-        return [f"probe/{prefix}{self.metric}" for prefix in data.probed()]
+        names = {f"probe/{prefix}{self.metric}": each.num_classes for prefix, each in data.probed().items()}
+        return [*names, *(area_of(name) for name, classes in names.items() if classes == 2)]
 
     def due(self, trainer: Any, batch_idx: int) -> bool:
         """Whether the network is evaluated at this step: each `period`-th, and the run's last."""
         if not self.period or not updated(trainer):
             return False
         return trainer.global_step % self.period == 0 or at_end(trainer, batch_idx)
+
+
+def area_of(metric: str) -> str:
+    """The name of the area under the ROC curve, beside that of an accuracy: `probe/knn/auroc`."""
+    return f"{metric.rpartition('/')[0]}/auroc"
 
 
 def at_end(trainer: Any, batch_idx: int) -> bool:

@@ -18,7 +18,7 @@ class KNNProbe(Probe):
 
     Wu et al., Unsupervised Feature Learning via Non-Parametric Instance Discrimination (2018),
     arXiv 1805.01978, Section 3.4. Logged as `probe/knn/top1`, for a further set as
-    `probe/<set>/knn/top1`.
+    `probe/<set>/knn/top1`; of two classes also the area under the ROC curve, as `.../auroc`.
 
     Args:
         enabled: whether to run.
@@ -69,4 +69,4 @@ class KNNProbe(Probe):
                 bank, labelled.train_labels.to(bank.device), queries, labelled.num_classes, self.k, self.temperature
             )
             weights = class_weights(labelled.train_labels, labelled.num_classes).to(votes.device)
-            log_metrics(trainer, {f"probe/{prefix}{self.metric}": labelled.accuracy(votes * weights)})
+            log_metrics(trainer, labelled.measures(votes * weights, f"probe/{prefix}{self.metric}"))

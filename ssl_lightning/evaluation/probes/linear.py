@@ -70,8 +70,9 @@ class OnlineLinearProbe(Probe):
     """A linear classifier that learns beside the encoder, on labelled batches that it embeds
     itself, in eval mode.
 
-    It has its own head and optimizer and cannot touch the method's gradients. Logged as
-    `probe/linear/top1`, for a further set as `probe/<set>/linear/top1`.
+    It has its own head and optimizer and cannot touch the method's gradients. Every class counts
+    alike, in its loss and in its accuracy. Logged as `probe/linear/top1`, for a further set as
+    `probe/<set>/linear/top1`; of two classes also the area under the ROC curve, as `.../auroc`.
 
     Args:
         enabled: whether to run.
@@ -167,9 +168,8 @@ class OnlineLinearProbe(Probe):
         if step % self.eval_period == 0 or at_end(trainer, batch_idx):
             for prefix, labelled in self.sets.items():
                 features = labelled.embed(labelled.val, labelled.val_index, trainer, pl_module)
-                log_metrics(
-                    trainer, {f"probe/{prefix}{self.metric}": labelled.accuracy(self.heads[prefix].scores(features))}
-                )
+                scores = self.heads[prefix].scores(features)
+                log_metrics(trainer, labelled.measures(scores, f"probe/{prefix}{self.metric}"))
 
     def draw(self, order: Order) -> torch.Tensor:
         """Draws the labelled samples of the head's next step, which depend on its count of steps

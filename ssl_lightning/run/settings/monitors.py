@@ -19,7 +19,7 @@ from ..standing import Standing
 PACKAGES = ("ssl_lightning", "pytorch_lightning", "lightning_fabric", "torch")
 LOGS = {"log", "log_dict", "log_metrics"}
 """Functions by which a metric is logged."""
-RISES = ("top1",)
+RISES = ("top1", "balanced", "auroc")
 """Last parts of the names of metrics of which more is better."""
 
 

@@ -179,7 +179,7 @@ def test_its_accuracy_is_the_share_of_right_answers_as_torchmetrics_counts_them(
     labelled = Labelled(TinyImages(samples=40), None, None)
     scores = torch.randn(40, 4, generator=torch.Generator().manual_seed(0))
     right = sum(int(row.argmax()) == int(label) for row, label in zip(scores, labelled.val_labels, strict=True))
-    assert labelled.accuracy(scores) == pytest.approx(right / 40)
+    assert labelled.measures(scores, "top1")["top1"] == pytest.approx(right / 40)
 
 
 def test_a_restored_head_goes_on_where_it_was(tmp_path: Path) -> None:
