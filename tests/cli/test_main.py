@@ -277,6 +277,24 @@ def test_the_data_gives_the_encoder_and_the_epochs(config):
     assert config(*BASE, "--trainer.max_steps", 7)["trainer"]["max_epochs"] is None
     assert config(*BASE, "--trainer.max_time", "00:01:00:00")["trainer"]["max_epochs"] is None
     assert config(*BASE, "--trainer.max_epochs", 2)["trainer"]["max_epochs"] == 2
+    by_time = config(*BASE, "--minutes", 1.5)["trainer"]
+    assert by_time["max_epochs"] is None and by_time["minutes"] == 1.5
+    assert config(*BASE, "--trainer.minutes", 1.5)["trainer"] == by_time
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (("--minutes", "0"), "Trainer(minutes=0) is out of range"),
+        (("--minutes", "soon"), "trainer.minutes"),
+        (("--minutes", "3", "--trainer.max_steps", "5"), "both end the run"),
+        (("--minutes=3", "--report.minutes", "4"), "Report(minutes=4) leaves nothing of Trainer(minutes=3) to train"),
+    ],
+)
+def test_minutes_that_make_no_sense_are_refused_in_a_line(argv, message, capsys):
+    assert main(["fit", *BASE, *argv, "--trainer.accelerator", "cpu"]) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert message in line
 
 
 def test_a_name_that_is_no_registered_encoder_is_a_timm_model(config, tmp_path):

@@ -1,7 +1,13 @@
-"""A run that only a time ends: its steps are planned, and all that counts by them ends with it."""
+"""A run that only a time ends: its steps are planned, and all that counts by them ends with it.
+
+Run as a script this file is one of two processes: `test_pace.py FOLDER`.
+"""
 
 from __future__ import annotations
 
+import json
+import sys
+import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -164,3 +170,40 @@ def test_a_resumed_run_has_the_minutes_that_are_left(fit: Any) -> None:
 def test_minutes_that_the_start_has_used_up_are_told(fit: Any) -> None:
     with pytest.raises(Exception, match=r"Trainer\(minutes=1\) leaves no time to train: until the first step .* 60 s"):
         fit(Clock(start=60), minutes=1)
+
+
+@pytest.mark.slow
+def test_all_processes_have_one_plan(run: Any, tmp_path: Path) -> None:
+    """By clocks that differ: the second process begins late, and its steps take longer."""
+    ended = run(tmp_path, script=[__file__, str(tmp_path)], processes=2)
+    assert ended["code"] == 0, ended["log"][-3000:]
+    first, second = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1))
+    assert first == second and first[-1][0] > 20
+    steps, rates = first[-1][1], [rate for *_, rate in first]
+    assert len(first) == steps and rates[-1] < 0.05 * max(rates)
+
+
+class Seen(pl.Callback):
+    """Plan and learning rate of each step; rank 1 takes its time."""
+
+    def __init__(self) -> None:
+        self.steps: list[tuple[int, int, float]] = []
+
+    def on_train_batch_start(self, trainer: Any, *args: Any) -> None:
+        time.sleep(0.02 * trainer.global_rank)
+        self.steps.append((trainer.global_step + 1, trainer.max_steps, trainer.optimizers[0].param_groups[0]["lr"]))
+
+
+def process(folder: Path) -> None:
+    seen = Seen()
+    trainer = Trainer(
+        max_time={"seconds": 4}, accelerator="cpu", devices=2, strategy="ddp", default_root_dir=str(folder),
+        enable_progress_bar=False, callbacks=[seen, *(cls(**OFF) for cls in STANDING.values())],
+    )  # fmt: skip
+    trainer.fit(SimCLR(TinyEncoder()), datamodule=TinyImages())
+    (folder / f"{trainer.global_rank}.json").write_text(json.dumps(seen.steps))
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    process(Path(sys.argv[1]))

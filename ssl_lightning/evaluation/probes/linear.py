@@ -15,9 +15,11 @@ from ...run.lightning import updated
 from ..measures import class_weights
 from .base import Probe, at_end
 
-UPDATES, FIRST = 5, 200
+UPDATES, FIRST = 5, 50
 """Updates of the head on each batch that is embedded: they cost next to nothing. On the n-th there
 are at least FIRST / n, without which the first evaluations would judge an untrained head."""
+PER_CLASS = 10
+"""Labelled samples of each class that a head has learned from, in the mean, when it is judged."""
 
 
 class Head:
@@ -157,19 +159,34 @@ class OnlineLinearProbe(Probe):
         if not self.period or not updated(trainer):
             return
         step = trainer.global_step
+        looks = step % self.eval_period == 0 or at_end(trainer, batch_idx)
         if step % self.period == 0:
-            for prefix, labelled in self.sets.items():
-                index = self.draw(self.orders[prefix])
-                features = labelled.embed(labelled.train, index, trainer, pl_module)
-                labels = labelled.train_labels[index].to(features.device)
-                with torch.enable_grad():
-                    self.heads[prefix].learn(features, labels, max(UPDATES, FIRST // (self.steps + 1)))
-            self.steps += 1
-        if step % self.eval_period == 0 or at_end(trainer, batch_idx):
+            self.learn(trainer, pl_module)
+        while looks and self.steps < self.fewest:
+            self.learn(trainer, pl_module)
+        if looks:
             for prefix, labelled in self.sets.items():
                 features = labelled.embed(labelled.val, labelled.val_index, trainer, pl_module)
                 scores = self.heads[prefix].scores(features)
                 log_metrics(trainer, labelled.measures(scores, f"probe/{prefix}{self.metric}"))
+
+    def learn(self, trainer: Any, pl_module: Any) -> None:
+        """A step of each head, on labelled samples of its set."""
+        for prefix, labelled in self.sets.items():
+            index = self.draw(self.orders[prefix])
+            features = labelled.embed(labelled.train, index, trainer, pl_module)
+            labels = labelled.train_labels[index].to(features.device)
+            with torch.enable_grad():
+                self.heads[prefix].learn(features, labels, max(UPDATES, FIRST // (self.steps + 1)))
+        self.steps += 1
+
+    @property
+    def fewest(self) -> int:
+        """Steps of the heads before the first look: without them it would judge untrained ones."""
+        return max(
+            -(-min(PER_CLASS * labelled.num_classes, order.n) // min(self.batch_size, order.n))
+            for labelled, order in zip(self.sets.values(), self.orders.values(), strict=True)
+        )
 
     def draw(self, order: Order) -> torch.Tensor:
         """Draws the labelled samples of the head's next step, which depend on its count of steps
