@@ -44,7 +44,7 @@ def outcome(scores: Tensor, labels: Tensor) -> Outcome:
     from sklearn.metrics import roc_auc_score
 
     auroc = math.nan
-    if scores.shape[1] == 2 and len(labels.unique()) == 2:
+    if scores.shape[1] == 2 and len(labels.unique()) == 2 and bool(scores.isfinite().all()):
         auroc = float(roc_auc_score(labels.numpy(), (scores[:, 1] - scores[:, 0]).double().numpy()))
     return Outcome(scores.argmax(dim=1) == labels, auroc)
 

@@ -48,3 +48,11 @@ def test_the_error_is_the_deviation_over_samples_of_the_same_size():
     )
     perfect = judged([Outcome(torch.ones(4, dtype=torch.bool))], torch.tensor([0, 0, 1, 1]), 4)
     assert perfect["error"] > 0.1, "of four samples, all right may be luck"
+
+
+def test_an_area_that_is_not_defined_stops_no_run():
+    """A batch or a split of one class alone, or an encoder that has diverged."""
+    scores, labels = torch.tensor([[0.2, 0.8], [0.6, 0.4]]), torch.tensor([0, 1])
+    assert outcome(scores, labels).auroc == 0.0
+    for broken, given in ((scores, labels * 0), (scores * torch.nan, labels), (scores * torch.inf, labels)):
+        assert np.isnan(outcome(broken, given).auroc)

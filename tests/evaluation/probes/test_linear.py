@@ -16,6 +16,7 @@ import ssl_lightning
 from ssl_lightning.data.order import Order
 from ssl_lightning.data.peek import embed
 from ssl_lightning.encoders.conv import ConvEncoder
+from ssl_lightning.evaluation.measures import balanced, class_weights
 from ssl_lightning.evaluation.probes.base import Labelled
 from ssl_lightning.evaluation.probes.knn import KNNProbe
 from ssl_lightning.evaluation.probes.linear import Head, OnlineLinearProbe
@@ -96,6 +97,21 @@ def test_the_head_follows_features_that_move() -> None:
         head.learn((features[part] + 5 * step) * (1 + step), labels[part])
     scores = head.scores((features + 5 * 11) * 12)
     assert float((scores.argmax(dim=1) == labels).float().mean()) > 0.9
+
+
+def test_a_rare_class_counts_as_much_as_the_common_one() -> None:
+    """5 % lesions: a head without class weights calls nearly all of them normal."""
+    generator = torch.Generator().manual_seed(0)
+    labels = (torch.arange(2000) % 20 == 0).long()
+    features = torch.randn(2000, 8, generator=generator) + 0.7 * labels[:, None]
+    found = []
+    for weights in (class_weights(labels), None):
+        head = Head(8, 2, lr=0.01, weight_decay=1e-3, device=torch.device("cpu"), weights=weights)
+        for _ in range(30):
+            part = torch.randperm(1000, generator=generator)[:128]
+            head.learn(features[part], labels[part])
+        found.append(balanced(head.scores(features[1000:]).argmax(dim=1) == labels[1000:], labels[1000:]))
+    assert found[0] > 0.75 > 0.65 > found[1]
 
 
 def test_a_new_head_is_always_the_same_and_draws_from_no_generator() -> None:
