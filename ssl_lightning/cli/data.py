@@ -12,7 +12,7 @@ from jsonargparse import ActionConfigFile  # type: ignore[attr-defined]  # it na
 from ..data.datamodule import SSLDataModule
 from ..data.peek import evaluating, peek, sample
 from ..data.views import Views
-from ..evaluation.shown import corrupted_views, first_views
+from ..evaluation.shown import corrupted_views, first_views, originals_of
 from ..method import SSLMethod
 from ..types import Strength, View
 from .command import Parser, Refusal, load, worded
@@ -86,11 +86,10 @@ def _captions(data: SSLDataModule, method: SSLMethod | None, index: torch.Tensor
         return dict(zip(CAPTIONS, peek(data, data.training_split, index, "cpu", views)["views"], strict=True))
     data.serve(method)
     data.meet(method)
-    original = peek(data, data.training_split, index, "cpu")["views"][0]
     batch = peek(data, data.training_split, index, "cpu", Views(data.transforms, data.seed))
     with evaluating(method), torch.no_grad():
         changed = corrupted_views(method, batch)
-    return {"original": original, **first_views(batch, method.views.clean), **changed}
+    return {**originals_of(data, batch, method.views), **first_views(batch, method.views.clean), **changed}
 
 
 def _lines(data: SSLDataModule, method: SSLMethod | None, folder: Path) -> Iterator[str]:
@@ -101,7 +100,7 @@ def _lines(data: SSLDataModule, method: SSLMethod | None, folder: Path) -> Itera
     for caption, view in captions.items():
         yield f"{caption}: {_numbers(view.x)}"
     yield from data.in_words(next(iter(captions.values())))
-    yield from data.advice(list(captions.values())[1:])
+    yield from data.advice([view for caption, view in captions.items() if caption.startswith(("view", "augmented"))])
     folder.mkdir(parents=True, exist_ok=True)
     pictures = data.show(captions, folder / "views.png")
     yield f"{len(index)} samples: {', '.join(map(str, pictures.values()))}" if pictures else "No picture of such data."

@@ -141,12 +141,14 @@ def plot_waves(waves: Mapping[str, Tensor], spectrograms: Mapping[str, Tensor], 
     samples = min(4, *map(len, waves.values()))
     figure = Figure(figsize=(2.6 * samples, 1.8 * len(waves)), dpi=120, layout="constrained")
     grid = figure.subplots(2 * len(waves), samples, squeeze=False)
-    for row, (caption, wave) in enumerate(waves.items()):
+    shown = {caption: wave[:samples].float().cpu().nan_to_num(nan=torch.nan) for caption, wave in waves.items()}
+    loudest = torch.stack([wave.nan_to_num().abs().amax(dim=1) for wave in shown.values()]).amax(dim=0)
+    for row, (caption, wave) in enumerate(shown.items()):
         for column in range(samples):
             above, below = grid[2 * row, column], grid[2 * row + 1, column]
-            values = wave[column].float().cpu().nan_to_num(nan=torch.nan)  # a gap in the line
-            above.plot(torch.arange(len(values)).numpy() / rate, values.numpy(), color=INK, linewidth=0.4)
-            above.set(xlim=(0, len(values) / rate), xticks=[], yticks=[])
+            time, bound = torch.arange(wave.shape[1]).numpy() / rate, 1.05 * float(loudest[column]) or 1.0
+            above.plot(time, wave[column].numpy(), color=INK, linewidth=0.4)  # a gap where it is NaN
+            above.set(xlim=(0, wave.shape[1] / rate), ylim=(-bound, bound), xticks=[], yticks=[])
             below.imshow(as_image(spectrograms[caption][column]), cmap="gray", vmin=0, vmax=1, aspect="auto")
             below.set(xticks=[], yticks=[])
             for axes in (above, below):

@@ -110,7 +110,7 @@ class Report(Standing):
             return
         try:
             with tolerated(trainer), captioned(*caption_of(trainer, pl_module)):
-                captions = originals_of(trainer.datamodule, batch) if not pl_module.views.clean else {}
+                captions = originals_of(trainer.datamodule, batch, pl_module.views)
                 captions |= first_views(batch, pl_module.views.clean)
                 captions |= corrupted_of(pl_module, trainer, batch)
                 show_pictures(trainer, trainer.datamodule, captions, folder / "plots" / "views.png")

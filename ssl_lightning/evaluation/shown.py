@@ -14,7 +14,7 @@ from ..data.datamodule import SSLDataModule
 from ..data.peek import evaluating, peek, sample
 from ..data.views import Views
 from ..nn.precision import HALF
-from ..types import Batch, View
+from ..types import Batch, View, ViewSpec
 
 PICTURES = 8
 
@@ -32,10 +32,10 @@ def first_views(batch: Batch, clean: bool) -> dict[str, View]:
     return dict(zip(captions, map(_first, views), strict=True))
 
 
-def originals_of(data: Any, batch: Batch) -> dict[str, View]:
+def originals_of(data: Any, batch: Batch, views: ViewSpec) -> dict[str, View]:
     """The first 8 samples of a batch under the test transform, by caption, on the CPU; nothing for
-    a user's loaders."""
-    if not isinstance(data, SSLDataModule):
+    a user's loaders, and where a view is that already."""
+    if not isinstance(data, SSLDataModule) or views.clean or "none" in views.strengths:
         return {}
     index = batch["index"][:PICTURES].cpu()
     return {"original": peek(data, data.training_split, index, "cpu")["views"][0]}

@@ -93,9 +93,9 @@ class Listening(SSLDataModule):
     def _spectrograms(self, waves: Tensor) -> Tensor:
         """Waves [S, T] -> log-mels to look at [S, 1, M, F]; NaN where the wave is."""
         x = self.mel(waves.float().nan_to_num())[:, None]
-        hidden = F.interpolate(waves.isnan()[:, None].float(), x.shape[3]) > 0  # [S, 1, F]
-        pictures = self.as_pictures((x - x.mean()) / x.std().clamp(min=1e-3))
-        return pictures.masked_fill(hidden[:, :, None], torch.nan)
+        hidden = (F.interpolate(waves.isnan()[:, None].float(), x.shape[3]) > 0)[:, :, None].expand_as(x)
+        heard = x[~hidden] if not hidden.all() else x
+        return self.as_pictures((x - heard.mean()) / heard.std().clamp(min=1e-3)).masked_fill(hidden, torch.nan)
 
     def how_to_load(self, folder: Path, dim: int) -> str:
         return (

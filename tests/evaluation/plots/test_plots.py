@@ -225,6 +225,13 @@ def test_the_largest_number_of_classes_with_long_names_fits_its_picture(tmp_path
     assert len(looks) == 100
 
 
+def test_twenty_classes_without_numbers_look_different_each(tmp_path, drawn):
+    plot_embedding(torch.randn(60, 3), torch.arange(60) % 20, tmp_path / "a.png")
+    groups = drawn[0].axes[0].collections
+    assert len({(tuple(group.get_facecolor()[0]), group.get_paths()[0].vertices.tobytes()) for group in groups}) == 20
+    assert not drawn[0].axes[0].texts
+
+
 def test_a_large_map_is_of_a_fixed_subsample(tmp_path, drawn, monkeypatch):
     monkeypatch.setattr(embedding, "MAP_SAMPLES", 40)
     plot_embedding(torch.randn(100, 3), torch.arange(100) % 50, tmp_path / "a.png")
@@ -269,6 +276,9 @@ def test_the_closing_bars_carry_their_values_and_deviations(rows, tmp_path, draw
     assert [text.get_text() for text in axes.texts] == ["97.0", "90.0"] * 2 * len(rows)
     errors = [np.ptp(segment[:, 1]) for lines in axes.collections for segment in lines.get_segments()]
     assert errors == pytest.approx([4, 4] * len(rows))  # twice the deviation, with few labels only
+    above = [bar.get_height() + 2 * (number % 2) for number, bar in enumerate(axes.patches)]
+    bottoms = [axes.transData.inverted().transform(text.get_window_extent().min)[1] for text in axes.texts]
+    assert all(bottom > top for bottom, top in zip(bottoms, above, strict=True)), "numbers stand clear of error bars"
 
 
 def test_a_cell_that_was_not_made_leaves_its_place_free(tmp_path, drawn):

@@ -20,8 +20,9 @@ from ssl_lightning.evaluation.drawing import caption_of, lines_of
 from ssl_lightning.evaluation.plots import confusion, neighbours
 from ssl_lightning.evaluation.plots.confusion import plot_confusion
 from ssl_lightning.evaluation.plots.neighbours import LETTERS, plot_neighbours
+from ssl_lightning.evaluation.shown import originals_of
 from ssl_lightning.testing import TinyEncoder, TinyImages
-from ssl_lightning.types import Alarm
+from ssl_lightning.types import Alarm, ViewSpec
 
 
 @pytest.fixture
@@ -105,6 +106,17 @@ def test_a_hidden_stretch_of_a_wave_is_a_gap_in_its_line(tmp_path: Path, drawn: 
     y = masked.lines[0].get_ydata()
     assert np.isnan(y[:10]).all() and np.allclose(y[10:], wave[0, 10:]) and masked.get_ylabel() == "masked"
     assert above.get_xlim() == masked.get_xlim() == (0, 4)
+    assert above.get_ylim() == masked.get_ylim() and above.get_ylim()[1] > float(wave[0].abs().max())
+
+
+def test_originals_stand_above_views_that_differ_from_them() -> None:
+    data = TinyImages(samples=60)
+    batch: Any = {"index": torch.arange(12)}
+    shown = originals_of(data, batch, ViewSpec(strength="weak"))
+    assert list(shown) == ["original"] and len(shown["original"].x) == 8
+    for spec in (ViewSpec(full=1, strength="none"), ViewSpec(full=1, clean=True)):
+        assert originals_of(data, batch, spec) == {}
+    assert originals_of(None, batch, ViewSpec()) == {}
 
 
 def test_pictures_say_what_they_are_of_and_stand_beside_the_lines_of_the_run(tmp_path: Path) -> None:
