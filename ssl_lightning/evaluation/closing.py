@@ -136,7 +136,7 @@ def notes(rows: Rows, seconds: float) -> str:
         rows: of the table.
         seconds: that the tables of the run might take.
     """
-    lines = [rows.note, rows.costly, *rows.remarks]
+    lines = [rows.note, rows.costly, rows.fewer, *rows.remarks]
     if rows.skipped:
         cells = "; ".join(
             f"{ROWS[row]}: {', '.join(map(column_title, columns))}" for row, columns in rows.skipped.items()

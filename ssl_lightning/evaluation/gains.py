@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
+from torch import Tensor
 
 from .table import BASELINES, ROWS, Cell, Table, column_titles
 
@@ -35,30 +35,33 @@ def gain(cell: Cell, baseline: Cell) -> Gain:
     """The gain of a cell over that of a baseline in the same column.
 
     Both come from the same samples and the same draws of labels, so that what counts are the
-    differences: of samples by `flipped`, of draws by Student's t for paired values.
+    differences: of samples by `flipped`, of draws by Student's t for paired values. Where one has
+    fewer draws, as many of the other are compared, the first ones.
     """
-    points = cell["mean"] - baseline["mean"]
-    draws, others = cell.get("draws", []), baseline.get("draws", [])
-    spread = cell["std"]
-    if len(draws) > 1 and len(draws) == len(others):
-        spread = statistics.stdev(a - b for a, b in zip(draws, others, strict=True))
-    parts, subtracted = cell.get("parts", []), baseline.get("parts", [])
-    if parts and len(parts) == len(subtracted):
-        of_samples = flipped([a - b for a, b in zip(parts, subtracted, strict=True)])
+    differences = [a - b for a, b in zip(cell.get("draws", []), baseline.get("draws", []), strict=False)]
+    points = statistics.mean(differences) if differences else cell["mean"] - baseline["mean"]
+    spread = statistics.stdev(differences) if len(differences) > 1 else cell["std"]
+    parts = [
+        torch.tensor(a, dtype=torch.float64) - torch.tensor(b, dtype=torch.float64)
+        for a, b in zip(cell.get("parts", []), baseline.get("parts", []), strict=False)
+    ]
+    if parts:
+        of_samples = flipped(torch.stack(parts).mean(0))
     else:
         of_samples = 2 * math.hypot(cell.get("error", 0.0), baseline.get("error", 0.0))
-    return Gain(points, max(spread, math.hypot(of_samples, students(cell["n"]) * spread / math.sqrt(cell["n"]))))
+    number = len(differences) or cell["n"]
+    return Gain(points, max(spread, math.hypot(of_samples, students(number) * spread / math.sqrt(number))))
 
 
-def flipped(differences: Sequence[float]) -> float:
-    """The sum that differences exceed in magnitude in `LEVEL` of all assignments of signs to them,
-    as they would be equally probable if the two rows were worth the same.
+def flipped(differences: Tensor) -> float:
+    """The sum that differences [Q] exceed in magnitude in `LEVEL` of all assignments of signs to
+    them, as they would be equally probable if the two rows were worth the same.
 
     Fisher's randomization test of paired samples (The Design of Experiments, 1935, Section 21); of
     equal differences it is the exact test of McNemar (1947), which counts the samples that one row
     alone classifies correctly.
     """
-    size, count = torch.tensor(differences, dtype=torch.float64).abs().unique(return_counts=True)
+    size, count = differences.abs().unique(return_counts=True)
     count = count.double().expand(FLIPS, -1)
     plus = torch.binomial(count, torch.full_like(count, 0.5), generator=torch.Generator().manual_seed(0))
     return float(((2 * plus - count) @ size).abs().quantile(1 - LEVEL, interpolation="higher"))

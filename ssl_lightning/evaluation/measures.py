@@ -65,7 +65,7 @@ def judged(outcomes: Sequence[Outcome], answers: Tensor, labels: int) -> Cell:
     error = math.sqrt(float((more / counts).sum())) / len(counts)
     cell = cell_of([balanced(each.hits, answers) for each in outcomes])
     cell |= {"error": error, "labels": labels, "samples": len(answers), "classes": len(counts)}
-    cell["parts"] = (hits * shares).tolist()
+    cell["parts"] = [(each.hits * shares).tolist() for each in outcomes]
     if not math.isnan(outcomes[0].auroc):
         cell["auroc"] = [each.auroc for each in outcomes]
     if at_end := sum(each.at_end for each in outcomes):

@@ -16,7 +16,7 @@ from ..distributed import all_or_none, on_first, world_size
 from ..encoders.base import Encoder
 from .budget import EMBEDDING, Budget, Minutes, affordable
 from .features import WithLayers, closing_splits, features_of, seconds_of_features
-from .labels_only import fits_of, labels_only_row, skipped_cells, skipped_line
+from .labels_only import fewer_line, fits_of, labels_only_row, skipped_cells, skipped_line
 from .layers import has_layers, layered_row
 from .protocol import check_labels, closing_row
 from .remarks import class_remarks, fit_remarks, guessed
@@ -72,7 +72,7 @@ class Rows:
         self.table: Table = {}
         self.skipped: dict[str, list[str]] = {}
         """Cells that would have taken too long: columns by row."""
-        self.note = self.costly = ""
+        self.note = self.costly = self.fewer = ""
         """Lines that say what was left out."""
 
     def choose(self, train: int, judged: int) -> None:
@@ -183,7 +183,7 @@ class Rows:
         seconds = on_first(lambda: budget.left) if auto else math.inf  # who asks for it gets it
         cells = labels_only_row(untrained, data, train, judged, self.trainer, worth, data.seed, seconds, stages.show)
         self._put("labels_only", cells, list(worth))
-        self.costly = skipped_line(costly)
+        self.costly, self.fewer = skipped_line(costly), fewer_line(cells, worth)
 
     @property
     def seen(self) -> bool:

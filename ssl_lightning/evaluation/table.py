@@ -41,9 +41,9 @@ class Cell(Mean, total=False):
     """The area under the ROC curve of each draw, of two classes."""
     error: float
     """The standard error of the mean that comes from the number of samples that were classified."""
-    parts: list[float]
-    """What each of them adds to the mean: two rows that classified the same samples are compared
-    sample by sample. Not written to files."""
+    parts: list[list[float]]
+    """For each draw what each of them adds to its accuracy: two rows that classified the same
+    samples are compared sample by sample. Not written to files."""
     samples: int
     """How many that were."""
     classes: int

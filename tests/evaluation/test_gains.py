@@ -65,6 +65,15 @@ def test_real_differences_are_found_that_unpaired_errors_hide(draws, corrected):
     assert paired > 0.6 * repeats and paired > unpaired + 0.1 * repeats, (paired, unpaired)
 
 
+def test_a_row_with_fewer_draws_is_compared_on_those():
+    random = np.random.default_rng(0)
+    hits = random.random((2, 5, 360)) < np.array([0.9, 0.8])[:, None, None]
+    five, others = (cell(each, EQUAL) for each in hits)
+    shorter = [cell(each[:2], EQUAL) for each in hits]
+    assert gain(five, shorter[1]) == gain(*shorter) == gain(shorter[0], others)
+    assert gain(five, shorter[1]) != gain(five, others)
+
+
 def test_the_errors_of_the_same_samples_are_compared_one_by_one():
     """McNemar's exact test: six samples that one row alone hits are a difference, five are not
     (p = 1 / 32 and 1 / 16); and so are those beside a hundred that both miss."""
@@ -91,8 +100,10 @@ def test_the_quantile_is_that_of_random_signs():
     for values in (random.normal(size=40), np.full(30, 0.2), np.r_[np.full(7, 0.5), random.random(300) / 40]):
         signs = random.integers(0, 2, (50_000, len(values))) * 2 - 1
         sums = np.abs(signs @ values)
-        assert np.mean(sums > flipped(list(values)) + 1e-9) == pytest.approx(0.05, abs=0.025)
-    assert flipped([0.0, 0.0]) == 0.0
+        assert np.mean(sums > flipped(torch.tensor(list(values), dtype=torch.float64)) + 1e-9) == pytest.approx(
+            0.05, abs=0.025
+        )
+    assert flipped(torch.zeros(2, dtype=torch.float64)) == 0.0
 
 
 def test_the_files_of_a_run_hold_no_list_of_samples():
