@@ -48,7 +48,7 @@ def reschedule(spec: OptimizerSpec, trainer: Any) -> None:
     factor = spec.factor(trainer.estimated_stepping_batches, steps_an_epoch(trainer))
     for config in trainer.lr_scheduler_configs:
         schedule = config.scheduler
-        factors = schedule.lr_lambdas if isinstance(schedule, LambdaLR) else [None]
+        factors: list[Any] = schedule.lr_lambdas if isinstance(schedule, LambdaLR) else [None]
         if any(getattr(each, "func", None) not in (warmup_cosine, warmup_linear) for each in factors):
             continue
         factors[:] = [factor] * len(factors)

@@ -57,7 +57,7 @@ def run(root: Path, callbacks: list[Any], data: Any = None, **trainer: Any) -> t
 def test_a_second_run_begins_as_if_its_callbacks_were_new(tmp_path: Path) -> None:
     """Alarms are raised again, the probe learns from its first sample, the meter counts from 0."""
     callbacks = [
-        OnlineLinearProbe(every_n_steps=1, eval_every_n_steps=2, batch_size=16),
+        OnlineLinearProbe(every_n_steps=1, eval_every_n_steps=2, batch_size=20),
         KNNProbe(every_n_steps=2),
         CollapseMonitor(every_n_steps=1, min_rank=1e6),
         Health(),
