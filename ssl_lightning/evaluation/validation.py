@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ..data.datamodule import SSLDataModule
 from ..data.sources import Source
 from ..run.folder.metrics import log_metrics
-from ..run.lightning import stopping, updated
+from ..run.lightning import set_steps, stopping, updated
 from ..run.standing import Standing
 from .refit import learn_all, withheld
 
@@ -49,9 +49,17 @@ class Validation(Standing):
         """Passes over all labels that the network of the run's end has learned in; None: it has
         learned from those outside of the validation part."""
 
+    def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
+        super().setup(trainer, pl_module, stage)
+        self.planned = trainer.max_steps
+        if stage == "fit" and pl_module.solved and splits_of(trainer, pl_module) is not None:
+            set_steps(trainer, 1)
+
+    def teardown(self, trainer: Any, pl_module: Any, stage: str) -> None:
+        set_steps(trainer, self.planned)  # for another method
+
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
-        data = trainer.datamodule
-        splits = data.probe_splits() if isinstance(data, SSLDataModule) and pl_module.supervised else None
+        data, splits = trainer.datamodule, splits_of(trainer, pl_module)
         self.source = None if splits is None else splits[1]
         if self.patience and self.waited >= self.patience:
             trainer.should_stop = True  # resumed from the checkpoint of a run that had stopped
@@ -71,7 +79,7 @@ class Validation(Standing):
         steps_a_pass = math.ceil(trainer.num_training_batches / trainer.accumulate_grad_batches)
         if not pl_module.solved and (ends or step % steps_a_pass == 0):
             self.look(trainer, pl_module, step)
-        if pl_module.solved or (self.patience and self.waited >= self.patience):
+        if self.patience and self.waited >= self.patience:
             trainer.should_stop = True
         if ends or stopping(trainer):
             self.end(trainer, pl_module, self.step / steps_a_pass)
@@ -108,6 +116,13 @@ class Validation(Standing):
         self.least = state_dict.get("least", 0.0)
         self.step, self.waited = state_dict["step"], state_dict["waited"]
         self.weights, self.start = dict(state_dict["weights"]), dict(state_dict.get("start", {}))
+
+
+def splits_of(trainer: Any, pl_module: Any) -> tuple[Source, Source] | None:
+    """The labelled samples that a run learns from, and those that it validates on; None: it has
+    plain loaders, or learns from no labels."""
+    data = trainer.datamodule
+    return data.probe_splits() if isinstance(data, SSLDataModule) and pl_module.supervised else None
 
 
 def state_of(module: nn.Module) -> dict[str, Tensor]:

@@ -133,6 +133,10 @@ class Progress(ProgressBar):
         """Shows what goes on after the training; empty: it has ended."""
         if not self._enabled:
             return
+        self._print_last()
+        self._show(text)
+
+    def _show(self, text: str) -> None:
         now = time.monotonic()
         if sys.stdout.isatty():
             sys.stdout.write("\r\x1b[K" + text[:119])
@@ -145,8 +149,14 @@ class Progress(ProgressBar):
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
         if self._enabled and sys.stdout.isatty():
             sys.stdout.write("\r\x1b[K")
-        elif self._enabled and trainer.global_step > self._printed_step:
-            self._print_line(trainer, time.monotonic())  # of a run that ended before its last step
+        elif self._enabled:
+            self._print_last()
+
+    def _print_last(self) -> None:
+        """Prints the line of a run's last step into a file, where it was not printed: the run ended
+        before the steps that were planned."""
+        if not sys.stdout.isatty() and self.trainer.global_step > self._printed_step:
+            self._print_line(self.trainer, time.monotonic())
 
     def _print_line(self, trainer: Any, now: float) -> None:
         """Prints the line into a file, with those figures of probes that are new since the last."""
@@ -183,7 +193,7 @@ class Progress(ProgressBar):
         return float((trainer.estimated_stepping_batches - trainer.global_step) * a_step)
 
     def _alive(self, doing: str, seconds: float) -> None:
-        self.stage(f"{doing}: {duration(seconds)} so far")
+        self._show(f"{doing}: {duration(seconds)} so far")
 
     def _print(self, text: str) -> None:
         sys.stdout.write(("\r\x1b[K" if sys.stdout.isatty() else "") + text + "\n")
