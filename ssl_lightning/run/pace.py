@@ -69,6 +69,7 @@ class Pace(Standing):
         self.looks = 0
         """Looks that were due so far."""
         self.seconds = self.ends = math.inf
+        """Of the training, and the time at which all but the pictures has to be there."""
 
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
         super().setup(trainer, pl_module, stage)
@@ -91,7 +92,8 @@ class Pace(Standing):
 
     def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
         if self.minutes is not None:
-            self.ends = self.began + 60 * self.minutes - time_gone(trainer)
+            whole = 60 * self.minutes
+            self.ends = self.began + whole - time_gone(trainer) - min(MOST_PICTURES, PICTURES * whole)
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         if self.minutes is not None:
@@ -172,11 +174,8 @@ def time_gone(trainer: Any) -> float:
 def seconds_until_end(trainer: Any) -> float:
     """Seconds until all but the pictures has to be there; infinite where the run has no
     `minutes`."""
-    paces = (each for each in trainer.callbacks if isinstance(each, Pace) and each.minutes is not None)
-    return min(
-        (each.ends - time.monotonic() - min(MOST_PICTURES, PICTURES * 60 * each.minutes) for each in paces),
-        default=math.inf,
-    )
+    paces = [each for each in trainer.callbacks if isinstance(each, Pace)]
+    return min((each.ends - time.monotonic() for each in paces), default=math.inf)
 
 
 def seconds_allowed(trainer: Any) -> float:

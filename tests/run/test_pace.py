@@ -157,7 +157,7 @@ def test_of_a_run_s_minutes_the_training_gets_what_start_table_and_pictures_leav
     trainer, clock = fit(Clock(start=63), minutes=2, callbacks=[Table()])
     assert 27 <= trainer.global_step <= 30 and clock.rates[-1] < 0.01 * max(clock.rates)
     pace = next(each for each in trainer.callbacks if isinstance(each, Pace))
-    assert pace.ends - clock.now == pytest.approx(120 - 63 - trainer.global_step)
+    assert pace.ends - clock.now == pytest.approx(120 - 12 - 63 - trainer.global_step)
 
 
 def test_a_resumed_run_has_the_minutes_that_are_left(fit: Any) -> None:

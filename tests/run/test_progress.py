@@ -27,6 +27,7 @@ from ssl_lightning.evaluation.probes.collapse import CollapseMonitor
 from ssl_lightning.evaluation.probes.knn import KNNProbe
 from ssl_lightning.evaluation.probes.linear import OnlineLinearProbe
 from ssl_lightning.evaluation.report import Report
+from ssl_lightning.run.checkpoints.checkpoint import newest_of
 from ssl_lightning.run.folder.metrics import speed_of
 from ssl_lightning.run.forecast import duration, first_forecast
 from ssl_lightning.run.meter import Meter, run_totals
@@ -68,7 +69,12 @@ class Busy(SimCLR):
 
 
 def fit(
-    root: Path, *callbacks: pl.Callback, method: SimCLR | None = None, data: TinyImages | None = None, **kwargs: Any
+    root: Path,
+    *callbacks: pl.Callback,
+    method: SimCLR | None = None,
+    data: TinyImages | None = None,
+    ckpt_path: Path | None = None,
+    **kwargs: Any,
 ) -> ssl_lightning.Trainer:
     off = [
         KNNProbe(enabled=False),
@@ -88,7 +94,7 @@ def fit(
         },
         callbacks=[*watchers, *callbacks],
     )
-    trainer.fit(method or SimCLR(TinyEncoder()), datamodule=data or TinyImages())
+    trainer.fit(method or SimCLR(TinyEncoder()), datamodule=data or TinyImages(), ckpt_path=ckpt_path)
     return trainer
 
 
@@ -302,6 +308,15 @@ def test_every_printed_line_has_the_loss_of_its_steps_and_figures_that_are_new(
     assert len(lines) == len(losses) == len(set(losses)) == 10
     assert ["kNN" in line for line in lines] == [step in (6, 10, 16, 20) for step in range(2, 21, 2)]
     assert all("samples/s" in line for line in lines)
+
+
+def test_a_resumed_run_whose_epochs_have_fewer_steps_than_it_is_old_is_refused(tmp_path: Path) -> None:
+    """Four times the batch size: 10 epochs are 20 steps, and the checkpoint is of step 32. Its line
+    said "step 33/20 | -1 s left", and its learning rate was zero."""
+    settings: dict[str, Any] = {"max_steps": -1, "enable_progress_bar": False}
+    first = fit(tmp_path, max_epochs=4, data=TinyImages(batch_size=8), **settings)
+    with pytest.raises(Exception, match="checkpoint is of step 32, and max_epochs=10 are 20 steps of this batch size"):
+        fit(tmp_path, max_epochs=10, data=TinyImages(batch_size=32), ckpt_path=newest_of(first.run_folder), **settings)
 
 
 def test_a_run_that_ends_early_prints_where_it_ended(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
