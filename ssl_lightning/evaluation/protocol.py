@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from ..data.sources import Integers, labelled_draw
 from .measures import Outcome, balanced, class_weights, judged, outcome
-from .regression import OutOfTime, fit
+from .regression import Fits, OutOfTime, eigenbasis, fit
 from .table import Cell, Show, column_title, silent
 
 SIMILARITIES_AT_ONCE = 2**22
@@ -129,9 +129,10 @@ def logistic_regression(x: Tensor, y: Tensor, deadline: float = math.inf) -> Cla
 
     with threadpool_limits(1 if x.numel() < ONE_THREAD else None):
         classes, number = y.unique(return_inverse=True)
-        strength, at_end = _cross_validated(x, number, deadline)
+        basis = eigenbasis(x)
+        strength, at_end, start = _cross_validated(x, number, deadline, basis)
         share = class_weights(number)[number]
-        fits = fit(x, number, share[None], torch.tensor([strength]), deadline)
+        fits = fit(x, number, share[None], torch.tensor([strength]), deadline, basis=basis, start=start)
     weight = torch.zeros(x.shape[1], int(classes[-1]) + 1, dtype=torch.float64)
     bias = torch.full((weight.shape[1],), -math.inf, dtype=torch.float64)
     weight[:, classes], bias[classes] = fits.weight[0], fits.bias[0]
@@ -309,9 +310,12 @@ def _checked(part: str, features: Tensor | Floats, labels: Tensor | Integers) ->
     return x, y
 
 
-def _cross_validated(x: Tensor, y: Tensor, deadline: float = math.inf) -> tuple[float, bool]:
-    """The C whose fits give the held-out samples the highest mean log-likelihood, and whether it is
-    at an end of what is tried.
+def _cross_validated(
+    x: Tensor, y: Tensor, deadline: float = math.inf, basis: Tensor | None = None
+) -> tuple[float, bool, Fits | None]:
+    """The C whose fits give the held-out samples the highest mean log-likelihood, whether it is at
+    an end of what is tried, and the mean of these fits, to begin the last one with; None: there
+    are none of all classes.
 
     Raises:
         OutOfTime: the deadline has passed.
@@ -322,33 +326,44 @@ def _cross_validated(x: Tensor, y: Tensor, deadline: float = math.inf) -> tuple[
     per_class = len(y) if len(y) <= FOLD_SAMPLES else max(2, HOLD_OUT_SAMPLES // len(y.unique()))
     kept = torch.from_numpy(labelled_draw(y.numpy(), per_class, seed=0, draw=0))
     kept = kept[y.bincount()[y[kept]] >= 2]  # from a class of one sample, none can be held out
+    every = len(y.unique())
     x, (classes, y) = x[kept], y[kept].unique(return_inverse=True)
     if len(classes) < 2:
-        return 1.0, False  # nothing to choose by: scikit-learn's default
+        return 1.0, False, None  # nothing to choose by: scikit-learn's default
     folds = StratifiedKFold(min(5, int(y.bincount().min())), shuffle=True, random_state=0)
     splits = list(folds.split(y, y))[: None if len(y) <= FOLD_SAMPLES else 1]
     share, held_out = class_weights(y)[y], torch.zeros(len(splits), len(y))
     for number, (_, out) in enumerate(splits):
         held_out[number, torch.from_numpy(out)] = 1.0
+    solved: dict[float, Fits] = {}
 
-    def likelihoods(strengths: Sequence[float]) -> dict[float, float]:
+    def likelihoods(strengths: Sequence[float], start: Fits | None = None) -> dict[float, float]:
         each = torch.tensor(strengths).repeat_interleave(len(splits))
-        fits = fit(x, y, ((1 - held_out) * share).repeat(len(strengths), 1), each, deadline, exact=False)
+        shares = ((1 - held_out) * share).repeat(len(strengths), 1)
+        fits = fit(x, y, shares, each, deadline, exact=False, basis=basis, start=start)
         results = torch.zeros(len(each))
         for number, out in enumerate(held_out.bool().repeat(len(strengths), 1)):
             log_p = (x[out].float() @ fits.weight[number] + fits.bias[number]).log_softmax(dim=1)  # [held out, K]
             results[number] = (share[out] * log_p.gather(1, y[out, None])[:, 0]).mean()
+        for number, strength in enumerate(strengths):
+            part = slice(number * len(splits), (number + 1) * len(splits))
+            solved[strength] = fits._replace(weight=fits.weight[part], bias=fits.bias[part])
         return dict(zip(strengths, results.view(len(strengths), -1).mean(1).tolist(), strict=True))
+
+    def chosen(strength: float, at_end: bool) -> tuple[float, bool, Fits | None]:
+        fits = solved[strength]
+        mean = fits._replace(weight=fits.weight.mean(0, keepdim=True), bias=fits.bias.mean(0, keepdim=True))
+        return strength, at_end, mean if len(classes) == every else None
 
     known = likelihoods(STRENGTHS)
     while True:
         order = sorted(known)
         best = order.index(max(known, key=known.__getitem__))
         if best not in (0, len(order) - 1):
-            return order[best], False
+            return chosen(order[best], False)
         if len(order) > 1 and known[order[best]] - known[order[1 if best == 0 else best - 1]] < GAIN:
-            return order[best], False
+            return chosen(order[best], False)
         further = order[best] / 10 if best == 0 else 10 * order[best]
         if not 0.99 * SMALLEST < further < 1.01 * LARGEST:
-            return order[best], True
-        known |= likelihoods([further])
+            return chosen(order[best], True)
+        known |= likelihoods([further], solved[order[best]])

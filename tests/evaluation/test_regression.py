@@ -50,6 +50,32 @@ def test_a_fit_that_stops_at_the_cap_says_so(monkeypatch):
     assert fit(x, y, torch.ones(2, 90), torch.tensor([1e-6, 1.0])).converged.tolist() == [True, False]
 
 
+def test_where_classes_are_nearly_separated_some_hundred_iterations_suffice():
+    """At penalties that are next to none, to the same objective as scikit-learn's."""
+    random = np.random.default_rng(0)
+    y = np.arange(300) % 5
+    x = (3 * random.normal(size=(5, 20))[y] / np.sqrt(20) + random.normal(size=(300, 20))).astype(np.float32)
+    fits = fit(*map(torch.from_numpy, (x, y, np.ones((2, 300)))), torch.tensor([1e2, 1e4]))
+    assert fits.converged.all() and fits.iterations < 150
+    for weight, bias, strength in zip(fits.weight, fits.bias, (1e2, 1e4), strict=True):
+        alone = LogisticRegression(C=strength, tol=1e-8, max_iter=20_000).fit(x.astype(np.float64), y)
+        parts = []
+        for w, c in ((weight.numpy(), bias.numpy()), (alone.coef_.T, alone.intercept_)):
+            log_p = torch.log_softmax(torch.from_numpy(x @ w + c), 1)[torch.arange(300), torch.from_numpy(y)]
+            parts.append(float(np.square(w).sum() / 2 - strength * log_p.sum()))
+        assert parts[0] < 1.0001 * parts[1]
+
+
+def test_where_a_fit_begins_changes_the_way_and_not_the_end():
+    x, y = map(torch.from_numpy, samples(150, 12, 4))
+    shares = torch.ones(2, 150)
+    far, basis = fit(x, y, shares, torch.tensor([1.0, 10.0])), regression.eigenbasis(x)
+    again = fit(x, y, shares, torch.tensor([1.0, 10.0]), basis=basis, start=far)
+    assert again.iterations < 3 < far.iterations
+    onward = fit(x, y, shares, torch.tensor([3.0, 30.0]), start=far), fit(x, y, shares, torch.tensor([3.0, 30.0]))
+    assert torch.allclose(onward[0].weight, onward[1].weight, atol=2e-2) and bool(onward[0].converged.all())
+
+
 def test_logits_in_parts_give_the_same_solution(monkeypatch):
     x, y = map(torch.from_numpy, samples(90, 8, 3))
     whole = fit(x, y, torch.ones(1, 90), torch.ones(1))
