@@ -143,7 +143,7 @@ def test_views_of_any_range_and_size_fill_their_grid(channels, tmp_path, drawn):
 
 def test_what_is_hidden_has_a_colour_of_its_own_and_does_not_change_the_rest(tmp_path, drawn):
     for channels in (1, 3):
-        for x in (torch.rand(1, channels, 4, 4), 9 * torch.randn(1, channels, 4, 4)):
+        for x in (torch.rand(1, channels, 4, 4), 9 * torch.randn(1, channels, 4, 4), 5 + torch.rand(1, channels, 4, 4)):
             hidden = x.clone()
             hidden[..., :2, :] = math.nan
             shown, whole = figures.as_image(hidden[0]), figures.as_image(torch.cat([x[0, :, 2:]] * 2, dim=1))

@@ -76,6 +76,7 @@ def test_texts_are_lines_cut_to_the_width_of_the_sheet(tmp_path: Path, drawn: li
     shown = [text.get_text() for text in drawn[0].texts if text.get_text()]
     assert shown[1:5] == ["sample", "a sample", "pretrained", "near"]
     assert shown[-5:] == ["A heading that is longer than the captions", "one", "two", "three", "four"]
+    assert shown.index("near") < shown.index("other") < shown.index("$x$") < shown.index("another")
     assert max(map(len, shown)) <= LETTERS and shown.count("pretrained") == shown.count("raw") == 2
     boxes = [text.get_window_extent() for text in drawn[0].texts if text.get_text()]
     assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
@@ -105,6 +106,8 @@ def test_a_hidden_stretch_of_a_wave_is_a_gap_in_its_line(tmp_path: Path, drawn: 
     assert np.allclose(above.lines[0].get_ydata(), wave[0]) and above.get_ylabel() == "view"
     y = masked.lines[0].get_ydata()
     assert np.isnan(y[:10]).all() and np.allclose(y[10:], wave[0, 10:]) and masked.get_ylabel() == "masked"
+    first, second = (axes.images[0].get_array() for axes in drawn[0].axes[2:4])
+    assert all(np.allclose(x, spectrograms["view"][n, 0]) for n, x in enumerate((first, second)))
     assert above.get_xlim() == masked.get_xlim() == (0, 4)
     assert above.get_ylim() == masked.get_ylim() and above.get_ylim()[1] > float(wave[0].abs().max())
 
