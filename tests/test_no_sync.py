@@ -422,9 +422,9 @@ def watched(
     ("cls", "settings"),
     [
         (SimCLR, {"optimizer": "lars"}),
-        (SimCLR, {"optimizer": "sgd"}),
+        pytest.param(SimCLR, {"optimizer": "sgd"}, marks=pytest.mark.slow),
         (Teaches, {"precision": "bf16-mixed", "gradient_clip_val": 1.0}),
-        (Teaches, {"accumulate_grad_batches": 2}),
+        pytest.param(Teaches, {"accumulate_grad_batches": 2}, marks=pytest.mark.slow),
     ],
     ids=["lars", "sgd", "teacher, clipped, bf16", "accumulated"],
 )

@@ -35,6 +35,8 @@ from ssl_lightning.evaluation.probes.linear import OnlineLinearProbe
 from ssl_lightning.evaluation.report import Report
 from ssl_lightning.testing import TinyEncoder, TinyImages
 
+pytestmark = pytest.mark.slow
+
 SAMPLES, BATCH, STEPS = 100, 16, 18  # 6 steps an epoch; passes end within a batch
 FIRST, SECOND = 4, 11  # where the number of processes changes: in mid-epoch, between two rows of metrics
 
@@ -254,7 +256,6 @@ def test_features_for_the_table_are_those_of_one_process_and_only_the_first_hold
         assert second[name].shape == (0, one[name].shape[1])
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("failing_rank", [0, 1])
 def test_a_process_that_fails_ends_the_others(run: Any, tmp_path: Path, failing_rank: int) -> None:
     """The second process is started by Lightning, from the first one's command line."""
@@ -283,7 +284,6 @@ TINY = [
 ]
 
 
-@pytest.mark.slow
 def test_the_command_line_runs_two_processes(tmp_path: Path) -> None:
     ended = launch("-m", "ssl_lightning.cli", "fit", *TINY, "--trainer.default_root_dir", str(tmp_path))
     assert ended.returncode == 0, ended.stderr

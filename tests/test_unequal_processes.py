@@ -261,37 +261,44 @@ def results(run: Any, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str
     return both(run, tmp_path_factory.mktemp("unequal"), "all")
 
 
+@pytest.mark.slow
 def test_whether_there_is_padding_may_differ(results: list[dict[str, Any]]) -> None:
     """Of the 10 positions of each process's batch, rank 0 has 7 real ones."""
     for each in results:
         assert each["other_data"]["positions a sample"] == pytest.approx((7 + 10) / 4)
 
 
+@pytest.mark.slow
 def test_what_is_logged_may_differ_and_be_a_number_of_python(results: list[dict[str, Any]]) -> None:
     first = results[0]["other_data"]  # which writes the rows
     assert first["number"] == [1.5, 1.5] and first["own"] == [5.5, None]
 
 
+@pytest.mark.slow
 def test_values_that_only_some_processes_have_are_averaged_over_those(results: list[dict[str, Any]]) -> None:
     for each in results:
         assert each["other_names"] == {"a": [1, 2, 2, 3], "b": [1, 1, 1], "c": [1], "same": [1.5, 2.5]}
 
 
+@pytest.mark.slow
 def test_a_file_that_rank_0_alone_sees_serves_all(results: list[dict[str, Any]]) -> None:
     first, second = (each["other_disk"] for each in results)
     assert first == second and set(first) == {"majority", "raw", "untrained", "pretrained"}
 
 
+@pytest.mark.slow
 def test_a_table_that_fails_on_one_process_ends_on_all(results: list[dict[str, Any]]) -> None:
     for each in results:
         assert {"encoder.safetensors", "encoder.md", "summary.json", "plots"} <= set(each["other_files"]["files"])
         assert "raw features, features failed: OSError: sample 3 is broken" in each["other_files"]["failed"]
 
 
+@pytest.mark.slow
 def test_a_process_may_have_no_sample_to_score(results: list[dict[str, Any]]) -> None:
     assert [each["other_share"]["index"] for each in results] == [[[3]], []]
 
 
+@pytest.mark.slow
 def test_processes_of_different_runs_refuse_each_other(results: list[dict[str, Any]]) -> None:
     for number, each in enumerate(results):
         said = each["other_settings"]

@@ -122,7 +122,8 @@ class Pace(Standing):
 
     def vote(self, trainer: Any) -> int:
         """Steps of the plan, where one is made or changed now; or 0."""
-        if not self.by_time or not trainer.is_global_zero:
+        given = self.steps == -1 and trainer.max_steps != -1  # since `setup`: a regression is one step
+        if not self.by_time or given or not trainer.is_global_zero:
             return 0
         now, step, share = time.monotonic(), trainer.global_step, done_of(trainer)
         seconds, steps = now - self.since[0], step - self.since[1]

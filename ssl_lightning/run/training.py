@@ -155,7 +155,7 @@ class Training(Recorded, LightningModule):
 
     def on_train_start(self) -> None:
         planned, total = self._planned_steps, self.trainer.estimated_stepping_batches
-        if 0 < total <= self.trainer.global_step:
+        if 0 < total < self.trainer.global_step:
             raise MisconfigurationException(
                 f"The checkpoint is of step {self.trainer.global_step:,}, and max_epochs={self.trainer.max_epochs} are"
                 f" {total:,} steps of this batch size: no learning rate is left for the epochs to come. Give the batch"

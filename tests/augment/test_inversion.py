@@ -96,6 +96,7 @@ def test_a_spectrum_turns_into_the_wave_it_came_from() -> None:
     assert_close(inversion.wave(inversion.analysed(waves())), waves(), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_data_sounds_as_it_was_and_nothing_is_silent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Log-mels without the normalisation, at the data's rate; frames of zeros, padding or a gap,
     are silent."""

@@ -297,6 +297,7 @@ def test_minutes_that_make_no_sense_are_refused_in_a_line(argv, message, capsys)
     assert message in line
 
 
+@pytest.mark.slow
 def test_a_name_that_is_no_registered_encoder_is_a_timm_model(config, tmp_path):
     def encoder(*argv: object) -> dict:
         return config("--model", "simclr", "--data", "fashion_mnist", *argv)["model"]["init_args"]["encoder"]
@@ -328,6 +329,7 @@ def test_a_name_that_is_no_registered_encoder_is_a_timm_model(config, tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_moco_v3_fixes_the_positions_of_vision_transformers_alone(config):
     """Of none where the encoder, the model or its weights have others, or somebody says so."""
 
@@ -394,6 +396,7 @@ def test_probe_sets_take_short_names(config, tmp_path):
     assert sets["other"]["init_args"]["samples"] == 5
 
 
+@pytest.mark.slow
 def test_one_seed_reaches_the_data(config, tmp_path):
     def seeds(*argv: object) -> tuple[int, int]:
         parsed = config(*argv)
@@ -600,6 +603,7 @@ def test_too_little_memory_is_one_line(fit, capsys, monkeypatch):
     assert "error: The memory is used up (" in error and "allocate" in error and "Traceback" not in error
 
 
+@pytest.mark.slow
 def test_the_checkpoint_holds_the_config_and_a_later_command_takes_it(fit, config, tmp_path, capsys):
     import torch
 

@@ -151,6 +151,7 @@ def fitted(method: Any, data: SSLDataModule, folder: Path, capsys: Any) -> tuple
     return json.loads((run.run_folder / "summary.json").read_text()), capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_run_with_gaps_in_the_labels_ends_with_its_table(tmp_path: Path, capsys: Any) -> None:
     summary, told = fitted(SimCLR(TinyEncoder()), Gaps(), tmp_path, capsys)
     assert summary["final/pretrained/linear"]["mean"] > 0.2 and "report/failed" not in summary
@@ -172,6 +173,7 @@ def test_a_test_split_without_any_label_leaves_the_table_to_val() -> None:
     assert (len(train), len(judged), split) == (64, 64, "val") and "64 have no label" in str(data.ledger()[2])
 
 
+@pytest.mark.slow
 def test_finetune_learns_from_the_labelled_samples_alone(tmp_path: Path, capsys: Any) -> None:
     summary, _ = fitted(Finetune(TinyEncoder()), Gaps(), tmp_path, capsys)
     assert "final/test/top1" in summary, summary

@@ -91,6 +91,7 @@ def test_a_worker_that_hangs_ends_the_run_and_is_named(tmp_path: Path, capfd: py
         os.kill(int(pid.read_text()), 0)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("impatient")
 def test_without_a_limit_a_worker_may_hang(capfd: pytest.CaptureFixture[str]) -> None:
     assert len(fetched(lambda: time.sleep(2.5), limit=0)) == 8

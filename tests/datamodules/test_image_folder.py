@@ -106,6 +106,7 @@ def trainer(root: Path, **arguments: Any) -> Trainer:
 # What is there.
 
 
+@pytest.mark.slow
 def test_a_tree_of_any_shape_mode_and_format_conforms(tmp_path: Path) -> None:
     fill(tmp_path / "photos", range(7), forms=7)
     fill(tmp_path / "photos" / "2021" / "holiday", range(7, 20), forms=7)
@@ -386,6 +387,7 @@ def no_encoder(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("timm.create_model", lambda *args, **kwargs: pytest.fail("an encoder was built"))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_encoder")
 def test_a_wrong_folder_is_told_before_an_encoder_is_built(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "photos").mkdir()

@@ -192,6 +192,7 @@ def run_of(method: Any, folder: Path, artifacts: dict[str, str]) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_the_command_exports_runs_of_bert_alone(tmp_path: Path, capsys: Any) -> None:
     """A folder or a checkpoint, with the tokenizer in either; and mistakes are told in one line,
     and write nothing."""

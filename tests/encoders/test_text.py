@@ -60,7 +60,7 @@ def encoder(
     return made
 
 
-@pytest.mark.parametrize("plain", [True, False], ids=["plain", "torch's"])
+@pytest.mark.parametrize("plain", [True, pytest.param(False, marks=pytest.mark.slow)], ids=["plain", "torch's"])
 def test_packed_equals_separate(plain: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Features, and every contextual token, for all kinds of trunks, whichever way attention is
     computed."""
@@ -194,6 +194,7 @@ SMALL: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SMALL)
 def test_methods_of_images_train_on_text(name: str) -> None:
     """Two views by dropout and by the deletion of tokens; not a line of theirs knows."""

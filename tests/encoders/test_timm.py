@@ -164,6 +164,7 @@ def test_activations_are_channels_last(channels: int) -> None:
     assert seen == [True]
 
 
+@pytest.mark.slow
 def test_timm_is_imported_only_by_who_builds_a_model() -> None:
     code = "import sys, ssl_lightning.encoders.timm, ssl_lightning.encoders.vit; sys.exit('timm' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

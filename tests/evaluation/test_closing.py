@@ -185,6 +185,7 @@ def test_what_tells_most_is_computed_first_for_every_set(tmp_path: Path, monkeyp
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_time_changes_the_number_of_samples_and_never_a_number(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -370,6 +371,7 @@ def test_unequal_classes_count_alike_and_samples_that_pretraining_has_seen_are_t
     assert len(summary["final/pretrained/linear"]["auroc"]) == 1
 
 
+@pytest.mark.slow
 def test_a_named_set_has_the_keys_of_the_runs_own_and_areas_reach_every_logger(tmp_path: Path) -> None:
     data = Scans(samples=140, probe_sets={"more": Scans(samples=140)})
     trainer = trained(tmp_path, data, probes=True, logger="csv", draws=2)
@@ -391,6 +393,7 @@ def test_a_named_set_has_the_keys_of_the_runs_own_and_areas_reach_every_logger(t
     assert given["probe/more/knn/auroc"] == pytest.approx(summary["probe/more/knn/auroc"])
 
 
+@pytest.mark.slow
 def test_a_validation_split_of_its_own_was_not_seen(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     class NoTest(TinyImages):
         def source(self, split: Split) -> Source | None:
@@ -421,6 +424,7 @@ def loaded(path: Path) -> Encoder:
     return load_encoder(path).train()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "encoder",
     [

@@ -138,6 +138,7 @@ def generators() -> tuple[bytes, ...]:
     return torch.get_rng_state().numpy().tobytes(), pickle.dumps(np.random.get_state()), pickle.dumps(random.getstate())
 
 
+@pytest.mark.slow
 def test_it_learns_from_the_very_draws_of_the_other_rows(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """Which samples the regressions of the first row were given is read off their features, and
     which these fits were given off what they fetched. `train_samples` caps both."""

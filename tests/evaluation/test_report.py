@@ -401,6 +401,7 @@ def learned_from(monkeypatch: pytest.MonkeyPatch, data: TinyImages, root: Path) 
     return seen[2]  # after those of the encoder
 
 
+@pytest.mark.slow
 def test_without_a_test_split_the_table_is_judged_on_samples_that_it_did_not_learn_from(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -450,6 +451,7 @@ class Masking(SimCLR):
         return {"original": x, "masked": x * mask, "not an image": torch.zeros(8, 3)}
 
 
+@pytest.mark.slow
 def test_what_a_method_has_to_show_is_drawn_of_held_out_samples_as_one_would_look_at_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

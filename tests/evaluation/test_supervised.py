@@ -94,6 +94,7 @@ def validation(trainer: pl.Trainer) -> Validation:
 # What is learned from.
 
 
+@pytest.mark.slow
 def test_the_budget_of_labels_holds_the_validation_part_and_nothing_else_is_seen(tmp_path: Path) -> None:
     data = Watched(samples=64, batch_size=128, labels_per_class=5, own_val=True)
     trainer = ssl_lightning.Trainer(
@@ -331,6 +332,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_a_checkpoint_is_a_run_a_file_or_an_encoder(run: Path) -> None:
     weights = load_encoder(run).state_dict()
     for path in (run, next(run.glob("checkpoints/*.ckpt")), run / "encoder.safetensors", run / "checkpoints"):
@@ -339,6 +341,7 @@ def test_a_checkpoint_is_a_run_a_file_or_an_encoder(run: Path) -> None:
             assert all(torch.equal(value, weights[name]) for name, value in one.state_dict().items())
 
 
+@pytest.mark.slow
 def test_the_command_line_takes_the_encoder_from_the_checkpoint_and_test_says_the_accuracy(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -337,6 +337,7 @@ def test_an_encoder_of_images_is_refused() -> None:
         BERT(TinyEncoder())  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_a_run_that_hides_nothing_stops_and_says_so(tmp_path: Path) -> None:
     """Its loss would be 0 to the end."""
     data = TinyText(batch_size=8)

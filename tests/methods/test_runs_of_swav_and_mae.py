@@ -142,6 +142,7 @@ def test_two_processes_have_the_losses_gradients_and_weights_of_one(
     assert all(torch.equal(value, two[1][name]["state"][key]) for key, value in two[0][name]["state"].items())
 
 
+@pytest.mark.slow
 def test_two_processes_assign_and_enqueue_like_one(one: dict[str, Any], two: list[dict[str, Any]]) -> None:
     """Codes of every step, half of them with the queue; the queue at the end, its place included,
     is compared with the weights."""

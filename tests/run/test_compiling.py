@@ -106,6 +106,7 @@ ENCODERS: dict[str, Any] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "precision"),
     [
@@ -148,6 +149,7 @@ def compiled_like_plain(name: str) -> None:
             assert_close(as_view(transform(some, key)).x, expected, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["log-mels", *(pytest.param(name, marks=SLOW) for name in TRANSFORMS if name != "log-mels")]
 )
@@ -226,6 +228,7 @@ def trained(folder: Path, **changes: Any) -> dict[str, Tensor]:
     return method.state_dict()
 
 
+@pytest.mark.slow
 def test_a_compiled_run_learns_the_same_and_its_checkpoint_is_a_plain_one(
     whole: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -129,6 +129,7 @@ def test_a_run_that_cannot_write_its_checkpoint_stops_and_leaves_the_one_before(
         assert torch.equal(resumed.model.state_dict()[name], value), name
 
 
+@pytest.mark.slow
 def test_a_run_that_is_to_go_on_tries_again_and_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The newest and the kept stay until the next that is written."""
     at = broken(monkeypatch, "/checkpoints")

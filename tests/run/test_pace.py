@@ -135,6 +135,7 @@ def test_with_a_number_of_steps_the_time_only_ends_the_run(fit: Any) -> None:
     assert trainer.global_step == 20 and clock.rates[-1] > 0.8 * max(clock.rates)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", list(Registry("ssl_lightning.methods")))
 def test_every_method_trains_by_time_alone(name: str, fit: Any) -> None:
     cls = Registry("ssl_lightning.methods")[name]

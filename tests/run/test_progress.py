@@ -113,6 +113,7 @@ class Terminal(io.StringIO):
         return super().write(text)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("steps", [5, 120])
 def test_a_run_of_any_length_prints_a_dozen_lines_into_a_file(
     steps: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -193,6 +194,7 @@ def test_a_run_that_waits_for_its_data_says_so(tmp_path: Path) -> None:
     assert waited > 0.7 * SlowImages.seconds
 
 
+@pytest.mark.slow
 def test_time_to_compute_is_not_waiting_for_data(tmp_path: Path) -> None:
     _, rest = seconds_a_step(fit(tmp_path, method=Busy(TinyEncoder()), max_steps=20, log_every_n_steps=4))
     assert rest > 0.7 * 0.05
@@ -205,6 +207,7 @@ class Dawdle(pl.Callback):
         time.sleep(0.05)
 
 
+@pytest.mark.slow
 def test_time_that_callbacks_take_is_not_waiting_for_data(tmp_path: Path) -> None:
     _, rest = seconds_a_step(fit(tmp_path, Dawdle(), max_steps=20, log_every_n_steps=4))
     assert rest > 0.7 * 0.05
@@ -282,6 +285,7 @@ def test_the_first_step_tells_what_a_run_will_take_and_how_a_long_one_is_made_sh
     assert told(30.0, math.inf, Gone({"seconds": 100})) == "the first step took 30 s: at most about 1 min 0 s to go"
 
 
+@pytest.mark.slow
 def test_a_slow_first_step_is_forecast_at_once_and_slow_steps_are_told_each_minute(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

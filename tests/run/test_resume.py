@@ -241,7 +241,9 @@ def flip(path: Path, place: int) -> None:
     path.write_bytes(data)
 
 
-@pytest.mark.parametrize("damage", ["cut", "flipped", pytest.param("empty", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "damage", ["flipped", *(pytest.param(each, marks=pytest.mark.slow) for each in ("cut", "empty"))]
+)
 def test_a_damaged_newest_checkpoint_is_passed_over_and_named(
     run: Run, straight: Run, tmp_path: Path, damage: str
 ) -> None:

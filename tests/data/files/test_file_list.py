@@ -277,6 +277,7 @@ def test_the_cache_lies_where_the_environment_says(monkeypatch):
     assert file_cache.default_folder() == Path("/own")
 
 
+@pytest.mark.slow
 def test_a_cached_list_is_pickled_by_its_place(root, cache, monkeypatch):
     settle(monkeypatch)
     make(root, *(f"many/{number:04}.jpg" for number in range(1000)))

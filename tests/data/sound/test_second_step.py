@@ -37,6 +37,7 @@ def chosen(run: Path, capsys: pytest.CaptureFixture[str], *more: str) -> dict[st
     return arguments
 
 
+@pytest.mark.slow
 def test_the_data_takes_over_how_the_run_heard(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     waves = run_of(
         tmp_path / "waves",

@@ -36,6 +36,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return written
 
 
+@pytest.mark.slow
 def test_a_reader_takes_the_row_length_of_the_run(run: Path) -> None:
     assert json.loads((run / TEXT).read_text()) == {"row_length": 16}
     encoder, read = load_encoder(run), Reader(run)

@@ -216,6 +216,7 @@ def test_the_map_of_a_labelled_set_has_untrained_beside_pretrained_and_pictures_
     assert [axes.get_title(loc="left").partition(":")[0] for axes in drawn[-1].axes] == ["Features"]
 
 
+@pytest.mark.slow
 def test_the_largest_number_of_classes_with_long_names_fits_its_picture(tmp_path, drawn):
     names = [f"class {number} of the longest names there are" for number in range(100)]
     plot_embedding(torch.randn(300, 3), torch.arange(300) % 100, tmp_path / "a.png", names)
@@ -339,6 +340,7 @@ def test_a_reader_of_the_old_picture_reads_it_to_its_end(tmp_path):
         assert reader.read() == before != path.read_bytes()
 
 
+@pytest.mark.slow
 def test_drawing_leaves_pyplot_alone(tmp_path):
     draw = f"plot_curves([{{'step': 1, 'train/loss': 1.0}}], {str(tmp_path / 'a.png')!r}, 'loss')"
     program = (

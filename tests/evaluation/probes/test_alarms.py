@@ -81,6 +81,7 @@ def method_of(cls: Any, encoder: Any) -> Any:
     return cls(encoder, norm="batch", **({"local_views": 0} if cls is SwAV else {}))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cls", some(TWO_VIEWS, (SimCLR, SwAV)))
 @pytest.mark.parametrize("encoder", [NoisyLine, pytest.param(Noise, marks=pytest.mark.slow)])
 def test_features_of_noise_alarm_whatever_a_head_makes_of_them(

@@ -160,6 +160,7 @@ class Withheld(TinyText):
         return super().source("val")
 
 
+@pytest.mark.slow
 def test_perplexity_is_printed_when_the_run_ends_and_by_validate(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -150,6 +150,7 @@ class Passes(pl.Callback):
         pl_module.backbone.register_forward_hook(count)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["digits", pytest.param("10,000 images", marks=pytest.mark.slow)])
 def test_by_default_the_probes_cost_at_most_5_percent_of_a_run(name: str, tmp_path: Path) -> None:
     """In forward passes; a training step costs three of them a view. The look at the run's last

@@ -200,6 +200,7 @@ def test_a_header_that_describes_no_such_encoder_is_refused(tmp_path: Path, conf
         load_encoder(path)
 
 
+@pytest.mark.slow
 def test_the_lines_that_a_run_prints_load_its_encoder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

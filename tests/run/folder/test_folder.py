@@ -133,6 +133,7 @@ def ended(tmp_path: Path) -> Iterator[tuple[Path, Path]]:
     yield folder, newest
 
 
+@pytest.mark.slow
 def test_the_second_who_goes_on_in_a_folder_is_refused_and_changes_nothing(
     ended: tuple[Path, Path], tmp_path: Path
 ) -> None:

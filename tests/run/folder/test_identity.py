@@ -179,6 +179,7 @@ def test_a_run_of_the_same_length_goes_before_one_that_would_be_extended(tmp_pat
     assert resumed(tmp_path, trainer__max_epochs=200)[0] == long, "it is extended"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("whole", [True, False])
 def test_a_run_that_is_going_on_is_neither_taken_nor_doubled(tmp_path: Path, whole: bool) -> None:
     """Neither is an older one taken in its place, nor a new one started where it has no checkpoint

@@ -322,7 +322,9 @@ def test_the_sample_is_named(tmp_path: Path) -> None:
 # As on an accelerator: nothing waits, and the host knows a step later.
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "lars", "sgd"])
+@pytest.mark.parametrize(
+    "optimizer", ["adamw", *(pytest.param(each, marks=pytest.mark.slow) for each in ("lars", "sgd"))]
+)
 def test_the_device_leaves_the_step_out_until_the_host_knows(
     tmp_path: Path, optimizer: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -112,6 +112,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return dict(fit(tmp_path_factory.mktemp("alone")).lightning_module.state_dict())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", WORKS)
 def test_the_others_work_and_change_nothing(name: str, alone: dict[str, Any], tmp_path: Path) -> None:
     """The run has the weights of one without the callback, resumes from its first epoch to the same

@@ -67,6 +67,7 @@ def test_a_run_waits_for_the_first_look_and_counts_each_value_once(tmp_path: Pat
     assert (ended.run_folder / "checkpoints" / "step-00000020.ckpt").is_file()
 
 
+@pytest.mark.slow
 def test_a_resumed_run_stops_where_the_undisturbed_one_does(tmp_path: Path) -> None:
     """Resumed from a checkpoint at the end of each epoch, some with values not looked at yet."""
     values = {3: 0.5, 8: 0.4, 11: 0.6, 16: 0.5, 19: 0.4}

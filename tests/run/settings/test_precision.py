@@ -89,7 +89,7 @@ MODALITIES: dict[str, tuple[Any, Any]] = {
 }
 
 
-@pytest.mark.parametrize("precision", ["bf16-true", "64-true"])
+@pytest.mark.parametrize("precision", ["bf16-true", pytest.param("64-true", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", list(METHODS))
 def test_every_method_trains_in_it_beside_all_probes(name: str, precision: Any, tmp_path: Path) -> None:
     cls, seen = METHODS[name], Seen()
@@ -107,7 +107,7 @@ def test_every_method_trains_in_it_beside_all_probes(name: str, precision: Any, 
         assert view.x.dtype == (DTYPES[precision] if view.x.is_floating_point() else torch.int64)
 
 
-@pytest.mark.parametrize("augment_on", ["device", "worker"])
+@pytest.mark.parametrize("augment_on", ["device", pytest.param("worker", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("modality", [each for each in MODALITIES if each != "text"])
 def test_views_are_made_in_full_precision_and_then_cast(modality: str, augment_on: Any, tmp_path: Path) -> None:
     """To the bit: a view in half precision is that of float32, rounded once; augmentation does not

@@ -181,6 +181,7 @@ def test_before_the_first_step_it_stops_at_once(place: str, tmp_path: Path, caps
     )
 
 
+@pytest.mark.slow
 def test_the_closing_table_stops_at_once_and_is_computed_later(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
@@ -306,6 +307,7 @@ def in_two_processes(folder: Path) -> None:
     torch.save({"code": code, "stopped at": checkpoint.name, "differences": differ}, folder / f"{rank()}.pt")
 
 
+@pytest.mark.slow
 def test_all_processes_stop_at_the_same_step(run: Any, tmp_path: Path) -> None:
     ended = run(tmp_path, script=[__file__, "two", str(tmp_path)], processes=2)
     assert ended["code"] == 0, ended["log"][-3000:]

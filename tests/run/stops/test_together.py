@@ -150,7 +150,7 @@ def check(said: str, line: str, place: str, rank: int) -> None:
     assert not re.search("gloo|Connection|NCCL|ProcessGroup|child-process-observer", said), said[-4000:]
 
 
-@pytest.mark.parametrize("how", ["killed", "exception"])
+@pytest.mark.parametrize("how", ["killed", pytest.param("exception", marks=pytest.mark.slow)])
 def test_one_line_says_which_process_died(run: Any, tmp_path: Path, how: str) -> None:
     """Both are started by somebody else. The killed one is a zombie: nobody waits for it."""
     since = time.monotonic()
