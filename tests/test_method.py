@@ -308,6 +308,7 @@ def test_after_update_comes_once_an_update_sees_the_new_weights_and_every_batch(
     assert len({kept.sum().item() for kept in method.kept}) == len(ends)
 
 
+@pytest.mark.by_default(3)
 @pytest.mark.parametrize(
     ("settings", "batch_size", "warmup", "total", "batch"),
     [

@@ -72,6 +72,7 @@ def test_the_tool_sees_float64_on_the_device_alone(device: str) -> None:
     assert len(seen.offences) == 2
 
 
+@pytest.mark.by_default(1)
 @pytest.mark.parametrize("source", [32, 100])
 def test_views_of_images(source: int, device: str) -> None:
     policy = ImagePolicy(rotation=10, shear=5, blur_p=0.5, solarize_p=0.2)

@@ -212,6 +212,7 @@ def test_a_command_runs(command: str, home: Home) -> None:
 TRAINING = [each for each in COMMANDS if PAGE_OF[each] != README and not light(each)]
 
 
+@pytest.mark.by_default(8)
 @pytest.mark.parametrize("command", [each for each in TRAINING if "$" not in each], ids=str)
 def test_a_command_of_the_docs_is_understood(command: str, home: Home) -> None:
     home.prepare(command)

@@ -144,6 +144,7 @@ def acme(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root / "site"
 
 
+@pytest.mark.by_default(1)
 @pytest.mark.parametrize(
     ("kind", "name", "summary"),
     [

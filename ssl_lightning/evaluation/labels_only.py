@@ -33,7 +33,7 @@ from .fitting import descend, seeded
 from .measures import Outcome, class_weights, judged, outcome
 from .probes.base import COST_OF_STEP
 from .regression import OutOfTime
-from .table import Cell, Show, column_title, silent
+from .table import ENOUGH_DRAWS, Cell, Show, column_title, silent
 
 Fits = dict[str, list[Tensor]]
 """By column of the closing table, the labelled samples of each fit: positions [M] in the training
@@ -91,12 +91,12 @@ def labels_only_row(
         trainer: gives device and precision.
         fits: what `fits_of` returned, or a part of it.
         seed: fixes the order, the augmentation, the initialization of the classifier and dropout.
-        seconds: draws of labels that would take longer are left out; a cell with fewer than two of
-            several is missing.
+        seconds: draws of labels that would take longer are left out; a cell with fewer than
+            `ENOUGH_DRAWS` of more is missing.
         show: called with the title of each cell before it is computed.
     """
-    cost = costs(fits, len(test))
-    runs = [(column, draw) for column in sorted(fits, key=cost.__getitem__) for draw in range(len(fits[column]))]
+    order = sorted(fits, key=lambda column: len(fits[column][0]))  # few labels first: they are what is to be saved
+    runs = [(column, draw) for column in order for draw in range(len(fits[column]))]
 
     def share() -> list[Outcome | None]:
         mine, ends = runs[rank() :: world_size()], time.monotonic() + seconds
@@ -121,7 +121,7 @@ def labels_only_row(
     return {
         column: judged(first, labels_of(test), len(draws[0]))
         for column, draws in fits.items()
-        if len(first := leading(results[column])) >= min(2, len(draws))
+        if len(first := leading(results[column])) >= min(ENOUGH_DRAWS, len(draws))
     }
 
 

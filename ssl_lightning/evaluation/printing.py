@@ -6,11 +6,9 @@ import statistics
 import textwrap
 
 from .gains import Gain, at_chance, compared, verdict_of
-from .table import MISSING, ROWS, Cell, Table, column_titles
+from .table import ENOUGH_DRAWS, MISSING, ROWS, Cell, Table, column_titles
 
 WIDTH = 80
-ENOUGH_DRAWS = 3
-"""A standard deviation over fewer draws says nothing, and is not printed."""
 
 
 def format_table(final: Table, split: str = "test", seen: bool = False) -> str:

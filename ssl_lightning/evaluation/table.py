@@ -21,6 +21,8 @@ BASELINES = ("raw", "untrained", "published", "labels_only")
 """The rows that the pretrained encoder is compared with."""
 MISSING = "\u2013 "
 """A cell that was not computed: a dash."""
+ENOUGH_DRAWS = 3
+"""A standard deviation over fewer draws of labels says nothing, and is not printed."""
 
 
 class Mean(TypedDict):

@@ -40,6 +40,7 @@ def distance(ours: Tensor, theirs: Tensor) -> float:
 
 
 # The tall and the wide image, and the scale of one, often exhaust the ten tries.
+@pytest.mark.by_default(1)
 @pytest.mark.parametrize(
     ("height", "width", "scale", "ratio"),
     [

@@ -74,6 +74,7 @@ def test_the_sample_the_module_and_the_gradients_are_named(tmp_path: Path, capsy
 EVERY = sorted(Registry("ssl_lightning.methods"))
 
 
+@pytest.mark.by_default(1)
 @pytest.mark.parametrize("name", [each if each in ("bert", "moco", "swav", "wav2vec2") else
                                   pytest.param(each, marks=pytest.mark.slow) for each in EVERY])  # fmt: skip
 def test_the_loss_of_any_method_is_the_runs_bit_for_bit(name: str, tmp_path: Path) -> None:

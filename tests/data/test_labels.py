@@ -161,6 +161,7 @@ def test_a_run_with_gaps_in_the_labels_ends_with_its_table(tmp_path: Path, capsy
     )
 
 
+@pytest.mark.slow
 def test_labels_of_a_single_class_are_told_and_pretraining_goes_on(tmp_path: Path, capsys: Any) -> None:
     summary, told = fitted(SimCLR(TinyEncoder()), OneClass(), tmp_path, capsys)
     assert not [name for name in summary if name.startswith(("final/", "probe/", "report/"))]

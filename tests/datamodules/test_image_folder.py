@@ -312,6 +312,7 @@ def test_a_class_without_a_readable_image_is_told(classes: Path) -> None:
 # Runs.
 
 
+@pytest.mark.slow
 def test_a_resumed_run_ends_with_the_same_bits(classes: Path, tmp_path: Path) -> None:
     """Resumed in the middle of a pass over the files, with an unreadable one among them and with
     workers that had read ahead."""

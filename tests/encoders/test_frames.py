@@ -125,6 +125,7 @@ def test_mistakes_are_named(change: dict[str, Any]) -> None:
 # Commands.
 
 
+@pytest.mark.slow
 def test_what_follows_time_takes_it_with_the_bands_of_the_data(capsys: pytest.CaptureFixture[str]) -> None:
     def config(*argv: str) -> dict[str, Any]:
         with pytest.raises(SystemExit) as stop:

@@ -81,6 +81,7 @@ def states(model: Any, x: Tensor) -> list[Tensor]:
     return [*made.hidden_states[:-1], made.last_hidden_state]
 
 
+@pytest.mark.by_default(4)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_features_are_those_of_the_model_for_each_recording_alone(tmp_path: Path, family: str) -> None:
     """Mean of the last layer, and of every one; every weight learns and belongs to one layer; a

@@ -85,6 +85,7 @@ def packed() -> View:
     return view
 
 
+@pytest.mark.by_default(3)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_packed_rows_are_read_as_rows_of_their_own(tmp_path: Path, family: str) -> None:
     """The contextual tokens of published weights are those that the model itself gives for padded

@@ -30,6 +30,7 @@ def images(channels: int = 3, size: int = 32) -> View:
     return View(torch.randn(2, channels, size, size))
 
 
+@pytest.mark.by_default(4)
 @pytest.mark.parametrize(("name", "options", "dim"), CHEAP, ids=[case[0] for case in CHEAP])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_features_have_the_length_that_dim_says(name: str, options: dict[str, object], dim: int, channels: int) -> None:

@@ -131,6 +131,7 @@ FAILURES: dict[str, tuple[type[TinyImages], type[TinyEncoder], str, str, set[str
 }
 
 
+@pytest.mark.by_default(1)
 @pytest.mark.parametrize("name", FAILURES)
 def test_a_table_that_fails_is_a_line_and_takes_nothing_with_it(
     name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -456,6 +457,7 @@ def test_weights_that_were_learned_before_are_not_called_untrained(
     assert same == {"published": True, "untrained": False}
 
 
+@pytest.mark.slow
 def test_a_random_start_is_untrained_and_a_second_fit_is_not(tmp_path: Path) -> None:
     method = SimCLR(TinyEncoder())
     assert rows_in(trained(tmp_path / "first", method=method)) == {"raw", "untrained", "pretrained"}

@@ -74,7 +74,7 @@ class Counting(Finetune):
 
 
 def fit(method: Supervised, data: Any, root: Path, **kwargs: Any) -> Trainer:
-    trainer = Trainer(accelerator="cpu", default_root_dir=root, enable_progress_bar=False, **kwargs)
+    trainer = Trainer(**{"accelerator": "cpu", "default_root_dir": root, "enable_progress_bar": False, **kwargs})
     trainer.fit(method, datamodule=data)
     return trainer
 
@@ -98,14 +98,18 @@ def test_it_learns_from_all_labels_for_as_many_passes_as_the_validation_part_say
         assert (trainer.run_folder / "plots" / f"{picture}.png").stat().st_size > 5_000  # type: ignore[operator]
 
 
-def test_a_probe_is_solved_in_a_step_from_all_labels(tmp_path: Path) -> None:
+def test_a_probe_is_solved_in_a_step_from_all_labels(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its run is planned as one step, for which nothing long is forecast, and leaves the trainer as
+    it was."""
     data, encoder = TinyImages(samples=128, labels_per_class=10), TinyEncoder()
     probe = LinearProbe(encoder)
-    trainer = fit(probe, data, tmp_path, max_epochs=9)
+    trainer = fit(probe, data, tmp_path, max_epochs=9, enable_progress_bar=True)
+    lines = capsys.readouterr().out
+    assert trainer.global_step == 1 and ", 1 steps (" in lines and "step 1/1" in lines and "to go" not in lines
     source = data.labelled_split
     assert source is not None
     expected = regress(embed(encoder, data, source), labels_of(source), data.num_classes)
-    assert trainer.global_step == 1 and probe.head is not None
+    assert probe.head is not None and trainer.max_steps == -1
     torch.testing.assert_close(probe.head.weight, expected.weight, rtol=1e-4, atol=1e-5)
 
 

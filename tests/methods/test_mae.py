@@ -139,6 +139,7 @@ def test_loss_and_gradient_are_those_of_transformers(normalise_target: bool, rat
 # What goes where.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["vit_tiny_patch16_224", "vit_base_patch14_reg4_dinov2", "vit_base_patch16_siglip_gap_224"]
 )

@@ -70,6 +70,7 @@ def test_one_step_is_equation_1_and_lightlys_loss(symmetric: bool) -> None:
         assert_close(gradients(loss, method), gradients(slow, method), rtol=1e-8, atol=1e-14)
 
 
+@pytest.mark.by_default(1)
 @pytest.mark.parametrize(("symmetric", "length"), [(True, 24), (True, 40), (False, 24)])
 def test_a_run_is_algorithm_1(symmetric: bool, length: int) -> None:
     """Keys of the slow encoder before its update, enqueued after it, in the order of samples; a

@@ -229,6 +229,7 @@ class Losses(pl.Callback):
         self.values.append(float(outputs["loss"]))
 
 
+@pytest.mark.by_default(1)
 @pytest.mark.parametrize(
     "settings", [{}, {"precision": "bf16-mixed", "gradient_clip_val": 1.0}], ids=["32", "bf16, clipped"]
 )

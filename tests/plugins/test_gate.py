@@ -380,6 +380,7 @@ DAMAGES = ("unexpected weights", "missing weights", "narrower weights", "weights
            "callbacks of nothing", "a list of callbacks", "data of text", "schedulers")  # fmt: skip
 
 
+@pytest.mark.by_default(4)
 @pytest.mark.parametrize("how", DAMAGES)
 def test_a_checkpoint_with_ragged_or_missing_parts_is_one_line(
     how: str, ended: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -158,6 +158,7 @@ def test_progress_lines_hold_the_newest_figures(tmp_path: Path, capsys: pytest.C
     assert "step 30/30" in last and "samples/s" in last and "waiting for data" in last and "0 s left" in last
 
 
+@pytest.mark.slow
 def test_a_terminal_is_drawn_on_twice_a_second_at_most(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Steps of 20 ms by an own clock: 100 of them take 2 seconds, however long they really take."""
     terminal, clock = Terminal(), iter(range(10**6))

@@ -91,6 +91,7 @@ def cases(default: dict[str, Any], slow: dict[str, Any]) -> list[Any]:
             *(pytest.param(value, id=name, marks=pytest.mark.slow) for name, value in slow.items())]  # fmt: skip
 
 
+@pytest.mark.by_default(3)
 @pytest.mark.parametrize("kills", cases(KILLS, SLOW_KILLS))
 def test_killed_and_resumed_ends_like_never_killed(
     run: Run, straight: Run, tmp_path: Path, kills: list[tuple[str, int]]
@@ -225,6 +226,7 @@ def test_killed_while_it_writes_what_it_leaves(run: Run, straight: Run, tmp_path
     assert [key for key in summaries[0] if key.startswith("final/")] and len({len(each) for each in summaries}) == 1
 
 
+@pytest.mark.slow
 def test_metrics_have_one_row_a_step_in_order(run: Run, straight: Run, tmp_path: Path) -> None:
     resumed = check(run, straight, tmp_path, [("end", 7), ("end", 10)], **BASE)
     rows = [line.split(",") for line in metrics(resumed).decode().splitlines()]

@@ -33,6 +33,7 @@ def assert_features(encoder: torch.nn.Module, kept: Path, name: str, rtol: float
     torch.testing.assert_close(features, expected, rtol=rtol, atol=atol)
 
 
+@pytest.mark.by_default(1)
 @pytest.mark.parametrize("kept", KEPT, ids=lambda kept: f"{kept.parent.name}-{kept.name}")
 def test_it_loads_with_equal_features(kept: Path) -> None:
     """From the checkpoint, the run folder, and the encoder's file."""
@@ -43,6 +44,7 @@ def test_it_loads_with_equal_features(kept: Path) -> None:
         assert_features(encoder, kept, "features", rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.by_default(1)
 @pytest.mark.parametrize(
     "kept",
     [pytest.param(each, marks=pytest.mark.slow) if each.name == "next_step" else each for each in KEPT],

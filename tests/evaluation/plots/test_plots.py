@@ -74,6 +74,7 @@ def test_curves_are_drawn(kind, tmp_path):
     assert is_drawn(tmp_path / "new" / "a.png", (960, 540))
 
 
+@pytest.mark.by_default(5)
 @pytest.mark.parametrize("kind", ["loss", "probes", "collapse"])
 @pytest.mark.parametrize(("value", "steps"), [(0.0, 2), (1e30, 80), (math.nan, 80), (math.inf, 2)])
 def test_curves_of_one_value_of_one_step_or_of_nan_are_drawn(kind, value, steps, tmp_path):
@@ -411,6 +412,7 @@ def test_a_single_look_at_the_probes_is_drawn_as_bars(tmp_path, drawn):
     assert sorted(bar.get_width() for bar in axes.patches) == [20, 50, 50] and "step 5" in axes.get_title(loc="left")
 
 
+@pytest.mark.slow
 def test_letters_that_no_font_has_are_written_as_their_code_and_not_as_boxes(tmp_path, drawn, monkeypatch):
     monkeypatch.setattr(
         fonts.fontManager, "ttflist", [font for font in fonts.fontManager.ttflist if font.name == fonts.SANS]

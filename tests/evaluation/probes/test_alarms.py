@@ -97,6 +97,7 @@ def test_features_of_noise_alarm_whatever_a_head_makes_of_them(
     assert all(abs(row["collapse/agreement"]) < 0.04 for row in rows if "collapse/agreement" in row)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cls", some(TWO_VIEWS, (SimCLR,)))
 def test_healthy_runs_are_silent(cls: Any, tmp_path: Path) -> None:
     torch.manual_seed(0)
@@ -108,6 +109,7 @@ def test_healthy_runs_are_silent(cls: Any, tmp_path: Path) -> None:
     assert all(0.9 < row["collapse/growth"] < 1.5 for row in rows if "collapse/growth" in row)
 
 
+@pytest.mark.by_default(1)
 @pytest.mark.parametrize("name", some(sorted(METHODS), ("simclr", "mae", "bert", "finetune")))
 def test_a_learning_rate_of_100_alarms_at_the_first_look(name: str, tmp_path: Path) -> None:
     """Whatever the method: of every kind of encoder, data and optimizer. Its loss may be infinite
@@ -149,6 +151,7 @@ def test_embeddings_may_be_alike_where_a_method_predicts_its_input(cls: Any, tmp
     assert alarms == [] and {row["collapse/std"] for row in rows if "collapse/std" in row} == {0.0}
 
 
+@pytest.mark.by_default(1)
 @pytest.mark.parametrize(
     "advice, views, expected",
     [(None, 2, "(plots/views.png)"), ("plant trees", 2, "(plots/views.png); plant trees"), ("", 2, None),

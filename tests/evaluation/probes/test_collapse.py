@@ -279,6 +279,7 @@ def test_a_checkpoint_holds_what_is_not_logged_yet(tmp_path: Path, monkeypatch: 
         assert straight.values(name) == resumed.values(name) == stopped.values(name) != []
 
 
+@pytest.mark.by_default(1)
 @pytest.mark.parametrize(
     "name, seed",
     [

@@ -276,6 +276,7 @@ def test_a_full_disk_leaves_the_old_file(tmp_path: Path) -> None:
 # When they are written, and which stay.
 
 
+@pytest.mark.by_default(4)
 @pytest.mark.parametrize(
     ("settings", "trainer", "steps"),
     [

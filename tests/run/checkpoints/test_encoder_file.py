@@ -41,6 +41,7 @@ class Shared(Encoder):
         return self.second(self.first(view.x)) + self.part
 
 
+@pytest.mark.by_default(2)
 @pytest.mark.parametrize(
     ("encoder", "shape"),
     [

@@ -62,6 +62,7 @@ def names_of(*steps: int) -> list[str]:
     return [f"step-{step:08d}.ckpt" for step in steps]
 
 
+@pytest.mark.by_default(1)
 @pytest.mark.parametrize(
     ("settings", "steps"),
     [

@@ -404,6 +404,7 @@ def test_an_unknown_name_gets_the_nearest_one(capsys: pytest.CaptureFixture[str]
         )
 
 
+@pytest.mark.by_default(3)
 @pytest.mark.parametrize(
     ("argv", "config", "expected"),
     [

@@ -115,6 +115,7 @@ def test_settings_that_leave_the_weights_as_they_are_do_not_hinder(root: Path) -
     trainer(root).predict(method(temperature=0.7), datamodule=TinyImages(), ckpt_path=run)
 
 
+@pytest.mark.by_default(1)
 @pytest.mark.parametrize(
     ("path", "message"),
     [

@@ -134,6 +134,7 @@ def test_a_folder_elsewhere_is_refused() -> None:
         limits.check_root("s3://bucket/runs")
 
 
+@pytest.mark.by_default(3)
 @pytest.mark.parametrize(
     "options",
     [

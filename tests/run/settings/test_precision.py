@@ -89,6 +89,7 @@ MODALITIES: dict[str, tuple[Any, Any]] = {
 }
 
 
+@pytest.mark.by_default(4)
 @pytest.mark.parametrize("precision", ["bf16-true", pytest.param("64-true", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", list(METHODS))
 def test_every_method_trains_in_it_beside_all_probes(name: str, precision: Any, tmp_path: Path) -> None:
@@ -107,6 +108,7 @@ def test_every_method_trains_in_it_beside_all_probes(name: str, precision: Any, 
         assert view.x.dtype == (DTYPES[precision] if view.x.is_floating_point() else torch.int64)
 
 
+@pytest.mark.by_default(1)
 @pytest.mark.parametrize("augment_on", ["device", pytest.param("worker", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("modality", [each for each in MODALITIES if each != "text"])
 def test_views_are_made_in_full_precision_and_then_cast(modality: str, augment_on: Any, tmp_path: Path) -> None:
@@ -272,6 +274,7 @@ def test_float64_is_refused_on_apples_gpus(monkeypatch: pytest.MonkeyPatch) -> N
         module.check_precision(OnApple, "test")
 
 
+@pytest.mark.by_default(1)
 @pytest.mark.parametrize("name", ["moco", "byol", "bert"])
 def test_a_resumed_run_in_half_precision_ends_with_the_same_bits(name: str, tmp_path: Path) -> None:
     cls = METHODS[name]

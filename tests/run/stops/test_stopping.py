@@ -139,6 +139,7 @@ def stopped(root: Path, at: At, signum: int, **settings: Any) -> Path:
 PLACES = [("start", 1), ("start", 3), ("backward", 4), ("end", 4), ("save", 4), ("epoch", 4), ("end", 7)]
 
 
+@pytest.mark.by_default(4)
 @pytest.mark.parametrize(
     ("signum", "place"), [(SIGNALS[number % len(SIGNALS)], place) for number, place in enumerate(PLACES)]
 )
