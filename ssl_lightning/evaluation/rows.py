@@ -83,9 +83,9 @@ class Rows:
 
     def take(self, index: Sequence[Tensor]) -> None:
         """Takes these samples to learn from, and to evaluate on."""
-        self.index = tuple(index)
-        sources = zip((self.train, self.judged), self.index, strict=True)
-        self.labels: tuple[Tensor, Tensor] = tuple(labels_of(source)[index] for source, index in sources)  # type: ignore[assignment]  # two
+        train, judged = index
+        self.index = train, judged
+        self.labels: tuple[Tensor, Tensor] = labels_of(self.train)[train], labels_of(self.judged)[judged]
 
     def fit_in(self, budget: Budget, sets: int) -> None:
         """Measures how long features take, and takes fewer samples where those of all rows would
