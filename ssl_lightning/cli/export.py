@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 
 from ..data.files.atomic import atomic_folder
 from ..method import SSLMethod
 from ..run.pretrained import artifacts_of, load
+
+
+def main(options: argparse.Namespace) -> int:
+    """`ssl-lightning export`."""
+    print(export(options.run, options.to))
+    return 0
 
 
 def export(source: str | Path, folder: str | Path) -> str:

@@ -3,6 +3,7 @@ building or importing anything that it names."""
 
 from __future__ import annotations
 
+import argparse
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -20,6 +21,12 @@ from ..run.checkpoints.encoder_file import artifact_names
 
 SHOWN = 60
 """Characters of an argument's value."""
+
+
+def main(options: argparse.Namespace) -> int:
+    """`ssl-lightning inspect`."""
+    print(inspect(options.file))
+    return 0
 
 
 def inspect(path: str | Path) -> str:

@@ -3,6 +3,7 @@ code, without importing any of it."""
 
 from __future__ import annotations
 
+import argparse
 import json
 import shutil
 from collections.abc import Sequence
@@ -12,6 +13,11 @@ from ..plugins.registry import BrokenPlugin, Registry
 LISTS = ("methods", "datamodules", "encoders")
 COLUMNS = ("name", "summary", "package", "version")
 WIDTH = 100
+
+
+def main(options: argparse.Namespace) -> int:
+    """`ssl-lightning methods`, and the like."""
+    return show(options.command, options.json, options.check)
 
 
 def show(kind: str, as_json: bool = False, check: bool = False) -> int:

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Iterator
 from pathlib import Path
 
 from ..run.replay import Replay, Retaken, retake
+
+
+def main(options: argparse.Namespace) -> int:
+    """`ssl-lightning replay`."""
+    text, reproduced = replay(options.bundle)
+    print(text)
+    return int(not reproduced)
 
 
 def replay(folder: str | Path) -> tuple[str, bool]:

@@ -11,7 +11,8 @@ import pytest
 import pytorch_lightning as pl
 
 from ssl_lightning.cli.habits import COMMANDS, OPTIONS, VERBS, meant_by, no_command
-from ssl_lightning.cli.main import OWN, main
+from ssl_lightning.cli.main import main
+from ssl_lightning.cli.verbs import OWN
 from ssl_lightning.encoders.timm_names import names
 from ssl_lightning.plugins.arguments import parameters
 from ssl_lightning.plugins.registry import Registry
@@ -111,7 +112,7 @@ def test_every_option_and_verb_of_the_tables_exists_and_no_habit_has_two():
         words = [word for habits in table.values() for word in habits.split()]
         assert len(words) == len(set(words))
     assert {verb.partition(" ")[0] for verb in VERBS} <= {
-        *COMMANDS, *OWN, "methods", "datamodules", "encoders", "--help", "--version",
+        *COMMANDS, "data", *OWN, "--help", "--version",
     }  # fmt: skip
 
 
@@ -126,7 +127,7 @@ def test_every_option_and_verb_of_the_tables_exists_and_no_habit_has_two():
     ],
 )
 def test_a_verb_of_another_tool_leads_to_ours(verb, meant):
-    assert f"Did you mean {meant!r}?" in no_command(verb, OWN)
+    assert f"Did you mean {meant!r}?" in no_command(verb, ("data", *OWN))
 
 
 @pytest.mark.parametrize("name", ["dinov2", "SimSiam", "Barlow-Twins", "mlm", "hubert", "i-jepa", "T5"])
