@@ -26,6 +26,6 @@ def test_programs_get_json_and_of_no_rows_an_empty_list(capsys: pytest.CaptureFi
 def test_a_table_fits_the_terminal_and_cuts_the_widest_column() -> None:
     lines = table(ROWS, 40)
     assert [len(line) <= 40 for line in lines] == [True] * 3
-    assert lines[1].split() == ["a/long/name/of/…", "0.1235", "3"]
+    assert lines[1].split() == ["a/long/name/of/a/…", "0.1235", "3"]
     assert table(ROWS, 80)[1].startswith("a/long/name/of/a/file.png  0.1235      3")
     assert table([]) == []
