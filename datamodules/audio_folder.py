@@ -61,6 +61,7 @@ class AudioFolder(SoundDataModule):
             file for itself.
     """
 
+    takes_files = "root"
     default_epochs = 100
 
     def __init__(

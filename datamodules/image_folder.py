@@ -51,6 +51,7 @@ class ImageFolder(PictureDataModule):
             file for itself.
     """
 
+    takes_files = "root"
     default_epochs = 100
 
     def __init__(

@@ -48,6 +48,8 @@ class TextFiles(TextDataModule):
             `file`.
     """
 
+    takes_files = "path"
+
     def __init__(
         self,
         path: str,

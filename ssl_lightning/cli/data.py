@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 from jsonargparse import ActionConfigFile  # type: ignore[attr-defined]  # it names no exports
@@ -42,16 +43,23 @@ def describe(options: list[str], folder: str) -> str:
     names = Names(load)
     request = read_request(["fit", *options], names)
     with worded(request, names):
-        data, method = _built(request, names)
-        data.prepare_data()
-        name = names.registries[KINDS["data"]].name_of(request.chosen["data"])
-        return "\n".join(_lines(data, method, Path(folder or f"data-{name}")))
+        registry = names.registries[KINDS["data"]]
+        if "data" not in request.chosen:
+            raise UsageError(f"Missing: the name of a data set. Installed: {', '.join(registry)}.")
+        built = build(request, names, lowest_layer(request, names))
+        built["data"].prepare_data()
+        folder = folder or f"data-{registry.name_of(request.chosen['data'])}"
+        return "\n".join(_lines(built["data"], built.get("model"), Path(folder)))
 
 
-def _built(request: Request, names: Names) -> tuple[SSLDataModule, SSLMethod | None]:
-    registry = names.registries[KINDS["data"]]
-    if "data" not in request.chosen:
-        raise UsageError(f"Missing: the name of a data set. Installed: {', '.join(registry)}.")
+def build(request: Request, names: Names, layer: dict[str, Any]) -> dict[str, Any]:
+    """Builds the `data`, and the `model` where one was given, of a command line.
+
+    Args:
+        request: the command line.
+        names: of the plug-ins.
+        layer: the config below all that the user says.
+    """
     parser = Parser()
     parser.add_argument("--config", action=ActionConfigFile)
     parser.add_argument("--seed_everything", type=int, default=0)
@@ -59,13 +67,13 @@ def _built(request: Request, names: Names) -> tuple[SSLDataModule, SSLMethod | N
     parts = ["data", *["model"] * any(token.partition("=")[0] == "--model" for token in request.tokens)]
     if "model" in parts:
         parser.add_lightning_class_args(SSLMethod, "model", subclass_mode=True)
-    layer = {part: each for part, each in lowest_layer(request, names).items() if part in parts}
+    layer = {part: each for part, each in layer.items() if part in parts}
     try:
         config = parser.parse_args(["--config", json.dumps(layer), *_of(parts, request.tokens)])
     except Refusal as refusal:
         raise UsageError(in_one_line(str(refusal), parser._option_string_actions)) from refusal
-    built = parser.instantiate_classes(config)
-    return built["data"], built.get("model")
+    built: dict[str, Any] = parser.instantiate_classes(config).as_dict()
+    return built
 
 
 def _of(parts: list[str], tokens: list[str]) -> Iterator[str]:

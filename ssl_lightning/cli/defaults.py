@@ -13,7 +13,7 @@ from typing import Any
 
 from ..encoders.kinds import KINDS, REMEDIES, needed_encoder
 from ..plugins.arguments import argument_defaults, parameters
-from ..plugins.gate import judge, judge_arguments
+from ..plugins.gate import judge
 from ..plugins.rebuild import check_size, offline
 from ..plugins.record import config_of
 from .names import CLASS_PATH, Names, UsageError
@@ -96,17 +96,14 @@ def _named(chosen: dict[str, Any]) -> list[str]:
 def _of_run(data: Any, path: Any) -> dict[str, Any]:
     """The arguments with which a datamodule class makes the same views as the run whose folder,
     checkpoint or encoder is at `path`."""
-    from ..run.pretrained import artifacts_of
+    from ..run.reading import arguments_for
 
     if not isinstance(path, str) or not hasattr(data, "arguments_of"):
         return {}
     try:
-        arguments = data.arguments_of(artifacts_of(path), path)
-        arguments = {name: value for name, value in arguments.items() if name in parameters(data)}
-        judge_arguments(data, arguments, repr(path))
+        return arguments_for(data, path)
     except (OSError, ValueError):
         return {}  # the error is raised where the encoder is loaded
-    return arguments
 
 
 def _pretrained(method: type, chosen: dict[str, Any]) -> dict[str, Any] | None:

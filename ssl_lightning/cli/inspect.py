@@ -78,7 +78,7 @@ def _encoder(path: Path) -> Iterator[str]:
     if "encoder" not in header:
         raise ValueError(f"{str(path)!r} holds no encoder config; it was not written by ssl_lightning.")
     yield f"{path}: an encoder of {_size(path)}"
-    facts = {name: _plain(value) for name, value in header.items() if name not in ("encoder", "artifacts")}
+    facts = {name: _plain(value) for name, value in header.items() if name not in ("encoder", "artifacts", "files")}
     values = sum(_product(shape) for shape in shapes)
     artifacts = ", ".join(artifact_names(path) or []) or "none"
     yield from _columns({**facts, "weights": f"{len(shapes)} tensors, {values:,} values", "artifacts": artifacts})

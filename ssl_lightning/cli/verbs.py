@@ -40,6 +40,8 @@ class Verb(NamedTuple):
     summary: str
     does: str
     takes: Callable[[Arguments], object]
+    data: bool = False
+    """Whether it also takes `--data.NAME VALUE`, as `fit` does."""
 
 
 def _export(add: Arguments) -> None:
@@ -55,12 +57,32 @@ def _replay(add: Arguments) -> None:
     add.add_argument("bundle", metavar="BUNDLE", help="a folder nan-step-... of a run")
 
 
+def _embed(add: Arguments) -> None:
+    add.add_argument("run", metavar="RUN", help=RUN)
+    add.add_argument("data", metavar="DATA", help="a folder, a file, a list of files, or the name of a data set")
+    add.add_argument("--out", metavar="FILE", required=True, help="a .parquet, .npz or .csv")
+    add.add_argument("--split", help="that split alone: train, val, test or unlabelled")
+    add.add_argument("--layers", action="store_true", help="also the vector of each layer")
+    add.add_argument("--tokens", action="store_true", help="also the vector of each patch, frame or token")
+    add.add_argument("--normalise", action="store_true", help="vectors of length 1")
+    add.add_argument(
+        "--unreadable", choices=("skip", "raise"), default="skip", help="what of files that cannot be read"
+    )
+    add.add_argument("--batch-size", type=int, default=256, metavar="N", help="samples that are embedded at a time")
+    add.add_argument("--device", default="auto", help="cpu, cuda, ...")
+    add.add_argument(
+        "--processes", type=int, default=1, metavar="N", help="that share the work, each on its own device"
+    )
+    add.add_argument("--json", action="store_true", help="for programs")
+
+
 def _list(add: Arguments) -> None:
     add.add_argument("--json", action="store_true", help="for programs")
     add.add_argument("--check", action="store_true", help="import each, and name those that are broken")
 
 
 OWN = {
+    "embed": Verb("files, or a data set, to vectors by a run's encoder", "embed:main", _embed, data=True),
     "export": Verb("the trained method in a form that another library loads", "export:main", _export),
     "inspect": Verb("what a checkpoint, encoder or run holds; nothing in it is run", "inspect:main", _inspect),
     "replay": Verb("a step that was not finite, taken again: where it arises", "replay:main", _replay),
@@ -83,10 +105,24 @@ def parser_of(name: str) -> Arguments:
 def call(name: str, argv: Iterable[str]) -> int:
     """Does what a command says, and returns the exit code."""
     with mistakes(name) as told:
-        options = parser_of(name).parse_args(list(argv))
+        of_data, rest = _of_data(argv) if OWN[name].data else ([], list(argv))
+        options = parser_of(name).parse_args(rest)
+        options.data_options = of_data
         module, _, function = OWN[name].does.partition(":")
         told.code = getattr(import_module(f".{module}", __package__), function)(options)
     return told.code
+
+
+def _of_data(argv: Iterable[str]) -> tuple[list[str], list[str]]:
+    """The tokens of options `--data.NAME VALUE`, and the others."""
+    of_data: list[str] = []
+    rest: list[str] = []
+    waits = False
+    for token in argv:
+        mine = waits or token.startswith("--data.")
+        (of_data if mine else rest).append(token)
+        waits = mine and not waits and "=" not in token
+    return of_data, rest
 
 
 class Told:

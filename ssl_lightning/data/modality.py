@@ -5,12 +5,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import Tensor
 
 from ..types import View
 from .figure import plot_views, small
+
+if TYPE_CHECKING:
+    from .given import Given
 
 EMPTY, OFTEN = 0.02, 0.25
 """Standard deviation of a picture in [0, 1] below which there is next to nothing to see, and the
@@ -30,6 +33,9 @@ class Modality:
 
     empty_remedy: ClassVar[str] = ""
     """What to do where there is nothing to see in the views, as a sentence behind a space."""
+    takes_files: ClassVar[str] = ""
+    """The argument that any file, folder or list of files of this modality may be given to; empty:
+    there is none."""
     default_encoders: ClassVar[dict[str, dict[str, Any]]] = {}
     """The config that suits this data, for each kind of encoder (`Encoder`, `TokenEncoder`)."""
 
@@ -93,6 +99,18 @@ class Modality:
         """Returns the text files, by name, that a run's encoder cannot be used without, such as a
         tokenizer. They are written into the run folder and into its checkpoints."""
         return {}
+
+    @classmethod
+    def of_items(cls) -> type[Given]:
+        """Returns the datamodule of such data that reads single items: files, or what they hold.
+        It is built with the arguments of its `arguments_of`."""
+        raise NotImplementedError(f"{cls.__name__} does not define `of_items`, so it reads no single items.")
+
+    @classmethod
+    def reads_items(cls) -> type | None:
+        """Returns the class that defines `of_items` for this one; None: there is none."""
+        found = next(each for each in cls.__mro__ if "of_items" in vars(each))
+        return None if found is Modality else found
 
     @classmethod
     def arguments_of(cls, artifacts: Mapping[str, str], path: str) -> dict[str, Any]:

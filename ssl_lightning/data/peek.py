@@ -146,9 +146,14 @@ def features_here(
     device: Any = "cpu",
     context: Any = None,
     views: Views | None = None,
+    batch_size: int = BATCH,
 ) -> Tensor:
     """The features [M, D] of samples, at least one, that this process computes alone, on the CPU;
-    arguments, and the shape with `views`, as in `embed_to_host`."""
+    arguments, and the shape with `views`, as in `embed_to_host`.
+
+    Args:
+        batch_size: samples that a network embeds at a time, without `views`.
+    """
     if network is not None:
         network.to(device)
     if views is not None:
@@ -156,7 +161,7 @@ def features_here(
     elif network is None:
         parts = _raw_features(data, source, index)
     else:
-        parts = _features(network, data, source, index, device, context)
+        parts = _features(network, data, source, index, device, context, batch_size)
     return torch.cat([part.cpu() for part in parts])
 
 
@@ -183,7 +188,13 @@ def _in_order(features: Tensor, index: Tensor) -> Tensor:
 
 
 def _features(
-    network: nn.Module, data: SSLDataModule, source: Source, share: Tensor, device: Any, context: Any
+    network: nn.Module,
+    data: SSLDataModule,
+    source: Source,
+    share: Tensor,
+    device: Any,
+    context: Any,
+    batch_size: int = BATCH,
 ) -> Iterator[Tensor]:
     """Yields the features [S, D] of each batch of a share, on the device."""
     views = data.clean_views()
@@ -192,8 +203,8 @@ def _features(
         return _features_of(network, peek(data, source, part, device, views)["views"][0], context)
 
     with evaluating(network):
-        for part in data.parts(source, share, BATCH):
-            yield of_whole_samples(source, part, lambda source, index: data.parts(source, index, BATCH), embedded)
+        for part in data.parts(source, share, batch_size):
+            yield of_whole_samples(source, part, lambda source, index: data.parts(source, index, batch_size), embedded)
 
 
 def _features_of(network: nn.Module, view: View, context: Any) -> Tensor:

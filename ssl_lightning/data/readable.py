@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import copy
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from ..augment.random import permutation
@@ -12,6 +13,7 @@ from ..distributed import gather_objects, rank, world_size
 from .files.skipped import file_source
 from .files.source import FileSource, Unreadable, in_threads
 from .loaders import Fetch
+from .sources import Source
 
 SECONDS = 60.0
 """Files that were not read in this time are met where they are needed."""
@@ -66,11 +68,17 @@ def _judged(data: Any) -> dict[str, tuple[Any, FileSource]]:
     return judged
 
 
-def _broken(data: Any, files: FileSource, deadline: float) -> tuple[dict[int, str], int]:
-    """The reasons why samples of this process's share cannot be read, by number, and how many were
-    tried."""
-    strict = copy.copy(files)
-    strict.unreadable = "raise"
+def reasons_of(data: Any, source: Source, numbers: Sequence[int]) -> list[str]:
+    """The reasons why samples of a source cannot be read, empty for those that can.
+
+    Args:
+        data: the datamodule whose test transform takes them.
+        source: the samples.
+        numbers: which of them.
+    """
+    strict = copy.copy(source)
+    if isinstance(strict, FileSource):
+        strict.unreadable = "raise"
     fetch = Fetch(strict, data.clean_views().cut)
 
     def reason(number: int) -> str:
@@ -80,6 +88,12 @@ def _broken(data: Any, files: FileSource, deadline: float) -> tuple[dict[int, st
             return str(error.__cause__ or error).rstrip(".")
         return ""
 
+    return in_threads(reason, numbers)
+
+
+def _broken(data: Any, files: FileSource, deadline: float) -> tuple[dict[int, str], int]:
+    """The reasons why samples of this process's share cannot be read, by number, and how many were
+    tried."""
     share, reasons = permutation(0, 0, len(files))[rank() :: world_size()], dict[int, str]()
     tried = 0
     for part in share.split(AT_ONCE):
@@ -87,7 +101,8 @@ def _broken(data: Any, files: FileSource, deadline: float) -> tuple[dict[int, st
             break
         numbers = part.tolist()
         tried += len(numbers)
-        reasons.update({number: why for number, why in zip(numbers, in_threads(reason, numbers), strict=True) if why})
+        found = zip(numbers, reasons_of(data, files, numbers), strict=True)
+        reasons.update({number: why for number, why in found if why})
     return reasons, tried
 
 

@@ -57,10 +57,16 @@ class Splits:
         data has one of its own."""
         return self._given("val")
 
+    def opened(self, source: Source) -> Source:
+        """Returns a source of this data as all that judges an encoder embeds it: where a sample may
+        be longer than a view, the source knows how long that is."""
+        return source
+
     def _given(self, split: Split) -> Source | None:
         """The samples of a split as the data has it, opened once."""
         if f"given {split}" not in self._sources:
-            self._sources[f"given {split}"] = self.source(split)
+            source = self.source(split)
+            self._sources[f"given {split}"] = None if source is None else self.opened(source)
         return self._sources[f"given {split}"]
 
     def labelled_samples(self, split: Split) -> Source | None:

@@ -9,6 +9,7 @@ from typing import Any
 from ..data.datamodule import SSLDataModule
 from ..data.files.atomic import write_text
 from ..data.modality import loading_lines
+from ..plugins.record import class_path
 from ..run.checkpoints.checkpoint import PATTERN
 from ..run.checkpoints.encoder_file import save_encoder, write_card
 from ..run.failures import failures_of
@@ -20,8 +21,10 @@ from ..run.meter import run_totals
 def write_encoder(trainer: Any, pl_module: Any, folder: Path) -> None:
     """Writes the encoder as the run ended."""
     data = trainer.datamodule
-    artifacts = data.artifacts() if isinstance(data, SSLDataModule) else ()
+    artifacts = data.artifacts() if isinstance(data, SSLDataModule) else {}
     facts = {"run": str(folder.name), "checkpoint": PATTERN.format(step=trainer.global_step)}
+    if isinstance(data, SSLDataModule) and (reads := data.reads_items()) is not None:
+        facts["reads"] = class_path(reads)
     save_encoder(pl_module.backbone, folder / "encoder.safetensors", artifacts, **facts)
 
 

@@ -15,7 +15,7 @@ from ..plugins.rebuild import rebuild_for
 from ..plugins.record import config_of
 from ..plugins.run_record import config_in
 from .checkpoints.checkpoint import find_newest, newest_of, ours
-from .checkpoints.encoder_file import artifact_names, header_of, read_encoder
+from .checkpoints.encoder_file import artifact_names, artifacts_in, header_of, read_encoder
 from .training import Training
 
 
@@ -70,8 +70,9 @@ def artifacts_of(path: str | Path) -> dict[str, str]:
     """The contents of the text files that the encoder of a run needs, by name
     (`SSLDataModule.artifacts`); empty if it needs none.
 
-    These are the files that the encoder's file names; else those in the newest checkpoint; else
-    every JSON file beside it except the run's summary and its ledger of the data.
+    These are those in the header of the encoder's file; else the files that it names; else those in
+    the newest checkpoint; else every JSON file beside it except the run's summary and its ledger of
+    the data.
 
     Args:
         path: as in `load_encoder`.
@@ -79,12 +80,14 @@ def artifacts_of(path: str | Path) -> dict[str, str]:
     path = Path(path)
     folder = path if path.is_dir() else path.parent
     file = path if path.suffix == ".safetensors" else folder / "encoder.safetensors"
+    if path.suffix != ".ckpt" and file.is_file() and (inside := artifacts_in(file)):
+        return inside
     names = artifact_names(file) if path.suffix != ".ckpt" and file.is_file() else None
     if names is None or not all((folder / name).is_file() for name in names):
         checkpoint = path if path.suffix == ".ckpt" else find_newest(folder / "checkpoints")
-        inside = read(checkpoint).get("artifacts") if checkpoint is not None else None
-        if inside or path.suffix == ".ckpt":
-            return dict(inside or {})
+        kept = read(checkpoint).get("artifacts") if checkpoint is not None else None
+        if kept or path.suffix == ".ckpt":
+            return dict(kept or {})
         names = [file.name for file in folder.glob("*.json") if file.name not in ("summary.json", "data.json")]
     return {name: (folder / name).read_text(encoding="utf-8") for name in names}
 

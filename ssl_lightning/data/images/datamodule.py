@@ -19,6 +19,7 @@ from ...plugins.arguments import require
 from ...types import Strength, View, ViewSpec
 from ..datamodule import RAW_SIZE, Describes, SSLDataModule
 from ..files.source import check_unreadable
+from ..given import Given
 from ..modality import loading_lines
 from .reading import Reading
 from .settings import IMAGE, arguments_in, image_json
@@ -101,6 +102,12 @@ class ImageDataModule(SSLDataModule):
 
     def artifacts(self) -> dict[str, str]:
         return {IMAGE: image_json(self)}
+
+    @classmethod
+    def of_items(cls) -> type[Given]:
+        from .given import GivenImages  # here: it is built of this class
+
+        return GivenImages
 
     @classmethod
     def arguments_of(cls, artifacts: Mapping[str, str], path: str) -> dict[str, Any]:

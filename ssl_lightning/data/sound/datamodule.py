@@ -19,9 +19,9 @@ from ...plugins.arguments import require
 from ...types import Strength, View
 from ..datamodule import Describes
 from ..files.source import Unreadable, check_unreadable
+from ..given import Given
 from ..ledger import Tally
 from ..sources import Source
-from ..splits import Split
 from .lengths import lengths_of
 from .listen import Listening
 from .settings import SOUND, arguments_in, check_settings, difference, log_mel, samples_of
@@ -133,10 +133,8 @@ class SoundDataModule(VaryingLengths, Listening):
                 with suppress(Unreadable):  # all such files are named at once, before the run
                     split.windows()
 
-    def _given(self, split: Split) -> Source | None:
-        source = super()._given(split)
-        if source is not None:
-            recordings_of(source).view = self.samples
+    def opened(self, source: Source) -> Source:
+        recordings_of(source).view = self.samples
         return source
 
     def tally(self, split: str, source: Source, use: str) -> Tally:
@@ -229,6 +227,12 @@ class SoundDataModule(VaryingLengths, Listening):
         if self.features == "wave":
             return {SOUND: json.dumps({**given, "normalise": self.normalise})}
         return {SOUND: json.dumps({**given, **self.of_log_mels, "statistics": self.normalisation})}
+
+    @classmethod
+    def of_items(cls) -> type[Given]:
+        from .given import GivenSounds  # here: it is built of this class
+
+        return GivenSounds
 
     @classmethod
     def arguments_of(cls, artifacts: Mapping[str, str], path: str) -> dict[str, Any]:

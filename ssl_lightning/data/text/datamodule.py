@@ -18,12 +18,13 @@ from ...nn.vocabulary import introduce
 from ...plugins.arguments import one_of, require
 from ...types import Strength, View
 from ..datamodule import SSLDataModule
+from ..given import Given
 from .augment import TextAugmentation
 from .settings import ROW_LENGTH, TEXT, row_length_in, text_json
 from .sheet import plot_texts
 from .spelling import spelling
 from .stores import Part as Part
-from .tokenizer import TOKENIZER, Kind, digest_of, load_tokenizer, vocabulary_of
+from .tokenizer import TOKENIZER, Kind, digest_of, kept_tokenizer, load_tokenizer, vocabulary_of
 from .withheld import WithheldDocuments
 
 SHOWN = 8
@@ -144,9 +145,16 @@ class TextDataModule(WithheldDocuments):
         return {TOKENIZER: self.tokenizer.to_str(pretty=True), TEXT: text_json(self.row_length)}
 
     @classmethod
+    def of_items(cls) -> type[Given]:
+        from .given import GivenTexts  # here: it is built of this class
+
+        return GivenTexts
+
+    @classmethod
     def arguments_of(cls, artifacts: Mapping[str, str], path: str) -> dict[str, Any]:
-        folder = str(Path(path).parent) if path.endswith(".safetensors") else path
-        arguments: dict[str, Any] = {"tokenizer": folder} if TOKENIZER in artifacts else {}
+        arguments: dict[str, Any] = {}
+        if TOKENIZER in artifacts:
+            arguments["tokenizer"] = kept_tokenizer(artifacts[TOKENIZER], path)
         return arguments | ({"row_length": row_length_in(artifacts[TEXT])} if TEXT in artifacts else {})
 
     def difference(self, artifacts: Mapping[str, str]) -> str:

@@ -107,6 +107,27 @@ def load_tokenizer(path: str) -> Tokenizer:
     return settled(read_tokenizer(text, where))
 
 
+def kept_tokenizer(text: str, path: str) -> str:
+    """The path by which `load_tokenizer` finds the tokenizer of a run: that of the run folder or
+    checkpoint, or for an encoder's file without a `tokenizer.json` beside it a copy in the cache.
+
+    Args:
+        text: of the run's `tokenizer.json`.
+        path: the run folder, checkpoint or encoder's file.
+    """
+    given = Path(path).expanduser()
+    if given.suffix != ".safetensors":
+        return path
+    beside = given.with_name(TOKENIZER)
+    if beside.is_file() and beside.read_text(encoding="utf-8") == text:
+        return str(given.parent)
+    kept = default_folder() / f"tokenizer-{key_of(text)}.json"
+    with writing(kept.parent):
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        write_text(kept, text)
+    return str(kept)
+
+
 def settled(tokenizer: Tokenizer) -> Tokenizer:
     """Returns the tokenizer as it is after writing and reading it: the library rounds Unigram's
     scores each time, until they settle after one or two rounds."""

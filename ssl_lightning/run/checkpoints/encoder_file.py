@@ -4,7 +4,7 @@ card beside it."""
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,18 +19,22 @@ from ...plugins.rebuild import rebuild_for
 from ...plugins.record import config_of
 
 
-def save_encoder(encoder: Encoder, path: str | Path, artifacts: Iterable[str] = (), **facts: str) -> None:
+def save_encoder(encoder: Encoder, path: str | Path, artifacts: Mapping[str, str] | None = None, **facts: str) -> None:
     """Writes an encoder's weights and, in the header, the config that `load_encoder` needs; the
     file is written whole or not at all.
 
     Args:
         encoder: the encoder to write.
         path: the file.
-        artifacts: names of the files beside it that the encoder needs.
+        artifacts: the contents of the text files, by name, that the encoder needs; they stand in
+            the header too.
         facts: further entries of the header.
     """
     tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in encoder.state_dict().items()}
-    header = {"encoder": json.dumps(config_of(encoder)), "artifacts": json.dumps(sorted(artifacts)), **facts}
+    needed = dict(sorted((artifacts or {}).items()))
+    header = {"encoder": json.dumps(config_of(encoder)), "artifacts": json.dumps(list(needed)), **facts}
+    if needed:
+        header["files"] = json.dumps(needed)
     with atomic(path) as temporary:
         save_file(tensors, temporary, metadata=header)
         sort_header(temporary)
@@ -74,6 +78,22 @@ def artifact_names(path: Path) -> list[str] | None:
     if names is not None and not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
         raise ValueError(f"{str(path)!r} does not list its artifacts by their names.")
     return None if names is None else [name for name in names if Path(name).name == name]
+
+
+def artifacts_in(path: Path) -> dict[str, str]:
+    """The contents of the files that an encoder needs beside its own, from its header; empty: the
+    header does not hold them.
+
+    Raises:
+        ValueError: the file is damaged.
+    """
+    try:
+        files = json.loads(header_of(path).get("files", "{}"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{str(path)!r} does not hold its artifacts as JSON: {error}.") from error
+    if not isinstance(files, dict) or not all(isinstance(text, str) for text in files.values()):
+        raise ValueError(f"{str(path)!r} does not hold its artifacts by their names.")
+    return {name: text for name, text in files.items() if Path(name).name == name}
 
 
 def read_encoder(path: Path, trust: Iterable[str] = ()) -> Encoder:

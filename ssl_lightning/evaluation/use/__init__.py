@@ -1,0 +1,1 @@
+"""From a trained encoder to what it is for: vectors, classes, neighbours."""
