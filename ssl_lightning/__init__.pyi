@@ -13,7 +13,6 @@ from .data.images.datamodule import ImageDataModule as ImageDataModule
 from .data.images.datamodule import PictureDataModule as PictureDataModule
 from .data.images.source import PictureSource as PictureSource
 from .data.sound.datamodule import SoundDataModule as SoundDataModule
-from .data.sound.reader import SoundReader as SoundReader
 from .data.sound.recording import Sound as Sound
 from .data.sound.recording import SoundFile as SoundFile
 from .data.sound.source import SoundSource as SoundSource
@@ -25,7 +24,6 @@ from .data.splits import Split as Split
 from .data.text.datamodule import TextDataModule as TextDataModule
 from .data.text.documents import Corpus as Corpus
 from .data.text.documents import Texts as Texts
-from .data.text.reader import Reader as Reader
 from .distributed import gather as gather
 from .distributed import rank as rank
 from .distributed import reduce_sum as reduce_sum
@@ -46,6 +44,7 @@ from .encoders.timm import TimmEncoder as TimmEncoder
 from .encoders.vit import ViTEncoder as ViTEncoder
 from .encoders.wave import WaveTransformer as WaveTransformer
 from .evaluation.supervised import Supervised as Supervised
+from .evaluation.use.reader import Reader as Reader
 from .method import SSLMethod as SSLMethod
 from .nn.ema import EMA as EMA
 from .nn.heads import Norm as Norm

@@ -33,10 +33,10 @@ HEADINGS = {
     "encoders": "Encoders",
     "trainer": "Runs",
     "run": "Runs",
+    "evaluation.use": "Runs",
     "plugins": "Arguments",
 }
 """Of modules and folders of the package, the first that fits."""
-READERS = ("Reader", "SoundReader")
 CITATION = re.compile(r"\s\([^()]*(arXiv|doi)[^()]*\)")
 INTRODUCTION = """\
 # Public names
@@ -53,9 +53,7 @@ def module_of(name: str) -> str:
 
 def heading_of(name: str) -> str:
     module = module_of(name)
-    return (
-        "Runs" if name in READERS else next(HEADINGS[each] for each in HEADINGS if f"{module}.".startswith(f"{each}."))
-    )
+    return next(HEADINGS[each] for each in HEADINGS if f"{module}.".startswith(f"{each}."))
 
 
 def first_sentence(name: str) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 
 from ..evaluation.use.embedding import Embedded, Embedding, Wanted, sources_of
 from ..evaluation.use.processes import compute_all, device_named
+from ..evaluation.use.rows import check_target
 from ..plugins.messages import printable
 from ..run.pretrained import load_encoder
 from .bar import Bar
@@ -22,6 +23,7 @@ NAMED = 5
 def main(options: argparse.Namespace) -> int:
     """Embeds what the command line says; see `verbs`."""
     began, out = time.monotonic(), Path(options.out).expanduser()
+    check_target(out)
     data = data_for(options.run, options.data, options.data_options)
     wanted = Wanted(options.layers, options.tokens, options.normalise, options.unreadable, options.batch_size)
     encoder = load_encoder(options.run).float().to(device_named(options.device))
@@ -42,7 +44,12 @@ def _tell(embedded: Embedded, out: Path, seconds: float, as_json: bool) -> None:
         print(json.dumps(facts))
         return
     print(f"{embedded.rows:,} vectors of {embedded.dim} values in {seconds:,.1f} s: {out}")
-    if embedded.skipped:
-        reasons = list(embedded.skipped.values())
+    told_skipped(embedded.skipped)
+
+
+def told_skipped(skipped: dict[str, str]) -> None:
+    """Prints which samples have no row, if any, and why."""
+    if skipped:
+        reasons = list(skipped.values())
         listed = "; ".join(reasons[:NAMED]) + "; ..." * (len(reasons) > NAMED)
         print(f"{len(reasons):,} samples cannot be read, and have no row: {listed}")

@@ -12,8 +12,8 @@ from ..plugins.moved import KEYS, renamed_key
 from .habits import COMMANDS, no_command
 from .names import IMPLIED, Names, UsageError, kind_of
 
-SHORT = {"--minutes": "--trainer.minutes"}
-"""Options of `fit` that have a short name."""
+SHORT = {("fit", "--minutes"): "--trainer.minutes", ("predict", "--out"): "--evaluation.out"}
+"""Options that have a short name, by their command."""
 
 
 class Request(NamedTuple):
@@ -45,8 +45,7 @@ def read_request(argv: Sequence[str], names: Names) -> Request:
     chosen: dict[str, Any] = {}
     earlier: dict[str, str] = {}  # options given under their earlier names, by their first keys
     for option, value, attached in options:
-        if command == "fit" and option in SHORT:
-            option = SHORT[option]
+        option = SHORT.get((str(command), option), option)
         if (first := option[2:].partition(".")[0]) in KEYS:
             earlier[first], option = option, f"--{renamed_key(option[2:])}"
         if option in ("-c", "--config"):

@@ -44,6 +44,17 @@ class Verb(NamedTuple):
     """Whether it also takes `--data.NAME VALUE`, as `fit` does."""
 
 
+def at_least(least: int) -> Callable[[str], int]:
+    """Returns what reads a whole number that is not below `least`."""
+
+    def read(text: str) -> int:
+        if not text.lstrip("-").isdecimal() or int(text) < least:
+            raise argparse.ArgumentTypeError(f"{text!r} is no whole number of at least {least}")
+        return int(text)
+
+    return read
+
+
 def _export(add: Arguments) -> None:
     add.add_argument("run", metavar="RUN", help="a run folder, whose newest checkpoint is read, or a checkpoint")
     add.add_argument("--to", metavar="FOLDER", required=True, help="the folder to write; it must not hold anything yet")
@@ -57,22 +68,42 @@ def _replay(add: Arguments) -> None:
     add.add_argument("bundle", metavar="BUNDLE", help="a folder nan-step-... of a run")
 
 
-def _embed(add: Arguments) -> None:
-    add.add_argument("run", metavar="RUN", help=RUN)
+def _applied(add: Arguments, run: str, out: str) -> None:
+    """The arguments of a command that applies a run to data."""
+    add.add_argument("run", metavar="RUN", help=run)
     add.add_argument("data", metavar="DATA", help="a folder, a file, a list of files, or the name of a data set")
-    add.add_argument("--out", metavar="FILE", required=True, help="a .parquet, .npz or .csv")
+    add.add_argument("--out", metavar="FILE", required=True, help=out)
     add.add_argument("--split", help="that split alone: train, val, test or unlabelled")
+    unreadable = add.add_argument("--unreadable", choices=("skip", "raise"), default="skip")
+    unreadable.help = "whether to leave out files that cannot be read, or to stop"
+    add.add_argument("--batch-size", type=at_least(1), default=256, metavar="N", help="samples at a time")
+    add.add_argument("--device", default="auto", help="cpu, cuda, ...")
+    add.add_argument("--json", action="store_true", help="for programs")
+
+
+def _embed(add: Arguments) -> None:
+    _applied(add, RUN, "a .parquet, .npz or .csv")
     add.add_argument("--layers", action="store_true", help="also the vector of each layer")
     add.add_argument("--tokens", action="store_true", help="also the vector of each patch, frame or token")
     add.add_argument("--normalise", action="store_true", help="vectors of length 1")
+    add.add_argument("--processes", type=at_least(1), default=1, metavar="N", help="that share the work and the GPUs")
+
+
+def _classify(add: Arguments) -> None:
+    _applied(add, "a run of finetune or linear_probe, or its classifier.safetensors", "a .csv or .parquet")
+
+
+def _neighbours(add: Arguments) -> None:
+    add.add_argument("run", metavar="RUN", help=RUN)
+    add.add_argument("--among", metavar="FILE", required=True, help="what embed wrote with this run")
     add.add_argument(
-        "--unreadable", choices=("skip", "raise"), default="skip", help="what of files that cannot be read"
+        "--query", metavar="FILE", nargs="+", help="whose nearest are listed; of texts, the text itself too"
     )
-    add.add_argument("--batch-size", type=int, default=256, metavar="N", help="samples that are embedded at a time")
-    add.add_argument("--device", default="auto", help="cpu, cuda, ...")
     add.add_argument(
-        "--processes", type=int, default=1, metavar="N", help="that share the work, each on its own device"
+        "--duplicates", metavar="COSINE", type=float, help="list all pairs that are as alike, such as 0.95"
     )
+    add.add_argument("--count", type=at_least(1), default=8, metavar="K", help="neighbours of each query")
+    add.add_argument("--to", metavar="FILE", help="a .png: a contact sheet")
     add.add_argument("--json", action="store_true", help="for programs")
 
 
@@ -83,6 +114,8 @@ def _list(add: Arguments) -> None:
 
 OWN = {
     "embed": Verb("files, or a data set, to vectors by a run's encoder", "embed:main", _embed, data=True),
+    "classify": Verb("files, or a data set, to classes by a fine-tuned run", "classify:main", _classify, data=True),
+    "neighbours": Verb("the nearest of a file among embedded ones; near-duplicates", "neighbours:main", _neighbours),
     "export": Verb("the trained method in a form that another library loads", "export:main", _export),
     "inspect": Verb("what a checkpoint, encoder or run holds; nothing in it is run", "inspect:main", _inspect),
     "replay": Verb("a step that was not finite, taken again: where it arises", "replay:main", _replay),

@@ -36,6 +36,8 @@ class Modality:
     takes_files: ClassVar[str] = ""
     """The argument that any file, folder or list of files of this modality may be given to; empty:
     there is none."""
+    example_items: ClassVar[str] = ""
+    """Two items that `of_items` reads, as Python, for the lines that load an encoder."""
     default_encoders: ClassVar[dict[str, dict[str, Any]]] = {}
     """The config that suits this data, for each kind of encoder (`Encoder`, `TokenEncoder`)."""
 
@@ -93,7 +95,12 @@ class Modality:
             folder: the run folder.
             dim: length of a feature vector.
         """
-        return loading_lines(folder, dim)
+        if self.reads_items() is None:
+            return loading_lines(folder, dim)
+        return (
+            f'from ssl_lightning import Reader\nread = Reader("{folder}")\n'
+            f"features = read({self.example_items})  # [2, {dim}]"
+        )
 
     def artifacts(self) -> dict[str, str]:
         """Returns the text files, by name, that a run's encoder cannot be used without, such as a

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any, Literal
 
@@ -9,12 +10,17 @@ import torch
 from torch import Tensor
 
 from ..data.datamodule import SSLDataModule
+from ..data.files.kept import key_of
 from ..data.files.skipped import skipped_among
 from ..data.peek import sample
 from ..data.sources import labels_of
 from ..data.windows import merged
 from ..distributed import collect, on_first
+from ..plugins.archive import read
+from ..plugins.record import config_of
+from ..plugins.run_record import config_in
 from ..run.folder.folder import folder_of, run_name
+from ..run.folder.identity import settings
 from ..run.lightning import hide_results
 from ..run.settings.limits import check_root
 from ..run.standing import Standing
@@ -24,6 +30,7 @@ from .printing import format_table
 from .probes.held_out import SAMPLES, in_words, scores_of
 from .protocol import closing_row
 from .table import Table
+from .use.rows import check_target
 from .vectors import write_vectors
 
 
@@ -33,18 +40,20 @@ class Evaluation(Standing):
     that defines `scores` at its own task, such as by its perplexity, on held-out samples.
 
     For `validate` they are fitted on the training samples without the validation part, for `test`
-    on all of them. `predict` writes `features` [N, dim], `index` [N] and, where there are labels,
-    `label` [N] of the split `predict_split` to a safetensors file, and the samples' names to a csv
-    beside it; the features of a sample that cannot be read, and is skipped, are NaN.
+    on all of them. `predict` writes the vectors of the split `predict_split`, with names and
+    labels, to a file as `ssl-lightning embed` does; a sample that cannot be read, and is skipped,
+    has no row.
 
     Args:
         train_samples: at most this many labelled training samples are embedded.
+        out: the file that `predict` writes (.parquet, .npz, .csv); None: in the run folder
+            `vectors-<split>.parquet`, and for other data than the run's with a hash in its name.
     """
 
     key = "evaluation"
 
-    def __init__(self, train_samples: int = 60_000) -> None:
-        self.train_samples = train_samples
+    def __init__(self, train_samples: int = 60_000, out: str | None = None) -> None:
+        self.train_samples, self.out = train_samples, None if out is None else Path(out).expanduser()
         self.collected: dict[str, list[Tensor]] = {}
 
     def collect(self, outputs: dict[str, Tensor]) -> None:
@@ -132,7 +141,9 @@ class Evaluation(Standing):
         self.collect(outputs)
 
     def on_predict_start(self, trainer: Any, pl_module: Any) -> None:
-        if trainer.is_global_zero:
+        if trainer.is_global_zero and self.out is not None:
+            check_target(self.out)
+        elif trainer.is_global_zero:
             check_root(trainer.default_root_dir)
 
     def on_predict_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, *args: Any) -> None:
@@ -152,7 +163,20 @@ class Evaluation(Standing):
         if source is not None:  # another sample stands for one that cannot be read: its vector is not that one's
             self.collected["skipped"] = [skipped_among(source, index).long() for index in self.collected["index"]]
         vectors = self.gathered(trainer.strategy.root_device)
-        folder = folder_of(trainer.ckpt_path) if trainer.ckpt_path else None
-        path = (folder or Path(trainer.default_root_dir) / run_name(pl_module, data)) / f"vectors-{split}.safetensors"
+        path = self.out or _place(trainer, pl_module, split)
+        names = getattr(data, "class_names", None)
+        on_first(lambda: print(write_vectors(path, vectors, source, split, names), flush=True))
 
-        on_first(lambda: print(write_vectors(path, vectors, source, getattr(data, "class_names", None)), flush=True))
+
+def _place(trainer: Any, pl_module: Any, split: str) -> Path:
+    """The file of the vectors of a split: in the run folder, and with a name of its own where the
+    data is not that of the run."""
+    data, mark = trainer.datamodule, ""
+    folder = folder_of(trainer.ckpt_path) if trainer.ckpt_path else None
+    if folder is None:
+        folder = Path(trainer.default_root_dir) / run_name(pl_module, data)
+    elif isinstance(data, SSLDataModule):
+        own, here = config_in(read(trainer.ckpt_path), trainer.ckpt_path).get("data"), config_of(data)
+        if settings(own, "data") != settings(here, "data"):
+            mark = f"-{key_of(json.dumps(settings(here, 'data')))[:8]}"
+    return folder / f"vectors-{split}{mark}.parquet"

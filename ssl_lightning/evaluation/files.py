@@ -16,16 +16,20 @@ from ..run.failures import failures_of
 from ..run.folder.folder import resolved, run_name
 from ..run.folder.metrics import rows_of, speed_of
 from ..run.meter import run_totals
+from .supervised import CLASSIFIER, Supervised
 
 
 def write_encoder(trainer: Any, pl_module: Any, folder: Path) -> None:
-    """Writes the encoder as the run ended."""
+    """Writes the encoder as the run ended; of a supervised method the classifier too."""
     data = trainer.datamodule
     artifacts = data.artifacts() if isinstance(data, SSLDataModule) else {}
     facts = {"run": str(folder.name), "checkpoint": PATTERN.format(step=trainer.global_step)}
     if isinstance(data, SSLDataModule) and (reads := data.reads_items()) is not None:
         facts["reads"] = class_path(reads)
     save_encoder(pl_module.backbone, folder / "encoder.safetensors", artifacts, **facts)
+    if isinstance(pl_module, Supervised):
+        classifier = pl_module.as_classifier(getattr(data, "class_names", None))
+        save_encoder(classifier, folder / CLASSIFIER, artifacts, **facts)
 
 
 def write_results(trainer: Any, pl_module: Any, folder: Path, results: dict[str, Any], table: str) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from scratch."""
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from typing import Any, ClassVar, NamedTuple, Self
 
 import torch
@@ -17,6 +18,7 @@ from ..data.peek import embed, evaluating, sample
 from ..data.sources import Source, labels_of
 from ..distributed import on_first
 from ..encoders.base import Encoder
+from ..encoders.classifier import Classifier
 from ..method import SSLMethod
 from ..nn.precision import dtype_of
 from ..nn.skill import wide
@@ -25,6 +27,9 @@ from ..types import Batch, Step, Strength, View, ViewSpec
 from .frozen import EPSILON, regress
 from .measures import balanced
 from .validation import Validation
+
+CLASSIFIER = "classifier.safetensors"
+"""The file of a supervised run's classifier."""
 
 
 class Score(NamedTuple):
@@ -164,6 +169,23 @@ class Supervised(SSLMethod):
             )
         logits: Tensor = self.head(self.standardise(features))
         return logits
+
+    def as_classifier(self, class_names: Sequence[str] | None = None) -> Classifier:
+        """The encoder and the head, of the same weights, as one encoder of the logits.
+
+        Args:
+            class_names: of the classes; None: their numbers.
+
+        Raises:
+            ValueError: the number of classes is not known yet.
+        """
+        if self.head is None:
+            raise ValueError(f"{type(self).__name__} has no head yet: it was not trained.")
+        known = self.head.out_features
+        names = [str(name) for name in class_names or ()] + [str(each) for each in range(len(class_names or ()), known)]
+        classifier = Classifier(self.encoder, names, eps=self.standardise.eps)
+        classifier.standardise, classifier.head = self.standardise, self.head
+        return classifier.eval()
 
     def classify(self, view: View) -> Tensor:
         """View of S samples -> logits [S, K]."""

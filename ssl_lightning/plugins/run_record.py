@@ -48,6 +48,8 @@ def record_run(method: Any, checkpoint: dict[str, Any]) -> None:
     checkpoint["method"] = class_path(type(method))
     data: Any = getattr(method.trainer, "datamodule", None)
     checkpoint["artifacts"] = data.artifacts() if hasattr(data, "artifacts") else {}
+    if names := getattr(data, "class_names", None):
+        checkpoint["class_names"] = [str(name) for name in names]
     spec = method.optimizer_spec
     checkpoint["resolved"] = {
         "precision": str(method.trainer.precision),

@@ -39,11 +39,11 @@ def load_encoder(path: str | Path, trust: Iterable[str] = ()) -> Encoder:
         raise FileNotFoundError(f"There is no run, checkpoint or encoder {str(path)!r}.")
     file = path / "encoder.safetensors" if path.is_dir() else path
     written = file.suffix == ".safetensors" and file.is_file()
-    younger = _younger(file) if written and path.is_dir() else None
-    if written and younger is None:
+    later = younger(file) if written and path.is_dir() else None
+    if written and later is None:
         return read_encoder(file, trust)
     try:
-        newest = younger or newest_of(path)
+        newest = later or newest_of(path)
     except FileNotFoundError as error:
         raise FileNotFoundError(
             f"There is no encoder.safetensors in {str(path)!r}, and no whole checkpoint; a run writes them."
@@ -58,7 +58,7 @@ def load_encoder(path: str | Path, trust: Iterable[str] = ()) -> Encoder:
     return encoder
 
 
-def _younger(file: Path) -> Path | None:
+def younger(file: Path) -> Path | None:
     """The newest whole checkpoint beside an encoder's file, if it is younger: the run has gone on
     since."""
     name = header_of(file).get("checkpoint")

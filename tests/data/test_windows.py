@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
 from ssl_lightning.datamodules.text_files import TextFiles
 from ssl_lightning.methods.finetune import Finetune
 from torch import Tensor, nn
+from vectors_file import load_vectors
 
 from ssl_lightning import TextTransformer, Trainer, View
 from ssl_lightning.data.peek import embed, features_here
@@ -119,7 +119,7 @@ def test_test_and_predict_give_one_row_a_text(texts: Path, tmp_path: Path, capsy
     assert float(trainer.callback_metrics["test/top1"]) == pytest.approx(expected)
     data = data_of(texts, predict_split="test")
     trainer.predict(method, data)
-    (file,) = tmp_path.rglob("vectors-test.safetensors")
-    rows = load_file(file)
+    (file,) = tmp_path.rglob("vectors-test.parquet")
+    rows = load_vectors(file)
     assert rows["index"].tolist() == list(range(20))
     torch.testing.assert_close(rows["features"], embed(method, data, test))

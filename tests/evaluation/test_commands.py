@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
 from ssl_lightning.methods.simclr import SimCLR
 from torch import Tensor
 from torch.utils.data import DataLoader
+from vectors_file import load_vectors
 
 import ssl_lightning
 from ssl_lightning.cli.main import main
@@ -133,9 +133,9 @@ def test_predict_writes_the_vectors_of_a_split_in_the_order_of_its_samples(
 ) -> None:
     data = Watched(predict_split=split, workers=2 if split == "val" else 0)
     trainer.predict(method, datamodule=data)
-    (path,) = tmp_path.rglob("*.safetensors")
-    assert path.name == f"vectors-{split}.safetensors" and str(path) in capsys.readouterr().out
-    vectors = load_file(path)
+    (path,) = tmp_path.rglob("*.parquet")
+    assert path.name == f"vectors-{split}.parquet" and str(path) in capsys.readouterr().out
+    vectors = load_vectors(path)
     source = Watched().source(split)
     assert source is not None
     with torch.no_grad():
@@ -148,8 +148,8 @@ def test_predict_writes_the_vectors_of_a_split_in_the_order_of_its_samples(
 
 def test_predict_needs_no_labels(trainer: Any, method: SimCLR, tmp_path: Path) -> None:
     trainer.predict(method, datamodule=Unlabelled())
-    (path,) = tmp_path.rglob("*.safetensors")
-    assert set(load_file(path)) == {"index", "features"}
+    (path,) = tmp_path.rglob("*.parquet")
+    assert load_vectors(path)["label"] == [None] * 70
 
 
 @pytest.mark.parametrize("function, split", [("validate", "val"), ("test", "test")])
@@ -270,7 +270,7 @@ def test_the_command_line_writes_the_vectors_of_a_checkpoint_into_its_run_folder
 
     method, folder = trained
     assert command("predict", folder, "--data.predict_split", "test") == 0
-    vectors, data = load_file(folder / "vectors-test.safetensors"), Digits()
+    vectors, data = load_vectors(folder / "vectors-test.parquet"), Digits()
     test = data.split("test")
     assert test is not None
     assert torch.equal(vectors["index"], torch.arange(397)) and torch.allclose(

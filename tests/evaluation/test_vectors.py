@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import load_file
 from sets import write_sounds
 from ssl_lightning.datamodules.audio_folder import AudioFolder
 from ssl_lightning.datamodules.image_folder import ImageFolder
 from ssl_lightning.methods.simclr import SimCLR
+from vectors_file import load_vectors
 
 import ssl_lightning
 from ssl_lightning.encoders.conv import ConvEncoder
@@ -38,13 +37,12 @@ def sounds(root: Path, **arguments: Any) -> AudioFolder:
     return AudioFolder(str(root), seconds=0.2, batch_size=4, **arguments)
 
 
-def predicted(data: Any, encoder: Any, folder: Path) -> tuple[dict[str, Any], list[dict[str, str]]]:
+def predicted(data: Any, encoder: Any, folder: Path) -> dict[str, Any]:
     torch.manual_seed(0)
     trainer = ssl_lightning.Trainer(accelerator="cpu", default_root_dir=folder, enable_progress_bar=False)
     trainer.predict(SimCLR(encoder), datamodule=data)
-    (path,) = folder.rglob("vectors-*.safetensors")
-    with path.with_suffix(".csv").open(encoding="utf-8", newline="") as file:
-        return load_file(path), list(csv.DictReader(file))
+    (path,) = folder.rglob("vectors-*.parquet")
+    return load_vectors(path)
 
 
 @pytest.mark.parametrize("modality", [pictures, sounds])
@@ -56,19 +54,17 @@ def test_a_file_that_cannot_be_read_has_no_vector_of_its_neighbour_s(
     data = modality(root, unreadable="skip", max_unreadable=0.2, workers=workers)
     (broken,) = root.rglob("4, or so.*")
     broken.write_bytes(b"no sample")
-    vectors, rows = predicted(data, ConvEncoder(width=4, channels=1), tmp_path / "runs")
-    assert len(rows) == 12 and torch.equal(vectors["index"], torch.arange(12))
-    for row, features, label in zip(rows, vectors["features"], vectors["label"], strict=True):
-        path = Path(row["name"])
-        assert path.exists() and row["label"] == path.parent.name == "ab"[int(label)]
-        assert bool(features.isnan().all()) is (path == broken) is (row["read"] == "no")
-        assert bool(features.isnan().any()) is (path == broken)
+    vectors = predicted(data, ConvEncoder(width=4, channels=1), tmp_path / "runs")
+    paths = [Path(path) for path in vectors["path"]]
+    assert len(paths) == 11 and broken not in paths and all(path.exists() for path in paths)
+    assert vectors["label"] == [path.parent.name for path in paths]
+    assert len(vectors["index"].unique()) == 11 and not vectors["features"].isnan().any()
     told = capsys.readouterr().out
-    assert f"1 of them cannot be read, and their vectors are NaN: {broken}" in told
+    assert f"1 samples cannot be read, and have no row: {broken}" in told
 
 
 def test_samples_without_names_have_their_numbers(tmp_path: Path) -> None:
-    vectors, rows = predicted(TinyImages(samples=20, predict_split="test"), TinyEncoder(), tmp_path)
-    assert [row["name"] for row in rows] == [f"sample {number}" for number in range(20)]
-    assert [int(row["label"]) for row in rows] == vectors["label"].tolist() == (torch.arange(20) % 4).tolist()
-    assert all(row["read"] == "yes" for row in rows) and not vectors["features"].isnan().any()
+    vectors = predicted(TinyImages(samples=20, predict_split="test"), TinyEncoder(), tmp_path)
+    assert vectors["path"] == [f"sample {number}" for number in range(20)]
+    assert vectors["label"] == [str(number % 4) for number in range(20)]
+    assert vectors["split"] == ["test"] * 20 and not vectors["features"].isnan().any()

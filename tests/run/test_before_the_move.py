@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from safetensors.torch import load_file
+from vectors_file import load_vectors
 
 import ssl_lightning
 from ssl_lightning.cli.main import main
@@ -115,8 +115,8 @@ def test_it_is_evaluated(folder: Path, capsys: pytest.CaptureFixture[str]) -> No
     knn, _, _, _, linear, *_ = line.split()[2:]
     assert float(knn) == pytest.approx(62.7, abs=1.5) and float(linear) == pytest.approx(68.5, abs=1.5)
     assert not main(["predict", "--ckpt_path", f"run/checkpoints/{CKPT}", *ALONE])
-    vectors = load_file(folder / "vectors-train.safetensors")
-    assert sorted(map(tuple, (each.shape for each in vectors.values()))) == [(1400,), (1400, 8)]
+    vectors = load_vectors(folder / "vectors-train.parquet")
+    assert vectors["features"].shape == (1400, 8) and len(vectors["index"]) == 1400
 
 
 def test_an_encoder_file_names_a_class_that_has_moved() -> None:

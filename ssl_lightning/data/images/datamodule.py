@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -20,7 +19,6 @@ from ...types import Strength, View, ViewSpec
 from ..datamodule import RAW_SIZE, Describes, SSLDataModule
 from ..files.source import check_unreadable
 from ..given import Given
-from ..modality import loading_lines
 from .reading import Reading
 from .settings import IMAGE, arguments_in, image_json
 from .sides import sides_in
@@ -46,6 +44,7 @@ class ImageDataModule(SSLDataModule):
     varying: ClassVar[bool] = False
     """Whether the images differ in size; `source` then fetches `Pictures`."""
     serves_local = True
+    example_items = '["a.png", "b.png"]'
     empty_remedy = " If the originals show something, weaken --data.augmentation, such as its crop_scale."
 
     def __init__(self, *, image_size: int = 32, augmentation: dict[str, Any] | None = None, **kwargs: Any) -> None:
@@ -132,9 +131,6 @@ class ImageDataModule(SSLDataModule):
                 " --data.augmentation.flip 0."
             )
         return lines
-
-    def how_to_load(self, folder: Path, dim: int) -> str:
-        return loading_lines(folder, dim, "images")
 
     def raw_features(self, raw: Any) -> Tensor:
         """Returns the pixels [S, D]; images larger than 32 pixels are first reduced to that

@@ -71,6 +71,7 @@ class SoundDataModule(VaryingLengths, Listening):
         max_unreadable: the fraction of the recordings that may be skipped; more stop the run.
     """
 
+    example_items = '["a.wav", "b.flac"]'
     policy: ClassVar[SoundPolicy] = SoundPolicy()
     """The recipe of augmentation."""
 
@@ -216,7 +217,7 @@ class SoundDataModule(VaryingLengths, Listening):
         return torch.cat([mean, variance.sqrt()], dim=1)
 
     def artifacts(self) -> dict[str, str]:
-        """Returns the arguments by which views are made, which `SoundReader` and a second training
+        """Returns the arguments by which views are made, which `Reader` and a second training
         step on other recordings need."""
         given = {
             "varies": self.varies,

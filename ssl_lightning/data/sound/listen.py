@@ -96,10 +96,3 @@ class Listening(SSLDataModule):
         hidden = (F.interpolate(waves.isnan()[:, None].float(), x.shape[3]) > 0)[:, :, None].expand_as(x)
         heard = x[~hidden] if not hidden.all() else x
         return self.as_pictures((x - heard.mean()) / heard.std().clamp(min=1e-3)).masked_fill(hidden, torch.nan)
-
-    def how_to_load(self, folder: Path, dim: int) -> str:
-        return (
-            "from ssl_lightning import SoundReader, load_encoder\n"
-            f'encoder, read = load_encoder("{folder}"), SoundReader("{folder}")\n'
-            f'features = encoder(read(["a.wav", "b.flac"]))  # [2, {dim}]'
-        )

@@ -57,6 +57,7 @@ class TextDataModule(WithheldDocuments):
     incidental = SSLDataModule.incidental | {"max_unknown"}
 
     default_epochs = 20
+    example_items = '["a text", "another"]'
 
     def __init__(
         self,
@@ -177,13 +178,6 @@ class TextDataModule(WithheldDocuments):
     def in_words(self, view: View) -> list[str]:
         rows = unpacked(view).tolist()
         return [shorten(self.tokenizer.decode(row), 100, placeholder=" ...") for row in rows]
-
-    def how_to_load(self, folder: Path, dim: int) -> str:
-        return (
-            "from ssl_lightning import Reader, load_encoder\n"
-            f'encoder, read = load_encoder("{folder}"), Reader("{folder}")\n'
-            f'features = encoder(read(["a text", "another"]))  # [2, {dim}]'
-        )
 
     @property
     def rows_alike(self) -> bool:

@@ -28,7 +28,7 @@ from ...data.views import full_precision
 from ...encoders.base import Encoder, TokenEncoder
 from ...nn.precision import cast
 from ...types import View
-from .rows import check_suffix, table_of, write_rows
+from .rows import check_suffix, labels_as_text, table_of, write_rows
 from .tokens import tokens_of
 
 PART = 1024
@@ -122,7 +122,13 @@ class Embedding:
         if wanted.tokens and not isinstance(encoder, TokenEncoder):
             raise ValueError(f"{type(encoder).__name__} gives one vector a sample, and no tokens; leave out --tokens.")
         self.encoder, self.data, self.sources, self.wanted, self.out = encoder, data, sources, wanted, out
-        self.facts = {**facts, "dim": encoder.dim, "normalised": wanted.normalise, "ssl_lightning": __version__}
+        self.facts = {
+            **facts,
+            "weights": digest_of(encoder),
+            "dim": encoder.dim,
+            "normalised": wanted.normalise,
+            "ssl_lightning": __version__,
+        }
         self.folder = out.with_name(f".{out.name}.parts")
         self.parts: list[Part] = []
         for split, source in sources.items():
@@ -137,7 +143,7 @@ class Embedding:
         that was stopped; parts of other vectors are removed."""
         self.out.parent.mkdir(parents=True, exist_ok=True)
         key = self.folder / "key.json"
-        text = json.dumps({**self.facts, **asdict(self.wanted), "splits": self._splits(), "weights": self._digest()})
+        text = json.dumps({**self.facts, **asdict(self.wanted), "splits": self._splits()})
         if not key.is_file() or key.read_text(encoding="utf-8") != text:
             remove(self.folder)
             self.folder.mkdir(parents=True)
@@ -164,8 +170,12 @@ class Embedding:
                 done += len(part.index)
                 show(done, total)
 
-    def finish(self) -> Embedded:
-        """Joins the parts to the one file, and removes them."""
+    def finish(self, change: Callable[[pa.Table], pa.Table] = lambda table: table) -> Embedded:
+        """Joins the parts to the one file, and removes them.
+
+        Args:
+            change: makes of the rows of a part those that are written.
+        """
         skipped: dict[str, str] = {}
 
         def tables() -> Iterator[pa.Table]:
@@ -173,7 +183,7 @@ class Embedding:
                 table = pq.read_table(self._file(part))
                 skipped.update(json.loads(table.schema.metadata[b"skipped"]))
                 if len(table):
-                    yield table
+                    yield change(table)
 
         try:
             rows = write_rows(self.out, tables(), self.facts)
@@ -187,13 +197,6 @@ class Embedding:
 
     def _splits(self) -> dict[str, list[Any]]:
         return {split: [len(source), source.fingerprint] for split, source in self.sources.items()}
-
-    def _digest(self) -> str:
-        digest = sha256()
-        for name, tensor in sorted(self.encoder.state_dict().items()):
-            digest.update(name.encode())
-            digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
-        return digest.hexdigest()[:32]
 
     @torch.no_grad()
     def _vectors(self, source: Source, parts: Sequence[Part]) -> Iterator[tuple[Part, dict[str, Any]]]:
@@ -233,14 +236,12 @@ class Embedding:
     def _write(self, part: Part, source: Source, columns: dict[str, Any]) -> None:
         broken = skipped_among(source, part.index)
         kept = part.index[~broken]
-        names = self.data.class_names
-        labels = [-1] * len(kept) if source.labels is None else source.labels[kept].tolist()
-        text = [None if label < 0 else str(names[label]) if names else str(label) for label in labels]
+        labels = torch.full((len(kept),), -1) if source.labels is None else source.labels[kept]
         rows: dict[str, Any] = {
             "path": [source.name(number) for number in kept.tolist()],
             "split": [part.split] * len(kept),
             "index": kept.tolist(),
-            "label": pa.array(text, pa.string()),
+            "label": labels_as_text(labels, self.data.class_names),
         }
         for name, values in columns.items():
             if name == "vector":
@@ -254,6 +255,15 @@ class Embedding:
         table = table.replace_schema_metadata({**table.schema.metadata, b"skipped": json.dumps(skipped).encode()})
         with atomic(self._file(part)) as temporary:
             pq.write_table(table, temporary)
+
+
+def digest_of(encoder: Encoder) -> str:
+    """A hash of an encoder's weights, by which vectors are known to be its."""
+    digest = sha256()
+    for name, tensor in sorted(encoder.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()[:32]
 
 
 def skip_all(source: Source) -> None:

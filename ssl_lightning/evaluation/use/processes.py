@@ -40,11 +40,8 @@ def compute_all(embedding: Embedding, processes: int, show: Show) -> None:
     of its own where there are as many.
 
     Raises:
-        ValueError: there are less than one.
-        RuntimeError: a process ended before its work was done.
+        ValueError: a process ended before its work was done.
     """
-    if processes < 1:
-        raise ValueError(f"processes={processes} is too small; give 1 or more.")
     everything = range(len(embedding.parts))
     if processes == 1:
         embedding.compute(everything, show)
@@ -64,11 +61,15 @@ def compute_all(embedding: Embedding, processes: int, show: Show) -> None:
             time.sleep(PAUSE)
             show(embedding.done, embedding.total)
             if failed := next((each for each in others if each.exitcode not in (None, 0)), None):
-                raise RuntimeError(f"The process {failed.name} ended with the code {failed.exitcode}.")
+                raise ValueError(
+                    f"The process {failed.name} ended with the code {failed.exitcode}. What is done is kept: start"
+                    " again."
+                )
     finally:
         for each in others:
-            each.kill()
-            each.join()
+            if each.pid is not None:
+                each.kill()
+                each.join()
     embedding.compute(everything, show)  # of processes that ended well nothing is left to do
 
 

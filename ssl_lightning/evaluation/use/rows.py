@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from ...data.files.atomic import atomic
+from ...run.settings.limits import why_unwritable
 
 SUFFIXES = (".parquet", ".npz", ".csv")
 VECTOR, FACTS = "vector", b"ssl_lightning"
@@ -28,6 +29,31 @@ def check_suffix(path: Path) -> None:
     """Raises ValueError where a file's suffix is none that is written."""
     if path.suffix not in SUFFIXES:
         raise ValueError(f"{str(path)!r} has the suffix {path.suffix!r}; give a file in {', '.join(SUFFIXES)}.")
+
+
+def check_target(path: Path) -> None:
+    """Raises ValueError or OSError where a file of vectors cannot be written to a path."""
+    check_suffix(path)
+    _check_place(path)
+
+
+def check_picture(path: Path) -> Path:
+    """Returns the path of a picture to write.
+
+    Raises:
+        ValueError, OSError: it is no .png, or cannot be written.
+    """
+    if path.suffix != ".png":
+        raise ValueError(f"{str(path)!r}: pictures are written as .png.")
+    _check_place(path)
+    return path
+
+
+def _check_place(path: Path) -> None:
+    if path.is_dir():
+        raise IsADirectoryError(f"{str(path)!r} is a folder; give a file.")
+    if reason := why_unwritable(path.parent):
+        raise OSError(f"{str(path)!r} cannot be written: {reason}. Choose another place.")
 
 
 def table_of(columns: dict[str, Any], facts: dict[str, Any]) -> pa.Table:
@@ -53,6 +79,17 @@ def _array(values: Any) -> pa.Array:
 
 def _vectors(values: Tensor) -> pa.Array:
     return pa.FixedSizeListArray.from_arrays(pa.array(values.float().flatten().numpy()), values.shape[1])
+
+
+def labels_as_text(labels: Tensor, class_names: Any) -> pa.Array:
+    """Labels [N] as text, by the names of their classes where there are some; null for none.
+
+    Args:
+        labels: -1 for a sample without a class.
+        class_names: of the classes; None or empty: they have none.
+    """
+    text = [None if label < 0 else str(class_names[label]) if class_names else str(label) for label in labels.tolist()]
+    return pa.array(text, pa.string())
 
 
 def facts_of(schema: pa.Schema) -> dict[str, Any]:
@@ -113,7 +150,7 @@ def _csv(path: Path, tables: Iterator[pa.Table], facts: dict[str, Any]) -> int:
             if nested := set(NESTED) & set(table.column_names):
                 raise ValueError(f"A csv has no place for {nested.pop()}; write parquet.")
             others = [name for name in table.column_names if name != VECTOR]
-            vectors = vectors_in(table)
+            vectors = vectors_in(table) if VECTOR in table.column_names else np.zeros((len(table), 0))
             if not rows:
                 writer.writerow([*others, *(f"v{number}" for number in range(vectors.shape[1]))])
             for cells, vector in zip(

@@ -152,6 +152,15 @@ def check_order(given: Mapping[str, Any]) -> None:
             )
 
 
+def why_unwritable(folder: Path) -> str:
+    """Why nothing can be written to a folder, which need not exist yet; empty: it can."""
+    folder = Path(os.path.abspath(folder))
+    nearest = next(each for each in (folder, *folder.parents) if os.path.lexists(each))
+    if not nearest.is_dir():
+        return f"{printable(nearest)} is no folder"
+    return "" if os.access(nearest, os.W_OK | os.X_OK) else f"{printable(nearest)} may not be written to"
+
+
 def check_root(root: str | Path) -> None:
     """Checks that folders can be made where runs are written; makes none.
 
@@ -161,12 +170,8 @@ def check_root(root: str | Path) -> None:
     if "://" in str(root):
         raise ValueError(f"default_root_dir={str(root)!r} is not a folder of this machine, where runs are written.")
     path = Path(os.path.abspath(root))
-    nearest = next(folder for folder in (path, *path.parents) if os.path.lexists(folder))
-    if not nearest.is_dir():
-        reason = f"{printable(nearest)} is no folder"
-    elif not os.access(nearest, os.W_OK | os.X_OK):
-        reason = f"{printable(nearest)} may not be written to"
-    else:
+    reason = why_unwritable(path)
+    if not reason:
         return
     raise ValueError(
         f"No run can be written to default_root_dir={printable(path)}: {reason}. Choose another with"

@@ -31,8 +31,7 @@ def test_the_data_takes_over_how_the_run_saw(tmp_path: Path, photos: Path, capsy
     first = ImageFolder(str(photos), image_size=24, channels=1, window=(0, 200), augmentation={"flip": 0.0})
     run = tmp_path / "run"
     run.mkdir()
-    save_encoder(ConvEncoder(channels=1, width=4, depth=2), run / "encoder.safetensors", artifacts=[IMAGE])
-    (run / IMAGE).write_text(first.artifacts()[IMAGE])
+    save_encoder(ConvEncoder(channels=1, width=4, depth=2), run / "encoder.safetensors", first.artifacts())
 
     def chosen(*more: str) -> dict[str, Any]:
         with pytest.raises(SystemExit) as end:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,9 +12,11 @@ import soundfile
 import torch
 from ssl_lightning.datamodules.audio_folder import AudioFolder
 
-from ssl_lightning import SoundReader
+from ssl_lightning.data.peek import peek
+from ssl_lightning.data.sound.given import GivenSounds
 from ssl_lightning.data.sound.recording import UnreadableSound
-from ssl_lightning.data.sound.settings import SOUND, difference
+from ssl_lightning.data.sound.settings import difference
+from ssl_lightning.types import View
 
 
 @pytest.fixture
@@ -22,6 +25,13 @@ def recordings(tmp_path: Path) -> Path:
     for number, (rate, seconds) in enumerate([(8000, 0.3), (16000, 0.9), (8000, 1.4), (22050, 0.5)]):
         soundfile.write(tmp_path / f"{number}.wav", random.normal(0, 0.1, int(rate * seconds)), rate)
     return tmp_path
+
+
+def read(data: AudioFolder, items: list[Any]) -> View:
+    """The view of items, by the `sound.json` of a run on some data."""
+    given = GivenSounds(**GivenSounds.arguments_of(data.artifacts(), ""))
+    source = given.take(items)
+    return peek(given, source, torch.arange(len(source)), "cpu")["views"][0]
 
 
 @pytest.mark.parametrize(
@@ -39,33 +49,25 @@ def recordings(tmp_path: Path) -> Path:
 def test_it_makes_the_view_of_the_run(recordings: Path, arguments: dict[str, object]) -> None:
     data = AudioFolder(str(recordings), batch_size=2, sample_rate=8000, window=0.032, **arguments)  # type: ignore[arg-type]
     data.prepare_data()
-    (recordings / "run").mkdir()
-    (recordings / "run" / SOUND).write_text(data.artifacts()[SOUND])
     source = data.split("train")
     assert source is not None
     transform = data.transform("none")
     expected = transform(data.fetch_clean(source, torch.arange(4)), torch.zeros(4, dtype=torch.int64))
-    view = SoundReader(recordings / "run")([recordings / f"{number}.wav" for number in range(4)])
+    view = read(data, [recordings / f"{number}.wav" for number in range(4)])
     assert torch.equal(view.x, expected.x)
     assert (view.segment is None) == (expected.segment is None)
     assert view.segment is None or torch.equal(view.segment, expected.segment)
 
 
 def test_waves_in_memory_are_read_like_files(recordings: Path) -> None:
-    (recordings / SOUND).write_text(AudioFolder(str(recordings), features="wave").artifacts()[SOUND])
-    read, path = SoundReader(recordings), recordings / "3.wav"
+    data, path = AudioFolder(str(recordings), features="wave"), recordings / "3.wav"
     samples, rate = soundfile.read(path, dtype="float32")
-    assert torch.equal(read([path]).x, read([(torch.from_numpy(samples), rate)]).x)
+    assert torch.equal(read(data, [path]).x, read(data, [(torch.from_numpy(samples), rate)]).x)
 
 
-def test_what_is_no_run_or_no_recording_is_named(recordings: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"There is no sound\.json in .*\. Give the folder of a run on sound"):
-        SoundReader(recordings)
-    (recordings / SOUND).write_text(AudioFolder(str(recordings), features="wave").artifacts()[SOUND])
-    with pytest.raises(TypeError, match=r"This is one recording, not a list of them; give \[recording\]"):
-        SoundReader(recordings)("0.wav")
+def test_what_cannot_be_read_is_named(recordings: Path) -> None:
     with pytest.raises(UnreadableSound, match=r"missing\.wav"):
-        SoundReader(recordings)([recordings / "missing.wav"])
+        read(AudioFolder(str(recordings), features="wave"), [recordings / "missing.wav"])
 
 
 @pytest.mark.parametrize(
@@ -81,18 +83,15 @@ def test_what_is_no_run_or_no_recording_is_named(recordings: Path) -> None:
 def test_samples_of_another_form_are_told_with_the_remedy(recordings: Path, given: object, remedy: str) -> None:
     data = AudioFolder(str(recordings), batch_size=2, sample_rate=8000)
     data.prepare_data()
-    (recordings / SOUND).write_text(data.artifacts()[SOUND])
     with pytest.raises((TypeError, ValueError), match=remedy):
-        SoundReader(recordings)([given])  # type: ignore[list-item]
+        read(data, [given])
 
 
 def test_samples_of_numpy_are_read_as_those_of_torch(recordings: Path) -> None:
     data = AudioFolder(str(recordings), batch_size=2, sample_rate=8000)
     data.prepare_data()
-    (recordings / SOUND).write_text(data.artifacts()[SOUND])
     samples, rate = soundfile.read(recordings / "0.wav")
-    read = SoundReader(recordings)
-    assert torch.equal(read([(samples, rate)]).x, read([(torch.from_numpy(samples).float(), rate)]).x)
+    assert torch.equal(read(data, [(samples, rate)]).x, read(data, [(torch.from_numpy(samples).float(), rate)]).x)
 
 
 def test_a_second_step_may_cut_otherwise_but_not_hear_otherwise() -> None:

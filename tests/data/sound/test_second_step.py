@@ -22,10 +22,9 @@ STEM = {"kernels": [10, 3, 3, 3], "strides": [10, 2, 2, 2]}
 
 def run_of(folder: Path, encoder: WaveTransformer | FrameTransformer, **arguments: object) -> Path:
     folder.mkdir()
-    save_encoder(encoder, folder / "encoder.safetensors", artifacts=[SOUND])
     data = Tones(**arguments)  # type: ignore[arg-type]
     data.prepare_data()
-    (folder / SOUND).write_text(data.artifacts()[SOUND])
+    save_encoder(encoder, folder / "encoder.safetensors", data.artifacts())
     return folder
 
 

@@ -15,7 +15,6 @@ import pytest
 import torch
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
-from ssl_lightning import Reader
 from ssl_lightning.cli.main import main
 from ssl_lightning.data.text import judged
 from ssl_lightning.data.text.judged import guarded, read_tokenizer
@@ -145,7 +144,7 @@ def test_it_is_refused_wherever_it_comes_from(name: str, tmp_path: Path, capsys:
         err = capsys.readouterr().err
         assert "is not a tokenizer" in err and err.count("\n") == 1, err
         with pytest.raises(ValueError, match="is not a tokenizer"):
-            Reader(file)
+            load_tokenizer(str(file))
 
 
 @pytest.mark.parametrize("artifacts", [None, [], {}, {"tokenizer.json": 3}], ids=str)

@@ -13,6 +13,7 @@ from ssl_lightning.methods.simclr import SimCLR
 
 from ssl_lightning import Reader, TextTransformer, Trainer, load_encoder
 from ssl_lightning.cli.defaults import _of_run
+from ssl_lightning.data.peek import peek
 from ssl_lightning.data.text.settings import TEXT, row_length_in
 from ssl_lightning.run.pretrained import artifacts_of
 
@@ -37,16 +38,25 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
-def test_a_reader_takes_the_row_length_of_the_run(run: Path) -> None:
+def test_a_reader_reads_as_the_run_did_and_longer_texts_by_windows(run: Path) -> None:
     assert json.loads((run / TEXT).read_text()) == {"row_length": 16}
-    encoder, read = load_encoder(run), Reader(run)
+    read = Reader(run)
     long = "a text of many more words than a row has room for, and some more words"
-    with pytest.warns(UserWarning, match="1 of 2 texts are longer than row_length=16 tokens and cut off"):
-        view = read([long, "short"])
-    assert view.x.shape[1] == 16 and encoder(view).shape == (2, 8)
+    assert read.view([long, "short"]).x.shape[1] == 16
+    features = read([long, "short", ""])
+    assert features.shape == (3, 8) and torch.equal(features[1:2], read(["short"]))
+    windows = read.data.take([long]).windows()
+    assert windows is not None and len(windows.source) > 1
+    with torch.no_grad():
+        parts = [read.encoder(peek(read.data, windows.source, torch.tensor([part]), "cpu")["views"][0])[0]
+                 for part in range(len(windows.source))]  # fmt: skip
+    assert torch.allclose(features[0], torch.stack(parts).mean(dim=0), atol=1e-6)
     (checkpoint,) = (run / "checkpoints").glob("*.ckpt")
-    assert Reader(checkpoint).row_length == Reader(run / "tokenizer.json").row_length == 16
-    assert Reader(run, row_length=64).row_length == 64
+    assert torch.equal(Reader(checkpoint)([long, "short", ""]), features)
+    alone = run.parent / "elsewhere" / "encoder.safetensors"
+    alone.parent.mkdir()
+    alone.write_bytes((run / "encoder.safetensors").read_bytes())
+    assert torch.equal(Reader(alone)([long, "short", ""]), features), "all that it needs is in the one file"
     assert (
         artifacts_of(run)
         == artifacts_of(checkpoint)
@@ -58,9 +68,7 @@ def test_a_second_step_takes_tokenizer_and_row_length(run: Path) -> None:
     assert _of_run(TextFiles, str(run)) == {"tokenizer": str(run), "row_length": 16}
 
 
-def test_a_run_without_it_is_read_as_before(run: Path, tmp_path: Path) -> None:
-    (tmp_path / "tokenizer.json").write_text((run / "tokenizer.json").read_text())
-    assert Reader(tmp_path).row_length == 128
+def test_a_damaged_row_length_is_refused() -> None:
     for text in ("[]", '{"row_length": "long"}', '{"row_length": 1e9}', "{"):
         with pytest.raises(ValueError, match=r"text\.json"):
             row_length_in(text)

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import save_file
 from ssl_lightning.methods.finetune import Finetune
@@ -216,8 +217,10 @@ def test_the_lines_that_a_run_prints_load_its_encoder(
     printed = capsys.readouterr().out.strip().splitlines()[-3:]
     card = (trainer.run_folder / "encoder.md").read_text()
     assert "```python\n" + "\n".join(printed) + "\n```" in card
-    images = torch.rand(5, 1, 16, 16)
-    spoken: dict[str, Any] = {"x": images}
+    for name in ("a.png", "b.png"):
+        Image.new("L", (20, 20), 10 * ord(name[0])).save(name)
+    spoken: dict[str, Any] = {}
     exec("\n".join(printed), spoken)
-    assert torch.equal(spoken["features"], method.eval()(View(images))), printed
-    assert printed[2].endswith("# [S, 4]")
+    view = spoken["read"].view(["a.png", "b.png"])
+    assert torch.equal(spoken["features"], method.eval()(view)) and view.x.shape == (2, 1, 16, 16), printed
+    assert printed[2].endswith("# [2, 4]")

@@ -11,11 +11,11 @@ import pytorch_lightning as pl
 import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.callbacks import Checkpoint
-from safetensors.torch import load_file
 from ssl_lightning.methods.moco import MoCo
 from ssl_lightning.methods.simclr import SimCLR
 from torch import Tensor, nn
 from torch.testing import assert_close
+from vectors_file import load_vectors
 
 from ssl_lightning import Trainer, load_encoder
 from ssl_lightning.encoders.frames import FrameTransformer
@@ -204,7 +204,7 @@ def test_a_whole_run_with_its_closing_table_and_all_commands(modality: str, prec
         (values,) = command(method, datamodule=make_data(), verbose=False)
         assert all(0 <= value <= 1 for value in values.values()) and values
     trainer.predict(method, datamodule=make_data(), return_predictions=False)
-    vectors = load_file(next(tmp_path.rglob("vectors-train.safetensors")))
+    vectors = load_vectors(next(tmp_path.rglob("vectors-train.parquet")))
     assert vectors["features"].dtype == torch.float32 and vectors["features"].isfinite().all()
     encoder = load_encoder(trainer.run_folder)
     assert {each.dtype for each in encoder.parameters()} == {torch.float32}
@@ -238,7 +238,7 @@ def test_float16_serves_all_commands_but_fit(modality: str, tmp_path: Path) -> N
     assert not list(tmp_path.rglob("config.yaml"))
     trainer_of(tmp_path, "16-true").test(method, datamodule=make_data(), verbose=False)
     trainer_of(tmp_path, "16-true").predict(method, datamodule=make_data(), return_predictions=False)
-    features = load_file(next(tmp_path.rglob("vectors-train.safetensors")))["features"]
+    features = load_vectors(next(tmp_path.rglob("vectors-train.parquet")))["features"]
     assert features.dtype == torch.float32 and features.isfinite().all()
 
 

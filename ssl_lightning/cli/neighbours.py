@@ -1,0 +1,85 @@
+"""`ssl-lightning neighbours`: the nearest of a file among embedded ones, and near-duplicates."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..evaluation.overview import shown_samples
+from ..evaluation.plots.neighbours import plot_neighbours
+from ..evaluation.use.embedding import digest_of
+from ..evaluation.use.neighbours import Pairs, alike, nearest_among
+from ..evaluation.use.reader import Reader
+from ..evaluation.use.rows import check_picture, facts_of, read_rows, vectors_in
+from .rows import print_rows
+from .verbs import UsageError
+
+SHEET = 24
+"""Pairs, or queries, on a contact sheet."""
+
+
+def main(options: argparse.Namespace) -> int:
+    """Searches as the command line says; see `verbs`."""
+    if (options.query is None) == (options.duplicates is None):
+        raise UsageError("Give --query FILE, or --duplicates 0.95, which lists what is alike.")
+    sheet = None if options.to is None else check_picture(Path(options.to).expanduser())
+    table = read_rows(Path(options.among).expanduser())
+    vectors = torch.from_numpy(vectors_in(table).copy())
+    names = [{name: table[name][row].as_py() for name in ("path", "label") if name in table.column_names}
+             for row in range(len(table))]  # fmt: skip
+    reader = Reader(options.run, device="cpu")
+    written = facts_of(table.schema).get("weights")
+    if written is not None and written != digest_of(reader.encoder):
+        raise ValueError(
+            f"{options.among!r} holds vectors of another encoder than that of {options.run!r}; embed the files anew:"
+            f" ssl-lightning embed {options.run} DATA --out {options.among}."
+        )
+    if vectors.shape[1] != reader.dim:
+        raise ValueError(
+            f"{options.among!r} holds vectors of {vectors.shape[1]} values, the encoder's have {reader.dim}."
+        )
+    if options.duplicates is not None:
+        pairs = alike(vectors, options.duplicates)
+        _tell_pairs(pairs, names, options.json)
+        if sheet is not None:
+            _draw_pairs(reader, pairs, names, sheet)
+        return 0
+    items = [Path(query) if Path(query).expanduser().exists() else query for query in options.query]
+    index, cosine = nearest_among(reader(items), vectors, options.count)
+    rows: list[dict[str, Any]] = [
+        {"query": query, "rank": rank, "cosine": float(value), **names[int(where)]}
+        for query, places, values in zip(options.query, index, cosine, strict=True)
+        for rank, (where, value) in enumerate(zip(places, values, strict=True), start=1)
+    ]
+    print_rows(rows, options.json)
+    if sheet is not None:
+        found = [_shown(reader, [names[int(where)]["path"] for where in places]) for places in index[:SHEET]]
+        plot_neighbours(_shown(reader, items[:SHEET]), {"nearest": found}, {}, sheet)  # type: ignore[arg-type]
+    return 0
+
+
+def _tell_pairs(pairs: Pairs, names: list[dict[str, Any]], as_json: bool) -> None:
+    rows = [
+        {"cosine": float(value), "first": names[first]["path"], "second": names[second]["path"]}
+        for (first, second), value in zip(pairs.index.tolist(), pairs.cosine.tolist(), strict=True)
+    ]
+    print_rows(rows, as_json)
+    if not as_json:
+        more = "There are more; these are the most alike of those found. Raise --duplicates." if pairs.more else ""
+        print(f"{len(rows):,} pairs. {more}".rstrip())
+
+
+def _draw_pairs(reader: Reader, pairs: Pairs, names: list[dict[str, Any]], sheet: Path) -> None:
+    few = pairs.index[:SHEET].tolist()
+    first, second = (_shown(reader, [names[pair[side]]["path"] for pair in few]) for side in (0, 1))
+    plot_neighbours(first, {"near-duplicate": [[each] for each in second]}, {}, sheet)  # type: ignore[arg-type,list-item]
+
+
+def _shown(reader: Reader, items: list[Any]) -> list[Tensor] | list[str]:
+    """Samples as pictures or as lines, to draw."""
+    items = [Path(item) if isinstance(item, str) and Path(item).exists() else item for item in items]
+    return shown_samples(reader.data, reader.data.take(items), torch.arange(len(items)))
