@@ -19,4 +19,6 @@ class Given(SSLDataModule):
         """Returns the source of items, which takes the place of the earlier one."""
         self.items = items
         self._sources.clear()
-        return self.training_split
+        source = self.split("train")
+        assert source is not None, f"{type(self).__name__}.source gives no training split"
+        return source

@@ -121,6 +121,8 @@ class Embedding:
         check_suffix(out)
         if wanted.tokens and not isinstance(encoder, TokenEncoder):
             raise ValueError(f"{type(encoder).__name__} gives one vector a sample, and no tokens; leave out --tokens.")
+        if wanted.layers and type(encoder).layer_features is Encoder.layer_features:
+            raise ValueError(f"{type(encoder).__name__} does not give the features of its layers; leave out --layers.")
         self.encoder, self.data, self.sources, self.wanted, self.out = encoder, data, sources, wanted, out
         self.facts = {
             **facts,
