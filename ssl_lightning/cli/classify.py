@@ -12,8 +12,8 @@ import torch
 from ..data.datamodule import SSLDataModule
 from ..evaluation.measures import balanced
 from ..evaluation.overview import shown_samples
+from ..evaluation.plots.captioned import plot_captioned
 from ..evaluation.plots.confusion import plot_confusion
-from ..evaluation.plots.mistakes import plot_captioned
 from ..evaluation.use.classifying import Scores, classifier_of, predictions_of, scores_of
 from ..evaluation.use.embedding import Embedding, Wanted, sources_of
 from ..evaluation.use.processes import compute_all, device_named
@@ -106,5 +106,5 @@ def _pictures(
     shown = [shown_samples(data, sources[row["split"]], torch.tensor([row["index"]]))[0] for row in worst]
     captions = [f"{row['label']}\ntaken for {row['predicted']}\n{100 * row['probability']:.0f} %" for row in worst]
     title = f"The surest of {len(wrong):,} mistakes among {len(scores.true):,} samples of {splits}"
-    plot_captioned(shown, captions, title, mistakes)  # type: ignore[arg-type]  # all thumbnails, or all texts
+    plot_captioned(shown, captions, title, mistakes)
     return [confusion, mistakes]

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import argparse
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from ..evaluation.overview import shown_samples
-from ..evaluation.plots.neighbours import plot_neighbours
+from ..evaluation.plots.captioned import plot_captioned
 from ..evaluation.use.embedding import digest_of
 from ..evaluation.use.neighbours import Pairs, alike, nearest_among
 from ..evaluation.use.reader import Reader
-from ..evaluation.use.rows import check_picture, facts_of, read_rows, vectors_in
+from ..evaluation.use.rows import TEXT, check_picture, facts_of, read_rows, vectors_in
 from .rows import print_rows
 from .verbs import UsageError
 
+Row = dict[str, Any]
 SHEET = 24
 """Pairs, or queries, on a contact sheet."""
 
@@ -29,7 +30,7 @@ def main(options: argparse.Namespace) -> int:
     sheet = None if options.to is None else check_picture(Path(options.to).expanduser())
     table = read_rows(Path(options.among).expanduser())
     vectors = torch.from_numpy(vectors_in(table).copy())
-    names = [{name: table[name][row].as_py() for name in ("path", "label") if name in table.column_names}
+    names = [{name: table[name][row].as_py() for name in ("path", "label", TEXT) if name in table.column_names}
              for row in range(len(table))]  # fmt: skip
     reader = Reader(options.run, device="cpu")
     written = facts_of(table.schema).get("weights")
@@ -45,8 +46,11 @@ def main(options: argparse.Namespace) -> int:
     if options.duplicates is not None:
         pairs = alike(vectors, options.duplicates)
         _tell_pairs(pairs, names, options.json)
-        if sheet is not None:
-            _draw_pairs(reader, pairs, names, sheet)
+        if sheet is not None and len(pairs.index):
+            few = pairs.index[:SHEET].tolist()
+            marks = [[f"{value:.3f}", ""] for value in pairs.cosine[:SHEET].tolist()]
+            shown = [[names[first], names[second]] for first, second in few]
+            _draw(reader, shown, marks, "The most alike pairs, and their cosine", sheet)
         return 0
     items = [Path(query) if Path(query).expanduser().exists() else query for query in options.query]
     index, cosine = nearest_among(reader(items), vectors, options.count)
@@ -57,8 +61,11 @@ def main(options: argparse.Namespace) -> int:
     ]
     print_rows(rows, options.json)
     if sheet is not None:
-        found = [_shown(reader, [names[int(where)]["path"] for where in places]) for places in index[:SHEET]]
-        plot_neighbours(_shown(reader, items[:SHEET]), {"nearest": found}, {}, sheet)  # type: ignore[arg-type]
+        few = min(SHEET, len(items))
+        shown = [[{"path": query}, *(names[number] for number in places.tolist())]
+                 for query, places in zip(options.query[:few], index[:few], strict=True)]  # fmt: skip
+        marks = [["query", *(f"{value:.3f}" for value in values.tolist())] for values in cosine[:few]]
+        _draw(reader, shown, marks, "Nearest neighbours, and their cosine", sheet)
     return 0
 
 
@@ -73,13 +80,19 @@ def _tell_pairs(pairs: Pairs, names: list[dict[str, Any]], as_json: bool) -> Non
         print(f"{len(rows):,} pairs. {more}".rstrip())
 
 
-def _draw_pairs(reader: Reader, pairs: Pairs, names: list[dict[str, Any]], sheet: Path) -> None:
-    few = pairs.index[:SHEET].tolist()
-    first, second = (_shown(reader, [names[pair[side]]["path"] for pair in few]) for side in (0, 1))
-    plot_neighbours(first, {"near-duplicate": [[each] for each in second]}, {}, sheet)  # type: ignore[arg-type,list-item]
+def _draw(reader: Reader, groups: list[list[Row]], marks: list[list[str]], title: str, sheet: Path) -> None:
+    """Draws groups of samples, each on a line of its own, with what marks each."""
+    rows, across = list(chain(*groups)), len(groups[0])
+    captions = [
+        f"{mark}  {row.get('label') or ''}\n{Path(row['path']).name}"
+        for row, mark in zip(rows, chain(*marks), strict=True)
+    ]
+    plot_captioned(_shown(reader, rows), captions, title, sheet, across=across)
 
 
-def _shown(reader: Reader, items: list[Any]) -> list[Tensor] | list[str]:
-    """Samples as pictures or as lines, to draw."""
-    items = [Path(item) if isinstance(item, str) and Path(item).exists() else item for item in items]
-    return shown_samples(reader.data, reader.data.take(items), torch.arange(len(items)))
+def _shown(reader: Reader, rows: list[Row]) -> list[Any]:
+    """Samples as pictures or as lines, to draw: what they say, or what is in their files."""
+    if any(row.get(TEXT) for row in rows):
+        return [str(row.get(TEXT) or row["path"]) for row in rows]
+    items = [Path(row["path"]) for row in rows]
+    return list(shown_samples(reader.data, reader.data.take(items), torch.arange(len(items))))

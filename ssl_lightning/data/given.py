@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from .datamodule import SSLDataModule
+from .files.source import FileSource, Unreadable
 from .sources import Source
 
 
@@ -22,3 +23,10 @@ class Given(SSLDataModule):
         source = self.split("train")
         assert source is not None, f"{type(self).__name__}.source gives no training split"
         return source
+
+
+class GivenFiles(FileSource):
+    """The base of sources of such items, of which none may be left out."""
+
+    def skip(self, number: int, error: Unreadable) -> None:
+        raise error

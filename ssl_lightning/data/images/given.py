@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from ...plugins.messages import printable
-from ..given import Given
+from ..given import Given, GivenFiles
 from ..sources import Source
 from ..splits import Split
 from .datamodule import PictureDataModule
@@ -35,7 +35,7 @@ class GivenImages(Given, PictureDataModule):
         return GivenPictures(self.items, self.reading) if split == "train" else None
 
 
-class GivenPictures(PictureSource):
+class GivenPictures(GivenFiles, PictureSource):
     """A source of images that are handed over.
 
     Args:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ...plugins.messages import printable
 from ..files.source import in_threads
-from ..given import Given
+from ..given import Given, GivenFiles
 from ..sources import Source
 from ..splits import Split
 from .datamodule import SoundDataModule
@@ -35,7 +35,7 @@ class GivenSounds(Given, SoundDataModule):
         return GivenRecordings(self.items, self.sample_rate) if split == "train" else None
 
 
-class GivenRecordings(SoundSource):
+class GivenRecordings(GivenFiles, SoundSource):
     """A source of recordings that are handed over.
 
     Args:

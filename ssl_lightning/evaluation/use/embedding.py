@@ -28,7 +28,7 @@ from ...data.views import full_precision
 from ...encoders.base import Encoder, TokenEncoder
 from ...nn.precision import cast
 from ...types import View
-from .rows import check_suffix, labels_as_text, table_of, write_rows
+from .rows import TEXT, check_suffix, labels_as_text, table_of, write_rows
 from .tokens import tokens_of
 
 PART = 1024
@@ -233,6 +233,9 @@ class Embedding:
             columns["layers"] = self.encoder.layer_features(view).float()
         if self.wanted.tokens and isinstance(self.encoder, TokenEncoder):
             columns["tokens"] = [each.float().cpu() for each in tokens_of(self.encoder, view)]
+        words = self.data.in_words(view)
+        if words and len(words) == len(columns["vector"]):
+            columns[TEXT] = words
         return {name: value.cpu() if isinstance(value, Tensor) else value for name, value in columns.items()}
 
     def _write(self, part: Part, source: Source, columns: dict[str, Any]) -> None:
@@ -282,5 +285,8 @@ def _of_samples(name: str, values: list[Any], counts: Tensor | None) -> list[Any
     parts, first = [], 0
     for count in counts.tolist():
         part, first = values[first : first + count], first + count
+        if name == TEXT:
+            parts.append(part[0])
+            continue
         parts.append(torch.cat(part) if name == "tokens" else torch.stack(part).mean(dim=0))
     return parts

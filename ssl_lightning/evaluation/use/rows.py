@@ -21,6 +21,8 @@ from ...run.settings.limits import why_unwritable
 SUFFIXES = (".parquet", ".npz", ".csv")
 VECTOR, FACTS = "vector", b"ssl_lightning"
 """The column of the vectors; the key of the facts about them in a parquet file's metadata."""
+TEXT = "text"
+"""The column of what a sample says, where that can be written on a line."""
 NESTED = ("layers", "tokens")
 """Columns that hold several vectors a sample."""
 
@@ -156,9 +158,13 @@ def _csv(path: Path, tables: Iterator[pa.Table], facts: dict[str, Any]) -> int:
             for cells, vector in zip(
                 zip(*(table[name].to_pylist() for name in others), strict=True), vectors, strict=True
             ):
-                writer.writerow([*("" if cell is None else cell for cell in cells), *map(str, vector)])
+                writer.writerow([*map(_cell, cells), *map(str, vector)])
             rows += len(table)
     return rows
+
+
+def _cell(value: Any) -> Any:
+    return "" if value is None else f"{value:.6g}" if isinstance(value, float) else value
 
 
 def vectors_in(table: pa.Table) -> np.ndarray:
