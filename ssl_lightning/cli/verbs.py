@@ -107,6 +107,21 @@ def _neighbours(add: Arguments) -> None:
     add.add_argument("--json", action="store_true", help="for programs")
 
 
+def _labels(add: Arguments) -> None:
+    add.add_argument("run", metavar="RUN", help=RUN)
+    add.add_argument(
+        "--data", metavar="DATA", required=True, help="labelled: a folder, a list, or the name of a data set"
+    )
+    add.add_argument("--minutes", type=float, default=30.0, help="for all of it; what is not done by then is left out")
+    add.add_argument("--draws", type=at_least(1), default=5, metavar="N", help="of labels, at most")
+    add.add_argument("--train-samples", type=at_least(1), default=10_000, metavar="N", help="that stand for all labels")
+    add.add_argument("--test-samples", type=at_least(1), default=2_000, metavar="N", help="that are judged")
+    add.add_argument("--second-step", default="finetune", metavar="METHOD", help="the method that fine-tunes")
+    add.add_argument("--to", metavar="FOLDER", help="of labels-DATA.json and .png; by default that of the run")
+    add.add_argument("--device", default="auto", help="cpu, cuda, ...")
+    add.add_argument("--json", action="store_true", help="for programs")
+
+
 def _list(add: Arguments) -> None:
     add.add_argument("--json", action="store_true", help="for programs")
     add.add_argument("--check", action="store_true", help="import each, and name those that are broken")
@@ -116,6 +131,9 @@ OWN = {
     "embed": Verb("files, or a data set, to vectors by a run's encoder", "embed:main", _embed, data=True),
     "classify": Verb("files, or a data set, to classes by a fine-tuned run", "classify:main", _classify, data=True),
     "neighbours": Verb("the nearest of a file among embedded ones; near-duplicates", "neighbours:main", _neighbours),
+    "labels": Verb(
+        "accuracy against the number of labels, with pretraining and without", "labels:main", _labels, data=True
+    ),
     "export": Verb("the trained method in a form that another library loads", "export:main", _export),
     "inspect": Verb("what a checkpoint, encoder or run holds; nothing in it is run", "inspect:main", _inspect),
     "replay": Verb("a step that was not finite, taken again: where it arises", "replay:main", _replay),

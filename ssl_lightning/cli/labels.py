@@ -1,0 +1,129 @@
+"""`ssl-lightning labels`: accuracy against the number of labels, with pretraining and without."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..encoders.base import Encoder
+from ..evaluation.plots.label_curve import plot_label_curve
+from ..evaluation.supervised import Supervised
+from ..evaluation.table import MISSING
+from ..evaluation.untrained import PUBLISHED, UNTRAINED, untaught
+from ..evaluation.use.embedding import digest_of
+from ..evaluation.use.label_curve import TITLES, LabelCurve
+from ..evaluation.use.processes import device_named
+from ..evaluation.use.rows import check_picture
+from ..plugins.registry import Registry
+from ..run.checkpoints.encoder_file import header_of, read_encoder
+from ..run.pretrained import load_encoder
+from ..trainer import STANDING, Trainer
+from .rows import print_rows
+from .target import data_for
+
+PAUSE = 15.0
+"""Seconds between lines on the progress, outside of a terminal."""
+
+
+def main(options: argparse.Namespace) -> int:
+    """Draws the curve that the command line asks for; see `verbs`."""
+    run = Path(options.run).expanduser()
+    folder = Path(options.to).expanduser() if options.to else (run if run.is_dir() else Path())
+    name = Path(options.data).stem or "data"
+    picture = check_picture(folder / f"labels-{name}.png")
+    data = data_for(options.run, options.data, options.data_options)
+    data.setup("predict")
+    networks = {"pretrained": load_encoder(run).float(), **_began(run)}
+    second: Any = Registry("ssl_lightning.methods")[options.second_step]
+    if not issubclass(second, Supervised):
+        raise ValueError(f"--second-step {options.second_step} does not learn from labels; leave it out.")
+    with tempfile.TemporaryDirectory() as root:
+        make_trainer = partial(quiet, root, device_named(options.device))
+        facts = {"weights": digest_of(networks["pretrained"]), "second_step": options.second_step}
+        most = (options.train_samples, options.test_samples)
+        curve = LabelCurve(
+            data, networks, second, lambda: load_encoder(run), make_trainer, picture.with_suffix(".json"), facts,
+            draws=options.draws, most=most, seconds=60 * options.minutes,
+        )  # fmt: skip
+        try:
+            curve.compute(Telling())
+        finally:
+            if curve.known:
+                _tell(curve, name, picture, options.json)
+    return 0
+
+
+def quiet(root: str, device: torch.device, **length: Any) -> Trainer:
+    """A trainer that watches, writes and says nothing."""
+    where = {"accelerator": "cpu"} if device.type == "cpu" else {"accelerator": "auto", "devices": [device.index or 0]}
+    return Trainer(
+        default_root_dir=root,
+        enable_progress_bar=False,
+        callbacks=[callback(enabled=False) for callback in STANDING.values()],
+        **where,
+        **length,
+    )
+
+
+class Telling:
+    """Says what is computed: each thing in a terminal, and now and then elsewhere."""
+
+    def __init__(self) -> None:
+        self.told = 0.0
+
+    def __call__(self, text: str) -> None:
+        terminal, now = sys.stderr.isatty(), time.monotonic()
+        if terminal or now - self.told > PAUSE:
+            self.told = now
+            print(f"\r\033[K{text}" if terminal else text, end="" if terminal else "\n", file=sys.stderr, flush=True)
+
+
+def _began(run: Path) -> dict[str, Encoder]:
+    """The encoders that the run's is compared with: as it began, and an untrained one."""
+    path = (run if run.is_dir() else run.parent) / UNTRAINED
+    if not path.is_file():
+        return {"untrained": untaught(load_encoder(run), seed=0)}
+    encoder = read_encoder(path)
+    if PUBLISHED not in header_of(path):
+        return {"untrained": encoder}
+    return {"published": encoder, "untrained": untaught(encoder, seed=0)}
+
+
+def _tell(curve: LabelCurve, name: str, picture: Path, as_json: bool) -> None:
+    described = curve.as_json()
+    subject = f"{name}, {described['samples']:,} {described['split']} samples"
+    plot_label_curve(described["rows"], TITLES, described["chance"], subject, picture)
+    if as_json:
+        print(json.dumps({**described, "picture": str(picture), "json": str(curve.file)}))
+        return
+    if sys.stderr.isatty():
+        print("\r\033[K", end="", file=sys.stderr)
+    print(f"Accuracy in %, mean over classes, on {subject}; ± deviation over draws of labels (their number)")
+    cells = {(each["row"], each["level"]): each for each in described["rows"]}
+    print_rows(
+        [
+            {"": "labels", **{level.title: f"{level.labels:,}" for level in curve.levels}},
+            *(
+                {"": title, **{level.title: _cell(cells.get((row, level.title))) for level in curve.levels}}
+                for row, title in TITLES.items()
+                if any((row, level.title) in cells for level in curve.levels)
+            ),
+        ]
+    )
+    print(f"{described['sentence']}\n{picture}")
+
+
+def _cell(cell: dict[str, Any] | None) -> str:
+    if cell is None:
+        return MISSING.strip()
+    count = len(cell["draws"])
+    spread = f" ± {100 * cell['std']:.1f} ({count})" if count > 1 else " (1)"
+    return f"{100 * cell['mean']:.1f}{spread}"

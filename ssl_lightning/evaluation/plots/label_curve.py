@@ -1,0 +1,61 @@
+"""Accuracy against the number of labels as a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, NullFormatter
+
+from ...data.figure import QUIET, dress, save_figure
+from .style import CHANCE, COLOURS, MARKERS
+
+STYLES = {
+    "raw": ("#94a4a2", ":"),
+    "untrained": ("#ffa90e", "--"),
+    "published": ("#e76300", "--"),
+    "pretrained": ("#3f90da", "-"),
+    "finetuned": ("#1b4f86", "-"),
+    "labels_only": ("#832db6", "-"),
+}
+
+
+def plot_label_curve(
+    rows: Sequence[Mapping[str, Any]], titles: Mapping[str, str], chance: float, subject: str, path: str | Path
+) -> None:
+    """Draws each row's accuracy over the number of labels, with a band of a standard deviation over
+    the draws.
+
+    Args:
+        rows: `row`, `labels`, `mean` and `std` of each number of labels, accuracies as fractions.
+        titles: of the rows.
+        chance: the accuracy of a guess.
+        subject: what was measured, for the title.
+        path: the PNG to write.
+    """
+    figure = Figure(figsize=(8.6, 5.2), dpi=120, layout="constrained")
+    axes = figure.subplots()
+    dress(axes, f"What labels are worth: {subject}", x="labels", y="accuracy (%, mean over classes)")
+    axes.set_xscale("log")
+    for number, (key, title) in enumerate(titles.items()):
+        mine = sorted((row for row in rows if row["row"] == key), key=lambda row: int(row["labels"]))
+        if not mine:
+            continue
+        colour, line = STYLES.get(key, (COLOURS[number % len(COLOURS)], "-"))
+        x = np.array([row["labels"] for row in mine])
+        mean, std = (100 * np.array([row[name] for row in mine]) for name in ("mean", "std"))
+        axes.fill_between(x, mean - std, mean + std, color=colour, alpha=0.15, linewidth=0)
+        marker = MARKERS[number % len(MARKERS)]
+        axes.plot(x, mean, color=colour, linestyle=line, marker=marker, markersize=4.5, linewidth=1.8, label=title)
+    axes.axhline(
+        100 * chance, color=CHANCE, linewidth=1.1, linestyle=(0, (4, 2)), label=f"chance, {100 * chance:.3g} %"
+    )
+    numbers = sorted({int(row["labels"]) for row in rows})
+    axes.set_xticks(numbers, labels=[f"{number:,}" for number in numbers])
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.legend(fontsize=9, frameon=False, labelcolor=QUIET, loc="best")
+    save_figure(figure, path)
