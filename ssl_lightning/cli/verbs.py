@@ -60,10 +60,17 @@ def _list(add: Arguments) -> None:
     add.add_argument("--check", action="store_true", help="import each, and name those that are broken")
 
 
+def _configs(add: Arguments) -> None:
+    add.add_argument("--json", action="store_true", help="for programs, with the command that runs each")
+
+
 OWN = {
     "export": Verb("the trained method in a form that another library loads", "export:main", _export),
     "inspect": Verb("what a checkpoint, encoder or run holds; nothing in it is run", "inspect:main", _inspect),
     "replay": Verb("a step that was not finite, taken again: where it arises", "replay:main", _replay),
+    "configs": Verb(
+        "the configs that ship, for --config NAME: what each needs, and its score", "configs:main", _configs
+    ),
     **{kind: Verb(f"the {kind} that are installed", "listing:main", _list) for kind in LISTS},
 }
 """The commands by name, in the order of the help."""
