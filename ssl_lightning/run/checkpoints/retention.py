@@ -10,7 +10,7 @@ from typing import Any, Literal
 from ...data.files.atomic import write_text
 from ...data.files.unwritable import explained
 from ...plugins.gate import read_json
-from .checkpoint import PATTERN, ours
+from .names import PATTERN, ours
 
 Mode = Literal["auto", "min", "max"]
 SCORES = "scores.json"
