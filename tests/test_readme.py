@@ -160,6 +160,7 @@ class Home:
 def write_data(folder: Path) -> None:
     """The files that the pages speak of: photos, texts, recordings, tensors."""
     random = np.random.default_rng(0)
+    (folder / "runs" / "simclr-digits").mkdir(parents=True)
     for name, sample in (("my_data", (3, 16, 16)), ("my_rows", (8,))):
         (folder / name).mkdir()
         for split, samples in (("train", 64), ("test", 40)):
