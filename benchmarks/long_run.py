@@ -23,7 +23,8 @@ from ssl_lightning.methods.simclr import SimCLR
 
 import ssl_lightning
 from ssl_lightning.evaluation.report import Report
-from ssl_lightning.run.checkpoints.checkpoint import AtomicIO, ours
+from ssl_lightning.run.checkpoints.checkpoint import AtomicIO
+from ssl_lightning.run.checkpoints.names import ours
 from ssl_lightning.run.checkpoints.saving import Checkpoint
 from ssl_lightning.run.folder.rows import Table
 from ssl_lightning.testing import TinyEncoder, TinyImages

@@ -55,8 +55,10 @@ from .run.settings.limits import check_minutes, check_order, check_root, check_v
 from .run.settings.monitors import Monitors
 from .run.settings.precision import Precision, best_precision, check_choice
 from .run.standing import Standing
+from .run.stops.peers import in_a_line
+from .run.stops.signals import current
 from .run.stops.stopping import Stopping, stoppable
-from .run.stops.together import known_to_children, together
+from .run.stops.together import Lost, known_to_children, together
 from .run.stops.votes import Votes
 
 Method = TypeVar("Method", bound=Callable[..., Any])
@@ -227,7 +229,7 @@ class Trainer(RunsWithin):
     @property
     def run_folder(self) -> Path | None:
         """The folder of the last `fit`; None: there was none yet."""
-        return next((callback.path for callback in self.callbacks if isinstance(callback, RunFolder)), None)
+        return next((callback.path for callback in self._run_folders()), None)
 
     @property
     def log_dir(self) -> str:
@@ -271,10 +273,18 @@ class Trainer(RunsWithin):
         with stoppable(self):
             try:
                 super().fit(model, train_dataloaders, val_dataloaders, datamodule, ckpt_path, weights_only)
+            except (Exception, Lost) as error:
+                listener = current()
+                if listener is None or listener.noted is None:  # else a signal stopped it
+                    for callback in self._run_folders():
+                        callback.lock.note_failure(in_a_line(error))
+                raise
             finally:
-                for callback in self.callbacks:
-                    if isinstance(callback, RunFolder):
-                        callback.lock.release()
+                for callback in self._run_folders():
+                    callback.lock.release()
+
+    def _run_folders(self) -> list[RunFolder]:
+        return [callback for callback in self.callbacks if isinstance(callback, RunFolder)]
 
     def save_checkpoint(
         self, filepath: str | Path, weights_only: bool | None = None, storage_options: Any | None = None

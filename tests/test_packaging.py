@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -18,7 +19,14 @@ HOMES = {
     "ssl_lightning": "ssl_lightning",
     "methods": "ssl_lightning/methods",
     "datamodules": "ssl_lightning/datamodules",
+    "configs": "ssl_lightning/configs",
 }
+DATA = {"ssl_lightning/py.typed", "ssl_lightning/__init__.pyi"}
+
+
+def configs() -> set[str]:
+    """Every config of the source tree, by its place in the wheel."""
+    return {f"ssl_lightning/{path.relative_to(ROOT).as_posix()}" for path in (ROOT / "configs").rglob("*.yaml")}
 
 
 def sources() -> set[str]:
@@ -38,26 +46,45 @@ def setup() -> configparser.ConfigParser:
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
-    """The wheel of a clean copy: an old build/ in the tree would leak deleted files into it."""
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder with the sdist of a clean copy, in which an old build/ would leak deleted files,
+    and the wheel that is built from that sdist."""
     tree = tmp_path_factory.mktemp("tree")
     for folder in HOMES:
         shutil.copytree(ROOT / folder, tree / folder, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("tests", "benchmarks", "configs"):  # must stay out
+    for name in ("tests", "benchmarks"):  # must stay out
         (tree / name).mkdir()
-        (tree / name / "stray.py").touch()
-    for name in ("setup.cfg", "pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(ROOT / name, tree)
-    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tree / "dist"), str(tree)]
+        (tree / name / "test_stray.py").touch()
+    for path in ROOT.iterdir():
+        if path.suffix in (".cfg", ".toml", ".md", ".in") or path.name == "LICENSE":
+            shutil.copy(path, tree)
+    command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(tree / "dist"), str(tree)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
-    (path,) = (tree / "dist").glob("*.whl")
+    return tree / "dist"
+
+
+@pytest.fixture(scope="module")
+def wheel(built: Path) -> zipfile.ZipFile:
+    (path,) = built.glob("*.whl")
     return zipfile.ZipFile(path)
 
 
-def test_the_wheel_holds_every_module_in_its_place_and_nothing_else(wheel: zipfile.ZipFile) -> None:
+def test_the_wheel_holds_every_module_and_config_in_its_place_and_nothing_else(wheel: zipfile.ZipFile) -> None:
     installed = {name for name in wheel.namelist() if ".dist-info/" not in name}
-    assert installed == sources() | {"ssl_lightning/py.typed", "ssl_lightning/__init__.pyi"}
+    assert installed == sources() | configs() | DATA
+
+
+def test_the_sdist_holds_what_the_wheel_is_built_from_and_no_tests(built: Path) -> None:
+    (path,) = built.glob("*.tar.gz")
+    with tarfile.open(path) as archive:
+        names = {member.name.partition("/")[2] for member in archive.getmembers() if member.isfile()}
+    homes = {home: folder for folder, home in HOMES.items() if folder != "ssl_lightning"}
+    for name in sources() | configs() | DATA:
+        home = next((home for home in homes if name.startswith(f"{home}/")), None)
+        assert (f"{homes[home]}{name.removeprefix(home)}" if home else name) in names
+    assert {"README.md", "LICENSE", "CHANGELOG.md", "setup.cfg", "pyproject.toml"} <= names
+    assert not [name for name in names if name.startswith(("tests/", "benchmarks/"))]
 
 
 def test_the_wheel_carries_the_licence_and_every_entry_point(

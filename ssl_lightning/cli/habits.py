@@ -20,6 +20,8 @@ VERBS = {
     "export": "convert save",
     "data": "views preview visualize visualise",
     "inspect": "info show summary",
+    "runs": "ls history list_runs experiments",
+    "configs": "recipes presets list_configs",
     "methods": "list list_methods",
     "encoders": "models list_models",
     "datamodules": "datasets",

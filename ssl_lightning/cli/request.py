@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..plugins.moved import KEYS, renamed_key
+from .configs import config_file
 from .habits import COMMANDS, no_command
 from .names import IMPLIED, Names, UsageError, kind_of
 
@@ -103,17 +104,16 @@ def _options(argv: Sequence[str]) -> Iterator[tuple[str, str | None, bool]]:
 def _config(value: str | None, command: str, names: Names) -> dict[str, Any]:
     """The contents of a config for this command: all of it, or those under the command's name."""
     if not value:
-        raise UsageError("--config needs a value: the name of a file.")
+        raise UsageError("--config needs a value: a file, or the name of a config that ships.")
     text = value.lstrip()
-    path = Path(value)
-    inline = text.startswith("{")
-    tree = names.parse(text, "--config") if inline else names.read(path)
+    path = None if text.startswith("{") else config_file(value)
+    tree = names.read(path) if path else names.parse(text, "--config")
     if tree is not None and not isinstance(tree, dict):
         raise UsageError(f"The config {value!r} does not hold a mapping of keys to values.")
     if tree and set(tree) <= set(COMMANDS):
         tree = tree.get(command)
     tree = {renamed_key(str(key)): value for key, value in (tree or {}).items()}
-    expanded: dict[str, Any] = names.expand(tree, (), Path() if inline else path.parent)
+    expanded: dict[str, Any] = names.expand(tree, (), path.parent if path else Path())
     data = expanded.get("data")
     init_args = data.get("init_args") if isinstance(data, dict) else None
     if init_args and "seed" in init_args and init_args["seed"] == expanded.get("seed_everything"):

@@ -127,6 +127,17 @@ def _list(add: Arguments) -> None:
     add.add_argument("--check", action="store_true", help="import each, and name those that are broken")
 
 
+def _configs(add: Arguments) -> None:
+    add.add_argument("--json", action="store_true", help="for programs, with the command that runs each")
+
+
+def _runs(add: Arguments) -> None:
+    add.add_argument("root", metavar="ROOT", nargs="?", default="runs", help="the folder under which they are (runs)")
+    add.add_argument("--json", action="store_true", help="for programs, with sizes in bytes")
+    add.add_argument("--prune", action="store_true", help="remove checkpoints that no run needs, after asking")
+    add.add_argument("--yes", action="store_true", help="do not ask")
+
+
 OWN = {
     "embed": Verb("files, or a data set, to vectors by a run's encoder", "embed:main", _embed, data=True),
     "classify": Verb("files, or a data set, to classes by a fine-tuned run", "classify:main", _classify, data=True),
@@ -137,6 +148,10 @@ OWN = {
     "export": Verb("the trained method in a form that another library loads", "export:main", _export),
     "inspect": Verb("what a checkpoint, encoder or run holds; nothing in it is run", "inspect:main", _inspect),
     "replay": Verb("a step that was not finite, taken again: where it arises", "replay:main", _replay),
+    "runs": Verb("the runs under a folder: state, step, best probe, size", "runs:main", _runs),
+    "configs": Verb(
+        "the configs that ship, for --config NAME: what each needs, and its score", "configs:main", _configs
+    ),
     **{kind: Verb(f"the {kind} that are installed", "listing:main", _list) for kind in LISTS},
 }
 """The commands by name, in the order of the help."""

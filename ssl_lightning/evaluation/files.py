@@ -10,8 +10,8 @@ from ..data.datamodule import SSLDataModule
 from ..data.files.atomic import write_text
 from ..data.modality import loading_lines
 from ..plugins.record import class_path
-from ..run.checkpoints.checkpoint import PATTERN
 from ..run.checkpoints.encoder_file import save_encoder, write_card
+from ..run.checkpoints.names import PATTERN
 from ..run.failures import failures_of
 from ..run.folder.folder import resolved, run_name
 from ..run.folder.metrics import rows_of, speed_of

@@ -14,8 +14,9 @@ from ..plugins.archive import is_whole, read
 from ..plugins.rebuild import rebuild_for
 from ..plugins.record import config_of
 from ..plugins.run_record import config_in
-from .checkpoints.checkpoint import find_newest, newest_of, ours
+from .checkpoints.checkpoint import find_newest, newest_of
 from .checkpoints.encoder_file import artifact_names, artifacts_in, header_of, read_encoder
+from .checkpoints.names import ours
 from .training import Training
 
 

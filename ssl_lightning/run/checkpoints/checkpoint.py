@@ -4,7 +4,6 @@ rebuild their method."""
 from __future__ import annotations
 
 import errno
-import re
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +12,7 @@ from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from ...data.files.atomic import atomic
 from ...plugins.archive import is_whole, read
-
-PATTERN = "step-{step:08d}.ckpt"
-OURS = re.compile(r"step-\d{8,}\.ckpt")
+from .names import ours
 
 
 class AtomicIO(TorchCheckpointIO):
@@ -49,12 +46,6 @@ def bytes_in(value: Any) -> int:
 def find_newest(folder: Path) -> Path | None:
     """The newest whole checkpoint of a `checkpoints` folder, of those that the run itself wrote."""
     return next((path for path in ours(folder) if is_whole(path)), None)
-
-
-def ours(folder: Path) -> list[Path]:
-    """The checkpoints that a run itself wrote into a folder, the newest first. Others may lie
-    there, such as those of Lightning's `ModelCheckpoint`."""
-    return sorted((path for path in folder.glob("step-*.ckpt") if OURS.fullmatch(path.name)), reverse=True)
 
 
 def newest_of(path: str | Path) -> Path:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from ...data.files.atomic import write_text
 from ...data.files.unwritable import explained
 from ...plugins.gate import read_json
-from .checkpoint import PATTERN, ours
+from .names import PATTERN, ours, step_of
 
 Mode = Literal["auto", "min", "max"]
 SCORES = "scores.json"
@@ -46,6 +46,8 @@ class Retention:
         """The metric's value by name, of those that are there."""
         self.value = math.nan
         """The metric's last value, which a checkpoint takes from the one before it."""
+        self.step = 0
+        """The step of the one that was written last."""
 
     @property
     def best(self) -> list[str]:
@@ -55,7 +57,7 @@ class Retention:
 
     def add(self, step: int, values: dict[str, Any], for_good: bool) -> str:
         """Takes up the checkpoint of a step, which is about to be written, and returns its name."""
-        name = PATTERN.format(step=step)
+        name, self.step = PATTERN.format(step=step), step
         if for_good:
             self.kept.add(name)
         if self.monitor is not None:
@@ -70,12 +72,13 @@ class Retention:
         self.scores.pop(name, None)
 
     def tidy(self, folder: Path) -> None:
-        """Removes those that need not stay, after one was written.
+        """Removes those that need not stay, after one was written. Later steps than its own are of
+        before a resumption, which took it for the newest whole one: they do not count, and stay.
 
         Raises:
             Unwritable: one cannot be removed.
         """
-        there = [path.name for path in ours(folder)]
+        there = [path.name for path in ours(folder) if (step_of(path.name) or 0) <= self.step]
         self.scores = {name: value for name, value in self.scores.items() if name in there}
         stay = {*there[: self.keep], *self.best, *self.kept}
         if self.monitor is not None:

@@ -17,7 +17,8 @@ from ...plugins.messages import did_you_mean
 from ..failures import Failures, tolerated
 from ..lightning import updated
 from ..standing import Standing
-from .checkpoint import PATTERN, find_newest
+from .checkpoint import find_newest
+from .names import PATTERN
 from .retention import Retention
 
 

@@ -11,13 +11,13 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from pytorch_lightning.utilities import rank_zero_warn
-
 from ...data.files.unwritable import explained
 
 FILE = ".lock"
 PATIENCE = 1.0
 """Seconds that a lock is waited for: who only looks holds it for a moment."""
+FAILED = "failed: "
+"""Begins the line in which a run says, as it gives its lock back, what it failed of."""
 BEYOND = 2**30
 """The byte that is locked on Windows, beyond all that the file holds."""
 
@@ -69,6 +69,13 @@ class FolderLock:
             os.lseek(self.file, 0, os.SEEK_SET)
             os.write(self.file, f"process {os.getpid()} on {platform.node()} since {since}".encode())
 
+    def note_failure(self, reason: str) -> None:
+        """Notes beside the holder what the job failed of, where the lock is held. A killed job
+        leaves no such line, and the next one begins the file anew."""
+        if self.file is not None:
+            with suppress(OSError):
+                os.write(self.file, f"\n{FAILED}{reason}".encode())
+
     def release(self) -> None:
         """Gives the lock back, where it is held."""
         if self.file is not None:
@@ -85,28 +92,41 @@ def in_use(folder: Path) -> FolderInUse:
     )
 
 
-def is_locked(folder: Path) -> bool:
+def is_locked(folder: Path, patience: float = PATIENCE) -> bool:
     """Whether another job writes into a run folder now. Not for the process that writes: to close
-    the file would give its lock back."""
+    the file would give its lock back.
+
+    Args:
+        folder: of the run.
+        patience: seconds that a lock is waited for.
+    """
     try:
         file = os.open(folder / FILE, os.O_RDONLY)
     except FileNotFoundError:
         return False
     try:
-        return not _lock(file, shared=True)
+        return not _lock(file, True, patience)
     finally:
         os.close(file)
 
 
-def _lock(file: int, shared: bool) -> bool:
+def failure_in(folder: Path) -> str | None:
+    """What the last job in a run folder failed of; None: it went on, ended well or was killed."""
+    lines = (folder / FILE).read_text(encoding="utf-8", errors="replace").splitlines()
+    return next((line.removeprefix(FAILED) for line in lines[1:] if line.startswith(FAILED)), None)
+
+
+def _lock(file: int, shared: bool, patience: float = PATIENCE) -> bool:
     """Locks an open file; False where another process has locked it."""
-    end = time.monotonic() + PATIENCE
+    end = time.monotonic() + patience
     while True:
         try:
             _try_lock(file, shared)
             return True
         except OSError as error:
             if error.errno not in (errno.EAGAIN, errno.EACCES):
+                from pytorch_lightning.utilities import rank_zero_warn  # imported here: with it comes torch
+
                 rank_zero_warn(
                     f"The file system has no locks ({error.strerror}): let no two jobs write to one run folder."
                 )

@@ -39,6 +39,9 @@ class Lost(SystemExit):
     def __init__(self, code: int = 1) -> None:
         super().__init__(code)
 
+    def __str__(self) -> str:
+        return "a process of the run has ended"
+
 
 @contextmanager
 def known_to_children() -> Iterator[None]:

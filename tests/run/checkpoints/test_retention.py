@@ -22,6 +22,7 @@ from ssl_lightning.evaluation.report import Report
 from ssl_lightning.plugins.archive import is_whole, read
 from ssl_lightning.run.checkpoints import checkpoint as module
 from ssl_lightning.run.checkpoints.checkpoint import AtomicIO, find_newest
+from ssl_lightning.run.checkpoints.names import ours
 from ssl_lightning.run.checkpoints.retention import Retention
 from ssl_lightning.run.checkpoints.saving import Checkpoint
 from ssl_lightning.run.folder.metrics import log_metrics
@@ -184,3 +185,15 @@ def test_lightnings_checkpoints_lie_in_the_run_folder_and_are_not_taken_for_ours
     elsewhere = ModelCheckpoint(dirpath=tmp_path / "elsewhere")
     fit(tmp_path / "runs", elsewhere, max_epochs=1)
     assert len(list((tmp_path / "elsewhere").iterdir())) == 1
+
+
+@pytest.mark.parametrize("step", [7, 10**8])
+def test_a_damaged_one_of_a_later_step_does_not_push_out_what_a_resumed_run_writes(tmp_path: Path, step: int) -> None:
+    """The order is that of the steps, not of the names (huggingface/transformers 27138, 37260)."""
+    retention = Retention(keep=1, monitor=None, top=1, mode="auto")
+    for number in (step - 1, step, step + 5):
+        (tmp_path / f"step-{number:08d}.ckpt").write_bytes(b"")
+    retention.add(step, {}, False)
+    retention.tidy(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == set(names_of(step, step + 5))
+    assert [path.name for path in ours(tmp_path)] == names_of(step + 5, step)
