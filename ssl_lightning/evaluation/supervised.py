@@ -4,6 +4,7 @@ from scratch."""
 from __future__ import annotations
 
 import warnings
+from contextlib import nullcontext
 from typing import Any, ClassVar, NamedTuple, Self
 
 import torch
@@ -13,12 +14,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..data.datamodule import SSLDataModule
-from ..data.peek import embed, evaluating, sample
+from ..data.peek import BATCH, embed, evaluating, peek, sample
 from ..data.sources import Source, labels_of
 from ..distributed import on_first
 from ..encoders.base import Encoder
 from ..method import SSLMethod
-from ..nn.precision import dtype_of
+from ..nn.batch_norm import settling, unsettled
+from ..nn.precision import cast, dtype_of
 from ..nn.skill import wide
 from ..run.pretrained import artifacts_of, load_pretrained
 from ..types import Batch, Step, Strength, View, ViewSpec
@@ -180,11 +182,18 @@ class Supervised(SSLMethod):
         """Sets the head to the logistic regression on the features of labelled samples. Every
         process must call it.
 
+        A new encoder's BatchNorms get their running statistics from some of the samples before: in
+        eval mode, its features would have another scale than in training.
+
         Args:
             data: the datamodule whose test transform is used.
             source: the samples.
             context: a context manager for the forward pass, such as the precision plugin's.
         """
+        if norms := unsettled(self.encoder):
+            with evaluating(self), settling(norms), context() if context is not None else nullcontext():
+                for part in data.parts(source, sample(len(source), BATCH), BATCH):
+                    self(cast(peek(data, source, part, self.device)["views"][0], self.encoder))
         index = sample(len(source), self.most_samples)
         x, labels = embed(self, data, source, index, self.device, context).cpu(), labels_of(source)[index]
         head = self.head if self.head is not None else self.size_head(data.num_classes)
