@@ -36,6 +36,7 @@ from ..plugins.record import GROUPS
 from ..run.checkpoints.checkpoint import newest_of
 from ..run.folder.identity import find_resume
 from ..run.lightning import raised_in_a_step, raised_while_restoring
+from ..run.pace import NoTime
 from ..run.stops.peers import in_a_line
 from ..trainer import STANDING, Trainer
 from .complaint import in_one_line
@@ -44,7 +45,7 @@ from .names import CLASS_PATH, KINDS, Names, UsageError
 from .request import Request, read_request
 
 MISTAKES = (MisconfigurationException, ValueError, TypeError, OSError, ImportError, NotFinite)
-TOLD = (Unreadable, Unwritable, WorkerLost, NotFinite)
+TOLD = (Unreadable, Unwritable, WorkerLost, NotFinite, NoTime)
 """Errors of a run under way whose messages are enough."""
 SPEAKERS = ("ssl_lightning", "pytorch_lightning", "lightning_fabric")
 """Packages whose errors are written for the user."""

@@ -88,6 +88,10 @@ def starts_taught(encoder: Encoder) -> bool:
     return comes_pretrained(encoder) or any(each.taught for each in parts)
 
 
+class NotRestorable(NotImplementedError):
+    """An encoder does not define `TokenEncoder.restore`, so that its tokens are no picture."""
+
+
 class TokenEncoder(Encoder):
     """A token encoder has two halves, so that a method can mask between them (MAE, wav2vec 2.0) or
     before them (BERT)."""
@@ -127,7 +131,7 @@ class TokenEncoder(Encoder):
     def restore(self, content: Tensor, view: View) -> Tensor:
         """The inverse of `content`: [B, N, P] -> a tensor of the shape of `view.x`, to look at or
         to listen to."""
-        raise NotImplementedError(f"{type(self).__name__} does not define `restore`, from content to a view.")
+        raise NotRestorable(f"{type(self).__name__} does not define `restore`, from content to a view.")
 
 
 class SequenceEncoder(TokenEncoder):

@@ -33,7 +33,7 @@ def withheld(data: SSLDataModule) -> Source | None:
     return None if data.labelled_samples("test") is None else every
 
 
-def learn_all(trainer: Any, method: Any, every: Source, passes: float) -> None:
+def learn_all(trainer: Any, method: Any, every: Source, passes: float, seconds: float = math.inf) -> None:
     """Trains a supervised method, from the weights that it has, on all labels. Each process does
     the same by itself.
 
@@ -45,12 +45,13 @@ def learn_all(trainer: Any, method: Any, every: Source, passes: float) -> None:
         method: a `Supervised` method, with the weights to start from.
         every: the samples.
         passes: over the samples; 0: the head alone learns, by regression.
+        seconds: that the regression may take.
     """
     data, device = trainer.datamodule, trainer.strategy.root_device
     bar = trainer.progress_bar_callback
     if isinstance(bar, Progress) and trainer.is_global_zero:
         bar.stage(f"learning from all {len(every):,} labels")
-    method.begin(data, every, trainer.precision_plugin.forward_context)
+    method.begin(data, every, trainer.precision_plugin.forward_context, seconds)
     size = min(data.batch_size, len(every))
     batches, accumulated = round(passes * len(every) / size), trainer.accumulate_grad_batches
     if not batches:

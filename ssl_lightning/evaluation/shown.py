@@ -3,7 +3,7 @@ of a few samples at the end."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,6 +13,7 @@ from torch import Tensor
 from ..data.datamodule import SSLDataModule
 from ..data.peek import evaluating, peek, sample
 from ..data.views import Views
+from ..encoders.base import NotRestorable
 from ..nn.precision import HALF
 from ..types import Batch, View, ViewSpec
 
@@ -55,7 +56,8 @@ def drawable(x: Tensor) -> Tensor:
 
 def pictures_of(pl_module: Any, trainer: Any) -> dict[str, View]:
     """The method's own pictures (`SSLMethod.pictures`) of 8 samples, by caption, on the CPU. The
-    samples are held out where the data has held-out samples.
+    samples are held out where the data has held-out samples. There are none where the method needs
+    `TokenEncoder.restore`, and the encoder does not define it; so with `corrupted_of`.
 
     Every process must call it, since a method may gather; the state of the run does not change.
     """
@@ -66,8 +68,7 @@ def pictures_of(pl_module: Any, trainer: Any) -> dict[str, View]:
     views = Views([data.transform("none")] * max(1, data.views.full), data.seed)
     batch = peek(data, source, sample(len(source), PICTURES), trainer.strategy.root_device, views)
     with _looking(pl_module, trainer):
-        pictures = pl_module.pictures(trainer.precision_plugin.convert_input(batch))
-    return {caption: View(drawable(x)) for caption, x in pictures.items()}
+        return _of_tokens(pl_module.pictures, trainer.precision_plugin.convert_input(batch))
 
 
 def corrupted_of(pl_module: Any, trainer: Any, batch: Batch) -> dict[str, View]:
@@ -79,15 +80,20 @@ def corrupted_of(pl_module: Any, trainer: Any, batch: Batch) -> dict[str, View]:
 
 
 def corrupted_views(method: Any, batch: Batch) -> dict[str, View]:
-    """The same of a method in eval mode, without gradient; nothing for an encoder that does not
-    define `TokenEncoder.restore`."""
+    """The same of a method in eval mode, without gradient."""
     views = batch["views"]
     if all(view.samples is None for view in views):
         few = [view.each(lambda x: x[:PICTURES]) for view in views]
         batch = {"views": few, "index": batch["index"][:PICTURES], "key": batch["key"][:PICTURES]}
+    return _of_tokens(method.corrupted, batch)
+
+
+def _of_tokens(pictures: Callable[[Batch], dict[str, Tensor]], batch: Batch) -> dict[str, View]:
+    """The pictures of a batch by caption; none where the encoder does not make them of its
+    tokens."""
     try:
-        return {caption: View(drawable(x)) for caption, x in method.corrupted(batch).items()}
-    except NotImplementedError:
+        return {caption: View(drawable(x)) for caption, x in pictures(batch).items()}
+    except NotRestorable:
         return {}
 
 

@@ -3,28 +3,35 @@ from scratch."""
 
 from __future__ import annotations
 
+import math
+import time
 import warnings
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any, ClassVar, NamedTuple, Self
 
 import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning import Callback
+from pytorch_lightning.utilities import rank_zero_warn
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..data.datamodule import SSLDataModule
-from ..data.peek import embed, evaluating, sample
+from ..data.peek import BATCH, embed, evaluating, peek, sample
 from ..data.sources import Source, labels_of
 from ..distributed import on_first
 from ..encoders.base import Encoder
 from ..encoders.classifier import Classifier
 from ..method import SSLMethod
-from ..nn.precision import dtype_of
+from ..nn.batch_norm import settling, unsettled
+from ..nn.precision import cast, dtype_of
 from ..nn.skill import wide
 from ..run.pretrained import artifacts_of, load_pretrained
 from ..types import Batch, Step, Strength, View, ViewSpec
-from .frozen import EPSILON, regress
+from .budget import EMBEDDING, affordable
+from .features import seconds_of_features
+from .frozen import EPSILON, regress_in_time
 from .measures import balanced
 from .validation import Validation
 
@@ -198,7 +205,20 @@ class Supervised(SSLMethod):
         return {"loss": loss, "logs": {"top1": (logits.detach().argmax(dim=1) == label).float().mean()}}
 
     @torch.no_grad()
-    def begin(self, data: SSLDataModule, source: Source, context: Any = None) -> None:
+    def settle(self, data: SSLDataModule, source: Source, context: Any = None) -> None:
+        """Gives a new encoder's BatchNorms running statistics of some samples: else, in eval mode,
+        its features would have another scale than in training. Every process must call it.
+
+        Args:
+            data, source, context: as in `begin`.
+        """
+        if norms := unsettled(self.encoder):
+            with evaluating(self), settling(norms), context() if context is not None else nullcontext():
+                for part in data.parts(source, sample(len(source), BATCH), BATCH):
+                    self(cast(peek(data, source, part, self.device)["views"][0], self.encoder))
+
+    @torch.no_grad()
+    def begin(self, data: SSLDataModule, source: Source, context: Any = None, seconds: float = math.inf) -> None:
         """Sets the head to the logistic regression on the features of labelled samples. Every
         process must call it.
 
@@ -206,11 +226,21 @@ class Supervised(SSLMethod):
             data: the datamodule whose test transform is used.
             source: the samples.
             context: a context manager for the forward pass, such as the precision plugin's.
+            seconds: that it may take; where all samples would take longer, it learns from fewer,
+                and says so.
         """
-        index = sample(len(source), self.most_samples)
+        ends, index = time.monotonic() + seconds, sample(len(source), self.most_samples)
+        if seconds < math.inf:
+            cost = seconds_of_features(self, data, source, index, self.trainer)
+            index = sample(len(source), affordable(len(index), 0, cost, EMBEDDING * seconds)[0])
         x, labels = embed(self, data, source, index, self.device, context).cpu(), labels_of(source)[index]
         head = self.head if self.head is not None else self.size_head(data.num_classes)
-        fit = on_first(lambda: regress(x, labels, head.out_features))
+        fit, count = on_first(lambda: regress_in_time(x, labels, head.out_features, ends))
+        if count < min(len(source), self.most_samples):
+            rank_zero_warn(
+                f"{type(self).__name__} begins with a regression on {count:,} of {len(source):,} labelled samples: all"
+                " would take too much of the run's time. Give it more."
+            )
         variance = fit.deviation.square() - EPSILON
         for tensor, value in (
             (self.standardise.running_mean, fit.mean),

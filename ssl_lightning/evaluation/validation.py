@@ -4,6 +4,7 @@ ends with."""
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Iterable
 from typing import Any
 
@@ -13,8 +14,17 @@ from ..data.datamodule import SSLDataModule
 from ..data.sources import Source
 from ..run.folder.metrics import log_metrics
 from ..run.lightning import set_steps, stopping, updated
+from ..run.pace import seconds_allowed, seconds_until_end
 from ..run.standing import Standing
 from .refit import learn_all, withheld
+
+START, SOLVED = 0.1, 0.5
+"""The part of a run's time, where it has one, that the regression it begins with may take; and of a
+run that is nothing else."""
+
+RETRAINED = 1.75
+"""What follows the training, in times the training: the run may learn from all labels anew
+(`refit`), and is compared with a network that learns from them alone."""
 
 
 class Validation(Standing):
@@ -48,6 +58,10 @@ class Validation(Standing):
         self.passes: float | None = None
         """Passes over all labels that the network of the run's end has learned in; None: it has
         learned from those outside of the validation part."""
+        self.limit = math.inf
+        """Seconds that a regression may take."""
+        self.began = self.looked = 0.0
+        """Seconds that the first one took, and that a sample takes in a look."""
 
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
         super().setup(trainer, pl_module, stage)
@@ -66,9 +80,14 @@ class Validation(Standing):
         elif self.passes is not None:  # prolonged: by weights that have not seen the validation part
             restore(pl_module, self.weights)
             self.passes = None
+        seconds = min(seconds_until_end(trainer), seconds_allowed(trainer))
+        self.limit = (SOLVED if pl_module.solved else START) * max(0.0, seconds)
         if splits is not None and not trainer.global_step:
+            now, context = time.monotonic(), trainer.precision_plugin.forward_context
+            pl_module.settle(data, splits[0], context)
             self.start = state_of(pl_module)
-            pl_module.begin(data, splits[0], trainer.precision_plugin.forward_context)
+            pl_module.begin(data, splits[0], context, self.limit)
+            self.began = time.monotonic() - now
             self.look(trainer, pl_module, 0)
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
@@ -85,10 +104,12 @@ class Validation(Standing):
             self.end(trainer, pl_module, self.step / steps_a_pass)
 
     def look(self, trainer: Any, pl_module: Any, step: int) -> None:
+        now = time.monotonic()
         score = pl_module.judge(trainer.datamodule, self.source, trainer.precision_plugin.forward_context)
+        assert self.source is not None
+        self.looked = (time.monotonic() - now) / len(self.source)
         log_metrics(trainer, {f"val/{name}": value for name, value in score._asdict().items()})
         self.waited = 0 if score.balanced > self.accuracy else self.waited + 1
-        assert self.source is not None
         if not step:
             self.least = score.balanced + math.sqrt(score.balanced * (1 - score.balanced) / len(self.source))
         if not self.weights or score.balanced >= max(self.accuracy, self.least if step else 0.0):
@@ -100,8 +121,17 @@ class Validation(Standing):
         every = withheld(trainer.datamodule)
         if every is not None and self.start:
             restore(pl_module, self.start)
-            learn_all(trainer, pl_module, every, passes)
+            learn_all(trainer, pl_module, every, passes, self.limit)
             self.passes = passes
+
+    def seconds_after(self, trainer: Any, seconds: float) -> float:
+        """Learning anew, and two more regressions: on all labels, and on the features of the
+        encoder that the run began with. The test samples are embedded twice, too."""
+        data = trainer.datamodule
+        if trainer.lightning_module.solved or not isinstance(data, SSLDataModule):
+            return 0.0
+        test = data.labelled_samples("test")
+        return RETRAINED * seconds + 2 * (self.began + self.looked * (0 if test is None else len(test)))
 
     def names_logged(self, trainer: Any, pl_module: Any) -> Iterable[str]:
         return ("val/loss", "val/top1", "val/balanced")

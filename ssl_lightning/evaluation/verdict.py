@@ -4,6 +4,8 @@ to choose anything where the data has a labelled test split."""
 from __future__ import annotations
 
 import copy
+import math
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -15,10 +17,11 @@ from ..data.peek import sample
 from ..data.sources import Source, Subset, labels_of
 from ..distributed import all_or_none, on_first
 from .budget import seconds_left
-from .features import features_of
+from .features import features_of, seconds_of_features
 from .frozen import regress
 from .labels_only import labels_only_row
 from .measures import cell_of
+from .regression import OutOfTime
 from .rows import ClosingSettings
 from .stages import Stages
 from .table import Cell
@@ -68,7 +71,7 @@ def verdict(
         start = chosen.start
         baselines["frozen"] = (
             "logistic regression on the frozen features, same labels",
-            lambda: frozen_accuracy(trainer, pl_module, data, learned, judged, start),
+            lambda: frozen_accuracy(trainer, pl_module, data, learned, judged, start, chosen.limit),
         )
     if chosen is not None and settings.labels_only:
         baselines["labels_only"] = (
@@ -101,17 +104,33 @@ def how_chosen(chosen: Validation, held_out: int, solved: bool) -> str:
 
 
 def frozen_accuracy(
-    trainer: Any, pl_module: Any, data: SSLDataModule, learned: Source, judged: Source, start: dict[str, Tensor]
-) -> float:
-    """Accuracy of logistic regression on the features of the encoder that a run started from."""
+    trainer: Any,
+    pl_module: Any,
+    data: SSLDataModule,
+    learned: Source,
+    judged: Source,
+    start: dict[str, Tensor],
+    seconds: float = math.inf,
+) -> float | None:
+    """Accuracy of logistic regression on the features of the encoder that a run started from; None:
+    it would take longer than so many seconds."""
     network = copy.deepcopy(pl_module.backbone)
     prefix = "encoder."
     restore(network, {name.removeprefix(prefix): each for name, each in start.items() if name.startswith(prefix)})
-    index = sample(len(learned), pl_module.most_samples)
+    index, ends = sample(len(learned), pl_module.most_samples), time.monotonic() + seconds
+    if seconds < math.inf and seconds < len(index) * seconds_of_features(network, data, learned, index, trainer):
+        return None
     x = features_of(network, data, learned, index, trainer)
     test = features_of(network, data, judged, torch.arange(len(judged)), trainer)
     labels, answers = labels_of(learned)[index], labels_of(judged)
-    return on_first(lambda: regress(x, labels, data.num_classes).accuracy(test, answers))
+
+    def accuracy() -> float | None:
+        try:
+            return regress(x, labels, data.num_classes, ends).accuracy(test, answers)
+        except OutOfTime:
+            return None
+
+    return on_first(accuracy)
 
 
 def labels_only_accuracy(

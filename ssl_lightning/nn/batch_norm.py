@@ -1,8 +1,10 @@
 """BatchNorm over parts of a batch, so that a sample's statistics do not reveal which other samples
-are near."""
+are near; and its running statistics before a first step."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
@@ -66,3 +68,29 @@ def _in_parts(cls: Any) -> Any:
 def _empty(cls: Any) -> Any:
     split = _in_parts(cls)
     return split.__new__(split)
+
+
+def unsettled(network: nn.Module) -> list[_BatchNorm]:
+    """The BatchNorms that train and whose running statistics are those that they are built with,
+    mean 0 and variance 1: in eval mode they do not normalise, as they do in training."""
+    norms = [each for each in network.modules() if isinstance(each, _BatchNorm) and each.training]
+    return [each for each in norms if each.running_mean is not None and _as_built(each.running_mean, each.running_var)]
+
+
+def _as_built(mean: Tensor, variance: Tensor | None) -> bool:
+    return not mean.any() and variance is not None and bool((variance == 1).all())
+
+
+@contextmanager
+def settling(norms: list[_BatchNorm]) -> Iterator[None]:
+    """Sets these BatchNorms to training mode, in which each forward pass is averaged into their
+    running statistics, all alike; they end in the mode and with the momentum that they had."""
+    before = [(each, each.training, each.momentum) for each in norms]
+    for each in norms:
+        each.reset_running_stats()
+        each.training, each.momentum = True, None
+    try:
+        yield
+    finally:
+        for each, training, momentum in before:
+            each.training, each.momentum = training, momentum

@@ -86,6 +86,21 @@ def timers(trainer: Any) -> list[Timer]:
     return [each for each in trainer.callbacks if isinstance(each, Timer) and each.time_remaining() is not None]
 
 
+def count_from_zero(trainer: Any) -> None:
+    """Counts the steps, batches and epochs of a fit from 0; Lightning goes on counting from where
+    the trainer's last fit ended. A checkpoint that is restored later has counts of its own."""
+    loop = trainer.fit_loop.epoch_loop
+    for progress in (
+        trainer.fit_loop.epoch_progress,
+        loop.batch_progress,
+        loop.scheduler_progress,
+        loop.automatic_optimization.optim_progress,
+        loop.manual_optimization.optim_step_progress,
+    ):
+        progress.reset()
+    loop._batches_that_stepped = 0
+
+
 def limit_time(timer: Timer, seconds: float) -> None:
     """Sets the seconds of training after which a timer ends a run."""
     timer._duration = seconds

@@ -12,7 +12,7 @@ from pytorch_lightning.utilities import rank_zero_warn
 
 from ..distributed import on_first
 from ..optim.configure import reschedule
-from .lightning import limit_time, rewind, set_steps, timers
+from .lightning import count_from_zero, limit_time, rewind, set_steps, timers
 from .settings.length import check_length
 from .standing import Standing
 
@@ -28,9 +28,10 @@ MARGIN = 0.97
 PICTURES, MOST_PICTURES = 0.1, 30.0
 """The part of a run's minutes that its pictures may take after the table, and at most so many
 seconds."""
-RETRAINED = 1.75
-"""What a run on labels does after its training, in times the training: it may learn from all
-labels anew (`evaluation.refit`), and is compared with a network that learns from them alone."""
+
+
+class NoTime(MisconfigurationException):
+    """A run's minutes are over before its first step."""
 
 
 class Pace(Standing):
@@ -64,6 +65,8 @@ class Pace(Standing):
         """Steps of the plan; -1: there is none yet."""
         self.since = 0.0, 0
         """Time and step from which the speed is measured."""
+        self.started = False
+        """Whether the present fit has begun its first step."""
         self.warm = False
         """Whether a step was taken since the start, or the resumption."""
         self.looks = 0
@@ -77,6 +80,7 @@ class Pace(Standing):
             return
         if self.by_time:
             set_steps(trainer, -1)  # planned in an earlier fit
+            count_from_zero(trainer)
         for timer in timers(trainer):
             rewind(timer)
             if self.minutes is not None:
@@ -96,10 +100,16 @@ class Pace(Standing):
             self.ends = self.began + whole - time_gone(trainer) - min(MOST_PICTURES, PICTURES * whole)
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        self.started = False
+
+    def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        if self.started:
+            return
+        self.started = True  # after all that is done before the first step, such as a regression
         if self.minutes is not None:
-            gone, seconds = on_first(lambda: (time_gone(trainer), self.seconds_to_train(trainer, pl_module)))
+            gone, seconds = on_first(lambda: (time_gone(trainer), self.seconds_to_train(trainer)))
             if seconds <= 0:
-                raise MisconfigurationException(
+                raise NoTime(
                     f"Trainer(minutes={self.minutes:g}) leaves no time to train: until the first step the run took"
                     f" {time.monotonic() - self.began:.0f} s. Give more minutes, or leave it out."
                 )
@@ -108,7 +118,7 @@ class Pace(Standing):
         self.warm, self.since = False, (time.monotonic(), trainer.global_step)
         self.looks = 0 if self.steps == -1 else due(done_of(trainer))
 
-    def seconds_to_train(self, trainer: Any, pl_module: Any) -> float:
+    def seconds_to_train(self, trainer: Any) -> float:
         """Seconds that are left to train from now on, so that what comes after has its time too."""
         left, gone = seconds_until_end(trainer), time_gone(trainer)
         least, most = 0.0, left
@@ -116,7 +126,6 @@ class Pace(Standing):
             middle = (least + most) / 2
             whole = gone + middle
             rest = sum(each.seconds_after(trainer, whole) for each in trainer.callbacks if isinstance(each, Standing))
-            rest += RETRAINED * whole * pl_module.supervised
             least, most = (middle, most) if middle + rest <= left else (least, middle)
         return least
 

@@ -109,7 +109,7 @@ class Progress(ProgressBar):
         if done <= 1:
             self._started = now
             self.heartbeat.stop()
-            if now - self._began > SLOW:
+            if now - self._began > SLOW and trainer.global_step < trainer.estimated_stepping_batches:
                 self._print(first_forecast(trainer, now - self._began))
         elif not self._expected and (done > MEASURED_STEPS or (done > 2 and now - self._started > MEASURED_SECONDS)):
             self._expected = True

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import time
 import warnings
 from pathlib import Path
 from typing import Any
@@ -16,10 +18,11 @@ from ssl_lightning.methods.linear_probe import LinearProbe
 from ssl_lightning import ConvEncoder, Trainer
 from ssl_lightning.data.peek import embed
 from ssl_lightning.data.sources import labels_of
-from ssl_lightning.evaluation.frozen import regress
+from ssl_lightning.evaluation.frozen import regress, regress_in_time
 from ssl_lightning.evaluation.plots.confusion import plot_confusion
 from ssl_lightning.evaluation.protocol import linear_accuracy
 from ssl_lightning.evaluation.refit import ENOUGH, withheld
+from ssl_lightning.evaluation.regression import OutOfTime
 from ssl_lightning.evaluation.supervised import Supervised
 from ssl_lightning.evaluation.validation import Validation
 from ssl_lightning.testing import TinyEncoder, TinyImages
@@ -47,6 +50,24 @@ def test_the_regression_is_the_tables(classes: int) -> None:
     assert fit.accuracy(x[300:], labels[300:]) == pytest.approx(expected, abs=0.011) and expected > 0.7
     logits = (x - fit.mean) / fit.deviation @ fit.weight.T + fit.bias
     assert not bool((logits.argmax(1) == classes).any()), "a class without labels is never predicted"
+
+
+def test_with_too_little_time_fewer_samples_are_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And each try has half of the time that is left; the last one, as much as it needs."""
+    x, labels = torch.randn(2_000, 3), torch.arange(2_000) % 4
+    tried: dict[int, float] = {}
+
+    def slow(x: torch.Tensor, labels: torch.Tensor, num_classes: int, deadline: float) -> Any:
+        tried[len(x)] = deadline - time.monotonic()
+        assert set(labels.tolist()) == set(range(4)) and len(x) == len(labels)
+        if deadline < math.inf:
+            raise OutOfTime
+        return num_classes
+
+    monkeypatch.setattr("ssl_lightning.evaluation.frozen.regress", slow)
+    assert regress_in_time(x, labels, 7, math.inf) == (7, 2_000)
+    assert regress_in_time(x, labels, 7, time.monotonic() + 8) == (7, 250)
+    assert list(tried) == [2_000, 500, 250] and 3.5 < tried[2_000] <= 4 and tried[250] == math.inf
 
 
 def begun(method: Supervised, data: Any) -> float:

@@ -35,6 +35,7 @@ from ssl_lightning.evaluation.protocol import linear_accuracy
 from ssl_lightning.evaluation.supervised import Score
 from ssl_lightning.evaluation.validation import Validation
 from ssl_lightning.method import SSLMethod
+from ssl_lightning.nn.batch_norm import unsettled
 from ssl_lightning.optim.recipes import OptimizerSpec
 from ssl_lightning.run.checkpoints.checkpoint import AtomicIO
 from ssl_lightning.run.checkpoints.encoder_file import save_encoder
@@ -227,6 +228,27 @@ def test_finetuning_moves_all_and_the_probe_nothing_of_the_encoder() -> None:
         same = [name for name, value in encoder.state_dict().items() if torch.equal(value, before[name])]
         assert same == (list(before) if cls is LinearProbe else []), cls
         assert encoder.training is (cls is Later) and method.head is not None and bool(method.head.weight.any())
+
+
+class Losses(pl.Callback):
+    def __init__(self) -> None:
+        self.losses: list[float] = []
+
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, *args: Any) -> None:
+        self.losses.append(float(outputs["loss"]))
+
+
+def test_a_new_encoder_has_the_scale_in_training_that_its_head_begins_with() -> None:
+    """A new BatchNorm normalises nothing in eval mode: its running statistics are of no batch."""
+    seen, encoder = Losses(), ConvEncoder(channels=1, width=16, depth=4)
+    norms = [module for module in encoder.modules() if isinstance(module, nn.BatchNorm2d)]
+    fit(Finetune(encoder, strength="none"), Digits(), seen, max_steps=1)
+    assert seen.losses[0] < 0.5, "of the regression on its features; log(10) is 2.3"
+    assert all(norm.momentum == 0.1 for norm in norms)
+    assert not unsettled(encoder), "those of a trained encoder stay"
+    frozen = ConvEncoder(channels=1, width=4, depth=2)
+    fit(LinearProbe(frozen), Digits(), max_steps=1)
+    assert not any(bool(module.running_mean.any()) for module in frozen.modules() if isinstance(module, nn.BatchNorm2d))
 
 
 def test_a_frozen_encoder_can_be_finetuned() -> None:

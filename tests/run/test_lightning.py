@@ -458,6 +458,18 @@ def test_a_timer_has_another_time_and_serves_again(tmp_path: Path) -> None:
     assert seen[0] > timer.time_elapsed() == 0 and timer.start_time() is timer.end_time() is None
 
 
+def test_another_fit_counts_from_zero(tmp_path: Path) -> None:
+    trainer, method = plain(tmp_path, max_epochs=-1, max_steps=7, accumulate_grad_batches=2), Linear()
+    trainer.fit(method, loader())
+    before = trainer.current_epoch, lightning.batches_done(trainer)
+    lightning.count_from_zero(trainer)
+    assert trainer.global_step == trainer.current_epoch == lightning.batches_done(trainer) == 0 < min(before)
+    bias = method.layer.bias.clone()
+    trainer.fit(method, loader())
+    assert (trainer.global_step, trainer.current_epoch, lightning.batches_done(trainer)) == (7, *before)
+    assert not torch.equal(method.layer.bias, bias)
+
+
 def test_nothing_else_touches_the_inside_of_lightning() -> None:
     assert inside("a.py", "self.trainer.fit_loop.max_epochs = 3") and inside("a.py", "trainer._results.clear()")
     touched = []

@@ -124,10 +124,15 @@ def test_with_more_time_a_resumed_run_is_planned_anew_and_says_so(fit: Any) -> N
 
 
 def test_each_fit_of_a_trainer_has_its_time(fit: Any) -> None:
+    """And steps of its own: its schedule, its warm-up and its probes are those of the first."""
     trainer, clock = fit(seconds=20)
     first = trainer.global_step
-    trainer.fit(SimCLR(TinyEncoder()), datamodule=TinyImages())
-    assert len(clock.rates) == 2 * first
+    weights = trainer.lightning_module.state_dict()
+    torch.manual_seed(0)
+    again = SimCLR(TinyEncoder())
+    trainer.fit(again, datamodule=TinyImages())
+    assert trainer.global_step == first and clock.rates[first:] == clock.rates[:first]
+    assert differences(again.state_dict(), weights) == []
 
 
 def test_with_a_number_of_steps_the_time_only_ends_the_run(fit: Any) -> None:
@@ -159,6 +164,29 @@ def test_of_a_run_s_minutes_the_training_gets_what_start_table_and_pictures_leav
     assert 27 <= trainer.global_step <= 30 and clock.rates[-1] < 0.01 * max(clock.rates)
     pace = next(each for each in trainer.callbacks if isinstance(each, Pace))
     assert pace.ends - clock.now == pytest.approx(120 - 12 - 63 - trainer.global_step)
+
+
+class Regression(Standing):
+    """Takes 30 seconds before the first step, and knows then that it takes as long at the end."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock, self.took = clock, 0.0
+
+    def on_train_start(self, *args: Any) -> None:
+        self.took = 30.0
+        self.clock.now += self.took
+
+    def seconds_after(self, trainer: Any, seconds: float) -> float:
+        return self.took
+
+
+def test_what_a_run_does_before_its_first_step_counts(fit: Any) -> None:
+    """2 minutes, a tenth of them for pictures, 30 seconds before and after the steps: 48 to
+    train."""
+    clock = Clock()
+    trainer, _ = fit(clock, minutes=2, callbacks=[Regression(clock)])
+    assert 44 <= trainer.global_step <= 48 and clock.rates[-1] < 0.01 * max(clock.rates)
+    assert clock.now - 1000 + 30 + 12 <= 120
 
 
 def test_a_resumed_run_has_the_minutes_that_are_left(fit: Any) -> None:

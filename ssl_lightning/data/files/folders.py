@@ -34,7 +34,8 @@ class Folders:
             file lies in one of them, not deeper.
         samples: what messages call the files.
         splits: `auto`: the folder is divided where folders in it are called as splits are
-            (`split_names.division`), or in the only folder in it; `none`: all is to train on.
+            (`split_names.division`), or in the only folder in it, and so on; `none`: all is for
+            training.
         group_pattern: finds the group of a file in its path relative to `root`
             (`groups.group_in`); None: there are no groups.
 
@@ -80,8 +81,11 @@ class Folders:
         if not self.divided:
             return None
         places = [place for entries in self.divided.values() for place in entries]
-        root = places[0].parent
-        walks = [(root, places)] + [(self.folder, [root])] * (root != self.folder)
+        folder = places[0].parent
+        walks = [(folder, places)]
+        while folder != self.folder:
+            walks.append((folder.parent, [folder]))
+            folder = folder.parent
         left_out = []
         for folder, passed in walks:
             rest = FileList(folder, scan(folder, self._suffixes, [os.fsencode(each.name) for each in passed], True), "")

@@ -64,9 +64,9 @@ def splits_of(names: Iterable[str]) -> dict[str, list[str]]:
 
 
 def division(folder: Path, inside: Callable[[Path], tuple[Sequence[Path], bool]]) -> dict[str, list[Path]]:
-    """What belongs to each split in a folder, or in the only one in it that holds samples, as an
-    archive unpacks; empty where it is not divided, and all of it is to train on: a class may be
-    called `train` among others, and a folder of photos `test`.
+    """What belongs to each split in a folder, or in the only one in it that holds samples, and so
+    on, as archives unpack; empty where it is not divided, and all of it is to train on: a class may
+    be called `train` among others, and a folder of photos `test`.
 
     Args:
         folder: the folder.
@@ -78,7 +78,7 @@ def division(folder: Path, inside: Callable[[Path], tuple[Sequence[Path], bool]]
     entries, others = inside(folder)
     by_split = _divided(folder, entries, others)
     if not by_split and not others and len(entries) == 1 and entries[0].is_dir():
-        return _divided(entries[0], *inside(entries[0]))
+        return division(entries[0], inside)
     return by_split
 
 
@@ -99,12 +99,18 @@ def _divided(folder: Path, entries: Sequence[Path], others: bool) -> dict[str, l
 def _read(name: str) -> tuple[str, tuple[str, ...]]:
     """The split that the first word of this kind means (`either` for `EITHER`; empty: there is
     none), and the other words, without a file's suffix."""
-    words = re.findall(r"[a-z]+|\d+", _without_suffix(name).lower())
+    words = [part for word in re.findall(r"[a-z]+|\d+", _without_suffix(name).lower()) for part in _parts(word)]
     for place, word in enumerate(words):
         split = "either" if word in EITHER else _SPLIT_OF.get(word, "")
         if split:
             return split, tuple(words[:place] + words[place + 1 :])
     return "", tuple(words)
+
+
+def _parts(word: str) -> list[str]:
+    """`trainset` -> `train`, `set`: a split's word and one that qualifies it, without a gap."""
+    ways = ([word[:end], word[end:]] for end in range(1, len(word)) if word[:end] in ALL_WORDS)
+    return next((parts for parts in ways if parts[1] in QUALIFIERS), [word])
 
 
 def _without_suffix(name: str) -> str:
