@@ -55,6 +55,12 @@ def _replay(add: Arguments) -> None:
     add.add_argument("bundle", metavar="BUNDLE", help="a folder nan-step-... of a run")
 
 
+def _compare(add: Arguments) -> None:
+    add.add_argument("runs", metavar="RUN", nargs="+", help="run folders, two or more; the first is compared with")
+    add.add_argument("--row", metavar="ROW", action="append", help="of the closing table, in place of pretrained")
+    add.add_argument("--json", action="store_true", help="for programs")
+
+
 def _list(add: Arguments) -> None:
     add.add_argument("--json", action="store_true", help="for programs")
     add.add_argument("--check", action="store_true", help="import each, and name those that are broken")
@@ -63,6 +69,7 @@ def _list(add: Arguments) -> None:
 OWN = {
     "export": Verb("the trained method in a form that another library loads", "export:main", _export),
     "inspect": Verb("what a checkpoint, encoder or run holds; nothing in it is run", "inspect:main", _inspect),
+    "compare": Verb("runs side by side: settings, closing tables, last values", "compare:main", _compare),
     "replay": Verb("a step that was not finite, taken again: where it arises", "replay:main", _replay),
     **{kind: Verb(f"the {kind} that are installed", "listing:main", _list) for kind in LISTS},
 }
