@@ -61,6 +61,11 @@ def _compare(add: Arguments) -> None:
     add.add_argument("--json", action="store_true", help="for programs")
 
 
+def _report(add: Arguments) -> None:
+    add.add_argument("runs", metavar="RUN", nargs="+", help="run folders; the first is compared with")
+    add.add_argument("--out", metavar="FILE", required=True, help="the .html file to write; an older one is replaced")
+
+
 def _list(add: Arguments) -> None:
     add.add_argument("--json", action="store_true", help="for programs")
     add.add_argument("--check", action="store_true", help="import each, and name those that are broken")
@@ -70,6 +75,7 @@ OWN = {
     "export": Verb("the trained method in a form that another library loads", "export:main", _export),
     "inspect": Verb("what a checkpoint, encoder or run holds; nothing in it is run", "inspect:main", _inspect),
     "compare": Verb("runs side by side: settings, closing tables, last values", "compare:main", _compare),
+    "report": Verb("runs as one HTML file: tables, curves, pictures, sounds, maps", "report:main", _report),
     "replay": Verb("a step that was not finite, taken again: where it arises", "replay:main", _replay),
     **{kind: Verb(f"the {kind} that are installed", "listing:main", _list) for kind in LISTS},
 }

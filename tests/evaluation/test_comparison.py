@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-import yaml
+from past_runs import cell, write_run
 
 from ssl_lightning.cli.main import main
 from ssl_lightning.evaluation.comparison.differences import difference, same_draws, why_other_data
@@ -17,34 +17,6 @@ from ssl_lightning.evaluation.comparison.recorded import read_run, read_runs
 from ssl_lightning.evaluation.comparison.settings import ABSENT, differing, groups_of, names_of
 from ssl_lightning.evaluation.comparison.tables import sheets_of
 from ssl_lightning.evaluation.gains import gain
-
-
-def cell(*draws: float, **facts: float) -> dict:
-    mean = sum(draws) / len(draws)
-    std = (sum((draw - mean) ** 2 for draw in draws) / max(1, len(draws) - 1)) ** 0.5
-    facts = {"error": 0.001, "labels": 100, "samples": 400, "classes": 10} | facts
-    return {"mean": mean, "std": std, "n": len(draws), "draws": list(draws), **facts}
-
-
-def write_run(folder: Path, method="simclr", data="digits", seed=0, cells=None, **settings) -> Path:
-    """A run folder, of a few settings and cells by `row/column`."""
-    classes = {"simclr": "SimCLR", "mae": "MAE", "digits": "Digits", "tones": "Tones"}
-    init = {"seed": seed, "workers": settings.pop("workers", None), "root": settings.pop("root", None)}
-    config = {
-        "seed_everything": seed,
-        "trainer": {"max_steps": 60, "devices": settings.pop("devices", "auto")},
-        "data": {"class_path": f"ssl_lightning.datamodules.{data}.{classes[data]}", "init_args": init},
-        "model": {"class_path": f"ssl_lightning.methods.{method}.{classes[method]}", "init_args": settings},
-    }
-    folder.mkdir(parents=True)
-    for name in ("config.yaml", "resolved.yaml"):
-        (folder / name).write_text(yaml.safe_dump(config, sort_keys=False))
-    some = {"pretrained/knn_10": cell(0.5, 0.52, 0.54)} if cells is None else cells
-    summary = {"steps": 60, "seconds": 7.5, **{f"final/{name}": each for name, each in some.items()}}
-    (folder / "summary.json").write_text(json.dumps(summary))
-    (folder / "metrics.csv").write_text("step,train/loss,val/top1\n10,3.0,\n20,2.0,0.5\n")
-    (folder / "data.json").write_text(json.dumps({"Digits": [{"split": "test", "unit": "samples", "found": 397}]}))
-    return folder
 
 
 def test_settings_that_differ_are_rows_and_where_a_run_goes_is_not_among_them(tmp_path):
@@ -93,10 +65,10 @@ def test_runs_equal_but_for_their_seed_are_one_entry_and_nothing_is_claimed_with
         write_run(tmp_path / f"b{seed}", "mae", seed=seed, cells={"pretrained/knn_10": cell(other, other, other)})
     runs = read_runs(sorted(map(str, tmp_path.iterdir())), 2)
     (sheet,) = sheets_of(runs)
-    assert [entry.name for entry in sheet.entries] == ["simclr, 3 seeds", "mae, 3 seeds"]
+    assert [entry.name for entry in sheet.entries] == ["simclr (3 seeds)", "mae (3 seeds)"]
     (each,) = sheet.differences
     assert each.gains["knn_10"].points == pytest.approx(0.05) and each.signs == {"knn_10": 0}
-    assert sheet.lines == ["mae, 3 seeds: no clear difference from simclr, 3 seeds in every column."]
+    assert sheet.lines == ["mae (3 seeds): no clear difference from simclr (3 seeds) in every column."]
     again = read_runs([*map(str, sorted(tmp_path.iterdir())[:2]), str(write_run(tmp_path / "same", seed=0))], 2)
     assert [len(group) for group in groups_of(again)] == [2, 1]  # of one seed twice: not a further seed
 

@@ -13,11 +13,13 @@ FACTS = ("steps", "seconds", "samples_per_s", "samples", "parameters")
 
 
 def last_values(runs: Sequence[PastRun]) -> dict[str, list[Any]]:
-    """Steps, seconds, sizes, and the last finite value of each metric, of each run (None: it has
-    none), by name."""
+    """Steps, seconds, sizes, scores without labels, and the last finite value of each metric, of
+    each run (None: it has none), by name."""
     values: dict[str, list[Any]] = {
         fact: [run.summary.get(fact, run.last_step if fact == "steps" else None) for run in runs] for fact in FACTS
     }
+    for name in dict.fromkeys(name for run in runs for name in run.summary if name.startswith("label_free/")):
+        values[name] = [run.summary.get(name) for run in runs]
     for name in dict.fromkeys(name for run in runs for name in run.curves):
         values[name] = [_last(run, name) for run in runs]
     return {name: each for name, each in values.items() if any(value is not None for value in each)}

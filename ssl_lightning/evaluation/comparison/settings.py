@@ -106,11 +106,12 @@ def configs_of(runs: Sequence[PastRun]) -> list[dict[str, Any]]:
 
 def differing(runs: Sequence[PastRun]) -> dict[str, list[Any]]:
     """The settings in which runs differ: the value of each run, by key; `ABSENT` where a run does
-    not have it."""
+    not have it. Those that all have come first."""
     settings = configs_of(runs)
     keys = sorted(dict.fromkeys(key for each in settings for key in each), key=_section)
     values = {key: [each.get(key, ABSENT) for each in settings] for key in keys}
-    return {key: each for key, each in values.items() if any(_text(value) != _text(each[0]) for value in each)}
+    rows = {key: each for key, each in values.items() if any(_text(value) != _text(each[0]) for value in each)}
+    return dict(sorted(rows.items(), key=lambda row: ABSENT in row[1]))
 
 
 def _section(key: str) -> int:

@@ -79,7 +79,7 @@ def sheets_of(runs: Sequence[PastRun], rows: Sequence[str] = ()) -> list[Sheet]:
     groups = groups_of(runs)
     names = names_of([group[0] for group in groups], seeds=any(len(group) == 1 for group in groups))
     named = [
-        (f"{name.split(' seed ')[0]}, {len(group)} seeds" if len(group) > 1 else name, group)
+        (f"{name.split(' seed ')[0]} ({len(group)} seeds)" if len(group) > 1 else name, group)
         for name, group in zip(names, groups, strict=True)
     ]
     return [_sheet(labelled, row, named) for row in wanted for labelled, each in there if each == row]

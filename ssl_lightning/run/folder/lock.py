@@ -11,8 +11,6 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from pytorch_lightning.utilities import rank_zero_warn
-
 from ...data.files.unwritable import explained
 
 FILE = ".lock"
@@ -107,6 +105,8 @@ def _lock(file: int, shared: bool) -> bool:
             return True
         except OSError as error:
             if error.errno not in (errno.EAGAIN, errno.EACCES):
+                from pytorch_lightning.utilities import rank_zero_warn  # here: who only looks does not wait for torch
+
                 rank_zero_warn(
                     f"The file system has no locks ({error.strerror}): let no two jobs write to one run folder."
                 )
