@@ -89,7 +89,7 @@ def _figure(path: Path, name: str, room: Room) -> str:
     title = TITLES.get(stem, path.stem) + (f": {prefix}" if prefix else "")
     return (
         f'<figure class="shot"><figcaption>{text(title)}</figcaption><img src="{uri(shot.content, shot.kind)}"'
-        f' width="{shot.width}" height="{shot.height}" alt="{text(title)} of {text(name)}"></figure>'
+        f' width="{shot.width}" height="{shot.height}" style="--width:{shot.width}px" alt="{text(title)} of {text(name)}"></figure>'
     )
 
 

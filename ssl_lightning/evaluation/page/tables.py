@@ -108,10 +108,6 @@ def _number(value: Any) -> str:
 def _duration(seconds: Any) -> str:
     if not isinstance(seconds, (int, float)) or not 0 <= seconds < 1e9:
         return ""
-    return (
-        f"{seconds:.0f} s"
-        if seconds < 120
-        else f"{seconds / 60:.0f} min"
-        if seconds < 7200
-        else f"{seconds / 3600:.1f} h"
-    )
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
