@@ -87,10 +87,9 @@ def _figure(path: Path, name: str, room: Room) -> str:
         return ""
     prefix, _, stem = path.stem.rpartition("-")
     title = TITLES.get(stem, path.stem) + (f": {prefix}" if prefix else "")
-    return (
-        f'<figure class="shot"><figcaption>{text(title)}</figcaption><img src="{uri(shot.content, shot.kind)}"'
-        f' width="{shot.width}" height="{shot.height}" style="--width:{shot.width}px" alt="{text(title)} of {text(name)}"></figure>'
-    )
+    size = f'width="{shot.width}" height="{shot.height}" style="--width:{shot.width}px"'
+    image = f'<img src="{uri(shot.content, shot.kind)}" {size} alt="{text(title)} of {text(name)}">'
+    return f'<figure class="shot"><figcaption>{text(title)}</figcaption>{image}</figure>'
 
 
 def picture(path: Path, name: str, room: Room) -> Shot | None:
