@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..evaluation.comparison.last import last_values
-from ..evaluation.comparison.recorded import PastRun, read_runs
+from ..evaluation.comparison.recorded import PastRun, plain, read_runs
 from ..evaluation.comparison.settings import ABSENT, differing, names_of, seed_of, shown
 from ..evaluation.comparison.tables import Sheet, gain_in_words, in_words, mean_of, sheets_of
 from .rows import print_rows
@@ -26,10 +26,10 @@ def main(options: argparse.Namespace) -> int:
     sheets = sheets_of(runs, options.row or ())
     names = names_of(runs)
     if options.json:
-        print(json.dumps(as_json(runs, names, sheets), indent=2, ensure_ascii=False))
+        print(json.dumps(_strict(as_json(runs, names, sheets)), indent=2))
         return 0
     for name, run in zip(names, runs, strict=True):
-        print(f"{name}: {run.folder}" + "".join(f"; {fault}" for fault in run.faults))
+        print(f"{name}: {plain(str(run.folder))}" + "".join(f"; {fault}" for fault in run.faults))
     settings = differing(runs)
     print("\nSettings that differ" if settings else "\nThe settings are equal.")
     print_rows([{"setting": key, **dict(zip(names, map(shown, each), strict=True))} for key, each in settings.items()])
@@ -70,6 +70,15 @@ def as_json(runs: Sequence[PastRun], names: Sequence[str], sheets: Sequence[Shee
         "tables": [_table(sheet) for sheet in sheets],
         "last": {key: dict(zip(names, each, strict=True)) for key, each in last_values(runs).items()},
     }
+
+
+def _strict(value: Any) -> Any:
+    """The same with text for numbers that JSON does not have."""
+    if isinstance(value, dict):
+        return {key: _strict(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_strict(each) for each in value]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _table(sheet: Sheet) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from past_runs import cell, write_run
 from ssl_lightning.cli.main import main
 from ssl_lightning.evaluation.comparison.differences import difference, same_draws, why_other_data
 from ssl_lightning.evaluation.comparison.recorded import read_run, read_runs
-from ssl_lightning.evaluation.comparison.settings import ABSENT, differing, groups_of, names_of
+from ssl_lightning.evaluation.comparison.settings import ABSENT, differing, groups_of, names_of, shown
 from ssl_lightning.evaluation.comparison.tables import sheets_of
 from ssl_lightning.evaluation.gains import gain
 
@@ -186,3 +186,19 @@ def test_comparing_imports_no_torch(tmp_path):
     code = f"import sys, ssl_lightning.cli.main as cli; cli.main(['compare', *{folders}])"
     code += "; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], stdout=subprocess.DEVNULL, check=False).returncode == 0
+
+
+def test_equal_numbers_are_equal_and_text_is_told_from_what_it_looks_like(tmp_path, capsys):
+    a = write_run(tmp_path / "a", warmup=10, name="1", mode="null", rate=float("nan"), lists=[1, 2])
+    b = write_run(tmp_path / "b", warmup=10.0, name=1, mode=None, rate=float("nan"), lists="[1, 2]")
+    rows = differing(read_runs([str(a), str(b)], 2))
+    assert [*rows] == ["model.name", "model.mode", "model.lists"]
+    assert [[*map(shown, each)] for each in rows.values()] == [['"1"', 1], ['"null"', "null"], ["[1, 2]", '"[1, 2]"']]
+    (tmp_path / "a" / "summary.json").write_text('{"steps": NaN, "samples_per_s": Infinity}')
+    assert main(["compare", "--json", str(a), str(b)]) == 0
+    json.loads(capsys.readouterr().out, parse_constant=lambda name: pytest.fail(name))
+
+
+def test_of_fewer_draws_as_many_of_the_others_are_paired():
+    few, many = cell(0.50, 0.60, 0.55), cell(0.53, 0.631, 0.58, 0.9, 0.1)
+    assert difference([many], [few], paired=True).points == pytest.approx((0.03 + 0.031 + 0.03) / 3)

@@ -27,6 +27,8 @@ INCIDENTAL = frozenset(
 WATCHING = ("checkpoint", "collapse", "health", "held_out", "knn_probe", "meter", "online_probe", "progress", "resume")
 """Sections that shape neither what is learned nor the closing table."""
 SEED = re.compile(r"seed_everything|.*\.seed")
+WORDLESS = re.compile(r"|null|true|false|[-+]?[\d.]+(e[-+]?\d+)?|[\[{].*", re.IGNORECASE | re.DOTALL)
+"""Text that would be taken for another value without its quotes."""
 ABSENT = "\N{EN DASH}"
 """A setting that a run does not have."""
 
@@ -55,7 +57,7 @@ def short_names() -> dict[str, str]:
 def shown(value: Any) -> Any:
     """A setting as it is printed: a class by its short name, numbers and text as they are."""
     if isinstance(value, str):
-        return short_names().get(value, plain(value))
+        return short_names().get(value, json.dumps(value) if WORDLESS.fullmatch(value) else plain(value))
     return value if isinstance(value, (int, float)) and not isinstance(value, bool) else json.dumps(value)
 
 
@@ -145,4 +147,7 @@ def _learned(settings: Mapping[str, Any]) -> str:
 
 
 def _text(value: Any) -> str:
+    """A value by which it is compared: 10 and 10.0 are the same."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
     return json.dumps(value, sort_keys=True, default=str)

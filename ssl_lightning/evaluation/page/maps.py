@@ -24,6 +24,8 @@ MOST = 2_000
 NAMED = 20
 """Classes that are named beside a map."""
 QUERIES, NEIGHBOURS = 8, 5
+TILE = 36
+"""The longest side of a sample beside its neighbours, in pixels."""
 
 
 class Map(NamedTuple):
@@ -171,8 +173,9 @@ def _neighbours(each: Map, key: str) -> str:
     """Samples with their neighbours by each view, as tiles or lines; empty without both."""
     if not (each.tiles or each.lines) or not each.views[0][3][0]:
         return ""
-    count = len(each.views[0][2])
-    queries = [count * number // QUERIES for number in range(min(QUERIES, count))]
+    order = sorted(range(len(each.views[0][2])), key=lambda number: each.classes[number : number + 1])
+    most = min(QUERIES, len(order))
+    queries = [order[(2 * number + 1) * len(order) // (2 * most)] for number in range(most)]  # of most classes
     rows = []
     for query in queries:
         groups = [f'<div class="group"><span class="quiet">sample</span>{_sample(each, key, query)}</div>']
@@ -189,7 +192,7 @@ def _sample(each: Map, key: str, number: int) -> str:
     if not each.tiles:
         return f'<p title="{title}">{text(each.lines[number])}</p>'
     width, height, across = each.size
-    scale = 48 / max(width, height)
+    scale = TILE / max(width, height)
     place = f"{-scale * width * (number % across):.2f}px {-scale * height * (number // across):.2f}px"
     size = (
         f"width:{scale * width:.2f}px;height:{scale * height:.2f}px;background-size:{scale * width * across:.2f}px auto"

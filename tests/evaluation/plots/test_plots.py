@@ -7,6 +7,7 @@ import base64
 import io
 import json
 import math
+import os
 import subprocess
 import sys
 import warnings
@@ -31,6 +32,7 @@ from ssl_lightning.evaluation.plots import curves, embedding
 from ssl_lightning.evaluation.plots.closing import plot_closing
 from ssl_lightning.evaluation.plots.curves import Lines, plot_curves
 from ssl_lightning.evaluation.plots.embedding import plot_embedding
+from ssl_lightning.evaluation.plots.points import write_points
 from ssl_lightning.evaluation.table import ROWS
 from ssl_lightning.testing import TinyImages, TinyText
 from ssl_lightning.types import Alarm
@@ -238,6 +240,14 @@ def test_the_map_of_a_labelled_set_has_untrained_beside_pretrained_and_pictures_
     assert [axes.get_title(loc="left").partition(":")[0] for axes in drawn[-1].axes] == ["Features"]
     kept = json.loads((tmp_path / "a.json").read_text())
     assert len(kept["maps"][0]["points"]) == 40 and not kept["names"] and not kept["lines"] and "tiles" not in kept
+
+
+def test_names_that_are_not_text_are_kept(tmp_path, drawn):
+    """Those of files on Linux, whose bytes need not be UTF-8."""
+    names = [os.fsdecode(b"caf\xe9.png"), "日本.png"]
+    drawn_map = plot_embedding(torch.randn(2, 3), None, tmp_path / "a.png")
+    write_points(tmp_path / "a.json", drawn_map, names, ["a", "b"])
+    assert json.loads((tmp_path / "a.json").read_text(encoding="utf-8"))["names"] == names
 
 
 @pytest.mark.slow
