@@ -30,11 +30,12 @@ def configs() -> set[str]:
 
 
 def sources() -> set[str]:
-    """Every .py of the source tree, by its place in the wheel."""
+    """Every .py of the source tree, and what a report is styled by, by its place in the wheel."""
     return {
         f"{home}/{path.relative_to(ROOT / folder).as_posix()}"
         for folder, home in HOMES.items()
-        for path in (ROOT / folder).rglob("*.py")
+        for kind in ("py", "css", "js")
+        for path in (ROOT / folder).rglob(f"*.{kind}")
     }
 
 

@@ -76,7 +76,7 @@ def parsed_only(command: str) -> bool:
 
 def light(command: str) -> bool:
     """Whether a command takes no training: lists, help, the complete config."""
-    return command.split()[1] not in (*TRAINS, "export") or "--print_config" in command or "help" in command
+    return command.split()[1] not in (*TRAINS, "export", "compare") or "--print_config" in command or "help" in command
 
 
 class Home:

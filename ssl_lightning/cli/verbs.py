@@ -122,6 +122,17 @@ def _labels(add: Arguments) -> None:
     add.add_argument("--json", action="store_true", help="for programs")
 
 
+def _compare(add: Arguments) -> None:
+    add.add_argument("runs", metavar="RUN", nargs="+", help="run folders, two or more; the first is compared with")
+    add.add_argument("--row", metavar="ROW", action="append", help="of the closing table, in place of pretrained")
+    add.add_argument("--json", action="store_true", help="for programs")
+
+
+def _report(add: Arguments) -> None:
+    add.add_argument("runs", metavar="RUN", nargs="+", help="run folders; the first is compared with")
+    add.add_argument("--out", metavar="FILE", required=True, help="the .html file to write; an older one is replaced")
+
+
 def _list(add: Arguments) -> None:
     add.add_argument("--json", action="store_true", help="for programs")
     add.add_argument("--check", action="store_true", help="import each, and name those that are broken")
@@ -147,6 +158,8 @@ OWN = {
     ),
     "export": Verb("the trained method in a form that another library loads", "export:main", _export),
     "inspect": Verb("what a checkpoint, encoder or run holds; nothing in it is run", "inspect:main", _inspect),
+    "compare": Verb("runs side by side: settings, closing tables, last values", "compare:main", _compare),
+    "report": Verb("runs as one HTML file: tables, curves, pictures, sounds, maps", "report:main", _report),
     "replay": Verb("a step that was not finite, taken again: where it arises", "replay:main", _replay),
     "runs": Verb("the runs under a folder: state, step, best probe, size", "runs:main", _runs),
     "configs": Verb(

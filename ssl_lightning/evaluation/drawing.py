@@ -24,6 +24,7 @@ from .plots.confusion import plot_confusion
 from .plots.curves import Curves, Lines, plot_curves, plot_health
 from .plots.embedding import plot_embedding
 from .plots.neighbours import plot_neighbours
+from .plots.points import write_points
 from .stages import Stages
 from .table import ROWS
 
@@ -111,7 +112,13 @@ def draw_map(closing: Closing, data: SSLDataModule, path: Path) -> None:
     if closing.samples is not None:
         source, index = closing.samples
         shown = tiles(lambda numbers: shown_samples(data, source, index[numbers]))
-    plot_embedding(maps or closing.features, closing.labels, path, data.class_names, shown)
+    drawn = plot_embedding(maps or closing.features, closing.labels, path, data.class_names, shown)
+    names: list[str] = []
+    some: list[Any] = []
+    if closing.samples is not None:
+        places = index[torch.from_numpy(drawn.kept)]
+        names, some = [source.name(int(place)) for place in places], list(shown_samples(data, source, places))
+    write_points(path.with_suffix(".json"), drawn, names, some, closing.labels, data.class_names)
 
 
 def tiles(shown: Callable[[Tensor], list[Any]]) -> Callable[[Tensor], list[Any]] | None:
@@ -130,7 +137,9 @@ def draw_overview(folder: Path, seen: Overview) -> tuple[dict[str, Path], str]:
     pairs, far, line = write_names(seen, folder / FILE)
     pictures = {f"plots/{name}": plots / f"{name}.png" for name in ("map", "neighbours")}
     maps = {ROWS[row]: seen.features[row] for row in ROWS if row != "raw" and row in seen.features}
-    plot_embedding(maps, None, pictures["plots/map"], thumbnails=tiles(seen.shown))
+    drawn = plot_embedding(maps, None, pictures["plots/map"], thumbnails=tiles(seen.shown))
+    names = [seen.name(number) for number in drawn.kept.tolist()]
+    write_points(plots / "map.json", drawn, names, seen.shown(torch.from_numpy(drawn.kept)))
     queries = sample(len(seen.places), QUERIES)
     neighbours = {
         ROWS[row]: [seen.shown(index) for index in nearest(features, queries)[0]]

@@ -5,12 +5,12 @@ from __future__ import annotations
 
 import math
 import statistics
-from typing import NamedTuple
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, NamedTuple
 
 from .table import BASELINES, ROWS, Cell, Table, column_titles
+
+if TYPE_CHECKING:
+    from torch import Tensor  # imported where it is used: runs are compared without torch
 
 FLIPS = 2_000
 """Random assignments of signs from which it is estimated what chance may explain: the share of
@@ -41,12 +41,12 @@ def gain(cell: Cell, baseline: Cell) -> Gain:
     differences = [a - b for a, b in zip(cell.get("draws", []), baseline.get("draws", []), strict=False)]
     points = statistics.mean(differences) if differences else cell["mean"] - baseline["mean"]
     spread = statistics.stdev(differences) if len(differences) > 1 else cell["std"]
-    parts = [
-        torch.tensor(a, dtype=torch.float64) - torch.tensor(b, dtype=torch.float64)
-        for a, b in zip(cell.get("parts", []), baseline.get("parts", []), strict=False)
-    ]
+    parts = list(zip(cell.get("parts", []), baseline.get("parts", []), strict=False))
     if parts:
-        of_samples = flipped(torch.stack(parts).mean(0))
+        import torch
+
+        one, other = torch.tensor(parts, dtype=torch.float64).unbind(dim=1)  # [draws, Q] each
+        of_samples = flipped((one - other).mean(dim=0))
     else:
         of_samples = 2 * math.hypot(cell.get("error", 0.0), baseline.get("error", 0.0))
     number = len(differences) or cell["n"]
@@ -61,6 +61,8 @@ def flipped(differences: Tensor) -> float:
     equal differences it is the exact test of McNemar (1947), which counts the samples that one row
     alone classifies correctly.
     """
+    import torch
+
     size, count = differences.abs().unique(return_counts=True)
     count = count.double().expand(FLIPS, -1)
     plus = torch.binomial(count, torch.full_like(count, 0.5), generator=torch.Generator().manual_seed(0))
@@ -97,7 +99,7 @@ def claims_of(final: Table) -> dict[str, dict[str, int]]:
     """By baseline and column 1 where the pretrained encoder is clearly better, -1 where it is
     worse, 0 where the table does not tell."""
     return {
-        row: {column: _sign(final, row, column, each) for column, each in columns.items()}
+        row: {column: sign(final["pretrained"][column], final[row][column], each) for column, each in columns.items()}
         for row, columns in compared(final).items()
     }
 
@@ -113,8 +115,7 @@ def verdict_of(final: Table) -> str:
     if not claims:
         return ""
     clauses = [
-        _clause(ROWS[row], {titles[column]: sign for column, sign in columns.items()})
-        for row, columns in claims.items()
+        clause(ROWS[row], {titles[column]: sign for column, sign in columns.items()}) for row, columns in claims.items()
     ]
     guesses = {
         row: [titles[column] for column in titles if column in cells and at_chance(cells[column])]
@@ -129,17 +130,17 @@ def verdict_of(final: Table) -> str:
     return f"Pretraining: {'; '.join(clauses)}." + (f" At chance: {'; '.join(chance)}." if chance else "")
 
 
-def _sign(final: Table, row: str, column: str, gain: Gain) -> int:
-    """The claim of one cell, as of `claims_of`."""
-    cell, baseline = final["pretrained"][column], final[row][column]
-    sign = 1 if gain.points > 0 else -1
+def sign(cell: Cell, baseline: Cell, gain: Gain) -> int:
+    """What may be claimed of a cell against that of a baseline: 1 where it is clearly better, -1
+    where it is worse, 0 where they do not tell."""
+    better = 1 if gain.points > 0 else -1
     areas, others = cell.get("auroc"), baseline.get("auroc")
-    if areas and others and sign * (statistics.mean(areas) - statistics.mean(others)) <= 0:
+    if areas and others and better * (statistics.mean(areas) - statistics.mean(others)) <= 0:
         return 0
-    return sign if gain.clear and not at_chance(cell if sign > 0 else baseline) else 0
+    return better if gain.clear and not at_chance(cell if better > 0 else baseline) else 0
 
 
-def _clause(baseline: str, signs: dict[str, int]) -> str:
+def clause(baseline: str, signs: dict[str, int]) -> str:
     """One baseline's part of the sentence, from the sign of each column by title."""
     words = {1: "better than {}", -1: "worse than {}", 0: "no clear difference from {}"}
     parts: list[str] = []

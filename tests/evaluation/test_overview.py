@@ -62,7 +62,7 @@ def test_a_run_without_labels_ends_with_scores_pictures_and_names(
         assert (f"label_free/{row}/own_view" in summary) == (row != "raw" or cls is not TinyText)
     assert "Without labels: 48 of the 48 samples" in printed and "untrained encoder" in printed
     assert "Without labels" in (folder / "encoder.md").read_text()
-    assert {"map.png", "neighbours.png"} <= {path.name for path in (folder / "plots").iterdir()}
+    assert {"map.png", "map.json", "neighbours.png"} <= {path.name for path in (folder / "plots").iterdir()}
     names = json.loads((folder / "duplicates_outliers.json").read_text())
     assert names["samples"] == 48 and len(names["outliers"]) == 20
 

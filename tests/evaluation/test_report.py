@@ -42,7 +42,7 @@ FILES = {
     "untrained.safetensors",
     "checkpoints/step-00000015.ckpt", "checkpoints/step-00000020.ckpt",
     "plots/loss.png", "plots/probes.png", "plots/collapse.png", "plots/views.png", "plots/embedding.png",
-    "plots/closing.png",
+    "plots/embedding.json", "plots/closing.png",
 }  # fmt: skip
 METRICS = {"train/loss", "train/lr", "probe/linear/top1", "probe/knn/top1", "collapse/std", "collapse/rank"}
 METRICS |= {"collapse/agreement", "collapse/growth"}
@@ -284,7 +284,7 @@ def test_a_run_on_plain_loaders_writes_what_it_can(tmp_path: Path, capsys: pytes
     trainer.fit(SimCLR(TinyEncoder()), DataLoader(batches(10), batch_size=None))  # type: ignore[arg-type]
     folder = trainer.run_folder
     assert folder is not None and folder.parent.name == "simclr-loaders"
-    missing = {"data.json", "plots/probes.png", "plots/embedding.png", "plots/closing.png"}
+    missing = {"data.json", "plots/probes.png", "plots/embedding.png", "plots/embedding.json", "plots/closing.png"}
     checkpoints = {name for name in FILES if name.startswith("checkpoints/")}
     assert files(folder) - {f"checkpoints/step-{step:08d}.ckpt" for step in (10, 20)} == FILES - missing - checkpoints
     summary = json.loads((folder / "summary.json").read_text())

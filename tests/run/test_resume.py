@@ -198,6 +198,7 @@ LEFT = [
     "encoder.safetensors",
     "encoder.md",
     "plots/embedding.png",
+    "plots/embedding.json",
     "plots/closing.png",
     "plots/collapse.png",
 ]

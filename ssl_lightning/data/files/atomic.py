@@ -79,8 +79,9 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Writes a text file in UTF-8, whole or not at all."""
-    write_bytes(path, text.encode())
+    """Writes a text file in UTF-8, whole or not at all. What UTF-8 does not have, the bytes of a
+    file's name that are not text, is written as code, as JSON has it too."""
+    write_bytes(path, text.encode(errors="backslashreplace"))
 
 
 def write_bytes(path: str | Path, content: bytes) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -32,13 +32,21 @@ CELLS = 11
 Features = Tensor | Points
 
 
+class Drawn(NamedTuple):
+    """The samples [M] of a map, by their numbers; and by title of each map its points [M, 2], a
+    description of how they were computed, and the features [M, D]."""
+
+    kept: NDArray[np.int64]
+    maps: dict[str, tuple[Points, str, Tensor]]
+
+
 def plot_embedding(
     features: Features | Mapping[str, Features],
     labels: Tensor | NDArray[np.int64] | None,
     path: str | Path,
     class_names: Sequence[str] | None = None,
     thumbnails: Callable[[Tensor], Sequence[Tensor]] | None = None,
-) -> None:
+) -> Drawn:
     """Draws 2-D maps of the normalised features by t-SNE, coloured by class: near means similar.
 
     Van der Maaten and Hinton 2008, "Visualizing Data using t-SNE"; initialized by the principal
@@ -54,6 +62,9 @@ def plot_embedding(
         class_names: name of each class, for the legend.
         thumbnails: gives pictures [C, h, w] in [0, 1] of samples by their numbers [M], of which
             some are shown in another map where those of the last features are; None: no such map.
+
+    Returns:
+        What was drawn.
 
     Raises:
         ValueError: no sample is finite, or the labels do not match.
@@ -71,8 +82,10 @@ def plot_embedding(
     panels = len(each) + (thumbnails is not None)
     figure = Figure(figsize=(7.5, 6.5) if panels == 1 else (5 * panels, 5.6), dpi=120, layout="constrained")
     grid = figure.subplots(1, panels, squeeze=False)[0]
+    drawn = Drawn(kept, {})
     for axes, (title, x) in zip(grid, each.items(), strict=False):
         points, how = _map(torch.nn.functional.normalize(x[kept], dim=1).numpy())
+        drawn.maps[title] = points, how, x[kept]
         _prepare(axes, f"{title or 'Features'}: {len(kept):,} samples, {how}", points)
         if y is None:
             axes.scatter(*points.T, s=14, alpha=0.85, linewidths=0, color=COLOURS[0])
@@ -84,6 +97,7 @@ def plot_embedding(
         _prepare(grid[-1], f"{list(each)[-1] or 'Features'}: some of the samples", points)
         _draw_thumbnails(grid[-1], points, kept, thumbnails)
     save_figure(figure, path)
+    return drawn
 
 
 def _prepare(axes: Axes, title: str, points: Points) -> None:

@@ -3,7 +3,11 @@ numbers."""
 
 from __future__ import annotations
 
+import base64
+import io
+import json
 import math
+import os
 import subprocess
 import sys
 import warnings
@@ -14,17 +18,21 @@ import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.image import imread
+from PIL import Image
 
 from ssl_lightning.data import figure as figures
 from ssl_lightning.data import fonts
-from ssl_lightning.data.figure import plot_pictures
+from ssl_lightning.data.figure import as_image, plot_pictures
 from ssl_lightning.evaluation.closing import Closing
 from ssl_lightning.evaluation.drawing import draw_map
+from ssl_lightning.evaluation.label_free import nearest
+from ssl_lightning.evaluation.overview import shown_samples
 from ssl_lightning.evaluation.plots import closing as closing_plots
 from ssl_lightning.evaluation.plots import curves, embedding
 from ssl_lightning.evaluation.plots.closing import plot_closing
 from ssl_lightning.evaluation.plots.curves import Lines, plot_curves
 from ssl_lightning.evaluation.plots.embedding import plot_embedding
+from ssl_lightning.evaluation.plots.points import write_points
 from ssl_lightning.evaluation.table import ROWS
 from ssl_lightning.testing import TinyImages, TinyText
 from ssl_lightning.types import Alarm
@@ -212,9 +220,34 @@ def test_the_map_of_a_labelled_set_has_untrained_beside_pretrained_and_pictures_
         draw_map(Closing({}, "test", x, labels, maps=maps, samples=(source, index)), data, tmp_path / "a.png")
         titles = [axes.get_title(loc="left") for axes in drawn[-1].axes]
         assert len(titles) == panels and titles[0].startswith("untrained") and titles[1].startswith("pretrained")
-        assert set(fetched) <= set(index.tolist()) and len(fetched) <= 41
+        assert set(fetched) <= set(index.tolist()) and len(fetched) <= 81
+        kept = json.loads((tmp_path / "a.json").read_text())
+        assert kept["names"] == [source.name(int(each)) for each in index] and kept["labels"] == labels.tolist()
+        assert [each["title"] for each in kept["maps"]] == ["untrained encoder", "pretrained encoder"]
+        for each, features in zip(kept["maps"], (x[:, :2], x), strict=True):
+            assert np.shape(each["points"]) == (40, 2) and (np.min(each["points"]), np.max(each["points"])) == (0, 1)
+            assert each["neighbours"] == nearest(features.double(), torch.arange(40))[0].tolist()
+        if panels == 3:
+            sheet = np.asarray(Image.open(io.BytesIO(base64.b64decode(kept["tiles"]["jpeg"]))).convert("RGB"))
+            height, width = kept["tiles"]["height"], kept["tiles"]["width"]
+            last = sheet[height : 2 * height, 7 * width : 8 * width] / 255  # the 40th, in the second row of 32
+            (tile,) = shown_samples(data, source, index[-1:])
+            wanted = as_image(tile).reshape(*tile.shape[1:], -1)
+            assert np.abs(last - wanted).mean() < 0.05
+        else:
+            assert kept["lines"] == shown_samples(data, source, index)
     draw_map(Closing({}, "test", x, labels), data, tmp_path / "a.png")
     assert [axes.get_title(loc="left").partition(":")[0] for axes in drawn[-1].axes] == ["Features"]
+    kept = json.loads((tmp_path / "a.json").read_text())
+    assert len(kept["maps"][0]["points"]) == 40 and not kept["names"] and not kept["lines"] and "tiles" not in kept
+
+
+def test_names_that_are_not_text_are_kept(tmp_path, drawn):
+    """Those of files on Linux, whose bytes need not be UTF-8."""
+    names = [os.fsdecode(b"caf\xe9.png"), "日本.png"]
+    drawn_map = plot_embedding(torch.randn(2, 3), None, tmp_path / "a.png")
+    write_points(tmp_path / "a.json", drawn_map, names, ["a", "b"])
+    assert json.loads((tmp_path / "a.json").read_text(encoding="utf-8"))["names"] == names
 
 
 @pytest.mark.slow
