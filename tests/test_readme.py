@@ -58,11 +58,13 @@ COMMANDS = [command for command in PAGE_OF if command.startswith("ssl-lightning"
 RUNS = {
     "simclr-digits": "ssl-lightning fit --config simclr/digits",
     "bert-python_docs": "ssl-lightning fit --config bert/python_docs",
+    "linear_probe-digits": "ssl-lightning fit --model linear_probe --data digits --model.checkpoint $run",
     "wav2vec2-audio_folder": "ssl-lightning fit --model wav2vec2 --data audio_folder --data.root recordings",
 }
 """The runs that other blocks use, with all that a run leaves."""
-VARIABLES = {"$run": "simclr-digits", "$text": "bert-python_docs"}
+VARIABLES = {"$run": "simclr-digits", "$text": "bert-python_docs", "$classifier": "linear_probe-digits"}
 EXPORT = "ssl-lightning export $text --to my_bert"
+EMBED = "ssl-lightning embed $run animals --out animals.parquet"
 PACKAGE = ("my_simsiam", "my_images", "my_rows", "my_mlp")
 WORDS = [f"word{number}" for number in range(144)]
 PARSED_ONLY = ("fashion_mnist", "devices", "wandb", "spoken_digits")
@@ -97,6 +99,8 @@ class Home:
             self.run(RUNS[folder])
         if '"my_bert"' in code:
             self.run(EXPORT)
+        if "--among animals.parquet" in code:
+            self.run(EMBED)
 
     def install(self) -> None:
         """Installs the package of the pages, as `pip install` would into an environment."""
@@ -112,12 +116,12 @@ class Home:
         self.done.add("package")
 
     def run(self, command: str) -> None:
-        """Runs a command to its end, but each of `RUNS` and `EXPORT` only once."""
+        """Runs a command to its end, but each of `RUNS`, `EXPORT` and `EMBED` only once."""
         if command in self.done:
             return
         self.prepare(command.replace(RUNS.get(command, "\0"), ""))
         self.call(self.short(command))
-        if command in (*RUNS.values(), EXPORT):
+        if command in (*RUNS.values(), EXPORT, EMBED):
             self.done.add(command)
 
     def parse(self, command: str) -> None:

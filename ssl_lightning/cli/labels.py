@@ -16,10 +16,10 @@ import torch
 from ..encoders.base import Encoder
 from ..evaluation.plots.label_curve import plot_label_curve
 from ..evaluation.supervised import Supervised
-from ..evaluation.table import MISSING
+from ..evaluation.table import CURVE_ROWS, MISSING
 from ..evaluation.untrained import PUBLISHED, UNTRAINED, untaught
 from ..evaluation.use.embedding import digest_of
-from ..evaluation.use.label_curve import TITLES, LabelCurve
+from ..evaluation.use.label_curve import LabelCurve
 from ..evaluation.use.processes import device_named
 from ..evaluation.use.rows import check_picture
 from ..plugins.registry import Registry
@@ -100,7 +100,7 @@ def _began(run: Path) -> dict[str, Encoder]:
 def _tell(curve: LabelCurve, name: str, picture: Path, as_json: bool) -> None:
     described = curve.as_json()
     subject = f"{name}, {described['samples']:,} {described['split']} samples"
-    plot_label_curve(described["rows"], TITLES, described["chance"], subject, picture)
+    plot_label_curve(described["rows"], CURVE_ROWS, described["chance"], subject, picture)
     if as_json:
         print(json.dumps({**described, "picture": str(picture), "json": str(curve.file)}))
         return
@@ -113,7 +113,7 @@ def _tell(curve: LabelCurve, name: str, picture: Path, as_json: bool) -> None:
             {"": "labels", **{level.title: f"{level.labels:,}" for level in curve.levels}},
             *(
                 {"": title, **{level.title: _cell(cells.get((row, level.title))) for level in curve.levels}}
-                for row, title in TITLES.items()
+                for row, title in CURVE_ROWS.items()
                 if any((row, level.title) in cells for level in curve.levels)
             ),
         ]

@@ -17,6 +17,15 @@ ROWS = {
     "pretrained_layers": "pretrained, layers",
 }
 """The rows of the closing table: their keys and titles."""
+CURVE_ROWS = {
+    "raw": "raw features",
+    "untrained": "untrained, frozen",
+    "published": "published, frozen",
+    "pretrained": "pretrained, frozen",
+    "finetuned": "pretrained, fine-tuned",
+    "labels_only": "labels alone",
+}
+"""The rows of a label curve: their keys and titles."""
 BASELINES = ("raw", "untrained", "published", "labels_only")
 """The rows that the pretrained encoder is compared with."""
 MISSING = "\u2013 "

@@ -71,12 +71,12 @@ def full(folder: Path, hostile: str = "name", **settings) -> Path:
     (folder / "plots" / "embedding.png").write_bytes(picture(62, 42))
     (folder / "plots" / "embedding.json").write_text(json.dumps(points(hostile=hostile)))
     soundfile.write(folder / "plots" / "original.wav", np.zeros(800), 8000)
-    (folder / "labels.json").write_text(
-        json.dumps([
-            {"labels_per_class": n, "row": row, "mean": 0.5 + n / 100, "std": 0.01, "draws": []}
-            for n in (1, 10) for row in ("pretrained", hostile)
-        ])
-    )  # fmt: skip
+    rows = [
+        {"labels": n, "row": row, "mean": 0.5 + n / 100, "std": 0.01}
+        for n in (1, 10)
+        for row in ("pretrained", hostile)
+    ]
+    (folder / "labels-digits.json").write_text(json.dumps({"rows": rows, "sentence": hostile}))
     lines = [f"{step},{3 - step / 50},{0.5 + step / 400},{step % 7}" for step in range(1, 101)]
     (folder / "metrics.csv").write_text("\n".join(["step,train/loss,probe/knn/top1,collapse/rank", *lines, ""]))
     return folder
@@ -181,7 +181,7 @@ def test_a_long_curve_is_thinned_to_means_and_gaps_stay(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "file", ["summary.json", "metrics.csv", "resolved.yaml", "config.yaml", "data.json", "labels.json"]
+    "file", ["summary.json", "metrics.csv", "resolved.yaml", "config.yaml", "data.json", "labels-digits.json"]
 )
 @pytest.mark.parametrize("content", [None, b"{", b"\x00\xff"])
 def test_a_report_on_a_damaged_run_shows_the_rest(file, content, tmp_path, capsys):

@@ -8,34 +8,37 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..comparison.recorded import PastRun
-from ..table import ROWS
+from ..table import CURVE_ROWS
 from .chart import Line, chart, for_hover
 from .pictures import Room
 from .writing import colour, data, mark, section, table, text
 
-FILE = "labels.json"
+FILES = "labels-*.json"
 
 
 def labels(names: Sequence[str], runs: Sequence[PastRun], room: Room) -> str:
-    """The section of label curves: for each run that has `labels.json` a chart and its table."""
+    """The section of label curves: for each that `ssl-lightning labels` left in a run folder a
+    chart, its table and what it says."""
     parts = []
     for number, (name, run) in enumerate(zip(names, runs, strict=True)):
-        if not (run.folder / FILE).is_file():
-            continue
-        try:
-            rows = _rows(json.loads((run.folder / FILE).read_text(encoding="utf-8")))
-        except (ValueError, KeyError, TypeError, OSError) as error:
-            room.left_out.append(f"{name}: {FILE} cannot be read ({error}).")
-            continue
-        parts.append(f"<h3>{mark(number)}{text(name)}</h3>" + _curve(rows, f"labels{number}"))
+        for place, file in enumerate(sorted(run.folder.glob(FILES))):
+            try:
+                kept = json.loads(file.read_text(encoding="utf-8"))
+                rows, sentence = _rows(kept["rows"]), str(kept["sentence"])
+            except (ValueError, KeyError, TypeError, OSError) as error:
+                room.left_out.append(f"{name}: {file.name} cannot be read ({error}).")
+                continue
+            title = f"{name}, on {file.stem.removeprefix('labels-')}"
+            parts.append(f"<h3>{mark(number)}{text(title)}</h3><p>{text(sentence)}</p>")
+            parts.append(_curve(rows, f"labels{number}-{place}"))
     return section("labels", "Accuracy against the number of labels", *parts)
 
 
 def _rows(value: Any) -> dict[str, dict[float, tuple[float, float]]]:
-    """Mean and deviation in percent by row and labels per class."""
+    """Mean and deviation in percent by row and number of labels."""
     rows: dict[str, dict[float, tuple[float, float]]] = {}
     for each in value:
-        count, mean, std = float(each["labels_per_class"]), float(each["mean"]), float(each.get("std") or 0.0)
+        count, mean, std = float(each["labels"]), float(each["mean"]), float(each.get("std") or 0.0)
         if not (count > 0 and math.isfinite(count + mean + std)):
             raise ValueError(f"{each} is not a point")
         rows.setdefault(str(each["row"]), {})[count] = (100 * mean, 100 * std)
@@ -49,7 +52,7 @@ def _curve(rows: dict[str, dict[float, tuple[float, float]]], key: str) -> str:
     for number, (row, points) in enumerate(rows.items()):
         x = sorted(points)
         y, deviation = [points[count][0] for count in x], [points[count][1] for count in x]
-        lines.append(Line(ROWS.get(row, row), colour(number), x, y, deviation))
+        lines.append(Line(CURVE_ROWS.get(row, row), colour(number), x, y, deviation))
     counts = sorted({count for points in rows.values() for count in points})
     cells = [
         [
@@ -58,7 +61,7 @@ def _curve(rows: dict[str, dict[float, tuple[float, float]]], key: str) -> str:
         ]
         for line, points in zip(lines, rows.values(), strict=True)
     ]
-    title = "labels per class"
+    title = "labels"
     return (
         f'<div class="cards"><figure class="card large"><figcaption>accuracy in %</figcaption>'
         f"{chart(key, lines, title, by_ten=True)}{data(f'{key}-data', for_hover(lines, title, True))}</figure></div>"

@@ -29,16 +29,8 @@ from ..measures import balanced
 from ..protocol import regressed, standardised
 from ..regression import OutOfTime
 from ..supervised import Supervised
+from ..table import CURVE_ROWS as TITLES
 
-TITLES = {
-    "raw": "raw features",
-    "untrained": "untrained, frozen",
-    "published": "published, frozen",
-    "pretrained": "pretrained, frozen",
-    "finetuned": "pretrained, fine-tuned",
-    "labels_only": "labels alone",
-}
-"""The rows: their keys and titles."""
 FROZEN = ("raw", "untrained", "published", "pretrained")
 """Rows of logistic regression on features, which are computed once."""
 PER_CLASS, SHARES = (1, 2, 5, 10, 50), (0.01, 0.1)
