@@ -10,10 +10,12 @@ import pytest
 import torch
 from PIL import Image
 from ssl_lightning.datamodules.digits import Digits
+from torch import Tensor
 
 from ssl_lightning.cli.main import main
 from ssl_lightning.data.sources import labels_of
 from ssl_lightning.encoders.conv import ConvEncoder
+from ssl_lightning.evaluation.measures import Outcome
 from ssl_lightning.evaluation.use import label_curve as module
 from ssl_lightning.evaluation.use.label_curve import LabelCurve, Level, labels_needed, levels_of, sentence_of
 
@@ -112,6 +114,13 @@ def test_the_command_goes_on_and_keeps_to_its_time(
     monkeypatch.setattr(
         LabelCurve, "_finetuned", lambda self, level, draw: fits.append(("f", level.title, draw)) or 0.9
     )
+    seen: list[tuple[int, int]] = []
+
+    def half_right(x: Tensor, y: Tensor, test: Tensor, answers: Tensor, deadline: float) -> Outcome:
+        seen.append((len(x), len(y)))
+        return Outcome(answers < 5)
+
+    monkeypatch.setattr(module, "regressed", half_right)
     assert main([*given, "--minutes", "0", "--test-samples", "100"]) == 0 and not fits
     assert main([*given, "--minutes", "10", "--test-samples", "100"]) == 0
     told = capsys.readouterr().out
@@ -120,6 +129,8 @@ def test_the_command_goes_on_and_keeps_to_its_time(
     assert "labels\t10\t20\t50\t100" in told and "pretrained, fine-tuned\t\u2013\t90.0 ± 0.0 (3)" in told
     assert "100 labels with pretraining do what more than 500 do without" in told
     kept = json.loads((file.parent / "labels-digits.json").read_text())
+    assert sorted(seen) == sorted([(n, n) for n in (10, 20, 50, 100, 140, 500) for _ in range(9)] + [(200, 200)] * 3)
+    assert {each["mean"] for each in kept["rows"] if each["row"] == "raw"} == {0.5}
     assert {each["row"] for each in kept["rows"]} == {"raw", "untrained", "pretrained", "finetuned", "labels_only"}
     assert Image.open(file.parent / "labels-digits.png").size[0] > 500
     count = len(fits)
