@@ -18,10 +18,12 @@ from ..evaluation.plots.label_curve import plot_label_curve
 from ..evaluation.supervised import Supervised
 from ..evaluation.table import CURVE_ROWS, MISSING
 from ..evaluation.untrained import PUBLISHED, UNTRAINED, untaught
+from ..evaluation.use.classifying import supervised_methods
 from ..evaluation.use.embedding import digest_of
 from ..evaluation.use.label_curve import LabelCurve
 from ..evaluation.use.processes import device_named
 from ..evaluation.use.rows import check_picture
+from ..plugins.record import class_path
 from ..plugins.registry import Registry
 from ..run.checkpoints.encoder_file import header_of, read_encoder
 from ..run.pretrained import load_encoder
@@ -42,12 +44,10 @@ def main(options: argparse.Namespace) -> int:
     data = data_for(options.run, options.data, options.data_options)
     data.setup("predict")
     networks = {"pretrained": load_encoder(run).float(), **_began(run)}
-    second: Any = Registry("ssl_lightning.methods")[options.second_step]
-    if not issubclass(second, Supervised):
-        raise ValueError(f"--second-step {options.second_step} does not learn from labels; leave it out.")
+    second = second_step(options.second_step)
     with tempfile.TemporaryDirectory() as root:
         make_trainer = partial(quiet, root, device_named(options.device))
-        facts = {"weights": digest_of(networks["pretrained"]), "second_step": options.second_step}
+        facts = {"weights": digest_of(networks["pretrained"]), "second_step": class_path(second)}
         most = (options.train_samples, options.test_samples)
         curve = LabelCurve(
             data, networks, second, lambda: load_encoder(run), make_trainer, picture.with_suffix(".json"), facts,
@@ -59,6 +59,23 @@ def main(options: argparse.Namespace) -> int:
             if curve.known:
                 _tell(curve, name, picture, options.json)
     return 0
+
+
+def second_step(name: str | None) -> type[Supervised]:
+    """The method that fine-tunes: that of a name, or the first that learns step by step.
+
+    Raises:
+        RegistryError, ValueError: there is no such method, or it learns without labels.
+    """
+    if name is not None:
+        cls: Any = Registry("ssl_lightning.methods")[name]
+        if not issubclass(cls, Supervised):
+            raise ValueError(f"--second-step {name} does not learn from labels; leave it out.")
+        return cls  # type: ignore[no-any-return]  # it is one
+    found = next((each for each in supervised_methods().values() if not each.solved), None)
+    if found is None:
+        raise ValueError("No method that fine-tunes is installed.")
+    return found
 
 
 def quiet(root: str, device: torch.device, **length: Any) -> Trainer:

@@ -90,7 +90,7 @@ def _embed(add: Arguments) -> None:
 
 
 def _classify(add: Arguments) -> None:
-    _applied(add, "a run of finetune or linear_probe, or its classifier.safetensors", "a .csv or .parquet")
+    _applied(add, "a run that learned from labels, or its classifier.safetensors", "a .csv or .parquet")
 
 
 def _neighbours(add: Arguments) -> None:
@@ -116,7 +116,7 @@ def _labels(add: Arguments) -> None:
     add.add_argument("--draws", type=at_least(1), default=5, metavar="N", help="of labels, at most")
     add.add_argument("--train-samples", type=at_least(1), default=10_000, metavar="N", help="that stand for all labels")
     add.add_argument("--test-samples", type=at_least(1), default=2_000, metavar="N", help="that are judged")
-    add.add_argument("--second-step", default="finetune", metavar="METHOD", help="the method that fine-tunes")
+    add.add_argument("--second-step", metavar="METHOD", help="the method that fine-tunes")
     add.add_argument("--to", metavar="FOLDER", help="of labels-DATA.json and .png; by default that of the run")
     add.add_argument("--device", default="auto", help="cpu, cuda, ...")
     add.add_argument("--json", action="store_true", help="for programs")

@@ -508,7 +508,7 @@ def test_an_earlier_name_of_a_callback_is_understood(config, tmp_path):
         ("predict --ckpt_path nowhere.ckpt", ["nowhere.ckpt"]),
         ("fit --model.help simcl", ["'simclr'"]),
         ("fit --config", ["--config needs"]),
-        ("fit --config nowhere.yaml", ["'nowhere.yaml'", "No such file"]),
+        ("fit --config nowhere.yaml", ["There is no config 'nowhere.yaml', neither a file nor one that ships"]),
         ("fit --config a-list.yaml", ["'a-list.yaml'", "not hold a mapping"]),
         ("fit --config torn.yaml", ["torn.yaml, line ", "YAML"]),
         ("fit --config key.yaml", ["--modle", "'--model'"]),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,6 +15,7 @@ from torch import Tensor
 from ...encoders.base import Encoder
 from ...encoders.classifier import Classifier
 from ...plugins.archive import read
+from ...plugins.registry import BrokenPlugin, Registry
 from ...run.checkpoints.checkpoint import newest_of
 from ...run.checkpoints.encoder_file import read_encoder
 from ...run.pretrained import load, younger
@@ -75,21 +77,33 @@ def classifier_of(run: str | Path, trust: Iterable[str] = ()) -> Classifier:
     """
     path = Path(run)
     file = path / CLASSIFIER if path.is_dir() else path
-    remedy = (
-        "Train a classifier on its encoder: ssl-lightning fit --model finetune (or linear_probe)"
-        f" --model.checkpoint {run} --data NAME."
-    )
     if file.suffix == ".safetensors" and file.is_file() and not (path.is_dir() and younger(file)):
         encoder: Encoder = read_encoder(file, trust)
         if not isinstance(encoder, Classifier):
-            raise ValueError(f"{str(run)!r} holds {type(encoder).__name__}, which gives no classes. {remedy}")
+            raise ValueError(f"{str(run)!r} holds {type(encoder).__name__}, which gives no classes. {_remedy(run)}")
         return encoder
     checkpoint = newest_of(path)
     method = load(checkpoint, trust)
     if not isinstance(method, Supervised):
-        raise ValueError(f"{str(run)!r} is a run of {type(method).__name__}, which gives no classes. {remedy}")
+        raise ValueError(f"{str(run)!r} is a run of {type(method).__name__}, which gives no classes. {_remedy(run)}")
     names: Any = read(checkpoint).get("class_names")
     return method.as_classifier(names if isinstance(names, list) else None)
+
+
+def supervised_methods() -> dict[str, type[Supervised]]:
+    """The installed methods that learn from labels, by name; broken plug-ins are left out."""
+    found, registry = {}, Registry("ssl_lightning.methods")
+    for name in registry:
+        with suppress(BrokenPlugin):
+            cls: Any = registry[name]
+            if issubclass(cls, Supervised):
+                found[name] = cls
+    return found
+
+
+def _remedy(run: str | Path) -> str:
+    names = " or ".join(supervised_methods())
+    return f"Train a classifier on its encoder: ssl-lightning fit --model {names} --model.checkpoint {run} --data NAME."
 
 
 def predictions_of(table: pa.Table, classes: Sequence[str]) -> pa.Table:
