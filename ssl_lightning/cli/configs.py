@@ -27,8 +27,15 @@ def main(options: argparse.Namespace) -> int:
 
 
 def shipped() -> dict[str, Path]:
-    """The configs that ship, by name (`method/data`)."""
-    folder = Path(str(files(FOLDER)))
+    """The configs that ship, by name (`method/data`).
+
+    Raises:
+        UsageError: they are not there, as in an editable installation of before they shipped.
+    """
+    try:
+        folder = Path(str(files(FOLDER)))
+    except ModuleNotFoundError as error:
+        raise UsageError("The configs that ship are not installed; install the package anew.") from error
     return {path.relative_to(folder).with_suffix("").as_posix(): path for path in sorted(folder.glob(f"*/*{SUFFIX}"))}
 
 

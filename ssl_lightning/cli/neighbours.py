@@ -46,8 +46,8 @@ def main(options: argparse.Namespace) -> int:
     if options.duplicates is not None:
         pairs = alike(vectors, options.duplicates)
         _tell_pairs(pairs, names, options.json)
-        if sheet is not None and len(pairs.index):
-            few = pairs.index[:SHEET].tolist()
+        if sheet is not None and len(pairs.places):
+            few = pairs.places[:SHEET].tolist()
             marks = [[f"{value:.3f}", ""] for value in pairs.cosine[:SHEET].tolist()]
             shown = [[names[first], names[second]] for first, second in few]
             _draw(reader, shown, marks, "The most alike pairs, and their cosine", sheet)
@@ -72,7 +72,7 @@ def main(options: argparse.Namespace) -> int:
 def _tell_pairs(pairs: Pairs, names: list[dict[str, Any]], as_json: bool) -> None:
     rows = [
         {"cosine": float(value), "first": names[first]["path"], "second": names[second]["path"]}
-        for (first, second), value in zip(pairs.index.tolist(), pairs.cosine.tolist(), strict=True)
+        for (first, second), value in zip(pairs.places.tolist(), pairs.cosine.tolist(), strict=True)
     ]
     print_rows(rows, as_json)
     if not as_json:

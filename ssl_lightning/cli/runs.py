@@ -112,7 +112,7 @@ def _folders(folder: Path, left: Left, deep: int = DEEPEST) -> list[Path]:
     for entry in inside if deep else ():
         if entry.is_symlink() and os.path.isdir(entry.path):
             below[Path(entry.path)] = "a link"
-        elif entry.is_dir(follow_symlinks=False) and not entry.name.startswith("."):
+        elif entry.is_dir() and not entry.name.startswith("."):
             runs += _folders(Path(entry.path), below, deep - 1)
     if deep < DEEPEST and not runs and set(below.values()) <= {NO_RUN}:
         below = {folder: NO_RUN}

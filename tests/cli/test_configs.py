@@ -90,3 +90,12 @@ def test_the_list_is_a_row_each_and_for_programs_has_the_commands(capsys: pytest
     assert [each["name"] for each in rows] == list(shipped()) and "--data.root" in rows[-1]["command"]
     for wrong in (["configs", "x"], ["configs", "--check"]):
         assert main(wrong) == 2 and capsys.readouterr().err.count("\n") == 1
+
+
+def test_an_installation_of_before_the_configs_says_so(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("ssl_lightning.cli.configs.FOLDER", "ssl_lightning.no_configs")
+    for argv in (["configs"], ["fit", "--config", "simclr/digits"]):
+        assert main(argv) == 2
+        assert "install the package anew" in capsys.readouterr().err

@@ -24,7 +24,7 @@ from ssl_lightning.cli.main import main
 from ssl_lightning.evaluation.report import Report
 from ssl_lightning.run.checkpoints.saving import Checkpoint
 from ssl_lightning.run.folder.lock import FAILED, FolderLock
-from ssl_lightning.run.stops.signals import Stopped
+from ssl_lightning.run.stops.signals import Stopped, current
 from ssl_lightning.testing import TinyEncoder, TinyImages
 
 STEPS = (3, 6, 9)
@@ -114,21 +114,23 @@ def test_running_done_failed_and_killed_are_told_from_the_files(
 
 
 class Fails(pl.Callback):
-    """Raises an error before the last of four steps."""
+    """Raises an error before the last of four steps, after a signal if one is named."""
 
-    def __init__(self, error: BaseException | None) -> None:
-        self.error = error
+    def __init__(self, error: BaseException | None, signum: int | None) -> None:
+        self.error, self.signum = error, signum
 
     def on_train_batch_start(self, trainer: Any, *args: Any) -> None:
-        if self.error is not None and trainer.global_step == 3:
+        listener = current()
+        if self.error is not None and trainer.global_step == 3 and listener is not None:
+            listener.noted = self.signum
             raise self.error
 
 
-def fit(root: Path, error: BaseException | None = None, **settings: Any) -> Path:
-    callbacks = [Report(enabled=False), Checkpoint(**settings), Fails(error)]
+def fit(root: Path, error: BaseException | None = None, signum: int | None = None, **settings: Any) -> Path:
+    callbacks = [Report(enabled=False), Checkpoint(**settings), Fails(error, signum)]
     quiet = {"enable_progress_bar": False, "accelerator": "cpu"}
     trainer = Trainer(callbacks=callbacks, max_epochs=2, default_root_dir=root, **quiet)
-    with pytest.raises(type(error)) if error else nullcontext():
+    with pytest.raises(Stopped if signum else type(error)) if error else nullcontext():
         trainer.fit(SimCLR(TinyEncoder()), datamodule=TinyImages(samples=32, batch_size=16))
     assert trainer.run_folder is not None
     return trainer.run_folder
@@ -142,9 +144,10 @@ def test_a_run_that_fails_says_so_in_its_folder_and_one_that_is_stopped_does_not
     assert (row["state"], row["note"]) == ("failed", "ValueError: a defect of two lines")
     assert row["step"] == 2 and row["method"] == "simclr"
     fit(tmp_path / "stops", Stopped(15))
+    fit(tmp_path / "fails of it", RuntimeError("a worker was ended by the signal"), 15)
     fit(tmp_path / "ends")
     states = {row["run"].partition("/")[0]: row["state"] for row in listed()}
-    assert states == {"fails": "failed", "stops": "killed", "ends": "done"}
+    assert states == {"fails": "failed", "stops": "killed", "fails of it": "killed", "ends": "done"}
     FolderLock().take(folder)  # the next job there begins anew
     assert {row["run"].partition("/")[0]: row["state"] for row in listed()}["fails"] == "killed"
 

@@ -18,10 +18,10 @@ MOST_PAIRS = 100_000
 
 
 class Pairs(NamedTuple):
-    """Pairs of vectors that are alike, the most alike first: index [P, 2], cosine [P], and whether
+    """Pairs of vectors that are alike, the most alike first: places [P, 2], cosine [P], and whether
     there are more than were kept."""
 
-    index: Tensor
+    places: Tensor
     cosine: Tensor
     more: bool
 

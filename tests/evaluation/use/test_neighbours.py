@@ -37,10 +37,10 @@ def test_pairs_are_those_of_all_comparisons(chunk: int, rows: int, monkeypatch: 
     pairs = alike(vectors, 0.9)
     z = F.normalize(vectors, dim=1)
     every = [(i, j) for i in range(30) for j in range(i + 1, 30) if float(z[i] @ z[j]) >= 0.9]
-    assert sorted(map(tuple, pairs.index.tolist())) == every and len(every) > 5 and not pairs.more
+    assert sorted(map(tuple, pairs.places.tolist())) == every and len(every) > 5 and not pairs.more
     assert pairs.cosine.tolist() == sorted(pairs.cosine.tolist(), reverse=True)
     few = alike(vectors, 0.9, most=3)
-    assert len(few.index) == 3 and few.more
+    assert len(few.places) == 3 and few.more
 
 
 def test_a_file_finds_itself_and_its_copy(
