@@ -42,6 +42,7 @@ def test_equal_draws_are_paired_and_others_are_not(tmp_path):
         for name, seed, draws in (("a", 0, one), ("b", 1, other))
     )
     assert same_draws(a, b, cell(*one), cell(*other))
+    assert not same_draws(a, b, cell(*one), {"mean": 0.5, "std": 0.1, "n": 5})  # of an older version, without draws
     for fact in ("labels", "samples", "classes", "available"):
         assert not same_draws(a, b, cell(*one), cell(*other, **{fact: 7})), fact
 

@@ -71,6 +71,8 @@ def full(folder: Path, hostile: str = "name", **settings) -> Path:
     (folder / "plots" / "embedding.png").write_bytes(picture(62, 42))
     (folder / "plots" / "embedding.json").write_text(json.dumps(points(hostile=hostile)))
     soundfile.write(folder / "plots" / "original.wav", np.zeros(800), 8000)
+    (folder / "plots" / "health.png").write_bytes(picture(63, 43))
+    (folder / "alarms.txt").write_text(f"{hostile} is low\n".replace("\n", " ") + "\n" + 9 * "other\n")
     (folder / "labels.json").write_text(
         json.dumps([
             {"labels_per_class": n, "row": row, "mean": 0.5 + n / 100, "std": 0.01, "draws": []}
@@ -115,7 +117,8 @@ def test_a_report_holds_every_part_and_its_elements_are_closed(tmp_path):
     wanted = "runs settings tables labels curves pictures maps neighbours health last"
     assert keys == set(wanted.split()) and links == {f"#{key}" for key in keys}
     kinds = [tag for tag, _ in elements.found]
-    assert kinds.count("audio") == 2 and kinds.count("img") == 2  # views: loss and map are drawn by the page
+    assert kinds.count("audio") == 2 and kinds.count("img") == 4  # views, health: loss and map are drawn by the page
+    assert "name is low" in elements.said and "5 further alarms" in elements.said
     assert "temperature" in elements.said and "52.0 ± 2.0" in elements.said and "raw features" in elements.said
     assert "+0.0 ± " in elements.said and "no clear difference" in elements.said
 
@@ -158,7 +161,7 @@ def test_a_damaged_map_is_a_line_and_its_picture_takes_its_place(change, tmp_pat
     (folder / "plots" / "embedding.json").write_text(json.dumps(points(**change)))
     content, left_out = page(read_runs([str(folder)], 1))
     assert len(left_out) == 1 and "embedding.json cannot be read" in left_out[0]
-    assert [tag for tag, _ in Elements(content).found].count("img") == 2
+    assert [tag for tag, _ in Elements(content).found].count("img") == 3
 
 
 def test_what_is_large_is_reduced_or_left_out_with_a_line(tmp_path):
@@ -169,7 +172,7 @@ def test_what_is_large_is_reduced_or_left_out_with_a_line(tmp_path):
     content, left_out = page(read_runs([str(folder)], 1))
     assert [line.partition(" ")[2].partition(" ")[0] for line in left_out] == ["long.wav"]
     sizes = [attributes["width"] for tag, attributes in Elements(content).found if tag == "img"]
-    assert sizes == ["60", "1200"] and len(content) < 2_500_000
+    assert sizes == ["60", "1200", "63"] and len(content) < 2_500_000
     room = Room(100)
     assert room.takes(b"x" * 60, "one") and not room.takes(b"x" * 60, "two") and "two was left out" in room.left_out[0]
 
@@ -177,6 +180,7 @@ def test_what_is_large_is_reduced_or_left_out_with_a_line(tmp_path):
 def test_a_long_curve_is_thinned_to_means_and_gaps_stay(tmp_path):
     x, y = thinned((range(1, 10_001), [float(step) for step in range(1, 10_001)]), most=100)
     assert len(x) == len(y) == 100 and x[-1] == 10_000 and y[0] == pytest.approx(50.5)
+    assert thinned(([1, 2], [5.0, float("nan")]), most=1) == ([2], [5.0])
     assert np.isnan(thinned(([1, 2, 3, 4], [1.0, 2.0, float("nan"), float("nan")]), most=2)[1][1])
 
 

@@ -41,7 +41,8 @@ def settings(names: Sequence[str], runs: Sequence[PastRun]) -> str:
     if len(runs) < 2:
         return ""
     head = ["setting", *(mark(number) + text(name) for number, name in enumerate(names))]
-    shared, others = [], []
+    shared: list[list[str]] = []
+    others: list[list[str]] = []
     for key, values in differing(runs).items():
         row = [text(key), *(text(shown(value)) for value in values)]
         (others if ABSENT in values else shared).append(row)
