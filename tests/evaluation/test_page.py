@@ -232,6 +232,8 @@ POINT = """<script>addEventListener("load", () => setTimeout(() => {
   const beyond = [...document.querySelectorAll("main *, nav *")].filter((each) => !each.closest(".wide table") &&
     each.getBoundingClientRect().right > innerWidth + 1);
   say("wide", beyond.map((each) => each.outerHTML.slice(0, 99)).join(" ") + document.documentElement.scrollWidth);
+  say("thin", [...document.querySelectorAll("tbody th")].filter((each) => each.getBoundingClientRect().width < 90 &&
+    each.textContent.length > 12).length);
   say("title", document.title);
 }, 100));</script>"""
 """Before the page: tells what goes wrong. After it: points at each chart and map, and tells what is
@@ -248,7 +250,8 @@ Object.assign(document.createElement("pre"), { className: event.data[0], textCon
 @pytest.mark.skipif(BROWSER is None, reason="needs Chromium")
 @pytest.mark.parametrize("width", [1280, 400])
 def test_a_browser_shows_it_fetches_nothing_and_runs_nothing_that_a_run_holds(width, tmp_path):
-    content, _ = page(read_runs([str(full(tmp_path / "a", HOSTILE)), str(full(tmp_path / "b", method="mae"))], 1))
+    folders = full(tmp_path / "a", HOSTILE), full(tmp_path / "b", method="mae"), full(tmp_path / "2026-11-29_11-16-27")
+    content, _ = page(read_runs([*map(str, folders)], 1))
     for script in (WATCH, POINT):
         digest = base64.b64encode(hashlib.sha256(script[8:-9].encode()).digest()).decode()
         content = content.replace("script-src ", f"script-src 'sha256-{digest}' ", 1)
@@ -267,10 +270,11 @@ def test_a_browser_shows_it_fetches_nothing_and_runs_nothing_that_a_run_holds(wi
     said: dict[str, list[str]] = {}
     for kind, words in re.findall(r'<pre class="(\w+)">(.*?)</pre>', done.stdout, re.DOTALL):
         said.setdefault(kind, []).append(words)
-    assert "wrong" not in said and said["title"] == ["2 runs compared: ssl-lightning"]
-    assert len(said["map"]) == 4 and all(" 3class " in words for words in said["map"])
+    assert "wrong" not in said and said["title"] == ["3 runs compared: ssl-lightning"]
+    assert len(said["map"]) == 6 and all(" 3class " in words for words in said["map"])
     assert "document.title=" in said["map"][0]
-    assert any(words.startswith("step ") and "simclr: 0." in words and "mae: 0." in words for words in said["chart"])
+    assert any(words.startswith("step ") and "simclr a: 0." in words and "mae: 0." in words for words in said["chart"])
     (wide,) = said["wide"]
+    assert said["thin"] == ["0"]
     assert wide.isdigit() and int(wide) <= width, wide
     assert Image.open(tmp_path / "shot.png").convert("L").getextrema() != (255, 255)

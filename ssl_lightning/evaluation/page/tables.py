@@ -24,7 +24,7 @@ def about(names: Sequence[str], runs: Sequence[PastRun]) -> str:
             mark(number) + text(name),
             text(name_in(run, "model")),
             text(name_in(run, "data")),
-            text(seed_of(run)),
+            text(_number(seed_of(run))),
             text(_number(run.summary.get("steps", run.last_step))),
             text(_duration(run.summary.get("seconds"))),
             text(run.folder),
