@@ -36,7 +36,8 @@ def main(options: argparse.Namespace) -> int:
     for sheet in sheets:
         print(f"\n{sheet.title}: {HEAD}")
         print_rows(rows_of(sheet))
-        print("\n".join(sheet.lines))
+        for line in sheet.lines:
+            print(line)
     if not sheets:
         print("\nNo run has a closing table.")
     print("\nLast values")

@@ -29,6 +29,8 @@ def test_settings_that_differ_are_rows_and_where_a_run_goes_is_not_among_them(tm
     assert rows["model.temperature"] == [0.2, 0.5, ABSENT] and rows["model.mask_ratio"] == [ABSENT, ABSENT, 0.75]
     assert list(rows) == ["model", "model.temperature", "model.norm", "model.mask_ratio"]
     assert names_of(runs) == ["simclr a", "simclr b", "mae"]
+    runs = read_runs([str(write_run(tmp_path / f"d{seed}", seed=seed)) for seed in (0, None)], 2)
+    assert names_of(runs) == ["seed 0", "simclr-digits"]
 
 
 def test_equal_draws_are_paired_and_others_are_not(tmp_path):
@@ -42,6 +44,7 @@ def test_equal_draws_are_paired_and_others_are_not(tmp_path):
         for name, seed, draws in (("a", 0, one), ("b", 1, other))
     )
     assert same_draws(a, b, cell(*one), cell(*other))
+    assert not same_draws(a, b, cell(*one), {"mean": 0.5, "std": 0.1, "n": 5})  # of an older version, without draws
     for fact in ("labels", "samples", "classes", "available"):
         assert not same_draws(a, b, cell(*one), cell(*other, **{fact: 7})), fact
 

@@ -77,6 +77,8 @@ def full(folder: Path, hostile: str = "name", **settings) -> Path:
         for row in ("pretrained", hostile)
     ]
     (folder / "labels-digits.json").write_text(json.dumps({"rows": rows, "sentence": hostile}))
+    (folder / "plots" / "health.png").write_bytes(picture(63, 43))
+    (folder / "alarms.txt").write_text(f"{hostile} is low\n".replace("\n", " ") + "\n" + 9 * "other\n")
     lines = [f"{step},{3 - step / 50},{0.5 + step / 400},{step % 7}" for step in range(1, 101)]
     (folder / "metrics.csv").write_text("\n".join(["step,train/loss,probe/knn/top1,collapse/rank", *lines, ""]))
     return folder
@@ -115,7 +117,8 @@ def test_a_report_holds_every_part_and_its_elements_are_closed(tmp_path):
     wanted = "runs settings tables labels curves pictures maps neighbours health last"
     assert keys == set(wanted.split()) and links == {f"#{key}" for key in keys}
     kinds = [tag for tag, _ in elements.found]
-    assert kinds.count("audio") == 2 and kinds.count("img") == 2  # views: loss and map are drawn by the page
+    assert kinds.count("audio") == 2 and kinds.count("img") == 4  # views, health: loss and map are drawn by the page
+    assert "name is low" in elements.said and "5 further alarms" in elements.said
     assert "temperature" in elements.said and "52.0 ± 2.0" in elements.said and "raw features" in elements.said
     assert "+0.0 ± " in elements.said and "no clear difference" in elements.said
 
@@ -158,7 +161,7 @@ def test_a_damaged_map_is_a_line_and_its_picture_takes_its_place(change, tmp_pat
     (folder / "plots" / "embedding.json").write_text(json.dumps(points(**change)))
     content, left_out = page(read_runs([str(folder)], 1))
     assert len(left_out) == 1 and "embedding.json cannot be read" in left_out[0]
-    assert [tag for tag, _ in Elements(content).found].count("img") == 2
+    assert [tag for tag, _ in Elements(content).found].count("img") == 3
 
 
 def test_what_is_large_is_reduced_or_left_out_with_a_line(tmp_path):
@@ -169,7 +172,7 @@ def test_what_is_large_is_reduced_or_left_out_with_a_line(tmp_path):
     content, left_out = page(read_runs([str(folder)], 1))
     assert [line.partition(" ")[2].partition(" ")[0] for line in left_out] == ["long.wav"]
     sizes = [attributes["width"] for tag, attributes in Elements(content).found if tag == "img"]
-    assert sizes == ["60", "1200"] and len(content) < 2_500_000
+    assert sizes == ["60", "1200", "63"] and len(content) < 2_500_000
     room = Room(100)
     assert room.takes(b"x" * 60, "one") and not room.takes(b"x" * 60, "two") and "two was left out" in room.left_out[0]
 
@@ -177,6 +180,7 @@ def test_what_is_large_is_reduced_or_left_out_with_a_line(tmp_path):
 def test_a_long_curve_is_thinned_to_means_and_gaps_stay(tmp_path):
     x, y = thinned((range(1, 10_001), [float(step) for step in range(1, 10_001)]), most=100)
     assert len(x) == len(y) == 100 and x[-1] == 10_000 and y[0] == pytest.approx(50.5)
+    assert thinned(([1, 2], [5.0, float("nan")]), most=1) == ([2], [5.0])
     assert np.isnan(thinned(([1, 2, 3, 4], [1.0, 2.0, float("nan"), float("nan")]), most=2)[1][1])
 
 
@@ -228,6 +232,8 @@ POINT = """<script>addEventListener("load", () => setTimeout(() => {
   const beyond = [...document.querySelectorAll("main *, nav *")].filter((each) => !each.closest(".wide table") &&
     each.getBoundingClientRect().right > innerWidth + 1);
   say("wide", beyond.map((each) => each.outerHTML.slice(0, 99)).join(" ") + document.documentElement.scrollWidth);
+  say("thin", [...document.querySelectorAll("tbody th")].filter((each) => each.getBoundingClientRect().width < 90 &&
+    each.textContent.length > 12).length);
   say("title", document.title);
 }, 100));</script>"""
 """Before the page: tells what goes wrong. After it: points at each chart and map, and tells what is
@@ -244,7 +250,8 @@ Object.assign(document.createElement("pre"), { className: event.data[0], textCon
 @pytest.mark.skipif(BROWSER is None, reason="needs Chromium")
 @pytest.mark.parametrize("width", [1280, 400])
 def test_a_browser_shows_it_fetches_nothing_and_runs_nothing_that_a_run_holds(width, tmp_path):
-    content, _ = page(read_runs([str(full(tmp_path / "a", HOSTILE)), str(full(tmp_path / "b", method="mae"))], 1))
+    folders = full(tmp_path / "a", HOSTILE), full(tmp_path / "b", method="mae"), full(tmp_path / "2026-11-29_11-16-27")
+    content, _ = page(read_runs([*map(str, folders)], 1))
     for script in (WATCH, POINT):
         digest = base64.b64encode(hashlib.sha256(script[8:-9].encode()).digest()).decode()
         content = content.replace("script-src ", f"script-src 'sha256-{digest}' ", 1)
@@ -263,10 +270,11 @@ def test_a_browser_shows_it_fetches_nothing_and_runs_nothing_that_a_run_holds(wi
     said: dict[str, list[str]] = {}
     for kind, words in re.findall(r'<pre class="(\w+)">(.*?)</pre>', done.stdout, re.DOTALL):
         said.setdefault(kind, []).append(words)
-    assert "wrong" not in said and said["title"] == ["2 runs compared: ssl-lightning"]
-    assert len(said["map"]) == 4 and all(" 3class " in words for words in said["map"])
+    assert "wrong" not in said and said["title"] == ["3 runs compared: ssl-lightning"]
+    assert len(said["map"]) == 6 and all(" 3class " in words for words in said["map"])
     assert "document.title=" in said["map"][0]
-    assert any(words.startswith("step ") and "simclr: 0." in words and "mae: 0." in words for words in said["chart"])
+    assert any(words.startswith("step ") and "simclr a: 0." in words and "mae: 0." in words for words in said["chart"])
     (wide,) = said["wide"]
+    assert said["thin"] == ["0"]
     assert wide.isdigit() and int(wide) <= width, wide
     assert Image.open(tmp_path / "shot.png").convert("L").getextrema() != (255, 255)

@@ -84,11 +84,12 @@ def names_of(runs: Sequence[PastRun], seeds: bool = True) -> list[str]:
         runs: to be told apart.
         seeds: whether a seed may be part of a name.
     """
-    parts = [
-        [name_in(run, "model"), name_in(run, "data"), *([f"seed {seed_of(run)}"] if seeds else [])] for run in runs
-    ]
+    parts = []
+    for run in runs:
+        seed = seed_of(run) if seeds else None
+        parts.append([name_in(run, "model"), name_in(run, "data"), "" if seed is None else f"seed {seed}"])
     differ = [len(set(column)) > 1 for column in zip(*parts, strict=True)]
-    named = [[part for part, differs in zip(each, differ, strict=True) if differs] for each in parts]
+    named = [[part for part, differs in zip(each, differ, strict=True) if differs and part] for each in parts]
     first = ["-".join(each[:2]) for each in parts]
     names = [" ".join(each) or whole for each, whole in zip(named, first, strict=True)]
     for longer in (lambda run: run.folder.resolve().name, lambda run: str(run.folder.resolve())):

@@ -36,7 +36,7 @@ def page(runs: Sequence[PastRun]) -> tuple[str, list[str]]:
         pictures(names, runs, [bool(each) for each in kept], room),
         drawn,
         near,
-        health(names, runs),
+        health(names, runs, room),
         tables.last(names, runs),
         faults(room),
     ]

@@ -28,6 +28,7 @@ TITLES = {
     "embedding": "Map of the features",
     "map": "Map of the features",
     "confusion": "Confusion matrix",
+    "health": "Values that the method watches, unhealthy ones shaded",
 }
 
 
@@ -66,7 +67,7 @@ def pictures(names: Sequence[str], runs: Sequence[PastRun], mapped: Sequence[boo
     """
     parts = []
     for number, (name, run, has_map) in enumerate(zip(names, runs, mapped, strict=True)):
-        shown = [_figure(path, name, room) for path in _files(run.folder / "plots", "*.png", has_map)]
+        shown = [figure(path, name, room) for path in _files(run.folder / "plots", "*.png", has_map)]
         sounds = [_sound(path, name, room) for path in _files(run.folder / "plots", "*.wav", has_map)]
         heard = f'<div class="sounds">{"".join(sounds)}</div>' if any(sounds) else ""
         if any(shown) or heard:
@@ -81,7 +82,8 @@ def _files(folder: Path, pattern: str, has_map: bool) -> list[Path]:
     return sorted(found, key=lambda path: order.index(path.stem) if path.stem in order else len(order))
 
 
-def _figure(path: Path, name: str, room: Room) -> str:
+def figure(path: Path, name: str, room: Room) -> str:
+    """A picture of a run with its title; empty where it cannot be read."""
     shot = picture(path, name, room)
     if shot is None:
         return ""
@@ -104,14 +106,17 @@ def picture(path: Path, name: str, room: Room) -> Shot | None:
     except Exception as error:  # Pillow raises whatever a damaged file makes it meet
         room.left_out.append(f"{what} cannot be read ({type(error).__name__}).")
         return None
-    kind = "image/png"
     if image.width > WIDEST or len(content) > LIGHT:
-        image = image.convert("RGB")
-        image.thumbnail((WIDEST, 4 * WIDEST))
+        small = image.convert("RGB")
+        small.thumbnail((WIDEST, 4 * WIDEST))
         file = io.BytesIO()
-        image.save(file, "JPEG", quality=85, optimize=True)
-        content, kind = file.getvalue(), "image/jpeg"
-    return Shot(content, kind, image.width, image.height) if room.takes(content, what) else None
+        small.save(file, "JPEG", quality=85, optimize=True)
+        return _shot(file.getvalue(), "image/jpeg", small.size, what, room)
+    return _shot(content, "image/png", image.size, what, room)
+
+
+def _shot(content: bytes, kind: str, size: tuple[int, int], what: str, room: Room) -> Shot | None:
+    return Shot(content, kind, *size) if room.takes(content, what) else None
 
 
 def _sound(path: Path, name: str, room: Room) -> str:

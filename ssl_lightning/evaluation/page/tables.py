@@ -24,7 +24,7 @@ def about(names: Sequence[str], runs: Sequence[PastRun]) -> str:
             mark(number) + text(name),
             text(name_in(run, "model")),
             text(name_in(run, "data")),
-            text(seed_of(run)),
+            text(_number(seed_of(run))),
             text(_number(run.summary.get("steps", run.last_step))),
             text(_duration(run.summary.get("seconds"))),
             text(run.folder),
@@ -41,7 +41,8 @@ def settings(names: Sequence[str], runs: Sequence[PastRun]) -> str:
     if len(runs) < 2:
         return ""
     head = ["setting", *(mark(number) + text(name) for number, name in enumerate(names))]
-    shared, others = [], []
+    shared: list[list[str]] = []
+    others: list[list[str]] = []
     for key, values in differing(runs).items():
         row = [text(key), *(text(shown(value)) for value in values)]
         (others if ABSENT in values else shared).append(row)

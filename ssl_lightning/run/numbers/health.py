@@ -9,12 +9,17 @@ from typing import Any, Literal
 import torch
 from pytorch_lightning.utilities import rank_zero_warn
 
+from ...data.files.atomic import write_text
 from ...distributed import reduce_means
 from ...plugins.arguments import require
 from ...types import Alarm
+from ..failures import tolerated
 from ..folder.metrics import column, log_metrics
 from ..lightning import updated
 from ..standing import Standing
+
+FILE = "alarms.txt"
+"""In the run folder: a line for each alarm that was raised."""
 
 
 class Health(Standing):
@@ -110,15 +115,26 @@ class Health(Standing):
                 trainer.should_stop = True
         for sentence in raised.values():
             lr = trainer.optimizers[0].param_groups[0]["lr"]
-            rank_zero_warn(
-                f"{type(method).__name__}, step {trainer.global_step}: {sentence} The learning rate is now {lr:.2g}."
-            )
+            line = f"{type(method).__name__}, step {trainer.global_step}: {sentence} The learning rate is now {lr:.2g}."
+            rank_zero_warn(line)
+            keep(trainer, line)
 
     def state_dict(self) -> dict[str, Any]:
         return {"outside": self.outside, "skipped": self.skipped}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.outside, self.skipped = dict(state_dict["outside"]), int(state_dict.get("skipped", 0))
+
+
+def keep(trainer: Any, line: str) -> None:
+    """Adds an alarm to `alarms.txt` of the run folder, unless a run that was killed has."""
+    if not (trainer.is_global_zero and trainer.run_folder):
+        return
+    path = trainer.run_folder / FILE
+    with tolerated(trainer):
+        before = path.read_text(encoding="utf-8") if path.is_file() else ""
+        if line not in before.splitlines():
+            write_text(path, f"{before}{line}\n")
 
 
 def keyed(givers: Iterable[Any]) -> dict[str, Alarm]:

@@ -108,6 +108,8 @@ def test_an_alarm_is_raised_once_after_so_many_looks_in_a_row(
     said, trainer, _ = fitted(tmp_path, usage)
     assert trainer.global_step == 9
     assert [each.partition(":")[0] for each in said] == ([f"Scripted, step {step}"] if step else [])
+    kept = trainer.run_folder / "alarms.txt"
+    assert (kept.read_text().splitlines() if step else kept.exists()) == (said if step else False)
 
 
 def test_looks_are_so_many_steps_apart_and_may_be_off(tmp_path: Path) -> None:
