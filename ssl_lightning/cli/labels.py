@@ -71,7 +71,7 @@ def second_step(name: str | None) -> type[Supervised]:
         cls: Any = Registry("ssl_lightning.methods")[name]
         if not issubclass(cls, Supervised):
             raise ValueError(f"--second-step {name} does not learn from labels; leave it out.")
-        return cls  # type: ignore[no-any-return]  # it is one
+        return cls
     found = next((each for each in supervised_methods().values() if not each.solved), None)
     if found is None:
         raise ValueError("No method that fine-tunes is installed.")
@@ -84,7 +84,7 @@ def quiet(root: str, device: torch.device, **length: Any) -> Trainer:
     return Trainer(
         default_root_dir=root,
         enable_progress_bar=False,
-        callbacks=[callback(enabled=False) for callback in STANDING.values()],
+        callbacks=[callback(**{"enabled": False}) for callback in STANDING.values()],
         **where,
         **length,
     )

@@ -15,8 +15,8 @@ from ..evaluation.use.embedding import digest_of
 from ..evaluation.use.neighbours import Pairs, alike, nearest_among
 from ..evaluation.use.reader import Reader
 from ..evaluation.use.rows import TEXT, check_picture, facts_of, read_rows, vectors_in
+from .names import UsageError
 from .rows import print_rows
-from .verbs import UsageError
 
 Row = dict[str, Any]
 SHEET = 24
@@ -53,18 +53,18 @@ def main(options: argparse.Namespace) -> int:
             _draw(reader, shown, marks, "The most alike pairs, and their cosine", sheet)
         return 0
     items = [Path(query) if Path(query).expanduser().exists() else query for query in options.query]
-    index, cosine = nearest_among(reader(items), vectors, options.count)
+    places, cosine = nearest_among(reader(items), vectors, options.count)
     rows: list[dict[str, Any]] = [
         {"query": query, "rank": rank, "cosine": float(value), **names[int(where)]}
-        for query, places, values in zip(options.query, index, cosine, strict=True)
-        for rank, (where, value) in enumerate(zip(places, values, strict=True), start=1)
+        for query, found, values in zip(options.query, places, cosine, strict=True)
+        for rank, (where, value) in enumerate(zip(found, values, strict=True), start=1)
     ]
     print_rows(rows, options.json)
     if sheet is not None:
-        few = min(SHEET, len(items))
-        shown = [[{"path": query}, *(names[number] for number in places.tolist())]
-                 for query, places in zip(options.query[:few], index[:few], strict=True)]  # fmt: skip
-        marks = [["query", *(f"{value:.3f}" for value in values.tolist())] for values in cosine[:few]]
+        most = min(SHEET, len(items))
+        shown = [[{"path": query}, *(names[number] for number in found.tolist())]
+                 for query, found in zip(options.query[:most], places[:most], strict=True)]  # fmt: skip
+        marks = [["query", *(f"{value:.3f}" for value in values.tolist())] for values in cosine[:most]]
         _draw(reader, shown, marks, "Nearest neighbours, and their cosine", sheet)
     return 0
 

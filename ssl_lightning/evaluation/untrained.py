@@ -36,7 +36,7 @@ def keep_untrained(trainer: Any, pl_module: Any, folder: Path) -> None:
         published = starts_taught(pl_module.backbone)
         if published and not comes_pretrained(pl_module.backbone):
             rank_zero_warn(f"The run starts from weights that its config does not name; {str(path)!r} keeps them.")
-        save_encoder(pl_module.backbone, path, **({PUBLISHED: "true"} if published else {}))
+        save_encoder(pl_module.backbone, path, None, **({PUBLISHED: "true"} if published else {}))
     elif not path.is_file() and (origin := folder_of(trainer.ckpt_path)) and (origin / UNTRAINED).is_file():
         shutil.copyfile(origin / UNTRAINED, path)
 

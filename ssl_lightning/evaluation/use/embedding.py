@@ -60,11 +60,15 @@ class Wanted:
 
 
 class Part(NamedTuple):
-    """Some samples of a split, in order."""
+    """Some samples of a split, by their places in its source, in order."""
 
     number: int
     split: str
-    index: Tensor
+    places: Tensor
+
+
+NONE_LEFT = Part(-1, "", torch.empty(0, dtype=torch.int64)), 0
+"""In place of a part and the number of its last batch."""
 
 
 class Embedded(NamedTuple):
@@ -155,12 +159,12 @@ class Embedding:
     @property
     def total(self) -> int:
         """Samples of all parts."""
-        return sum(len(part.index) for part in self.parts)
+        return sum(len(part.places) for part in self.parts)
 
     @property
     def done(self) -> int:
         """Samples of the parts that are there."""
-        return sum(len(part.index) for part in self.parts if self._file(part).is_file())
+        return sum(len(part.places) for part in self.parts if self._file(part).is_file())
 
     def compute(self, mine: Sequence[int], show: Show) -> None:
         """Computes the parts of these numbers that are missing."""
@@ -169,7 +173,7 @@ class Embedding:
         for split, source in self.sources.items():
             for part, columns in self._vectors(source, [part for part in missing if part.split == split]):
                 self._write(part, source, columns)
-                done += len(part.index)
+                done += len(part.places)
                 show(done, total)
 
     def finish(self, change: Callable[[pa.Table], pa.Table] = lambda table: table) -> Embedded:
@@ -208,22 +212,22 @@ class Embedding:
         draws: list[Tensor] = []
         ends: list[int] = []
         for part in parts:
-            index = part.index if windows is None else windows.of(part.index)[0]
+            index = part.places if windows is None else windows.of(part.places)[0]
             draws += self.data.parts(whole, index, self.wanted.batch_size)
             ends.append(len(draws))
         device = next(self.encoder.parameters()).device
         left = iter(zip(parts, ends, strict=True))
-        part, end = next(left, (None, 0))
+        part, end = next(left, NONE_LEFT)
         columns: dict[str, list[Any]] = {}
         with evaluating(self.encoder), full_precision(device):
             batches = peek_each(self.data, whole, draws, device, self.data.clean_views())
             for number, batch in enumerate(batches, start=1):
                 for name, values in self._of(batch["views"][0]).items():
                     columns.setdefault(name, []).extend(values)
-                if number == end and part is not None:
-                    counts = None if windows is None else windows.of(part.index)[1]
+                if number == end:
+                    counts = None if windows is None else windows.of(part.places)[1]
                     yield part, {name: _of_samples(name, values, counts) for name, values in columns.items()}
-                    columns, (part, end) = {}, next(left, (None, 0))
+                    columns, (part, end) = {}, next(left, NONE_LEFT)
 
     def _of(self, view: View) -> dict[str, Any]:
         """The vectors of a view's samples, on the CPU, by column."""
@@ -239,8 +243,8 @@ class Embedding:
         return {name: value.cpu() if isinstance(value, Tensor) else value for name, value in columns.items()}
 
     def _write(self, part: Part, source: Source, columns: dict[str, Any]) -> None:
-        broken = skipped_among(source, part.index)
-        kept = part.index[~broken]
+        broken = skipped_among(source, part.places)
+        kept = part.places[~broken]
         labels = torch.full((len(kept),), -1) if source.labels is None else source.labels[kept]
         rows: dict[str, Any] = {
             "path": [source.name(number) for number in kept.tolist()],
@@ -255,7 +259,7 @@ class Embedding:
             else:
                 rows[name] = [each for each, bad in zip(values, broken.tolist(), strict=True) if not bad]
         table = table_of(rows, self.facts)
-        numbers = part.index[broken].tolist()
+        numbers = part.places[broken].tolist()
         skipped = dict(zip(map(source.name, numbers), reasons_of(self.data, source, numbers), strict=True))
         table = table.replace_schema_metadata({**table.schema.metadata, b"skipped": json.dumps(skipped).encode()})
         with atomic(self._file(part)) as temporary:
