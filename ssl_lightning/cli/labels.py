@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from ..encoders.base import Encoder
+from ..encoders.published import is_published
 from ..evaluation.plots.label_curve import plot_label_curve
 from ..evaluation.supervised import Supervised
 from ..evaluation.table import CURVE_ROWS, MISSING
@@ -37,7 +38,7 @@ PAUSE = 15.0
 
 def main(options: argparse.Namespace) -> int:
     """Draws the curve that the command line asks for; see `verbs`."""
-    run = Path(options.run).expanduser()
+    run = Path(options.run if is_published(options.run) else Path(options.run).expanduser())
     folder = Path(options.to).expanduser() if options.to else (run if run.is_dir() else Path())
     name = Path(options.data).stem or "data"
     picture = check_picture(folder / f"labels-{name}.png")
@@ -105,6 +106,8 @@ class Telling:
 
 def _began(run: Path) -> dict[str, Encoder]:
     """The encoders that the run's is compared with: as it began, and an untrained one."""
+    if is_published(run):
+        return {"untrained": untaught(load_encoder(run), seed=0)}
     path = (run if run.is_dir() else run.parent) / UNTRAINED
     if not path.is_file():
         return {"untrained": untaught(load_encoder(run), seed=0)}

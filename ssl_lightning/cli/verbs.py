@@ -19,7 +19,7 @@ from .names import UsageError
 
 NAMES = (UsageError, RegistryError)
 MISTAKES = (ValueError, OSError, ImportError, *NAMES)
-RUN = "a run folder, a checkpoint or an encoder.safetensors"
+RUN = "a run folder, a checkpoint, an encoder.safetensors, or published weights: timm:NAME, hf:NAME"
 
 
 class Arguments(argparse.ArgumentParser):

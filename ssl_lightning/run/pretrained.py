@@ -10,6 +10,7 @@ import torch
 from pytorch_lightning.utilities import rank_zero_warn
 
 from ..encoders.base import Encoder
+from ..encoders.published import is_published, published
 from ..plugins.archive import is_whole, read
 from ..plugins.rebuild import rebuild_for
 from ..plugins.record import config_of
@@ -27,7 +28,9 @@ def load_encoder(path: str | Path, trust: Iterable[str] = ()) -> Encoder:
     Args:
         path: a run folder, whose `encoder.safetensors` is read, or with a warning the newest
             checkpoint if the run has not ended, or has gone on since; an encoder's file
-            (`.safetensors`); or a checkpoint (`.ckpt`).
+            (`.safetensors`); a checkpoint (`.ckpt`); or published weights by name,
+            `timm:vit_small_patch16_224.dino`, `hf:google-bert/bert-base-uncased`, `timm:FOLDER`,
+            `hf:FOLDER`.
         trust: further packages that the config inside may name; see `record.rebuild`.
 
     Raises:
@@ -35,6 +38,8 @@ def load_encoder(path: str | Path, trust: Iterable[str] = ()) -> Encoder:
         ValueError: the file is damaged, was not written by a run, or names a class that is not
             trusted.
     """
+    if is_published(path):
+        return published(path).encoder
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"There is no run, checkpoint or encoder {str(path)!r}.")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..data.datamodule import SSLDataModule
+from ..encoders.published import is_published, published
 from ..plugins.archive import read
 from ..plugins.arguments import parameters
 from ..plugins.gate import judge_arguments, trusted_class
@@ -21,13 +22,15 @@ def data_class_of(path: str | Path, trust: Iterable[str] = ()) -> type[SSLDataMo
     the encoder's file does not say.
 
     Args:
-        path: a run folder, checkpoint or encoder's file.
+        path: a run folder, checkpoint or encoder's file; or published weights by name.
         trust: further packages whose classes the file may name.
 
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: nothing says which class, or it is not to be trusted.
     """
+    if is_published(path):
+        return published(path).data
     path = Path(path)
     file = path / "encoder.safetensors" if path.is_dir() else path
     name: Any = None
@@ -57,7 +60,8 @@ def arguments_for(cls: type[SSLDataModule], path: str | Path) -> dict[str, Any]:
     Raises:
         OSError, ValueError: what the run left is missing or damaged.
     """
-    arguments = cls.arguments_of(artifacts_of(path), str(path))
+    given = is_published(path)
+    arguments = published(path).arguments if given else cls.arguments_of(artifacts_of(path), str(path))
     arguments = {name: value for name, value in arguments.items() if name in parameters(cls)}
     judge_arguments(cls, arguments, repr(str(path)))
     return arguments

@@ -29,7 +29,8 @@ class Reader:
     that is one text.
 
     Args:
-        run: a run folder, a checkpoint, or an encoder's file.
+        run: a run folder, a checkpoint, an encoder's file, or published weights by name
+            (`load_encoder`).
         device: where the encoder computes, such as "cuda".
         batch_size: items that are embedded at a time.
         trust: further packages that the file may name; see `load_encoder`.
