@@ -146,11 +146,17 @@ class Embedding:
 
     def begin(self) -> int:
         """Makes ready the folder of the parts, and returns how many samples are in it from a run
-        that was stopped; parts of other vectors are removed."""
+        that was stopped; parts of other files, weights or settings are removed, which a line
+        says."""
         self.out.parent.mkdir(parents=True, exist_ok=True)
         key = self.folder / "key.json"
         text = json.dumps({**self.facts, **asdict(self.wanted), "splits": self._splits()})
         if not key.is_file() or key.read_text(encoding="utf-8") != text:
+            if key.is_file():
+                print(
+                    "What is left of an earlier start is of other files, weights or settings: starting anew.",
+                    flush=True,
+                )
             remove(self.folder)
             self.folder.mkdir(parents=True)
             write_text(key, text)

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 CHUNK = 1 << 16
 """Vectors that are compared at a time."""
-ROWS = 1024
+ROWS = 256
 """Of these, those that are compared with all at a time, for pairs."""
 MOST_PAIRS = 100_000
 
@@ -75,9 +75,9 @@ def alike(vectors: Tensor, least: float, most: int = MOST_PAIRS) -> Pairs:
             pair = torch.stack([row + start, column + first], dim=1)
             kept = pair[:, 0] < pair[:, 1]
             index, cosine = torch.cat([index, pair[kept]]), torch.cat([cosine, values[kept]])
-        if len(cosine) > most:
-            more = True
-            cosine, order = cosine.topk(most)
-            index = index[order]
+            if len(cosine) > most:  # at once: of a collapsed encoder's vectors all pairs are alike
+                more = True
+                cosine, order = cosine.topk(most)
+                index = index[order]
     order = cosine.argsort(descending=True, stable=True)
     return Pairs(index[order], cosine[order], more)

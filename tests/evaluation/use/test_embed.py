@@ -103,14 +103,21 @@ def test_a_killed_one_goes_on_to_the_same_file(
 
 
 def test_parts_of_other_vectors_are_not_taken_over(
-    image_encoder: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    image_encoder: Path,
+    photos: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr(module, "PART", 5)
     out = tmp_path / "vectors.parquet"
     begun = embedding_of(image_encoder, photos, out)
     begun.begin()
     begun.compute([0], lambda done, total: None)
+    assert embedding_of(image_encoder, photos, out).begin() == 5
+    assert capsys.readouterr().out == ""
     assert embedding_of(image_encoder, photos, out, normalise=True).begin() == 0
+    assert "starting anew" in capsys.readouterr().out
 
 
 def test_tokens_and_layers(photos: Path, tmp_path: Path, text_encoder: Path, texts: Path) -> None:
