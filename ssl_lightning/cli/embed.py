@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ def main(options: argparse.Namespace) -> int:
     embedding = Embedding(encoder, data, sources, wanted, out, {"run": printable(options.run)})
     kept = embedding.begin()
     if kept:
-        print(f"{kept:,} samples were embedded before the last stop; going on from there.", flush=True)
+        print(f"{kept:,} samples were embedded before the last stop; going on from there.", file=sys.stderr)
     with Bar("samples") as bar:
         compute_all(embedding, options.processes, bar.show)
     _tell(embedding.finish(), out, time.monotonic() - began, options.json)

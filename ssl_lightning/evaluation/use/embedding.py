@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from hashlib import sha256
@@ -155,7 +156,7 @@ class Embedding:
             if key.is_file():
                 print(
                     "What is left of an earlier start is of other files, weights or settings: starting anew.",
-                    flush=True,
+                    file=sys.stderr,
                 )
             remove(self.folder)
             self.folder.mkdir(parents=True)

@@ -4,6 +4,10 @@ Reader's."""
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -115,9 +119,9 @@ def test_parts_of_other_vectors_are_not_taken_over(
     begun.begin()
     begun.compute([0], lambda done, total: None)
     assert embedding_of(image_encoder, photos, out).begin() == 5
-    assert capsys.readouterr().out == ""
+    assert capsys.readouterr().err == ""
     assert embedding_of(image_encoder, photos, out, normalise=True).begin() == 0
-    assert "starting anew" in capsys.readouterr().out
+    assert "starting anew" in capsys.readouterr().err
 
 
 def test_tokens_and_layers(photos: Path, tmp_path: Path, text_encoder: Path, texts: Path) -> None:
@@ -199,6 +203,28 @@ def test_programs_get_json(
     assert main(["embed", str(image_encoder), str(photos), "--out", str(out), "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert (told["rows"], told["dim"], told["out"]) == (24, 8, str(out)) and len(told["skipped"]) == 1
+
+
+@pytest.mark.slow
+def test_a_process_killed_at_any_moment_leaves_what_goes_on(image_encoder: Path, photos: Path, tmp_path: Path) -> None:
+    """SIGKILL while parts are written; the second start gives the file of an undisturbed one."""
+    many = tmp_path / "many"
+    many.mkdir()
+    one = next(photos.rglob("07.png")).read_bytes()
+    for number in range(3000):
+        (many / f"{number:04}.png").write_bytes(one)
+    command = [sys.executable, "-m", "ssl_lightning.cli", "embed", str(image_encoder), str(many), "--device", "cpu"]
+    whole, killed = tmp_path / "whole.parquet", tmp_path / "killed.parquet"
+    subprocess.run([*command, "--out", str(whole)], check=True, timeout=300)
+    process = subprocess.Popen([*command, "--out", str(killed)])
+    ends = time.monotonic() + 200
+    while not list(tmp_path.glob(".killed.parquet.parts/*.parquet")) and time.monotonic() < ends:
+        time.sleep(0.01)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL and not killed.exists()
+    again = subprocess.run([*command, "--out", str(killed)], check=True, timeout=300, capture_output=True, text=True)
+    assert "were embedded before the last stop" in again.stderr
+    assert whole.read_bytes() == killed.read_bytes()
 
 
 @pytest.mark.slow
