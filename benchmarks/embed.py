@@ -24,7 +24,8 @@ from ssl_lightning.datamodules.image_folder import ImageFolder
 from ssl_lightning import TimmEncoder
 from ssl_lightning.data.peek import peek_each
 from ssl_lightning.encoders.base import Encoder
-from ssl_lightning.evaluation.use.embedding import Embedding, Wanted, sources_of
+from ssl_lightning.evaluation.use.embedding import Embedding, Wanted
+from ssl_lightning.evaluation.use.samples import sources_of
 
 BATCH = 64
 

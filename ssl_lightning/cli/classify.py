@@ -15,9 +15,10 @@ from ..evaluation.overview import shown_samples
 from ..evaluation.plots.captioned import plot_captioned
 from ..evaluation.plots.confusion import plot_confusion
 from ..evaluation.use.classifying import Scores, classifier_of, predictions_of, scores_of
-from ..evaluation.use.embedding import Embedding, Wanted, sources_of
+from ..evaluation.use.embedding import Embedding, Wanted
 from ..evaluation.use.processes import compute_all, device_named
 from ..evaluation.use.rows import check_target
+from ..evaluation.use.samples import sources_of
 from ..plugins.messages import printable
 from .bar import Bar
 from .embed import told_skipped

@@ -9,9 +9,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from ..evaluation.use.embedding import Embedded, Embedding, Wanted, sources_of
+from ..evaluation.use.embedding import Embedded, Embedding, Wanted
 from ..evaluation.use.processes import compute_all, device_named
 from ..evaluation.use.rows import check_target
+from ..evaluation.use.samples import sources_of
 from ..plugins.messages import printable
 from ..run.pretrained import load_encoder
 from .bar import Bar

@@ -20,13 +20,12 @@ from ..evaluation.supervised import Supervised
 from ..evaluation.table import CURVE_ROWS, MISSING
 from ..evaluation.untrained import PUBLISHED, UNTRAINED, untaught
 from ..evaluation.use.classifying import supervised_methods
-from ..evaluation.use.embedding import digest_of
 from ..evaluation.use.label_curve import LabelCurve
 from ..evaluation.use.processes import device_named
 from ..evaluation.use.rows import check_picture
 from ..plugins.record import class_path
 from ..plugins.registry import Registry
-from ..run.checkpoints.encoder_file import header_of, read_encoder
+from ..run.checkpoints.encoder_file import digest_of, header_of, read_encoder
 from ..run.pretrained import load_encoder
 from ..trainer import STANDING, Trainer
 from .rows import print_rows

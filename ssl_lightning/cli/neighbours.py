@@ -11,10 +11,10 @@ import torch
 
 from ..evaluation.overview import shown_samples
 from ..evaluation.plots.captioned import plot_captioned
-from ..evaluation.use.embedding import digest_of
 from ..evaluation.use.neighbours import Pairs, alike, nearest_among
 from ..evaluation.use.reader import Reader
 from ..evaluation.use.rows import TEXT, check_picture, facts_of, read_rows, vectors_in
+from ..run.checkpoints.encoder_file import digest_of
 from .names import UsageError
 from .rows import print_rows
 

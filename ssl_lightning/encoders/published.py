@@ -66,6 +66,7 @@ def _published(name: str) -> Published:
 
 def _of_timm(name: str) -> Published:
     import timm
+    from timm.data.config import resolve_data_config
 
     folder = Path(name.removeprefix("local-dir:")).expanduser()
     if folder.is_dir():
@@ -79,10 +80,10 @@ def _of_timm(name: str) -> Published:
             raise ValueError(
                 f"{str(folder)!r} is no folder of a timm model (config.json, weights): {reason}."
             ) from error
-        settings = timm.data.resolve_data_config(model.pretrained_cfg)
+        settings = resolve_data_config({}, pretrained_cfg=model.pretrained_cfg)
     else:
         encoder = TimmEncoder(name, pretrained=True)
-        settings = timm.data.resolve_data_config(encoder.model.pretrained_cfg)
+        settings = resolve_data_config({}, pretrained_cfg=encoder.model.pretrained_cfg)
     channels, size, _ = settings["input_size"]
     recipe = {"mean": list(settings["mean"]), "std": list(settings["std"])}
     arguments = {"image_size": int(size), "channels": int(channels), "augmentation": recipe}

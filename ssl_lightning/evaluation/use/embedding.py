@@ -7,7 +7,6 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,22 +19,21 @@ from torch.nn import functional as F
 from ... import __version__
 from ...data.datamodule import SSLDataModule
 from ...data.files.atomic import atomic, remove, write_text
-from ...data.files.skipped import file_source, skipped_among
+from ...data.files.skipped import skipped_among
 from ...data.peek import evaluating, peek_each
 from ...data.readable import reasons_of
 from ...data.sources import Source
-from ...data.splits import SPLITS
 from ...data.views import full_precision
 from ...encoders.base import Encoder, TokenEncoder
 from ...nn.precision import cast
+from ...run.checkpoints.encoder_file import digest_of
 from ...types import View
 from .rows import TEXT, check_suffix, labels_as_text, table_of, write_rows
+from .samples import skip_all
 from .tokens import tokens_of
 
 PART = 1024
 """Samples whose vectors are written together: what a kill loses at most."""
-UNLABELLED = "unlabelled"
-"""The split of samples to pretrain on that are not those of `train`."""
 Show = Callable[[int, int], None]
 """Called with the samples done and all of them."""
 
@@ -79,27 +77,6 @@ class Embedded(NamedTuple):
     rows: int
     dim: int
     skipped: dict[str, str]
-
-
-def sources_of(data: SSLDataModule, split: str | None = None) -> dict[str, Source]:
-    """The samples of a data set by split, as the data has them, those without labels under
-    `unlabelled`.
-
-    Args:
-        data: the datamodule, after `prepare_data`.
-        split: that split alone; None: all.
-
-    Raises:
-        ValueError: there is no such split.
-    """
-    sources: dict[str, Source | None] = {name: data.source(name) for name in SPLITS}
-    pretrain, train = data.unlabelled_part(), sources["train"]
-    if pretrain is not None and (train is None or pretrain.fingerprint != train.fingerprint):
-        sources[UNLABELLED] = pretrain
-    found = {name: source for name, source in sources.items() if source is not None}
-    if split is not None and split not in found:
-        raise ValueError(f"{type(data).__name__} has no split {split!r}; it has {', '.join(found)}.")
-    return {name: data.opened(source) for name, source in found.items() if split in (None, name)}
 
 
 class Embedding:
@@ -271,22 +248,6 @@ class Embedding:
         table = table.replace_schema_metadata({**table.schema.metadata, b"skipped": json.dumps(skipped).encode()})
         with atomic(self._file(part)) as temporary:
             pq.write_table(table, temporary)
-
-
-def digest_of(encoder: Encoder) -> str:
-    """A hash of an encoder's weights, by which vectors are known to be its."""
-    digest = sha256()
-    for name, tensor in sorted(encoder.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
-    return digest.hexdigest()[:32]
-
-
-def skip_all(source: Source) -> None:
-    """Lets all samples of a source be left out that cannot be read, whatever their labels."""
-    files = file_source(source)
-    if files is not None:
-        files.unreadable, files.allowed = "skip", len(files)
 
 
 def _of_samples(name: str, values: list[Any], counts: Tensor | None) -> list[Any]:

@@ -11,7 +11,8 @@ from torch.multiprocessing import get_context
 from ...data.cores import own_cores
 from ...plugins.rebuild import rebuild
 from ...plugins.record import config_of
-from .embedding import Embedding, Show, sources_of
+from .embedding import Embedding, Show
+from .samples import sources_of
 
 PAUSE = 0.5
 """Seconds between two looks at what the processes have done."""

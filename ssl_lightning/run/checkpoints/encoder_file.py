@@ -5,9 +5,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
@@ -117,6 +119,15 @@ def read_encoder(path: Path, trust: Iterable[str] = ()) -> Encoder:
     config = renamed(read_json(text, repr(str(path))))
     encoder: Encoder = rebuild_for(tensors, config, Encoder, "an encoder", trust, repr(str(path)))
     return encoder.eval()
+
+
+def digest_of(encoder: Encoder) -> str:
+    """A hash of an encoder's weights, by which vectors are known to be its."""
+    digest = sha256()
+    for name, tensor in sorted(encoder.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()[:32]
 
 
 def write_card(path: str | Path, title: str, facts: dict[str, Any], table: str, lines: str) -> None:

@@ -39,8 +39,8 @@ def finetuned(photos: Path, tmp_path: Path) -> Path:
         callbacks=[Report(enabled=False)],
     )
     trainer.fit(Finetune(ConvEncoder(channels=3, width=4, depth=2)), data)
-    folder: Path = trainer.run_folder
-    return folder
+    assert trainer.run_folder is not None
+    return trainer.run_folder
 
 
 def test_files_get_the_names_of_their_classes(

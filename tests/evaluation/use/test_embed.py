@@ -21,8 +21,9 @@ from torch.nn import functional as F
 from ssl_lightning import FrameTransformer, Reader, ViTEncoder
 from ssl_lightning.cli.main import main
 from ssl_lightning.evaluation.use import embedding as module
-from ssl_lightning.evaluation.use.embedding import Embedding, Wanted, sources_of
+from ssl_lightning.evaluation.use.embedding import Embedding, Wanted
 from ssl_lightning.evaluation.use.rows import facts_of, read_rows, vectors_in
+from ssl_lightning.evaluation.use.samples import sources_of
 from ssl_lightning.run.pretrained import load_encoder
 from ssl_lightning.run.reading import arguments_for
 

@@ -17,7 +17,8 @@ from ssl_lightning.data.sources import labels_of
 from ssl_lightning.encoders.conv import ConvEncoder
 from ssl_lightning.evaluation.measures import Outcome
 from ssl_lightning.evaluation.use import label_curve as module
-from ssl_lightning.evaluation.use.label_curve import LabelCurve, Level, labels_needed, levels_of, sentence_of
+from ssl_lightning.evaluation.use.label_curve import LabelCurve
+from ssl_lightning.evaluation.use.labels_saved import Level, labels_needed, levels_of, sentence_of
 
 from .conftest import leave
 
@@ -53,17 +54,7 @@ def test_labels_needed_lie_between_two_numbers() -> None:
     assert labels_needed(curve, 0.9) is None and labels_needed({10: 0.5}, 0.5) is None
 
 
-class Curve:
-    """A curve whose accuracies are known."""
-
-    levels = [Level(f"{k} a class", k, [torch.arange(10 * k)] * 3) for k in (1, 10, 50)]
-
-    def __init__(self, **rows: dict[str, list[float]]) -> None:
-        self.known = {
-            row: {title: dict(enumerate(draws)) for title, draws in levels.items()} for row, levels in rows.items()
-        }
-
-    cells = LabelCurve.cells
+LEVELS = [Level(f"{k} a class", k, [torch.arange(10 * k)] * 3) for k in (1, 10, 50)]
 
 
 @pytest.mark.parametrize(
@@ -98,7 +89,8 @@ class Curve:
     ],
 )  # fmt: skip
 def test_what_is_said(rows: dict[str, Any], said: str) -> None:
-    assert said in sentence_of(Curve(**rows))  # type: ignore[arg-type]
+    known = {row: {title: dict(enumerate(draws)) for title, draws in cells.items()} for row, cells in rows.items()}
+    assert said in sentence_of(LEVELS, known)
 
 
 def test_the_command_goes_on_and_keeps_to_its_time(
@@ -108,12 +100,17 @@ def test_the_command_goes_on_and_keeps_to_its_time(
     file = leave(ConvEncoder(channels=1, width=4, depth=2), Digits(), tmp_path / "run" / "encoder.safetensors")
     given = ["labels", str(file.parent), "--data", "digits", "--draws", "3", "--train-samples", "200"]
     fits: list[tuple[str, str, int]] = []
-    monkeypatch.setattr(
-        LabelCurve, "_alone", lambda self, level, draw, left: fits.append(("a", level.title, draw)) or 0.5
-    )
-    monkeypatch.setattr(
-        LabelCurve, "_finetuned", lambda self, level, draw: fits.append(("f", level.title, draw)) or 0.9
-    )
+
+    def alone(self: LabelCurve, level: Level, draw: int, seconds: float) -> float:
+        fits.append(("a", level.title, draw))
+        return 0.5
+
+    def finetuned(self: LabelCurve, level: Level, draw: int) -> float:
+        fits.append(("f", level.title, draw))
+        return 0.9
+
+    monkeypatch.setattr(LabelCurve, "_alone", alone)
+    monkeypatch.setattr(LabelCurve, "_finetuned", finetuned)
     seen: list[tuple[int, int]] = []
 
     def half_right(x: Tensor, y: Tensor, test: Tensor, answers: Tensor, deadline: float) -> Outcome:

@@ -91,7 +91,7 @@ def test_what_cannot_be_read_is_named(
             read([item])
     for reader, one in ((read, "a.png"), (Reader(text_encoder), "a text"), (Reader(sound_encoder), Path("a.wav"))):
         with pytest.raises(TypeError, match=r"not a list of items; give \[item\]"):
-            reader(one)
+            reader(one)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="text 0 is a int"):
         Reader(text_encoder)([3])
     with pytest.raises(ValueError, match="batch_size=0"):
