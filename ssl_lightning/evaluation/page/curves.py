@@ -6,7 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..comparison.recorded import Curve, PastRun
+from ..comparison.files import Curve
+from ..comparison.recorded import PastRun
 from ..comparison.settings import name_in
 from .chart import Level, Line, chart, for_hover
 from .writing import colour, data, key_of, section, table, text
