@@ -52,6 +52,8 @@ def read_runs(folders: Sequence[str], least: int) -> list[PastRun]:
     Raises:
         ValueError: there are fewer than `least`, a folder is given twice, or is not that of a run.
     """
+    for folder in folders:
+        _check(Path(folder))
     if len(folders) < least:
         raise ValueError(f"{len(folders)} run folder was given, and a comparison needs two or more.")
     seen: dict[Path, str] = {}
@@ -91,7 +93,9 @@ def read_run(folder: str | Path) -> PastRun:
 
 def _check(path: Path) -> None:
     if path.is_file():
-        raise NotADirectoryError(f"{str(path)!r} is a file; give the run folder, such as {str(path.parent)!r}.")
+        within = any((path.parent / name).is_file() for name in MARKS)
+        hint = f", {str(path.parent)!r}" if within else " that it lies in"
+        raise NotADirectoryError(f"{str(path)!r} is a file; give the run folder{hint}.")
     if not path.is_dir():
         raise FileNotFoundError(f"There is no run folder {str(path)!r}.")
     if any((path / name).is_file() for name in MARKS):
