@@ -208,7 +208,8 @@ def test_of_fewer_draws_as_many_of_the_others_are_paired():
     assert difference([many], [few], paired=True).points == pytest.approx((0.03 + 0.031 + 0.03) / 3)
 
 
-@pytest.mark.parametrize(("seeds", "others"), [(3, 3), (1, 3), (2, 5)])
+@pytest.mark.by_default(1)
+@pytest.mark.parametrize(("seeds", "others"), [(1, 3), (3, 3), (2, 5)])
 def test_of_groups_that_are_worth_the_same_at_most_5_of_100_claims_are_made(seeds, others):
     random = np.random.default_rng(0)
     claims = 0

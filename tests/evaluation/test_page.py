@@ -189,6 +189,7 @@ def test_a_long_curve_is_thinned_to_means_and_gaps_stay(tmp_path):
     assert np.isnan(thinned(([1, 2, 3, 4], [1.0, 2.0, float("nan"), float("nan")]), most=2)[1][1])
 
 
+@pytest.mark.by_default(5)
 @pytest.mark.parametrize(
     "file", ["summary.json", "metrics.csv", "resolved.yaml", "config.yaml", "data.json", "labels.json"]
 )
