@@ -8,8 +8,9 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from ..evaluation.comparison.files import plain
 from ..evaluation.comparison.last import last_values
-from ..evaluation.comparison.recorded import PastRun, plain, read_runs
+from ..evaluation.comparison.recorded import PastRun, read_runs
 from ..evaluation.comparison.settings import ABSENT, differing, names_of, seed_of, shown
 from ..evaluation.comparison.tables import Sheet, gain_in_words, in_words, mean_of, sheets_of
 from .rows import print_rows

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from past_runs import cell, write_run
 
@@ -205,3 +206,15 @@ def test_equal_numbers_are_equal_and_text_is_told_from_what_it_looks_like(tmp_pa
 def test_of_fewer_draws_as_many_of_the_others_are_paired():
     few, many = cell(0.50, 0.60, 0.55), cell(0.53, 0.631, 0.58, 0.9, 0.1)
     assert difference([many], [few], paired=True).points == pytest.approx((0.03 + 0.031 + 0.03) / 3)
+
+
+@pytest.mark.by_default(1)
+@pytest.mark.parametrize(("seeds", "others"), [(1, 3), (3, 3), (2, 5)])
+def test_of_groups_that_are_worth_the_same_at_most_5_of_100_claims_are_made(seeds, others):
+    random = np.random.default_rng(0)
+    claims = 0
+    for _ in range(1_000):
+        means = 0.7 + 0.02 * random.normal(size=seeds + others)
+        cells = [cell(mean, mean, error=0.0) for mean in means]
+        claims += difference(cells[:seeds], cells[seeds:], paired=False).clear
+    assert claims <= 65  # 50 and two deviations

@@ -96,7 +96,7 @@ class Elements(HTMLParser):
 
     def handle_starttag(self, tag, attrs):
         self.found.append((tag, dict(attrs)))
-        if tag not in ("meta", "img", "br"):
+        if tag not in ("meta", "img", "br", "wbr"):
             self.open.append(tag)
 
     def handle_endtag(self, tag):
@@ -169,8 +169,13 @@ def test_what_is_large_is_reduced_or_left_out_with_a_line(tmp_path):
     (folder / "plots" / "pictures.png").write_bytes(picture(2400, 600))
     (folder / "plots" / "neighbours.png").write_bytes(b"not a picture")
     (folder / "plots" / "long.wav").write_bytes(b"\0" * (SOUND + 1))
+    (folder / "plots" / "gone.wav").symlink_to(tmp_path / "none")
+    (folder / "plots" / "other.wav").symlink_to(folder / "config.yaml")  # of a folder that somebody else gave
+    (folder / "plots" / "pictures-other.png").symlink_to(folder / "config.yaml")
     content, left_out = page(read_runs([str(folder)], 1))
-    assert [line.partition(" ")[2].partition(" ")[0] for line in left_out] == ["long.wav"]
+    assert [line.partition(" ")[2].partition(" ")[0] for line in left_out] == [
+        "pictures-other.png", "gone.wav", "long.wav", "other.wav",
+    ]  # fmt: skip
     sizes = [attributes["width"] for tag, attributes in Elements(content).found if tag == "img"]
     assert sizes == ["60", "1200", "63"] and len(content) < 2_500_000
     room = Room(100)
@@ -184,6 +189,7 @@ def test_a_long_curve_is_thinned_to_means_and_gaps_stay(tmp_path):
     assert np.isnan(thinned(([1, 2, 3, 4], [1.0, 2.0, float("nan"), float("nan")]), most=2)[1][1])
 
 
+@pytest.mark.by_default(5)
 @pytest.mark.parametrize(
     "file", ["summary.json", "metrics.csv", "resolved.yaml", "config.yaml", "data.json", "labels-digits.json"]
 )

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import math
-from array import array
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from ...plugins.gate import read_json, read_yaml
 from ...plugins.moved import renamed
 from ..table import Cell
+from .files import Curve, plain, read_curves, read_mapping
 
-Curve = tuple["array[float]", "array[float]"]
-"""Steps and values of a metric."""
 MARKS = ("config.yaml", "resolved.yaml", "summary.json", "metrics.csv")
 """A folder with any of these files is taken for that of a run."""
-LARGEST = 256 << 20
-"""Bytes of a file of metrics that are read."""
 
 
 class PastRun(NamedTuple):
@@ -57,6 +52,8 @@ def read_runs(folders: Sequence[str], least: int) -> list[PastRun]:
     Raises:
         ValueError: there are fewer than `least`, a folder is given twice, or is not that of a run.
     """
+    for folder in folders:
+        _check(Path(folder))
     if len(folders) < least:
         raise ValueError(f"{len(folders)} run folder was given, and a comparison needs two or more.")
     seen: dict[Path, str] = {}
@@ -78,12 +75,12 @@ def read_run(folder: str | Path) -> PastRun:
     path = Path(folder)
     _check(path)
     faults: list[str] = []
-    config = renamed(_mapping(path / "config.yaml", read_yaml, faults))
-    resolved = renamed(_mapping(path / "resolved.yaml", read_yaml, faults))
-    summary = _mapping(path / "summary.json", read_json, faults, _unfinished)
+    config = renamed(read_mapping(path / "config.yaml", read_yaml, faults))
+    resolved = renamed(read_mapping(path / "resolved.yaml", read_yaml, faults, _older))
+    summary = read_mapping(path / "summary.json", read_json, faults, _unfinished)
     cells = dict(_cells(summary, faults))
-    curves = _curves(path / "metrics.csv", faults)
-    data = _mapping(path / "data.json", read_json, faults, lambda _: "")
+    curves = read_curves(path / "metrics.csv", faults)
+    data = read_mapping(path / "data.json", read_json, faults, lambda _: "")
     if summary and not cells:
         faults.append("summary.json has no closing table")
     if failed := summary.get("report/failed"):
@@ -94,14 +91,11 @@ def read_run(folder: str | Path) -> PastRun:
     return PastRun(path, config, resolved, facts, cells, curves, data, [*map(plain, faults)])
 
 
-def plain(text: str) -> str:
-    """A text without characters that a terminal would obey."""
-    return text if text.isprintable() else text.encode("unicode_escape").decode()
-
-
 def _check(path: Path) -> None:
     if path.is_file():
-        raise NotADirectoryError(f"{str(path)!r} is a file; give the run folder, such as {str(path.parent)!r}.")
+        within = any((path.parent / name).is_file() for name in MARKS)
+        hint = f", {str(path.parent)!r}" if within else " that it lies in"
+        raise NotADirectoryError(f"{str(path)!r} is a file; give the run folder{hint}.")
     if not path.is_dir():
         raise FileNotFoundError(f"There is no run folder {str(path)!r}.")
     if any((path / name).is_file() for name in MARKS):
@@ -118,29 +112,8 @@ def _unfinished(path: Path) -> str:
     return "it is still running" if is_locked(path.parent) else "no summary.json: it was stopped before its end"
 
 
-def _absent(path: Path) -> str:
-    return f"no {path.name}"
-
-
-def _mapping(
-    path: Path,
-    parse: Callable[[str, str], Any],
-    faults: list[str],
-    absent: Callable[[Path], str] = _absent,
-) -> dict[str, Any]:
-    """The mapping that a file holds; an empty one, and a line, where it holds none."""
-    if not path.is_file():
-        faults += filter(None, [absent(path)])
-        return {}
-    try:
-        value = parse(path.read_text(encoding="utf-8"), path.name)
-    except (OSError, ValueError) as error:
-        faults.append(f"{path.name} cannot be read ({' '.join(str(error).split())[:200]})")
-        return {}
-    if not isinstance(value, dict):
-        faults.append(f"{path.name} cannot be read (it is not a mapping)")
-        return {}
-    return value
+def _older(path: Path) -> str:
+    return f"no {path.name}, as of an older version: settings are compared as they were given"
 
 
 def _cells(summary: Mapping[str, Any], faults: list[str]) -> Iterator[tuple[tuple[str, str, str], Cell]]:
@@ -170,38 +143,3 @@ def _cell(value: Any) -> Cell | None:
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _curves(path: Path, faults: list[str]) -> dict[str, Curve]:
-    """The metrics of a CSV file; lines that cannot be read are counted."""
-    if not path.is_file():
-        faults.append("no metrics.csv")
-        return {}
-    curves: dict[str, Curve] = {}
-    bad = 0
-    try:
-        if path.stat().st_size > LARGEST:
-            raise ValueError(f"it has {path.stat().st_size >> 20:,} MB")
-        with path.open(encoding="utf-8", errors="replace", newline="") as file:
-            names = [*map(plain, next(csv.reader(file), []))]
-            if "step" not in names:
-                raise ValueError("it has no column step")
-            at = names.index("step")
-            for line in file:
-                texts = line.rstrip("\r\n").split(",")
-                try:
-                    step = float(texts[at])
-                    values = [(name, float(text)) for name, text in zip(names, texts, strict=True) if text]
-                except (ValueError, IndexError):
-                    bad += 1
-                    continue
-                for name, value in values:
-                    if name != "step" and math.isfinite(step):
-                        steps, kept = curves.setdefault(name, (array("d"), array("d")))
-                        steps.append(step)
-                        kept.append(value)
-    except (OSError, ValueError, csv.Error) as error:
-        faults.append(f"metrics.csv cannot be read ({error})")
-    if bad:
-        faults.append(f"{bad:,} lines of metrics.csv cannot be read")
-    return curves

@@ -10,7 +10,8 @@ from functools import cache
 from typing import Any
 
 from ...plugins.registry import Registry
-from .recorded import PastRun, plain
+from .files import plain
+from .recorded import PastRun
 
 GROUPS = ("ssl_lightning.methods", "ssl_lightning.datamodules", "ssl_lightning.encoders")
 INCIDENTAL = frozenset(

@@ -6,10 +6,11 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..comparison.recorded import Curve, PastRun
+from ..comparison.files import Curve
+from ..comparison.recorded import PastRun
 from ..comparison.settings import name_in
 from .chart import Level, Line, chart, for_hover
-from .writing import colour, data, section, table, text
+from .writing import colour, data, key_of, section, table, text
 
 MOST = 300
 """Points of a curve that are drawn."""
@@ -95,7 +96,7 @@ def _grid(panels: Mapping[str, Sequence[Line]], prefix: str, levels: Mapping[str
     for number, (title, lines) in enumerate(panels.items()):
         if all(len(line.x) == 1 for line in lines):
             values = ", ".join(f"{text(line.name)} {line.y[0]:.4g} at step {line.x[0]:,.0f}" for line in lines)
-            once.append([text(title), values])
+            once.append([key_of(title), values])
             continue
         key = f"{prefix}{number}"
         level = (levels or {}).get(_metric(title))

@@ -14,8 +14,9 @@ from ..comparison.tables import sheets_of
 from . import tables
 from .curves import curves
 from .health import health
+from .kept import maps_of
 from .labels import labels
-from .maps import maps, maps_of
+from .maps import maps
 from .pictures import Room, faults, pictures
 from .writing import text
 

@@ -121,10 +121,16 @@ def _shot(content: bytes, kind: str, size: tuple[int, int], what: str, room: Roo
 
 def _sound(path: Path, name: str, room: Room) -> str:
     what = f"{name}: {path.name}"
-    if path.stat().st_size > SOUND:
-        room.left_out.append(f"{what} was left out: it has {path.stat().st_size / 1e6:.0f} MB.")
+    try:
+        size = path.stat().st_size
+        content = path.read_bytes() if size <= SOUND else b""
+    except OSError as error:
+        room.left_out.append(f"{what} cannot be read ({error.strerror}).")
         return ""
-    content = path.read_bytes()
+    if size > SOUND or not content.startswith(b"RIFF"):
+        why = f"it has {size / 1e6:.0f} MB" if size > SOUND else "it is not a WAV file"
+        room.left_out.append(f"{what} was left out: {why}.")
+        return ""
     if not room.takes(content, what):
         return ""
     player = f'<audio controls preload="none" src="{uri(content, "audio/wav")}"></audio>'

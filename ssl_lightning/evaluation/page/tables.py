@@ -9,7 +9,7 @@ from ..comparison.last import last_values
 from ..comparison.recorded import PastRun
 from ..comparison.settings import ABSENT, differing, name_in, seed_of, shown
 from ..comparison.tables import Difference, Sheet, gain_in_words, in_words
-from .writing import mark, paragraph, section, table, text
+from .writing import key_of, mark, paragraph, section, table, text
 
 HEAD = (
     "Accuracy in %, ± deviation over draws of labels, or over seeds where there are several. Differences are ± what"
@@ -44,7 +44,7 @@ def settings(names: Sequence[str], runs: Sequence[PastRun]) -> str:
     shared: list[list[str]] = []
     others: list[list[str]] = []
     for key, values in differing(runs).items():
-        row = [text(key), *(text(shown(value)) for value in values)]
+        row = [key_of(key), *(text(shown(value)) for value in values)]
         (others if ABSENT in values else shared).append(row)
     if not shared and not others:
         return section("settings", "What differs", paragraph("The settings are equal."))
@@ -94,7 +94,7 @@ def _gain(difference: Difference, column: str) -> str:
 
 def last(names: Sequence[str], runs: Sequence[PastRun]) -> str:
     """The section of last values."""
-    rows = [[text(name), *(text(_number(value)) for value in values)] for name, values in last_values(runs).items()]
+    rows = [[key_of(name), *(text(_number(value)) for value in values)] for name, values in last_values(runs).items()]
     head = ["", *(mark(number) + text(name) for number, name in enumerate(names))]
     body = f"<details><summary>{len(rows)} values</summary>{table(head, rows, 'numbers')}</details>"
     return section("last", "Last values", body if rows else "")

@@ -19,6 +19,14 @@ def text(value: Any) -> str:
     return escape(words if words.isprintable() else words.encode("unicode_escape").decode())
 
 
+def key_of(name: str) -> str:
+    """A dotted key, which may be broken into lines at its joints."""
+    key = text(name)
+    for joint in "._/":
+        key = key.replace(joint, f"{joint}<wbr>")
+    return key
+
+
 def data(name: str, value: Any) -> str:
     """Data for the script, under an id."""
     body = json.dumps(value, separators=(",", ":"), allow_nan=False)
