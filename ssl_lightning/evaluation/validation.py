@@ -8,19 +8,23 @@ import time
 from collections.abc import Iterable
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from ..data.datamodule import SSLDataModule
-from ..data.sources import Source
+from ..data.peek import sample
+from ..data.sources import Source, Subset
 from ..run.folder.metrics import log_metrics
 from ..run.lightning import set_steps, stopping, updated
 from ..run.pace import seconds_allowed, seconds_until_end
 from ..run.standing import Standing
+from .budget import affordable
+from .features import seconds_of_features
 from .refit import learn_all, withheld
 
 START, SOLVED = 0.1, 0.5
-"""The part of a run's time, where it has one, that the regression it begins with may take; and of a
-run that is nothing else."""
+"""The part of a run's time, where it has one, that the regression it begins with may take, and each
+look; and of a run that is nothing else."""
 
 RETRAINED = 1.75
 """What follows the training, in times the training: the run may learn from all labels anew
@@ -59,7 +63,9 @@ class Validation(Standing):
         """Passes over all labels that the network of the run's end has learned in; None: it has
         learned from those outside of the validation part."""
         self.limit = math.inf
-        """Seconds that a regression may take."""
+        """Seconds that a regression, or a look, may take."""
+        self.samples: int | None = None
+        """Of the validation part, as many as a look has time for; None: all."""
         self.began = self.looked = 0.0
         """Seconds that the first one took, and that a sample takes in a look."""
 
@@ -75,13 +81,15 @@ class Validation(Standing):
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         data, splits = trainer.datamodule, splits_of(trainer, pl_module)
         self.source = None if splits is None else splits[1]
+        seconds = min(seconds_until_end(trainer), seconds_allowed(trainer))
+        self.limit = (SOLVED if pl_module.solved else START) * max(0.0, seconds)
+        if self.source is not None and (self.samples is not None or self.limit < math.inf):
+            self.source = self.some(trainer, pl_module, self.source)
         if self.patience and self.waited >= self.patience:
             trainer.should_stop = True  # resumed from the checkpoint of a run that had stopped
         elif self.passes is not None:  # prolonged: by weights that have not seen the validation part
             restore(pl_module, self.weights)
             self.passes = None
-        seconds = min(seconds_until_end(trainer), seconds_allowed(trainer))
-        self.limit = (SOLVED if pl_module.solved else START) * max(0.0, seconds)
         if splits is not None and not trainer.global_step:
             now, context = time.monotonic(), trainer.precision_plugin.forward_context
             pl_module.settle(data, splits[0], context)
@@ -89,6 +97,14 @@ class Validation(Standing):
             pl_module.begin(data, splits[0], context, self.limit)
             self.began = time.monotonic() - now
             self.look(trainer, pl_module, 0)
+
+    def some(self, trainer: Any, pl_module: Any, source: Source) -> Source:
+        """The samples of a validation part that a look has time for; a resumed run keeps them."""
+        every = torch.arange(len(source))
+        if self.samples is None:
+            self.looked = seconds_of_features(pl_module, trainer.datamodule, source, every, trainer)
+            self.samples = affordable(len(source), 0, self.looked, self.limit)[0]
+        return Subset(source, sample(len(source), self.samples))
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         if self.source is None or not updated(trainer):
@@ -131,19 +147,20 @@ class Validation(Standing):
         if trainer.lightning_module.solved or not isinstance(data, SSLDataModule):
             return 0.0
         test = data.labelled_samples("test")
-        return RETRAINED * seconds + 2 * (self.began + self.looked * (0 if test is None else len(test)))
+        embedding = self.looked * (0 if test is None else len(test))
+        return RETRAINED * seconds + 2 * (min(self.began, self.limit) + min(embedding, self.limit))
 
     def names_logged(self, trainer: Any, pl_module: Any) -> Iterable[str]:
         return ("val/loss", "val/top1", "val/balanced")
 
     def state_dict(self) -> dict[str, Any]:
-        names = ("accuracy", "least", "step", "waited", "weights", "start", "passes")
+        names = ("accuracy", "least", "step", "waited", "weights", "start", "passes", "samples")
         return {name: getattr(self, name) for name in names}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         # Earlier versions chose by the loss.
         self.accuracy, self.passes = state_dict.get("accuracy", -math.inf), state_dict.get("passes")
-        self.least = state_dict.get("least", 0.0)
+        self.least, self.samples = state_dict.get("least", 0.0), state_dict.get("samples")
         self.step, self.waited = state_dict["step"], state_dict["waited"]
         self.weights, self.start = dict(state_dict["weights"]), dict(state_dict.get("start", {}))
 

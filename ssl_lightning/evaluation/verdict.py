@@ -16,7 +16,7 @@ from ..data.datamodule import SSLDataModule
 from ..data.peek import sample
 from ..data.sources import Source, Subset, labels_of
 from ..distributed import all_or_none, on_first
-from .budget import seconds_left
+from .budget import affordable, seconds_left
 from .features import features_of, seconds_of_features
 from .frozen import regress
 from .labels_only import labels_only_row
@@ -51,11 +51,14 @@ def verdict(
     if splits is None:
         raise ValueError(f"{type(data).__name__} has no labels.")
     split, source = ("test", test) if test is not None else ("val", splits[1])
+    chosen = next((each for each in trainer.callbacks if isinstance(each, Validation) and each.weights), None)
     index = sample(len(source), settings.test_samples)
+    if chosen is not None:
+        count = on_first(lambda: affordable(len(index), 0, chosen.looked, chosen.limit)[0])
+        index = sample(len(source), count)
     judged, labels = Subset(source, index), labels_of(source)[index]
     features = features_of(pl_module, data, source, index, trainer)
     score = on_first(lambda: pl_module.score(features, labels))
-    chosen = next((each for each in trainer.callbacks if isinstance(each, Validation) and each.weights), None)
     learned = splits[0]
     if chosen is not None and chosen.passes is not None and data.labelled_split is not None:
         learned = data.labelled_split
@@ -86,7 +89,7 @@ def verdict(
             ]
             cells |= {} if accuracy is None else {name: accuracy}
     if chosen is not None:
-        lines += [how_chosen(chosen, len(splits[1]), pl_module.solved)]
+        lines += [how_chosen(chosen, chosen.samples or len(splits[1]), pl_module.solved)]
     table: dict[str, Cell] = {name: {**cell_of([value]), "labels": len(learned)} for name, value in cells.items()}
     return {split: table}, split, features, labels, ",\n".join(lines)
 

@@ -100,7 +100,7 @@ class Pace(Standing):
             self.ends = self.began + whole - time_gone(trainer) - min(MOST_PICTURES, PICTURES * whole)
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
-        self.started = False
+        self.started, self.since = False, (time.monotonic(), trainer.global_step)
 
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
         if self.started:
@@ -120,7 +120,8 @@ class Pace(Standing):
 
     def seconds_to_train(self, trainer: Any) -> float:
         """Seconds that are left to train from now on, so that what comes after has its time too."""
-        left, gone = seconds_until_end(trainer), time_gone(trainer)
+        left = seconds_until_end(trainer)
+        gone = max(0.0, time_gone(trainer) - (time.monotonic() - self.since[0]))  # without what came before a step
         least, most = 0.0, left
         for _ in range(40):  # what comes after takes the longer, the longer the training
             middle = (least + most) / 2

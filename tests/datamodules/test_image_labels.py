@@ -59,6 +59,21 @@ def test_what_is_pretrained_on_alone_needs_no_labels(tmp_path: Path, modality: A
     assert told == {"train": "labels of 2 classes", "test": "labels of 1 classes", "pretrain": ""}
 
 
+@pytest.mark.parametrize("modality", [pictures, sounds])
+def test_what_is_tested_on_may_lie_in_no_class_folder(tmp_path: Path, modality: Any) -> None:
+    """As in competitions, which keep the labels of the test files; or some of them."""
+    names = ("train/a/0", "train/b/1", "test/2", "test/3")
+    data = modality(tmp_path / "flat", names)
+    assert data.labelled_samples("test") is None and len(data.split("test")) == 2
+    assert [tally.found for tally in data.ledger()] == [2, 2]
+    data = modality(tmp_path / "some", (*names, "test/b/4"))
+    assert data.split("test").labels.tolist().count(-1) == 2 and len(data.labelled_samples("test")) == 1
+    tally = data.ledger()[1]
+    assert tally.used == {"test": 1} and [(each.reason, each.count) for each in tally.left_out] == [
+        ("have no label", 2)
+    ]
+
+
 def test_splits_are_looked_for_above_the_classes(tmp_path: Path) -> None:
     names = tuple(f"{split}/{name}" for split in ("train", "test") for name in TREE)
     data = pictures(tmp_path / "places", names, labels="parent")

@@ -70,6 +70,18 @@ def test_with_too_little_time_fewer_samples_are_enough(monkeypatch: pytest.Monke
     assert list(tried) == [2_000, 500, 250] and 3.5 < tried[2_000] <= 4 and tried[250] == math.inf
 
 
+def test_a_run_by_time_looks_at_as_many_samples_as_there_is_time_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A tenth of 5 minutes, at a second a sample; 250 are the fewest."""
+    for module in ("supervised", "validation"):
+        monkeypatch.setattr(f"ssl_lightning.evaluation.{module}.seconds_of_features", lambda *_: 1.0)
+    trainer = fit(Finetune(TinyEncoder()), TinyImages(samples=1_200), tmp_path, max_steps=2, max_time={"minutes": 5})
+    best = chosen(trainer)
+    assert best.source is not None and len(best.source) == best.samples == 250
+    assert best.limit == pytest.approx(30, abs=2) and "on 250 samples held out" in capsys.readouterr().out
+
+
 def begun(method: Supervised, data: Any) -> float:
     """The accuracy of the head on the samples that it was fitted to."""
     data.serve(method)

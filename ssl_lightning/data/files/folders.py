@@ -14,6 +14,7 @@ from torch import Tensor
 from ...plugins.arguments import one_of
 from ...plugins.messages import did_you_mean, printable
 from ..groups import check_pattern, group_in, number_of
+from ..labels import ABSENT
 from ..ledger import LeftOut, Tally
 from .file_list import FileList, JoinedLists, Level, list_files
 from .scan import SKIPPED, holds, scan
@@ -96,8 +97,8 @@ class Folders:
         return Tally("elsewhere", "files", {}, left_out) if left_out else None
 
     def labels(self, split: str, files: AnyList) -> Tensor | None:
-        """Each file's class, by the names of the training split's folders; None where there are no
-        classes."""
+        """Each file's class, by the names of the training split's folders; -1 for a file to
+        validate or to test on that lies in none. None where there are no classes."""
         folders = files.folders(last=self.kind == "parent")
         if self.class_names is None:
             train = files if split == "train" else self.files("train")
@@ -113,11 +114,14 @@ class Folders:
                 f" not.{did_you_mean(unknown, known)}"
             )
         outside = np.flatnonzero(folders.of_file < 0)
-        if len(outside):
+        if len(outside) == len(files):
+            return None
+        if len(outside) and split == "train":
             raise ValueError(
                 f"{printable(files[int(outside[0])])} lies in no class folder. Move it, or set --data.labels none."
             )
-        return torch.from_numpy(np.array([known[name] for name in folders.names])[folders.of_file])
+        numbers = np.array([*(known[name] for name in folders.names), ABSENT])
+        return torch.from_numpy(numbers[folders.of_file])
 
     def groups(self, files: AnyList) -> Tensor | None:
         """Each file's group [N]; None where there are none."""
