@@ -42,6 +42,9 @@ class Pace(Standing):
     forecast end with it. Where the speed changes much, so does the plan. Rank 0 plans for all
     (`Votes`). A checkpoint holds the plan: a resumed run keeps it, if its time is the same.
 
+    Each fit of a trainer is a run of its own, and counts its steps from zero; only one that had not
+    ended goes on, with the same method.
+
     Args:
         minutes: for all that the run does, from its start to its last picture: the training ends
             so early that the closing table has its time. None: the training alone has a time, or
@@ -56,6 +59,8 @@ class Pace(Standing):
         """When the run began; set by the trainer."""
         self.by_time = False
         """Whether only a time ends the run, so that its steps are planned."""
+        self.trained: Any = None
+        """The method of the last fit."""
         self.reset()
 
     def reset(self) -> None:
@@ -78,9 +83,11 @@ class Pace(Standing):
         super().setup(trainer, pl_module, stage)
         if stage != "fit":
             return
+        if self.by_time or self.trained is not pl_module or ended(trainer):
+            count_from_zero(trainer)
         if self.by_time:
             set_steps(trainer, -1)  # planned in an earlier fit
-            count_from_zero(trainer)
+        self.trained = pl_module
         for timer in timers(trainer):
             rewind(timer)
             if self.minutes is not None:
@@ -170,6 +177,12 @@ class Pace(Standing):
 
     def state_dict(self) -> dict[str, Any]:
         return {"steps": self.steps, "seconds": self.seconds} if self.by_time else {}
+
+
+def ended(trainer: Any) -> bool:
+    """Whether the trainer's last fit has done all its steps: a further one would train nothing, and
+    call it a result."""
+    return trainer.global_step == trainer.max_steps or trainer.current_epoch == trainer.max_epochs
 
 
 def due(share: float) -> int:

@@ -238,11 +238,11 @@ class Losses(pl.Callback):
         self.losses.append(float(outputs["loss"]))
 
 
-def test_a_new_encoder_has_the_scale_in_training_that_its_head_begins_with() -> None:
+def test_a_new_encoder_has_the_scale_in_training_that_its_head_begins_with(tmp_path: Path) -> None:
     """A new BatchNorm normalises nothing in eval mode: its running statistics are of no batch."""
     seen, encoder = Losses(), ConvEncoder(channels=1, width=16, depth=4)
     norms = [module for module in encoder.modules() if isinstance(module, nn.BatchNorm2d)]
-    fit(Finetune(encoder, strength="none"), Digits(), seen, max_steps=1)
+    fit(Finetune(encoder, strength="none"), Digits(), seen, max_steps=1, default_root_dir=tmp_path)
     assert seen.losses[0] < 0.5, "of the regression on its features; log(10) is 2.3"
     assert all(norm.momentum == 0.1 for norm in norms)
     assert not unsettled(encoder), "those of a trained encoder stay"

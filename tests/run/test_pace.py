@@ -135,6 +135,30 @@ def test_each_fit_of_a_trainer_has_its_time(fit: Any) -> None:
     assert differences(again.state_dict(), weights) == []
 
 
+@pytest.mark.parametrize("length", [{"max_steps": 5}, {"max_epochs": 2}])
+def test_each_fit_of_a_trainer_trains(length: dict[str, int], fit: Any) -> None:
+    """Anew another method, or one whose run had ended; a longer run of the same goes on."""
+    trainer, clock = fit(seconds=1000, **length)
+    first, weights, again = trainer.global_step, trainer.lightning_module.state_dict(), trainer.lightning_module
+    torch.manual_seed(0)
+    other = SimCLR(TinyEncoder())
+    trainer.fit(other, datamodule=TinyImages())
+    assert trainer.global_step == first and differences(other.state_dict(), weights) == []
+    trainer.fit(other, datamodule=TinyImages())
+    assert trainer.global_step == first and len(clock.rates) == 3 * first
+    assert differences(other.state_dict(), again.state_dict()) != []
+    trainer.fit_loop.max_epochs, trainer.fit_loop.epoch_loop.max_steps = -1, first + 1
+    trainer.fit(other, datamodule=TinyImages())
+    assert trainer.global_step == first + 1 and len(clock.rates) == 3 * first + 1
+
+
+def test_another_method_begins_anew_where_the_last_was_stopped(fit: Any) -> None:
+    trainer, clock = fit(Clock(stop=2), seconds=1000, max_steps=5)
+    clock.stop = 0
+    trainer.fit(SimCLR(TinyEncoder()), datamodule=TinyImages())
+    assert trainer.global_step == 5 and len(clock.rates) == 2 + 5
+
+
 def test_with_a_number_of_steps_the_time_only_ends_the_run(fit: Any) -> None:
     trainer, clock = fit(seconds=20, max_steps=100)
     assert trainer.global_step == 20 and clock.rates[-1] > 0.8 * max(clock.rates)
