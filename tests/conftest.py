@@ -42,7 +42,7 @@ def on_gpu(config: pytest.Config) -> bool:
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
     if on_gpu(config):
         return GPU_WORKERS if torch.cuda.is_available() else 0
-    return min(MOST_WORKERS, own_cores() + 1)  # many tests wait for processes that they start
+    return min(MOST_WORKERS, own_cores())
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:

@@ -196,6 +196,7 @@ def test_check_imports_all_and_names_what_is_broken(capsys):
 # Names.
 
 
+@pytest.mark.slow
 def test_a_name_means_the_same_wherever_it_stands(config, tmp_path):
     def write(name: str, text: str) -> Path:
         (tmp_path / name).write_text(text)

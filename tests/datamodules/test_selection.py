@@ -17,7 +17,17 @@ from ssl_lightning.plugins.registry import Registry
 SELECTIONS = {"none": [], "one": [7], "all": list(range(24))}
 
 
-@pytest.mark.parametrize("name", ["digits", "image_folder", "hf_images", "tones", "audio_folder", "text_files"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "digits",
+        "image_folder",
+        "hf_images",
+        pytest.param("tones", marks=pytest.mark.slow),
+        "audio_folder",
+        "text_files",
+    ],
+)
 def test_a_fetch_has_the_samples_selected(name: str, tmp_path: Path) -> None:
     data: Any = Registry("ssl_lightning.datamodules")[name](**init_args_of(name, tmp_path))
     data.prepare_data()

@@ -232,7 +232,7 @@ def test_the_command_s_help_imports_no_torch() -> None:
         " sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert "export RUN --to FOLDER" in done.stdout
+    assert "export [-h] --to FOLDER RUN" in done.stdout
 
 
 def test_what_cannot_be_exported_is_told_with_the_remedy(tmp_path: Path) -> None:

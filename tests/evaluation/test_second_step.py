@@ -70,6 +70,7 @@ def test_with_too_little_time_fewer_samples_are_enough(monkeypatch: pytest.Monke
     assert list(tried) == [2_000, 500, 250] and 3.5 < tried[2_000] <= 4 and tried[250] == math.inf
 
 
+@pytest.mark.slow
 def test_a_run_by_time_looks_at_as_many_samples_as_there_is_time_for(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -116,6 +117,7 @@ def chosen(trainer: Trainer) -> Validation:
     return next(each for each in trainer.callbacks if isinstance(each, Validation))
 
 
+@pytest.mark.slow
 def test_it_learns_from_all_labels_for_as_many_passes_as_the_validation_part_says(tmp_path: Path) -> None:
     """The later of equal passes counts; and the network that has learned from all is not the one
     that was judged."""

@@ -22,6 +22,8 @@ from ssl_lightning.distributed import rank
 from ssl_lightning.method import SSLMethod
 from ssl_lightning.testing import TinyEncoder, TinyImages, TinyTokenEncoder
 
+pytestmark = pytest.mark.slow
+
 SAMPLES, BATCH, STEPS = 70, 16, 8
 """4 steps an epoch; passes end within a batch."""
 

@@ -234,6 +234,7 @@ class Losses(pl.Callback):
     "settings", [{}, {"precision": "bf16-mixed", "gradient_clip_val": 1.0}], ids=["32", "bf16, clipped"]
 )
 @pytest.mark.filterwarnings("ignore")
+@pytest.mark.slow
 def test_simclr_learns_with_lars(settings: dict[str, Any]) -> None:
     torch.manual_seed(0)
     # 80 small steps: a weight turns by lr * 1e-3 in each, and the paper's 0.3 is meant for a
