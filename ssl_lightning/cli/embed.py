@@ -54,4 +54,9 @@ def told_skipped(skipped: dict[str, str]) -> None:
     if skipped:
         reasons = list(skipped.values())
         listed = "; ".join(reasons[:NAMED]) + "; ..." * (len(reasons) > NAMED)
-        print(f"{len(reasons):,} samples cannot be read, and have no row: {listed}")
+        some = (
+            "1 sample cannot be read, and has"
+            if len(reasons) == 1
+            else f"{len(reasons):,} samples cannot be read, and have"
+        )
+        print(f"{some} no row: {listed}")

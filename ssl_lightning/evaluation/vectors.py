@@ -46,5 +46,6 @@ def write_vectors(path: Path, vectors: dict[str, Tensor], source: Source | None,
     lines = [f"{len(index):,} vectors of {features.shape[1]} values with their samples' names and labels: {path}"]
     if source is not None and len(few := vectors["index"][unread].tolist()):
         example = ", ".join(source.name(number) for number in few[:LISTED])
-        lines.append(f"{len(few):,} samples cannot be read, and have no row: {example}{', ...' * (len(few) > LISTED)}")
+        some = "1 sample cannot be read, and has" if len(few) == 1 else f"{len(few):,} samples cannot be read, and have"
+        lines.append(f"{some} no row: {example}{', ...' * (len(few) > LISTED)}")
     return "\n".join(lines)

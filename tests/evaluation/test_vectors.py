@@ -60,7 +60,7 @@ def test_a_file_that_cannot_be_read_has_no_vector_of_its_neighbour_s(
     assert vectors["label"] == [path.parent.name for path in paths]
     assert len(vectors["index"].unique()) == 11 and not vectors["features"].isnan().any()
     told = capsys.readouterr().out
-    assert f"1 samples cannot be read, and have no row: {broken}" in told
+    assert f"1 sample cannot be read, and has no row: {broken}" in told
 
 
 def test_samples_without_names_have_their_numbers(tmp_path: Path) -> None:

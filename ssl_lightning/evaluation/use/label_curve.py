@@ -116,8 +116,13 @@ class LabelCurve:
                 for level in levels:
                     if draw < len(level.draws):
                         yield "labels_only", level, draw
-                        if level.per_class is None or level.per_class > 1:  # of one, none is left to choose by
+                        if self._tunable(level):
                             yield "finetuned", level, draw
+
+    def _tunable(self, level: Level) -> bool:
+        """Whether a run can have these labels: of one a class, none is left to choose by; and a
+        sample of all that stands for them is none that a run draws."""
+        return level.labels == len(self.train) if level.per_class is None else level.per_class > 1
 
     def _expected(self, row: str, labels: int) -> float:
         """Seconds that a fit will take, by those of this row that were made."""

@@ -42,7 +42,7 @@ def test_a_folder_has_a_row_for_each_image_that_can_be_read(
     assert main(["embed", str(image_encoder), str(photos), "--out", str(out)]) == 0
     told = capsys.readouterr().out
     assert "24 vectors of 8 values" in told
-    assert "1 samples cannot be read, and have no row: " + str(photos / "train" / "a" / "broken.png") in told
+    assert "1 sample cannot be read, and has no row: " + str(photos / "train" / "a" / "broken.png") in told
     rows = rows_of(out)
     assert {row["path"] for row in rows} == {str(path) for path in photos.rglob("[0-9]*.png")}
     assert all(row["label"] == Path(row["path"]).parent.name for row in rows)

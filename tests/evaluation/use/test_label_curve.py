@@ -122,6 +122,7 @@ def test_the_command_goes_on_and_keeps_to_its_time(
     assert main([*given, "--minutes", "10", "--test-samples", "100"]) == 0
     told = capsys.readouterr().out
     assert fits[:6] == [(row, "10 a class", draw) for draw in range(3) for row in "af"]
+    assert ("f", "200", 0) not in fits, "a part of all labels is none that a run draws"
     assert ("f", "1 a class", 0) not in fits and ("a", "1 a class", 0) in fits
     assert "labels\t10\t20\t50\t100" in told and "pretrained, fine-tuned\t\u2013\t90.0 ± 0.0 (3)" in told
     assert "100 labels with pretraining do what more than 500 do without" in told
