@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,6 @@ from ..given import Given, GivenFiles
 from ..sources import Source
 from ..splits import Split
 from .datamodule import PictureDataModule
-from .picture import Picture
 from .reading import Reading
 from .source import PictureSource
 
@@ -52,12 +50,6 @@ class GivenPictures(GivenFiles, PictureSource):
         if isinstance(item, (str, Path, bytes)):
             return item
         return _of_pillow(item) if isinstance(item, Image.Image) else _of_array(item, self.name(number))
-
-    def open(self, number: int) -> Picture:
-        item, reading = self.items[number], self.reading
-        if not reading.rescales and str(getattr(item, "dtype", "")).rpartition(".")[2].startswith(("float", "bfloat")):
-            reading = replace(reading, window=(0.0, 1.0))
-        return Picture(self.file(number), reading, self.name(number))
 
     def name(self, number: int) -> str:
         item = self.items[number]

@@ -85,7 +85,7 @@ def test_what_is_longer_than_a_view_is_the_mean_over_its_windows(
 
 def embedding_of(file: Path, photos: Path, out: Path, **wanted: Any) -> Embedding:
     data = ImageFolder(str(photos), **arguments_for(ImageFolder, file))
-    return Embedding(load_encoder(file), data, sources_of(data), Wanted(batch_size=4, **wanted), out, {})
+    return Embedding(load_encoder(file), data, sources_of(data), Wanted(**{"batch_size": 4, **wanted}), out, {})
 
 
 def test_a_killed_one_goes_on_to_the_same_file(
@@ -123,6 +123,9 @@ def test_parts_of_other_vectors_are_not_taken_over(
     assert capsys.readouterr().err == ""
     assert embedding_of(image_encoder, photos, out, normalise=True).begin() == 0
     assert "starting anew" in capsys.readouterr().err
+    assert embedding_of(image_encoder, photos, out).begin() == 0
+    begun.compute([0], lambda done, total: None)
+    assert embedding_of(image_encoder, photos, out, batch_size=8).begin() == 0, "the last bits depend on it"
 
 
 def test_tokens_and_layers(photos: Path, tmp_path: Path, text_encoder: Path, texts: Path) -> None:

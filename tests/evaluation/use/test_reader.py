@@ -86,7 +86,11 @@ def test_what_cannot_be_read_is_named(
     read = Reader(image_encoder)
     with pytest.raises(UnreadablePicture, match=r"broken\.png"):
         read([photos / "train" / "a" / "broken.png"])
-    for item, message in ((3, "image 0 is a int; give a path"), (np.zeros(4), "shape")):
+    for item, message in (
+        (3, "image 0 is a int; give a path"),
+        (np.zeros(4), "shape"),
+        (np.full((8, 8, 3), 200.0), "image 0: "),  # of floats beyond 1 nobody knows what is white
+    ):
         with pytest.raises((TypeError, ValueError), match=message):
             read([item])
     for reader, one in ((read, "a.png"), (Reader(text_encoder), "a text"), (Reader(sound_encoder), Path("a.wav"))):
