@@ -376,6 +376,7 @@ STRANGERS = [
 of the tests' kit) and without the names of earlier versions."""
 
 
+@cache
 def plugin_names() -> set[str]:
     """Short names and classes of our own methods and data sets."""
     groups = ("ssl_lightning.methods", "ssl_lightning.datamodules")

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from functools import partial
-from importlib.metadata import entry_points
 from traceback import walk_tb
 from typing import Any, NoReturn
 
@@ -31,6 +30,7 @@ from ..method import SSLMethod
 from ..optim.finite import NotFinite
 from ..plugins.arguments import parameters
 from ..plugins.gate import refuse_twice
+from ..plugins.installed import installed
 from ..plugins.messages import did_you_mean
 from ..plugins.record import GROUPS
 from ..run.checkpoints.checkpoint import newest_of
@@ -302,7 +302,7 @@ def is_mistake(request: Request, error: BaseException) -> bool:
     cause = _cause(error)
     if raised_while_restoring(error) or _used_up(cause) or isinstance(cause, TOLD):
         return True
-    plugins = {point.module.partition(".")[0] for group in GROUPS for point in entry_points(group=group)}
+    plugins = {point.module.partition(".")[0] for group in GROUPS for point in installed(group)}
     classes = {str(value).partition(".")[0] for value in request.chosen.values() if CLASS_PATH.fullmatch(str(value))}
     known = {*SPEAKERS, *plugins, *classes}
     return isinstance(error, MISTAKES) and not raised_in_a_step(cause) and _speaker(cause) in known

@@ -14,7 +14,6 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterable
 from functools import partial
-from importlib.metadata import entry_points
 from pathlib import PurePath
 from types import NoneType
 from typing import Any
@@ -22,6 +21,7 @@ from typing import Any
 import yaml
 
 from .arguments import argument_types, item_of, kinds_of
+from .installed import installed
 from .record import GROUPS, PLAIN, Recorded
 
 PACKAGE = "ssl_lightning"
@@ -195,7 +195,7 @@ def _judge_text(text: str, kinds: set[Any], where: str, argument: str) -> None:
 def may_build(path: str) -> bool:
     """Whether a file may name this class: it belongs to this package, or an installed plug-in
     registers it. Nothing is imported."""
-    registered = {point.value.replace(":", ".") for group in GROUPS for point in entry_points(group=group)}
+    registered = {point.value.replace(":", ".") for group in GROUPS for point in installed(group)}
     own = path.startswith(f"{PACKAGE}.") and not path.rpartition(".")[0].endswith("__main__")
     return own or path in registered
 

@@ -7,10 +7,11 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from functools import cache, cached_property
-from importlib.metadata import Distribution, EntryPoint, entry_points
+from importlib.metadata import Distribution, EntryPoint
 from typing import Any, NamedTuple
 
 from .docstring import first_sentence
+from .installed import installed
 from .messages import did_you_mean
 
 LOGGERS = {
@@ -84,7 +85,7 @@ class Registry(Mapping[str, type[Any]]):
         """The installed plug-ins, sorted by name, from metadata only."""
         named = cache(_package)  # for each distribution, not for each of its names: parsing metadata takes milliseconds
         claims: dict[str, dict[tuple[str, str], tuple[str, EntryPoint]]] = defaultdict(dict)
-        for point in entry_points(group=self.group):
+        for point in installed(self.group):
             package, version = named(point.dist) if point.dist else ("?", "?")
             claims[point.name].setdefault(
                 (package, point.value), (version, point)
@@ -118,7 +119,7 @@ class Registry(Mapping[str, type[Any]]):
         declares one. The entry points of the group `ssl_lightning.akin` lead from such names, in
         lower case with underscores, to the class that comes nearest."""
         plain = re.sub(r"[^a-z0-9]+", "_", name.lower())
-        near = {point.value for point in entry_points(group="ssl_lightning.akin", name=plain)}
+        near = {point.value for point in installed("ssl_lightning.akin").select(name=plain)}
         known = next((shown for shown, plugin in self.plugins.items() if plugin.value in near), None)
         return f" The nearest here is {prefix + known!r}." if known else ""
 
