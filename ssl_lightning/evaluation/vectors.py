@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from ..data.sources import Source
-from .use.rows import labels_as_text, table_of, write_rows
+from .use.rows import table_of, write_rows
+from .use.samples import described
 
 LISTED = 5
 """Samples that cannot be read, named in the line about them."""
@@ -33,15 +34,7 @@ def write_vectors(path: Path, vectors: dict[str, Tensor], source: Source | None,
     vectors = {name: value[order] for name, value in vectors.items()}
     unread = vectors.get("skipped", torch.zeros_like(vectors["index"])).bool()
     index, features = vectors["index"][~unread], vectors["features"][~unread]
-    numbers = index.tolist()
-    labels = torch.full_like(index, -1) if source is None or source.labels is None else source.labels[index]
-    columns = {
-        "path": [f"sample {number}" if source is None else source.name(number) for number in numbers],
-        "split": [split] * len(numbers),
-        "index": numbers,
-        "label": labels_as_text(labels, class_names),
-        "vector": features,
-    }
+    columns = {**described(source, split, index, class_names), "vector": features}
     write_rows(path, [table_of(columns, {"dim": features.shape[1]})], {"dim": features.shape[1]})
     lines = [f"{len(index):,} vectors of {features.shape[1]} values with their samples' names and labels: {path}"]
     if source is not None and len(few := vectors["index"][unread].tolist()):

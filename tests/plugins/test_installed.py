@@ -21,7 +21,12 @@ def install(folder: Path, name: str) -> None:
 def test_what_is_installed_meanwhile_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     reads: list[int] = []
     every = metadata.entry_points
-    monkeypatch.setattr(module, "entry_points", lambda: reads.append(1) or every())  # type: ignore[func-returns-value]
+
+    def counted() -> object:
+        reads.append(1)
+        return every()
+
+    monkeypatch.setattr(module, "entry_points", counted)
     monkeypatch.syspath_prepend(str(tmp_path))
     assert not {"acme_one", "acme_two"} & installed("ssl_lightning.methods").names
     install(tmp_path, "acme_one")

@@ -56,7 +56,8 @@ def read_map(path: Path) -> Map:
     classes = [titles[str(label)] for label in value.get("labels") or []]
     tiles, size = b"", (1, 1, 1)
     if value.get("tiles"):
-        size = tuple(int(value["tiles"][key]) for key in ("width", "height", "across"))  # type: ignore[assignment]
+        width, height, across = (int(value["tiles"][key]) for key in ("width", "height", "across"))
+        size = width, height, across
         tiles = base64.b64decode(value["tiles"]["jpeg"], validate=True)
         sheet = Image.open(io.BytesIO(tiles), formats=["JPEG"])
         if sheet.size != (size[0] * size[2], size[1] * -(-count // size[2])):

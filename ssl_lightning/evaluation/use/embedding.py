@@ -7,6 +7,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,8 +29,8 @@ from ...encoders.base import Encoder, TokenEncoder
 from ...nn.precision import cast
 from ...run.checkpoints.encoder_file import digest_of
 from ...types import View
-from .rows import TEXT, check_suffix, labels_as_text, table_of, write_rows
-from .samples import skip_all
+from .rows import TEXT, check_suffix, table_of, write_rows
+from .samples import described, skip_all
 from .tokens import tokens_of
 
 PART = 1024
@@ -175,10 +176,10 @@ class Embedding:
                 if len(table):
                     yield change(table)
 
-        try:
-            rows = write_rows(self.out, tables(), self.facts)
-        except StopIteration:
-            raise ValueError("None of the samples can be read, so that there are no vectors to write.") from None
+        every = tables()
+        if (first := next(every, None)) is None:
+            raise ValueError("None of the samples can be read, so that there are no vectors to write.")
+        rows = write_rows(self.out, chain([first], every), self.facts)
         shutil.rmtree(self.folder, ignore_errors=True)
         return Embedded(rows, self.encoder.dim, skipped)
 
@@ -228,14 +229,7 @@ class Embedding:
 
     def _write(self, part: Part, source: Source, columns: dict[str, Any]) -> None:
         broken = skipped_among(source, part.places)
-        kept = part.places[~broken]
-        labels = torch.full((len(kept),), -1) if source.labels is None else source.labels[kept]
-        rows: dict[str, Any] = {
-            "path": [source.name(number) for number in kept.tolist()],
-            "split": [part.split] * len(kept),
-            "index": kept.tolist(),
-            "label": labels_as_text(labels, self.data.class_names),
-        }
+        rows = described(source, part.split, part.places[~broken], self.data.class_names)
         for name, values in columns.items():
             if name == "vector":
                 vectors = torch.stack(values)[~broken]

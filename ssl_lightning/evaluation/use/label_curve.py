@@ -146,7 +146,7 @@ class LabelCurve:
         if not wanted or time.monotonic() > self.ends:
             return
         show(f"{TITLES[row]}: features")
-        needed = torch.cat([level.draws[draw] for level, draw in wanted]).unique()
+        needed = torch.cat([draw for level in self.levels for draw in level.draws]).unique()  # whatever is missing
         network: nn.Module | None = self.networks.get(row)
         device = self.trainer.strategy.root_device
         x = features_here(network, self.data, self.train, needed, device)

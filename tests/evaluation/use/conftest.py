@@ -28,6 +28,11 @@ def leave(encoder: Any, data: Any, file: Path) -> Path:
 
 
 @pytest.fixture
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SSL_LIGHTNING_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture
 def photos(tmp_path: Path) -> Path:
     """Two classes in two splits, 24 images, and one that cannot be read."""
     random = np.random.default_rng(0)
@@ -53,8 +58,7 @@ def sounds(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def sound_encoder(tmp_path: Path, sounds: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("SSL_LIGHTNING_CACHE", str(tmp_path / "cache"))
+def sound_encoder(tmp_path: Path, sounds: Path, own_cache: None) -> Path:
     torch.manual_seed(0)
     data = AudioFolder(str(sounds), seconds=0.1, mels=16)
     return leave(ConvEncoder(channels=1, width=4, depth=2), data, tmp_path / "sound" / "encoder.safetensors")
@@ -68,8 +72,7 @@ def texts(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def text_encoder(tmp_path: Path, texts: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("SSL_LIGHTNING_CACHE", str(tmp_path / "cache"))
+def text_encoder(tmp_path: Path, texts: Path, own_cache: None) -> Path:
     torch.manual_seed(0)
     data = TextFiles(str(texts), row_length=16, vocab_size=300)
     encoder = TextTransformer(vocab_size=300, dim=8, depth=1, heads=2, max_length=16)

@@ -131,6 +131,23 @@ def test_the_command_goes_on_and_keeps_to_its_time(
     assert {each["mean"] for each in kept["rows"] if each["row"] == "raw"} == {0.5}
     assert {each["row"] for each in kept["rows"]} == {"raw", "untrained", "pretrained", "finetuned", "labels_only"}
     assert Image.open(file.parent / "labels-digits.png").size[0] > 500
+    del kept["accuracies"]["raw"]["1 a class"]
+    seen.clear()
+    means: list[float] = []
+
+    def noted(x: Tensor, *others: Any) -> Outcome:
+        means.append(float(x.double().sum()))
+        return half_right(x, *others)
+
+    monkeypatch.setattr(module, "regressed", noted)
+    (file.parent / "labels-digits.json").unlink()
+    assert main([*given, "--minutes", "10", "--test-samples", "100"]) == 0
+    undisturbed = means[:3]
+    means.clear()
+    (file.parent / "labels-digits.json").write_text(json.dumps(kept))
+    assert main([*given, "--minutes", "10", "--test-samples", "100"]) == 0
+    assert means == undisturbed, "a second start standardises by the same samples"
+    capsys.readouterr()
     count = len(fits)
     monkeypatch.setattr(module, "regressed", lambda *args: pytest.fail("it is known"))
     assert main([*given, "--minutes", "10", "--test-samples", "100", "--json"]) == 0 and len(fits) == count

@@ -93,9 +93,14 @@ def test_what_cannot_be_read_is_named(
     ):
         with pytest.raises((TypeError, ValueError), match=message):
             read([item])
-    for reader, one in ((read, "a.png"), (Reader(text_encoder), "a text"), (Reader(sound_encoder), Path("a.wav"))):
+    single: list[tuple[Reader, Any]] = [
+        (read, "a.png"),
+        (Reader(text_encoder), "a text"),
+        (Reader(sound_encoder), Path("a.wav")),
+    ]
+    for reader, one in single:
         with pytest.raises(TypeError, match=r"not a list of items; give \[item\]"):
-            reader(one)  # type: ignore[arg-type]
+            reader(one)
     with pytest.raises(TypeError, match="text 0 is a int"):
         Reader(text_encoder)([3])
     with pytest.raises(ValueError, match="batch_size=0"):
