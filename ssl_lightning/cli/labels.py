@@ -80,11 +80,12 @@ def second_step(name: str | None) -> type[Supervised]:
 
 def quiet(root: str, device: torch.device, **length: Any) -> Trainer:
     """A trainer that watches, writes and says nothing."""
+    watching: dict[str, Any] = STANDING  # each of them takes `enabled`
     where = {"accelerator": "cpu"} if device.type == "cpu" else {"accelerator": "auto", "devices": [device.index or 0]}
     return Trainer(
         default_root_dir=root,
         enable_progress_bar=False,
-        callbacks=[callback(**{"enabled": False}) for callback in STANDING.values()],
+        callbacks=[callback(enabled=False) for callback in watching.values()],
         **where,
         **length,
     )
