@@ -71,7 +71,7 @@ def _tell(facts: dict[str, Any], rows: list[dict[str, Any]], classes: list[str],
     if as_json:
         print(json.dumps(facts))
         return
-    print(f"{facts['rows']:,} samples classified: {facts['out']}")
+    print(f"{facts['rows']:,} sample{'s' * (facts['rows'] != 1)} classified: {facts['out']}")
     if "accuracy" in facts:
         shares = [f"{100 * facts[name]:.1f} %" for name in ("accuracy", "balanced")]
         print(f"{shares[0]} of the {facts['labelled']:,} with a label are right, {shares[1]} in the mean over classes")

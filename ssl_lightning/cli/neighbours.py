@@ -77,7 +77,7 @@ def _tell_pairs(pairs: Pairs, names: list[dict[str, Any]], as_json: bool) -> Non
     print_rows(rows, as_json)
     if not as_json:
         more = "There are more; these are the most alike of those found. Raise --duplicates." if pairs.more else ""
-        print(f"{len(rows):,} pairs. {more}".rstrip())
+        print(f"{len(rows):,} pair{'s' * (len(rows) != 1)}. {more}".rstrip())
 
 
 def _draw(reader: Reader, groups: list[list[Row]], marks: list[list[str]], title: str, sheet: Path) -> None:

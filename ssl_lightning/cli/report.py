@@ -25,5 +25,5 @@ def main(options: argparse.Namespace) -> int:
     write_text(path, content)
     for line in left_out:
         print(line)
-    print(f"{path}: {len(content.encode()) / 1e6:.1f} MB, of {len(options.runs)} runs")
+    print(f"{path}: {len(content.encode()) / 1e6:.1f} MB, of {len(options.runs)} run{'s' * (len(options.runs) > 1)}")
     return 0
