@@ -55,6 +55,7 @@ from .run.settings.limits import check_minutes, check_order, check_root, check_v
 from .run.settings.monitors import Monitors
 from .run.settings.precision import Precision, best_precision, check_choice
 from .run.standing import Standing
+from .run.start import Start
 from .run.stops.peers import in_a_line
 from .run.stops.signals import current
 from .run.stops.stopping import Stopping, stoppable
@@ -66,7 +67,8 @@ Method = TypeVar("Method", bound=Callable[..., Any])
 atexit.register(leave)  # Lightning leaves only NCCL's process groups
 
 STANDING: dict[str, type[Standing]] = {
-    cls.key: cls for cls in (OnlineLinearProbe, KNNProbe, HeldOut, CollapseMonitor, Health, Meter, Report, Checkpoint)
+    cls.key: cls
+    for cls in (Start, OnlineLinearProbe, KNNProbe, HeldOut, CollapseMonitor, Health, Meter, Report, Checkpoint)
 }
 """The callbacks of every run, by their key on the command line and in checkpoints; `enabled: false`
 disables one."""
@@ -195,7 +197,7 @@ class Trainer(RunsWithin):
         given = kwargs.get("callbacks") or []
         given = list(given) if isinstance(given, (list, tuple)) else [given]
         if kwargs.get("fast_dev_run") or kwargs.get("barebones"):
-            return [callback for callback in given if type(callback) not in STANDING.values()]
+            return [each for each in given if isinstance(each, Start) or type(each) not in STANDING.values()]
         standing: list[Callback] = []
         for cls in STANDING.values():
             if cls is Checkpoint and kwargs.get("enable_checkpointing") is False:
@@ -270,6 +272,8 @@ class Trainer(RunsWithin):
         for callback in self.callbacks:
             if isinstance(callback, Pace):
                 callback.began = time.monotonic() if self.began is None else self.began
+            if isinstance(callback, Start):
+                callback.resumes = ckpt_path is not None
         with stoppable(self):
             try:
                 super().fit(model, train_dataloaders, val_dataloaders, datamodule, ckpt_path, weights_only)

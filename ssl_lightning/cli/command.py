@@ -42,6 +42,7 @@ from ..trainer import STANDING, Trainer
 from .complaint import in_one_line
 from .defaults import class_of, kind_of_encoder, lowest_layer
 from .names import CLASS_PATH, KINDS, Names, UsageError
+from .origin import with_origin
 from .request import Request, read_request
 
 MISTAKES = (MisconfigurationException, ValueError, TypeError, OSError, ImportError, NotFinite)
@@ -232,6 +233,7 @@ def run(argv: list[str], began: float | None = None) -> None:
             is a defect.
     """
     names = Names(load)
+    argv = with_origin(argv, names)
     request = read_request(argv, names)
     if names.taken_for_timm and kind_of_encoder(request, names) == "TokenEncoder":
         names.encoder_of_timm = "vit"

@@ -38,7 +38,7 @@ def lowest_layer(request: Request, names: Names) -> dict[str, Any]:
     """
     chosen = request.chosen
     if request.command != "fit" and chosen.get("ckpt_path") and "model" not in chosen:
-        return of_checkpoint(str(chosen["ckpt_path"]), names, _named(chosen))
+        return of_checkpoint(str(chosen["ckpt_path"]), names, named_classes(chosen))
     layer: dict[str, Any] = {}
     method = class_of(chosen.get("model"), "methods", names)
     data = class_of(chosen.get("data"), "datamodules", names)
@@ -50,6 +50,8 @@ def lowest_layer(request: Request, names: Names) -> dict[str, Any]:
             data_args |= _suited_data(method, data, chosen, names)
         if method is not None and "checkpoint" in parameters(method):
             data_args |= _of_run(data, chosen.get("model.checkpoint"))
+        if request.command == "fit":
+            data_args |= _of_run(data, chosen.get("start.weights"))
         layer["data"] = {"class_path": chosen["data"], "init_args": data_args}
         if request.command == "fit" and all(chosen.get(key) in unset for key, unset in LENGTH.items()):
             layer["trainer"] = {"max_epochs": data.default_epochs}
@@ -88,7 +90,7 @@ def of_checkpoint(path: str, names: Names, trust: Iterable[str] = ()) -> dict[st
     return layer
 
 
-def _named(chosen: dict[str, Any]) -> list[str]:
+def named_classes(chosen: dict[str, Any]) -> list[str]:
     """The class paths that the user named: on the command line, or in a config."""
     return [value for value in chosen.values() if isinstance(value, str) and CLASS_PATH.fullmatch(value)]
 
@@ -115,7 +117,7 @@ def _pretrained(method: type, chosen: dict[str, Any]) -> dict[str, Any] | None:
     from ..run.pretrained import load_encoder
 
     try:
-        encoder: dict[str, Any] = config_of(load_encoder(str(path), _named(chosen)))
+        encoder: dict[str, Any] = config_of(load_encoder(str(path), named_classes(chosen)))
     except (OSError, ValueError) as error:
         raise UsageError(f"--model.checkpoint: {error}") from error
     return encoder

@@ -13,7 +13,11 @@ from .configs import config_file
 from .habits import COMMANDS, no_command
 from .names import IMPLIED, Names, UsageError, kind_of
 
-SHORT = {("fit", "--minutes"): "--trainer.minutes", ("predict", "--out"): "--evaluation.out"}
+SHORT = {
+    ("fit", "--minutes"): "--trainer.minutes",
+    ("fit", "--from"): "--start.weights",
+    ("predict", "--out"): "--evaluation.out",
+}
 """Options that have a short name, by their command."""
 
 

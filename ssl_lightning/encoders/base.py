@@ -48,6 +48,16 @@ class Encoder(Recorded, nn.Module, ABC):
     def forward(self, view: View) -> Tensor:
         """View of S samples -> features [S, dim]."""
 
+    def adapt(self, weights: dict[str, Tensor], other: Encoder) -> dict[str, Tensor]:
+        """Adapts the weights of an encoder like this one, which may have been built for views of
+        another size, to this one's sizes; by default they stay as they are.
+
+        Args:
+            weights: of `other`, by name.
+            other: the encoder that they are of.
+        """
+        return weights
+
     def layer_features(self, view: View) -> Tensor:
         """View of S samples -> one vector for each layer, from the input to the output, [S, L,
         dim]: for a probe that weighs them."""

@@ -79,6 +79,15 @@ class TimmModel(Encoder):
             return {**init_args, "patch_size": patch} if _takes(name, img_size=size, patch_size=patch) else init_args
         return init_args
 
+    def adapt(self, weights: dict[str, Tensor], other: Encoder) -> dict[str, Tensor]:
+        """Interpolates learned positions of patches to this model's grid, as timm does; fixed ones
+        are its own. Filters of the first layer are summed or repeated for other channels."""
+        weights = dict(weights)
+        if isinstance(other, TimmModel) and type(other.model) is type(self.model):
+            _fit_positions(weights, self.model, other.model, self.init_args.get("position") == "sincos")
+            _fit_channels(weights, self.model, self.channels)
+        return weights
+
     @property
     def patch_embedding(self) -> nn.Module | None:
         """The linear projection of patches; None where there is none."""
@@ -250,6 +259,35 @@ def fix_positions(model: Any) -> None:
         model.pos_embed[:, :prefix] = 0
         model.pos_embed[:, prefix:] = sincos_positions(grid, model.embed_dim)
     model.pos_embed.requires_grad_(False)
+
+
+def _fit_positions(weights: dict[str, Tensor], model: Any, other: Any, fixed: bool) -> None:
+    """Interpolates the positions among the weights of another model to the grid of this one, or
+    leaves this one's in their place if they are fixed."""
+    key = "model.pos_embed"
+    mine, patches, others = getattr(model, "pos_embed", None), patches_of(model), patches_of(other)
+    if mine is None or key not in weights or patches is None or others is None:
+        return
+    if patches.grid_size == others.grid_size:
+        return
+    if fixed:
+        weights[key] = mine.detach()
+    else:
+        from timm.layers.pos_embed import resample_abs_pos_embed
+
+        prefix = mine.shape[1] - math.prod(patches.grid_size)
+        new, old = list(patches.grid_size), list(others.grid_size)
+        weights[key] = resample_abs_pos_embed(weights[key], new, old, num_prefix_tokens=prefix)
+
+
+def _fit_channels(weights: dict[str, Tensor], model: Any, channels: int) -> None:
+    """Adapts the filters of the first layer among the weights to images of so many channels."""
+    from timm.models import adapt_input_conv
+
+    first = getattr(model, "default_cfg", {}).get("first_conv")
+    key = f"model.{first}.weight"
+    if isinstance(first, str) and key in weights and weights[key].shape[1] == 3 != channels:
+        weights[key] = adapt_input_conv(channels, weights[key])
 
 
 def check_name(name: str) -> None:

@@ -160,10 +160,6 @@ class Supervised(SSLMethod):
     def configure_callbacks(self) -> list[Callback]:
         return [Validation(self.patience)]
 
-    def layer_groups(self) -> list[list[nn.Parameter]]:
-        """The encoder's parameters by layer, for `layer_decay`; the head has the full rate."""
-        return self.encoder.layer_groups()
-
     def logits(self, features: Tensor) -> Tensor:
         """Features [S, dim] -> logits [S, K]; the largest is the predicted class.
 

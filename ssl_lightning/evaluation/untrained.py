@@ -20,6 +20,7 @@ from ..plugins.rebuild import rebuild
 from ..plugins.record import config_of
 from ..run.checkpoints.encoder_file import header_of, read_encoder, save_encoder
 from ..run.folder.folder import folder_of
+from ..run.start import Start
 from .stages import Stages
 
 UNTRAINED = "untrained.safetensors"
@@ -34,7 +35,8 @@ def keep_untrained(trainer: Any, pl_module: Any, folder: Path) -> None:
     path = folder / UNTRAINED
     if not trainer.ckpt_path:
         published = starts_taught(pl_module.backbone)
-        if published and not comes_pretrained(pl_module.backbone):
+        named = any(isinstance(each, Start) and each.weights for each in trainer.callbacks)
+        if published and not named and not comes_pretrained(pl_module.backbone):
             rank_zero_warn(f"The run starts from weights that its config does not name; {str(path)!r} keeps them.")
         save_encoder(pl_module.backbone, path, None, **({PUBLISHED: "true"} if published else {}))
     elif not path.is_file() and (origin := folder_of(trainer.ckpt_path)) and (origin / UNTRAINED).is_file():

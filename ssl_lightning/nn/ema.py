@@ -47,6 +47,12 @@ class EMA(AtLeastFloat32):
         with torch.autocast(device.type, dtype):
             return self.module(*args, **kwargs)
 
+    @torch.no_grad()
+    def restart(self) -> None:
+        """Sets the copy to the module that it follows, whose weights were loaded since."""
+        (source,) = self._source
+        self.module.load_state_dict(source.state_dict())
+
     def decay_at(self, progress: float) -> float:
         """tau = final - (final - decay) (cos(pi k / K) + 1) / 2 at progress k / K, which ends at
         1."""

@@ -37,6 +37,9 @@ def run_config(method: Any) -> str:
         config["data"] = config_of(datamodule) if hasattr(datamodule, "init_args") else class_path(type(datamodule))
     if hasattr(trainer, "plain_args"):
         config["trainer"] = trainer.plain_args
+    for callback in getattr(trainer, "callbacks", ()):
+        if arguments := getattr(callback, "recorded_args", None):
+            config[callback.key] = arguments
     return yaml.safe_dump(config, sort_keys=False)
 
 

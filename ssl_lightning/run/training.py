@@ -13,7 +13,7 @@ from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning import LightningModule
 from pytorch_lightning.utilities import rank_zero_warn
 from pytorch_lightning.utilities.memory import recursive_detach
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..augment.random import mix
 from ..data.datamodule import SSLDataModule
@@ -66,6 +66,10 @@ class Training(Recorded, LightningModule):
     def backbone(self) -> Encoder:
         """The network that the paper says to keep; exported, probed and called by `forward`."""
         raise NotImplementedError
+
+    def layer_groups(self) -> list[list[nn.Parameter]]:
+        """The encoder's parameters by layer, for `layer_decay`; heads have the full rate."""
+        return self.backbone.layer_groups()
 
     # What a method may ask while it trains.
 

@@ -24,6 +24,8 @@ TRAINER = {
     "sync_batchnorm": False,
 }
 """Arguments of the trainer that shape what is learned, with their defaults."""
+START = {"weights": None, "heads": True, "optimizer": False, "frozen_epochs": 0.0}
+"""What a run starts from, which shapes what is learned too, with the defaults."""
 MOST = 3
 """Differences that a message names."""
 
@@ -33,22 +35,23 @@ def identity(config: Mapping[str, Any]) -> dict[str, Any]:
     (`model.temperature`).
 
     They are the method, its encoder and the data with all their arguments, given or not, the seed,
-    and what `TRAINER` lists. What may differ when the same run moves to another machine is not part
-    of it: devices, nodes, strategy, workers and other arguments that a class calls `incidental`,
-    the folder of the runs, loggers. Nor is what only watches: callbacks, probes, the report, how
-    often checkpoints are written. Precision counts as the user gave it: `auto` is the same on every
-    machine. A path to data counts, since other data may lie there. The length of a run does not
-    count: a run may be extended.
+    and what `TRAINER` and `START` list. What may differ when the same run moves to another machine
+    is not part of it: devices, nodes, strategy, workers and other arguments that a class calls
+    `incidental`, the folder of the runs, loggers. Nor is what only watches: callbacks, probes, the
+    report, how often checkpoints are written. Precision counts as the user gave it: `auto` is the
+    same on every machine. A path to data counts, since other data may lie there. The length of a
+    run does not count: a run may be extended.
 
     Args:
         config: of a run, as its `config.yaml` holds it.
     """
-    data, trainer = config.get("data"), config.get("trainer") or {}
+    data, trainer, start = config.get("data"), config.get("trainer") or {}, config.get("start") or {}
     of_model, of_data = settings(config["model"], "model"), settings(data, "data")
     return {
         **of_model,
         **of_data,
         **{f"trainer.{name}": trainer.get(name, default) for name, default in TRAINER.items()},
+        **{f"start.{name}": start.get(name, default) for name, default in START.items()},
         "seed_everything": config.get("seed_everything", of_data.get("data.seed")),
     }
 
