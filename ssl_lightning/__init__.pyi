@@ -74,6 +74,7 @@ from .optim.recipes import OptimizerSpec as OptimizerSpec
 from .plugins.arguments import require as require
 from .run.pretrained import load as load
 from .run.pretrained import load_encoder as load_encoder
+from .run.start import Start as Start
 from .trainer import Trainer as Trainer
 from .types import Alarm as Alarm
 from .types import Batch as Batch

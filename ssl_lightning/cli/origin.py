@@ -31,7 +31,7 @@ def with_origin(argv: Sequence[str], names: Names) -> list[str]:
         raise UsageError(f"{OPTION} {path} is not a run, a file or the name of published weights.")
     try:
         layer = layer_of(path, request.chosen, names)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, UsageError) as error:
         message = str(error)
         raise UsageError(message if message.startswith(OPTION) else f"{OPTION} {path}: {message}") from error
     return [request.command, "--config", json.dumps(layer), *argv]
@@ -48,8 +48,9 @@ def layer_of(path: str, chosen: dict[str, Any], names: Names) -> dict[str, Any]:
         layer["data"].get("init_args", {}).pop("seed", None)  # the run's own
     model = chosen.get("model")
     if model is None and "model" not in recorded:
+        origin_of(path, trust=trust)  # is there anything?
         raise UsageError(
-            f"{path!r} holds an encoder, and no method: give {OPTION} {path} a --model, one of"
+            "it holds an encoder, and no method; give a --model, one of"
             f" {', '.join(names.registries[KINDS['model']])}."
         )
     if model in (None, recorded.get("model", {}).get("class_path")):

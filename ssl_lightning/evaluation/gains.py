@@ -130,6 +130,20 @@ def verdict_of(final: Table) -> str:
     return f"Pretraining: {'; '.join(clauses)}." + (f" At chance: {'; '.join(chance)}." if chance else "")
 
 
+def worsened(final: Table) -> str:
+    """An alarm where the run made the weights that it started from worse: in some column clearly,
+    and better in none; empty where it did not."""
+    signs, titles = claims_of(final).get("published", {}), column_titles(final)
+    worse = [titles[column] for column, sign in signs.items() if sign < 0]
+    if not worse or any(sign > 0 for sign in signs.values()):
+        return ""
+    return (
+        f"The run made the weights that it started from worse ({', '.join(worse)}). A lower --model.lr, falling rates"
+        " for lower layers (--model.optimizer_args.layer_decay 0.75), heads that warm up first (--start.frozen_epochs"
+        " 1) or a longer run may help; the weights of before are in untrained.safetensors."
+    )
+
+
 def sign(cell: Cell, baseline: Cell, gain: Gain) -> int:
     """What may be claimed of a cell against that of a baseline: 1 where it is clearly better, -1
     where it is worse, 0 where they do not tell."""

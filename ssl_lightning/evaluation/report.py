@@ -19,6 +19,7 @@ from ..run.failures import tolerated
 from ..run.folder.loggers import show
 from ..run.folder.metrics import rows_of
 from ..run.forecast import duration
+from ..run.numbers.health import keep
 from ..run.pace import seconds_until_end
 from ..run.standing import Standing
 from ..run.stops.peers import in_a_line
@@ -27,6 +28,7 @@ from .budget import Minutes, seconds_of
 from .closing import Closing, cells_of, compare, logged, printed
 from .drawing import caption_of, draw_overview, draw_plots, show_pictures
 from .files import how_to_load, summary_of, write_encoder, write_results
+from .gains import worsened
 from .overview import Overview, format_overview, overview, summary_of_overview
 from .probes.held_out import in_words
 from .rows import ClosingSettings
@@ -175,7 +177,12 @@ class Report(Standing):
                 return {"": Closing(*verdict(trainer, pl_module, data, self.settings, stages))}
             return {}
         began = began_with(folder, pl_module, data.seed, stages)
-        return compare(trainer, pl_module, data.probed(), began, self.settings, stages)
+        closing = compare(trainer, pl_module, data.probed(), began, self.settings, stages)
+        for prefix, each in closing.items():
+            if line := worsened(each.table):
+                rank_zero_warn(f"{prefix}{line}")
+                keep(trainer, f"{prefix}{line}")
+        return closing
 
     def overview(self, trainer: Any, pl_module: Any, folder: Path, stages: Stages) -> Overview | None:
         """What a run without labels ends with in place of a closing table."""

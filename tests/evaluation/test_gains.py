@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from ssl_lightning.evaluation.closing import Closing, cells_of
-from ssl_lightning.evaluation.gains import claims_of, flipped, gain
+from ssl_lightning.evaluation.gains import claims_of, flipped, gain, worsened
 from ssl_lightning.evaluation.measures import Outcome, judged
 
 EQUAL, UNEQUAL = np.arange(360) % 10, (np.arange(600) % 20 == 0).astype(np.int64)
@@ -111,3 +111,16 @@ def test_the_files_of_a_run_hold_no_list_of_samples():
     assert claims_of(table) == {"raw": {"knn": 1}}
     cells = cells_of({"": Closing(table, "test", torch.empty(0), torch.empty(0))})
     assert all("parts" not in each and each["samples"] == 360 for each in cells.values()) and len(cells) == 2
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "expected"),
+    [((0, 0), (60, 0), "kNN all"), ((0, 60), (60, 0), ""), ((0, 0), (0, 0), ""), ((60, 0), (0, 0), "")],
+)
+def test_an_alarm_where_a_run_made_the_weights_worse_that_it_started_from(before, after, expected):
+    """In some column clearly, and better in none."""
+    table = {
+        row: dict(zip(("knn", "linear"), map(missed, counts), strict=True))
+        for row, counts in (("published", before), ("pretrained", after))
+    }
+    assert (f"worse ({expected})" in worsened(table)) == bool(expected) and bool(worsened(table)) == bool(expected)
