@@ -85,7 +85,7 @@ def test_wrong_uses_are_told_in_a_line(first: Path, tmp_path: Path, capsys: pyte
         (["--from", "timm:resnet81", *named], "timm has no model 'resnet81'"),
         (["--from", str(first), "--start.frozen_epochs", "-1"], "must be at least 0"),
         (["--from", weights, *named, "--start.optimizer", "true"], "holds no optimizer"),
-        (["--from"], "--from"),
+        (["--from"], "needs a value"),
         ([*named, "--start.optimizer", "true"], "no weights to start from"),
     ):  # fmt: skip
         code = main(["fit", *argv, *QUICK, "--trainer.default_root_dir", str(tmp_path / "runs")])

@@ -30,7 +30,7 @@ from ssl_lightning.plugins.archive import read
 from ssl_lightning.plugins.registry import Registry
 from ssl_lightning.run.checkpoints.checkpoint import newest_of
 from ssl_lightning.run.checkpoints.encoder_file import save_encoder
-from ssl_lightning.run.start import Start, load_weights, origin_of
+from ssl_lightning.run.start import Origin, Start, load_weights, origin_of
 from ssl_lightning.testing import TinyEncoder, TinyImages
 from ssl_lightning.testing.methods import tiny_data, tiny_encoder
 
@@ -88,9 +88,10 @@ def folder_for(kind: str, tmp_path: Path) -> str:
     """A folder of another library with weights for a method that needs this kind of encoder."""
     torch.manual_seed(0)
     if kind in ("Encoder", "TokenEncoder"):
-        arguments = {"img_size": 16, "patch_size": 4, "in_chans": 1, "embed_dim": 8, "depth": 1, "num_heads": 2}
+        arguments: dict[str, Any] = {"img_size": 16, "patch_size": 4, "in_chans": 1}
+        arguments |= {"embed_dim": 8, "depth": 1, "num_heads": 2}
         model = timm.create_model("vit_tiny_patch16_224", num_classes=0, **arguments)
-        save_for_hf(model, tmp_path / "model", model_args=arguments)
+        save_for_hf(model, str(tmp_path / "model"), model_args=arguments)
         return f"timm:{tmp_path / 'model'}"
     transformers = pytest.importorskip("transformers")
     small = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
@@ -131,8 +132,9 @@ def test_each_method_starts_from_a_folder_of_another_library(name: str, tmp_path
 
 def test_a_vision_transformer_of_timm_gives_a_masking_method_equal_features(tmp_path: Path) -> None:
     torch.manual_seed(0)
-    arguments = {"img_size": 16, "patch_size": 4, "in_chans": 1}
-    save_for_hf(timm.create_model("test_vit", num_classes=0, **arguments), tmp_path / "model", model_args=arguments)
+    arguments: dict[str, Any] = {"img_size": 16, "patch_size": 4, "in_chans": 1}
+    model = timm.create_model("test_vit", num_classes=0, **arguments)
+    save_for_hf(model, str(tmp_path / "model"), model_args=arguments)
     path = f"timm:{tmp_path / 'model'}"
     plain, tokens = origin_of(path).encoder, origin_of(path, MAE).encoder
     assert isinstance(plain, TimmEncoder) and isinstance(tokens, ViTEncoder)
@@ -142,18 +144,14 @@ def test_a_vision_transformer_of_timm_gives_a_masking_method_equal_features(tmp_
 
 
 def test_positions_are_interpolated_to_images_of_another_size() -> None:
-    sizes = {"channels": 1, "patch_size": 4}
+    sizes: dict[str, Any] = {"channels": 1, "patch_size": 4}
     name = "vit_tiny_patch16_224"
     small, large = TimmEncoder(name, image_size=16, **sizes), TimmEncoder(name, image_size=32, **sizes)
     method = SimCLR(large)
-    load_weights(method, origin(small), "it")
+    load_weights(method, Origin(small, None, {}), "it")
     middle = large.model.pos_embed[:, 1:].unflatten(1, (8, 8)).mean(dim=(1, 2))
     torch.testing.assert_close(middle, small.model.pos_embed[:, 1:].mean(dim=1), atol=1e-2, rtol=0)
     assert torch.equal(large.model.pos_embed[:, 0], small.model.pos_embed[:, 0])
-
-
-def origin(encoder: Any, method: Any = None) -> Any:
-    return ssl_lightning.run.start.Origin(encoder, method, {})
 
 
 def test_the_optimizers_moments_go_on_where_they_were(tmp_path: Path) -> None:
@@ -245,6 +243,7 @@ def test_the_closing_table_has_the_weights_of_before(tmp_path: Path) -> None:
     with warnings.catch_warnings():
         warnings.filterwarnings("error", ".*does not name.*")
         trainer.fit(SimCLR(TinyEncoder()), datamodule=TinyImages())
+    assert trainer.run_folder is not None
     summary = json.loads((trainer.run_folder / "summary.json").read_text())
     assert "final/published/knn" in summary and "final/untrained/knn" in summary
 
@@ -258,7 +257,7 @@ def test_a_fine_tuning_starts_from_a_run_as_from_its_checkpoint(tmp_path: Path) 
     ):
         trained(tmp_path / "b", method, TinyImages(), start, max_epochs=1, steps=-1)
         ends.append(method.backbone.state_dict())
-    assert same(*ends) == []
+    assert same(ends[0], ends[1]) == []
 
 
 def test_layers_of_a_pretraining_run_learn_at_falling_rates() -> None:
