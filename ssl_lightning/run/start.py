@@ -206,7 +206,6 @@ def load_weights(method: Training, origin: Origin, name: str, heads: bool = True
         raise ValueError(
             f"{OPTION} {name}: the weights do not fit the {type(network).__name__} of this run: {reason} {remedy}"
         ) from error
-    method.backbone.taught = True
     if not whole:
         for teacher in method.teachers:
             teacher.restart()

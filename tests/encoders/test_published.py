@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ import torch
 from PIL import Image
 from timm.models import save_for_hf
 
-from ssl_lightning import Reader, load_encoder
+from ssl_lightning import Reader, View, load_encoder
 from ssl_lightning.cli.main import main
 from ssl_lightning.encoders.published import is_published
 
@@ -48,6 +49,18 @@ def test_a_folder_of_timm_gives_timms_features(tmp_path: Path, capsys: pytest.Ca
         assert main(["embed", name, str(tmp_path / "images"), "--out", str(out)]) == 2
         err = capsys.readouterr().err
         assert message in err and err.count("\n") == 1, err
+
+
+@pytest.mark.parametrize("pool", [{"global_pool": "avg", "fc_norm": False}, {"global_pool": "token"}])
+def test_a_vision_transformer_of_any_size_is_read_from_a_folder(pool: dict[str, Any], tmp_path: Path) -> None:
+    """And its features are timm's, whichever tokens are pooled."""
+    sizes = {"img_size": 16, "patch_size": 4, "in_chans": 1, "embed_dim": 8, "depth": 1, "num_heads": 2, **pool}
+    torch.manual_seed(0)
+    model = timm.create_model("vit_tiny_patch16_224", num_classes=0, **sizes).eval()
+    save_for_hf(model, str(tmp_path), model_args=sizes)
+    x = torch.randn(2, 1, 16, 16)
+    with torch.no_grad():
+        assert torch.allclose(load_encoder(f"timm:{tmp_path}")(View(x)), model(x), atol=1e-6)
 
 
 def test_folders_of_transformers(tmp_path: Path) -> None:
