@@ -50,8 +50,7 @@ def layer_of(path: str, chosen: dict[str, Any], names: Names) -> dict[str, Any]:
     if model is None and "model" not in recorded:
         origin_of(path, trust=trust)  # is there anything?
         raise UsageError(
-            "it holds an encoder, and no method; give a --model, one of"
-            f" {', '.join(names.registries[KINDS['model']])}."
+            f"it holds an encoder, and no method; give a --model, one of {', '.join(names.registries[KINDS['model']])}."
         )
     if model in (None, recorded.get("model", {}).get("class_path")):
         layer["model"] = recorded["model"]

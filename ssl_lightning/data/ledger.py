@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from ..plugins.messages import counted
+
 
 class LeftOut(NamedTuple):
     """What was found and is not used, for one reason.
@@ -59,7 +61,7 @@ class Tally:
         if len(self.used) == 1 and not left:
             uses = f" for {next(iter(self.used))}"
         remarks = [*([self.labels] if self.labels else []), *self.remarks]
-        line = f"{self.split}: {self.found:,} {self.unit}{uses}" + f" ({'; '.join(remarks)})" * bool(remarks)
+        line = f"{self.split}: {counted(self.found, self.unit)}{uses}" + f" ({'; '.join(remarks)})" * bool(remarks)
         return f"{line}, left out {left:,}: {'; '.join(map(str, self.left_out))}." if left else f"{line}."
 
     def as_json(self) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import Literal
 
 import torch
 
+from ..plugins.messages import counted
 from .labels import dominant
 from .ledger import LeftOut, Tally
 from .sources import Source, Subset, holdout, labelled_draw, labelled_part, labels_of, withhold_fifth
@@ -189,7 +190,7 @@ class Splits:
             return Tally(split, source.unit, {use: len(source)}, source.left_out, source.remark, remarks)
         absent = (source.labels < 0).nonzero()[:, 0]
         classes = source.labels[source.labels >= 0].unique().tolist()
-        labels, left_out = f"labels of {len(classes):,} classes", [*source.left_out]
+        labels, left_out = f"labels of {counted(len(classes), 'classes')}", [*source.left_out]
         labels += dominant(source.labels[source.labels >= 0], self.class_names)
         if split == "train" and len(classes) == 1:
             name = f", {self.class_names[classes[0]]!r}" if self.class_names else ""

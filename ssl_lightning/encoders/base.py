@@ -30,6 +30,9 @@ class Encoder(Recorded, nn.Module, ABC):
     """The functions of a view or of tokens that a method calls: what is compiled."""
     reads: ClassVar[str] = "views that it was built for"
     """What a view holds that this kind of encoder takes, for messages."""
+    weighs_layers: ClassVar[bool] = True
+    """Whether a closing table has a row on a weighted sum of the layers too, where the encoder
+    gives their features (`layer_features`)."""
     suited_data: ClassVar[dict[str, Any]] = {}
     """Datamodule arguments this encoder needs, used as defaults."""
     follows_data: ClassVar[tuple[str, ...]] = (

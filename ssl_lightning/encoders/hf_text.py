@@ -39,6 +39,7 @@ class HuggingFaceText(OfTransformers, TextEncoder):
     """
 
     content_dim = 1
+    weighs_layers = False
 
     @classmethod
     def data_args(cls, init_args: dict[str, Any]) -> dict[str, Any]:
@@ -105,27 +106,42 @@ class HuggingFaceText(OfTransformers, TextEncoder):
 
     def mix(self, tokens: Tokens) -> Tensor:
         """Vectors of tokens [B, N, D] -> contextual tokens [B, N, dim]; padding gives zeros."""
+        return self._states(tokens, every=False)[0]
+
+    def layer_features(self, view: View) -> Tensor:
+        """Pooled vectors of the embedded tokens, and of those after each layer: [S, L, dim]."""
+        states = self._states(self.tokenize(view), every=True)
+        return torch.stack([pooled(state, view, self.pooling == "first") for state in states], dim=1)
+
+    def _states(self, tokens: Tokens, every: bool) -> list[Tensor]:
+        """The last contextual tokens [B, N, dim], or those of every layer."""
         if tokens.segment is None:
-            return self._read(tokens.x, None)
+            return self._read(tokens.x, None, every)
         samples = len(tokens.x) if tokens.samples is None else tokens.samples
         segment, position = tokens.segment, positions(View(*tokens))
         real = segment > 0
         # The host waits for this one number, since the model takes a row for each sample.
         longest = int(torch.where(real, position + 1, 0).max()) if real.numel() else 0
         if not longest:
-            return tokens.x.new_zeros(*real.shape, self.dim)
+            return self._nothing(tokens.x, every)
         place = (segment, position.clamp(max=longest - 1))  # row 0 takes the padding
         rows = tokens.x.new_zeros(samples + 1, longest, tokens.x.shape[2]).index_put(place, tokens.x)[1:]
         mask = torch.zeros(samples + 1, longest, dtype=torch.bool, device=rows.device).index_put_(place, real)[1:]
-        return F.pad(self._read(rows, mask), (0, 0, 0, 0, 1, 0))[place]
+        return [F.pad(state, (0, 0, 0, 0, 1, 0))[place] for state in self._read(rows, mask, every)]
 
-    def _read(self, x: Tensor, mask: Tensor | None) -> Tensor:
-        """Rows of one sample each [S, N, D], and which of their tokens are real -> [S, N, dim]."""
+    def _read(self, x: Tensor, mask: Tensor | None, every: bool) -> list[Tensor]:
+        """Rows of one sample each [S, N, D], and which of their tokens are real -> [S, N, dim], of
+        the last layer or of every one."""
         if x.numel() == 0:  # which transformers refuses
-            return x.new_zeros(*x.shape[:2], self.dim)
+            return self._nothing(x, every)
         mask = torch.ones(x.shape[:2], dtype=torch.bool, device=x.device) if mask is None else mask
-        h: Tensor = self.model(inputs_embeds=x, attention_mask=mask).last_hidden_state
-        return h
+        out = self.model(inputs_embeds=x, attention_mask=mask, output_hidden_states=every)
+        return [*out.hidden_states[:-1], out.last_hidden_state] if every else [out.last_hidden_state]
+
+    def _nothing(self, x: Tensor, every: bool) -> list[Tensor]:
+        """What rows [S, N, D] without a token give."""
+        layers = self.model.config.num_hidden_layers + 1 if every else 1
+        return [x.new_zeros(*x.shape[:2], self.dim) for _ in range(layers)]
 
     def content(self, view: View) -> Tensor:
         """The token ids [B, N, 1]."""

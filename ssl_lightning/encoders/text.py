@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, get_args
 
+import torch
 from torch import Tensor, nn
 
 from ..nn.masks.tokens import positions
@@ -50,6 +51,7 @@ class TextTransformer(TextEncoder):
     """
 
     content_dim = 1
+    weighs_layers = False
 
     def __init__(
         self,
@@ -130,6 +132,11 @@ class TextTransformer(TextEncoder):
         """Embedded tokens [B, N, dim] -> contextual tokens [B, N, dim]."""
         mixed: Tensor = self.trunk(*tokens)
         return mixed
+
+    def layer_features(self, view: View) -> Tensor:
+        tokens = self.tokenize(view)
+        first = self.pooling == "first"
+        return torch.stack([pooled(state, view, first) for state in self.trunk.states(*tokens)], dim=1)
 
     def content(self, view: View) -> Tensor:
         """The token ids [B, N, 1]."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+import torch
 from torch import Tensor, nn
 
 from ..nn.attention import plain_is_faster
@@ -46,6 +47,8 @@ class ViTEncoder(TimmModel, TokenEncoder):
             `tokenize` and `content`, the images have other channels or another size than the model
             was built for.
     """
+
+    weighs_layers = False
 
     def __init__(
         self,
@@ -98,7 +101,19 @@ class ViTEncoder(TimmModel, TokenEncoder):
 
     def forward(self, view: View) -> Tensor:
         """Images [S, C, H, W] -> features [S, dim]."""
-        x = self.mix(self.tokenize(view))  # [S, prefix + N, dim]
+        return self._pooled(self.mix(self.tokenize(view)))
+
+    def layer_features(self, view: View) -> Tensor:
+        x = self.tokenize(view).x
+        states = [x]
+        for block in self.model.blocks:
+            x = block(x)
+            states.append(x)
+        states[-1] = self.model.fc_norm(self.model.norm(x))
+        return torch.stack([self._pooled(state) for state in states], dim=1)
+
+    def _pooled(self, x: Tensor) -> Tensor:
+        """Tokens [S, prefix + N, dim] -> [S, dim]."""
         return x[:, 0] if self.pooling == "token" else x[:, self.prefix :].mean(dim=1)
 
     def tokenize(self, view: View) -> Tokens:

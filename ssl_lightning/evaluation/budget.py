@@ -14,7 +14,7 @@ from ..run.meter import run_totals
 from ..run.pace import seconds_until_end
 
 Minutes = float | Literal["auto"]
-LEAST = 60.0
+LEAST = 45.0
 """Seconds that the tables of a run may take, however short its training was."""
 SHARE = 0.5
 """The part of the training time that the tables may take, where that is more."""

@@ -27,8 +27,10 @@ AT_ONCE = 5_000
 
 
 def has_layers(network: Any) -> TypeGuard[Encoder]:
-    """Whether a network is an encoder that returns the features of each layer."""
-    return isinstance(network, Encoder) and type(network).layer_features is not Encoder.layer_features
+    """Whether a network is an encoder that returns the features of each layer, to be weighed."""
+    if not isinstance(network, Encoder) or not network.weighs_layers:
+        return False
+    return type(network).layer_features is not Encoder.layer_features
 
 
 def layer_weights(x: Tensor, y: Tensor) -> Tensor:

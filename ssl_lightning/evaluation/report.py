@@ -64,7 +64,7 @@ class Report(Standing):
         minutes: the tables of a run take at most about this many minutes, in which the most telling
             rows come first. Fewer samples are embedded where all would take too long, and cells for
             which there is no time are skipped; both are said under the table. `auto`: half as
-            long as the training took, but at least a minute. 0: no limit.
+            long as the training took, but at least 45 seconds. 0: no limit.
     """
 
     key = "report"

@@ -77,6 +77,8 @@ class Supervised(SSLMethod):
     """
 
     supervised: ClassVar[bool] = True
+    regressed_on: int | None = None
+    """The labelled samples that the head's regression has learned from; None: it was not fitted."""
     most_samples: ClassVar[int] = 20_000
     """At most this many labelled samples are embedded for the regression that the head starts
     as."""
@@ -232,6 +234,7 @@ class Supervised(SSLMethod):
         x, labels = embed(self, data, source, index, self.device, context).cpu(), labels_of(source)[index]
         head = self.head if self.head is not None else self.size_head(data.num_classes)
         fit, count = on_first(lambda: regress_in_time(x, labels, head.out_features, ends))
+        self.regressed_on = count
         if count < min(len(source), self.most_samples):
             rank_zero_warn(
                 f"{type(self).__name__} begins with a regression on {count:,} of {len(source):,} labelled samples: all"

@@ -16,6 +16,7 @@ from ..data.datamodule import SSLDataModule
 from ..data.peek import sample
 from ..data.sources import Source, Subset, labels_of
 from ..distributed import all_or_none, on_first
+from ..plugins.messages import counted
 from .budget import affordable, seconds_left
 from .features import features_of, seconds_of_features
 from .frozen import regress
@@ -62,13 +63,16 @@ def verdict(
     learned = splits[0]
     if chosen is not None and chosen.passes is not None and data.labelled_split is not None:
         learned = data.labelled_split
+    count = len(learned)
+    if pl_module.solved and pl_module.regressed_on is not None:
+        count = min(count, pl_module.regressed_on)
     cells = {"top1": score.top1, "balanced": score.balanced}
     origin = pl_module.init_args.get("checkpoint")
     counts = labels.unique(return_counts=True)[1]
     lines = [f"Accuracy on the {split} split: {100 * score.top1:.1f} % of {len(labels):,} samples"]
     if len(counts.unique()) > 1:
         lines += [f"in the mean over classes, which differ in size: {100 * score.balanced:.1f} %"]
-    lines += [f"learned from {len(learned):,} labels" + (f", starting at {origin}" if origin else "")]
+    lines += [f"learned from {counted(count, 'labels')}" + (f", starting at {origin}" if origin else "")]
     baselines: dict[str, tuple[str, Callable[[], float | None]]] = {}
     if chosen is not None and chosen.start and not pl_module.solved:
         start = chosen.start
@@ -90,7 +94,7 @@ def verdict(
             cells |= {} if accuracy is None else {name: accuracy}
     if chosen is not None:
         lines += [how_chosen(chosen, chosen.samples or len(splits[1]), pl_module.solved)]
-    table: dict[str, Cell] = {name: {**cell_of([value]), "labels": len(learned)} for name, value in cells.items()}
+    table: dict[str, Cell] = {name: {**cell_of([value]), "labels": count} for name, value in cells.items()}
     return {split: table}, split, features, labels, ",\n".join(lines)
 
 

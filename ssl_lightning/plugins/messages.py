@@ -23,3 +23,14 @@ def did_you_mean(name: str, known: Any, prefix: str = "") -> str:
     lower = {str(item).lower(): str(item) for item in known}
     near = get_close_matches(name.lower(), lower, n=1)
     return f" Did you mean {prefix + lower[near[0]]!r}?" if near else ""
+
+
+def counted(number: int, units: str) -> str:
+    """A number of things in words: "1 class", "1,200 files".
+
+    Args:
+        number: of them.
+        units: what they are, in the plural.
+    """
+    one = "class" if units == "classes" else units.removesuffix("s")
+    return f"{number:,} {one if number == 1 else units}"

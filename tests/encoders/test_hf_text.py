@@ -137,7 +137,8 @@ def test_the_host_waits_for_one_number_in_packed_rows(tmp_path: Path, monkeypatc
     zeros."""
     saved(FAMILIES["bert"](), tmp_path / "published")
     encoder = HuggingFaceText(str(tmp_path / "published"))
-    monkeypatch.setattr(encoder, "_read", lambda x, mask: x.new_ones(*x.shape[:2], encoder.dim) * mask[:, :, None])
+    read = lambda x, mask, every: [x.new_ones(*x.shape[:2], encoder.dim) * mask[:, :, None]]  # noqa: E731
+    monkeypatch.setattr(encoder, "_read", read)
     view = packed()
     tokens = encoder.tokenize(view)
     with Reads() as reads:

@@ -163,3 +163,12 @@ def test_a_confusion_matrix_is_drawn_for_few_and_for_many_classes(tmp_path: Path
         labels = torch.arange(500) % classes
         plot_confusion(labels.roll(1), labels, tmp_path / f"{classes}.png", [f"class {n}" for n in range(classes)])
         assert (tmp_path / f"{classes}.png").stat().st_size > 5_000
+
+
+@pytest.mark.slow
+def test_a_regression_that_is_cut_says_how_many_labels_it_has_learned_from(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ssl_lightning.evaluation.supervised.seconds_of_features", lambda *_: 1.0)
+    fit(LinearProbe(TinyEncoder()), TinyImages(samples=1_200), tmp_path, max_time={"minutes": 5})
+    assert "learned from 250 labels" in capsys.readouterr().out
