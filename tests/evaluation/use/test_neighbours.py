@@ -17,8 +17,13 @@ from ssl_lightning.evaluation.use import neighbours as module
 from ssl_lightning.evaluation.use.neighbours import alike, nearest_among
 
 
+@pytest.mark.parametrize("faiss", [False, True])
 @pytest.mark.parametrize("chunk", [7, 1 << 16])
-def test_the_nearest_are_those_of_all_comparisons(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_nearest_are_those_of_all_comparisons(chunk: int, faiss: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if faiss:
+        pytest.importorskip("faiss")
+    else:
+        monkeypatch.setattr(module, "find_spec", lambda name: None)
     monkeypatch.setattr(module, "CHUNK", chunk)
     generator = torch.Generator().manual_seed(0)
     queries, vectors = (torch.randn(count, 5, generator=generator) for count in (4, 40))
