@@ -17,6 +17,7 @@ from .base import Encoder
 from .hf_speech import HuggingFaceSpeech
 from .hf_text import HuggingFaceText
 from .timm import TimmEncoder
+from .timm_folder import encoder_like
 from .transformers_model import config_of_model, library, tokenizer_of
 
 SOURCES = ("timm", "hf")
@@ -73,8 +74,7 @@ def _of_timm(name: str) -> Published:
         try:
             architecture = json.loads((folder / "config.json").read_text(encoding="utf-8"))["architecture"]
             model = timm.create_model(f"local-dir:{folder}", pretrained=True, num_classes=0)
-            encoder = TimmEncoder(str(architecture))
-            encoder.model.load_state_dict(model.state_dict())
+            encoder = encoder_like(str(architecture), model)
         except (OSError, ValueError, KeyError, RuntimeError) as error:
             reason = " ".join(str(error).split())[:200]
             raise ValueError(
