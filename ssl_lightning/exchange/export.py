@@ -116,7 +116,8 @@ def _difference(there: Tensor, here: Tensor) -> float:
 
 def refusal(name: str, subject: Subject, error: Exception) -> str:
     """Why a format does not hold an encoder, and which do."""
-    others = [other for other in held_by(subject) if other != name]
+    without = (name, *(error.also if isinstance(error, Refused) else ()))
+    others = [other for other in held_by(subject) if other not in without]
     listed = f" Formats that hold it: {', '.join(others)}." if others else ""
     return f"The format {name} does not hold this encoder: {printable(subject.run)!r} {error}.{listed}"
 

@@ -16,7 +16,16 @@ from ..subject import Subject
 
 class Refused(ValueError):
     """A format does not hold an encoder; the message is the reason, as a sentence without a
-    subject: "is not a ResNet"."""
+    subject: "is not a ResNet".
+
+    Args:
+        reason: the message.
+        also: names of other formats that do not hold it for the same reason.
+    """
+
+    def __init__(self, reason: str, also: tuple[str, ...] = ()) -> None:
+        super().__init__(reason)
+        self.also = also
 
 
 class Format(ABC):

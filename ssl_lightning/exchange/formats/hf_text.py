@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ...data.text.judged import read_tokenizer
 from ...data.text.tokenizer import TOKENIZER, vocabulary_of
-from ...encoders.bert_huggingface import to_text_model, tokenizer_like
+from ...encoders.bert_huggingface import layout_of, to_text_model, tokenizer_like
 from ...encoders.published import is_published
 from ...encoders.text import TextTransformer
 from ...encoders.transformers_model import quiet
@@ -42,6 +42,8 @@ class TextModel(Format):
 
     def check(self, subject: Subject) -> None:
         tokenizer_of(subject)
+        if isinstance(subject.encoder, TextTransformer):
+            layout_of(subject.encoder)
 
     def write(self, subject: Subject, folder: Path) -> None:
         method = exporting_method(subject.run)

@@ -15,7 +15,7 @@ from torch import Tensor
 from ..inputs import Inputs
 from ..subject import Subject
 from .base import Format, Refused
-from .torch import program_of, result_of, shape_of
+from .torch import check_traceable, program_of, result_of, shape_of
 
 LINES = """import onnxruntime
 
@@ -31,7 +31,7 @@ class Onnx(Format):
     needs, extra = ("onnx", "onnxscript", "onnxruntime"), "export"
 
     def check(self, subject: Subject) -> None:
-        return
+        check_traceable(subject)
 
     def write(self, subject: Subject, folder: Path) -> None:
         program, names = program_of(subject), ("x", "mask")[: len(subject.inputs.tensors)]

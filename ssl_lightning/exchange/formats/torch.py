@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.export import Dim, ExportedProgram
 
 from ...encoders.classifier import Classifier
+from ...encoders.transformers_model import OfTransformers
 from ..inputs import Callable, Inputs
 from ..subject import Subject
 from .base import Format, Refused
@@ -18,6 +19,8 @@ LINES = """encoder = torch.export.load("{folder}/encoder.pt2").module()
 with torch.no_grad():
     {result} = encoder({arguments})  # {shape}
 """
+TRACED = ("onnx", "torch")
+"""The formats that are a graph."""
 DYNAMIC = {0: Dim("batch", min=1)}
 
 
@@ -27,7 +30,7 @@ class Torch(Format):
     name, library, weights = "torch", "torch (torch.export)", "encoder.pt2"
 
     def check(self, subject: Subject) -> None:
-        return
+        check_traceable(subject)
 
     def write(self, subject: Subject, folder: Path) -> None:
         with warnings.catch_warnings():
@@ -59,7 +62,17 @@ def program_of(subject: Subject) -> ExportedProgram:
             return torch.export.export(Callable(subject.encoder).eval(), inputs.tensors, dynamic_shapes=tuple(shapes))
     except Exception as error:  # whatever the tracing of a stranger's forward raises
         reason = " ".join(str(error).split())[:200]
-        raise Refused(f"holds a {type(subject.encoder).__name__} that torch.export cannot trace: {reason}") from error
+        kind = type(subject.encoder).__name__
+        raise Refused(f"holds a {kind} that torch.export cannot trace: {reason}", TRACED) from error
+
+
+def check_traceable(subject: Subject) -> None:
+    """Raises `Refused` for encoders whose forward depends on the lengths in a batch: no graph holds
+    it."""
+    encoder = subject.encoder.encoder if isinstance(subject.encoder, Classifier) else subject.encoder
+    if isinstance(encoder, OfTransformers):
+        kind = type(encoder).__name__
+        raise Refused(f"holds a {kind}, whose steps depend on the lengths in a batch, so that no graph has them")
 
 
 def result_of(subject: Subject) -> str:
