@@ -48,7 +48,8 @@ def parts_of(encoder: Encoder) -> Parts:
     Raises:
         Refused: it is another.
     """
-    head, classes = None, ()
+    head: nn.Linear | None = None
+    classes: tuple[str, ...] = ()
     if isinstance(encoder, Classifier):
         head, classes, encoder = folded(encoder), tuple(encoder.classes), encoder.encoder
     if not isinstance(encoder, TimmModel):
