@@ -94,8 +94,9 @@ def samples_of(run: str | Path, data: Given | None, encoder: Encoder) -> tuple[V
     with suppress(Exception):  # of a data set that is gone, or not installed any more: others do
         return real_view(run)
     if data is not None:
-        items = data.made_up(SAMPLES)
-        return peek(data, data.take(items), torch.arange(SAMPLES), "cpu")["views"][0], f"{SAMPLES} made-up items"
+        with suppress(NotImplementedError):  # data of somebody else's kind
+            source = data.take(data.made_up(SAMPLES))
+            return peek(data, source, torch.arange(SAMPLES), "cpu")["views"][0], f"{SAMPLES} made-up items"
     return made_up_view(encoder, SAMPLES), f"{SAMPLES} samples of random values"
 
 
