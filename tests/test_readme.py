@@ -59,11 +59,17 @@ RUNS = {
     "simclr-digits": "ssl-lightning fit --config simclr/digits",
     "bert-python_docs": "ssl-lightning fit --config bert/python_docs",
     "linear_probe-digits": "ssl-lightning fit --model linear_probe --data digits --model.checkpoint $run",
+    "mae-digits": "ssl-lightning fit --model mae --data digits",
     "wav2vec2-audio_folder": "ssl-lightning fit --model wav2vec2 --data audio_folder --data.root recordings",
 }
 """The runs that other blocks use, with all that a run leaves."""
-VARIABLES = {"$run": "simclr-digits", "$text": "bert-python_docs", "$classifier": "linear_probe-digits"}
-EXPORT = "ssl-lightning export $text --to my_bert"
+VARIABLES = {
+    "$run": "simclr-digits",
+    "$text": "bert-python_docs",
+    "$classifier": "linear_probe-digits",
+    "$vit": "mae-digits",
+}
+EXPORT = "ssl-lightning export $text --format huggingface --to my_bert"
 EMBED = "ssl-lightning embed $run animals --out animals.parquet"
 PACKAGE = ("my_simsiam", "my_images", "my_rows", "my_mlp")
 WORDS = [f"word{number}" for number in range(144)]

@@ -5,75 +5,19 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from ssl_lightning.encoders.wave import GROUPS, POSITIONS, WaveTransformer
+from ssl_lightning.encoders.wave import WaveTransformer
+from ssl_lightning.encoders.wave_huggingface import names_of, translated, wav2vec2_config
 
 STEM: dict[str, Any] = {"maps": 12, "kernels": [10, 3, 3, 2], "strides": [5, 2, 2, 2]}
 """A token each 40 samples."""
 
 
 def config_like(encoder: WaveTransformer, **settings: Any) -> Any:
-    """The config of transformers' model like an encoder."""
-    from transformers import Wav2Vec2Config
-
-    layer = isinstance(encoder.convolutions[-1].norm, nn.LayerNorm)
-    blocks: Any = encoder.trunk.blocks
-    return Wav2Vec2Config(
-        hidden_size=encoder.dim, num_hidden_layers=len(blocks), num_attention_heads=blocks[0].heads,
-        intermediate_size=4 * encoder.dim,
-        conv_dim=[encoder.features_dim] * len(encoder.kernels), conv_kernel=list(encoder.kernels),
-        conv_stride=list(encoder.strides),
-        feat_extract_norm="layer" if layer else "group", conv_bias=layer, do_stable_layer_norm=blocks[0].pre,
-        layer_norm_eps=1e-6,
-        num_conv_pos_embeddings=POSITIONS, num_conv_pos_embedding_groups=GROUPS, feat_extract_activation="gelu",
-        hidden_dropout=0.0, activation_dropout=0.0, attention_dropout=0.0, feat_proj_dropout=0.0,
-        feat_quantizer_dropout=0.0, final_dropout=0.0,
-        layerdrop=0.0, mask_time_prob=0.1, **settings,
-    )  # fmt: skip
-
-
-def names_of(encoder: WaveTransformer) -> dict[str, list[str]]:
-    """By the name of each of our tensors those of transformers, of which ours is made side by
-    side."""
-    names = {
-        f"{part}.{kind}": [f"{theirs}.{kind}"]
-        for part, theirs in {
-            "features_norm": "feature_projection.layer_norm",
-            "project": "feature_projection.projection",
-        }.items()
-        for kind in ("weight", "bias")
-    }
-    for number, convolution in enumerate(encoder.convolutions):
-        ours, theirs = f"convolutions.{number}", f"feature_extractor.conv_layers.{number}"
-        for kind in ("weight", "bias"):
-            if getattr(convolution.convolution, kind) is not None:
-                names[f"{ours}.convolution.{kind}"] = [f"{theirs}.conv.{kind}"]
-            if convolution.norm is not None:
-                names[f"{ours}.norm.{kind}"] = [f"{theirs}.layer_norm.{kind}"]
-    for place in ("parametrizations.weight.original0", "parametrizations.weight.original1", "bias"):
-        names[f"positions.convolution.{place}"] = [f"encoder.pos_conv_embed.conv.{place}"]
-    norm = "trunk.norm" if isinstance(encoder.first_norm, nn.Identity) else "first_norm"
-    for kind in ("weight", "bias"):
-        names[f"{norm}.{kind}"] = [f"encoder.layer_norm.{kind}"]
-        for number in range(len(encoder.trunk.blocks)):
-            ours, theirs = f"trunk.blocks.{number}", f"encoder.layers.{number}"
-            names[f"{ours}.norm1.{kind}"] = [f"{theirs}.layer_norm.{kind}"]
-            names[f"{ours}.norm2.{kind}"] = [f"{theirs}.final_layer_norm.{kind}"]
-            names[f"{ours}.qkv.{kind}"] = [f"{theirs}.attention.{each}_proj.{kind}" for each in "qkv"]
-            names[f"{ours}.projection.{kind}"] = [f"{theirs}.attention.out_proj.{kind}"]
-            names[f"{ours}.mlp.0.{kind}"] = [f"{theirs}.feed_forward.intermediate_dense.{kind}"]
-            names[f"{ours}.mlp.2.{kind}"] = [f"{theirs}.feed_forward.output_dense.{kind}"]
-    return names
-
-
-def translated(tensors: dict[str, Tensor], names: dict[str, list[str]]) -> dict[str, Tensor]:
-    """Ours by transformers' names; every tensor of ours has one."""
-    return {
-        name: part
-        for ours, tensor in tensors.items()
-        for name, part in zip(names[ours], tensor.chunk(len(names[ours])), strict=True)
-    }
+    """The config of transformers' model like an encoder, with masks and without dropout."""
+    none = dict.fromkeys(("hidden_dropout", "attention_dropout", "feat_proj_dropout"), 0.0)
+    return wav2vec2_config(encoder, mask_time_prob=0.1, **none, **settings)
 
 
 def twin(encoder: WaveTransformer) -> Any:

@@ -56,8 +56,10 @@ def at_least(least: int) -> Callable[[str], int]:
 
 
 def _export(add: Arguments) -> None:
-    add.add_argument("run", metavar="RUN", help="a run folder, whose newest checkpoint is read, or a checkpoint")
+    add.add_argument("run", metavar="RUN", help=f"{RUN}; or the classifier.safetensors of a run")
+    add.add_argument("--format", metavar="FORMAT", help="timm, torchvision, huggingface, onnx or torch")
     add.add_argument("--to", metavar="FOLDER", required=True, help="the folder to write; it must not hold anything yet")
+    add.add_argument("--json", action="store_true", help="for programs")
 
 
 def _inspect(add: Arguments) -> None:
@@ -156,7 +158,7 @@ OWN = {
     "labels": Verb(
         "accuracy against the number of labels, with pretraining and without", "labels:main", _labels, data=True
     ),
-    "export": Verb("the trained method in a form that another library loads", "export:main", _export),
+    "export": Verb("an encoder in a form that another library loads, checked there", "export:main", _export),
     "inspect": Verb("what a checkpoint, encoder or run holds; nothing in it is run", "inspect:main", _inspect),
     "compare": Verb("runs side by side: settings, closing tables, last values", "compare:main", _compare),
     "report": Verb("runs as one HTML file: tables, curves, pictures, sounds, maps", "report:main", _report),

@@ -16,6 +16,11 @@ class Given(SSLDataModule):
 
     items: Sequence[Any] = ()
 
+    def made_up(self, count: int) -> list[Any]:
+        """Returns items that nobody recorded, such as this data reads: what an encoder is tried on
+        where there are no others."""
+        raise NotImplementedError(f"{type(self).__name__} does not define `made_up`.")
+
     def take(self, items: Sequence[Any]) -> Source:
         """Returns the source of items, which takes the place of the earlier one."""
         self.items = items

@@ -14,6 +14,7 @@ from .figure import plot_views, small
 
 if TYPE_CHECKING:
     from .given import Given
+    from .preparation import Preparation
 
 EMPTY, OFTEN = 0.02, 0.25
 """Standard deviation of a picture in [0, 1] below which there is next to nothing to see, and the
@@ -101,6 +102,11 @@ class Modality:
             f'from ssl_lightning import Reader\nread = Reader("{folder}")\n'
             f"features = read({self.example_items})  # [2, {dim}]"
         )
+
+    def preparation(self) -> Preparation | None:
+        """Returns how one item becomes a view of the test transform, told for other libraries;
+        None: only this data does that."""
+        return None
 
     def artifacts(self) -> dict[str, str]:
         """Returns the text files, by name, that a run's encoder cannot be used without, such as a

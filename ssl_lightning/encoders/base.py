@@ -230,7 +230,7 @@ def pooled(tokens: Tensor, view: View | Tokens, first: bool = False) -> Tensor:
     tokens, or its first one."""
     if view.segment is None:
         return tokens[:, 0] if first else tokens.mean(dim=1)
-    samples = len(tokens) if view.samples is None else view.samples
+    samples = tokens.shape[0] if view.samples is None else view.samples  # not `len`, which an exported graph fixes
     segment = torch.where(positions(view) == 0, view.segment, 0) if first else view.segment
     flat = tokens.flatten(0, 1).to(torch.promote_types(tokens.dtype, torch.float32))
     summed = torch.cat([flat, torch.ones_like(flat[:, :1])], dim=1)  # the last column counts

@@ -114,7 +114,7 @@ def export_bert(method: Any, folder: str | Path, tokenizer: str | None) -> str:
     )
     with quiet():
         model.save_pretrained(folder)
-        _reader(tokens, vocabulary, method.encoder.max_length).save_pretrained(folder)
+        tokenizer_like(tokens, vocabulary, method.encoder.max_length).save_pretrained(folder)
     name = str(folder)
     return (
         f"{name}: AutoModelForMaskedLM.from_pretrained({name!r}) and AutoTokenizer.from_pretrained({name!r}) load it."
@@ -127,28 +127,10 @@ def to_transformers(method: Any, vocabulary: Vocabulary) -> Any:
     Raises:
         ValueError: transformers is not installed, or has no model like its encoder.
     """
-    transformers = library("export")
-    layout = _layout(method.encoder)
+    layout = layout_of(method.encoder)
     encoder: TextTransformer = method.encoder
-    rows, dim = encoder.words.weight.shape
+    config, offset, dim = config_like(encoder, vocabulary), positions_before(layout, vocabulary), encoder.dim
     blocks: Any = encoder.trunk.blocks
-    offset = vocabulary.pad + 1 if layout.after_padding else 0
-    config = transformers.AutoConfig.for_model(
-        layout.model_type,
-        vocab_size=rows,
-        hidden_size=dim,
-        num_hidden_layers=len(blocks),
-        num_attention_heads=blocks[0].heads,
-        intermediate_size=blocks[0].mlp[0].out_features,
-        max_position_embeddings=encoder.max_length + offset,
-        hidden_act="gelu",
-        layer_norm_eps=encoder.norm_eps,
-        hidden_dropout_prob=encoder.dropout.p,
-        attention_probs_dropout_prob=encoder.dropout.p,
-        pad_token_id=vocabulary.pad,
-        bos_token_id=vocabulary.cls,
-        eos_token_id=vocabulary.sep,
-    )
     weights = {name: tensor.detach().float().cpu() for name, tensor in method.state_dict().items()}
     weights["encoder.places.weight"] = F.pad(weights["encoder.places.weight"], (0, 0, offset, 0))
     state = {
@@ -158,13 +140,65 @@ def to_transformers(method: Any, vocabulary: Vocabulary) -> Any:
     }
     for name, parts in layout.pairs(len(blocks)):
         state |= dict(zip(parts, weights[name].chunk(len(parts)), strict=True))
-    model = transformers.AutoModelForMaskedLM.from_config(config)
+    model = library("export").AutoModelForMaskedLM.from_config(config)
     model.load_state_dict(state)
     return model.eval()
 
 
-def _layout(encoder: Any) -> Layout:
-    """The layout of an encoder in transformers."""
+def to_text_model(encoder: TextTransformer, vocabulary: Vocabulary) -> Any:
+    """The model of transformers that is an encoder without a head (`BertModel`,
+    `RobertaPreLayerNormModel`), in eval mode. Its `last_hidden_state` are the contextual tokens.
+
+    Raises:
+        ValueError: transformers is not installed, or has no model like this encoder.
+    """
+    layout, config = layout_of(encoder), config_like(encoder, vocabulary)
+    weights = {f"encoder.{name}": tensor.detach().float().cpu() for name, tensor in encoder.state_dict().items()}
+    before = positions_before(layout, vocabulary)
+    weights["encoder.places.weight"] = F.pad(weights["encoder.places.weight"], (0, 0, before, 0))
+    state = {TOKEN_TYPES: torch.zeros(config.type_vocab_size, encoder.dim)}
+    for name, parts in layout.pairs(len(encoder.trunk.blocks)):
+        if name in weights:
+            names = [part.removeprefix(f"{layout.base}.") for part in parts]
+            state |= dict(zip(names, weights[name].chunk(len(names)), strict=True))
+    model = library("export").AutoModel.from_config(config, add_pooling_layer=False)
+    model.load_state_dict(state)
+    return model.eval()
+
+
+def positions_before(layout: Layout, vocabulary: Vocabulary) -> int:
+    """Rows of the table of positions that transformers does not use."""
+    return vocabulary.pad + 1 if layout.after_padding else 0
+
+
+def config_like(encoder: TextTransformer, vocabulary: Vocabulary) -> Any:
+    """The config of transformers' model like an encoder."""
+    layout, blocks = layout_of(encoder), encoder.trunk.blocks
+    first: Any = blocks[0]
+    return library("export").AutoConfig.for_model(
+        layout.model_type,
+        vocab_size=encoder.words.num_embeddings,
+        hidden_size=encoder.dim,
+        num_hidden_layers=len(blocks),
+        num_attention_heads=first.heads,
+        intermediate_size=first.mlp[0].out_features,
+        max_position_embeddings=encoder.max_length + positions_before(layout, vocabulary),
+        hidden_act="gelu",
+        layer_norm_eps=encoder.norm_eps,
+        hidden_dropout_prob=encoder.dropout.p,
+        attention_probs_dropout_prob=encoder.dropout.p,
+        pad_token_id=vocabulary.pad,
+        bos_token_id=vocabulary.cls,
+        eos_token_id=vocabulary.sep,
+    )
+
+
+def layout_of(encoder: Any) -> Layout:
+    """The layout of an encoder in transformers.
+
+    Raises:
+        ValueError: transformers has no model like it.
+    """
     if not isinstance(encoder, TextTransformer):
         raise ValueError(
             f"The encoder of the run is a {type(encoder).__name__}, and only a TextTransformer can be exported; a"
@@ -192,7 +226,7 @@ def _vocabulary(tokenizer: Tokenizer, method: Any) -> Vocabulary:
     return vocabulary
 
 
-def _reader(tokenizer: Tokenizer, vocabulary: Vocabulary, max_length: int) -> Any:
+def tokenizer_like(tokenizer: Tokenizer, vocabulary: Vocabulary, max_length: int) -> Any:
     """Builds transformers' tokenizer, which adds the same tokens at both ends of a text as the
     token store does."""
     tokenizer = Tokenizer.from_str(tokenizer.to_str())

@@ -7,7 +7,7 @@ import copy
 import json
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 from ..data.datamodule import SSLDataModule
 from ..data.images.datamodule import ImageDataModule
@@ -17,21 +17,10 @@ from .base import Encoder
 from .hf_speech import HuggingFaceSpeech
 from .hf_text import HuggingFaceText
 from .timm import TimmEncoder
-from .timm_model import TimmModel, family
+from .timm_folder import encoder_like
 from .transformers_model import config_of_model, library, tokenizer_of
-from .vit import ViTEncoder
 
 SOURCES = ("timm", "hf")
-TIMMS = {
-    "img_size": "image_size",
-    "patch_size": "patch_size",
-    "in_chans": "channels",
-    "dynamic_img_size": "dynamic_image_size",
-    "embed_dim": "dim",
-    "depth": "depth",
-    "num_heads": "heads",
-}
-"""Arguments of timm's models with those of our encoders; the last three are a `ViTEncoder`'s."""
 LONGEST_ROW = 512
 """Tokens in a row for models that read longer ones: a text of more has the mean over windows."""
 RATE, WINDOW = 16_000, 10.0
@@ -80,14 +69,12 @@ def _of_timm(name: str) -> Published:
     import timm
     from timm.data.config import resolve_data_config
 
-    encoder: TimmModel
     folder = Path(name.removeprefix("local-dir:")).expanduser()
     if folder.is_dir():
         try:
-            config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+            architecture = json.loads((folder / "config.json").read_text(encoding="utf-8"))["architecture"]
             model = timm.create_model(f"local-dir:{folder}", pretrained=True, num_classes=0)
-            encoder = _like_timms(str(config["architecture"]), config.get("model_args") or {})
-            encoder.model.load_state_dict(model.state_dict())
+            encoder = encoder_like(str(architecture), model)
         except (OSError, ValueError, KeyError, RuntimeError) as error:
             reason = " ".join(str(error).split())[:200]
             raise ValueError(
@@ -101,16 +88,6 @@ def _of_timm(name: str) -> Published:
     recipe = {"mean": list(settings["mean"]), "std": list(settings["std"])}
     arguments = {"image_size": int(size), "channels": int(channels), "augmentation": recipe}
     return Published(encoder, ImageDataModule, arguments)
-
-
-def _like_timms(architecture: str, given: dict[str, Any]) -> TimmModel:
-    """The encoder around a model that timm builds by a name and these arguments."""
-    known = {TIMMS[name]: value for name, value in given.items() if name in TIMMS}
-    pool = getattr(family(architecture), "global_pool", None)
-    if {"dim", "depth", "heads"} & known.keys() or given.get("global_pool", pool) != pool:
-        pooling: Literal["mean", "token"] = "mean" if given.get("global_pool", pool) == "avg" else "token"
-        return ViTEncoder(architecture, position="learned", pooling=pooling, **known)
-    return TimmEncoder(architecture, **known)
 
 
 def _of_transformers(name: str) -> Published:

@@ -148,7 +148,7 @@ class WaveTransformer(WaveEncoder):
             return Tokens(x)
         position = torch.arange(x.shape[1], device=x.device).expand(x.shape[:2])
         real = position < length[:, None].clamp(min=1)  # a recording too short for a token has one
-        sample = torch.arange(1, len(x) + 1, device=x.device)[:, None]
+        sample = torch.arange(1, x.shape[0] + 1, device=x.device)[:, None]
         return Tokens(x * real[:, :, None], real * sample, position)
 
     def normed(self, features: Tokens) -> Tokens:

@@ -190,8 +190,8 @@ def plain_is_faster(x: Tensor, dropout: bool = False) -> bool:
     """Whether attention over N tokens, [..., N, d], is faster without torch's fused kernel. Its
     backward pass is slow on CPUs: six times for 17 tokens in bfloat16, and three times for 197; in
     float32 the kernel is faster from some hundred tokens on. With dropout torch has no fused kernel
-    on CPUs."""
-    if x.device.type != "cpu":
+    on CPUs. A graph that is exported takes the kernel, whatever the N of its example."""
+    if x.device.type != "cpu" or torch.compiler.is_exporting():
         return False
     half = x.dtype == torch.bfloat16 or torch.is_autocast_enabled(x.device.type)
     return dropout or x.shape[-2] <= (256 if half else 64)

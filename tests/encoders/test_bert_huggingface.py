@@ -197,8 +197,9 @@ def test_the_command_exports_runs_of_bert_alone(tmp_path: Path, capsys: Any) -> 
     """A folder or a checkpoint, with the tokenizer in either; and mistakes are told in one line,
     and write nothing."""
     run = run_of(bert(), tmp_path / "run", {"tokenizer.json": tokenizer()})
-    assert main(["export", str(run), "--to", str(tmp_path / "a")]) == 0
-    assert main(["export", "--to", str(tmp_path / "b"), str(run / "checkpoints" / "step-00000001.ckpt")]) == 0
+    to = ["--format", "huggingface", "--to"]
+    assert main(["export", str(run), *to, str(tmp_path / "a")]) == 0
+    assert main(["export", *to, str(tmp_path / "b"), str(run / "checkpoints" / "step-00000001.ckpt")]) == 0
     weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in "ab"]
     assert weights[0] == weights[1] and "from_pretrained" in capsys.readouterr().out
     other = run_of(SimCLR(TinyEncoder()), tmp_path / "simclr", {})
@@ -206,24 +207,25 @@ def test_the_command_exports_runs_of_bert_alone(tmp_path: Path, capsys: Any) -> 
     assert all((path / name).exists() for path, name in ((tmp_path, "a"), (run, "checkpoints")))
     before = sorted(tmp_path.rglob("*"))
     for arguments, said in (
-        ([str(run), "--to", str(tmp_path / "a")], "exists already"),
-        ([str(run), "--to", str(tmp_path / "a" / "config.json")], "exists already"),
-        ([str(run)], "export RUN --to FOLDER"),
-        ([str(run), "--too", "x"], "export RUN --to FOLDER"),
-        ([str(tmp_path / "nothing"), "--to", str(tmp_path / "c")], "no checkpoint"),
-        ([str(other), "--to", str(tmp_path / "c")], "a run of SimCLR, which cannot be exported"),
-        ([str(without), "--to", str(tmp_path / "c")], "without the tokenizer.json of its run"),
+        ([str(run), *to, str(tmp_path / "a")], "exists already"),
+        ([str(run), *to, str(tmp_path / "a" / "config.json")], "exists already"),
+        ([str(run), "--to", str(tmp_path / "c")], "Choose a format: --format huggingface, onnx, torch;"),
+        ([str(run)], "export --help"),
+        ([str(run), "--too", "x"], "export --help"),
+        ([str(tmp_path / "nothing"), *to, str(tmp_path / "c")], "There is no run"),
+        ([str(other), *to, str(tmp_path / "c")], "Nothing says what TinyEncoder reads"),
+        ([str(without), *to, str(tmp_path / "c")], "without the tokenizer.json of its run"),
     ):
         assert main(["export", *arguments]) == 2
         error = capsys.readouterr().err
         assert said in error and error.count("\n") == 1
     assert sorted(tmp_path.rglob("*")) == before
-    (tmp_path / "link").symlink_to("nowhere")  # found out only when all is written
-    assert main(["export", str(run), "--to", str(tmp_path / "link")]) == 2
+    (tmp_path / "link").symlink_to("nowhere")
+    assert main(["export", str(run), *to, str(tmp_path / "link")]) == 2
     assert sorted(tmp_path.rglob("*")) == sorted([*before, tmp_path / "link"])
     (without / "tokenizer.json").write_text(tokenizer())
     (tmp_path / "empty").mkdir()
-    assert main(["export", str(without), "--to", str(tmp_path / "empty")]) == 0
+    assert main(["export", str(without), *to, str(tmp_path / "empty")]) == 0
 
 
 def test_the_command_s_help_imports_no_torch() -> None:
@@ -232,7 +234,7 @@ def test_the_command_s_help_imports_no_torch() -> None:
         " sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert "export [-h] --to FOLDER RUN" in done.stdout
+    assert "export [-h] [--format FORMAT] --to FOLDER" in done.stdout
 
 
 def test_what_cannot_be_exported_is_told_with_the_remedy(tmp_path: Path) -> None:

@@ -19,6 +19,8 @@ from ...types import Strength, View, ViewSpec
 from ..datamodule import RAW_SIZE, Describes, SSLDataModule
 from ..files.source import check_unreadable
 from ..given import Given
+from ..preparation import Preparation
+from .preparation import preparation_of
 from .reading import Reading
 from .settings import IMAGE, arguments_in, image_json
 from .sides import sides_in
@@ -101,6 +103,9 @@ class ImageDataModule(SSLDataModule):
 
     def artifacts(self) -> dict[str, str]:
         return {IMAGE: image_json(self)}
+
+    def preparation(self) -> Preparation:
+        return preparation_of(self)
 
     @classmethod
     def of_items(cls) -> type[Given]:

@@ -16,6 +16,7 @@ from ..given import Given, GivenFiles
 from ..sources import Source
 from ..splits import Split
 from .datamodule import PictureDataModule
+from .preparation import made_up
 from .reading import Reading
 from .source import PictureSource
 
@@ -28,6 +29,9 @@ class GivenImages(Given, PictureDataModule):
     """The items that it is given are its training split: paths, the bytes of files, images of
     Pillow, arrays [H, W] or [H, W, C], or tensors [C, H, W]; floating-point values are in [0, 1],
     unless the run has a window of its own."""
+
+    def made_up(self, count: int) -> list[Any]:
+        return [*made_up(count, self.image_size, self.reading)]
 
     def source(self, split: Split) -> Source | None:
         return GivenPictures(self.items, self.reading) if split == "train" else None

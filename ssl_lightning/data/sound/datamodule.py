@@ -21,9 +21,11 @@ from ..datamodule import Describes
 from ..files.source import Unreadable, check_unreadable
 from ..given import Given
 from ..ledger import Tally
+from ..preparation import Preparation
 from ..sources import Source
 from .lengths import lengths_of
 from .listen import Listening
+from .preparation import preparation_of
 from .settings import SOUND, arguments_in, check_settings, difference, log_mel, samples_of
 from .source import recordings_of
 from .statistics import Statistics, pooled, statistics_of
@@ -228,6 +230,9 @@ class SoundDataModule(VaryingLengths, Listening):
         if self.features == "wave":
             return {SOUND: json.dumps({**given, "normalise": self.normalise})}
         return {SOUND: json.dumps({**given, **self.of_log_mels, "statistics": self.normalisation})}
+
+    def preparation(self) -> Preparation:
+        return preparation_of(self)
 
     @classmethod
     def of_items(cls) -> type[Given]:

@@ -16,6 +16,7 @@ from ..given import Given, GivenFiles
 from ..sources import Source
 from ..splits import Split
 from .datamodule import SoundDataModule
+from .preparation import made_up
 from .recording import Sound, SoundFile, Stored
 from .resampling import length_at
 from .source import SoundSource
@@ -30,6 +31,9 @@ class GivenSounds(Given, SoundDataModule):
     def statistics(self) -> Statistics:
         """Those of the run; nothing is computed from the items."""
         return Statistics(*(self.given_statistics or (0.0, 1.0)), torch.empty(0))
+
+    def made_up(self, count: int) -> list[Any]:
+        return [*made_up(count, self.sample_rate, self.samples or self.sample_rate)]
 
     def source(self, split: Split) -> Source | None:
         return GivenRecordings(self.items, self.sample_rate) if split == "train" else None

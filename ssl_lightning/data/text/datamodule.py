@@ -19,7 +19,9 @@ from ...plugins.arguments import one_of, require
 from ...types import Strength, View
 from ..datamodule import SSLDataModule
 from ..given import Given
+from ..preparation import Preparation
 from .augment import TextAugmentation
+from .preparation import preparation_of
 from .settings import ROW_LENGTH, TEXT, row_length_in, text_json
 from .sheet import plot_texts
 from .spelling import spelling
@@ -144,6 +146,9 @@ class TextDataModule(WithheldDocuments):
     def artifacts(self) -> dict[str, str]:
         """Returns the tokenizer and the row length, for the run folder and for checkpoints."""
         return {TOKENIZER: self.tokenizer.to_str(pretty=True), TEXT: text_json(self.row_length)}
+
+    def preparation(self) -> Preparation:
+        return preparation_of(self.row_length, self.vocabulary, self.tokenizer.to_str(pretty=True))
 
     @classmethod
     def of_items(cls) -> type[Given]:

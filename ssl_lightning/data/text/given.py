@@ -16,6 +16,7 @@ from ..sources import Source
 from ..splits import Split
 from .datamodule import TextDataModule
 from .judged import guarded
+from .preparation import MADE_UP
 from .source import TextSource
 from .store import Store
 from .tokenizer import ready, without_special
@@ -24,6 +25,9 @@ from .tokenizer import ready, without_special
 class GivenTexts(Given, TextDataModule):
     """The items that it is given are its training split: texts, or paths of files of which each is
     one text."""
+
+    def made_up(self, count: int) -> list[Any]:
+        return [MADE_UP[number % len(MADE_UP)] for number in range(count)]
 
     def source(self, split: Split) -> Source | None:
         if split != "train":
