@@ -190,7 +190,8 @@ def test_half_precision_is_close() -> None:
         )
         with torch.autocast("cpu", torch.bfloat16):
             rough = encoder(view)
-        assert_close(rough.float(), encoder(view), rtol=0.1, atol=0.1)
+        exact = encoder(view)  # the largest difference depends on the processor's bfloat16 (AMX or not)
+        assert (rough.float() - exact).norm() < 0.1 * exact.norm()
 
 
 @pytest.mark.parametrize(
