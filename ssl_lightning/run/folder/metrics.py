@@ -18,6 +18,7 @@ from ...data.files.unwritable import explained
 from ...distributed import reduce_means, world_size
 from ..failures import tolerated
 from ..lightning import publish, updated
+from ..loggers.show import commit
 from ..standing import Standing
 from .rows import Row, Table
 
@@ -86,6 +87,9 @@ class Metrics(Standing):
     def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
         self.device, self.step = pl_module.device, []
 
+    def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        commit(trainer)  # now that all have logged what they log of the step before
+
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         logs = {name: (value, outputs["weight"]) for name, value in outputs["logs"].items()}
         self.step.append({**logs, **outputs["losses"]})
@@ -99,6 +103,7 @@ class Metrics(Standing):
 
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
         self.flush(trainer)
+        commit(trainer)
         for table in (self.table, self.speed):
             with tolerated(trainer):
                 table.write()

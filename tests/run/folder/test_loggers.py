@@ -28,8 +28,10 @@ import ssl_lightning
 from ssl_lightning.cli.main import main
 from ssl_lightning.evaluation.report import Report
 from ssl_lightning.plugins.registry import UnknownName
-from ssl_lightning.run.folder import loggers
-from ssl_lightning.run.folder.loggers import CSV, TensorBoard, Wandb
+from ssl_lightning.run.loggers import base
+from ssl_lightning.run.loggers.csv_file import CSV
+from ssl_lightning.run.loggers.tensorboard import TensorBoard
+from ssl_lightning.run.loggers.wandb import Wandb
 from ssl_lightning.testing import TinyEncoder, TinyImages
 
 ARGV = [
@@ -186,7 +188,7 @@ def test_every_metric_is_there_with_the_value_and_step_of_the_csv_files(trained:
     assert {name for _, name in ours} == METRICS
     assert run_of_wandb.values(METRICS) == ours
     assert run_of_wandb.values(SPEED) == in_csv(trained[0] / "speed.csv") and run_of_wandb.values(SPEED)
-    assert in_csv(trained[0] / "csv" / "version_0" / "metrics.csv").items() >= ours.items()
+    assert in_csv(trained[0] / "csv" / "version_0" / "logged.csv").items() >= ours.items()
 
 
 @pytest.mark.slow
@@ -333,11 +335,11 @@ def test_python_takes_the_short_names_too_and_each_run_has_files_of_its_own(
         assert ours.log_dir == str(ours.run_folder)
         assert (
             list(ours.run_folder.glob("tensorboard/events*"))
-            and (ours.run_folder / "csv" / "version_0" / "metrics.csv").is_file()
+            and (ours.run_folder / "csv" / "version_0" / "logged.csv").is_file()
         )
     assert folders[0] != folders[1]
     assert {path.name for path in tmp_path.iterdir()} == {"runs", "theirs"}
-    first, second = (in_csv(folder / "csv" / "version_0" / "metrics.csv") for folder in folders)
+    first, second = (in_csv(folder / "csv" / "version_0" / "logged.csv") for folder in folders)
     assert {step for step, _ in first} == {step for step, _ in second} == {1, 2}
 
 
@@ -378,7 +380,7 @@ def test_a_logger_that_is_not_installed_says_how_to_get_it(
 
     (tmp_path / name).mkdir()  # which `import wandb` would take for a package
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(loggers, "version", missing)
+    monkeypatch.setattr(base, "version", missing)
     with pytest.raises(ModuleNotFoundError, match=f"The logger '{name}' needs .* pip install {name}"):
         trainer(tmp_path, logger=name)
 
@@ -407,23 +409,23 @@ def test_an_unknown_name_gets_the_nearest_one(capsys: pytest.CaptureFixture[str]
 @pytest.mark.parametrize(
     ("argv", "config", "expected"),
     [
-        (["wandb", "--trainer.logger.project", "p"], "", ("ssl_lightning.run.folder.loggers.Wandb", "p")),
+        (["wandb", "--trainer.logger.project", "p"], "", ("ssl_lightning.run.loggers.wandb.Wandb", "p")),
         (["WandbLogger", "--trainer.logger.project", "p"], "", ("pytorch_lightning.loggers.WandbLogger", "p")),
         (
             ["pytorch_lightning.loggers.CSVLogger", "--trainer.logger.save_dir", "x"],
             "",
             ("pytorch_lightning.loggers.CSVLogger", None),
         ),
-        ([], "trainer: {logger: tensorboard}", ("ssl_lightning.run.folder.loggers.TensorBoard", None)),
+        ([], "trainer: {logger: tensorboard}", ("ssl_lightning.run.loggers.tensorboard.TensorBoard", None)),
         (
             [],
             "trainer: {logger: {class_path: wandb, init_args: {project: p}}}",
-            ("ssl_lightning.run.folder.loggers.Wandb", "p"),
+            ("ssl_lightning.run.loggers.wandb.Wandb", "p"),
         ),
         (
             ["--trainer.logger.project", "q"],
             "trainer: {logger: {class_path: wandb, init_args: {project: p}}}",
-            ("ssl_lightning.run.folder.loggers.Wandb", "q"),
+            ("ssl_lightning.run.loggers.wandb.Wandb", "q"),
         ),
         (["false"], "trainer: {logger: wandb}", False),
         (["null"], "trainer: {logger: wandb}", None),
@@ -464,6 +466,6 @@ def test_a_list_of_short_names_in_a_config(tmp_path: Path, capsys: pytest.Captur
         main(["fit", "--model", "simclr", "--data", "digits", "--config", str(tmp_path / "c.yaml"), "--print_config"])
     found = yaml.safe_load(capsys.readouterr().out)["trainer"]["logger"]
     assert [each["class_path"] for each in found] == [
-        "ssl_lightning.run.folder.loggers.CSV",
-        "ssl_lightning.run.folder.loggers.Wandb",
+        "ssl_lightning.run.loggers.csv_file.CSV",
+        "ssl_lightning.run.loggers.wandb.Wandb",
     ]
