@@ -16,13 +16,14 @@ from pytorch_lightning.utilities import rank_zero_only
 
 from ...data.files.atomic import write_text
 from ...plugins.gate import read_yaml
-from ..folder.rows import SECONDS_BETWEEN_WRITES
 from ..settings.monitors import RISES
 from .base import Axes, InRunFolder, Rows, check_installed
 from .tensorboard import table_in
 
 ID_FILE = "wandb.json"
 STEP, AXES = "trainer/global_step", ("samples", "epoch")
+SECONDS_BETWEEN_WRITES = 1.0
+"""What a killed run loses at most."""
 TITLE = 63
 """The most letters of an alert's title."""
 MOST = 4
@@ -222,6 +223,26 @@ def known_run(folder: Path) -> dict[str, str]:
     there is none."""
     file = folder / ID_FILE
     return dict(json.loads(file.read_text(encoding="utf-8"))) if file.is_file() else {}
+
+
+def add_later(folder: Path, tables: Mapping[str, tuple[Sequence[str], Rows]], values: Mapping[str, float]) -> None:
+    """Adds to the W&B run of a run folder what was computed after the run had ended.
+
+    Args:
+        folder: the run folder, with `wandb.json`.
+        tables: columns and rows by name.
+        values: for the summary.
+
+    Raises:
+        ValueError: W&B does not start.
+    """
+    known = known_run(folder)
+    logger = Wandb(project=known.get("project"), id=known.get("id"), entity=known.get("entity"), name="")
+    logger.open(folder, fits=False)
+    for name, (columns, rows) in tables.items():
+        logger.log_rows(name, columns, rows, step=0)
+    logger.summarise(values, (), step=0)
+    logger.finalize("success")
 
 
 def define(run: Any, metrics: Iterable[str], groups: Iterable[str]) -> None:
