@@ -118,7 +118,9 @@ class Wandb(InRunFolder, WandbLogger):
             "dir": str(folder),
             "id": self._wandb_init["id"] or known.get("id") or os.environ.get("WANDB_RUN_ID") or secrets.token_hex(4),
             "entity": self._wandb_init["entity"] or known.get("entity"),
-            "name": self._wandb_init["name"] or os.environ.get("WANDB_NAME") or (title_of(folder) if is_run else None),
+            "name": self._wandb_init["name"]
+            or os.environ.get("WANDB_NAME")
+            or (title_of(folder) if is_run and not known else None),  # a run that goes on keeps its name
         }
         del options["anonymous"]  # W&B no longer has it, and says so
         chosen: Any = "offline" if self._offline else wandb.setup().settings.mode  # of WANDB_MODE, or `wandb offline`
@@ -237,7 +239,7 @@ def add_later(folder: Path, tables: Mapping[str, tuple[Sequence[str], Rows]], va
         ValueError: W&B does not start.
     """
     known = known_run(folder)
-    logger = Wandb(project=known.get("project"), id=known.get("id"), entity=known.get("entity"), name="")
+    logger = Wandb(project=known.get("project"), id=known.get("id"), entity=known.get("entity"))
     logger.open(folder, fits=False)
     for name, (columns, rows) in tables.items():
         logger.log_rows(name, columns, rows, step=0)
