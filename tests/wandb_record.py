@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+import time
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -107,3 +108,14 @@ class Offline:
 
 def offline(folder: Path) -> list[Offline]:
     return [Offline(each) for each in sorted(folder.glob("wandb/offline-run-*"))]
+
+
+def finished(folder: Path) -> list[Offline]:
+    """The offline folders of a run that has ended in this process: W&B closes its file a moment
+    later."""
+    for _ in range(200):
+        runs = offline(folder)
+        if runs and all("exit" in each.kinds for each in runs):
+            return runs
+        time.sleep(0.05)
+    raise TimeoutError(f"W&B has not closed its file in {folder}.")

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 from ssl_lightning.methods.simclr import SimCLR
-from wandb_record import Offline, offline
+from wandb_record import Offline, finished
 
 import ssl_lightning
 from ssl_lightning.evaluation.probes.knn import KNNProbe
@@ -71,7 +71,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, without_account: None) -> P
 
 @pytest.fixture(scope="module")
 def record(folder: Path) -> Offline:
-    return next(iter(offline(folder)))
+    return next(iter(finished(folder)))
 
 
 def test_a_step_is_one_record_with_all_axes(record: Offline) -> None:
@@ -137,16 +137,16 @@ def test_the_run_is_found_by_group_tags_notes_and_name(record: Offline, folder: 
 
 def test_what_is_computed_after_a_run_joins_it_and_leaves_its_name(record: Offline, folder: Path) -> None:
     add_later(folder, {"tables/labels-x": (["row", "labels"], [["raw features", 10]])}, {"labels/x/raw/all": 0.5})
-    *_, later = offline(folder)
+    *_, later = finished(folder)
     assert later.id == record.id and later.run.resume and later.run.display_name == ""
     assert later.table("tables/labels-x") == (["row", "labels"], [["raw features", 10]])
     assert later.summary["labels/x/raw/all"] == 0.5
 
 
 def test_without_a_report_or_by_log_model_the_artifact_is_there_or_not(tmp_path: Path, without_account: None) -> None:
-    (plain,) = offline(fit(tmp_path / "plain", enabled=False))
+    (plain,) = finished(fit(tmp_path / "plain", enabled=False))
     assert {entry.path for entry in plain.artifacts["model"].manifest.contents} >= {"encoder.safetensors", "encoder.md"}
-    (without,) = offline(fit(tmp_path / "without", Wandb(log_model=False), enabled=False))
+    (without,) = finished(fit(tmp_path / "without", Wandb(log_model=False), enabled=False))
     assert "model" not in without.artifacts
 
 
