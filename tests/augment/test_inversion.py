@@ -128,6 +128,7 @@ def test_what_is_shown_of_sounds_is_written_as_sounds(tmp_path: Path, monkeypatc
         "pictures.png",
     ]
     wave, rate = soundfile.read(tmp_path / "original.wav")
+    assert rate == RATE and len(wave) == 4 * (SAMPLES + RATE // 2), "four samples, half a second apart"
     only = tmp_path / "waves"
     shown = data.show({"original": View(waves()[:2])}, only / "pictures.png", compare=True)
     expected = {"pictures": only / "pictures.png", "pictures/original": only / "original.wav"}

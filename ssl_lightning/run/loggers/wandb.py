@@ -135,10 +135,8 @@ class Wandb(InRunFolder, WandbLogger):
                 ),
             )
         except wandb.Error as error:
-            raise ValueError(
-                f"W&B does not start: {str(error).rstrip('.')}. With WANDB_MODE=offline it writes files, to be uploaded"
-                " later."
-            ) from error
+            later = " With WANDB_MODE=offline it writes files, to be uploaded later." * (chosen == "online")
+            raise ValueError(f"W&B does not start: {str(error).rstrip('.')}.{later}") from error
         define(run, self.metrics, ["*"])
         self._started = True
         if is_run and mode != "disabled":
