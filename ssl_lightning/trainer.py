@@ -34,7 +34,6 @@ from .plugins.record import PLAIN
 from .run.checkpoints.checkpoint import AtomicIO
 from .run.checkpoints.saving import Checkpoint
 from .run.folder.folder import RunFolder
-from .run.folder.loggers import InRunFolder, as_loggers
 from .run.folder.metrics import Metrics
 from .run.folder.naming import checkpoint_of
 from .run.lightning import (
@@ -46,6 +45,8 @@ from .run.lightning import (
     take_signals,
     use_checkpoint_io,
 )
+from .run.loggers.base import InRunFolder
+from .run.loggers.show import as_loggers
 from .run.meter import Meter
 from .run.numbers.health import Health
 from .run.pace import Pace

@@ -52,7 +52,7 @@ ORDER = [
     "testing",
 ]
 """The rooms of the package from the ground: each imports only those before it."""
-IN_RUN = ["settings", "checkpoints", "folder", "numbers", "stops"]
+IN_RUN = ["settings", "checkpoints", "loggers", "folder", "numbers", "stops"]
 """The rooms of `run`, likewise. The files beside them may import from all: they train."""
 MODALITIES = ("images", "text", "sound")
 EVERYWHERE = ("ssl_lightning/**/*.py", "methods/*.py", "datamodules/*.py")

@@ -60,7 +60,7 @@ RUNS = {
     "bert-python_docs": "ssl-lightning fit --config bert/python_docs",
     "linear_probe-digits": "ssl-lightning fit --model linear_probe --data digits --model.checkpoint $run",
     "mae-digits": "ssl-lightning fit --model mae --data digits",
-    "wav2vec2-audio_folder": "ssl-lightning fit --model wav2vec2 --data audio_folder --data.root recordings",
+    "wav2vec2-audio_folder-recordings": "ssl-lightning fit --model wav2vec2 --data audio_folder --data.root recordings",
 }
 """The runs that other blocks use, with all that a run leaves."""
 VARIABLES = {

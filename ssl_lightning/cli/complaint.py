@@ -8,6 +8,7 @@ from collections.abc import Iterable
 
 from ..plugins.arguments import parameters
 from ..plugins.messages import did_you_mean
+from ..plugins.registry import LOGGERS
 from .habits import meant_by
 
 NOISE = ("Expected a <class 'NoneType'>", "Expected a path but")
@@ -23,7 +24,11 @@ def in_one_line(message: str, options: Iterable[str]) -> str:
         options: every option of the command (`--trainer.max_epochs`), with those of the chosen
             classes.
     """
-    where = ".".join(re.findall(r'Parser key "([^"]*)"', message))
+    where = _joined(re.findall(r'Parser key "([^"]*)"', message))
+    early = re.search(r"NestedArg\(key='([^']*)'", message)
+    if early and where and "class_path" not in message:
+        example = f", such as --{where} {next(reversed(LOGGERS))}" if where == "trainer.logger" else ""
+        return f"--{where}.{early[1]} belongs to a class: give --{where} before it{example}."
     unknown = re.search(r"unrecognized arguments: (\S+)|does not accept option '(.*)'", message)
     if unknown and unknown[1] and not unknown[1].startswith("-"):
         key, equals, _ = unknown[1].partition("=")
@@ -46,6 +51,16 @@ def in_one_line(message: str, options: Iterable[str]) -> str:
     if alone:
         return f"{alone[1]} needs a value."
     return _leaf(message, f"--{where}" if where else "The command line")
+
+
+def _joined(keys: Iterable[str]) -> str:
+    """Nested keys as one; jsonargparse may say the last of them twice."""
+    joined = ""
+    for key in keys:
+        if f".{joined}".endswith(f".{key}") and joined:
+            continue
+        joined = f"{joined}.{key}" if joined else key
+    return joined
 
 
 def _unknown(option: str, options: Iterable[str]) -> str:

@@ -7,6 +7,7 @@ import json
 import sys
 import tempfile
 import time
+from contextlib import redirect_stdout
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import torch
 
 from ..encoders.base import Encoder
 from ..encoders.published import is_published
+from ..evaluation.logged import TABLES, shown_curve
 from ..evaluation.plots.label_curve import plot_label_curve
 from ..evaluation.supervised import Supervised
 from ..evaluation.table import CURVE_ROWS, MISSING
@@ -26,6 +28,7 @@ from ..evaluation.use.rows import check_picture
 from ..plugins.record import class_path
 from ..plugins.registry import Registry
 from ..run.checkpoints.encoder_file import digest_of, header_of, read_encoder
+from ..run.loggers.wandb import ID_FILE, add_later
 from ..run.pretrained import load_encoder
 from ..trainer import STANDING, Trainer
 from .rows import print_rows
@@ -58,6 +61,7 @@ def main(options: argparse.Namespace) -> int:
         finally:
             if curve.known:
                 _tell(curve, name, picture, options.json)
+                _log(run, name, curve.as_json()["rows"])
     return 0
 
 
@@ -139,6 +143,18 @@ def _tell(curve: LabelCurve, name: str, picture: Path, as_json: bool) -> None:
         ]
     )
     print(f"{described['sentence']}\n{picture}")
+
+
+def _log(run: Path, name: str, rows: list[dict[str, Any]]) -> None:
+    """Adds the curve to the run's W&B run, where it has one; what fails there is said in a line."""
+    if not (run / ID_FILE).is_file():
+        return
+    values = {f"labels/{name}/{each['row']}/{each['level']}": each["mean"] for each in rows}
+    with redirect_stdout(sys.stderr):  # the output may be read as JSON
+        try:
+            add_later(run, {f"{TABLES}labels-{name}": shown_curve(rows)}, values)
+        except (ValueError, OSError, ImportError) as error:
+            print(f"The curve was not added to the run's W&B run: {error}")
 
 
 def _cell(cell: dict[str, Any] | None) -> str:

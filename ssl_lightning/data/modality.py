@@ -61,7 +61,8 @@ class Modality:
             compare: whether later captions are the method's versions of the first.
 
         Returns:
-            The pictures written, by name, for loggers.
+            The files written, by name, for loggers: pictures (`.png`), sounds (`.wav`), and tables
+            of texts (`.csv`).
         """
         return plot_views(captions, path, self.as_pictures)
 
@@ -107,6 +108,13 @@ class Modality:
         """Returns how one item becomes a view of the test transform, told for other libraries;
         None: only this data does that."""
         return None
+
+    @property
+    def place(self) -> str:
+        """Returns the file or folder that a user's samples are read from, as it was given; empty
+        for a data set that is always the same."""
+        files = getattr(self, "init_args", {}).get(self.takes_files) if self.takes_files else None
+        return str(files) if isinstance(files, (str, Path)) else ""
 
     def artifacts(self) -> dict[str, str]:
         """Returns the text files, by name, that a run's encoder cannot be used without, such as a

@@ -14,7 +14,7 @@ from ..data.figure import plot_views
 from ..data.files.unwritable import explained
 from ..data.peek import sample
 from ..data.sources import labels_of
-from ..run.folder.loggers import show
+from ..run.loggers.show import show
 from ..types import View
 from .closing import Closing
 from .label_free import nearest
@@ -50,7 +50,7 @@ def show_pictures(trainer: Any, data: Any, captions: dict[str, View], path: Path
 def caption_of(trainer: Any, pl_module: Any) -> tuple[str, ...]:
     """What all pictures of a run say they are of: method, data with its folder, and step."""
     data = trainer.datamodule
-    place = str(getattr(data, "root", None) or getattr(data, "path", None) or "")
+    place = str(getattr(data, "place", "") or getattr(data, "root", None) or getattr(data, "path", None) or "")
     place = place if len(place) <= LONGEST else f"...{place[-LONGEST:]}"
     count = f"{len(data.training_split):,} samples" if isinstance(data, SSLDataModule) else ""
     name = f"{type(pl_module).__name__} on {type(data).__name__}" if data is not None else type(pl_module).__name__

@@ -13,7 +13,7 @@ from ..plugins.record import class_path
 from ..run.checkpoints.encoder_file import save_encoder, write_card
 from ..run.checkpoints.names import PATTERN
 from ..run.failures import failures_of
-from ..run.folder.folder import resolved, run_name
+from ..run.folder.folder import place_name, resolved, run_name
 from ..run.folder.metrics import rows_of, speed_of
 from ..run.meter import run_totals
 from .supervised import CLASSIFIER, Supervised
@@ -81,7 +81,7 @@ def card_facts(pl_module: Any, data: Any, summary: dict[str, Any]) -> dict[str, 
     pooling = getattr(encoder, "pooling", None)
     return {
         "method": type(pl_module).__name__,
-        "data": type(data).__name__,
+        "data": type(data).__name__ + (f", {place}" if (place := place_name(data)) else ""),
         "encoder": type(encoder).__name__,
         "features": f"{encoder.dim} values per sample: `forward` of the method, in eval mode",
         **({"pooling": pooling} if isinstance(pooling, str) else {}),

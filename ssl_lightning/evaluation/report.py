@@ -16,19 +16,20 @@ from ..data.files.unwritable import Unwritable
 from ..distributed import all_or_none, on_first
 from ..plugins.arguments import require
 from ..run.failures import tolerated
-from ..run.folder.loggers import show
 from ..run.folder.metrics import rows_of
 from ..run.forecast import duration
+from ..run.loggers.show import show
 from ..run.numbers.health import keep
 from ..run.pace import seconds_until_end
 from ..run.standing import Standing
 from ..run.stops.peers import in_a_line
 from ..types import View
 from .budget import Minutes, seconds_of
-from .closing import Closing, cells_of, compare, logged, printed
+from .closing import Closing, cells_of, compare, printed
 from .drawing import caption_of, draw_overview, draw_plots, show_pictures
 from .files import how_to_load, summary_of, write_encoder, write_results
 from .gains import worsened
+from .logged import log_encoder, log_results
 from .overview import Overview, format_overview, overview, summary_of_overview
 from .probes.held_out import in_words
 from .rows import ClosingSettings
@@ -151,7 +152,9 @@ class Report(Standing):
 
         def write() -> None:
             write_encoder(trainer, pl_module, folder)
-            write_results(trainer, pl_module, folder, {}, why_not)
+            summary = write_results(trainer, pl_module, folder, {}, why_not)
+            if not self.enabled:
+                log_encoder(trainer, pl_module, folder, summary)
 
         with tolerated(trainer):
             on_first(write)
@@ -219,7 +222,8 @@ class Report(Standing):
                 show_pictures(trainer, trainer.datamodule, shown, folder / "plots" / "pictures.png", compare=True)
         cells = cells_of(closing)
         with stages.attempt("loggers"):
-            show(trainer, pictures, logged(cells) | scores)
+            show(trainer, pictures)
+            log_results(trainer, closing, cells, seen, scores)
         none = "There is no closing table." if stages.failed else "No labelled set: no closing table."
         held_out = in_words(summary_of(trainer))
         table = "\n\n".join(filter(None, [printed(closing) or none, without, named, held_out, *stages.failures]))
@@ -229,6 +233,11 @@ class Report(Standing):
         stages.end()
         print(f"\n{table}\n")
         summary = write_results(trainer, pl_module, folder, results, table)
+        failures = len(stages.failures)
+        with stages.attempt("the encoder for loggers"):
+            log_encoder(trainer, pl_module, folder, summary)
+        stages.end()
+        print(*stages.failures[failures:], sep="\n", end="\n" * (len(stages.failures) > failures))
         print(
             f"{summary['steps']:,} steps in {duration(summary['seconds'])}. Run folder: {folder}\n\n"
             + how_to_load(trainer, pl_module, folder)

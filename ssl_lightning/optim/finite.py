@@ -3,7 +3,7 @@ known."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -42,16 +42,31 @@ def not_finite(tensors: Iterable[Tensor], device: torch.device) -> Tensor:
         tensors: floating-point tensors of any dtypes.
         device: where they are.
     """
+    return any_not_finite(lengths_of(tensors), device)
+
+
+def lengths_of(tensors: Iterable[Tensor]) -> list[Tensor]:
+    """The Euclidean lengths of tensors, float32 or wider, in a vector for each dtype."""
     by_dtype: dict[torch.dtype, list[Tensor]] = {}
     for tensor in tensors:
         by_dtype.setdefault(tensor.dtype, []).append(tensor.detach())
-    lengths = [
+    return [
         torch.stack(torch._foreach_norm(each, 2, dtype=torch.promote_types(dtype, torch.float32)))
         for dtype, each in by_dtype.items()
     ]
+
+
+def any_not_finite(lengths: Sequence[Tensor], device: torch.device) -> Tensor:
+    """Whether any of some lengths is NaN or infinite; as `not_finite`."""
     if not lengths:
         return torch.zeros((), device=device)
     return torch.stack([(~each.isfinite()).any() for each in lengths]).any().float()
+
+
+def total_length(lengths: Sequence[Tensor]) -> Tensor:
+    """The length of all tensors as one vector, from their lengths; the host does not wait for
+    it."""
+    return torch.cat([each.float() for each in lengths]).norm()
 
 
 def gradients_of(optimizer: Any) -> list[Tensor]:

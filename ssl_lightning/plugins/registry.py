@@ -15,9 +15,9 @@ from .installed import installed
 from .messages import did_you_mean
 
 LOGGERS = {
-    "csv": "ssl_lightning.run.folder.loggers.CSV",
-    "tensorboard": "ssl_lightning.run.folder.loggers.TensorBoard",
-    "wandb": "ssl_lightning.run.folder.loggers.Wandb",
+    "csv": "ssl_lightning.run.loggers.csv_file.CSV",
+    "tensorboard": "ssl_lightning.run.loggers.tensorboard.TensorBoard",
+    "wandb": "ssl_lightning.run.loggers.wandb.Wandb",
 }
 
 

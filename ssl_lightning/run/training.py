@@ -104,6 +104,12 @@ class Training(Recorded, LightningModule):
         """Whether the optimizer step that ends was left out, since it was not finite."""
         return self._guard is not None and bool(self._guard.health.left_out)
 
+    @property
+    def gradient_lengths(self) -> list[Tensor]:
+        """The lengths of the gradients of the last step, before they were clipped; empty where they
+        were not looked at, and where the step was left out."""
+        return [] if self._guard is None else self._guard.lengths
+
     def check_finite(self) -> None:
         """Raises `NotFinite` where the run's last steps, or its weights, are not finite. Every
         process must call it."""

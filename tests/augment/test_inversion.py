@@ -119,7 +119,9 @@ def test_what_is_shown_of_sounds_is_written_as_sounds(tmp_path: Path, monkeypatc
     data = Tones(statistics=(-5.0, 3.0))
     x = (data.mel(waves()[:6])[:, None] + 5) / 3
     path = tmp_path / "pictures.png"
-    assert data.show({"original": View(x), "noisy": View(x + 0.1)}, path, compare=True) == {"pictures": path}
+    sounds = {f"pictures/{caption}": path.parent / f"{caption}.wav" for caption in ("original", "noisy")}
+    shown = data.show({"original": View(x), "noisy": View(x + 0.1)}, path, compare=True)
+    assert shown == {"pictures": path, **sounds}
     assert sorted(path.name for path in tmp_path.iterdir() if path.is_file()) == [
         "noisy.wav",
         "original.wav",
@@ -129,7 +131,8 @@ def test_what_is_shown_of_sounds_is_written_as_sounds(tmp_path: Path, monkeypatc
     assert rate == RATE and len(wave) == 4 * (SAMPLES + RATE // 2), "four samples, half a second apart"
     only = tmp_path / "waves"
     shown = data.show({"original": View(waves()[:2])}, only / "pictures.png", compare=True)
-    assert shown == {"pictures": only / "pictures.png"}, "waves over their spectrograms"
+    expected = {"pictures": only / "pictures.png", "pictures/original": only / "original.wav"}
+    assert shown == expected, "waves over their spectrograms"
     assert sorted(path.name for path in only.iterdir()) == ["original.wav", "pictures.png"]
 
 

@@ -45,7 +45,7 @@ FILES = {
     "plots/embedding.json", "plots/closing.png",
 }  # fmt: skip
 METRICS = {"train/loss", "train/lr", "probe/linear/top1", "probe/knn/top1", "collapse/std", "collapse/rank"}
-METRICS |= {"collapse/agreement", "collapse/growth"}
+METRICS |= {"collapse/agreement", "collapse/growth", "train/grad_norm"}
 SPEED = {"speed/samples_per_s", "speed/data_wait"}
 
 

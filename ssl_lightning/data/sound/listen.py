@@ -22,7 +22,7 @@ SOUNDS = 4
 """Recordings in a WAV file."""
 
 
-def save_sounds(sounds: Mapping[str, Tensor], rate: int, folder: str | Path) -> None:
+def save_sounds(sounds: Mapping[str, Tensor], rate: int, folder: str | Path) -> dict[str, Path]:
     """Writes one WAV file for each caption, `<caption>.wav`: its samples one after the other, half
     a second apart; each sample is scaled by one factor under all captions.
 
@@ -30,15 +30,21 @@ def save_sounds(sounds: Mapping[str, Tensor], rate: int, folder: str | Path) -> 
         sounds: by caption, waves [S, T] of the same samples.
         rate: sampling rate of the waves, in Hz.
         folder: the folder to write to.
+
+    Returns:
+        The files by caption.
     """
     import soundfile
+
+    files = {caption: Path(folder) / f"{caption}.wav" for caption in sounds}
 
     waves = torch.stack([wave.detach().float().cpu().nan_to_num() for wave in sounds.values()])  # [captions, S, T]
     waves = F.pad(0.9 * waves / waves.abs().amax(dim=(0, 2), keepdim=True).clamp(min=1e-5), (0, rate // 2))
     for caption, wave in zip(sounds, waves, strict=True):
         file = io.BytesIO()
         soundfile.write(file, wave.flatten().numpy(), rate, format="WAV")
-        write_bytes(Path(folder) / f"{caption}.wav", file.getvalue())
+        write_bytes(files[caption], file.getvalue())
+    return files
 
 
 class Listening(SSLDataModule):
@@ -84,7 +90,8 @@ class Listening(SSLDataModule):
             pictures = super().show(captions, path, compare)
         if compare:
             sounds = {caption: self.as_sounds(view.x[:SOUNDS].float())[0] for caption, view in captions.items()}
-            save_sounds(sounds, self.sample_rate, path.parent)
+            files = save_sounds(sounds, self.sample_rate, path.parent)
+            pictures |= {f"{path.stem}/{caption}": file for caption, file in files.items()}
         return pictures
 
     def thumbnails(self, view: View) -> Tensor | None:

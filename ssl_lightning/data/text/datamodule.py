@@ -23,7 +23,7 @@ from ..preparation import Preparation
 from .augment import TextAugmentation
 from .preparation import preparation_of
 from .settings import ROW_LENGTH, TEXT, row_length_in, text_json
-from .sheet import plot_texts
+from .sheet import plot_texts, write_texts
 from .spelling import spelling
 from .stores import Part as Part
 from .tokenizer import TOKENIZER, Kind, digest_of, kept_tokenizer, load_tokenizer, vocabulary_of
@@ -178,7 +178,9 @@ class TextDataModule(WithheldDocuments):
     def show(self, captions: Mapping[str, View], path: Path, compare: bool = False) -> dict[str, Path]:
         texts = {caption: self.as_words(unpacked(view)[:SHOWN]) for caption, view in captions.items()}
         plot_texts(texts, path, compare)
-        return {path.stem: path}
+        if not compare:
+            return {path.stem: path}
+        return {path.stem: path, f"{path.stem}/texts": write_texts(texts, path.with_suffix(".csv"))}
 
     def in_words(self, view: View) -> list[str]:
         rows = unpacked(view).tolist()

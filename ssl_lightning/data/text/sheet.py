@@ -1,13 +1,17 @@
-"""Pictures of texts, token by token; tokens that differ from the first line are coloured."""
+"""Pictures and tables of texts; in a picture, tokens that differ from the first line are
+coloured."""
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from matplotlib.figure import Figure
 
 from ..figure import CAPTION, INK, save_figure
+from ..files.atomic import write_text
 from ..fonts import MONO, columns, drawable
 
 COLUMNS, MOST_LINES = 110, 4
@@ -58,6 +62,21 @@ def plot_texts(texts: Texts, path: str | Path, compare: bool = True) -> None:
         x, y = (column + 1) / (margin + COLUMNS + 2), 1 - (down + 1) / (line + 1)
         figure.text(x, y, word, family="monospace", fontsize=SIZE, color=colour, parse_math=False)
     save_figure(figure, path)
+
+
+def write_texts(texts: Texts, path: Path) -> Path:
+    """Writes texts as a table: a row for each sample, a column for each caption.
+
+    Args:
+        texts: by caption, for each sample its words.
+        path: the CSV file to write; it is returned.
+    """
+    table = io.StringIO()
+    writer = csv.writer(table, lineterminator="\n")
+    writer.writerow(texts)
+    writer.writerows([" ".join(words) for words in row] for row in zip(*texts.values(), strict=False))
+    write_text(path, table.getvalue())
+    return path
 
 
 def _wrapped(words: Sequence[str], colours: Sequence[str], margin: int) -> tuple[list[tuple[int, int, str, str]], int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+import re
 import time
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
@@ -24,13 +25,17 @@ from ...plugins.registry import Registry
 from ...plugins.run_record import run_config
 from ..checkpoints.checkpoint import find_newest
 from ..checkpoints.saving import Checkpoint
+from ..loggers.show import open_loggers, show
 from ..standing import Standing
 from .lock import FolderInUse, FolderLock
-from .loggers import open_loggers, show
 from .metrics import Metrics
 from .resolved import commit, resolved_config, resolved_text, sizes
 
 PACKAGES = ("ssl-lightning", "torch", "torchvision", "pytorch-lightning", "timm", "scikit-learn")
+
+
+LONGEST = 40
+"""Letters of the data's folder in a run's name."""
 
 
 def short_name(group: str, value: Any) -> str:
@@ -39,10 +44,25 @@ def short_name(group: str, value: Any) -> str:
     return Registry(group).name_of(class_path(type(value))).replace(":", "-")
 
 
-def run_name(method: Any, datamodule: Any) -> str:
-    """`<method>-<data>`, the folder that holds all runs of the two."""
+def kind_name(method: Any, datamodule: Any) -> str:
+    """`<method>-<data>`."""
     data = short_name("ssl_lightning.datamodules", datamodule) if datamodule is not None else "loaders"
     return f"{short_name('ssl_lightning.methods', method)}-{data}"
+
+
+def run_name(method: Any, datamodule: Any) -> str:
+    """`<method>-<data>`, the folder that holds all runs of the two; for a user's files
+    `<method>-<data>-<their folder>`."""
+    place = place_name(datamodule)
+    return kind_name(method, datamodule) + (f"-{place}" if place else "")
+
+
+def place_name(datamodule: Any) -> str:
+    """The name of the folder or file that a user's samples are read from, as a part of a path;
+    empty for a data set that is always the same."""
+    place = getattr(datamodule, "place", "")
+    name = Path(place).expanduser().resolve().name if isinstance(place, str) and place else ""
+    return re.sub(r"[^\w.-]+", "_", name).strip("._-")[:LONGEST]
 
 
 def folder_of(checkpoint: str | Path) -> Path | None:

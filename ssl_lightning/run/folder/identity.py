@@ -106,7 +106,7 @@ def find_resume(root: str | Path, method: str, data: str, config: Mapping[str, A
         FolderInUse: another process writes into the run's folder. A run of another length is then
             another job's, and is skipped.
     """
-    runs = _runs(Path(root) / f"{method}-{data}".replace(":", "-"), config)
+    runs = _runs(Path(root), f"{method}-{data}".replace(":", "-"), config)
     same = [run for run in runs if not run.differences]
     for run in sorted(same, key=lambda run: not run.as_long):
         if is_locked(run.folder):
@@ -123,26 +123,27 @@ def find_resume(root: str | Path, method: str, data: str, config: Mapping[str, A
     )
 
 
-def find_last(parent: Path, config: Mapping[str, Any], word: str) -> Path:
+def find_last(root: Path, name: str, config: Mapping[str, Any], word: str) -> Path:
     """The newest whole checkpoint of the newest run with the identity of this config; of runs of
     the same length first.
 
     Args:
-        parent: the folder of the runs of this method on this data.
+        root: the folder of all runs.
+        name: `<method>-<data>`.
         config: of the run, as its `config.yaml` holds it.
         word: what asks for it, for the error.
 
     Raises:
         ValueError: there is none.
     """
-    runs = _runs(parent, config)
+    runs = _runs(root, name, config)
     for run in sorted((run for run in runs if not run.differences), key=lambda run: not run.as_long):
         if newest := find_newest(run.folder / "checkpoints"):
             return newest
     others = [run for run in runs if run.differences]
     raise ValueError(
-        f"ckpt_path={word!r}: there is no checkpoint of a run with these settings in {str(parent)!r}."
-        f" {_others(others, parent.name) if others else 'Leave it out to start anew.'}"
+        f"ckpt_path={word!r}: there is no checkpoint of a run with these settings in {str(root / name)!r}."
+        f" {_others(others, name) if others else 'Leave it out to start anew.'}"
     )
 
 
@@ -154,11 +155,14 @@ def _others(others: list[RecordedRun], name: str) -> str:
     return f"{count} other settings ({nearest.folder.name}: {'; '.join(nearest.differences[:MOST])}{more})."
 
 
-def _runs(parent: Path, config: Mapping[str, Any]) -> list[RecordedRun]:
-    """The runs in a folder, the newest first, compared with the one to be started."""
+def _runs(root: Path, name: str, config: Mapping[str, Any]) -> list[RecordedRun]:
+    """The runs of a method on a kind of data, the newest first, compared with the one to be
+    started. Where the data is a user's, the name of its folder may follow in their folder's."""
     wanted, length = identity(config), _length(config)
     runs = []
-    for checkpoints in sorted(parent.glob("*/checkpoints"), key=lambda path: path.stat().st_mtime, reverse=True):
+    parents = [each for each in root.glob("*") if each.name == name or each.name.startswith(f"{name}-")]
+    folders = [folder for parent in parents for folder in parent.glob("*/checkpoints")]
+    for checkpoints in sorted(folders, key=lambda path: path.stat().st_mtime, reverse=True):
         try:
             text = (checkpoints.parent / "config.yaml").read_text(encoding="utf-8")
             recorded = renamed(read_yaml(text, "config.yaml"))

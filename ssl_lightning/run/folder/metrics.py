@@ -16,8 +16,10 @@ from torch import Tensor
 
 from ...data.files.unwritable import explained
 from ...distributed import reduce_means, world_size
+from ...optim.finite import total_length
 from ..failures import tolerated
 from ..lightning import publish, updated
+from ..loggers.show import commit
 from ..standing import Standing
 from .rows import Row, Table
 
@@ -49,9 +51,10 @@ def log_metrics(trainer: Any, values: dict[str, float], timing: bool = False) ->
 
 class Metrics(Standing):
     """Collects the values that `step` returned and writes them every `log_every_n_steps` steps: the
-    mean over those steps, as `train/loss`, `train/<part>` and `train/lr`. The value of a step is
-    the mean of its batches, accumulated or of several processes, by their weights. A step that was
-    left out, since it was not finite, does not count.
+    mean over those steps, as `train/loss`, `train/<part>` and `train/lr`, and the length of the
+    last step's gradients before they are clipped, as `train/grad_norm`. The value of a step is the
+    mean of its batches, accumulated or of several processes, by their weights. A step that was left
+    out, since it was not finite, does not count.
     """
 
     key = "metrics"
@@ -69,6 +72,11 @@ class Metrics(Standing):
         """Of the pending values, where the processes' may differ."""
         self.losses: tuple[str, ...] = ()
         """The values whose sum is the loss, where that is not one of them itself."""
+        self.lengths: Sequence[Tensor] = ()
+        """Of the last step's gradients: a row needs the length of all, other steps do not compute
+        it."""
+        self.norm: float | None = None
+        """That length, where a checkpoint held it."""
         self.device = torch.device("cpu")
         self.resumed: dict[str, Any] = {}
 
@@ -86,6 +94,9 @@ class Metrics(Standing):
     def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
         self.device, self.step = pl_module.device, []
 
+    def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        commit(trainer)  # now that all have logged what they log of the step before
+
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         logs = {name: (value, outputs["weight"]) for name, value in outputs["logs"].items()}
         self.step.append({**logs, **outputs["losses"]})
@@ -94,11 +105,13 @@ class Metrics(Standing):
             step, self.step = self.step, []
             if not pl_module.left_out:
                 self.take_up(step)
+                self.lengths, self.norm = pl_module.gradient_lengths, None
         if trainer.global_step % trainer.log_every_n_steps == 0 and updated(trainer):
             self.flush(trainer)
 
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
         self.flush(trainer)
+        commit(trainer)
         for table in (self.table, self.speed):
             with tolerated(trainer):
                 table.write()
@@ -120,7 +133,13 @@ class Metrics(Standing):
         means = torch.stack([steps.mean() for steps in pending.values()]).tolist()
         values = dict(zip((f"train/{name}" for name in pending), means, strict=True))
         values["train/lr"] = trainer.optimizers[0].param_groups[0]["lr"]
+        if (norm := self.gradient_norm()) is not None:
+            values["train/grad_norm"] = norm
         log_metrics(trainer, values)
+
+    def gradient_norm(self) -> float | None:
+        """The length of the last step's gradients; None: they were not looked at."""
+        return float(total_length(self.lengths)) if self.lengths else self.norm
 
     def take_up(self, step: Sequence[Mapping[str, tuple[Scalar, Scalar | None]]]) -> None:
         """Adds the values of an optimizer step, from those of its batches."""
@@ -159,15 +178,18 @@ class Metrics(Standing):
         return values
 
     def names_logged(self, trainer: Any, pl_module: Any) -> Iterable[str]:
-        return ("train/loss", "train/lr", "train/")
+        return ("train/loss", "train/lr", "train/grad_norm", "train/")
 
     def state_dict(self) -> dict[str, Any]:
-        return {"metrics": self.table.state(), "speed": self.speed.state(), "pending": self.reduced()}
+        pending = self.reduced()
+        norm = self.gradient_norm() if pending else None
+        return {"metrics": self.table.state(), "speed": self.speed.state(), "pending": pending, "gradient_norm": norm}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.resumed = state_dict
         self.pending = {name: list(values) for name, values in state_dict["pending"].items()}
         self.weights = {name: [None] * len(values) for name, values in self.pending.items()}
+        self.lengths, self.norm = (), state_dict.get("gradient_norm")
 
 
 def pending_loss(trainer: Any) -> float | None:

@@ -11,7 +11,7 @@ from ...plugins.messages import did_you_mean
 from ...plugins.run_record import run_config
 from ..checkpoints.checkpoint import newest_of
 from ..checkpoints.retention import best_in
-from .folder import run_name
+from .folder import kind_name
 from .identity import find_last
 
 LIGHTNINGS = ("hpc", "registry")
@@ -44,7 +44,7 @@ def last_of(trainer: Any, word: str) -> Path:
     """The newest whole checkpoint of a run with the settings of this one."""
     method, data = trainer.lightning_module, trainer.datamodule
     config = yaml.safe_load(run_config(method))
-    return find_last(Path(trainer.default_root_dir) / run_name(method, data), config, word)
+    return find_last(Path(trainer.default_root_dir), kind_name(method, data), config, word)
 
 
 def best_of(trainer: Any) -> str | None:

@@ -12,7 +12,16 @@ from pytorch_lightning.core.optimizer import LightningOptimizer
 from torch import Tensor
 
 from ...distributed import gather_objects, rank, reduce_sum
-from ...optim.finite import LeftOut, NotFinite, Statistics, gradients_of, not_finite, skips_on_device
+from ...optim.finite import (
+    LeftOut,
+    NotFinite,
+    Statistics,
+    any_not_finite,
+    gradients_of,
+    lengths_of,
+    not_finite,
+    skips_on_device,
+)
 from ..checkpoints.checkpoint import find_newest
 from ..lightning import batches_done
 from .bundle import write_bundle
@@ -56,10 +65,23 @@ class Guard:
         self.exempt = {name for name, value in module.named_buffers() if broken(value) and not value.isnan().any()}
         """Buffers that begin with infinities, such as masks."""
 
+        self.lengths: list[Tensor] = []
+        """Of the gradients of the last step, before they are clipped, where they were looked at."""
+
     @property
     def trainer(self) -> Any:
         """Lightning's."""
         return self.module.trainer
+
+    @property
+    def logs_next(self) -> bool:
+        """Whether the metrics of this step are written."""
+        return bool((self.trainer.global_step + 1) % self.trainer.log_every_n_steps == 0)
+
+    def unscaled(self, optimizer: Any) -> list[Tensor]:
+        """The lengths of gradients without the scale of float16."""
+        scale = 1.0 if self.scaler is None else self.scaler.get_scale()
+        return [each / scale for each in lengths_of(gradients_of(optimizer))]
 
     # A step, in the order of the calls.
 
@@ -88,10 +110,12 @@ class Guard:
             NotFinite: they are not finite, and the run is to stop.
         """
         if self.current is None or self.scaler is not None:
+            self.lengths = self.unscaled(optimizer) if self.logs_next else []
             return
+        self.lengths = lengths_of(gradients_of(optimizer))
         # Gradients are equal on all processes, unless something changed them since: then one would
         # stop alone, and the others wait for it.
-        flag = reduce_sum(not_finite(gradients_of(optimizer), self.module.device)).clamp(max=1)
+        flag = reduce_sum(any_not_finite(self.lengths, self.module.device)).clamp(max=1)
         if self.looks_at_once or not skips_on_device(unwrapped(optimizer)):
             if bool(flag):
                 self.statistics.restore()
@@ -112,6 +136,8 @@ class Guard:
                 least scale.
         """
         current, self.current = self.current, None
+        if not stepped:
+            self.lengths = []
         if current is None:
             return
         if not stepped:

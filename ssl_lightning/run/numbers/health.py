@@ -16,6 +16,7 @@ from ...types import Alarm
 from ..failures import tolerated
 from ..folder.metrics import column, log_metrics
 from ..lightning import updated
+from ..loggers.show import alert
 from ..standing import Standing
 
 FILE = "alarms.txt"
@@ -102,7 +103,7 @@ class Health(Standing):
         if not self.enabled or not values or not trainer.training:
             return
         method = trainer.lightning_module
-        raised: dict[str, str] = {}  # by remedy: the first of several says all that there is to do
+        raised: dict[str, tuple[str, str]] = {}  # metric and sentence by remedy: the first says what is to be done
         for key, alarm in keyed([method, *trainer.callbacks]).items():
             if alarm.metric not in values:
                 continue
@@ -110,14 +111,14 @@ class Health(Standing):
             if looks < patience:
                 looks = self.outside[key] = 0 if alarm.healthy(values[alarm.metric]) else looks + 1
                 if looks == patience:
-                    raised.setdefault(alarm.remedy, alarm.sentence(values[alarm.metric]))
+                    raised.setdefault(alarm.remedy, (alarm.metric, alarm.sentence(values[alarm.metric])))
             if looks >= patience and (self.stop if alarm.stop is None else alarm.stop):
                 trainer.should_stop = True
-        for sentence in raised.values():
+        for metric, sentence in raised.values():
             lr = trainer.optimizers[0].param_groups[0]["lr"]
             line = f"{type(method).__name__}, step {trainer.global_step}: {sentence} The learning rate is now {lr:.2g}."
             rank_zero_warn(line)
-            keep(trainer, line)
+            keep(trainer, metric, line)
 
     def state_dict(self) -> dict[str, Any]:
         return {"outside": self.outside, "skipped": self.skipped}
@@ -126,8 +127,9 @@ class Health(Standing):
         self.outside, self.skipped = dict(state_dict["outside"]), int(state_dict.get("skipped", 0))
 
 
-def keep(trainer: Any, line: str) -> None:
-    """Adds an alarm to `alarms.txt` of the run folder, unless a run that was killed has."""
+def keep(trainer: Any, metric: str, line: str) -> None:
+    """Adds an alarm to `alarms.txt` of the run folder, and tells the loggers, unless a run that was
+    killed has."""
     if not (trainer.is_global_zero and trainer.run_folder):
         return
     path = trainer.run_folder / FILE
@@ -135,6 +137,7 @@ def keep(trainer: Any, line: str) -> None:
         before = path.read_text(encoding="utf-8") if path.is_file() else ""
         if line not in before.splitlines():
             write_text(path, f"{before}{line}\n")
+            alert(trainer, metric, line)
 
 
 def keyed(givers: Iterable[Any]) -> dict[str, Alarm]:

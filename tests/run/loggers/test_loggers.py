@@ -8,9 +8,6 @@ import hashlib
 import json
 import os
 import signal
-import struct
-import zlib
-from collections.abc import Iterator
 from functools import partial
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
@@ -23,13 +20,16 @@ from pytorch_lightning.loggers import CSVLogger
 from pytorch_lightning.loggers.logger import DummyLogger
 from pytorch_lightning.utilities import rank_zero_only
 from ssl_lightning.methods.simclr import SimCLR
+from wandb_record import Offline, offline
 
 import ssl_lightning
 from ssl_lightning.cli.main import main
 from ssl_lightning.evaluation.report import Report
 from ssl_lightning.plugins.registry import UnknownName
-from ssl_lightning.run.folder import loggers
-from ssl_lightning.run.folder.loggers import CSV, TensorBoard, Wandb
+from ssl_lightning.run.loggers import base
+from ssl_lightning.run.loggers.csv_file import CSV
+from ssl_lightning.run.loggers.tensorboard import TensorBoard
+from ssl_lightning.run.loggers.wandb import Wandb
 from ssl_lightning.testing import TinyEncoder, TinyImages
 
 ARGV = [
@@ -48,16 +48,15 @@ ARGV = [
 ARGV += ["--trainer.accelerator", "cpu", "--trainer.precision", "32-true", "--trainer.enable_progress_bar", "false"]
 WANDB = ["--trainer.logger", "wandb", "--trainer.logger.project", "ssl"]
 METRICS = {"train/loss", "train/lr", "probe/linear/top1", "probe/knn/top1", "collapse/std", "collapse/rank"}
-METRICS |= {"collapse/agreement", "collapse/growth"}
+METRICS |= {"collapse/agreement", "collapse/growth", "train/grad_norm"}
 SPEED = {"speed/samples_per_s", "speed/data_wait"}
 FINAL = {
-    f"final/{row}/{column}"
+    f"closing/{row}/{column}"
     for row in ("raw", "untrained", "pretrained", "majority")
     for column in ("knn", "linear", "knn_10", "linear_10")
 }
 FINAL |= {f"{name}/std" for name in FINAL if name.endswith("_10") and "majority" not in name}
 PICTURES = {"plots/views", "plots/embedding", "plots/closing"}
-BLOCK = 32 * 1024
 PAUSES = """
 import time
 from pytorch_lightning import Callback
@@ -66,76 +65,6 @@ class Pause(Callback):
     def on_train_batch_start(self, trainer, *args):
         time.sleep(3 if trainer.global_step == 6 else 0)
 """
-
-
-def records(folder: Path) -> Iterator[Any]:
-    """The records of W&B's file, framed as LevelDB frames its log: 7 bytes of header, then blocks
-    of 32 KiB that hold fragments of crc (4 bytes), length (2), type (1: whole, 2: first, 3: middle,
-    4: last) and data. A torn end is an end."""
-    from wandb.proto.wandb_internal_pb2 import Record
-
-    (path,) = folder.glob("*.wandb")
-    data, place, parts = path.read_bytes(), 7, b""
-    assert data[:4] == b":W&B"
-    while place + 7 <= len(data):
-        if BLOCK - place % BLOCK < 7:
-            place += BLOCK - place % BLOCK
-            continue
-        crc, length, kind = struct.unpack_from("<IHB", data, place)
-        fragment, place = data[place + 7 : place + 7 + length], place + 7 + length
-        if len(fragment) < length:
-            return
-        assert zlib.crc32(bytes([kind]) + fragment) == crc
-        parts += fragment
-        if kind in (1, 4):
-            record = Record()
-            record.ParseFromString(parts)
-            parts = b""
-            yield record
-
-
-def items(entries: Any) -> dict[str, Any]:
-    """`a/b` -> value, of a history, summary or config record; what is nested is joined by dots."""
-    return {".".join(entry.nested_key) or entry.key: json.loads(entry.value_json) for entry in entries}
-
-
-class Offline:
-    """One offline folder of W&B's."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.id = self.project = ""
-        self.resumes = False
-        self.config: dict[str, Any] = {}
-        self.summary: dict[str, Any] = {}
-        self.rows: list[dict[str, Any]] = []
-        self.kinds = set()
-        for record in records(folder):
-            self.kinds.add(record.WhichOneof("record_type"))
-            self.id = record.run.run_id or self.id
-            self.project = record.run.project or self.project
-            self.resumes = record.run.resume or self.resumes
-            self.config.update(items(record.config.update))
-            self.summary.update(items(record.summary.update))
-            if record.history.item:
-                self.rows.append(items(record.history.item))
-
-    def values(self, names: set[str]) -> dict[tuple[int, str], float]:
-        """(step, name) -> value."""
-        return {
-            (row["trainer/global_step"], name): value
-            for row in self.rows
-            for name, value in row.items()
-            if name in names
-        }
-
-    @property
-    def steps(self) -> list[int]:
-        return [row["trainer/global_step"] for row in self.rows]
-
-
-def offline(folder: Path) -> list[Offline]:
-    return [Offline(each) for each in sorted(folder.glob("wandb/offline-run-*"))]
 
 
 def in_csv(path: Path) -> dict[tuple[int, str], float]:
@@ -186,18 +115,13 @@ def test_every_metric_is_there_with_the_value_and_step_of_the_csv_files(trained:
     assert {name for _, name in ours} == METRICS
     assert run_of_wandb.values(METRICS) == ours
     assert run_of_wandb.values(SPEED) == in_csv(trained[0] / "speed.csv") and run_of_wandb.values(SPEED)
-    assert in_csv(trained[0] / "csv" / "version_0" / "metrics.csv").items() >= ours.items()
+    assert in_csv(trained[0] / "csv" / "version_0" / "logged.csv").items() >= ours.items()
 
 
 @pytest.mark.slow
 def test_steps_never_go_back_and_are_the_axis_of_every_metric(run_of_wandb: Offline) -> None:
-    assert run_of_wandb.steps == sorted(run_of_wandb.steps) and set(run_of_wandb.steps) == {0, 5, 10, 15, 20}
-    axes = {
-        record.metric.glob_name: record.metric.step_metric
-        for record in records(run_of_wandb.folder)
-        if record.WhichOneof("record_type") == "metric"
-    }
-    assert axes["*"] == "trainer/global_step"
+    assert run_of_wandb.steps == [0, 5, 10, 15, 20, 20], "one record a step, and one of the closing table"
+    assert run_of_wandb.defined["*"].step_metric == "trainer/global_step"
 
 
 @pytest.mark.slow
@@ -222,10 +146,11 @@ def test_pictures_and_closing_numbers_are_there(trained: Any, run_of_wandb: Offl
         content = (run_of_wandb.folder / "files" / file).read_bytes()
         assert content == (trained[0] / f"{name}.png").read_bytes()
         assert hashlib.sha256(content).hexdigest().startswith(Path(file).stem.rpartition("_")[2])
-    final = {name: value for name, value in run_of_wandb.summary.items() if name.startswith("final/")}
+    final = {name: value for name, value in run_of_wandb.summary.items() if name.startswith("closing/")}
     summary = json.loads((trained[0] / "summary.json").read_text())
     assert set(final) == FINAL
     for name, value in final.items():
+        name = name.replace("closing/", "final/")
         assert value == (summary[name.removesuffix("/std")]["std"] if name.endswith("/std") else summary[name]["mean"])
 
 
@@ -247,7 +172,8 @@ def test_tensorboard_has_the_same_numbers_and_pictures(trained: Any) -> None:
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     events = accumulator.EventAccumulator(str(trained[0] / "tensorboard"))
     events.Reload()
-    assert set(events.Tags()["scalars"]) == METRICS | SPEED | FINAL
+    headline = {name for name in FINAL if name.startswith("closing/pretrained/") and not name.endswith("/std")}
+    assert set(events.Tags()["scalars"]) == METRICS | SPEED | headline
     for (step, name), value in in_csv(trained[0] / "metrics.csv").items():
         assert value == pytest.approx({event.step: event.value for event in events.Scalars(name)}[step], rel=1e-6)
     assert set(events.Tags()["images"]) == PICTURES
@@ -333,11 +259,11 @@ def test_python_takes_the_short_names_too_and_each_run_has_files_of_its_own(
         assert ours.log_dir == str(ours.run_folder)
         assert (
             list(ours.run_folder.glob("tensorboard/events*"))
-            and (ours.run_folder / "csv" / "version_0" / "metrics.csv").is_file()
+            and (ours.run_folder / "csv" / "version_0" / "logged.csv").is_file()
         )
     assert folders[0] != folders[1]
     assert {path.name for path in tmp_path.iterdir()} == {"runs", "theirs"}
-    first, second = (in_csv(folder / "csv" / "version_0" / "metrics.csv") for folder in folders)
+    first, second = (in_csv(folder / "csv" / "version_0" / "logged.csv") for folder in folders)
     assert {step for step, _ in first} == {step for step, _ in second} == {1, 2}
 
 
@@ -378,7 +304,7 @@ def test_a_logger_that_is_not_installed_says_how_to_get_it(
 
     (tmp_path / name).mkdir()  # which `import wandb` would take for a package
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(loggers, "version", missing)
+    monkeypatch.setattr(base, "version", missing)
     with pytest.raises(ModuleNotFoundError, match=f"The logger '{name}' needs .* pip install {name}"):
         trainer(tmp_path, logger=name)
 
@@ -407,23 +333,23 @@ def test_an_unknown_name_gets_the_nearest_one(capsys: pytest.CaptureFixture[str]
 @pytest.mark.parametrize(
     ("argv", "config", "expected"),
     [
-        (["wandb", "--trainer.logger.project", "p"], "", ("ssl_lightning.run.folder.loggers.Wandb", "p")),
+        (["wandb", "--trainer.logger.project", "p"], "", ("ssl_lightning.run.loggers.wandb.Wandb", "p")),
         (["WandbLogger", "--trainer.logger.project", "p"], "", ("pytorch_lightning.loggers.WandbLogger", "p")),
         (
             ["pytorch_lightning.loggers.CSVLogger", "--trainer.logger.save_dir", "x"],
             "",
             ("pytorch_lightning.loggers.CSVLogger", None),
         ),
-        ([], "trainer: {logger: tensorboard}", ("ssl_lightning.run.folder.loggers.TensorBoard", None)),
+        ([], "trainer: {logger: tensorboard}", ("ssl_lightning.run.loggers.tensorboard.TensorBoard", None)),
         (
             [],
             "trainer: {logger: {class_path: wandb, init_args: {project: p}}}",
-            ("ssl_lightning.run.folder.loggers.Wandb", "p"),
+            ("ssl_lightning.run.loggers.wandb.Wandb", "p"),
         ),
         (
             ["--trainer.logger.project", "q"],
             "trainer: {logger: {class_path: wandb, init_args: {project: p}}}",
-            ("ssl_lightning.run.folder.loggers.Wandb", "q"),
+            ("ssl_lightning.run.loggers.wandb.Wandb", "q"),
         ),
         (["false"], "trainer: {logger: wandb}", False),
         (["null"], "trainer: {logger: wandb}", None),
@@ -464,6 +390,6 @@ def test_a_list_of_short_names_in_a_config(tmp_path: Path, capsys: pytest.Captur
         main(["fit", "--model", "simclr", "--data", "digits", "--config", str(tmp_path / "c.yaml"), "--print_config"])
     found = yaml.safe_load(capsys.readouterr().out)["trainer"]["logger"]
     assert [each["class_path"] for each in found] == [
-        "ssl_lightning.run.folder.loggers.CSV",
-        "ssl_lightning.run.folder.loggers.Wandb",
+        "ssl_lightning.run.loggers.csv_file.CSV",
+        "ssl_lightning.run.loggers.wandb.Wandb",
     ]
