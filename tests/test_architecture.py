@@ -46,6 +46,7 @@ ORDER = [
     "run",
     "method",
     "evaluation",
+    "exchange",
     "trainer",
     "cli",
     "testing",

@@ -1,0 +1,1 @@
+"""Encoders to and from other libraries."""
