@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import pickletools
 import zipfile
+from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
 from collections.abc import Iterator
 from pathlib import Path
 from pickle import UnpicklingError
@@ -18,8 +19,6 @@ from ...plugins.archive import check_size, is_whole
 
 PICKLES = 4
 """In a file from before torch 1.6: a magic number, a version, the system, and the checkpoint."""
-RENAMED = {"__builtin__": "builtins", "copy_reg": "copyreg"}
-"""Modules that pickles call as Python 2 did."""
 MOST_NAMES = 1000
 """Classes and functions that a checkpoint may name."""
 
@@ -104,8 +103,10 @@ def _names(path: Path) -> Iterator[str]:
 
 
 def _names_in(file: IO[bytes]) -> Iterator[str]:
-    """The names in a pickle, of which no instruction is obeyed."""
+    """The names in a pickle, of which no instruction is obeyed; those of Python 2 as Python 3 has
+    them."""
     for instruction, argument, _ in pickletools.genops(file):
         if instruction.name == "GLOBAL":
             module, _, name = str(argument).partition(" ")
-            yield f"{RENAMED.get(module, module)}.{name}"
+            module, name = NAME_MAPPING.get((module, name), (IMPORT_MAPPING.get(module, module), name))
+            yield f"{module}.{name}"
