@@ -22,7 +22,7 @@ from .foreign.file import named_classes, read_file
 from .foreign.formats import FORMATS, Fit, fit_of
 from .foreign.layout import Found, Tensors, Traits
 from .foreign.positions import resized
-from .foreign.shapes import Wanted, encoder_for
+from .foreign.shapes import Wanted, encoder_for, holder_of
 
 SHOWN = 8
 """Keys in a message."""
@@ -106,12 +106,12 @@ def read_encoder_of(
     encoder, notes = _filled(FORMATS[fit.name].renamed(inside), traits, wanted, images, FORMATS[fit.name].pooling, where)
     arguments = _arguments(encoder, traits, images)
     _check(encoder, arguments, where)
-    left = [key for key in keys if key not in part or fit.layout.is_head(part[key])]
+    left = _left(fit, chosen)
     facts = {
         "file": f"{printable(source.name)}, sha256 {_digest(source)}",
         "format": f"{fit.name}: {FORMATS[fit.name].library}, {fit.layout.method}",
         "network": " of ".join([chosen, str(len(fit.layout.networks_in(keys)))]),
-        "left behind": _groups(left) or "nothing",
+        "left behind": ", ".join(left) or "nothing",
         "not read": ", ".join(named_classes(source)[:SHOWN]) if source.suffix != ".safetensors" else "",
         "assumed": "; ".join([*traits.assumed, *notes]),
     }
@@ -133,7 +133,7 @@ def _filled(
     """Builds the encoder and gives it the tensors; returns it with what is to be said of them."""
     tensors, notes = resized(tensors, images.size)
     encoder = encoder_for(tensors, traits, wanted, pooling).eval()
-    model: Any = encoder.model
+    model = holder_of(encoder)
     needed = model.state_dict()
     missing = [name for name in needed if name not in tensors and not name.endswith(NEW)]
     left = [name for name in tensors if name not in needed]
@@ -228,10 +228,19 @@ def _digest(path: Path) -> str:
     return digest.hexdigest()[:16]
 
 
-def _groups(keys: Sequence[str]) -> str:
-    """Keys by their first two parts, with their number: `projection.model.* (6)`."""
-    counts = Counter(".".join(key.split(".")[:2]) if key.count(".") > 1 else key.split(".")[0] for key in keys)
-    return ", ".join(f"{name} ({count})" for name, count in counts.items())
+def _left(fit: Fit, chosen: str) -> list[str]:
+    """The keys that are left behind, with their number: other networks as wholes, heads by their
+    first two parts, such as `projection.model (6)`."""
+    counts: Counter[str] = Counter()
+    keys = list(fit.state)
+    networks = {name: fit.layout.part(prefix, keys) for name, prefix in fit.layout.networks.items()}
+    for key in keys:
+        owner = next((name for name, part in networks.items() if key in part), None)
+        if owner is not None and owner != chosen:
+            counts[f"the network {owner}"] += 1
+        elif owner is None or fit.layout.is_head(networks[owner][key]):
+            counts[".".join(key.split(".")[:2]) if key.count(".") > 1 else key.split(".")[0]] += 1
+    return [f"{name} ({count})" for name, count in counts.items()]
 
 
 def _some(keys: Sequence[str]) -> str:

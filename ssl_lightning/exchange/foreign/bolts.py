@@ -25,7 +25,8 @@ def _traits(network: Found) -> Traits:
     patch = int(settings.get("patch_size", 8)) if network.layout.method == CPC else 0
     if patch:
         overlap = int(settings.get("patch_overlap", patch // 2))
-        return Traits(pool=True, patch=patch, step=patch - overlap, image_size=32)
+        mean_of = f"features are the mean over patches of {patch}x{patch} pixels, {overlap} of which overlap"
+        return Traits(pool=True, patch=patch, step=patch - overlap, image_size=32, assumed=(mean_of,))
     if pool is None and network.layout.method in ("SimCLR", "SwAV"):
         assumed = ("the file does not say `maxpool1`: max-pooling follows a first convolution of 7x7 pixels alone",)
     return Traits(

@@ -5,9 +5,13 @@ from __future__ import annotations
 import re
 from typing import Any, Literal, NamedTuple
 
+from torch import nn
+
 from ...encoders.base import Encoder
+from ...encoders.patchwise import LayerNormResNet, PatchwiseEncoder
 from ...encoders.resnet import ResNetEncoder
 from ...encoders.timm import TimmEncoder
+from ...encoders.timm_model import TimmModel
 from ...encoders.vit import ViTEncoder
 from .layout import Tensors, Traits
 
@@ -57,7 +61,14 @@ def encoder_for(tensors: Tensors, traits: Traits, wanted: Wanted, pooling: str) 
     if wanted.architecture is not None:
         return TimmEncoder(wanted.architecture, channels=_channels(tensors))
     if "conv1.weight" in tensors and "layer4.0.conv1.weight" in tensors:
-        return _resnet(tensors, traits, wanted)
+        layers = [_count(tensors, f"layer{stage}") for stage in (1, 2, 3, 4)]
+        if "ln1.weight" in tensors:
+            encoder: Encoder = LayerNormResNet(layers, image_size=traits.patch, channels=_channels(tensors))
+        else:
+            encoder = _resnet(tensors, layers, traits, wanted)
+        if not traits.patch:
+            return encoder
+        return PatchwiseEncoder(encoder, patch_size=traits.patch, step=traits.step, channels=_channels(tensors))
     raise ValueError(
         f"The network ({', '.join(list(tensors)[:4])}, ...) is neither a ResNet nor a vision transformer as timm has"
         " them; if timm knows it, name it: --architecture NAME."
@@ -76,7 +87,13 @@ def _count(tensors: Tensors, prefix: str) -> int:
     return len(numbers)
 
 
-def _resnet(tensors: Tensors, traits: Traits, wanted: Wanted) -> Encoder:
+def holder_of(encoder: Encoder) -> nn.Module:
+    """The module of an encoder whose tensors have the names of the network's."""
+    inner = encoder.encoder if isinstance(encoder, PatchwiseEncoder) else encoder
+    return inner.model if isinstance(inner, TimmModel) else inner
+
+
+def _resnet(tensors: Tensors, layers: list[int], traits: Traits, wanted: Wanted) -> Encoder:
     stem, inner = tensors["conv1.weight"], tensors.get("layer1.0.conv2.weight")
     width, channels, kernel, _ = stem.shape
     if kernel not in (3, 7) or inner is None:
@@ -85,7 +102,6 @@ def _resnet(tensors: Tensors, traits: Traits, wanted: Wanted) -> Encoder:
             " model, name it: --architecture NAME."
         )
     block: Literal["basic", "bottleneck"] = "bottleneck" if "layer1.0.conv3.weight" in tensors else "basic"
-    layers = [_count(tensors, f"layer{stage}") for stage in (1, 2, 3, 4)]
     groups = max(inner.shape[0] // inner.shape[1], 1)
     group_width = max(inner.shape[0] * 64 // (width * groups), 1)
     pools = [wanted.max_pool, traits.pool, kernel == 7]
