@@ -82,8 +82,9 @@ def _build(block: str, layers: list[int], width: int, group_width: int, groups: 
     model = ResNet(kind, layers, num_classes=0, channels=tuple(width * 2**stage for stage in range(4)), **options)
     if width != 64:
         model.bn1 = nn.BatchNorm2d(width)
+        blocks = max(layers[0], 2)  # timm divides by their number less one
         stages, _ = make_blocks(
-            (kind,), (width,), (layers[0],), width, act_layer=nn.ReLU, norm_layer=nn.BatchNorm2d, **options
+            (kind,), (width,), (blocks,), width, act_layer=nn.ReLU, norm_layer=nn.BatchNorm2d, **options
         )
-        model.layer1 = stages[0][1]
+        model.layer1 = stages[0][1][: layers[0]]
     return model

@@ -35,12 +35,13 @@ def joined(tensors: Tensors, parts: tuple[str, ...], whole: str) -> Tensors:
 
 
 SEQUENCES: dict[str, tuple[str, ...]] = {
-    # torchvision's and timm's children: conv1, bn1, ReLU, max-pooling, the stages.
-    "4": ("conv1", "bn1", "", "", "layer1", "layer2", "layer3", "layer4"),
     # lightly's own ResNet has no module between its first norm and its stages.
     "2": ("conv1", "bn1", "layer1", "layer2", "layer3", "layer4"),
+    # torchvision's and timm's children: conv1, bn1, ReLU, max-pooling, the stages.
+    "4": ("conv1", "bn1", "", "", "layer1", "layer2", "layer3", "layer4"),
 }
-"""The children of a ResNet in an `nn.Sequential`, by the number of the first stage."""
+"""The children of a ResNet in an `nn.Sequential`, by the number of the first stage; that of lightly's
+own comes first, since it has a child 4 too."""
 
 
 def first_stage(tensors: Tensors) -> str | None:
