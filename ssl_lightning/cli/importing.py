@@ -7,41 +7,34 @@ import json
 from pathlib import Path
 
 from ..exchange.foreign.shapes import Wanted
-from ..exchange.importing import Images, import_encoder
+from ..exchange.imported_file import import_encoder
+from ..exchange.importing import Choice, Images
 from ..plugins.record import config_of
 from .rows import print_rows
+
+NAMED = ("name", "layers", "width", "heads", "pooling", "small_images", "padding", "activation", "pool", "patch_size")
+"""Arguments of the encoder that are shown."""
 
 
 def main(options: argparse.Namespace) -> int:
     """Imports what the command line says; see `verbs`."""
-    wanted = Wanted(
-        options.architecture,
-        options.pooling,
-        options.heads,
-        None if options.max_pool is None else options.max_pool == "yes",
-    )
-    imported = import_encoder(
-        Path(options.file).expanduser(),
-        Path(options.to).expanduser(),
-        format=options.format,
-        network=options.network,
-        wanted=wanted,
-        images=Images(options.image_size, options.mean, options.std),
-    )
+    max_pool = None if options.max_pool is None else options.max_pool == "yes"
+    wanted = Wanted(options.architecture, options.pooling, options.heads, max_pool)
+    images = Images(options.image_size, options.mean, options.std)
+    file, folder = (Path(path).expanduser() for path in (options.file, options.to))
+    imported = import_encoder(file, folder, Choice(options.format, options.network, wanted, images))
+    arguments = config_of(imported.encoder)["init_args"]
+    shown = ", ".join(f"{name}={arguments[name]!r}" for name in NAMED if arguments.get(name) is not None)
+    recipe = imported.images["augmentation"]
     facts = {
-        "encoder": type(imported.encoder).__name__,
-        **{name: str(value) for name, value in config_of(imported.encoder)["init_args"].items() if name in NAMED},
-        "features": str(imported.encoder.dim),
-        "images": json.dumps(imported.images),
+        "encoder": f"{type(imported.encoder).__name__}({shown})",
+        "features": f"{imported.encoder.dim} values per image",
+        "images": f"{imported.images['image_size']} pixels, mean {recipe['mean']}, deviation {recipe['std']}",
         **imported.facts,
-        "written": str(Path(options.to) / "encoder.safetensors"),
+        "written": str(folder / "encoder.safetensors"),
     }
     if options.json:
         print(json.dumps({**facts, "images": imported.images}))
     else:
-        print_rows([{"": name, "value": value} for name, value in facts.items()])
+        print_rows([{"fact": name, "value": value} for name, value in facts.items()])
     return 0
-
-
-NAMED = ("name", "layers", "width", "heads", "pooling", "small_images", "padding", "pool")
-"""Arguments of the encoder that are shown."""

@@ -78,13 +78,14 @@ def _build(block: str, layers: list[int], width: int, group_width: int, groups: 
     from timm.models.resnet import BasicBlock, Bottleneck, ResNet, make_blocks
 
     kind: Any = BasicBlock if block == "basic" else Bottleneck
-    options = {"cardinality": groups, "base_width": group_width}
-    model = ResNet(kind, layers, num_classes=0, channels=tuple(width * 2**stage for stage in range(4)), **options)
+    options: dict[str, Any] = {"cardinality": groups, "base_width": group_width}
+    stages = tuple(width * 2**stage for stage in range(4))
+    model: Any = ResNet(kind, tuple(layers), num_classes=0, channels=stages, **options)
     if width != 64:
         model.bn1 = nn.BatchNorm2d(width)
         blocks = max(layers[0], 2)  # timm divides by their number less one
-        stages, _ = make_blocks(
+        first: Any = make_blocks(
             (kind,), (width,), (blocks,), width, act_layer=nn.ReLU, norm_layer=nn.BatchNorm2d, **options
         )
-        model.layer1 = stages[0][1][: layers[0]]
+        model.layer1 = first[0][0][1][: layers[0]]
     return model

@@ -94,9 +94,10 @@ class ViTEncoder(TimmModel, TokenEncoder):
         self.patch: tuple[int, int] = model.patch_embed.patch_size
         self.prefix = model.num_prefix_tokens
         self.content_dim = channels * self.patch[0] * self.patch[1]
-        for norm in model.modules() if norm_eps is not None else ():
-            if isinstance(norm, nn.LayerNorm):
-                norm.eps = norm_eps
+        if norm_eps is not None:
+            for norm in model.modules():
+                if isinstance(norm, nn.LayerNorm):
+                    norm.eps = norm_eps
         self.attentions = [module for module in model.modules() if getattr(module, "fused_attn", False)]
         if not pretrained:
             _start_as_mae(model)

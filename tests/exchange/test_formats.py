@@ -46,7 +46,7 @@ from transformers import (
 
 from ssl_lightning.encoders.resnet import ResNetEncoder
 from ssl_lightning.exchange.foreign.shapes import Wanted
-from ssl_lightning.exchange.importing import Imported, read_encoder_of
+from ssl_lightning.exchange.importing import Choice, Imported, read_foreign
 from ssl_lightning.types import View
 
 TOLERANCE = 1e-5
@@ -94,7 +94,7 @@ def headless(model: ResNet) -> ResNet:
 
 def imported(contents: Any, folder: Path, **arguments: Any) -> Imported:
     torch.save(contents, folder / "file.pth")
-    return read_encoder_of(folder / "file.pth", **arguments)
+    return read_foreign(folder / "file.pth", Choice(**arguments))
 
 
 @torch.no_grad()
@@ -192,7 +192,7 @@ def test_a_vision_transformer_of_transformers(cls: Any, config: Any, part: str, 
     config.layer_norm_eps = 1e-3
     model = stirred(cls(config))
     model.save_pretrained(tmp_path)
-    result = read_encoder_of(tmp_path / "model.safetensors")
+    result = read_foreign(tmp_path / "model.safetensors")
     inner = getattr(model, part) if part else model
     assert difference(result, lambda x: inner(x).last_hidden_state[:, 0]) < TOLERANCE
 
@@ -203,7 +203,7 @@ def test_a_resnet_of_transformers_with_its_image_processor(tmp_path: Path) -> No
     model.save_pretrained(tmp_path)
     text = '{"image_mean": [0.5, 0.4, 0.3], "image_std": [0.2, 0.2, 0.1], "size": {"shortest_edge": 64}}'
     (tmp_path / "preprocessor_config.json").write_text(text)
-    result = read_encoder_of(tmp_path / "model.safetensors")
+    result = read_foreign(tmp_path / "model.safetensors")
     assert difference(result, lambda x: model.resnet(x).pooler_output) < TOLERANCE
     assert result.images == {
         "image_size": 64,
@@ -251,7 +251,7 @@ def test_lightly_byol_on_a_whole_resnet_keeps_the_backbone_or_the_one_that_is_na
 
 
 def test_lightly_on_its_own_resnet_lacks_the_first_relu(tmp_path: Path) -> None:
-    """Its benchmarks put the ResNet's children into an `nn.Sequential`, where a function is lost."""
+    """Its benchmarks put the ResNet's children into an `nn.Sequential`: a function is lost."""
     backbone = children(ResNetGenerator("resnet-9"), nn.AdaptiveAvgPool2d(1))
     method = stirred(Lightly(backbone=backbone, projection_head=SimCLRProjectionHead(512, 512, 128)))
     result = imported({"state_dict": method.state_dict()}, tmp_path)
@@ -305,7 +305,7 @@ def test_a_file_from_before_torch_1_6(tmp_path: Path) -> None:
     query = stirred(resnet())
     contents = {"state_dict": under("module.encoder_q.", query), "args": argparse.Namespace(lr=0.03)}
     torch.save(contents, tmp_path / "file.pth.tar", _use_new_zipfile_serialization=False)
-    result = read_encoder_of(tmp_path / "file.pth.tar")
+    result = read_foreign(tmp_path / "file.pth.tar")
     assert difference(result, headless(query), 64) < TOLERANCE
     assert result.facts["not read"] == "argparse.Namespace"
 
@@ -354,7 +354,7 @@ def test_dinov2_with_registers_and_blocks_in_chunks(tmp_path: Path) -> None:
     }
     del published["reg_token"]
     result = imported(published, tmp_path)
-    assert result.facts["format"].startswith("dino") and difference(result, model) < TOLERANCE
+    assert result.facts["origin"].startswith("dino") and difference(result, model) < TOLERANCE
     chunked = {f"backbone.{name.replace('blocks.', 'blocks.0.')}": tensor for name, tensor in published.items()}
     assert difference(imported({"teacher": chunked}, tmp_path), model) < TOLERANCE
 
@@ -364,7 +364,7 @@ def test_mae_leaves_the_decoder_behind(tmp_path: Path) -> None:
     decoder = {"mask_token": torch.zeros(1, 1, 32), **under("decoder_embed.", nn.Linear(128, 32))}
     contents = {"model": {**model.state_dict(), **decoder}, "epoch": 1, "args": argparse.Namespace(model="mae")}
     result = imported(contents, tmp_path)
-    assert result.facts["format"].startswith("mae") and difference(result, model) < TOLERANCE
+    assert result.facts["origin"].startswith("mae") and difference(result, model) < TOLERANCE
     mean = imported(contents, tmp_path, wanted=Wanted(pooling="mean"))
     assert difference(mean, lambda x: model.forward_features(x)[:, 1:].mean(1)) < TOLERANCE
     alone = imported({"model": model.state_dict()}, tmp_path, format="mae")

@@ -20,7 +20,8 @@ def _traits(network: Found) -> Traits:
     (`swav_resnet.py`)."""
     settings = network.checkpoint.get("hyper_parameters")
     settings = settings if isinstance(settings, dict) else {}
-    data, pool, assumed = settings.get("dataset"), settings.get("maxpool1"), ()
+    data, pool = settings.get("dataset"), settings.get("maxpool1")
+    assumed: tuple[str, ...] = ()
     mean, std = NORMS.get(data, (None, None)) if isinstance(data, str) else (None, None)
     patch = int(settings.get("patch_size", 8)) if network.layout.method == CPC else 0
     if patch:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from .layout import Format, Found, Layout, Traits, first_of, plain, state_at
@@ -22,7 +23,7 @@ def _traits(network: Found) -> Traits:
     _check(config, hidden_act="gelu", use_swiglu_ffn=False)
     assumed: tuple[str, ...] = ()
     if not config:
-        assumed = (f"there is no {CONFIG} beside the file: heads of 64 values, norms with transformers' default epsilon",)
+        assumed = (f"no {CONFIG} beside the file: heads of 64 values, norms with transformers' default epsilon",)
     default = 1e-6 if any("layer_scale" in name for name in network.tensors) else 1e-12
     eps = float(config.get("layer_norm_eps", EPS.get(str(config.get("model_type")), default)))
     return _with_images(Traits(heads=config.get("num_attention_heads"), norm_eps=eps, assumed=assumed), images)
@@ -39,14 +40,12 @@ def _check(config: Mapping[str, Any], **needed: Any) -> None:
 
 def _with_images(traits: Traits, images: Mapping[str, Any]) -> Traits:
     """Adds how a model's image processor prepares images."""
-    from dataclasses import replace
-
     size = images.get("crop_size") or images.get("size")
     if isinstance(size, dict):
         size = size.get("height") or size.get("shortest_edge")
     mean, std = images.get("image_mean"), images.get("image_std")
     if not images:
-        note = f"there is no {PREPROCESSOR} beside the file: mean and deviation of ImageNet; many models have 0.5 and 0.5"
+        note = f"no {PREPROCESSOR} beside the file: mean and deviation of ImageNet, where many models have 0.5"
         return replace(traits, assumed=(*traits.assumed, note))
     given = isinstance(mean, list) and isinstance(std, list) and bool(images.get("do_normalize", True))
     return replace(

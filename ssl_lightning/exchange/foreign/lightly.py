@@ -6,8 +6,17 @@ from __future__ import annotations
 from .layout import Format, Found, Layout, Tensors, Traits, first_of, plain, state_at
 from .naming import by_rules, first_stage, named_sequence, of_vit
 
-BACKBONES = ("backbone", "teacher_backbone", "student_backbone", "backbone_momentum", "momentum_backbone")
-BACKBONES += ("query_backbone", "key_backbone", "anchor_backbone")
+BACKBONES = (
+    "backbone",
+    "teacher_backbone",
+    "student_backbone",
+    "backbone_momentum",
+    "momentum_backbone",
+    "query_backbone",
+    "key_backbone",
+    "anchor_backbone",
+)
+"""What its methods call their networks; its own evaluation takes the first."""
 HEADS = r"((\w+_)?(heads?|criterion|prototypes|decoder|queues?|memory_bank|loss|center)|\w+_classifier)(_momentum)?\d*"
 
 
@@ -20,7 +29,7 @@ def _traits(network: Found) -> Traits:
     """Its benchmarks for CIFAR put the children of its own ResNet into an `nn.Sequential`, where
     the ReLU behind the first norm, a function, is lost."""
     own = any(".shortcut." in name for name in network.tensors)
-    assumed = ()
+    assumed: tuple[str, ...] = ()
     if own:
         assumed = ("lightly's ResNet in an nn.Sequential, as in its benchmarks: no ReLU behind the first norm",)
     return Traits(activation=not (own and first_stage(network.tensors) == "2"), pool=None, assumed=assumed)

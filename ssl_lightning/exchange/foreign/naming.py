@@ -40,8 +40,8 @@ SEQUENCES: dict[str, tuple[str, ...]] = {
     # torchvision's and timm's children: conv1, bn1, ReLU, max-pooling, the stages.
     "4": ("conv1", "bn1", "", "", "layer1", "layer2", "layer3", "layer4"),
 }
-"""The children of a ResNet in an `nn.Sequential`, by the number of the first stage; that of lightly's
-own comes first, since it has a child 4 too."""
+"""The children of a ResNet in an `nn.Sequential`, by the number of the first stage; lightly's own,
+which has a child 4 too, comes first."""
 
 
 def first_stage(tensors: Tensors) -> str | None:

@@ -15,7 +15,7 @@ from ...encoders.timm_model import TimmModel
 from ...encoders.vit import ViTEncoder
 from .layout import Tensors, Traits
 
-RESNETS = {
+RESNETS: dict[tuple[str, tuple[int, ...], int, int], str] = {
     ("basic", (2, 2, 2, 2), 64, 1): "resnet18",
     ("basic", (3, 4, 6, 3), 64, 1): "resnet34",
     ("bottleneck", (3, 4, 6, 3), 64, 1): "resnet50",
@@ -131,7 +131,7 @@ def _vit(tensors: Tensors, traits: Traits, wanted: Wanted, pooling: Any) -> Enco
     dim, channels, rows, columns = tensors["patch_embed.proj.weight"].shape
     positions = tensors.get("pos_embed")
     if positions is None or positions.ndim != 3:
-        raise ValueError("The vision transformer has no learned or fixed positions (pos_embed), which ViTEncoder needs.")
+        raise ValueError("The vision transformer has no positions of its patches (pos_embed), which ViTEncoder needs.")
     registers = "reg_token" in tensors
     class_token = "cls_token" in tensors
     patches = positions.shape[1] - (class_token and not registers)
