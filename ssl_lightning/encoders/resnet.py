@@ -67,6 +67,16 @@ class ResNetEncoder(TimmModel):
             model.maxpool = nn.Identity()
         super().__init__(model, channels)
 
+    @classmethod
+    def offline_args(cls, init_args: dict[str, Any]) -> dict[str, Any]:
+        """There are no published weights of it to leave out."""
+        return init_args
+
+    @classmethod
+    def suited_args(cls, init_args: dict[str, Any]) -> dict[str, Any]:
+        """It takes images of any size."""
+        return init_args
+
     def forward(self, view: View) -> Tensor:
         """Images [S, C, H, W] -> features [S, dim]."""
         return self.model(self.images(view))

@@ -44,8 +44,10 @@ from transformers import (
     ViTMAEForPreTraining,
 )
 
+from ssl_lightning import load_encoder
 from ssl_lightning.encoders.resnet import ResNetEncoder
 from ssl_lightning.exchange.foreign.shapes import Wanted
+from ssl_lightning.exchange.imported_file import import_encoder
 from ssl_lightning.exchange.importing import Choice, Imported, read_foreign
 from ssl_lightning.types import View
 
@@ -93,8 +95,11 @@ def headless(model: ResNet) -> ResNet:
 
 
 def imported(contents: Any, folder: Path, **arguments: Any) -> Imported:
+    """What is imported, as it is rebuilt from the written file."""
     torch.save(contents, folder / "file.pth")
-    return read_foreign(folder / "file.pth", Choice(**arguments))
+    written = folder / str(len([*folder.iterdir()]))
+    result = import_encoder(folder / "file.pth", written, Choice(**arguments))
+    return result._replace(encoder=load_encoder(written))
 
 
 @torch.no_grad()
