@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 from ..exchange.foreign.shapes import Wanted
-from ..exchange.imported_file import import_encoder
+from ..exchange.imported_file import images_in_words, import_encoder
 from ..exchange.importing import Choice, Images
 from ..plugins.record import config_of
 from .rows import print_rows
@@ -20,16 +20,15 @@ def main(options: argparse.Namespace) -> int:
     """Imports what the command line says; see `verbs`."""
     max_pool = None if options.max_pool is None else options.max_pool == "yes"
     wanted = Wanted(options.architecture, options.pooling, options.heads, max_pool)
-    images = Images(options.image_size, options.mean, options.std)
+    images = Images(options.size, options.mean, options.std)
     file, folder = (Path(path).expanduser() for path in (options.file, options.to))
     imported = import_encoder(file, folder, Choice(options.format, options.network, wanted, images))
     arguments = config_of(imported.encoder)["init_args"]
     shown = ", ".join(f"{name}={arguments[name]!r}" for name in NAMED if arguments.get(name) is not None)
-    recipe = imported.images["augmentation"]
     facts = {
         "encoder": f"{type(imported.encoder).__name__}({shown})",
         "features": f"{imported.encoder.dim} values per image",
-        "images": f"{imported.images['image_size']} pixels, mean {recipe['mean']}, deviation {recipe['std']}",
+        "images": images_in_words(imported.images),
         **imported.facts,
         "written": str(folder / "encoder.safetensors"),
     }

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from importlib import import_module
 from typing import NamedTuple, NoReturn
 
+from ..exchange.foreign.names import NAMES as FORMATS
 from ..plugins.messages import did_you_mean
 from ..plugins.registry import RegistryError
 from .listing import LISTS
@@ -63,14 +64,14 @@ def _export(add: Arguments) -> None:
 def _import(add: Arguments) -> None:
     add.add_argument("file", metavar="FILE", help="a checkpoint or safetensors file of another library")
     add.add_argument("--to", metavar="FOLDER", required=True, help="the folder to write; it must not hold anything yet")
-    formats = "timm, huggingface, lightly, solo-learn, bolts, vissl, dino, mae, moco"
-    add.add_argument("--format", metavar="FORMAT", help=f"{formats}; by default the one that fits the keys")
+    formats = f"{', '.join(FORMATS)}; by default the one that fits the keys"
+    add.add_argument("--format", metavar="FORMAT", help=formats)
     add.add_argument("--network", metavar="NAME", help="of several in the file, such as student, key or momentum")
     add.add_argument("--architecture", metavar="NAME", help="of timm; by default found by the shapes")
     add.add_argument("--pooling", choices=("token", "mean"), help="of a vision transformer")
     add.add_argument("--heads", type=at_least(1), metavar="N", help="of its attention, where they are not of 64 values")
     add.add_argument("--max-pool", choices=("yes", "no"), help="whether a ResNet's stem has it, where no file says so")
-    add.add_argument("--image-size", type=at_least(8), metavar="PIXELS", help="of the images that it is to read")
+    add.add_argument("--image-size", dest="size", type=at_least(8), metavar="PIXELS", help="of the images to be read")
     add.add_argument("--mean", type=float, nargs="+", metavar="X", help="of each channel, in [0, 1] (ImageNet's)")
     add.add_argument("--std", type=float, nargs="+", metavar="X", help="of each channel (ImageNet's)")
     add.add_argument("--json", action="store_true", help="for programs")

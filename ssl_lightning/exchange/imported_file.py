@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from ..data.files.atomic import atomic_folder
 from ..data.images.datamodule import ImageDataModule
@@ -33,6 +35,12 @@ def import_encoder(file: str | Path, folder: str | Path, choice: Choice = NOTHIN
     return imported
 
 
+def images_in_words(arguments: Mapping[str, Any]) -> str:
+    """How images are prepared by data with these arguments."""
+    recipe = arguments["augmentation"]
+    return f"{arguments['image_size']} pixels, mean {recipe['mean']}, standard deviation {recipe['std']}"
+
+
 def _write(imported: Imported, folder: Path, target: Path) -> None:
     """Writes into a folder that will be called `target`."""
     encoder, images = imported.encoder, imported.images
@@ -40,12 +48,11 @@ def _write(imported: Imported, folder: Path, target: Path) -> None:
     facts = {name.replace(" ", "_"): value for name, value in imported.facts.items()}
     reads = class_path(ImageDataModule)
     save_encoder(encoder, folder / "encoder.safetensors", artifacts, reads=reads, **facts)
-    recipe = images["augmentation"]
     shown = {
         "encoder": type(encoder).__name__,
         "features": f"{encoder.dim} values per sample",
         **({"pooling": pooling} if isinstance(pooling := getattr(encoder, "pooling", None), str) else {}),
-        "images": f"{images['image_size']} pixels, mean {recipe['mean']}, standard deviation {recipe['std']}",
+        "images": images_in_words(images),
         **imported.facts,
     }
     lines = (

@@ -18,6 +18,7 @@ from torch import nn
 from ssl_lightning import Reader, load_encoder
 from ssl_lightning.cli.main import main
 from ssl_lightning.cli.verbs import parser_of
+from ssl_lightning.exchange.foreign import formats
 from ssl_lightning.exchange.foreign.file import read_file
 from ssl_lightning.exchange.foreign.formats import FORMATS
 from ssl_lightning.exchange.importing import read_foreign
@@ -229,7 +230,9 @@ def test_a_file_of_several_formats_has_to_be_named(tmp_path: Path, capsys: pytes
     assert read_foreign(tmp_path / "a.ckpt").facts["origin"].startswith("solo-learn")
 
 
-def test_the_help_lists_the_formats() -> None:
+def test_the_help_lists_the_formats_by_the_names_of_their_modules() -> None:
+    modules = {name.replace("-", "_"): form for name, form in FORMATS.items()}
+    assert all(vars(formats)[name].FORMAT is form for name, form in modules.items())
     assert ", ".join(FORMATS) in " ".join(parser_of("import").format_help().split())
 
 

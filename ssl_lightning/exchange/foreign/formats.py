@@ -8,18 +8,10 @@ from typing import Any, NamedTuple
 from ...plugins.messages import did_you_mean
 from . import bolts, dino, huggingface, lightly, mae, moco, solo_learn, timm, vissl
 from .layout import Format, Layout, Tensors
+from .names import NAMES
 
-FORMATS: dict[str, Format] = {
-    "timm": timm.FORMAT,
-    "huggingface": huggingface.FORMAT,
-    "lightly": lightly.FORMAT,
-    "solo-learn": solo_learn.FORMAT,
-    "bolts": bolts.FORMAT,
-    "vissl": vissl.FORMAT,
-    "dino": dino.FORMAT,
-    "mae": mae.FORMAT,
-    "moco": moco.FORMAT,
-}
+MODULES = (timm, huggingface, lightly, solo_learn, bolts, vissl, dino, mae, moco)
+FORMATS: dict[str, Format] = {name: module.FORMAT for name, module in zip(NAMES, MODULES, strict=True)}
 NO_IMAGES = ("word_embeddings", "embed_tokens", "wte.", "tok_embeddings", "feature_extractor.conv_layers")
 """In the keys of models of texts or speech."""
 SHOWN = 6
