@@ -180,6 +180,13 @@ def test_missing_left_over_and_misshapen_tensors_are_listed(
     )
 
 
+def test_a_tensor_that_is_left_over_is_enough(dino: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    state = torch.load(dino)
+    state["teacher"]["backbone.norm_pre.weight"] = torch.zeros(64)
+    torch.save(state, dino)
+    assert "Left over: norm_pre.weight." in refusal(capsys, dino, "--to", tmp_path / "out")
+
+
 def test_a_key_beside_the_known_parts_is_refused(
     dino: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -23,7 +23,7 @@ from ssl_lightning.exchange.importing import Choice
 from ssl_lightning.types import View
 
 SCRIPTS = Path(__file__).with_name("libraries")
-BOLTS = ("lightning-bolts==0.7.0", "pytorch-lightning==1.9.5")
+BOLTS = ("lightning-bolts==0.7.0", "pytorch-lightning==1.9.5", "setuptools<70")  # with pkg_resources
 OF_BOLTS = (
     "simclr",
     "simclr_resnet50",
