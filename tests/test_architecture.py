@@ -46,8 +46,8 @@ ORDER = [
     "run",
     "method",
     "evaluation",
-    "trainer",
     "exchange",
+    "trainer",
     "cli",
     "testing",
 ]

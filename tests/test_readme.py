@@ -21,6 +21,7 @@ import pytest
 import soundfile
 import torch
 from PIL import Image
+from timm.models.vision_transformer import VisionTransformer
 
 from ssl_lightning import SSLMethod
 from ssl_lightning.cli.main import main
@@ -70,6 +71,7 @@ VARIABLES = {
     "$vit": "mae-digits",
 }
 EXPORT = "ssl-lightning export $text --format huggingface --to my_bert"
+IMPORT = "ssl-lightning import dino.pth --to my_dino"
 EMBED = "ssl-lightning embed $run animals --out animals.parquet"
 PACKAGE = ("my_simsiam", "my_images", "my_rows", "my_mlp")
 WORDS = [f"word{number}" for number in range(144)]
@@ -106,6 +108,8 @@ class Home:
             self.run(RUNS[folder])
         if '"my_bert"' in code:
             self.run(EXPORT)
+        if "my_dino" in code and code != IMPORT:
+            self.run(IMPORT)
         if "--among animals.parquet" in code:
             self.run(EMBED)
 
@@ -123,12 +127,13 @@ class Home:
         self.done.add("package")
 
     def run(self, command: str) -> None:
-        """Runs a command to its end, but each of `RUNS`, `EXPORT` and `EMBED` only once."""
+        """Runs a command to its end, but each of `RUNS`, `EXPORT`, `IMPORT` and `EMBED` only
+        once."""
         if command in self.done:
             return
         self.prepare(command.replace(RUNS.get(command, "\0"), ""))
         self.call(self.short(command))
-        if command in (*RUNS.values(), EXPORT, EMBED):
+        if command in (*RUNS.values(), EXPORT, IMPORT, EMBED):
             self.done.add(command)
 
     def parse(self, command: str) -> None:
@@ -169,8 +174,12 @@ class Home:
 
 
 def write_data(folder: Path) -> None:
-    """The files that the pages speak of: photos, texts, recordings, tensors."""
+    """The files that the pages speak of: photos, texts, recordings, tensors, a checkpoint of
+    another library."""
     random = np.random.default_rng(0)
+    vit = VisionTransformer(32, 8, embed_dim=64, depth=1, num_heads=1, num_classes=0)
+    state = {f"backbone.{name}": tensor for name, tensor in vit.state_dict().items()}
+    torch.save({"student": state, "teacher": dict(state)}, folder / "dino.pth")
     (folder / "runs" / "simclr-digits").mkdir(parents=True)
     for name, sample in (("my_data", (3, 16, 16)), ("my_rows", (8,))):
         (folder / name).mkdir()

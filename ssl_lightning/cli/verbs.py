@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from importlib import import_module
 from typing import NamedTuple, NoReturn
 
+from ..exchange.foreign.names import NAMES as FORMATS
 from ..plugins.messages import did_you_mean
 from ..plugins.registry import RegistryError
 from .listing import LISTS
@@ -59,6 +60,22 @@ def _export(add: Arguments) -> None:
     add.add_argument("run", metavar="RUN", help=f"{RUN}; or the classifier.safetensors of a run")
     add.add_argument("--format", metavar="FORMAT", help="timm, torchvision, huggingface, onnx or torch")
     add.add_argument("--to", metavar="FOLDER", required=True, help="the folder to write; it must not hold anything yet")
+    add.add_argument("--json", action="store_true", help="for programs")
+
+
+def _import(add: Arguments) -> None:
+    add.add_argument("file", metavar="FILE", help="a checkpoint or safetensors file of another library")
+    add.add_argument("--to", metavar="FOLDER", required=True, help="the folder to write; it must not hold anything yet")
+    formats = f"{', '.join(FORMATS)}; by default the one that fits the keys"
+    add.add_argument("--format", metavar="FORMAT", help=formats)
+    add.add_argument("--network", metavar="NAME", help="of several in the file, such as student, key or momentum")
+    add.add_argument("--architecture", metavar="NAME", help="of timm; by default found by the shapes")
+    add.add_argument("--pooling", choices=("token", "mean"), help="of a vision transformer")
+    add.add_argument("--heads", type=at_least(1), metavar="N", help="of its attention, where they are not of 64 values")
+    add.add_argument("--max-pool", choices=("yes", "no"), help="whether a ResNet's stem has it, where no file says so")
+    add.add_argument("--image-size", dest="size", type=at_least(8), metavar="PIXELS", help="of the images to be read")
+    add.add_argument("--mean", type=float, nargs="+", metavar="X", help="of each channel, in [0, 1] (ImageNet's)")
+    add.add_argument("--std", type=float, nargs="+", metavar="X", help="of each channel (ImageNet's)")
     add.add_argument("--json", action="store_true", help="for programs")
 
 
@@ -159,6 +176,7 @@ OWN = {
         "accuracy against the number of labels, with pretraining and without", "labels:main", _labels, data=True
     ),
     "export": Verb("an encoder in a form that another library loads, checked there", "export:main", _export),
+    "import": Verb("a checkpoint of another library to an encoder that every command takes", "importing:main", _import),
     "inspect": Verb("what a checkpoint, encoder or run holds; nothing in it is run", "inspect:main", _inspect),
     "compare": Verb("runs side by side: settings, closing tables, last values", "compare:main", _compare),
     "report": Verb("runs as one HTML file: tables, curves, pictures, sounds, maps", "report:main", _report),

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ..nn.attention import plain_is_faster
 from ..nn.initial import start
+from ..plugins.arguments import require
 from ..types import Tokens, View
 from .base import TokenEncoder
 from .timm_model import VIT, TimmModel, build, check_name, check_patches, family, fix_positions, start_patches
@@ -41,6 +42,7 @@ class ViTEncoder(TimmModel, TokenEncoder):
             rebuilds the encoder.
         drop_path_rate: stochastic depth (Huang et al. 2016, arXiv 1603.09382), the rate of the last
             block.
+        norm_eps: what the norms add to the variance; None: that of timm, 1e-6.
 
     Raises:
         ValueError: the name is unknown or of another family, or an argument does not fit; in
@@ -65,7 +67,9 @@ class ViTEncoder(TimmModel, TokenEncoder):
         dynamic_image_size: bool = False,
         pretrained: bool = False,
         drop_path_rate: float = 0.0,
+        norm_eps: float | None = None,
     ) -> None:
+        require("ViTEncoder", at_least=0, below=1, norm_eps=norm_eps)
         if pooling not in ("mean", "token") or position not in ("sincos", "learned"):
             raise ValueError(
                 f"ViTEncoder(pooling={pooling!r}, position={position!r}): choose mean or token, and sincos or learned."
@@ -93,6 +97,10 @@ class ViTEncoder(TimmModel, TokenEncoder):
         self.patch: tuple[int, int] = model.patch_embed.patch_size
         self.prefix = model.num_prefix_tokens
         self.content_dim = channels * self.patch[0] * self.patch[1]
+        if norm_eps is not None:
+            for norm in model.modules():
+                if isinstance(norm, nn.LayerNorm):
+                    norm.eps = norm_eps
         self.attentions = [module for module in model.modules() if getattr(module, "fused_attn", False)]
         if not pretrained:
             _start_as_mae(model)

@@ -58,11 +58,17 @@ def read(path: str | Path, map_location: Any = "cpu") -> dict[str, Any]:
         ) from error
     if not isinstance(checkpoint, dict):
         raise ValueError(f"{str(path)!r} holds a {type(checkpoint).__name__}, not a checkpoint.")
-    if _bytes_in(checkpoint) > SMALL + EXPANSION * path.stat().st_size:
-        raise ValueError(f"{str(path)!r} holds tensors far larger than itself: it is damaged or crafted.")
+    check_size(checkpoint, path)
     if isinstance(checkpoint.get("callbacks"), dict):
         checkpoint["callbacks"] = renamed_states(checkpoint["callbacks"])
     return checkpoint
+
+
+def check_size(value: Any, path: Path) -> None:
+    """Raises ValueError where tensors in nested dicts and lists are far larger than the file that
+    they were read from."""
+    if _bytes_in(value) > SMALL + EXPANSION * path.stat().st_size:
+        raise ValueError(f"{str(path)!r} holds tensors far larger than itself: it is damaged or crafted.")
 
 
 def _bytes_in(value: Any) -> int:
