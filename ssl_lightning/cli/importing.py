@@ -6,9 +6,9 @@ import argparse
 import json
 from pathlib import Path
 
+from ..exchange.foreign.imported_file import images_in_words, import_encoder
+from ..exchange.foreign.importing import Choice, Images
 from ..exchange.foreign.shapes import Wanted
-from ..exchange.imported_file import images_in_words, import_encoder
-from ..exchange.importing import Choice, Images
 from ..plugins.record import config_of
 from .rows import print_rows
 

@@ -184,7 +184,7 @@ class Report(Standing):
         for prefix, each in closing.items():
             if line := worsened(each.table):
                 rank_zero_warn(f"{prefix}{line}")
-                keep(trainer, f"{prefix}{line}")
+                keep(trainer, f"{prefix}published", f"{prefix}{line}")
         return closing
 
     def overview(self, trainer: Any, pl_module: Any, folder: Path, stages: Stages) -> Overview | None:

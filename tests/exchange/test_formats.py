@@ -46,9 +46,9 @@ from transformers import (
 
 from ssl_lightning import load_encoder
 from ssl_lightning.encoders.resnet import ResNetEncoder
+from ssl_lightning.exchange.foreign.imported_file import import_encoder
+from ssl_lightning.exchange.foreign.importing import Choice, Imported, read_foreign
 from ssl_lightning.exchange.foreign.shapes import Wanted
-from ssl_lightning.exchange.imported_file import import_encoder
-from ssl_lightning.exchange.importing import Choice, Imported, read_foreign
 from ssl_lightning.types import View
 
 TOLERANCE = 1e-5

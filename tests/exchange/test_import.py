@@ -21,7 +21,7 @@ from ssl_lightning.cli.verbs import parser_of
 from ssl_lightning.exchange.foreign import formats
 from ssl_lightning.exchange.foreign.file import read_file
 from ssl_lightning.exchange.foreign.formats import FORMATS
-from ssl_lightning.exchange.importing import read_foreign
+from ssl_lightning.exchange.foreign.importing import read_foreign
 
 VIT: dict[str, Any] = {"img_size": 32, "patch_size": 8, "embed_dim": 64, "depth": 1, "num_heads": 1, "num_classes": 0}
 

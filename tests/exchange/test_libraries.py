@@ -18,8 +18,8 @@ import pytest
 import torch
 
 from ssl_lightning import load_encoder
-from ssl_lightning.exchange.imported_file import import_encoder
-from ssl_lightning.exchange.importing import Choice
+from ssl_lightning.exchange.foreign.imported_file import import_encoder
+from ssl_lightning.exchange.foreign.importing import Choice
 from ssl_lightning.types import View
 
 SCRIPTS = Path(__file__).with_name("libraries")

@@ -10,17 +10,17 @@ from typing import Any, NamedTuple
 
 import torch
 
-from ..data.images.datamodule import PictureDataModule
-from ..encoders.base import Encoder
-from ..plugins.gate import read_json
-from ..plugins.messages import printable
-from ..plugins.record import config_of
-from ..types import View
-from .foreign.file import named_classes, read_file
-from .foreign.formats import FORMATS, Fit, fit_of
-from .foreign.layout import Found, Tensors, Traits
-from .foreign.positions import resized
-from .foreign.shapes import Wanted, encoder_for, holder_of
+from ...data.images.datamodule import PictureDataModule
+from ...encoders.base import Encoder
+from ...plugins.gate import read_json
+from ...plugins.messages import printable
+from ...plugins.record import config_of
+from ...types import View
+from .file import named_classes, read_file
+from .formats import FORMATS, Fit, fit_of
+from .layout import Found, Tensors, Traits
+from .positions import resized
+from .shapes import Wanted, encoder_for, holder_of
 
 SHOWN = 8
 """Keys in a message."""

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..data.files.atomic import atomic_folder
-from ..data.images.datamodule import ImageDataModule
-from ..plugins.messages import printable
-from ..plugins.record import class_path
-from ..run.checkpoints.encoder_file import save_encoder, write_card
+from ...data.files.atomic import atomic_folder
+from ...data.images.datamodule import ImageDataModule
+from ...plugins.messages import printable
+from ...plugins.record import class_path
+from ...run.checkpoints.encoder_file import save_encoder, write_card
 from .importing import NOTHING, Choice, Imported, read_foreign
 
 
