@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from matplotlib.ticker import FuncFormatter, NullFormatter
 from ...data.figure import QUIET, dress, save_figure
 from .style import CHANCE, COLOURS, MARKERS
 
+CLOSEST = 0.05
+"""Ticks whose distance is a smaller part of the axis have one label."""
 STYLES = {
     "raw": ("#94a4a2", ":"),
     "untrained": ("#ffa90e", "--"),
@@ -54,8 +57,25 @@ def plot_label_curve(
         100 * chance, color=CHANCE, linewidth=1.1, linestyle=(0, (4, 2)), label=f"chance, {100 * chance:.3g} %"
     )
     numbers = sorted({int(row["labels"]) for row in rows})
-    axes.set_xticks(numbers, labels=[f"{number:,}" for number in numbers])
+    axes.set_xticks(numbers, labels=apart(numbers))
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.legend(fontsize=9, frameon=False, labelcolor=QUIET, loc="best")
     save_figure(figure, path)
+
+
+def apart(numbers: Sequence[int]) -> list[str]:
+    """The labels of ticks on a logarithmic axis; empty where one would touch the one before.
+
+    Args:
+        numbers: of the ticks, rising.
+    """
+    span = max(math.log(numbers[-1] / numbers[0]), 1e-9) if numbers else 1.0
+    labels: list[str] = []
+    last = -math.inf
+    for number in numbers:
+        place = math.log(number / numbers[0]) / span
+        shown = place - last >= CLOSEST
+        labels.append(f"{number:,}" if shown else "")
+        last = place if shown else last
+    return labels

@@ -16,6 +16,7 @@ from ssl_lightning.cli.main import main
 from ssl_lightning.data.sources import labels_of
 from ssl_lightning.encoders.conv import ConvEncoder
 from ssl_lightning.evaluation.measures import Outcome
+from ssl_lightning.evaluation.plots.label_curve import apart
 from ssl_lightning.evaluation.use import label_curve as module
 from ssl_lightning.evaluation.use.label_curve import LabelCurve
 from ssl_lightning.evaluation.use.labels_saved import Level, labels_needed, levels_of, sentence_of
@@ -185,3 +186,8 @@ def test_wrong_uses_are_told_in_one_line(tmp_path: Path, capsys: pytest.CaptureF
         assert main(["labels", *given]) == 2, given
         err = capsys.readouterr().err
         assert message in err and err.count("\n") == 1, err
+
+
+def test_labels_of_ticks_that_would_touch_are_left_out() -> None:
+    assert apart([10, 20, 50, 100, 500, 600, 6_000, 10_000]) == ["10", "20", "50", "100", "500", "", "6,000", "10,000"]
+    assert apart([100]) == ["100"] and apart([]) == []
