@@ -48,8 +48,13 @@ def _paragraphs(text: str) -> str:
     """Paragraphs and lists; what is indented is shown as it is."""
     parts = []
     for part in re.split(r"\n{2,}", text.strip()):
-        as_it_is = part.startswith("    ") or re.match(r"(- |\d\. |>>> )", part)
-        parts.append(part if as_it_is else inline(part))
+        entries = re.split(r"\n(?=`\w+`)", part)
+        if part.startswith("    ") or re.match(r"(- |\d\. |>>> )", part):
+            parts.append(part)
+        elif part.startswith("`") and len(entries) > 1:  # a line for each name
+            parts.append("\n".join(f"- {inline(entry)}" for entry in entries))
+        else:
+            parts.append(inline(part))
     return "\n\n".join(parts)
 
 
@@ -66,14 +71,21 @@ def _escaped(text: str) -> str:
 def defaults(function: Callable[..., Any]) -> dict[str, str]:
     """The default of each argument that has one, as code."""
     parameters = inspect.signature(function).parameters.values()
-    return {each.name: _shown(each.default) for each in parameters if each.default is not inspect.Parameter.empty}
+    return {each.name: shown(each.default) for each in parameters if each.default is not inspect.Parameter.empty}
 
 
-def _shown(value: object) -> str:
+def shown(value: object) -> str:
     """A value as somebody would type it."""
     if inspect.isclass(value) or inspect.isfunction(value):
         return value.__name__
     return re.sub(r" at 0x\w+", "", repr(value))
+
+
+def annotated(annotation: object) -> str:
+    """An annotation as it stands in the code."""
+    if isinstance(annotation, str):
+        return annotation.strip("'")
+    return annotation.__name__ if isinstance(annotation, type) else str(annotation).replace("typing.", "")
 
 
 def table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:

@@ -9,7 +9,7 @@ import inspect
 import re
 from typing import get_args
 
-from docstrings import arguments, inline, parse, table
+from docstrings import annotated, arguments, inline, parse, shown, table
 
 import ssl_lightning
 
@@ -72,9 +72,17 @@ def _signature(name: str, value: object) -> str:
         parameters = inspect.signature(value).parameters.values()  # type: ignore[arg-type]
     except (TypeError, ValueError):
         return name
-    shown = [re.sub(r" at 0x\w+", "", str(each)).replace("'", "") for each in parameters]
+    parts = [_parameter(each) for each in parameters]
     kinds = [each.kind for each in parameters]
     if inspect.Parameter.KEYWORD_ONLY in kinds and inspect.Parameter.VAR_POSITIONAL not in kinds:
-        shown.insert(kinds.index(inspect.Parameter.KEYWORD_ONLY), "*")
-    one_line = f"{name}({', '.join(shown)})"
-    return one_line if len(one_line) <= 90 else f"{name}(\n" + "".join(f"    {each},\n" for each in shown) + ")"
+        parts.insert(kinds.index(inspect.Parameter.KEYWORD_ONLY), "*")
+    one_line = f"{name}({', '.join(parts)})"
+    return one_line if len(one_line) <= 90 else f"{name}(\n" + "".join(f"    {each},\n" for each in parts) + ")"
+
+
+def _parameter(parameter: inspect.Parameter) -> str:
+    """A parameter as it stands in the code: name, annotation, default."""
+    stars = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Parameter.VAR_KEYWORD: "**"}.get(parameter.kind, "")
+    annotation = "" if parameter.annotation is parameter.empty else f": {annotated(parameter.annotation)}"
+    default = "" if parameter.default is parameter.empty else f" = {shown(parameter.default)}"
+    return f"{stars}{parameter.name}{annotation}{default}"
