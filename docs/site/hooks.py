@@ -9,7 +9,7 @@ from pathlib import Path
 
 import method_pages
 import reference
-from links import OUTSIDE, relink
+from links import OUTSIDE, deepened, relink
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
@@ -54,9 +54,18 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     return text if method is None else method_pages.complete(Path(path).stem, method, text)
 
 
+def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Keeps the name of an option, such as `--data.root`, whole: browsers break after `--`."""
+
+    def whole(code: re.Match[str]) -> str:
+        return re.sub(r"(?<![\w\"=-])--\w[\w.]*", r'<span class="option">\g<0></span>', code[0])
+
+    return re.sub(r"<code>.*?</code>", whole, html, flags=re.DOTALL)
+
+
 def _relinked(text: str, path: str) -> str:
     missing: list[str] = []
-    changed = relink(text, path, missing)
+    changed = deepened(relink(text, path, missing))
     for link in missing:
         LOG.warning("%s links to %s, which is not on the site.", path, link)
     return changed

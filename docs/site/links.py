@@ -1,4 +1,5 @@
-"""Links and places: which file of the repository is which page of the site."""
+"""What differs between a page on the repository and the same page on the site: its links, and how
+far a block in a list is indented."""
 
 from __future__ import annotations
 
@@ -57,3 +58,15 @@ def relink(text: str, path: str, missing: list[str]) -> str:
         parts += [LINK.sub(changed, text[end : fence.start()]), fence[0]]
         end = fence.end()
     return "".join([*parts, LINK.sub(changed, text[end:])])
+
+
+def deepened(text: str) -> str:
+    """A page's text with what belongs to an entry of a list indented by four spaces or more: on the
+    repository two are enough for a paragraph, a table or a block of code below an entry."""
+    lines, item, block = [], False, False
+    for line in text.splitlines():
+        if line and not line.startswith("  "):
+            item, block = bool(re.match(r"- |\d+\. ", line)), False
+        block = block or (item and not line)
+        lines.append(f"  {line}" if block and line else line)
+    return "\n".join([*lines, ""])
