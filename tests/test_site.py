@@ -82,7 +82,7 @@ def test_a_link_to_what_is_not_on_the_site_is_named(part) -> None:
 
 def test_a_block_below_an_entry_of_a_list_is_indented_by_four_spaces(part) -> None:
     text = "- a\n  b\n\n  | c |\n  | - |\n- d\n\ne\n\n  f\n"
-    assert part("links").deepened(text) == "- a\n  b\n\n    | c |\n    | - |\n- d\n\ne\n\n  f\n"
+    assert part("links").deepened(text) == "- a\n  b\n\n    | c |\n    | - |\n\n- d\n\ne\n\n  f\n"
 
 
 class Said(SSLMethod):

@@ -62,10 +62,12 @@ def relink(text: str, path: str, missing: list[str]) -> str:
 
 def deepened(text: str) -> str:
     """A page's text with what belongs to an entry of a list indented by four spaces or more: on the
-    repository two are enough for a paragraph, a table or a block of code below an entry."""
+    repository two are enough for a paragraph, a table or a block of code below an entry. An empty
+    line follows."""
     lines, item, block = [], False, False
     for line in text.splitlines():
         if line and not line.startswith("  "):
+            lines += [""] * (block and bool(lines[-1]))
             item, block = bool(re.match(r"- |\d+\. ", line)), False
         block = block or (item and not line)
         lines.append(f"  {line}" if block and line else line)
