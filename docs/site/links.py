@@ -64,7 +64,8 @@ def deepened(text: str) -> str:
     """A page's text with what belongs to an entry of a list indented by four spaces or more: on the
     repository two are enough for a paragraph, a table or a block of code below an entry. An empty
     line follows."""
-    lines, item, block = [], False, False
+    lines: list[str] = []
+    item = block = False
     for line in text.splitlines():
         if line and not line.startswith("  "):
             lines += [""] * (block and bool(lines[-1]))

@@ -36,4 +36,5 @@ def navigation(pages: Iterable[str]) -> list[dict[str, str | list[str]]]:
     left.pop("index", None)
     for page in left:
         parts[FOLDERS.get(page.partition("/")[0], "Guides")].append(page)
-    return [{"Home": "index.md"}, *({part: [f"{page}.md" for page in listed]} for part, listed in parts.items())]
+    shown: list[dict[str, str | list[str]]] = [{"Home": "index.md"}]
+    return shown + [{part: [f"{page}.md" for page in listed]} for part, listed in parts.items()]
