@@ -7,6 +7,7 @@ The README's commands run by default. Those of docs/ that train are parsed by de
 
 from __future__ import annotations
 
+import posixpath
 import re
 import shlex
 import subprocess
@@ -30,7 +31,11 @@ from ssl_lightning.testing import check_method
 
 ROOT = Path(__file__).parents[1]
 README = "README.md"
-PAGES = {path.relative_to(ROOT).as_posix(): path.read_text() for path in (ROOT / README, *ROOT.glob("docs/*.md"))}
+FOLDERS = ("docs/*.md", "docs/*/*.md")
+PAGES = {
+    path.relative_to(ROOT).as_posix(): path.read_text()
+    for path in (ROOT / README, *(path for folder in FOLDERS for path in ROOT.glob(folder)))
+}
 LINKED = [*PAGES, "CONTRIBUTING.md", "CHANGELOG.md", "benchmarks/README.md", "benchmarks/RESULTS.md"]
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
@@ -62,6 +67,12 @@ RUNS = {
     "linear_probe-digits": "ssl-lightning fit --model linear_probe --data digits --model.checkpoint $run",
     "mae-digits": "ssl-lightning fit --model mae --data digits",
     "wav2vec2-audio_folder-recordings": "ssl-lightning fit --model wav2vec2 --data audio_folder --data.root recordings",
+    "simclr-image_folder-photos": "ssl-lightning fit --model simclr --data image_folder --data.root photos"
+    " --data.image_size 32 --model.encoder conv --minutes 5",
+    "bert-text_files-texts": "ssl-lightning fit --model bert --data text_files --data.path texts"
+    " --model.encoder.size mini --minutes 3",
+    "simclr-audio_folder-recordings": "ssl-lightning fit --model simclr --data audio_folder --data.root recordings"
+    " --data.seconds 0.64 --minutes 3",
 }
 """The runs that other blocks use, with all that a run leaves."""
 VARIABLES = {
@@ -69,10 +80,18 @@ VARIABLES = {
     "$text": "bert-python_docs",
     "$classifier": "linear_probe-digits",
     "$vit": "mae-digits",
+    "$photos": "simclr-image_folder-photos",
+    "$bert": "bert-text_files-texts",
+    "$sound": "simclr-audio_folder-recordings",
 }
 EXPORT = "ssl-lightning export $text --format huggingface --to my_bert"
 IMPORT = "ssl-lightning import dino.pth --to my_dino"
-EMBED = "ssl-lightning embed $run animals --out animals.parquet"
+EMBED = {
+    "animals.parquet": "ssl-lightning embed $run animals --out animals.parquet",
+    "photos.parquet": "ssl-lightning embed $photos photos --out photos.parquet",
+    "texts.parquet": "ssl-lightning embed $bert texts --out texts.parquet",
+}
+"""What others search."""
 PACKAGE = ("my_simsiam", "my_images", "my_rows", "my_mlp")
 WORDS = [f"word{number}" for number in range(144)]
 PARSED_ONLY = ("fashion_mnist", "devices", "wandb", "spoken_digits")
@@ -110,8 +129,9 @@ class Home:
             self.run(EXPORT)
         if "my_dino" in code and code != IMPORT:
             self.run(IMPORT)
-        if "--among animals.parquet" in code:
-            self.run(EMBED)
+        for file in EMBED:
+            if f"--among {file}" in code:
+                self.run(EMBED[file])
 
     def install(self) -> None:
         """Installs the package of the pages, as `pip install` would into an environment."""
@@ -133,7 +153,7 @@ class Home:
             return
         self.prepare(command.replace(RUNS.get(command, "\0"), ""))
         self.call(self.short(command))
-        if command in (*RUNS.values(), EXPORT, IMPORT, EMBED):
+        if command in (*RUNS.values(), EXPORT, IMPORT, *EMBED.values()):
             self.done.add(command)
 
     def parse(self, command: str) -> None:
@@ -155,7 +175,7 @@ class Home:
 
     def short(self, command: str) -> list[str]:
         """The arguments of a command, with two steps and small samples where it trains."""
-        command = command.replace(" --minutes 2", "")
+        command = re.sub(r" --minutes \d+", "", command)
         arguments = self.arguments(command.replace("root: animals", "root: animals, image_size: 32"))
         if light(command) or arguments[0] not in TRAINS:
             return arguments
@@ -304,17 +324,25 @@ def test_links_lead_to_files_and_headings(page: str) -> None:
         assert not anchor or anchor in anchors(target.read_text()), f"{page}: {link}"
 
 
+def linked_from(page: str) -> set[str]:
+    """The files that a page links to, from the repository's root."""
+    links = re.findall(r"\]\(([^)#]+)", prose(PAGES[page]))
+    targets = [posixpath.normpath(posixpath.join(posixpath.dirname(page), link)) for link in links]
+    return {target for target in targets if "://" not in target}
+
+
 def test_every_page_and_picture_is_shown() -> None:
-    """Every page is linked from the README, and every picture stands on a page, small and with a
-    text in its place."""
-    linked = {link.partition("#")[0] for link in re.findall(r"\]\(([^)]+)\)", PAGES[README])}
-    assert set(PAGES) - {README} <= linked
+    """Every page of docs/ is linked from the README, and every page below from one of those; every
+    picture stands on a page, small and with a text in its place."""
+    linked = linked_from(README)
+    assert {page for page in PAGES if page.count("/") == 1} <= linked
+    assert set(PAGES) - {README} <= linked.union(*(linked_from(page) for page in linked & set(PAGES)))
     shown = [
         ((ROOT / page).parent / link, alternative)
         for page, text in PAGES.items()
         for alternative, link in re.findall(r"!\[([^\]]*)\]\(([^)]+)\)", text)
     ]
-    assert {path.resolve() for path, _ in shown} == set((ROOT / "docs").glob("*.png"))
+    assert {path.resolve() for path, _ in shown} == set((ROOT / "docs").rglob("*.png"))
     for path, alternative in shown:
         assert len(alternative) > 40 and path.stat().st_size < 150_000, path
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from ..encoders.kinds import KINDS, REMEDIES, needed_encoder
-from ..plugins.arguments import argument_defaults, parameters
+from ..plugins.arguments import argument_defaults, parameters, takes
 from ..plugins.gate import judge
 from ..plugins.rebuild import check_size, offline
 from ..plugins.record import config_of
@@ -149,7 +149,7 @@ def _encoder(method: type, data: Any, request: Request, names: Names) -> dict[st
     suited_args = {
         key: value
         for key, value in getattr(method, "suited_encoder_args", {}).items()
-        if not isinstance(reader, type) or key in parameters(reader)
+        if not isinstance(reader, type) or takes(reader, key, value)
     }
     given = _given("model.encoder", chosen)
     if path is None and default is not None:

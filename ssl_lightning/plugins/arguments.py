@@ -31,6 +31,21 @@ def parameters(cls: type) -> dict[str, inspect.Parameter]:
     return by_name
 
 
+def takes(cls: type, name: str, value: object) -> bool:
+    """Whether the constructor has an argument of this name, and the value, where its annotation
+    lists the valid ones (`Literal`), is one of them."""
+    for base in cls.__mro__ if name in parameters(cls) else ():
+        constructor = vars(base).get("__init__")
+        if constructor is None or name not in inspect.signature(constructor).parameters:
+            continue
+        try:
+            annotation = get_type_hints(constructor).get(name)
+        except (NameError, TypeError):  # a name that only type checkers import
+            return True
+        return get_origin(annotation) is not Literal or value in get_args(annotation)
+    return False
+
+
 def argument_defaults(cls: type) -> dict[str, Any]:
     """The defaults of the constructor's arguments."""
     return {

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import pytest
 
-from ssl_lightning.plugins.arguments import require
+from ssl_lightning.plugins.arguments import require, takes
 from ssl_lightning.plugins.record import Recorded
 
 
@@ -78,3 +78,17 @@ def test_numbers_are_held_to_the_types_of_the_constructor(arguments: dict[str, A
 def test_what_fits_is_taken() -> None:
     Typed(count=2**62, rate=3, pair=[0, 1], period=3, whole=True, kind=2, anything=1.5)  # type: ignore[arg-type]
     Typed(period="auto", anything="text")
+
+
+class Chooses:
+    def __init__(self, *, position: Literal["learned", "rotary"] = "learned", width: int = 1, **kwargs: Any): ...
+
+
+class Derived(Chooses):
+    def __init__(self, *, size: str = "small", **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+
+
+def test_an_argument_takes_the_values_that_its_annotation_lists() -> None:
+    assert takes(Derived, "position", "rotary") and not takes(Derived, "position", "sincos")
+    assert takes(Derived, "size", "any") and takes(Derived, "width", 3) and not takes(Derived, "depth", 3)
