@@ -278,4 +278,12 @@ class _Positions(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[S, N, D] -> [S, N, D]."""
-        return F.gelu(self.convolution(x.mT)[:, :, :-1]).mT  # an even width gives one output more
+        convolution = self.convolution
+        if x.dtype == torch.float16 and x.device.type == "cpu":
+            # oneDNN's, in groups of one channel, does not return on processors with AVX512-FP16.
+            weight, bias = convolution.weight.float(), convolution.bias
+            wide = None if bias is None else bias.float()
+            mixed = F.conv1d(x.mT.float(), weight, wide, padding=POSITIONS // 2, groups=GROUPS).to(x.dtype)
+        else:
+            mixed = convolution(x.mT)
+        return F.gelu(mixed[:, :, :-1]).mT  # an even width gives one output more

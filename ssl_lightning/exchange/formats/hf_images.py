@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ...data.files.atomic import write_text
 from ...encoders.transformers_model import quiet
 from ...encoders.vit_huggingface import to_vit_model
 from ..inputs import Inputs
@@ -43,7 +44,7 @@ class VisionModel(Format):
             model_of(subject).save_pretrained(folder)
         told = subject.told
         if "mean" in told:
-            (folder / "preprocessor_config.json").write_text(json.dumps(processor_of(told), indent=2))
+            write_text(folder / "preprocessor_config.json", json.dumps(processor_of(told), indent=2))
 
     def features(self, subject: Subject, folder: Path, inputs: Inputs) -> Tensor:
         from transformers import ViTModel
