@@ -95,6 +95,7 @@ class Start(Standing):
         frozen_epochs: epochs at the beginning in which the encoder's weights stay as they are, and
             what is on top of it learns (Kumar et al. 2022, arXiv 2202.10054). Its BatchNorms keep
             following the data.
+        enabled: false: the run starts from the first weights.
 
     Raises:
         ValueError: frozen_epochs is negative, or an option asks for what no weights come with.
@@ -105,7 +106,12 @@ class Start(Standing):
     """Whether the run goes on from a checkpoint of its own, which then holds the weights."""
 
     def __init__(
-        self, weights: str | None = None, heads: bool = True, optimizer: bool = False, frozen_epochs: float = 0.0
+        self,
+        weights: str | None = None,
+        heads: bool = True,
+        optimizer: bool = False,
+        frozen_epochs: float = 0.0,
+        enabled: bool = True,
     ) -> None:
         require(self, at_least=0, frozen_epochs=frozen_epochs)
         if weights is None and (optimizer or frozen_epochs):
@@ -113,7 +119,8 @@ class Start(Standing):
                 f"Start(optimizer={optimizer}, frozen_epochs={frozen_epochs}) has no weights to start from; give"
                 f" {OPTION} a run, a file, or the name of published weights."
             )
-        self.weights, self.heads, self.optimizer, self.frozen_epochs = weights, heads, optimizer, frozen_epochs
+        self.weights = weights if enabled else None
+        self.heads, self.optimizer, self.frozen_epochs = heads, optimizer, frozen_epochs
         self.reset()
 
     def reset(self) -> None:

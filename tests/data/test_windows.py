@@ -110,7 +110,9 @@ def test_test_and_predict_give_one_row_a_text(texts: Path, tmp_path: Path, capsy
     data = data_of(texts)
     encoder = TextTransformer(vocab_size=400, dim=8, depth=1, heads=2, max_length=16, dropout=0.0)
     method = Finetune(encoder, num_classes=2)
-    trainer = Trainer(accelerator="cpu", default_root_dir=tmp_path, logger=False, enable_progress_bar=False)
+    trainer = Trainer(
+        accelerator="cpu", precision="32-true", default_root_dir=tmp_path, logger=False, enable_progress_bar=False
+    )
     trainer.test(method, data)
     assert "of 20 samples" in capsys.readouterr().out
     test = data.source("test")

@@ -56,7 +56,7 @@ def test_folders_of_several_levels_are_no_classes_unasked_and_the_line_says_so(t
 def test_what_is_pretrained_on_alone_needs_no_labels(tmp_path: Path, modality: Any) -> None:
     names = ("train/a/0", "train/b/1", "test/a/2", "unlabelled/3")
     told = {tally.split: tally.labels for tally in modality(tmp_path / "files", names).ledger()}
-    assert told == {"train": "labels of 2 classes", "test": "labels of 1 classes", "pretrain": ""}
+    assert told == {"train": "labels of 2 classes", "test": "labels of 1 class", "pretrain": ""}
 
 
 @pytest.mark.parametrize("modality", [pictures, sounds])

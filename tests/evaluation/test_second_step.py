@@ -138,7 +138,7 @@ def test_a_probe_is_solved_in_a_step_from_all_labels(tmp_path: Path, capsys: pyt
     it was."""
     data, encoder = TinyImages(samples=128, labels_per_class=10), TinyEncoder()
     probe = LinearProbe(encoder)
-    trainer = fit(probe, data, tmp_path, max_epochs=9, enable_progress_bar=True)
+    trainer = fit(probe, data, tmp_path, max_epochs=9, enable_progress_bar=True, precision="32-true")
     lines = capsys.readouterr().out
     assert trainer.global_step == 1 and ", 1 steps (" in lines and "step 1/1" in lines and "to go" not in lines
     source = data.labelled_split

@@ -18,6 +18,7 @@ from ssl_lightning import OptimizerSpec
 from ssl_lightning.cli.main import main
 from ssl_lightning.plugins.archive import read
 from ssl_lightning.run.checkpoints.checkpoint import find_newest
+from ssl_lightning.run.settings.precision import best_precision
 
 QUIET = ("report", "online_probe", "knn_probe", "held_out")
 
@@ -53,7 +54,7 @@ def test_a_run_is_repeated_bit_for_bit_where_the_defaults_are_others_now(
     config = yaml.safe_load((before / "resolved.yaml").read_text())
     model, data = config["model"]["init_args"], config["data"]["init_args"]
     assert model["lr"] and model["optimizer"] and model["hidden_dim"] and data["augmentation"]["crop_scale"]
-    assert config["trainer"]["precision"] == "32-true" and config["trainer"]["max_steps"] == 3
+    assert config["trainer"]["precision"] == best_precision("cpu") and config["trainer"]["max_steps"] == 3
     other = trained(tmp_path / "other", *options)
     three = weights(other)
     assert not all(torch.equal(one[key], three[key]) for key in one), "the defaults did not change anything"
