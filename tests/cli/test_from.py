@@ -45,6 +45,7 @@ def test_a_run_alone_says_method_settings_and_data(first: Path, tmp_path: Path) 
     assert all(torch.equal(each, weights[1][name]) for name, each in weights[0].items())
 
 
+@pytest.mark.slow
 def test_another_method_takes_the_encoder_and_how_its_data_was_prepared(first: Path, tmp_path: Path) -> None:
     folder = fitted(
         tmp_path, "--from", str(first / "encoder.safetensors"), "--model", "byol", "--data", "digits", "--model.lr", "0"

@@ -83,6 +83,7 @@ def check(
         assert (there - here).abs().max() <= 1e-5 * here.abs().max(), case
 
 
+@pytest.mark.slow
 def test_lines_run_without_this_package(encoder_file: Callable[[str], Path], tmp_path: Path) -> None:
     check([("vit", "timm", "images", 3)], encoder_file, tmp_path, sys.executable, BLOCKED)
 

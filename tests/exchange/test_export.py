@@ -141,8 +141,7 @@ def test_a_text_encoder_alone_is_the_same_in_transformers(name: str, encoder_fil
 @pytest.mark.parametrize(
     ("name", "format"),
     [
-        ("vit", "torch"),
-        pytest.param("vit", "onnx", marks=pytest.mark.slow),
+        *(pytest.param("vit", format, marks=pytest.mark.slow) for format in ("torch", "onnx")),
         *(
             pytest.param(name, format, marks=pytest.mark.slow)
             for name in ("small resnet", "classifier")

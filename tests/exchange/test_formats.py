@@ -121,7 +121,7 @@ def difference(imported: Imported, features: Features, size: int | None = None) 
         torchvision.models.resnet18,
         resnet,
         lambda: resnet(Bottleneck),
-        lambda: resnet(Bottleneck, width_per_group=128),
+        pytest.param(lambda: resnet(Bottleneck, width_per_group=128), marks=pytest.mark.slow),
         lambda: resnet(Bottleneck, groups=32, width_per_group=4),
     ],
     ids=["resnet18", "basic", "bottleneck", "wide", "groups"],
@@ -133,6 +133,7 @@ def test_a_resnet_of_torchvision(build: Callable[[], ResNet], tmp_path: Path) ->
     assert result.facts["left behind"] == "fc (2)"
 
 
+@pytest.mark.slow
 def test_a_wide_stem_of_other_channels(tmp_path: Path) -> None:
     """A ResNet of double width, as SimCLR's and SwAV's "w2", of images with two channels."""
     ours = stirred(ResNetEncoder("bottleneck", [1, 1, 1, 1], width=128, channels=2))
