@@ -137,7 +137,10 @@ def test_the_host_waits_for_one_number_in_packed_rows(tmp_path: Path, monkeypatc
     zeros."""
     saved(FAMILIES["bert"](), tmp_path / "published")
     encoder = HuggingFaceText(str(tmp_path / "published"))
-    read = lambda x, mask, every: [x.new_ones(*x.shape[:2], encoder.dim) * mask[:, :, None]]  # noqa: E731
+
+    def read(x: Any, mask: Any, every: bool) -> list[Any]:
+        return [x.new_ones(*x.shape[:2], encoder.dim) * mask[:, :, None]]
+
     monkeypatch.setattr(encoder, "_read", read)
     view = packed()
     tokens = encoder.tokenize(view)

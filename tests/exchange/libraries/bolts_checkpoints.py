@@ -14,25 +14,13 @@ import pytorch_lightning as pl  # noqa: E402
 import torch  # noqa: E402
 from pl_bolts.models.self_supervised import BYOL, CPC_v2, Moco_v2, SimCLR, SimSiam, SwAV  # noqa: E402
 from pl_bolts.transforms.self_supervised import Patchify  # noqa: E402
+from stirring import stirred  # noqa: E402
 
 SIMCLR = {"gpus": 0, "num_samples": 64, "batch_size": 8, "dataset": "imagenet", "arch": "resnet18", "hidden_mlp": 512}
 SWAV = {**SIMCLR, "num_prototypes": 16, "nodes": 1, "num_nodes": 1}
 CIFAR = {"dataset": "cifar10", "first_conv": False, "maxpool1": False}
 STL = {"dataset": "stl10", "maxpool1": False}
 SIAMESE = {"base_encoder": "resnet18", "encoder_out_dim": 512, "projector_hidden_dim": 32, "projector_out_dim": 16}
-
-
-def stirred(model):
-    """Random weights and running statistics, none of them at its start."""
-    for name, buffer in model.named_buffers():
-        if name.endswith("running_mean"):
-            buffer.normal_(0, 0.3)
-        elif name.endswith("running_var"):
-            buffer.uniform_(0.5, 2)
-    for parameter in model.parameters():
-        if parameter.ndim == 1:
-            parameter.data += 0.1 * torch.randn_like(parameter)
-    return model.eval()
 
 
 def patches(x):

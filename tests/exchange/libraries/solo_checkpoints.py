@@ -13,6 +13,7 @@ warnings.simplefilter("ignore")
 import pytorch_lightning as pl  # noqa: E402
 import torch  # noqa: E402
 from solo.methods import METHODS  # noqa: E402
+from stirring import stirred  # noqa: E402
 
 BASE = {
     "num_classes": 10,
@@ -57,19 +58,6 @@ CASES = {
     "dino_vit, momentum": ("dino", {**VIT, **MOMENTUM, **DINO}, 32),
     "simsiam": ("simsiam", {**CIFAR, "pred_hidden_dim": 32}, 32),
 }
-
-
-def stirred(model):
-    """Random weights and running statistics, none of them at its start."""
-    for name, buffer in model.named_buffers():
-        if name.endswith("running_mean"):
-            buffer.normal_(0, 0.3)
-        elif name.endswith("running_var"):
-            buffer.uniform_(0.5, 2)
-    for parameter in model.parameters():
-        if parameter.ndim == 1:
-            parameter.data += 0.1 * torch.randn_like(parameter)
-    return model.eval()
 
 
 def main(folder, names):
