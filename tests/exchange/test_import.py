@@ -91,11 +91,29 @@ def test_it_is_fine_tuned_and_judged(dino: Path, animals: Path, tmp_path: Path) 
     folder = str(tmp_path / "out")
     assert main(["import", str(dino), "--to", folder]) == 0
     quick = ["--trainer.max_steps", "2", "--trainer.accelerator", "cpu", "--trainer.logger", "false"]
-    quick += ["--data.image_size", "32", "--data.batch_size", "4", "--data.val_fraction", "0.5"]
+    quick += ["--data.image_size", "32", "--data.batch_size", "4"]
     where = ["--trainer.default_root_dir", str(tmp_path / "runs"), "--data.root", str(animals)]
     fit = ["fit", "--model", "finetune", "--data", "image_folder", "--model.checkpoint", folder, *where, *quick]
     assert main(fit) == 0
-    assert main(["labels", folder, "--data", "digits", "--draws", "1", "--minutes", "5", "--to", str(tmp_path)]) == 0
+    assert (
+        main(
+            [
+                "labels",
+                folder,
+                "--data",
+                "digits",
+                "--data.channels",
+                "3",
+                "--draws",
+                "1",
+                "--minutes",
+                "0.2",
+                "--to",
+                str(tmp_path),
+            ]
+        )
+        == 0
+    )
 
 
 # What a file holds is not run.
