@@ -26,6 +26,7 @@ from ..data.sources import Source, Subset, labelled_draw, labels_of
 from ..data.views import Views
 from ..distributed import on_each, rank, world_size
 from ..encoders.base import Encoder
+from ..nn.convolution import narrow_in_float32
 from ..nn.precision import cast
 from ..optim.recipes import OptimizerSpec
 from ..types import Batch, Strength, View
@@ -242,7 +243,7 @@ def fitted(
     order = islice(Draws(len(source), seed, 0, batch_size, 0, 1, data.order_version), steps)
     with seeded(device, seed):
         network = LabelsOnlyNetwork(copy.deepcopy(encoder), int(labels_of(source).max()) + 1).to(device).train()
-        network = trainer.precision_plugin.convert_module(network)
+        network = trainer.precision_plugin.convert_module(narrow_in_float32(network))
         weight = class_weights(labels_of(source)).to(device)
         optimizer, schedule = RECIPE.build(network, batch_size, steps, steps)
 

@@ -21,7 +21,7 @@ from ..encoders.base import Encoder
 from ..nn.spread import effective_rank
 from ..types import Strength, ViewSpec
 from .budget import EMBEDDING, affordable, seconds_left
-from .features import features_of, seconds_of_features
+from .features import features_of, in_float32, seconds_of_features
 from .label_free import alpha_req, finds_own_view, near_duplicates, nearest, outliers
 from .rows import ClosingSettings
 from .stages import Stages
@@ -99,12 +99,13 @@ def overview(
             note = f"Because of the time, {count:,} samples in place of {len(index):,}; --report.minutes 0 uses these."
             index = sample(len(source), count)
     views = Views([data.transform(strength) for strength in pair_of(pl_module.views)], data.seed)
-    device, context = trainer.strategy.root_device, trainer.precision_plugin.forward_context
+    device = trainer.strategy.root_device
     features, scores = {}, {}
     for row, network in networks.items():
         stages.show(f"{ROWS[row]}: features")
         features[row] = features_of(network, data, source, index, trainer)
-        pairs = embed_to_host(network, data, source, index, device, context, views)  # [N, 2, D]
+        with in_float32(network):
+            pairs = embed_to_host(network, data, source, index, device, views=views)  # [N, 2, D]
         stages.show(f"{ROWS[row]}: scores")
         scores[row] = on_first(lambda row=row, pairs=pairs: scores_of(features[row], pairs))  # type: ignore[misc]
     return Overview(data, source, index, features, scores, note)

@@ -20,6 +20,7 @@ from ..data.datamodule import SSLDataModule
 from ..data.peek import try_encoder
 from ..distributed import row_counts, world_size
 from ..encoders.base import Encoder
+from ..nn.convolution import narrow_in_float32
 from ..nn.ema import EMA
 from ..nn.heads import Head
 from ..nn.precision import cast
@@ -131,6 +132,7 @@ class Training(Recorded, LightningModule):
         """Refuses, before anything is written, what would fail at the first step or change the loss
         in silence."""
         check_precision(self.trainer, stage)
+        narrow_in_float32(self)
         data = getattr(self.trainer, "datamodule", None)
         if isinstance(data, SSLDataModule):
             data.meet(self)
