@@ -136,7 +136,7 @@ class Loading(Position, LightningDataModule):
         draws: Iterable[list[int]] = (
             Draws(len(train), self.seed, position, self.batch_size, rank, self.world_size, self.order_version)
             if plan is None
-            else PlannedDraws(plan, position, rank)
+            else PlannedDraws(plan, position, rank, self.order_version)
         )
         return self.loader(Fetch(train, self.maker.batch if self.in_workers else self.maker.cut), draws)
 

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from ..augment.random import permutation, shuffled
 
-NEWEST = 2
+NEWEST = 3
 """The version of the order that new runs have. In version 1, whose checkpoints state none, every
-pass was sorted, whatever its size."""
+pass was sorted, whatever its size; in version 2, passes in batches of similar lengths were."""
 SORTED = 1 << 16
 """A pass over up to this many samples is sorted by a hash, which takes memory for all of them; the
 order of a longer pass is computed position by position."""

@@ -19,7 +19,7 @@ import ssl_lightning
 from ssl_lightning.augment.random import mix, sample_keys
 from ssl_lightning.data.datamodule import Split, SSLDataModule
 from ssl_lightning.data.loaders import Fetch
-from ssl_lightning.data.order import Draws
+from ssl_lightning.data.order import NEWEST, Draws
 from ssl_lightning.data.sources import InMemory, Source, Subset, holdout, stratified_split
 from ssl_lightning.evaluation.report import Report
 from ssl_lightning.run.checkpoints.saving import Checkpoint
@@ -158,7 +158,7 @@ def test_the_position_counts_what_was_trained_on_not_what_was_fetched(tmp_path: 
     bare.fit(method(), datamodule=data)
     assert watch.seen == [16, 32, 48, 64, 80, 96]
     assert set(multiprocessing.active_children()) <= before, "a worker outlives the run"
-    assert data.state_dict() == {"position": 96, "order": 2, "samples": 64, "seed": 0, "fingerprint": None}
+    assert data.state_dict() == {"position": 96, "order": NEWEST, "samples": 64, "seed": 0, "fingerprint": None}
 
 
 def test_another_order_than_that_of_the_checkpoint_is_refused() -> None:
