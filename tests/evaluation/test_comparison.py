@@ -13,6 +13,7 @@ import pytest
 from past_runs import cell, write_run
 
 from ssl_lightning.cli.main import main
+from ssl_lightning.evaluation.comparison import files
 from ssl_lightning.evaluation.comparison.differences import difference, same_draws, why_other_data
 from ssl_lightning.evaluation.comparison.recorded import read_run, read_runs
 from ssl_lightning.evaluation.comparison.settings import ABSENT, differing, groups_of, names_of, shown
@@ -135,6 +136,27 @@ def test_what_a_folder_holds_cannot_write_to_the_terminal(tmp_path, capsys):
     assert main(["compare", str(run), str(other)]) == 0
     out = capsys.readouterr().out
     assert "\x1b" not in out and out.count(r"\x1b[31mred") >= 4
+
+
+LINES = [
+    "step,a,b,c,d", "1,0.5,,3,", "2,nan,1e-3,,", "3,inf,-inf,7,", "4,1", "5,1,2,3,4,5", ",1,2,3,", "6,,0.1,,",
+    "7,-2,,1,",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("further", ["", "8,x,1,2,"], ids=["numbers", "a text"])
+def test_metrics_are_read_at_once_as_they_are_line_by_line(further, tmp_path):
+    file, faults = tmp_path / "metrics.csv", []
+    file.write_text("\n".join([*LINES, *[further] * bool(further)]) + "\n")
+    names = LINES[0].split(",")
+    curves, bad = files._line_by_line(file.read_text().splitlines()[1:], names)
+    assert (files._quickly(file, names) is None) == bool(further) and bad == 3 + bool(further)
+    read = files.read_curves(file, faults)
+    assert set(read) == set("abc") and faults == [f"{bad} lines of metrics.csv cannot be read"]
+    for name, (steps, values) in curves.items():
+        np.testing.assert_array_equal(read[name][0], steps)
+        np.testing.assert_array_equal(read[name][1], values)
+    assert list(read["a"][0]) == [1, 2, 3, 7]
 
 
 def wrong_uses(tmp_path: Path) -> dict[str, list[str]]:
