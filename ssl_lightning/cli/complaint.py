@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from ..plugins.arguments import parameters
 from ..plugins.messages import did_you_mean
 from ..plugins.registry import LOGGERS
-from .habits import meant_by
+from .habits import meant_by, same_as
 
 NOISE = ("Expected a <class 'NoneType'>", "Expected a path but")
 
@@ -39,10 +39,7 @@ def in_one_line(message: str, options: Iterable[str]) -> str:
     unknown = re.search(r"Option '(.*)' is not accepted", message)
     if unknown:
         owner = re.findall(r"Problem with given class_path '(.*)'", message)
-        return _unknown(
-            f"--{where}.{unknown[1]}",
-            {*options, *(f"--{where}.{name}" for name in (_arguments(owner[-1]) if owner else []))},
-        )
+        return _unknown(f"--{where}.{unknown[1]}", options, owner[-1] if owner else "")
     missing = re.search(r"the following arguments are required: (.*)", message)
     if missing:
         keys = (f"--{where}.{key}" if where else f"--{key.partition('.')[2] or key}" for key in missing[1].split(", "))
@@ -63,8 +60,19 @@ def _joined(keys: Iterable[str]) -> str:
     return joined
 
 
-def _unknown(option: str, options: Iterable[str]) -> str:
-    return f"There is no option {option}.{meant_by(option, options)}"
+def _unknown(option: str, options: Iterable[str], owner: str = "") -> str:
+    """What is said of an option that neither the command nor the class at `owner` has."""
+    before, _, name = option.rpartition(".")
+    takes = _arguments(owner) if owner else []
+    if not takes:
+        meant = meant_by(option, options)
+    elif same := same_as(option, [*options, *(f"{before}.{each}" for each in takes)]):
+        meant = f" Did you mean {same!r}?"
+    elif near := did_you_mean(name, takes):
+        meant = near.replace(" '", f" '{before}.")
+    else:
+        meant = f" {owner.rpartition('.')[2]} takes {', '.join(takes)}."
+    return f"There is no option {option}.{meant}"
 
 
 def _arguments(class_path: str) -> list[str]:

@@ -109,14 +109,23 @@ def meant_by(option: str, options: Iterable[str]) -> str:
         option: as it was typed, such as `--learning-rate`.
         options: those that exist, such as `--model.lr`.
     """
+    same = same_as(option, options)
+    return f" Did you mean {same!r}?" if same else did_you_mean(option, sorted(options, key=_order))
+
+
+def same_as(option: str, options: Iterable[str]) -> str | None:
+    """The option that has the same meaning, or the same last name; None: there is none.
+
+    Args:
+        option, options: as of `meant_by`.
+    """
     known = sorted(options, key=_order)
     last = _last(option)
     meant = [f"--{each}" for choice, words in OPTIONS.items() if last in words.split() for each in choice.split(", ")]
     same = [each for each in known if _last(each) == last]
     near = get_close_matches(_first(option), map(_first, same), n=1, cutoff=0.8)  # `--online_prob.lr`
     same.sort(key=lambda each: _first(each) not in near)
-    exact = next(iter([*(each for each in meant if each.partition(" ")[0] in known), *same]), None)
-    return f" Did you mean {exact!r}?" if exact else did_you_mean(option, known)
+    return next(iter([*(each for each in meant if each.partition(" ")[0] in known), *same]), None)
 
 
 def _plain(name: str) -> str:

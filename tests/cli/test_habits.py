@@ -182,3 +182,18 @@ def test_help_of_a_data_set_lists_the_fields_of_its_augmentation(capsys):
     for field in inspect.signature(type(policy)).parameters:
         assert f"  --data.augmentation.{field} " in text
     assert "probability of a horizontal flip" in text
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ("--trainer.logger tensorboard --trainer.logger.group x", "TensorBoard takes flush_secs."),
+        ("--model.encoder conv --model.encoder.foo 3", "ConvEncoder takes channels, width, depth, norm."),
+        ("--model.encoder conv --model.encoder.widht 3", "Did you mean '--model.encoder.width'?"),
+        ("--model.encoder conv --model.encoder.batch_size 3", "Did you mean '--data.batch_size'?"),
+    ],
+)
+def test_an_option_that_a_chosen_class_lacks_is_not_taken_for_the_class(options, words, capsys):
+    argv = options.split()
+    assert main(["fit", "--model", "simclr", "--data", "digits", *argv]) == 2
+    assert capsys.readouterr().err == f"ssl-lightning fit: error: There is no option {argv[2]}. {words}\n"
