@@ -12,6 +12,7 @@ from ssl_lightning.data.text.datamodule import Part, TextDataModule
 from ssl_lightning.data.text.documents import Corpus
 from ssl_lightning.data.text.encodings import check_encoding
 from ssl_lightning.data.text.files import MOST_UNDECODABLE, Files, beside_splits, find_files, find_splits
+from ssl_lightning.data.text.formats import TABLES, form_of
 from ssl_lightning.data.text.tables import Columns
 from ssl_lightning.plugins.arguments import one_of, require
 
@@ -95,6 +96,13 @@ class TextFiles(TextDataModule):
             self.files[split] = tuple(file for file in self.files[split] if os.path.realpath(file) not in judged)
             if not self.files[split]:
                 raise ValueError(f"val_path and test_path take all files of path={self.path!r}; give more files.")
+
+    @property
+    def how_to_label(self) -> str:
+        forms = map(form_of, self.files.get("train", ()))
+        if self.columns.label is not None or not any(form is not None and form.suffix in TABLES for form in forms):
+            return ""
+        return "; --data.label_column names the column of the class, such as `label`"
 
     def beside(self) -> Tally | None:
         return beside_splits(self.path, self.files)

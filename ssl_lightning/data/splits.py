@@ -94,11 +94,16 @@ class Splits:
         return self._sources["labelled"]
 
     @property
+    def how_to_label(self) -> str:
+        """The setting that gives unlabelled data labels, as the end of a sentence; empty: none."""
+        return ""
+
+    @property
     def why_unlabelled(self) -> str:
         """What the training samples have instead of labels that probes, or a supervised method,
         learn from: the end of a sentence that begins with the data's name."""
         if self.labelled_samples("train") is None or self.labelled_split is not None:
-            return "has no labels in its train and val splits"
+            return f"has no labels in its train and val splits{self.how_to_label}"
         return "has labels of a single class in its train split, where two are needed"
 
     @property

@@ -224,7 +224,7 @@ class Report(Standing):
         with stages.attempt("loggers"):
             show(trainer, pictures)
             log_results(trainer, closing, cells, seen, scores)
-        none = "There is no closing table." if stages.failed else "No labelled set: no closing table."
+        none = "There is no closing table." if stages.failed else unlabelled(trainer.datamodule)
         held_out = in_words(summary_of(trainer))
         table = "\n\n".join(filter(None, [printed(closing) or none, without, named, held_out, *stages.failures]))
         results: dict[str, Any] = (
@@ -243,3 +243,9 @@ class Report(Standing):
             + how_to_load(trainer, pl_module, folder)
         )
         sys.stdout.flush()
+
+
+def unlabelled(data: Any) -> str:
+    """Says that there is no table, and why."""
+    why = f" {type(data).__name__} {data.why_unlabelled}." if isinstance(data, SSLDataModule) else ""
+    return f"No labelled set: no closing table.{why}"

@@ -350,7 +350,8 @@ def test_without_labels_a_run_has_no_probes_and_says_so(tmp_path: Path, capsys: 
     run = trainer(tmp_path)
     run.fit(method(), datamodule=Unlabelled())
     assert not any(name.startswith("probe/") for name in run.callback_metrics) and "train/loss" in run.callback_metrics
-    assert "No labelled set: no closing table." in capsys.readouterr().out
+    line = "No labelled set: no closing table. Unlabelled has no labels in its train and val splits.\n"
+    assert line in capsys.readouterr().out
     assert run.run_folder is not None and (run.run_folder / "summary.json").is_file()
     for judge in (run.validate, run.test):
         with pytest.raises(ValueError, match="Unlabelled has no labels in its"):

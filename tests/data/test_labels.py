@@ -182,3 +182,18 @@ def test_finetune_learns_from_the_labelled_samples_alone(tmp_path: Path, capsys:
         trainer(tmp_path).fit(Finetune(TinyEncoder()), datamodule=Strange())
     with pytest.raises(ValueError, match=r"OneClass has labels of a single class in its train split, .*learns from"):
         trainer(tmp_path).fit(Finetune(TinyEncoder()), datamodule=OneClass())
+
+
+def test_texts_of_a_table_without_classes_say_how_to_name_their_column(tmp_path: Path) -> None:
+    rows = "".join(f'{{"text": "a text of words {number}", "label": "{number % 2}"}}\n' for number in range(40))
+    (tmp_path / "rows.jsonl").write_text(rows)
+    (tmp_path / "plain.txt").write_text("\n\n".join(f"a text of words {number}" for number in range(40)))
+    said = {}
+    for name in ("rows.jsonl", "plain.txt"):
+        data = TextFiles(str(tmp_path / name), vocab_size=300, batch_size=2)
+        data.prepare_data()
+        said[name] = data.why_unlabelled
+    assert said["plain.txt"] == "has no labels in its train and val splits"
+    assert said["rows.jsonl"] == said["plain.txt"] + (
+        "; --data.label_column names the column of the class, such as `label`"
+    )
