@@ -202,8 +202,8 @@ def closing_row(
         raise ValueError(
             f"closing_row got labels_per_class={labels_per_class} and draws={draws}; give at least 1 for each."
         )
-    x, y = _checked("training", train_x, train_y)
-    test, answers = _checked("test", test_x, test_y)
+    x, y = checked("training", train_x, train_y)
+    test, answers = checked("test", test_x, test_y)
     if x.shape[1] != test.shape[1]:
         raise ValueError(
             f"Training features have {x.shape[1]} dimensions and test features {test.shape[1]}; use one encoder for"
@@ -295,8 +295,12 @@ def in_time(
     return dict(sorted(row.items()))
 
 
-def _checked(part: str, features: Tensor | Floats, labels: Tensor | Integers) -> tuple[Tensor, Tensor]:
-    """Features as float32 [M, D] and labels as int64 [M], on the CPU."""
+def checked(part: str, features: Tensor | Floats, labels: Tensor | Integers) -> tuple[Tensor, Tensor]:
+    """Features as float32 [M, D] and labels as int64 [M], on the CPU.
+
+    Raises:
+        ValueError: their shapes do not match, there are none, or a feature is not finite.
+    """
     x = torch.as_tensor(features).detach().to("cpu", torch.float32).flatten(1)
     y = torch.as_tensor(labels).detach().to("cpu", torch.int64)
     if len(x) == 0 or y.shape != (len(x),):
