@@ -14,20 +14,19 @@ from typing import Any
 
 import torch
 
-from ..encoders.base import Encoder
 from ..encoders.published import is_published
 from ..evaluation.logged import TABLES, shown_curve
 from ..evaluation.plots.label_curve import plot_label_curve
 from ..evaluation.supervised import Supervised
 from ..evaluation.table import CURVE_ROWS, MISSING
-from ..evaluation.untrained import PUBLISHED, UNTRAINED, untaught
+from ..evaluation.untrained import began_beside
 from ..evaluation.use.classifying import supervised_methods
 from ..evaluation.use.label_curve import LabelCurve
 from ..evaluation.use.processes import device_named
 from ..evaluation.use.rows import check_picture
 from ..plugins.record import class_path
 from ..plugins.registry import Registry
-from ..run.checkpoints.encoder_file import digest_of, header_of, read_encoder
+from ..run.checkpoints.encoder_file import digest_of
 from ..run.loggers.wandb import ID_FILE, add_later
 from ..run.pretrained import load_encoder
 from ..trainer import STANDING, Trainer
@@ -46,7 +45,7 @@ def main(options: argparse.Namespace) -> int:
     picture = check_picture(folder / f"labels-{name}.png")
     data = data_for(options.run, options.data, options.data_options)
     data.setup("predict")
-    networks = {"pretrained": load_encoder(run).float(), **_began(run)}
+    networks = {"pretrained": load_encoder(run).float(), **began_beside(run)}
     second = second_step(options.second_step)
     with tempfile.TemporaryDirectory() as root:
         make_trainer = partial(quiet, root, device_named(options.device))
@@ -106,19 +105,6 @@ class Telling:
         if terminal or now - self.told > PAUSE:
             self.told = now
             print(f"\r\033[K{text}" if terminal else text, end="" if terminal else "\n", file=sys.stderr, flush=True)
-
-
-def _began(run: Path) -> dict[str, Encoder]:
-    """The encoders that the run's is compared with: as it began, and an untrained one."""
-    if is_published(run):
-        return {"untrained": untaught(load_encoder(run), seed=0)}
-    path = (run if run.is_dir() else run.parent) / UNTRAINED
-    if not path.is_file():
-        return {"untrained": untaught(load_encoder(run), seed=0)}
-    encoder = read_encoder(path)
-    if PUBLISHED not in header_of(path):
-        return {"untrained": encoder}
-    return {"published": encoder, "untrained": untaught(encoder, seed=0)}
 
 
 def _tell(curve: LabelCurve, name: str, picture: Path, as_json: bool) -> None:

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from importlib import import_module
 from typing import NamedTuple, NoReturn
 
+from ..evaluation.protocols.known import PROTOCOLS
 from ..exchange.foreign.names import NAMES as FORMATS
 from ..plugins.messages import did_you_mean
 from ..plugins.registry import RegistryError
@@ -141,6 +142,25 @@ def _labels(add: Arguments) -> None:
     add.add_argument("--json", action="store_true", help="for programs")
 
 
+def _probe(add: Arguments) -> None:
+    add.add_argument("run", metavar="RUN", help=RUN)
+    add.add_argument("--data", metavar="DATA", required=True, help="a folder, a list, or the name of a data set")
+    add.add_argument("--by", metavar="NAME,...", required=True, help=f"protocols: {', '.join(PROTOCOLS)}")
+    add.add_argument(
+        "--rows", metavar="NAME,...", help="pretrained, untrained, published, raw; by default all there are"
+    )
+    add.add_argument("--targets", metavar="FILE", help="a csv, tsv, jsonl or parquet: path, and numbers or labels")
+    add.add_argument(
+        "--set", metavar="PROTOCOL.NAME=VALUE", action="append", default=[], help="a setting, such as knn.k=200"
+    )
+    add.add_argument("--seed", type=at_least(0), default=0, metavar="N", help="of draws of labels, and of fits")
+    add.add_argument("--train-samples", type=at_least(2), default=60_000, metavar="N", help="to learn from, at most")
+    add.add_argument("--test-samples", type=at_least(1), default=20_000, metavar="N", help="that are judged, at most")
+    add.add_argument("--to", metavar="FILE", help="a .json; by default probe-DATA.json in the folder of the run")
+    add.add_argument("--device", default="auto", help="cpu, cuda, ...")
+    add.add_argument("--json", action="store_true", help="for programs")
+
+
 def _compare(add: Arguments) -> None:
     add.add_argument("runs", metavar="RUN", nargs="+", help="run folders, two or more; the first is compared with")
     add.add_argument("--row", metavar="ROW", action="append", help="of the closing table, in place of pretrained")
@@ -175,6 +195,7 @@ OWN = {
     "labels": Verb(
         "accuracy against the number of labels, with pretraining and without", "labels:main", _labels, data=True
     ),
+    "probe": Verb("protocols on an encoder's features and on its baselines'", "probe:main", _probe, data=True),
     "export": Verb("an encoder in a form that another library loads, checked there", "export:main", _export),
     "import": Verb("a checkpoint of another library to an encoder that every command takes", "importing:main", _import),
     "inspect": Verb("what a checkpoint, encoder or run holds; nothing in it is run", "inspect:main", _inspect),

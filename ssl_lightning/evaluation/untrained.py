@@ -16,10 +16,12 @@ from ..augment.random import mix
 from ..data.files.atomic import write_bytes
 from ..distributed import all_or_none, gather_objects, on_first, rank
 from ..encoders.base import Encoder, comes_pretrained, starts_taught
+from ..encoders.published import is_published
 from ..plugins.rebuild import rebuild
 from ..plugins.record import config_of
 from ..run.checkpoints.encoder_file import header_of, read_encoder, save_encoder
 from ..run.folder.folder import folder_of
+from ..run.pretrained import load_encoder
 from ..run.start import Start
 from .stages import Stages
 
@@ -86,6 +88,22 @@ def start_of(folder: Path, pl_module: Any) -> tuple[Encoder | None, bool]:
             return read_encoder(copied, trusted), PUBLISHED in header_of(copied)
 
     return all_or_none(read)
+
+
+def began_beside(run: Path) -> dict[str, Encoder]:
+    """The encoders that a run's is compared with once it has ended, by row: as it began, and an
+    untrained one.
+
+    Args:
+        run: a run folder, a file in it, or the name of published weights.
+    """
+    path = (run if run.is_dir() else run.parent) / UNTRAINED
+    if is_published(run) or not path.is_file():
+        return {"untrained": untaught(load_encoder(run), seed=0)}
+    encoder = read_encoder(path)
+    if PUBLISHED not in header_of(path):
+        return {"untrained": encoder}
+    return {"published": encoder, "untrained": untaught(encoder, seed=0)}
 
 
 def untaught(encoder: Encoder, seed: int) -> Encoder:

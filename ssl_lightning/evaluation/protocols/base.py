@@ -83,6 +83,8 @@ class Protocol(ABC):
     needs: ClassVar[Needs]
     source: ClassVar[str]
     """Where the settings come from: authors, year, arXiv number, section."""
+    percent: ClassVar[bool] = True
+    """Whether scores are printed in percent."""
 
     @property
     def settings(self) -> dict[str, Any]:

@@ -4,18 +4,26 @@ torch."""
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from ...plugins.messages import did_you_mean
 
 if TYPE_CHECKING:
-    from .base import Protocol
+    from .base import Protocol, Target
+
+
+class Known(NamedTuple):
+    """A protocol: the module in this folder and the class, and the kind of target that it needs
+    (`Needs.target`)."""
+
+    where: str
+    target: Target | None
+
 
 PROTOCOLS = {
-    "knn": "classes:KNN",
-    "linear": "classes:Linear",
+    "knn": Known("classes:KNN", "classes"),
+    "linear": Known("classes:Linear", "classes"),
 }
-"""The module in this folder, and the class, of each protocol."""
 
 
 def check_protocol(name: str) -> None:
@@ -33,6 +41,6 @@ def protocol_class(name: str) -> type[Protocol]:
         ValueError: there is none of that name.
     """
     check_protocol(name)
-    module, _, cls = PROTOCOLS[name].partition(":")
+    module, _, cls = PROTOCOLS[name].where.partition(":")
     protocol: type[Protocol] = getattr(import_module(f".{module}", __package__), cls)
     return protocol

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
 
 from ..gains import students
 from .base import LEVEL, Judgement, Score, interval
@@ -78,7 +79,7 @@ def spread_of(score: Score) -> Spread:
     """The spread of a score."""
     if len(score.draws) > 1:
         return Spread(statistics.stdev(score.draws), f"std over {len(score.draws)} draws of labels")
-    return Spread(interval(torch.tensor(score.resampled)), f"{100 * LEVEL:g} % interval over samples")
+    return Spread(interval(_double(score.resampled)), f"{100 * LEVEL:g} % interval over samples")
 
 
 def difference(score: Score, baseline: Score) -> Difference:
@@ -88,5 +89,9 @@ def difference(score: Score, baseline: Score) -> Difference:
     gains = [a - b for a, b in zip(score.draws, baseline.draws, strict=True)]
     points, count = statistics.mean(gains), len(gains)
     over = students(count) * statistics.stdev(gains) / math.sqrt(count) if count > 1 else 0.0
-    low, high = interval(torch.tensor(score.resampled) - torch.tensor(baseline.resampled))
+    low, high = interval(_double(score.resampled) - _double(baseline.resampled))
     return Difference(points, points - math.hypot(points - low, over), points + math.hypot(high - points, over))
+
+
+def _double(values: tuple[float, ...]) -> Tensor:
+    return torch.tensor(values, dtype=torch.float64)
