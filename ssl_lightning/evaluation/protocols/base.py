@@ -123,6 +123,24 @@ def score(statistics: Sequence[Callable[[Tensor], Tensor]], samples: int, strata
     return Score(values, tuple(round(each, 7) for each in torch.cat(parts).tolist()))
 
 
+def scores(statistic: Callable[[Tensor], dict[str, Tensor]], samples: int) -> dict[str, Score]:
+    """Several metrics at once, of one draw of labels.
+
+    Args:
+        statistic: weights [B, Q] -> the metrics [B] by name.
+        samples: Q.
+    """
+    values = statistic(torch.ones(1, samples, dtype=torch.float64))
+    parts: dict[str, list[Tensor]] = {name: [] for name in values}
+    for weights in resamples(samples):
+        for name, each in statistic(weights).items():
+            parts[name].append(each)
+    return {
+        name: Score((float(value),), tuple(round(each, 7) for each in torch.cat(parts[name]).tolist()))
+        for name, value in values.items()
+    }
+
+
 def resamples(samples: int, strata: Tensor | None = None) -> Any:
     """Yields the weights [b, Q] of resamples in parts, `RESAMPLES` in all; arguments as of `score`.
     They depend on the arguments alone, so that features are compared on the same resamples."""

@@ -23,6 +23,10 @@ class Known(NamedTuple):
 PROTOCOLS = {
     "knn": Known("classes:KNN", "classes"),
     "linear": Known("classes:Linear", "classes"),
+    "sgd": Known("sgd:SGD", "classes"),
+    "retrieval": Known("retrieval:Retrieval", "classes"),
+    "multilabel": Known("multilabel:Multilabel", "multilabel"),
+    "values": Known("values:Values", "values"),
 }
 
 

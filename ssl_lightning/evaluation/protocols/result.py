@@ -35,7 +35,7 @@ class Result:
             "row": self.row,
             "protocol": self.stamp.protocol,
             "scores": {
-                name: {"value": each.value, **spread_of(each)._asdict(), **each._asdict()}
+                name: _plain({"value": each.value, **spread_of(each)._asdict(), **each._asdict()})
                 for name, each in self.judgement.scores.items()
             },
             "remarks": list(self.judgement.remarks),
@@ -49,7 +49,10 @@ class Result:
         Raises:
             KeyError, TypeError: something is missing, or of another kind.
         """
-        scores = {name: Score(tuple(each["draws"]), tuple(each["resampled"])) for name, each in kept["scores"].items()}
+        scores = {
+            name: Score(*(tuple(math.nan if value is None else value for value in each[key]) for key in Score._fields))
+            for name, each in kept["scores"].items()
+        }
         stamp = {name: value for name, value in kept["stamp"].items() if name != "digest"}
         return cls(kept["row"], Judgement(scores, tuple(kept["remarks"])), Stamp(**stamp))
 
@@ -91,6 +94,15 @@ def difference(score: Score, baseline: Score) -> Difference:
     over = students(count) * statistics.stdev(gains) / math.sqrt(count) if count > 1 else 0.0
     low, high = interval(_double(score.resampled) - _double(baseline.resampled))
     return Difference(points, points - math.hypot(points - low, over), points + math.hypot(high - points, over))
+
+
+def _plain(value: Any) -> Any:
+    """The same with None for numbers that JSON does not have."""
+    if isinstance(value, dict):
+        return {name: _plain(each) for name, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _double(values: tuple[float, ...]) -> Tensor:
