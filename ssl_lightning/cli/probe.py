@@ -76,7 +76,7 @@ def _targets(file: str | None, names: list[str]) -> Targets | None:
         raise UsageError(f"None of --by {','.join(names)} reads --targets; leave it out, or add {others}.")
     path = Path(file).expanduser()
     if not path.is_file():
-        raise FileNotFoundError(f"--targets {printable(file)!r} is no file.")
+        raise FileNotFoundError(f"--targets {printable(file)} is no file.")
     targets = read_targets(path)
     lacking = {"values": not targets.columns, "multilabel": not targets.labels}
     for name, kind in needy.items():
@@ -89,5 +89,5 @@ def _targets(file: str | None, names: list[str]) -> Targets | None:
 def _file(path: Path) -> Path:
     """Raises UsageError where results cannot be written to a path."""
     if path.is_dir() or path.suffix != ".json":
-        raise UsageError(f"--to {printable(path)!r} is no .json file; name one.")
+        raise UsageError(f"--to {printable(path)} is no .json file; name one.")
     return path

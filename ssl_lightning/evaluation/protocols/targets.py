@@ -74,9 +74,7 @@ def read_targets(path: Path) -> Targets:
             continue
         key = _key(path, where, row, keyed)
         if key in keys:
-            raise ValueError(
-                f"--targets {printable(path)}, {where}: {_named(key)} is there in {keys[key]} too; keep one."
-            )
+            raise ValueError(f"--targets {printable(path)}, {where}: {_named(key)} is in {keys[key]} too; keep one.")
         keys[key] = where
         for name, cells in columns.items():
             cells.append(row.get(name))
@@ -137,10 +135,9 @@ def _sorted_out(path: Path, keys: list[Key], where: list[str], columns: dict[str
         elif (read := _numbers(cells)) is None or all(number is None for number in read):
             unused.append(name)
         else:
-            if at := next((at for at, number in enumerate(read) if number is not None and math.isinf(number)), None):
-                raise ValueError(
-                    f"--targets {printable(path)}, {where[at]}: {name!r} is infinite; give a finite number."
-                )
+            if endless := [at for at, number in enumerate(read) if number is not None and math.isinf(number)]:
+                line = f"{printable(path)}, {where[endless[0]]}"
+                raise ValueError(f"--targets {line}: {name!r} is infinite; give a number, or leave it empty.")
             (flags if {number for number in read if number is not None} <= {0.0, 1.0} else numbers)[name] = read
     if not (numbers or flags or lists):
         raise ValueError(
