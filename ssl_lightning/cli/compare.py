@@ -16,7 +16,7 @@ from ..evaluation.comparison.tables import Sheet, gain_in_words, in_words, mean_
 from .rows import print_rows
 
 HEAD = (
-    "accuracy in %, ± deviation over draws of labels, or over seeds where there are several; differences ±"
+    "accuracy in %, ± std over draws of labels, or over seeds where there are several; differences ±"
     " what chance may explain"
 )
 

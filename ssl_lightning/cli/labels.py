@@ -116,7 +116,7 @@ def _tell(curve: LabelCurve, name: str, picture: Path, as_json: bool) -> None:
         return
     if sys.stderr.isatty():
         print("\r\033[K", end="", file=sys.stderr)
-    print(f"Accuracy in %, mean over classes, on {subject}; ± deviation over draws of labels (their number)")
+    print(f"Accuracy in %, mean over classes, on {subject}; ± std over draws of labels (their number)")
     cells = {(each["row"], each["level"]): each for each in described["rows"]}
     print_rows(
         [

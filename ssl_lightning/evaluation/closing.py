@@ -16,8 +16,10 @@ from ..encoders.base import Encoder
 from ..run.forecast import duration
 from .budget import Budget, seconds_left
 from .printing import format_table
+from .protocols.stamp import Stamp
 from .rows import ClosingSettings, Rows
 from .stages import Stages
+from .stamps import of_table
 from .table import ROWS, Cell, Table, column_title, without_parts
 
 Work = Callable[[Budget, Stages], None]
@@ -39,6 +41,8 @@ class Closing(NamedTuple):
     """The features of each network, by row."""
     samples: tuple[Source, Tensor] | None = None
     """The samples [N] of a source that the features are of."""
+    stamp: Stamp | None = None
+    """What another table must share to be comparable."""
 
     @property
     def printed(self) -> str:
@@ -98,6 +102,7 @@ def compare(
             each.seen,
             each.maps,
             (each.judged, each.index[1]),
+            of_table(each),
         )
         for prefix, each in rows.items()
     }

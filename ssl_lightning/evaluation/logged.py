@@ -50,7 +50,7 @@ def log_results(
 
 
 def shown(closing: Closing) -> Shown:
-    """A closing table to look at: accuracies in %, each beside its deviation over draws of labels
+    """A closing table to look at: accuracies in %, each beside its std over draws of labels
     where there are several."""
     table = closing.table
     if closing.split in table:  # of a supervised run, whose one row is the split

@@ -59,7 +59,7 @@ def _head(cells: list[Cell], split: str, seen: bool, several: bool) -> str:
     if seen:
         head += " that the pretraining has seen, without labels"
     if draws >= ENOUGH_DRAWS:
-        head += f", ± deviation over {draws} draws of labels"
+        head += f", ± std over {draws} draws of labels"
     elif draws > 1:
         head += f", mean of {draws} draws of labels"
     return head + (", * best" if several else "")

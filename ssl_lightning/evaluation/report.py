@@ -35,6 +35,7 @@ from .probes.held_out import in_words
 from .rows import ClosingSettings
 from .shown import corrupted_of, drawable, first_views, originals_of, pictures_of
 from .stages import Stages
+from .stamps import as_json, of_overview, of_probes
 from .untrained import began_with, keep_untrained
 from .verdict import verdict
 
@@ -177,7 +178,8 @@ class Report(Standing):
         if pl_module.supervised:
             stages.begin(1, lambda: math.inf)
             with stages.attempt("accuracy"):
-                return {"": Closing(*verdict(trainer, pl_module, data, self.settings, stages))}
+                table, split, features, labels, note, stamp = verdict(trainer, pl_module, data, self.settings, stages)
+                return {"": Closing(table, split, features, labels, note, stamp=stamp)}
             return {}
         began = began_with(folder, pl_module, data.seed, stages)
         closing = compare(trainer, pl_module, data.probed(), began, self.settings, stages)
@@ -197,6 +199,14 @@ class Report(Standing):
         with stages.attempt("scores without labels"):
             return overview(trainer, pl_module, began, self.settings, stages)
         return None
+
+    def protocols(
+        self, trainer: Any, pl_module: Any, closing: dict[str, Closing], seen: Overview | None
+    ) -> dict[str, Any]:
+        """The stamps of all results of the run, as `summary.json` has them."""
+        tables = {f"final/{prefix}".rstrip("/"): each.stamp for prefix, each in closing.items()}
+        stamps = {name: stamp for name, stamp in tables.items() if stamp is not None} | of_probes(trainer.callbacks)
+        return as_json(stamps | ({} if seen is None else {"label_free": of_overview(seen, pl_module.views)}))
 
     def write(
         self,
@@ -224,12 +234,14 @@ class Report(Standing):
         with stages.attempt("loggers"):
             show(trainer, pictures)
             log_results(trainer, closing, cells, seen, scores)
+        protocols: dict[str, Any] = {}
+        with stages.attempt("protocols"):
+            protocols = self.protocols(trainer, pl_module, closing, seen)
         none = "There is no closing table." if stages.failed else unlabelled(trainer.datamodule)
         held_out = in_words(summary_of(trainer))
         table = "\n\n".join(filter(None, [printed(closing) or none, without, named, held_out, *stages.failures]))
-        results: dict[str, Any] = (
-            cells | scores | ({"report/failed": " | ".join(stages.failures)} if stages.failed else {})
-        )
+        failed = {"report/failed": " | ".join(stages.failures)} if stages.failed else {}
+        results: dict[str, Any] = protocols | cells | scores | failed
         stages.end()
         print(f"\n{table}\n")
         summary = write_results(trainer, pl_module, folder, results, table)

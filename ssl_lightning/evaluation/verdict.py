@@ -22,9 +22,11 @@ from .features import features_of, seconds_of_features
 from .frozen import regress
 from .labels_only import labels_only_row
 from .measures import cell_of
+from .protocols.stamp import Stamp
 from .regression import OutOfTime
 from .rows import ClosingSettings
 from .stages import Stages
+from .stamps import of_head
 from .table import Cell
 from .untrained import untaught
 from .validation import Validation, restore
@@ -32,7 +34,7 @@ from .validation import Validation, restore
 
 def verdict(
     trainer: Any, pl_module: Any, data: SSLDataModule, settings: ClosingSettings, stages: Stages
-) -> tuple[dict[str, dict[str, Cell]], str, Tensor, Tensor, str]:
+) -> tuple[dict[str, dict[str, Cell]], str, Tensor, Tensor, str, Stamp]:
     """Accuracy on the test split, or on the validation part where the test split is missing or has
     no labels; beside it what the same labels are worth without fine-tuning, and without
     pretraining. Every process must call it.
@@ -46,7 +48,7 @@ def verdict(
 
     Returns:
         `{split: {"top1": accuracy, "balanced": ..., "frozen": ..., "labels_only": ...}}`, the
-        split's name, its features [N, D] and labels [N], and the accuracies in words.
+        split's name, its features [N, D] and labels [N], the accuracies in words, and their stamp.
     """
     test, splits = all_or_none(lambda: (data.labelled_samples("test"), data.probe_splits()))
     if splits is None:
@@ -95,7 +97,8 @@ def verdict(
     if chosen is not None:
         lines += [how_chosen(chosen, chosen.samples or len(splits[1]), pl_module.solved)]
     table: dict[str, Cell] = {name: {**cell_of([value]), "labels": count} for name, value in cells.items()}
-    return {split: table}, split, features, labels, ",\n".join(lines)
+    stamp = of_head(data, learned, judged, split)
+    return {split: table}, split, features, labels, ",\n".join(lines), stamp
 
 
 def how_chosen(chosen: Validation, held_out: int, solved: bool) -> str:

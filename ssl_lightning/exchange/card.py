@@ -91,7 +91,7 @@ def _input(subject: Subject) -> str:
 
 
 def _scores(summary: Mapping[str, Any]) -> str:
-    scores = dict(_numbers(summary))
+    scores = dict(_numbers({name: value for name, value in summary.items() if name != "protocol"}))
     return _table(scores) if scores else "Nothing is known: the run left no summary.json beside its encoder."
 
 

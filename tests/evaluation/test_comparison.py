@@ -19,6 +19,7 @@ from ssl_lightning.evaluation.comparison.recorded import read_run, read_runs
 from ssl_lightning.evaluation.comparison.settings import ABSENT, differing, groups_of, names_of, shown
 from ssl_lightning.evaluation.comparison.tables import sheets_of
 from ssl_lightning.evaluation.gains import gain
+from ssl_lightning.evaluation.protocols.stamp import Stamp
 
 
 def test_settings_that_differ_are_rows_and_where_a_run_goes_is_not_among_them(tmp_path):
@@ -240,3 +241,28 @@ def test_of_groups_that_are_worth_the_same_at_most_5_of_100_claims_are_made(seed
         cells = [cell(mean, mean, error=0.0) for mean in means]
         claims += difference(cells[:seeds], cells[seeds:], paired=False).clear
     assert claims <= 65  # 50 and two deviations
+
+
+def test_runs_of_other_protocols_are_told_in_one_line(tmp_path, capsys):
+    def stamped(name, **changes):
+        folder = write_run(tmp_path / name, note=name)
+        summary = json.loads((folder / "summary.json").read_text())
+        fields = {"settings": {"knn": {"k": 20}}, "transform": {"size": 16}, "data": "ab", "split": "test"} | changes
+        stamp = Stamp(protocol="closing table", train=100, judged=50, seed=0, **fields)
+        (folder / "summary.json").write_text(json.dumps({**summary, "protocol": {"final": stamp.as_json()}}))
+        return str(folder)
+
+    first, same = stamped("a"), stamped("b")
+    other = stamped("c", settings={"knn": {"k": 200}}, transform={"size": 32}, data="cd")
+    old = str(write_run(tmp_path / "old", note="old"))
+    lines = {folder: sheets_of(read_runs([first, folder], 2))[0].lines for folder in (same, other, old)}
+    assert not any("protocol" in line for line in lines[same])
+    (told,) = [line for line in lines[other] if "protocol" in line]
+    assert told.endswith("(knn.k is 20 and 200; transform.size is 16 and 32; other samples or labels).")
+    assert next(line for line in lines[old] if "protocol" in line).endswith("is not recorded.")
+    assert main(["compare", first, other]) == 0 and told in capsys.readouterr().out
+    assert main(["report", first, other, "--out", str(tmp_path / "report.html")]) == 0
+    assert "knn.k is 20 and 200" in (tmp_path / "report.html").read_text()
+    assert not any(
+        "protocol" in line for line in sheets_of(read_runs([old, str(write_run(tmp_path / "o"))], 2))[0].lines
+    )

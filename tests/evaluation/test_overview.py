@@ -56,7 +56,7 @@ def test_a_run_without_labels_ends_with_scores_pictures_and_names(
     folder = trainer.run_folder
     assert folder is not None
     summary, printed = json.loads((folder / "summary.json").read_text()), capsys.readouterr().out
-    assert "report/failed" not in summary
+    assert "report/failed" not in summary and summary["protocol"]["label_free"]["judged"] == 48
     for row in ("pretrained", "untrained", "raw"):
         assert 1 <= summary[f"label_free/{row}/rankme"] <= 48
         assert (f"label_free/{row}/own_view" in summary) == (row != "raw" or cls is not TinyText)

@@ -39,7 +39,7 @@ def test_the_table_fits_80_columns_and_says_what_its_numbers_are():
     lines = format_table(tables()).splitlines()
     assert all(len(line) <= 80 for line in lines)
     head = " ".join(lines[:2])
-    assert "mean over 10 classes, on 397 test samples, ± deviation over 5 draws of labels, * best" in head
+    assert "mean over 10 classes, on 397 test samples, ± std over 5 draws of labels, * best" in head
     assert lines[3].split() == ["labels", "1,400", "100", "1,400", "100"]
     assert [line[:18].strip() for line in lines[4:12]] == [
         "largest class", "raw features", "untrained encoder", "labels only", "pretrained encoder",
@@ -91,7 +91,7 @@ def test_nothing_is_best_or_better_at_chance():
 
 
 @pytest.mark.parametrize(
-    ("draws", "words", "deviation"), [(1, "", False), (2, "mean of 2 draws", False), (3, "± deviation over 3", True)]
+    ("draws", "words", "deviation"), [(1, "", False), (2, "mean of 2 draws", False), (3, "± std over 3", True)]
 )
 def test_a_deviation_over_fewer_than_three_draws_is_not_printed(draws, words, deviation):
     final = {"pretrained": {"linear": cell(0.9), "linear_10": cell(0.5, draws, labels=100)}}

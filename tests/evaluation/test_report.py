@@ -31,6 +31,9 @@ from ssl_lightning.evaluation.files import write_results
 from ssl_lightning.evaluation.probes.knn import KNNProbe
 from ssl_lightning.evaluation.probes.linear import OnlineLinearProbe
 from ssl_lightning.evaluation.protocol import closing_row
+from ssl_lightning.evaluation.protocols.classes import KNN, Linear
+from ssl_lightning.evaluation.protocols.parts import described, task_of
+from ssl_lightning.evaluation.protocols.stamp import Stamp, versions
 from ssl_lightning.evaluation.report import Report
 from ssl_lightning.plugins.rebuild import rebuild
 from ssl_lightning.testing import TinyEncoder, TinyImages
@@ -145,7 +148,9 @@ def test_metrics_are_written_at_the_steps_they_belong_to(run: Run) -> None:
 
 def test_the_summary_is_flat_and_says_what_happened(run: Run) -> None:
     summary = run.summary
-    assert all(isinstance(value, (int, float, str)) or name.startswith("final/") for name, value in summary.items())
+    plain = (int, float, str)
+    nested = ("final/", "protocol")
+    assert all(isinstance(value, plain) or name.startswith(nested) for name, value in summary.items())
     cells = {name: value for name, value in summary.items() if name.startswith("final/")}
     assert set(cells) == {
         f"final/{row}/{column}"
@@ -168,6 +173,24 @@ def test_the_summary_is_flat_and_says_what_happened(run: Run) -> None:
         and summary["versions/ssl-lightning"] == ssl_lightning.__version__
     )
     assert summary["hardware/device"] and summary["hardware/threads"] == torch.get_num_threads()
+
+
+def test_every_result_of_the_run_has_a_stamp_once(run: Run) -> None:
+    stamps = run.summary["protocol"]
+    assert stamps.keys() == {"final", "probe/knn", "probe/linear"}
+    table, knn, linear = stamps["final"], stamps["probe/knn"], stamps["probe/linear"]
+    assert table["settings"]["knn"] == KNN(draws=2).settings and table["settings"]["linear"] == Linear(draws=2).settings
+    assert knn["settings"] == {"k": 20, "temperature": 0.07, "metric": "cosine"} and "lr" in linear["settings"]
+    train, test = run.data.split("train"), run.data.split("test")
+    assert train is not None and test is not None
+    assert (table["split"], table["train"], table["judged"]) == ("test", len(train), len(test))
+    assert knn["split"] == linear["split"] == "val" and knn["train"] == len(train)
+    assert table["transform"] == knn["transform"] == described(run.data.transform("none"))
+    task = task_of(run.data, "classes", None, (60_000, 20_000))
+    assert table["data"] == task.digest != knn["data"], "the same samples as of `probe`"
+    for stamp in stamps.values():
+        assert stamp["versions"] == versions()
+        assert Stamp(**{name: value for name, value in stamp.items() if name != "digest"}).digest == stamp["digest"]
 
 
 def test_each_row_of_the_closing_table_is_what_it_is_called(run: Run) -> None:

@@ -111,6 +111,7 @@ def test_the_budget_of_labels_holds_the_validation_part_and_nothing_else_is_seen
     own = data.held_out
     assert isinstance(own, Noting) and not own.seen, "the data's own validation labels are not in the budget"
     summary = json.loads((trainer.run_folder / "summary.json").read_text())  # type: ignore[operator]
+    assert summary["protocol"]["final"]["protocol"] == "trained head"
     assert summary["final/test/top1"]["labels"] == 20 and summary["final/test/top1"]["n"] == 1
     assert (
         not [name for name in summary if "probe/" in name or "untrained" in name]

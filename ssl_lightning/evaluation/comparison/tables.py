@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from ...plugins.messages import did_you_mean
 from ..gains import Gain, clause, sign
+from ..protocols.stamp import stamp_of, what_differs
 from ..table import ENOUGH_DRAWS, MISSING, ROWS, Cell, column_titles
 from .differences import difference, same_draws, why_other_data
 from .recorded import PastRun
@@ -101,7 +102,8 @@ def _sheet(labelled: str, row: str, named: Sequence[tuple[str, Sequence[PastRun]
     else:
         titles = {column: OWN_TITLES.get(column, column) for each in entries for column in each.cells}
     compared = [_compared(each, entries[0], labelled) for each in entries[1:]]
-    return Sheet(labelled, row, titles, entries, compared, list(_lines(entries, compared, titles)))
+    lines = [*_protocols(entries, compared, labelled), *_lines(entries, compared, titles)]
+    return Sheet(labelled, row, titles, entries, compared, lines)
 
 
 def _compared(entry: Entry, first: Entry, labelled: str) -> Difference:
@@ -117,6 +119,22 @@ def _compared(entry: Entry, first: Entry, labelled: str) -> Difference:
         signs[column] = sign(cells[0], baselines[0], gains[column])
         unpaired += [column] * (single and not paired)
     return Difference(entry.name, gains, signs, unpaired, "" if gains else "no column in common")
+
+
+def _protocols(entries: Sequence[Entry], compared: Sequence[Difference], labelled: str) -> list[str]:
+    """Lines on tables that come from another protocol than the first one's."""
+    name = f"final/{labelled}".rstrip("/")
+    first, *others = ([stamp_of(run.summary, name) for run in each.runs] for each in entries)
+    lines = []
+    for entry, gains, stamps in zip(entries[1:], compared, others, strict=True):
+        if gains.why_not or not any(first + stamps):
+            continue
+        changed = next(filter(None, (what_differs(first[0], other) for other in first + stamps)), "")
+        if not all(first + stamps):
+            lines.append(f"{entry.name}: whether the protocol is that of {entries[0].name} is not recorded.")
+        elif changed:
+            lines.append(f"{entry.name}: another protocol than that of {entries[0].name} ({changed}).")
+    return lines
 
 
 def _lines(entries: Sequence[Entry], compared: Sequence[Difference], titles: Mapping[str, str]) -> list[str]:

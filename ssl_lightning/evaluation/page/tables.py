@@ -12,7 +12,7 @@ from ..comparison.tables import Difference, Sheet, gain_in_words, in_words
 from .writing import key_of, mark, paragraph, section, table, text
 
 HEAD = (
-    "Accuracy in %, ± deviation over draws of labels, or over seeds where there are several. Differences are ± what"
+    "Accuracy in %, ± std over draws of labels, or over seeds where there are several. Differences are ± what"
     " chance may explain; bold ones are clear."
 )
 

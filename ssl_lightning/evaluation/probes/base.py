@@ -123,6 +123,11 @@ class Probe(Standing):
         of_step = data.batch_size * trainer.accumulate_grad_batches * of_sample
         return max(1, int(-(-passes // (budget * of_step))))
 
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What its values depend on besides the samples, in plain values, for their stamp."""
+        return {}
+
     def find_sets(self, trainer: Any, most_train: int | None, most_val: int | None) -> None:
         """Looks up the labelled sets of the run's data: none where the method learns from labels
         itself."""

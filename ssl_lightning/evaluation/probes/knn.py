@@ -53,6 +53,10 @@ class KNNProbe(Probe):
         require(self, above=0, temperature=temperature)
         self.k, self.temperature, self.bank, self.queries = k, temperature, bank, queries
 
+    @property
+    def settings(self) -> dict[str, Any]:
+        return {"k": self.k, "temperature": self.temperature, "metric": "cosine"}
+
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         self.find_sets(trainer, self.bank, self.queries)
         passes = sum(len(labelled.train_index) + len(labelled.val_index) for labelled in self.sets.values())

@@ -124,6 +124,10 @@ class OnlineLinearProbe(Probe):
         self.eval_period = 0
         self._restored: dict[str, Any] = {}
 
+    @property
+    def settings(self) -> dict[str, Any]:
+        return {"lr": self.lr, "weight_decay": self.weight_decay, "batch_size": self.batch_size}
+
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         self.find_sets(trainer, None, self.queries)
         if not self.sets:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from typing import Any
@@ -13,6 +14,8 @@ from ... import __version__
 DIGITS = 10
 """Hexadecimal digits of a digest."""
 ABSENT = "(none)"
+LISTED = 5
+"""Differences that a line names."""
 
 
 def versions() -> dict[str, str]:
@@ -72,6 +75,25 @@ def differences(one: dict[str, Any], other: dict[str, Any]) -> dict[str, tuple[A
     names = [*flat, *(name for name in flat_other if name not in flat)]
     pairs = {name: (flat.get(name, ABSENT), flat_other.get(name, ABSENT)) for name in names}
     return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+
+
+def stamp_of(summary: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """The stamp of a group of values in a run's `summary.json`, such as `final`; empty where none
+    is recorded."""
+    stamps = summary.get("protocol")
+    stamp = stamps.get(name) if isinstance(stamps, Mapping) else None
+    return dict(stamp) if isinstance(stamp, Mapping) else {}
+
+
+def what_differs(one: dict[str, Any], other: dict[str, Any]) -> str:
+    """What differs between two stamps, in words; empty where they have the same digest."""
+    if one.get("digest") == other.get("digest"):
+        return ""
+    words = [
+        f"{name.removeprefix('settings.')} is {a} and {b}" if name != "data" else "other samples or labels"
+        for name, (a, b) in differences(one, other).items()
+    ]
+    return "; ".join(words[:LISTED]) + "; ..." * (len(words) > LISTED)
 
 
 def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -24,7 +24,9 @@ from ..features import closing_splits
 from ..labels_only import classified, fitted
 from ..measures import balanced
 from ..protocol import regressed, standardised
+from ..protocols.classes import SOLVER
 from ..regression import OutOfTime
+from ..stamps import stamp
 from ..supervised import Supervised
 from ..table import CURVE_ROWS as TITLES
 from .labels_saved import ANCHOR, FIRST, Level, levels_of, sentence_of
@@ -72,6 +74,9 @@ class LabelCurve:
         self.levels = levels_of(labels_of(self.train), draws, most[0])
         self.key = {**facts, "data": config_of(data), "levels": [[each.title, each.labels] for each in self.levels]}
         self.key |= {"test": len(self.test), "draws": draws}
+        learned, judged = ((each, torch.arange(len(each))) for each in (self.train, self.test))
+        settings = {**SOLVER, "levels": self.key["levels"], "draws": draws, "second_step": facts.get("second_step")}
+        self.stamp = stamp(data, "labels", settings, learned, judged, self.split)
         self.known: dict[str, dict[str, dict[int, float]]] = {}
         self.took: dict[tuple[str, int], float] = {}
         """Seconds that a fit of a row took, by its number of labels."""
@@ -198,6 +203,7 @@ class LabelCurve:
             if (draws := self.cells(row).get(level.title))
         ]
         return {
+            "protocol": self.stamp.as_json(),
             "split": self.split,
             "samples": len(self.test),
             "chance": self.chance,

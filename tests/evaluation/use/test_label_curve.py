@@ -129,6 +129,9 @@ def test_the_command_goes_on_and_keeps_to_its_time(
     assert "100 labels with pretraining do what more than 500 do without" in told
     kept = json.loads((file.parent / "labels-digits.json").read_text())
     assert sorted(seen) == sorted([(n, n) for n in (10, 20, 50, 100, 140, 500) for _ in range(9)] + [(200, 200)] * 3)
+    stamp = kept["protocol"]
+    assert (stamp["protocol"], stamp["split"], stamp["judged"]) == ("labels", "test", 100) and stamp["digest"]
+    assert stamp["settings"]["draws"] == 3 and stamp["settings"]["penalty"] == "L2"
     assert {each["mean"] for each in kept["rows"] if each["row"] == "raw"} == {0.5}
     assert {each["row"] for each in kept["rows"]} == {"raw", "untrained", "pretrained", "finetuned", "labels_only"}
     assert Image.open(file.parent / "labels-digits.png").size[0] > 500

@@ -152,7 +152,8 @@ def test_results_of_other_settings_weights_or_files_are_told(run: Path, capsys: 
 def test_every_modality(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
     encoder = request.getfixturevalue(f"{kind}_encoder")
     folder = request.getfixturevalue({"image": "photos", "sound": "sounds", "text": "texts"}[kind])
-    options = ["--data.unreadable", "skip", "--data.max_unreadable", "1"] if kind == "image" else []
+    image = ["--data.unreadable", "skip", "--data.max_unreadable", "1"]
+    options = {"image": image, "sound": [], "text": ["--data.label_column", "label"]}[kind]
     to = tmp_path / "results.json"
     given = ["probe", str(encoder), "--data", str(folder), *options, "--to", str(to), "--set", "knn.labels_per_class=0"]
     assert main([*given, "--by", "knn,retrieval"]) == 0
