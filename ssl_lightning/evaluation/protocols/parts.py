@@ -23,6 +23,8 @@ from .base import Target
 from .stamp import DIGITS
 from .targets import LISTED, Key, Targets
 
+HASHED = 16
+"""Samples in memory of which a hash is taken, where nothing else identifies them."""
 LONGEST = 16
 """Values of a buffer that a stamp shows; of a larger one it has the hash."""
 
@@ -158,6 +160,9 @@ def digest_of_parts(data: SSLDataModule, parts: Iterable[Part], names: Sequence[
     for part in parts:
         content.update(f" {part.source.fingerprint} {len(part.source)} {len(part.index)} ".encode())
         content.update(part.index.numpy().tobytes())
+        if part.source.fingerprint is None and part.source.in_memory and len(part.index):
+            raw = part.source.fetch(part.index[:HASHED])
+            content.update(raw.cpu().contiguous().numpy().tobytes() if isinstance(raw, Tensor) else b"")
         for each in [part.target] if isinstance(part.target, Tensor) else part.target or ():
             content.update(each.contiguous().numpy().tobytes())
     return content.hexdigest()[:DIGITS]
