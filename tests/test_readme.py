@@ -105,7 +105,7 @@ def parsed_only(command: str) -> bool:
 
 def light(command: str) -> bool:
     """Whether a command takes no training, nor a run: lists, help, the complete config."""
-    takes_a_run = (*TRAINS, "export", "compare", "embed", "classify", "neighbours", "report")
+    takes_a_run = (*TRAINS, "export", "compare", "embed", "classify", "neighbours", "report", "probe")
     return command.split()[1] not in takes_a_run or "--print_config" in command or "help" in command
 
 
@@ -225,6 +225,8 @@ def write_data(folder: Path) -> None:
     for number in range(3):
         text = "\n\n".join(f"{word} says {number} and more" for word in WORDS)
         (folder / "texts" / f"{number}.txt").write_text(text)
+    targets = [f"{split},{number},{number % 7 / 2},{number % 2}" for split in ("train", "test") for number in range(300)]
+    (folder / "targets.csv").write_text("\n".join(["split,index,size,round", *targets]))
     rows = [f"{word},a {word} is not a {word} {number}" for word in WORDS[:4] for number in range(40)]
     (folder / "labelled.csv").write_text("\n".join(["label,text", *rows, ""]))
 
