@@ -25,6 +25,7 @@ def minimised(
     curvatures: Callable[[Tensor, Tensor], Tensor],
     tolerance: float,
     most: int,
+    noise: float = 0.0,
 ) -> tuple[Tensor, Tensor, int]:
     """The minimum of each of P convex functions by L-BFGS with backtracking. Problems that have
     converged are no longer computed, nor those that rounding errors let descend no further.
@@ -35,11 +36,12 @@ def minimised(
         curvatures: the same -> the diagonals of the Hessians.
         tolerance: the part of a value that its Newton decrement may be.
         most: iterations.
+        noise: rounding errors of a value, as a part of it, where they are above those of its dtype.
 
     Returns:
         Where each is smallest [P, ...], whether it has converged [P], and the number of iterations.
     """
-    slack = 4 * torch.finfo(w.dtype).eps
+    slack = max(noise, 4 * torch.finfo(w.dtype).eps)
     result, done = w.clone(), torch.zeros(len(w), dtype=torch.bool)
     problems, diagonal = torch.arange(len(w)), w
     value, gradient = evaluate(w, problems)
