@@ -225,7 +225,9 @@ def write_data(folder: Path) -> None:
     for number in range(3):
         text = "\n\n".join(f"{word} says {number} and more" for word in WORDS)
         (folder / "texts" / f"{number}.txt").write_text(text)
-    targets = [f"{split},{number},{number % 7 / 2},{number % 2}" for split in ("train", "test") for number in range(300)]
+    targets = [
+        f"{split},{number},{number % 7 / 2},{number % 2}" for split in ("train", "test") for number in range(300)
+    ]
     (folder / "targets.csv").write_text("\n".join(["split,index,size,round", *targets]))
     rows = [f"{word},a {word} is not a {word} {number}" for word in WORDS[:4] for number in range(40)]
     (folder / "labelled.csv").write_text("\n".join(["label,text", *rows, ""]))

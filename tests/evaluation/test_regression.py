@@ -81,3 +81,48 @@ def test_logits_in_parts_give_the_same_solution(monkeypatch):
     whole = fit(x, y, torch.ones(1, 90), torch.ones(1))
     monkeypatch.setattr(regression, "LOGITS_AT_ONCE", 30)
     assert torch.allclose(fit(x, y, torch.ones(1, 90), torch.ones(1)).weight, whole.weight, atol=1e-6)
+
+
+@pytest.mark.parametrize("strength", [1e-3, 1.0, 1e4])
+def test_products_in_float32_lead_to_the_same_minimum(strength, monkeypatch):
+    """Of large fits, whose products are added up in parts of a few samples; at next to no penalty
+    they are finished in float64."""
+    x, y = map(torch.from_numpy, samples(400, 12, 4))
+    shares, dtypes, objective = torch.ones(2, 400), [], regression.Objective
+    shares[1, ::3] = 0
+    precise = fit(x, y, shares, torch.full((2,), strength))
+
+    class Noted(objective):
+        def __init__(self, *args):
+            super().__init__(*args)
+            dtypes.append(self.dtype)
+
+    monkeypatch.setattr(regression, "Objective", Noted)
+    monkeypatch.setattr(regression, "MIXED", 1)
+    monkeypatch.setattr(regression, "SUMMED", 200)
+    mixed = fit(x, y, shares, torch.full((2,), strength))
+    assert dtypes[0] == torch.float32 and bool(mixed.converged.all())
+    assert mixed.weight.dtype == torch.float64
+
+    def losses(fits):
+        log_p = torch.log_softmax(torch.einsum("md,pdk->pmk", x, fits.weight) + fits.bias[:, None], 2)
+        nll = -(shares * log_p[:, torch.arange(400), y]).sum(1)
+        return nll + fits.weight.square().sum((1, 2)) / (2 * strength)
+
+    assert torch.allclose(losses(mixed), losses(precise), rtol=5e-6)
+
+
+def test_what_does_not_converge_in_float32_is_finished_in_float64(monkeypatch):
+    x, y = map(torch.from_numpy, samples(400, 12, 4))
+    monkeypatch.setattr(regression, "MIXED", 1)
+    minimised, calls = regression.minimised, []
+
+    def first_stops(w, evaluate, curvatures, tolerance, most, noise=0.0):
+        calls.append(len(w))
+        return minimised(w, evaluate, curvatures, tolerance, 8 if noise else most, noise)
+
+    monkeypatch.setattr(regression, "minimised", first_stops)
+    fits = fit(x, y, torch.ones(2, 400), torch.tensor([1e-6, 1.0]))
+    assert calls == [2, 1] and bool(fits.converged.all())
+    alone = LogisticRegression(C=1.0, tol=1e-9, max_iter=20_000).fit(x.numpy(), y.numpy())
+    assert np.allclose(fits.weight[1].T, alone.coef_, atol=5e-3)
