@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -161,8 +162,9 @@ def digest_of_parts(data: SSLDataModule, parts: Iterable[Part], names: Sequence[
         content.update(f" {part.source.fingerprint} {len(part.source)} {len(part.index)} ".encode())
         content.update(part.index.numpy().tobytes())
         if part.source.fingerprint is None and part.source.in_memory and len(part.index):
-            raw = part.source.fetch(part.index[:HASHED])
-            content.update(raw.cpu().contiguous().numpy().tobytes() if isinstance(raw, Tensor) else b"")
+            with suppress(OSError, ValueError, RuntimeError):  # told where features of it are computed
+                raw = part.source.fetch(part.index[:HASHED])
+                content.update(raw.cpu().contiguous().numpy().tobytes() if isinstance(raw, Tensor) else b"")
         for each in [part.target] if isinstance(part.target, Tensor) else part.target or ():
             content.update(each.contiguous().numpy().tobytes())
     return content.hexdigest()[:DIGITS]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -28,10 +28,13 @@ DEVIATION = 0.01
 
 @dataclass(frozen=True, kw_only=True)
 class SGD(Protocol):
-    """A linear classifier for each learning rate is trained by SGD on the features as they are, all
-    in one pass, with momentum and a cosine schedule to 0. The one with the highest balanced
-    accuracy on a held-out part of the samples to learn from is judged; every class counts alike in
-    the loss.
+    """A linear classifier for each learning rate is trained by SGD, all in one pass, with momentum
+    and a cosine schedule to 0. The one with the highest balanced accuracy on a held-out part of the
+    samples to learn from is judged; every class counts alike in the loss.
+
+    All features are divided by one number, so that the mean of their squares is 1, as behind the
+    LayerNorm of the transformers for which the learning rates were chosen; without it they would
+    suit features of one size alone. They are not standardised one by one.
 
     Args:
         rates: learning rates, multiplied by batch_size / 256 (DINOv2's 13).
@@ -72,11 +75,17 @@ class SGD(Protocol):
             raise ValueError(f"{wrong[0]}={getattr(self, wrong[0])} is out of its range; its default is "
                              f"{type(self).__dataclass_fields__[wrong[0]].default}.")  # fmt: skip
 
+    @property
+    def settings(self) -> dict[str, Any]:
+        return {**super().settings, "features": "one scale for all, of mean square 1"}
+
     def judge(self, train: Samples, test: Samples, seed: int = 0) -> Judgement:
         x, y = checked("training", train.x, train.target)
         judged, answers = checked("judged", test.x, test.target)
         check_labels(y, answers)
         count = min(self.most_held_out, max(1, round(self.held_out * len(y))))
+        size = x.square().mean().sqrt().clamp(min=1e-12)
+        x, judged = x / size, judged / size
         kept, out = stratified_split(y, count, seed)
         check_labels(y[kept], y[out], "held-out")
         weight, bias = self.trained(x[kept], y[kept], int(y.max()) + 1, seed)

@@ -54,6 +54,8 @@ def test_the_rate_is_chosen_on_a_held_out_part_and_never_on_the_judged_samples()
     train, test = clouds(200), clouds(100, seed=1)
     protocol = SGD(rates=(1e-6, 0.1, 100.0), epochs=5, batch_size=16)
     result = protocol.judge(train, test)
+    size = train.x.square().mean().sqrt()
+    train, test = train._replace(x=train.x / size), test._replace(x=test.x / size)
     kept, out = stratified_split(train.target, 20, 0)
     weight, bias = protocol.trained(train.x[kept], train.target[kept], 3, 0)
     held_out = [
@@ -74,6 +76,14 @@ def test_the_sweep_is_that_of_dinov2_and_reaches_the_regression():
     accuracy = SGD(epochs=30).judge(clouds(600), clouds(300, seed=1)).scores["accuracy"].value
     regression = Linear(labels_per_class=0).judge(clouds(600), clouds(300, seed=1)).scores["accuracy"].value
     assert accuracy == pytest.approx(regression, abs=0.02)
+
+
+def test_the_size_of_features_does_not_matter():
+    train, test = clouds(200), clouds(100, seed=1)
+    results = [
+        SGD(epochs=5).judge(train._replace(x=size * train.x), test._replace(x=size * test.x)) for size in (1, 2.0**-10)
+    ]
+    assert results[0] == results[1] and results[0].scores["accuracy"].value > 0.7
 
 
 @pytest.mark.parametrize(
