@@ -9,8 +9,6 @@ from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from typing import Any
 
-from ... import __version__
-
 DIGITS = 10
 """Hexadecimal digits of a digest."""
 ABSENT = "(none)"
@@ -20,7 +18,7 @@ LISTED = 5
 
 def versions() -> dict[str, str]:
     """The versions of what computes a result."""
-    return {"ssl_lightning": __version__, "torch": version("torch")}
+    return {"ssl_lightning": version("ssl-lightning"), "torch": version("torch")}
 
 
 @dataclass(frozen=True, kw_only=True)
