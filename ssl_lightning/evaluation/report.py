@@ -6,7 +6,7 @@ from __future__ import annotations
 import math
 import sys
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pytorch_lightning.utilities import rank_zero_warn
 
@@ -69,7 +69,7 @@ class Report(Standing):
             long as the training took, but at least 45 seconds. 0: no limit.
     """
 
-    key = "report"
+    key: ClassVar[str] = "report"
 
     def __init__(
         self,
