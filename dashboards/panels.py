@@ -6,6 +6,7 @@ CURVES = {
     "Training": ["train/loss", "train/lr", "train/grad_norm"],
     "How good it is": ["probe/linear/top1", "probe/knn/top1"],
     "Collapse": ["collapse/std", "collapse/rank", "collapse/agreement", "collapse/growth"],
+    "Without labels": ["spectrum/rankme", "spectrum/alpha", "spectrum/lidar"],
     "Speed": ["speed/samples_per_s", "speed/data_wait"],
 }
 """Sections, each with the metrics that have a panel there."""

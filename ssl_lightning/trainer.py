@@ -29,6 +29,7 @@ from .evaluation.probes.collapse import CollapseMonitor
 from .evaluation.probes.held_out import HeldOut
 from .evaluation.probes.knn import KNNProbe
 from .evaluation.probes.linear import OnlineLinearProbe
+from .evaluation.probes.spectrum import Spectrum
 from .evaluation.report import Report
 from .plugins.record import PLAIN
 from .run.checkpoints.checkpoint import AtomicIO
@@ -69,7 +70,18 @@ atexit.register(leave)  # Lightning leaves only NCCL's process groups
 
 STANDING: dict[str, type[Standing]] = {
     cls.key: cls
-    for cls in (Start, OnlineLinearProbe, KNNProbe, HeldOut, CollapseMonitor, Health, Meter, Report, Checkpoint)
+    for cls in (
+        Start,
+        OnlineLinearProbe,
+        KNNProbe,
+        HeldOut,
+        Spectrum,
+        CollapseMonitor,
+        Health,
+        Meter,
+        Report,
+        Checkpoint,
+    )
 }
 """The callbacks of every run, by their key on the command line and in checkpoints; `enabled: false`
 disables one."""

@@ -41,6 +41,7 @@ from ssl_lightning.evaluation.probes.collapse import CollapseMonitor
 from ssl_lightning.evaluation.probes.held_out import HeldOut
 from ssl_lightning.evaluation.probes.knn import KNNProbe
 from ssl_lightning.evaluation.probes.linear import Head, OnlineLinearProbe
+from ssl_lightning.evaluation.probes.spectrum import Spectrum
 from ssl_lightning.evaluation.report import Report
 from ssl_lightning.method import SSLMethod
 from ssl_lightning.plugins.registry import Registry
@@ -213,6 +214,7 @@ def train(spec: dict[str, Any]) -> None:
         KNNProbe(enabled=spec["watch"], every_n_steps=3, bank=32, queries=16),
         OnlineLinearProbe(enabled=spec["watch"], every_n_steps=2, eval_every_n_steps=5, batch_size=16, queries=16),
         HeldOut(enabled=spec["watch"], every_n_steps=3, samples=16),
+        Spectrum(enabled=spec["watch"], every_n_steps=4, samples=16, lidar_samples=4, views=3),
         CollapseMonitor(enabled=spec["watch"], every_n_steps=2),
         Meter(enabled=spec["watch"]),
         Report(enabled=spec["closing"], draws=1),

@@ -25,6 +25,7 @@ from ssl_lightning.evaluation.probes.collapse import CollapseMonitor
 from ssl_lightning.evaluation.probes.held_out import HeldOut
 from ssl_lightning.evaluation.probes.knn import KNNProbe
 from ssl_lightning.evaluation.probes.linear import OnlineLinearProbe
+from ssl_lightning.evaluation.probes.spectrum import Spectrum
 from ssl_lightning.evaluation.report import Report
 from ssl_lightning.plugins.registry import Registry
 from ssl_lightning.run.folder.metrics import Metrics
@@ -60,6 +61,7 @@ def everything(name: str, root: Path, processes: int) -> dict[str, Any]:
             callbacks=[
                 KNNProbe(every_n_steps=2), OnlineLinearProbe(every_n_steps=2, eval_every_n_steps=2),
                 HeldOut(every_n_steps=2), CollapseMonitor(every_n_steps=2), Health(every_n_steps=2),
+                Spectrum(every_n_steps=2, samples=16, lidar_samples=4, views=3),
                 Report(draws=1, labels_per_class=2, labels_only=True, layers=False),
             ],
         )  # fmt: skip

@@ -33,6 +33,7 @@ from ssl_lightning.encoders.timm import TimmEncoder
 from ssl_lightning.evaluation.probes.collapse import CollapseMonitor
 from ssl_lightning.evaluation.probes.knn import KNNProbe
 from ssl_lightning.evaluation.probes.linear import OnlineLinearProbe
+from ssl_lightning.evaluation.probes.spectrum import Spectrum
 from ssl_lightning.evaluation.report import Report
 from ssl_lightning.method import SSLMethod
 from ssl_lightning.nn.ema import EMA
@@ -402,6 +403,7 @@ def watched(
         OnlineLinearProbe(every_n_steps=10),
         KNNProbe(every_n_steps=10),
         CollapseMonitor(every_n_steps=10),
+        Spectrum(every_n_steps=10, samples=16, lidar_samples=8),
         Report(enabled=False),
     ]
     rhythm = Rhythm()

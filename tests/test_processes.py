@@ -32,6 +32,7 @@ from ssl_lightning.evaluation.probes.base import Labelled
 from ssl_lightning.evaluation.probes.collapse import CollapseMonitor
 from ssl_lightning.evaluation.probes.knn import KNNProbe
 from ssl_lightning.evaluation.probes.linear import OnlineLinearProbe
+from ssl_lightning.evaluation.probes.spectrum import Spectrum
 from ssl_lightning.evaluation.report import Report
 from ssl_lightning.testing import TinyEncoder, TinyImages
 
@@ -78,7 +79,7 @@ def train(folder: Path, processes: int, ckpt_path: Path | None = None, save_at: 
     record = Record(save_at, folder / f"{save_at}.ckpt")
     run = trainer(
         folder, processes, record, KNNProbe(every_n_steps=4), OnlineLinearProbe(every_n_steps=1, eval_every_n_steps=4),
-        CollapseMonitor(every_n_steps=4),
+        CollapseMonitor(every_n_steps=4), Spectrum(every_n_steps=4, samples=33, lidar_samples=7, views=3),
         Report(enabled=False),
     )  # fmt: skip
     model = method()

@@ -93,6 +93,7 @@ def embed(
     index: Tensor | None = None,
     device: Any = "cpu",
     context: Any = None,
+    views: Views | None = None,
 ) -> Tensor:
     """Computes features [M, D], float32, of a source's samples under the test transform, in eval
     mode; the processes share the work.
@@ -104,10 +105,17 @@ def embed(
         index: [M] which of them; None: all.
         device: where the network is.
         context: a context manager for the forward pass, such as the precision plugin's.
+        views: V transforms, whose views are embedded one by one, [M, V, D]; None: the test
+            transform.
     """
     index = torch.arange(len(source)) if index is None else index
     share = _share(index)
-    features = torch.cat(list(_features(network, data, source, share, device, context)))
+    if views is None:
+        parts = _features(network, data, source, share, device, context)
+    else:
+        at_once = max(1, BATCH // len(views.transforms))
+        parts = _features_of_views(network, data, source, share, device, context, views, at_once)
+    features = torch.cat(list(parts))
     return _in_order(gather(features[: _count(index)]), index)
 
 
@@ -223,10 +231,11 @@ def _features_of_views(
     device: Any,
     context: Any,
     views: Views,
+    batch_size: int = BATCH,
 ) -> Iterator[Tensor]:
     """Yields the features [S, V, D] of each batch's views."""
     with evaluating(network) if network is not None else nullcontext():
-        for part in data.parts(source, share, BATCH):
+        for part in data.parts(source, share, batch_size):
             each = peek(data, source, part, device, views)["views"]
             features: Callable[[View], Tensor] = data.raw_of_view
             if network is not None:

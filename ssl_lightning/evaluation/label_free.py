@@ -15,6 +15,8 @@ SAME = 1e-6
 """Distance of features that are equal but for rounding."""
 NEIGHBOURS = 5
 """Neighbours of a sample that are shown, and over which an outlier's distance is a mean."""
+SHARE = 1e-7
+"""Added to each singular value's share, so that those that are 0 have a logarithm (epsilon)."""
 FIRST, LAST = 3, 100
 """The eigenvalues, counted from 1, that a power law is fitted to: without the largest, as its
 authors advise, and without the noise of the smallest."""
@@ -40,6 +42,20 @@ def alpha_req(features: Tensor) -> float:
     index = np.arange(FIRST, last + 1)
     slope, _ = np.polyfit(np.log(index), np.log(eigenvalues[index - 1]), 1, w=index**-0.5)  # numpy squares weights
     return float(-slope)
+
+
+def rankme(features: Tensor) -> float:
+    """How many directions features use: exp(-sum p ln p), p = sigma / sum(sigma) + 1e-7, with sigma
+    the singular values of the features as they are, neither centred nor normalised (RankMe, Garrido
+    et al. 2022, arXiv 2210.02885, Equation 1). Between 1 and min(N, D), but for what 1e-7 adds; NaN
+    where all features are 0.
+
+    Args:
+        features: [N, D]; the authors advise more than 25,000 samples, and 10 for each dimension.
+    """
+    singular = torch.linalg.svdvals(features.double())
+    p = singular / singular.sum() + SHARE
+    return float(torch.exp(-(p * p.log()).sum()))
 
 
 def finds_own_view(first: Tensor, second: Tensor) -> float:

@@ -49,6 +49,7 @@ FILES = {
 }  # fmt: skip
 METRICS = {"train/loss", "train/lr", "probe/linear/top1", "probe/knn/top1", "collapse/std", "collapse/rank"}
 METRICS |= {"collapse/agreement", "collapse/growth", "train/grad_norm"}
+METRICS |= {"spectrum/rankme", "spectrum/lidar"}
 SPEED = {"speed/samples_per_s", "speed/data_wait"}
 
 
@@ -130,7 +131,7 @@ def test_metric_names_are_fixed(run: Run) -> None:
     assert (
         METRICS | SPEED
         == set(run.trainer.callback_metrics)
-        == {name for name in run.summary if name.startswith(("train/", "probe/", "collapse/", "speed/"))}
+        == {name for name in run.summary if name.startswith(("train/", "probe/", "spectrum/", "collapse/", "speed/"))}
     )
 
 

@@ -51,6 +51,7 @@ def test_the_keys_stay() -> None:
         "online_probe",
         "knn_probe",
         "held_out",
+        "spectrum",
         "collapse",
         "health",
         "meter",

@@ -25,7 +25,10 @@ INCIDENTAL = frozenset(
     "ckpt_path", "model.compile", "weights_only",
 }  # fmt: skip
 """Settings of where and how fast a run goes, which are not compared."""
-WATCHING = ("checkpoint", "collapse", "health", "held_out", "knn_probe", "meter", "online_probe", "progress", "resume")
+WATCHING = (
+    "checkpoint", "collapse", "health", "held_out", "knn_probe", "meter", "online_probe", "progress", "resume",
+    "spectrum",
+)  # fmt: skip
 """Sections that shape neither what is learned nor the closing table."""
 SEED = re.compile(r"seed_everything|.*\.seed")
 WORDLESS = re.compile(r"|null|true|false|[-+]?[\d.]+(e[-+]?\d+)?|[\[{].*", re.IGNORECASE | re.DOTALL)

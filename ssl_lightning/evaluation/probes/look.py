@@ -13,8 +13,8 @@ from ...nn.spread import effective_rank
 ORDER = ("std", "rank", "agreement", "growth")
 
 
-class Look:
-    """What a look needs of tensors, on its way to the host, which need not wait for it."""
+class OnTheWay:
+    """Tensors on their way to the host, which need not wait for them."""
 
     def __init__(self, **tensors: Tensor) -> None:
         self.tensors = {name: each.to("cpu", non_blocking=True) for name, each in tensors.items()}
@@ -22,14 +22,23 @@ class Look:
         copies = device.type != "cpu" and torch.accelerator.is_available()
         self.arrived = torch.accelerator.current_stream().record_event() if copies else None
 
-    def __call__(self) -> dict[str, float]:
+    def here(self) -> dict[str, Tensor]:
+        """The tensors by name, once they have arrived."""
         if self.arrived is not None:
             self.arrived.synchronize()
-        values = {name: float(each) for name, each in self.tensors.items() if each.ndim == 0}
-        if "embeddings" in self.tensors:
-            values["rank"] = float(effective_rank(self.tensors["embeddings"]))
-        if "sums" in self.tensors:
-            both, variance = self.tensors["sums"].tolist()
+        return self.tensors
+
+
+class Look(OnTheWay):
+    """What a look of the collapse monitor needs."""
+
+    def __call__(self) -> dict[str, float]:
+        tensors = self.here()
+        values = {name: float(each) for name, each in tensors.items() if each.ndim == 0}
+        if "embeddings" in tensors:
+            values["rank"] = float(effective_rank(tensors["embeddings"]))
+        if "sums" in tensors:
+            both, variance = tensors["sums"].tolist()
             values["agreement"] = both / variance if variance else 0.0
         return {f"collapse/{name}": values[name] for name in ORDER if name in values}
 

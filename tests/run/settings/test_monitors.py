@@ -100,7 +100,7 @@ def test_a_checkpoint_is_kept_for_the_weights_that_were_measured(tmp_path: Path)
     best = ModelCheckpoint(tmp_path / "kept", "{step}", monitor=TOP1, mode="max", save_top_k=-1)
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # nothing is said of epochs without a look
-        warnings.filterwarnings("ignore", message="Checkpoint directory")
+        warnings.filterwarnings("ignore", message="Checkpoint directory|spectrum/alpha is not logged: .* 8 dimensions")
         ended = fit(tmp_path, Script({6: 0.5, 15: 2.0}), best, epochs=5)
     assert sorted(path.name for path in (tmp_path / "kept").iterdir()) == [
         "step=16.ckpt",
