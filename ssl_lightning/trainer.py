@@ -68,21 +68,11 @@ Method = TypeVar("Method", bound=Callable[..., Any])
 
 atexit.register(leave)  # Lightning leaves only NCCL's process groups
 
-STANDING: dict[str, type[Standing]] = {
-    cls.key: cls
-    for cls in (
-        Start,
-        OnlineLinearProbe,
-        KNNProbe,
-        HeldOut,
-        Spectrum,
-        CollapseMonitor,
-        Health,
-        Meter,
-        Report,
-        Checkpoint,
-    )
-}
+_CLASSES: tuple[type[Standing], ...] = (
+    Start, OnlineLinearProbe, KNNProbe, HeldOut, Spectrum, CollapseMonitor, Health, Meter,
+    Report, Checkpoint,
+)  # fmt: skip
+STANDING: dict[str, type[Standing]] = {cls.key: cls for cls in _CLASSES}
 """The callbacks of every run, by their key on the command line and in checkpoints; `enabled: false`
 disables one."""
 

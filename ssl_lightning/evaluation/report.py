@@ -35,7 +35,7 @@ from .probes.held_out import in_words
 from .rows import ClosingSettings
 from .shown import corrupted_of, drawable, first_views, originals_of, pictures_of
 from .stages import Stages
-from .stamps import as_json, of_overview, of_probes
+from .stamps import as_json, of_overview, of_probes, of_spectrum
 from .untrained import began_with, keep_untrained
 from .verdict import verdict
 
@@ -206,6 +206,7 @@ class Report(Standing):
         """The stamps of all results of the run, as `summary.json` has them."""
         tables = {f"final/{prefix}".rstrip("/"): each.stamp for prefix, each in closing.items()}
         stamps = {name: stamp for name, stamp in tables.items() if stamp is not None} | of_probes(trainer.callbacks)
+        stamps |= of_spectrum(trainer.datamodule, trainer.callbacks)
         return as_json(stamps | ({} if seen is None else {"label_free": of_overview(seen, pl_module.views)}))
 
     def write(

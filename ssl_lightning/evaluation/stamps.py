@@ -13,6 +13,7 @@ from ..data.datamodule import SSLDataModule
 from ..data.sources import Source
 from .overview import Overview, pair_of
 from .probes.base import Probe
+from .probes.spectrum import Spectrum
 from .protocols.classes import KNN, Linear
 from .protocols.parts import Part, described, digest_of_parts
 from .protocols.stamp import Stamp
@@ -74,6 +75,15 @@ def of_probes(callbacks: Iterable[Any]) -> dict[str, Stamp]:
             learned, judged = (each.train, each.train_index), (each.val, each.val_index)
             stamps[f"probe/{prefix}{kind}"] = stamp(each.data, f"live {kind}", probe.settings, learned, judged, "val")
     return stamps
+
+
+def of_spectrum(data: SSLDataModule, callbacks: Iterable[Any]) -> dict[str, Stamp]:
+    """The stamp of the scores that need no labels while a run trains, under their group."""
+    probe = next((each for each in callbacks if isinstance(each, Spectrum) and each.scores), None)
+    if probe is None:
+        return {}
+    judged = data.training_split, probe.index
+    return {"spectrum": stamp(data, "live label-free", probe.settings, None, judged, "pretraining")}
 
 
 def of_overview(seen: Overview, spec: Any) -> Stamp:

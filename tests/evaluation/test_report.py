@@ -178,7 +178,8 @@ def test_the_summary_is_flat_and_says_what_happened(run: Run) -> None:
 
 def test_every_result_of_the_run_has_a_stamp_once(run: Run) -> None:
     stamps = run.summary["protocol"]
-    assert stamps.keys() == {"final", "probe/knn", "probe/linear"}
+    assert stamps.keys() == {"final", "probe/knn", "probe/linear", "spectrum"}
+    assert stamps["spectrum"]["settings"] == {"views": 10, "strength": "strong", "lidar_samples": 80}
     table, knn, linear = stamps["final"], stamps["probe/knn"], stamps["probe/linear"]
     assert table["settings"]["knn"] == KNN(draws=2).settings and table["settings"]["linear"] == Linear(draws=2).settings
     assert knn["settings"] == {"k": 20, "temperature": 0.07, "metric": "cosine"} and "lr" in linear["settings"]

@@ -82,6 +82,10 @@ class Spectrum(Probe):
         self.pending: Callable[[], dict[str, float]] | None = None
         """Gives the scores of the last look, which are not logged yet."""
 
+    @property
+    def settings(self) -> dict[str, Any]:
+        return {"views": self.views, "strength": self.strength, "lidar_samples": len(self.view_index)}
+
     def why_not(self, trainer: Any, pl_module: Any) -> dict[str, str]:
         """The reasons why a score cannot be computed, by its name; empty for those that can."""
         count, dim = len(trainer.datamodule.training_split), pl_module.backbone.dim
@@ -123,8 +127,8 @@ class Spectrum(Probe):
         cost = 1.0 if trainer.precision_plugin.precision == "32-true" else COST_OF_FLOAT32
         auto = self.cadence(trainer, cost * passes, self.budget)
         self.period = auto if self.every_n_steps == "auto" else self.every_n_steps
-        strength = pair_of(pl_module.views)[0]
-        self.maker = Views([data.transform(strength)] * self.views, data.seed)
+        self.strength = pair_of(pl_module.views)[0]
+        self.maker = Views([data.transform(self.strength)] * self.views, data.seed)
 
     def on_after_backward(self, trainer: Any, pl_module: Any) -> None:
         self.log_pending(trainer)  # the step's work is queued on the device: it is busy meanwhile
