@@ -15,6 +15,8 @@ from .figure import plot_views, small
 if TYPE_CHECKING:
     from .given import Given
     from .preparation import Preparation
+    from .sources import Source
+    from .tagged import Tagged
 
 EMPTY, OFTEN = 0.02, 0.25
 """Standard deviation of a picture in [0, 1] below which there is next to nothing to see, and the
@@ -142,6 +144,43 @@ class Modality:
             path: the run folder, checkpoint or encoder file that they come from.
         """
         return {}
+
+    # What single tokens of an encoder stand for.
+
+    def masks_of(self, source: Source, index: Tensor, folder: Path) -> Sequence[Tensor]:
+        """Returns the masks of samples under the test transform, [H, W] uint8 each: the class of
+        each pixel of a view, 255 for those that do not count.
+
+        Args:
+            source: the samples, none of another.
+            index: [M] which of them.
+            folder: with a file for each sample, under its name.
+
+        Raises:
+            ValueError: such data has no masks, or some are missing or do not fit.
+        """
+        raise ValueError(f"{type(self).__name__} has no masks: its samples have no pixels.")
+
+    def tagged(self, train: Path, judged: Path, most: tuple[int, int]) -> tuple[Tagged, Tagged]:
+        """Reads sentences whose words have tags, to learn from and to judge on, at most so many of
+        each.
+
+        Raises:
+            ValueError: such data has no words, or a line is not as it should be.
+        """
+        raise ValueError(f"{type(self).__name__} has no tags: its samples have no words.")
+
+    def token_seconds(self, step: int, source: Source, index: Tensor, counts: Sequence[int]) -> list[Tensor]:
+        """Returns the seconds at the middle of each token of each sample [n], on the time of what
+        the sample, or window, was cut from, and NaN for padding; none for data without a time.
+
+        Args:
+            step: positions of the view's last axis from a token to the next.
+            source: the samples, or windows.
+            index: [M] which of them.
+            counts: [M] the number of tokens of each.
+        """
+        return []
 
     def difference(self, artifacts: Mapping[str, str]) -> str:
         """Says in one or two sentences how this data's views differ from those of the run whose

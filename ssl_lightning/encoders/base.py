@@ -154,6 +154,12 @@ class SequenceEncoder(TokenEncoder):
 
     reads = "what follows time, such as log-mels of sound"
 
+    @property
+    def step(self) -> int | None:
+        """Positions of the view's last axis from a token to the next, the first of which begins
+        with the view; None: that is not known."""
+        return None
+
 
 class WaveEncoder(SequenceEncoder):
     """A wave encoder has three parts: `stem` turns waves [S, T] into features of each position by

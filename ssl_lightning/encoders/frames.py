@@ -56,6 +56,10 @@ class FrameTransformer(SequenceEncoder):
         self.positions = GridPositions(dim)
         self.trunk = Transformer(dim, depth, heads, causal=causal)
 
+    @property
+    def step(self) -> int:
+        return self.frames_per_token
+
     def forward(self, view: View) -> Tensor:
         """Log-mels [S, 1, M, F] -> features [S, dim]."""
         tokens = self.tokenize(view)

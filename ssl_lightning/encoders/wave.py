@@ -184,6 +184,10 @@ class WaveTransformer(WaveEncoder):
         return samples
 
     @property
+    def step(self) -> int:
+        return self.hop
+
+    @property
     def receptive_field(self) -> int:
         """Number of samples that a token depends on."""
         samples = 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -20,6 +21,8 @@ from ..datamodule import RAW_SIZE, Describes, SSLDataModule
 from ..files.source import check_unreadable
 from ..given import Given
 from ..preparation import Preparation
+from ..sources import Source
+from .masks import masks_of
 from .preparation import preparation_of
 from .reading import Reading
 from .settings import IMAGE, arguments_in, image_json
@@ -126,6 +129,9 @@ class ImageDataModule(SSLDataModule):
         """Returns views [S, C, H, W] as images to look at: in [0, 1], without the normalisation."""
         mean, std = (torch.tensor(values)[:, None, None] for values in (self.recipe.mean, self.recipe.std))
         return (x.float() * std + mean).clamp(0, 1)
+
+    def masks_of(self, source: Source, index: Tensor, folder: Path) -> Sequence[Tensor]:
+        return masks_of(source, index, folder, self.place, self.image_size)
 
     def advice(self, views: Sequence[View]) -> list[str]:
         lines, flip = super().advice(views), self.recipe.flip

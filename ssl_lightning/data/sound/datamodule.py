@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
 from functools import cached_property
@@ -30,6 +30,7 @@ from .settings import SOUND, arguments_in, check_settings, difference, log_mel, 
 from .source import recordings_of
 from .statistics import Statistics, pooled, statistics_of
 from .suited import suited_encoders
+from .token_times import token_times
 from .varying import VaryingLengths, check_varying
 
 LONGEST = 10.0
@@ -105,6 +106,7 @@ class SoundDataModule(VaryingLengths, Listening):
         require(self, at_least=1, sample_rate=sample_rate)
         self.sample_rate, self.features, self.given_statistics = sample_rate, features, statistics
         self.unreadable, self.max_unreadable = unreadable, max_unreadable
+        self.hop = hop
         self.of_log_mels = {"mels": mels, "window": window, "hop": hop, "spectrogram": spectrogram}
         self.mel = log_mel(sample_rate, mels, window, hop, spectrogram)
         self.seconds = seconds
@@ -217,6 +219,10 @@ class SoundDataModule(VaryingLengths, Listening):
         mean = log_mels.sum(dim=2) / count
         variance = ((log_mels - mean[:, :, None]).square() * real).sum(dim=2) / count
         return torch.cat([mean, variance.sqrt()], dim=1)
+
+    def token_seconds(self, step: int, source: Source, index: Tensor, counts: Sequence[int]) -> list[Tensor]:
+        hop = 1 if self.features == "wave" else samples_of(self.sample_rate, self.hop)
+        return token_times(source, index, counts, self.sample_rate, step * hop)
 
     def artifacts(self) -> dict[str, str]:
         """Returns the arguments by which views are made, which `Reader` and a second training

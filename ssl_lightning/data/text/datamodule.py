@@ -19,7 +19,9 @@ from ...plugins.arguments import one_of, require
 from ...types import Strength, View
 from ..datamodule import SSLDataModule
 from ..given import Given
+from ..peek import sample
 from ..preparation import Preparation
+from ..tagged import Tagged
 from .augment import TextAugmentation
 from .preparation import preparation_of
 from .settings import ROW_LENGTH, TEXT, row_length_in, text_json
@@ -174,6 +176,18 @@ class TextDataModule(WithheldDocuments):
     def meet(self, method: Any) -> None:
         self._check_rows(method.encoder)
         introduce(method, self.vocabulary)
+
+    def tagged(self, train: Path, judged: Path, most: tuple[int, int]) -> tuple[Tagged, Tagged]:
+        from .conll import read_conll, tagged  # here: it is built of what is given item by item
+
+        parts = [read_conll(path) for path in (train, judged)]
+        names = sorted({tag for part in parts for sentence in part for tag in sentence.tags})
+        kept = [
+            [part[each] for each in sample(len(part), limit).tolist()] for part, limit in zip(parts, most, strict=True)
+        ]
+        vocabulary = self.vocabulary
+        first, second = (tagged(part, names, self.tokenizer, vocabulary, self.row_length) for part in kept)
+        return first, second
 
     def show(self, captions: Mapping[str, View], path: Path, compare: bool = False) -> dict[str, Path]:
         texts = {caption: self.as_words(unpacked(view)[:SHOWN]) for caption, view in captions.items()}

@@ -23,7 +23,7 @@ WEIGHTS_AT_ONCE = 2**22
 """Most weights of resampled samples held in memory at a time (32 MiB)."""
 
 Features = Literal["vectors", "tokens"]
-Target = Literal["classes", "multilabel", "values", "tags", "masks"]
+Target = Literal["classes", "multilabel", "values", "tags", "masks", "frames"]
 
 
 class Needs(NamedTuple):

@@ -15,7 +15,8 @@ from ...data.datamodule import SSLDataModule
 from ...data.peek import BATCH, evaluating, peek_each
 from ...data.sources import Source
 from ...data.views import full_precision
-from ...encoders.base import Encoder, TokenEncoder
+from ...encoders.as_tokens import as_token_encoder
+from ...encoders.base import Encoder, SequenceEncoder, TokenEncoder
 from ...nn.precision import cast
 from ..use.tokens import tokens_of
 
@@ -31,6 +32,7 @@ class TokenStore(Sequence[Tensor]):
         parts: tokens of some samples, one after the other, [sum of n, D] each, float32 or float16.
         counts: the n of each sample, over all parts.
         grids: rows and columns of patches, or the like, of each sample; empty: they have none.
+        times: of each sample the seconds [n] at the middle of its tokens; empty: they have none.
         device: where batches go.
     """
 
@@ -39,9 +41,11 @@ class TokenStore(Sequence[Tensor]):
         parts: Sequence[Tensor],
         counts: Sequence[int],
         grids: Sequence[tuple[int, ...]] = (),
+        times: Sequence[Tensor] = (),
         device: torch.device | str = "cpu",
     ) -> None:
-        self.parts, self.grids, self.device = list(parts), list(grids), torch.device(device)
+        self.parts, self.device = list(parts), torch.device(device)
+        self.grids, self.times = list(grids), list(times)
         self.counts = torch.as_tensor(list(counts), dtype=torch.int64)
         self.ends = torch.tensor([len(part) for part in self.parts]).cumsum(0)  # [parts]
         self.starts = self.counts.cumsum(0) - self.counts  # [samples]
@@ -82,6 +86,7 @@ class TokenStore(Sequence[Tensor]):
         chosen = TokenStore(self.parts, self.counts[index].tolist(), device=self.device)
         chosen.starts = self.starts[index]
         chosen.grids = [self.grids[each] for each in index.tolist()] if self.grids else []
+        chosen.times = [self.times[each] for each in index.tolist()] if self.times else []
         return chosen
 
     def batch(self, index: Tensor) -> tuple[Tensor, Tensor]:
@@ -103,27 +108,32 @@ class TokenStore(Sequence[Tensor]):
         return torch.cat([each.float() for each in self] if per_token is None else list(per_token))
 
 
+def with_tokens(encoder: Encoder | None) -> TokenEncoder | None:
+    """The encoder as one that has tokens; None where it has none, and for raw features."""
+    try:
+        return None if encoder is None else as_token_encoder(encoder)
+    except ValueError:
+        return None
+
+
 @torch.no_grad()
 def store_of(
-    encoder: Encoder | None, data: SSLDataModule, source: Source, index: Tensor, device: torch.device | str = "cpu"
+    encoder: TokenEncoder, data: SSLDataModule, source: Source, index: Tensor, device: torch.device | str = "cpu"
 ) -> TokenStore:
     """Computes the contextual tokens of samples under the test transform, in eval mode and float32,
     without the encoder's prefix and without padding. Of a sample that is longer than a view, those
     of its windows follow one another.
 
     Args:
-        encoder: None: raw features, which have no tokens.
+        encoder: that has tokens.
         data: the datamodule.
         source: the samples.
         index: [M] which of them.
         device: where the encoder computes, and where batches of the store go.
 
     Raises:
-        ValueError: the encoder has no tokens, they are not finite, or there is no memory for them.
+        ValueError: tokens are not finite, or there is no memory for them.
     """
-    if not isinstance(encoder, TokenEncoder):
-        name = "raw features" if encoder is None else type(encoder).__name__
-        raise ValueError(f"{name} has no tokens, which the protocol needs; choose an encoder that has, or --rows.")
     encoder.to(device)
     parts: list[Tensor] = []
     counts: list[int] = []
@@ -146,10 +156,15 @@ def store_of(
         counts += [len(each) for each in tokens]
         grids += [grid] * len(tokens)
     windows = source.windows()
+    whole, places = (source, index) if windows is None else (windows.source, windows.of(index)[0])
+    step = encoder.step if isinstance(encoder, SequenceEncoder) else None
+    times = [] if step is None else data.token_seconds(step, whole, places, counts)
     if windows is not None:
-        each = windows.of(index)[1]
-        counts, grids = [int(part.sum()) for part in torch.tensor(counts).split(each.tolist())], []
-    return TokenStore(parts, counts, grids, device)
+        split = windows.of(index)[1].tolist()
+        ends = torch.tensor(split).cumsum(0).tolist()
+        times = [torch.cat(times[end - count : end]) for end, count in zip(ends, split, strict=True)] if times else []
+        counts, grids = [int(part.sum()) for part in torch.tensor(counts).split(split)], []
+    return TokenStore(parts, counts, grids, times, device)
 
 
 def _batches(
