@@ -82,6 +82,7 @@ VARIABLES = {
     "$vit": "mae-digits",
     "$photos": "simclr-image_folder-photos",
     "$bert": "bert-text_files-texts",
+    "$wave": "wav2vec2-audio_folder-recordings",
     "$sound": "simclr-audio_folder-recordings",
 }
 EXPORT = "ssl-lightning export $text --format huggingface --to my_bert"
@@ -229,6 +230,17 @@ def write_data(folder: Path) -> None:
         f"{split},{number},{number % 7 / 2},{number % 2}" for split in ("train", "test") for number in range(300)
     ]
     (folder / "targets.csv").write_text("\n".join(["split,index,size,round", *targets]))
+    for name in ("ant", "bee"):
+        (folder / "masks" / name).mkdir(parents=True)
+        for number in range(6):
+            mask = np.repeat([[0], [1]], 20 if name == "ant" else 25, axis=0).repeat(40, axis=1)
+            Image.fromarray(mask.astype(np.uint8)).save(folder / "masks" / name / f"{number}.png")
+    tagged = "".join(f"{word} B-WORD\nsays O\n{word} B-WORD\nmore I-WORD\n\n" for word in WORDS[:40])
+    for name in ("train.conll", "test.conll"):
+        (folder / name).write_text(tagged)
+    spans = [f"{who}/{number}.wav,{start},{start + 0.2},{label}" for who in "ab" for number in range(20)
+             for start, label in ((0, "first"), (0.25, "then"))]  # fmt: skip
+    (folder / "frames.csv").write_text("\n".join(["path,start,end,label", *spans]))
     rows = [f"{word},a {word} is not a {word} {number}" for word in WORDS[:4] for number in range(40)]
     (folder / "labelled.csv").write_text("\n".join(["label,text", *rows, ""]))
 

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from ..evaluation.protocols.known import PROTOCOLS, check_protocol
+from ..evaluation.protocols.known import OF_TOKENS, PROTOCOLS, check_protocol
 from ..evaluation.protocols.targets import Targets, read_targets
 from ..evaluation.table import CURVE_ROWS
 from ..plugins.messages import did_you_mean, printable
@@ -32,11 +32,11 @@ def main(options: argparse.Namespace) -> int:
     settings = dict(_setting(text, names) for text in options.set)
     if options.seed > LONGEST_SEED:
         raise UsageError(f"--seed {options.seed} is too large; give at most {LONGEST_SEED}.")
-    targets = _targets(options.targets, names)
+    targets, files = _targets(options.targets, names), _token_files(options, names)
     to = None if options.to is None else _file(Path(options.to).expanduser())
     from .probing import probe  # here: it imports torch
 
-    return probe(options, names, rows, settings, targets, to)
+    return probe(options, names, rows, settings, targets, to, files)
 
 
 def _listed(text: str, option: str, known: Any) -> list[str]:
@@ -84,6 +84,33 @@ def _targets(file: str | None, names: list[str]) -> Targets | None:
             what = "column of numbers" if kind == "values" else "column of 0 and 1, nor lists of labels"
             raise UsageError(f"--by {name}: --targets {printable(file)} has no {what}; add one, or leave {name} out.")
     return targets
+
+
+def _token_files(options: argparse.Namespace, names: list[str]) -> dict[str, Path]:
+    """The files of the targets of tokens, by option.
+
+    Raises:
+        UsageError: a protocol lacks one, or none needs it.
+        FileNotFoundError: there is no such file or folder.
+    """
+    needed = {option: name for name in names for option in OF_TOKENS.get(str(PROTOCOLS[name].target), ())}
+    files = {}
+    for option in (each for options_of in OF_TOKENS.values() for each in options_of):
+        given, written = getattr(options, option), f"--{option.replace('_', '-')}"
+        if given is None and option in needed:
+            what = "FOLDER" if option == "masks" else "FILE"
+            raise UsageError(f"--by {needed[option]} needs targets; give them with {written} {what}.")
+        if given is not None and option not in needed:
+            add = next(name for name, each in PROTOCOLS.items() if option in OF_TOKENS.get(str(each.target), ()))
+            raise UsageError(f"None of --by {','.join(names)} reads {written}; leave it out, or add {add}.")
+        if given is not None:
+            files[option] = Path(given).expanduser()
+            there = files[option].is_dir() if option == "masks" else files[option].is_file()
+            if not there:
+                raise FileNotFoundError(
+                    f"{written} {printable(given)} is no {'folder' if option == 'masks' else 'file'}."
+                )
+    return files
 
 
 def _file(path: Path) -> Path:

@@ -19,6 +19,7 @@ from ..evaluation.protocols.known import protocol_class
 from ..evaluation.protocols.probing import MAIN, Probing
 from ..evaluation.protocols.result import Difference, spread_of
 from ..evaluation.protocols.targets import Targets
+from ..evaluation.protocols.token_tasks import TokenFiles
 from ..evaluation.table import CURVE_ROWS
 from ..evaluation.untrained import began_beside
 from ..evaluation.use.processes import device_named
@@ -39,6 +40,7 @@ def probe(
     settings: dict[tuple[str, str], str],
     targets: Targets | None,
     to: Path | None,
+    files: dict[str, Path],
 ) -> int:
     """Computes protocols, and prints their tables; returns the exit code.
 
@@ -49,6 +51,7 @@ def probe(
         settings: by protocol and name, as text.
         targets: of a file.
         to: the json to write; None: beside the run.
+        files: of the targets of single tokens, by option.
     """
     protocols = [
         built(name, {key: text for (protocol, key), text in settings.items() if protocol == name}) for name in names
@@ -67,7 +70,7 @@ def probe(
         raise UsageError(f"{options.run!r} has no row {absent[0]!r}; it has {', '.join(networks)}.")
     networks = {row: network for row, network in networks.items() if rows is None or row in rows}
     most, facts = (options.train_samples, options.test_samples), {"weights": digest_of(encoder)}
-    probing = Probing(data, networks, protocols, targets, file, facts, most, options.seed, device)
+    probing = Probing(data, networks, protocols, targets, file, facts, most, options.seed, device, TokenFiles(**files))
     try:
         probing.compute(Telling())
     finally:

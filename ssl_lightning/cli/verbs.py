@@ -150,6 +150,10 @@ def _probe(add: Arguments) -> None:
         "--rows", metavar="NAME,...", help="pretrained, untrained, published, raw; by default all there are"
     )
     add.add_argument("--targets", metavar="FILE", help="a csv, tsv, jsonl or parquet: path, and numbers or labels")
+    add.add_argument("--masks", metavar="FOLDER", help="a .png of class ids for each image, under its relative path")
+    add.add_argument("--tags", metavar="FILE", help="sentences to learn from: a word and its tag on each line (CoNLL)")
+    add.add_argument("--tags-test", metavar="FILE", help="sentences to judge on, likewise")
+    add.add_argument("--frames", metavar="FILE", help="a list: path, start and end in seconds, label")
     add.add_argument(
         "--set", metavar="PROTOCOL.NAME=VALUE", action="append", default=[], help="a setting, such as knn.k=200"
     )

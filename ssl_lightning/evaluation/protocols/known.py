@@ -25,9 +25,15 @@ PROTOCOLS = {
     "linear": Known("classes:Linear", "classes"),
     "sgd": Known("sgd:SGD", "classes"),
     "retrieval": Known("retrieval:Retrieval", "classes"),
+    "attentive": Known("attentive:Attentive", "classes"),
+    "segmentation": Known("segmentation:Segmentation", "masks"),
+    "tags": Known("tags:Tags", "tags"),
+    "frames": Known("frames:Frames", "frames"),
     "multilabel": Known("multilabel:Multilabel", "multilabel"),
     "values": Known("values:Values", "values"),
 }
+OF_TOKENS = {"masks": ("masks",), "tags": ("tags", "tags_test"), "frames": ("frames",)}
+"""The options that each kind of target of single tokens needs."""
 
 
 def check_protocol(name: str) -> None:

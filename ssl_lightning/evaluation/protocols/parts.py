@@ -21,6 +21,7 @@ from ..features import closing_splits
 from ..protocol import check_labels
 from ..rows import positions, whole
 from .base import Target
+from .intervals import Intervals
 from .stamp import DIGITS
 from .targets import LISTED, Key, Targets
 
@@ -122,7 +123,7 @@ class Places:
     """The lines of a file of targets by the samples that they name: by path, as it is called or by
     the end of it, or by split and index."""
 
-    def __init__(self, targets: Targets) -> None:
+    def __init__(self, targets: Targets | Intervals) -> None:
         self.lines: dict[Key, int] = {key: line for line, key in enumerate(targets.keys)}
         self.folder = targets.path.parent
         self.lengths = sorted({len(Path(key).parts) for key in targets.keys if isinstance(key, str)}, reverse=True)

@@ -7,6 +7,8 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +23,13 @@ from ...encoders.base import Encoder
 from ...plugins.messages import printable
 from ..table import CURVE_ROWS as TITLES
 from .base import Protocol, Samples, Target
+from .known import OF_TOKENS
 from .parts import Part, Task, described, task_of
 from .result import Difference, Result, difference
 from .stamp import Stamp, differences
 from .targets import Targets
+from .token_store import TokenStore, store_of, with_tokens
+from .token_tasks import TokenFiles, check_tokens, token_task
 
 MAIN = "pretrained"
 """The row that the others are compared with."""
@@ -45,9 +50,11 @@ class Probing:
         most: samples to learn from, and to judge on.
         seed: of draws of labels, and of all else that is random.
         device: where the encoders compute.
+        files: of the targets of single tokens.
 
     Raises:
-        ValueError: the data has no samples of some kind, or the file is another one.
+        ValueError: the data has no samples of some kind, no encoder has the tokens that a protocol
+            needs, or the file is another one.
     """
 
     def __init__(
@@ -61,12 +68,20 @@ class Probing:
         most: tuple[int, int] = (60_000, 20_000),
         seed: int = 0,
         device: torch.device | str = "cpu",
+        files: TokenFiles | None = None,
     ) -> None:
         self.data, self.networks, self.protocols = data, networks, list(protocols)
         self.file, self.facts, self.seed, self.device = file, facts, seed, device
+        self.with_tokens = {row: with_tokens(network) for row, network in networks.items()}
+        without = self._without_tokens()
         kinds: list[Target | None] = list(dict.fromkeys(each.needs.target for each in self.protocols))
-        self.tasks: dict[Target | None, Task] = {kind: task_of(data, kind, targets, most) for kind in kinds}
-        self.remarks = [*(targets.remarks if targets is not None else ()), *self._left_out()]
+        self.tasks: dict[Target | None, Task] = {
+            kind: token_task(data, kind, files or TokenFiles(), most)
+            if kind is not None and kind in OF_TOKENS
+            else task_of(data, kind, targets, most)
+            for kind in kinds
+        }
+        self.remarks = [*(targets.remarks if targets is not None else ()), *self._left_out(), *without]
         transform = described(data.transform("none"))
         self.stamps = {each.name: self._stamp(each, transform) for each in self.protocols}
         self.results: dict[tuple[str, str], Result] = {}
@@ -77,6 +92,29 @@ class Probing:
 
     def _left_out(self) -> list[str]:
         return list(dict.fromkeys(line for task in self.tasks.values() for line in task.remarks))
+
+    def _without_tokens(self) -> list[str]:
+        """Lines on rows that have no tokens, where a protocol needs them.
+
+        Raises:
+            ValueError: no row has, or its tokens are not such as a protocol needs.
+        """
+        for protocol, encoder in product(self.protocols, self.with_tokens.values()):
+            if encoder is not None:
+                check_tokens(protocol.needs.target, encoder)
+        needy = [each.name for each in self.protocols if each.needs.features == "tokens"]
+        lacking = [row for row, encoder in self.with_tokens.items() if encoder is None]
+        if not needy or not lacking:
+            return []
+        if len(lacking) == len(self.networks):
+            kinds = sorted({"raw features" if each is None else type(each).__name__ for each in self.networks.values()})
+            raise ValueError(
+                f"--by {needy[0]} needs tokens, and {' and '.join(kinds)} {'have' if len(kinds) > 1 else 'has'} one"
+                " vector a sample; leave it out, or give an encoder of tokens."
+            )
+        return [
+            f"{', '.join(needy)}: without the row {', '.join(TITLES[row] for row in lacking)}, which has no tokens."
+        ]
 
     def _stamp(self, protocol: Protocol, transform: Any) -> Stamp:
         task = self.tasks[protocol.needs.target]
@@ -122,13 +160,17 @@ class Probing:
         """Computes what is missing, row by row."""
         for row in self.networks:
             missing = [each for each in self.protocols if (row, each.name) not in self.results]
+            if self.with_tokens[row] is None:
+                missing = [each for each in missing if each.needs.features == "vectors"]
             if not missing:
                 continue
             show(f"{TITLES[row]}: features")
-            features = self._vectors(row, [self.tasks[each.needs.target] for each in missing])
+            tasks = [self.tasks[each.needs.target] for each in missing if each.needs.features == "vectors"]
+            vectors = self._vectors(row, tasks)
             for protocol in missing:
                 show(f"{TITLES[row]}: {protocol.name}")
                 task = self.tasks[protocol.needs.target]
+                features = vectors if protocol.needs.features == "vectors" else partial(self._tokens, row)
                 train, judged = (Samples(features(part), part.target, task.names) for part in (task.train, task.judged))
                 judgement = protocol.judge(train, judged, self.seed)
                 self.results[row, protocol.name] = Result(row, judgement, self.stamps[protocol.name])
@@ -144,6 +186,12 @@ class Probing:
             for key, source in sources.items()
         }
         return lambda part: x[id(part.source)][torch.searchsorted(needed[id(part.source)], part.index)]
+
+    def _tokens(self, row: str, part: Part) -> TokenStore:
+        """The tokens of a part."""
+        encoder = self.with_tokens[row]
+        assert encoder is not None, f"{row} has no tokens"
+        return store_of(encoder, self.data, part.source, part.index, self.device)
 
     # What it says.
 
