@@ -25,8 +25,8 @@ SWEEP = yaml.safe_load((DASHBOARDS / "sweep.yaml").read_text())
 TRIED = {"model.lr": 0.003, "model.temperature": 0.2}
 QUICK = (
     "--trainer.max_steps 20 --trainer.log_every_n_steps 5 --trainer.accelerator cpu --trainer.enable_progress_bar false"
-    " --knn_probe.every_n_steps 10 --report.train_samples 200 --report.test_samples 100 --report.draws 1"
-    " --report.labels_only false"
+    " --knn_probe.every_n_steps 10 --spectrum.every_n_steps 10 --report.train_samples 200 --report.test_samples 100"
+    " --report.draws 1 --report.labels_only false"
 )
 MEDIA = ("plots/", "tables/")
 

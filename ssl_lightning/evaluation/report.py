@@ -206,7 +206,7 @@ class Report(Standing):
         """The stamps of all results of the run, as `summary.json` has them."""
         tables = {f"final/{prefix}".rstrip("/"): each.stamp for prefix, each in closing.items()}
         stamps = {name: stamp for name, stamp in tables.items() if stamp is not None} | of_probes(trainer.callbacks)
-        stamps |= of_spectrum(trainer.datamodule, trainer.callbacks)
+        stamps |= of_spectrum(trainer)
         return as_json(stamps | ({} if seen is None else {"label_free": of_overview(seen, pl_module.views)}))
 
     def write(

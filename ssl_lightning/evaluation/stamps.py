@@ -13,7 +13,7 @@ from ..data.datamodule import SSLDataModule
 from ..data.sources import Source
 from .overview import Overview, pair_of
 from .probes.base import Probe
-from .probes.spectrum import Spectrum
+from .probes.spectrum import GROUP, Spectrum
 from .protocols.classes import KNN, Linear
 from .protocols.parts import Part, described, digest_of_parts
 from .protocols.stamp import Stamp
@@ -77,13 +77,15 @@ def of_probes(callbacks: Iterable[Any]) -> dict[str, Stamp]:
     return stamps
 
 
-def of_spectrum(data: SSLDataModule, callbacks: Iterable[Any]) -> dict[str, Stamp]:
-    """The stamp of the scores that need no labels while a run trains, under their group."""
-    probe = next((each for each in callbacks if isinstance(each, Spectrum) and each.scores), None)
-    if probe is None:
+def of_spectrum(trainer: Any) -> dict[str, Stamp]:
+    """The stamp of the scores that need no labels while a run trains, under their group; none where
+    none was logged."""
+    probe = next((each for each in trainer.callbacks if isinstance(each, Spectrum) and each.scores), None)
+    if probe is None or not any(name.startswith(f"{GROUP}/") for name in trainer.callback_metrics):
         return {}
+    data = trainer.datamodule
     judged = data.training_split, probe.index
-    return {"spectrum": stamp(data, "live label-free", probe.settings, None, judged, "pretraining")}
+    return {GROUP: stamp(data, "live label-free", probe.settings, None, judged, "pretraining")}
 
 
 def of_overview(seen: Overview, spec: Any) -> Stamp:

@@ -30,6 +30,7 @@ from ssl_lightning.evaluation import report, rows
 from ssl_lightning.evaluation.files import write_results
 from ssl_lightning.evaluation.probes.knn import KNNProbe
 from ssl_lightning.evaluation.probes.linear import OnlineLinearProbe
+from ssl_lightning.evaluation.probes.spectrum import Spectrum
 from ssl_lightning.evaluation.protocol import closing_row
 from ssl_lightning.evaluation.protocols.classes import KNN, Linear
 from ssl_lightning.evaluation.protocols.parts import described, task_of
@@ -74,6 +75,7 @@ class Run:
         callbacks = [
             KNNProbe(every_n_steps=5),
             OnlineLinearProbe(every_n_steps=2, eval_every_n_steps=5),
+            Spectrum(every_n_steps=10, lidar_samples=10, views=3),
             Report(draws=2),
             *kwargs.pop("callbacks", []),
         ]
@@ -179,7 +181,7 @@ def test_the_summary_is_flat_and_says_what_happened(run: Run) -> None:
 def test_every_result_of_the_run_has_a_stamp_once(run: Run) -> None:
     stamps = run.summary["protocol"]
     assert stamps.keys() == {"final", "probe/knn", "probe/linear", "spectrum"}
-    assert stamps["spectrum"]["settings"] == {"views": 10, "strength": "strong", "lidar_samples": 80}
+    assert stamps["spectrum"]["settings"] == {"views": 3, "strength": "strong", "lidar_samples": 10}
     table, knn, linear = stamps["final"], stamps["probe/knn"], stamps["probe/linear"]
     assert table["settings"]["knn"] == KNN(draws=2).settings and table["settings"]["linear"] == Linear(draws=2).settings
     assert knn["settings"] == {"k": 20, "temperature": 0.07, "metric": "cosine"} and "lr" in linear["settings"]

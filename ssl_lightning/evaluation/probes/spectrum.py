@@ -27,6 +27,8 @@ FEWEST = 2 * (FIRST + 2)
 """Eigenvalues that a fit of alpha-ReQ needs."""
 COST_OF_FLOAT32 = 4.0
 """Times that a forward pass in float32 takes as long as one in the lower precision of a run."""
+GROUP = "spectrum"
+"""The first part of the names of these metrics."""
 SCORES = ("rankme", "alpha", "lidar")
 
 
@@ -53,7 +55,7 @@ class Spectrum(Probe):
         views: of each of these, augmented as the method's first view, or strongly where that is
             not.
         every_n_steps: optimizer steps between two looks; "auto" makes them cost about `budget` of
-            the training.
+            the training. A run of fewer than half as many steps then has no look.
         budget: the share of the training's forward and backward passes that "auto" may cost.
 
     Raises:
@@ -105,7 +107,7 @@ class Spectrum(Probe):
     def names_logged(self, trainer: Any, pl_module: Any) -> Iterable[str]:
         if not self.looks(trainer, pl_module):
             return []
-        return [f"spectrum/{name}" for name, reason in self.why_not(trainer, pl_module).items() if not reason]
+        return [f"{GROUP}/{name}" for name, reason in self.why_not(trainer, pl_module).items() if not reason]
 
     def looks(self, trainer: Any, pl_module: Any) -> bool:
         """Whether the run has such curves."""
@@ -116,9 +118,6 @@ class Spectrum(Probe):
             return
         reasons = self.why_not(trainer, pl_module)
         self.scores = tuple(name for name in SCORES if not reasons[name])
-        for name, reason in reasons.items():
-            if reason:
-                rank_zero_warn(f"spectrum/{name} is not logged: {reason}. --spectrum.enabled false switches all off.")
         data = trainer.datamodule
         count = len(data.training_split)
         self.index = sample(count, self.samples)
@@ -127,8 +126,20 @@ class Spectrum(Probe):
         cost = 1.0 if trainer.precision_plugin.precision == "32-true" else COST_OF_FLOAT32
         auto = self.cadence(trainer, cost * passes, self.budget)
         self.period = auto if self.every_n_steps == "auto" else self.every_n_steps
+        for name, reason in reasons.items():
+            if reason and not self.too_early(trainer.estimated_stepping_batches):
+                rank_zero_warn(f"{GROUP}/{name} is not logged: {reason}. --spectrum.enabled false switches all off.")
         self.strength = pair_of(pl_module.views)[0]
         self.maker = Views([data.transform(self.strength)] * self.views, data.seed)
+
+    def due(self, trainer: Any, batch_idx: int) -> bool:
+        """Whether it looks at this step: each `period`-th, and the run's last, unless that would
+        cost a short run more than twice the budget."""
+        return not self.too_early(trainer.global_step) and super().due(trainer, batch_idx)
+
+    def too_early(self, steps: float) -> bool:
+        """Whether after so many steps a look would cost too much of what was trained."""
+        return self.every_n_steps == "auto" and 2 * steps < self.period
 
     def on_after_backward(self, trainer: Any, pl_module: Any) -> None:
         self.log_pending(trainer)  # the step's work is queued on the device: it is busy meanwhile
@@ -174,5 +185,5 @@ def scores_of(tensors: OnTheWay, names: Iterable[str]) -> dict[str, float]:
         "alpha": lambda: alpha_req(features),
         "lidar": lambda: lidar(here["views"]),
     }
-    values = {f"spectrum/{name}": compute[name]() for name in names}
+    values = {f"{GROUP}/{name}": compute[name]() for name in names}
     return {name: value for name, value in values.items() if math.isfinite(value)}

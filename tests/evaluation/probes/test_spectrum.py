@@ -109,6 +109,9 @@ def test_it_is_paid_for_by_the_budget(tmp_path: Path) -> None:
     probe = Spectrum(samples=30, lidar_samples=10, views=3, budget=0.05)
     _, rows = trained(tmp_path, probe)
     assert probe.period == 13 and list(spectrum(rows)) == [7]
+    probe = Spectrum(samples=30, lidar_samples=10, views=3, budget=0.04)
+    _, rows = trained(tmp_path / "short", probe)
+    assert probe.period == 16 and not spectrum(rows), "seven steps would pay too much for a look"
 
 
 def test_pending_scores_stand_in_a_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

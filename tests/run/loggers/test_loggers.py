@@ -49,7 +49,6 @@ ARGV += ["--trainer.accelerator", "cpu", "--trainer.precision", "32-true", "--tr
 WANDB = ["--trainer.logger", "wandb", "--trainer.logger.project", "ssl"]
 METRICS = {"train/loss", "train/lr", "probe/linear/top1", "probe/knn/top1", "collapse/std", "collapse/rank"}
 METRICS |= {"collapse/agreement", "collapse/growth", "train/grad_norm"}
-METRICS |= {"spectrum/rankme", "spectrum/alpha", "spectrum/lidar"}
 SPEED = {"speed/samples_per_s", "speed/data_wait"}
 FINAL = {
     f"closing/{row}/{column}"
