@@ -45,7 +45,9 @@ class Attentive(Protocol):
 
     Args:
         lr, weight_decay: that are tried, each with each.
-        epochs: passes over the samples.
+        epochs: passes over the samples; more, where that would be fewer steps than `least_steps`.
+        least_steps: steps below which a classifier has hardly begun; V-JEPA's sets are so large
+            that an epoch has more.
         batch_size: samples in a step; 256 there, for sets of millions.
         heads: of attention; as many as divide the encoder's width.
         mlp_ratio: hidden features of the MLP, in units of the width.
@@ -60,6 +62,7 @@ class Attentive(Protocol):
     lr: tuple[float, ...] = (5e-3, 3e-3, 1e-3, 3e-4, 1e-4)
     weight_decay: tuple[float, ...] = (0.01, 0.1, 0.4, 0.8)
     epochs: int = 20
+    least_steps: int = 1_000
     batch_size: int = 64
     heads: int = 16
     mlp_ratio: int = 4
@@ -69,9 +72,13 @@ class Attentive(Protocol):
             wrong = [each for each in values if not isinstance(each, int | float) or not 0 <= each < math.inf]
             if wrong or not values:
                 raise ValueError(f"{name}={values!r} is not a list of numbers from 0 on; give some, such as [0.001].")
-        for name in ("epochs", "batch_size", "heads", "mlp_ratio"):
+        for name in ("epochs", "least_steps", "batch_size", "heads", "mlp_ratio"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} is too small; give 1 or more.")
+
+    def passes(self, samples: int) -> int:
+        """Passes over so many samples."""
+        return max(self.epochs, -(-self.least_steps // -(-samples // self.batch_size)))
 
     def judge(self, train: Samples, test: Samples, seed: int = 0) -> Judgement:
         y, answers = train.target, test.target
@@ -135,8 +142,9 @@ class Attentive(Protocol):
             optimizer = AdamW(heads.weights, rates[:, 0], rates[:, 1])
             weights = class_weights(y[index], num_classes)
             generator = torch.Generator().manual_seed(seed)
-            total = self.epochs * -(-len(index) // self.batch_size)
-            for _ in range(self.epochs):
+            epochs = self.passes(len(index))
+            total = epochs * -(-len(index) // self.batch_size)
+            for _ in range(epochs):
                 for part in index[torch.randperm(len(index), generator=generator)].split(self.batch_size):
                     log_p = heads.logits(*tokens.batch(part)).log_softmax(2)  # [P, S, K]
                     label = y[part].to(device)

@@ -18,7 +18,9 @@ from ssl_lightning.evaluation.protocols.attentive_heads import AdamW, AttentiveH
 from ssl_lightning.evaluation.protocols.base import Samples
 from ssl_lightning.evaluation.protocols.token_store import TokenStore
 
-SHORT: dict[str, Any] = {"epochs": 20, "lr": (1e-2,), "weight_decay": (0.01,), "heads": 4, "batch_size": 16}
+SHORT: dict[str, Any] = {
+    "epochs": 20, "lr": (1e-2,), "weight_decay": (0.01,), "heads": 4, "batch_size": 16, "least_steps": 1
+}  # fmt: skip
 
 
 def noise(*shape: int, seed: int = 0) -> Tensor:
@@ -136,7 +138,7 @@ def test_several_settings_at_once_are_several_runs() -> None:
     tokens, y = hidden_class(60, 3)
     store, index = TokenStore.of_samples(tokens), torch.arange(60)
     grid = [Setting(1e-2, 0.01), Setting(1e-3, 0.5), Setting(3e-3, 0.0)]
-    probe = Attentive(epochs=3, heads=4, batch_size=16)
+    probe = Attentive(epochs=3, heads=4, batch_size=16, least_steps=1)
     together = logits_of(probe.fit(store, y, index, grid, 2, seed=4), store)
     for p, setting in enumerate(grid):
         alone = logits_of(probe.fit(store, y, index, [setting], 2, seed=4), store)[0]
@@ -166,6 +168,12 @@ def test_every_class_counts_alike() -> None:
     )
     p = logits_of(heads, TokenStore.of_samples(tokens))[0].softmax(1)[:, 1]
     assert float(p.mean()) == pytest.approx(0.5, abs=0.15)
+
+
+def test_a_small_set_is_passed_over_more_often() -> None:
+    """20 passes of 1,000 samples in batches of 64 are 320 steps, of a million many more."""
+    assert Attentive().passes(1_000) * 16 >= 1_000 > (Attentive().passes(1_000) - 1) * 16
+    assert Attentive().passes(1_000_000) == 20 and Attentive(least_steps=1, epochs=3).passes(10) == 3
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,16 @@ from ssl_lightning.testing import TinyTokenEncoder
 
 from .conftest import leave
 
-QUICK = ["--set", "attentive.epochs=2", "--set", "attentive.lr=[0.001,0.01]", "--set", "attentive.weight_decay=0.01"]
+QUICK = [
+    "--set",
+    "attentive.least_steps=4",
+    "--set",
+    "attentive.epochs=2",
+    "--set",
+    "attentive.lr=[0.001,0.01]",
+    "--set",
+    "attentive.weight_decay=0.01",
+]
 SMALL = ["--data", "digits", "--train-samples", "120", "--test-samples", "60"]
 
 
