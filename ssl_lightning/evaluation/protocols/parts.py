@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ...data.datamodule import SSLDataModule
 from ...data.peek import sample
-from ...data.sources import Source, labels_of, stratified_sample
+from ...data.sources import Source, Subset, labels_of, stratified_sample, withhold_fifth
 from ...plugins.messages import printable
 from ...plugins.record import class_path
 from ..features import closing_splits
@@ -85,17 +85,13 @@ def _of_classes(data: SSLDataModule, most: tuple[int, int]) -> Task:
 
 
 def _of_file(data: SSLDataModule, kind: Target, targets: Targets, most: tuple[int, int]) -> Task:
-    sources = {split: data.split(split) for split in ("train", "val", "test")}
-    split = "test" if sources["test"] is not None else "val"
+    splits = splits_of(data)
     rows: list[Any] = targets.values if kind == "values" else targets.given
     names = targets.columns if kind == "values" else targets.labels
     place, known = Places(targets), set()
     parts, remarks = [], []
-    for name, limit in (("train", most[0]), (split, most[1])):
-        source = sources[name]
-        if source is None:
-            raise ValueError(f"{type(data).__name__} has no {name} split; --targets needs samples to judge on.")
-        line = [place.of(name, number, source.name(number)) for number in range(len(source))]
+    for (name, source), limit in zip(splits, most, strict=True):
+        line = place.lines_of(data, name, source)
         known |= {each for each in line if each is not None}
         there = [number for number, each in enumerate(line) if each is not None and rows[each] is not None]
         if absent := len(source) - len(there):
@@ -116,7 +112,30 @@ def _of_file(data: SSLDataModule, kind: Target, targets: Targets, most: tuple[in
         shown = ", ".join(printable(str(each)) for each in unknown[:LISTED]) + ", ..." * (len(unknown) > LISTED)
         remarks.append(f"{len(unknown):,} of {len(targets.keys):,} lines name no sample of these splits: {shown}.")
     train, judged = parts
-    return Task(train, judged, split, names, digest_of_parts(data, parts, names), tuple(remarks))
+    return Task(train, judged, splits[1][0], names, digest_of_parts(data, parts, names), tuple(remarks))
+
+
+def splits_of(data: SSLDataModule) -> tuple[tuple[str, Source], tuple[str, Source]]:
+    """The names and the samples of the splits to learn from and to judge on, where targets are not
+    the data's classes: `test`, or `val`; of data that has neither, a fifth of the training samples
+    is withheld to judge on.
+
+    Raises:
+        ValueError: there is a single sample.
+    """
+    train = data.split("train")
+    assert train is not None
+    test, val = data.split("test"), data.held_out
+    if test is not None:
+        return ("train", train), ("test", test)
+    if val is not None:
+        return ("train", train), ("val", val)
+    rest, withheld = withhold_fifth(torch.zeros(len(train), dtype=torch.int64), 0, train.groups)
+    if not len(withheld):
+        raise ValueError(
+            f"{type(data).__name__} has a single sample or group, and no test split; give others to judge on."
+        )
+    return ("train", Subset(train, rest)), ("withheld", Subset(train, withheld))
 
 
 class Places:
@@ -132,6 +151,13 @@ class Places:
         }
         self.full = {str((self.folder / key).resolve()): line for line, key in enumerate(targets.keys)
                      if isinstance(key, str)}  # fmt: skip
+
+    def lines_of(self, data: SSLDataModule, split: str, source: Source) -> list[int | None]:
+        """The line of each sample of a split that `splits_of` gave; None where there is none."""
+        index = torch.arange(len(source))
+        if isinstance(source, Subset) and source.source is data.split("train"):  # withheld, and the rest
+            split, index = "train", source.indices
+        return [self.of(split, each, source.name(number)) for number, each in enumerate(index.tolist())]
 
     def of(self, split: str, index: int, name: str) -> int | None:
         """The line of a sample; None where there is none."""

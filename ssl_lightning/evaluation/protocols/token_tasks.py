@@ -9,13 +9,12 @@ import torch
 
 from ...data.datamodule import SSLDataModule
 from ...data.peek import sample
-from ...data.sources import Source
 from ...encoders.base import SequenceEncoder, TokenEncoder
 from ...plugins.messages import printable
 from ..rows import positions, whole
 from .base import Target
 from .intervals import Intervals, read_intervals
-from .parts import Part, Places, Task, digest_of_parts
+from .parts import Part, Places, Task, digest_of_parts, splits_of
 from .targets import LISTED
 
 
@@ -53,19 +52,6 @@ def token_task(data: SSLDataModule, kind: Target, files: TokenFiles, most: tuple
     raise ValueError(f"There are no targets of the kind {kind!r}; give them with --{kind}.")
 
 
-def _splits(data: SSLDataModule) -> tuple[tuple[str, Source], tuple[str, Source]]:
-    """The names and the samples of the splits to learn from and to judge on."""
-    train, test, probed = data.split("train"), data.split("test"), data.probe_splits()
-    if train is not None and test is not None:
-        return ("train", train), ("test", test)
-    if probed is None:  # else the validation part, without which the samples to learn from are
-        raise ValueError(
-            f"{type(data).__name__} has no test split, and no classes by which a part to judge on could be withheld;"
-            " give data with a test split."
-        )
-    return ("train", probed[0]), ("val", probed[1])
-
-
 def check_tokens(kind: Target | None, encoder: TokenEncoder) -> None:
     """Raises ValueError where the tokens of an encoder are not such as a kind of target needs."""
     if kind == "masks" and type(encoder).grid is TokenEncoder.grid:
@@ -79,7 +65,7 @@ def check_tokens(kind: Target | None, encoder: TokenEncoder) -> None:
 
 def _of_masks(data: SSLDataModule, folder: Path, most: tuple[int, int]) -> Task:
     parts = []
-    splits = _splits(data)
+    splits = splits_of(data)
     for (_, source), limit in zip(splits, most, strict=True):
         index = positions(source, sample(len(source), limit))
         parts.append(Part(whole(source), index, data.masks_of(whole(source), index, folder)))
@@ -90,9 +76,9 @@ def _of_masks(data: SSLDataModule, folder: Path, most: tuple[int, int]) -> Task:
 def _of_intervals(data: SSLDataModule, given: Intervals, most: tuple[int, int]) -> Task:
     place, known = Places(given), set()
     parts, remarks = [], []
-    splits = _splits(data)
+    splits = splits_of(data)
     for (name, source), limit in zip(splits, most, strict=True):
-        lines = [place.of(name, number, source.name(number)) for number in range(len(source))]
+        lines = place.lines_of(data, name, source)
         there = [number for number, line in enumerate(lines) if line is not None]
         known |= {line for line in lines if line is not None}
         if not there:

@@ -13,8 +13,11 @@ from PIL import Image
 from ssl_lightning.datamodules.digits import Digits
 from ssl_lightning.datamodules.image_folder import ImageFolder
 
+from ssl_lightning.data.datamodule import Split
+from ssl_lightning.data.sources import InMemory, Source
 from ssl_lightning.evaluation.protocols.parts import described, task_of
 from ssl_lightning.evaluation.protocols.targets import read_targets
+from ssl_lightning.testing import TinyImages
 
 COLUMNS = {
     "path": ["a.png", "b.png", "c.png"],
@@ -85,6 +88,36 @@ def test_a_sample_is_named_by_its_path(tmp_path, folder, kind):
         assert sorted(stems) == ["0", "1", "2", "3"], split
         assert part.target[:, 0].tolist() == [float(f"{stem}.5") for stem in stems]
     assert task.remarks == () and task.split == "test"
+
+
+class Unlabelled(TinyImages):
+    """Samples without classes and without other splits."""
+
+    def source(self, split: Split) -> Source | None:
+        whole = super().source(split)
+        return InMemory(whole.fetch(torch.arange(len(whole)))) if whole is not None and split == "train" else None
+
+
+class TrainOnly(TinyImages):
+    """Samples with classes, and no other splits: what `val` gives is a part of `train`."""
+
+    def source(self, split: Split) -> Source | None:
+        return super().source(split) if split == "train" else None
+
+
+@pytest.mark.parametrize("data_class", [TinyImages, TrainOnly, Unlabelled])
+def test_nothing_is_judged_that_was_learned_from(data_class, tmp_path):
+    """With a test split; and with neither test nor val, where a fifth is withheld."""
+    table, data = tmp_path / "targets.csv", data_class()
+    lines = [f"{split},{number},{number}.5" for split in ("train", "test") for number in range(64)]
+    table.write_text("\n".join(["split,index,value", *lines]))
+    task = task_of(data, "values", read_targets(table), (100, 100))
+    assert (task.train.source is task.judged.source) == (data_class is not TinyImages)
+    if data_class is not TinyImages:
+        assert task.split == "withheld" and len(task.judged.index) == 12
+        assert sorted([*task.train.index.tolist(), *task.judged.index.tolist()]) == list(range(64))
+        for part in (task.train, task.judged):
+            assert part.target[:, 0].tolist() == [each + 0.5 for each in part.index.tolist()]
 
 
 def test_samples_without_a_target_and_lines_without_a_sample_are_named_and_counted(tmp_path):
