@@ -81,7 +81,7 @@ def of_spectrum(trainer: Any) -> dict[str, Stamp]:
     """The stamp of the scores that need no labels while a run trains, under their group; none where
     none was logged."""
     probe = next((each for each in trainer.callbacks if isinstance(each, Spectrum) and each.scores), None)
-    if probe is None or not any(name.startswith(f"{GROUP}/") for name in trainer.callback_metrics):
+    if probe is None or probe.too_early(trainer.global_step):  # a run that ends early was never looked at
         return {}
     data = trainer.datamodule
     judged = data.training_split, probe.index
