@@ -12,7 +12,7 @@ from ..evaluation.table import CURVE_ROWS
 from ..plugins.messages import did_you_mean, printable
 from .names import UsageError
 
-ROWS = tuple(row for row in CURVE_ROWS if row not in ("finetuned", "labels_only"))
+ROWS = tuple(row for row in CURVE_ROWS if row not in ("finetuned", "end_to_end", "labels_only"))
 """Rows of features."""
 FROM_FILE = ("values", "multilabel")
 """Kinds of targets that come from `--targets`."""

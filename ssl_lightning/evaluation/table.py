@@ -23,6 +23,7 @@ CURVE_ROWS = {
     "published": "published, frozen",
     "pretrained": "pretrained, frozen",
     "finetuned": "pretrained, fine-tuned",
+    "end_to_end": "pretrained, end to end",
     "labels_only": "labels alone",
 }
 """The rows of a label curve: their keys and titles."""

@@ -22,6 +22,7 @@ STYLES = {
     "published": ("#e76300", "--"),
     "pretrained": ("#3f90da", "-"),
     "finetuned": ("#1b4f86", "-"),
+    "end_to_end": ("#2a9d5c", "-"),
     "labels_only": ("#832db6", "-"),
 }
 

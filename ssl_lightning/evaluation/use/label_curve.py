@@ -33,6 +33,9 @@ from .labels_saved import ANCHOR, FIRST, Level, levels_of, sentence_of
 
 FROZEN = ("raw", "untrained", "published", "pretrained")
 """Rows of logistic regression on features, which are computed once."""
+STARTS = {"labels_only": "untrained", "end_to_end": "pretrained"}
+"""Rows that are trained end to end on labels by one recipe, and the row with whose weights they
+begin."""
 Show = Callable[[str], object]
 
 
@@ -103,7 +106,8 @@ class LabelCurve:
                 show(f"{TITLES[row]}: {level.title}, draw {draw + 1} of {len(level.draws)}")
                 began = time.monotonic()
                 try:
-                    value = self._alone(level, draw, left) if row == "labels_only" else self._finetuned(level, draw)
+                    trained = row in STARTS
+                    value = self._trained(row, level, draw, left) if trained else self._finetuned(level, draw)
                 except OutOfTime:
                     self.took[row, level.labels] = left
                     continue
@@ -120,7 +124,7 @@ class LabelCurve:
             for draw in draws:
                 for level in levels:
                     if draw < len(level.draws):
-                        yield "labels_only", level, draw
+                        yield from ((row, level, draw) for row in STARTS)
                         if self._tunable(level):
                             yield "finetuned", level, draw
 
@@ -164,8 +168,8 @@ class LabelCurve:
                 result = regressed(x[torch.searchsorted(needed, drawn)], labels[drawn], judged, answers, self.ends)
                 self._put(row, level, draw, balanced(result.hits, answers))
 
-    def _alone(self, level: Level, draw: int, seconds: float) -> float:
-        encoder = self.networks["untrained"]
+    def _trained(self, row: str, level: Level, draw: int, seconds: float) -> float:
+        encoder = self.networks[STARTS[row]]
         network = fitted(encoder, self.data, Subset(self.train, level.draws[draw]), self.trainer, draw, seconds)
         return balanced(classified(network, self.data, self.test, self.trainer).hits, labels_of(self.test))
 

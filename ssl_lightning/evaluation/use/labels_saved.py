@@ -18,6 +18,8 @@ from ..table import CURVE_ROWS
 Known = Mapping[str, Mapping[str, Mapping[int, float]]]
 """Accuracies by row, title of the level, and draw."""
 
+PRETRAINED = ("pretrained", "finetuned", "end_to_end")
+"""The rows of the pretrained encoder, of which the best speaks for it."""
 PER_CLASS, SHARES = (1, 2, 5, 10, 50), (0.01, 0.1)
 ANCHOR = 10
 """Labels a class at which trained rows are computed first, and that the sentence is about."""
@@ -71,7 +73,7 @@ def levels_of(labels: Tensor, draws: int, most: int) -> list[Level]:
 def sentence_of(levels: Sequence[Level], known: Known) -> str:
     """What a curve says of labels saved, at 10 labels a class, or at the nearest number at which
     the labels alone were tried: nothing is claimed within twice the standard error of the paired
-    differences. Of frozen and fine-tuned features the better one speaks.
+    differences. Of the pretrained encoder's rows the best speaks.
 
     Args:
         levels: the numbers of labels.
@@ -82,8 +84,8 @@ def sentence_of(levels: Sequence[Level], known: Known) -> str:
     if not tried:
         return "No network has learned from the labels alone yet; give more --minutes."
     level = min(tried, key=lambda each: abs(math.log((each.per_class or 10**6) / ANCHOR)))
-    rows = {row: known.get(row, {}).get(level.title, {}) for row in ("pretrained", "finetuned", "labels_only")}
-    both = {row: sorted(rows[row].keys() & rows["labels_only"].keys()) for row in ("pretrained", "finetuned")}
+    rows = {row: known.get(row, {}).get(level.title, {}) for row in (*PRETRAINED, "labels_only")}
+    both = {row: sorted(rows[row].keys() & rows["labels_only"].keys()) for row in PRETRAINED}
     both = {row: draws for row, draws in both.items() if draws}
     if not both:
         return f"At {level.labels:,} labels the pretrained encoder was not tried yet; give more --minutes."

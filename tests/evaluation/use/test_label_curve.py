@@ -20,6 +20,7 @@ from ssl_lightning.evaluation.plots.label_curve import apart
 from ssl_lightning.evaluation.use import label_curve as module
 from ssl_lightning.evaluation.use.label_curve import LabelCurve
 from ssl_lightning.evaluation.use.labels_saved import Level, labels_needed, levels_of, sentence_of
+from ssl_lightning.run.pretrained import load_encoder
 
 from .conftest import leave
 
@@ -87,6 +88,14 @@ LEVELS = [Level(f"{k} a class", k, [torch.arange(10 * k)] * 3) for k in (1, 10, 
             },
             "100 labels with pretraining do what more than 500 do without",
         ),
+        (
+            {
+                "labels_only": {"10 a class": [0.5, 0.52, 0.51]},
+                "pretrained": {"10 a class": [0.6, 0.61, 0.59]},
+                "end_to_end": {"10 a class": [0.7, 0.71, 0.69]},
+            },
+            "without (pretrained, end to end, 70.0 %, +19.0 points",
+        ),
     ],
 )  # fmt: skip
 def test_what_is_said(rows: dict[str, Any], said: str) -> None:
@@ -102,15 +111,15 @@ def test_the_command_goes_on_and_keeps_to_its_time(
     given = ["labels", str(file.parent), "--data", "digits", "--draws", "3", "--train-samples", "200"]
     fits: list[tuple[str, str, int]] = []
 
-    def alone(self: LabelCurve, level: Level, draw: int, seconds: float) -> float:
-        fits.append(("a", level.title, draw))
-        return 0.5
+    def trained(self: LabelCurve, row: str, level: Level, draw: int, seconds: float) -> float:
+        fits.append((row[0], level.title, draw))
+        return {"labels_only": 0.5, "end_to_end": 0.6}[row]
 
     def finetuned(self: LabelCurve, level: Level, draw: int) -> float:
         fits.append(("f", level.title, draw))
         return 0.9
 
-    monkeypatch.setattr(LabelCurve, "_alone", alone)
+    monkeypatch.setattr(LabelCurve, "_trained", trained)
     monkeypatch.setattr(LabelCurve, "_finetuned", finetuned)
     seen: list[tuple[int, int]] = []
 
@@ -122,9 +131,9 @@ def test_the_command_goes_on_and_keeps_to_its_time(
     assert main([*given, "--minutes", "0", "--test-samples", "100"]) == 0 and not fits
     assert main([*given, "--minutes", "10", "--test-samples", "100"]) == 0
     told = capsys.readouterr().out
-    assert fits[:6] == [(row, "10 a class", draw) for draw in range(3) for row in "af"]
+    assert fits[:9] == [(row, "10 a class", draw) for draw in range(3) for row in "lef"]
     assert ("f", "200", 0) not in fits, "a part of all labels is none that a run draws"
-    assert ("f", "1 a class", 0) not in fits and ("a", "1 a class", 0) in fits
+    assert ("f", "1 a class", 0) not in fits and {("l", "1 a class", 0), ("e", "1 a class", 0)} <= {*fits}
     assert "labels\t10\t20\t50\t100" in told and "pretrained, fine-tuned\t\u2013\t90.0 ± 0.0 (3)" in told
     assert "100 labels with pretraining do what more than 500 do without" in told
     kept = json.loads((file.parent / "labels-digits.json").read_text())
@@ -133,7 +142,8 @@ def test_the_command_goes_on_and_keeps_to_its_time(
     assert (stamp["protocol"], stamp["split"], stamp["judged"]) == ("labels", "test", 100) and stamp["digest"]
     assert stamp["settings"]["draws"] == 3 and stamp["settings"]["penalty"] == "L2"
     assert {each["mean"] for each in kept["rows"] if each["row"] == "raw"} == {0.5}
-    assert {each["row"] for each in kept["rows"]} == {"raw", "untrained", "pretrained", "finetuned", "labels_only"}
+    rows = {"raw", "untrained", "pretrained", "finetuned", "end_to_end", "labels_only"}
+    assert {each["row"] for each in kept["rows"]} == rows
     assert Image.open(file.parent / "labels-digits.png").size[0] > 500
     del kept["accuracies"]["raw"]["1 a class"]
     seen.clear()
@@ -166,7 +176,30 @@ def test_the_network_learns_from_the_labels(tmp_path: Path, capsys: pytest.Captu
     assert main(["labels", str(file), *given, "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)["rows"]
     means = {(each["row"], each["level"]): each["mean"] for each in rows}
-    assert means["labels_only", "10 a class"] > 0.6 and means["finetuned", "10 a class"] > 0.6
+    assert all(means[row, "10 a class"] > 0.6 for row in ("labels_only", "finetuned", "end_to_end"))
+
+
+def test_end_to_end_begins_with_the_pretrained_weights_and_labels_alone_without(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    file = leave(ConvEncoder(channels=1, width=4, depth=2), Digits(), tmp_path / "run" / "encoder.safetensors")
+    given: list[tuple[Tensor, ...]] = []
+
+    def fitted(encoder: ConvEncoder, *others: Any) -> ConvEncoder:
+        given.append((next(iter(encoder.parameters())).clone(), torch.tensor(others[3])))
+        return encoder
+
+    monkeypatch.setattr(module, "fitted", fitted)
+    monkeypatch.setattr(module, "classified", lambda network, data, test, trainer: Outcome(labels_of(test) < 5))
+    monkeypatch.setattr(LabelCurve, "_finetuned", lambda *args: 0.5)
+    monkeypatch.setattr(module, "regressed", lambda x, y, test, answers, deadline: Outcome(answers < 5))
+    options = ["--draws", "1", "--train-samples", "200", "--test-samples", "100", "--minutes", "5"]
+    assert main(["labels", str(file.parent), "--data", "digits", *options]) == 0
+    pretrained = next(iter(load_encoder(file).parameters()))
+    begins = [torch.equal(weight, pretrained) for weight, _ in given]
+    assert begins[:2] == [False, True] and sum(begins) == len(begins) / 2  # turn about: labels alone, end to end
+    assert [int(seed) for _, seed in given[::2]] == [int(seed) for _, seed in given[1::2]]
 
 
 def test_wrong_uses_are_told_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
