@@ -34,7 +34,8 @@ def plot_label_curve(
     the draws.
 
     Args:
-        rows: `row`, `labels`, `mean` and `std` of each number of labels, accuracies as fractions.
+        rows: `row`, `labels`, `mean`, `std` and `draws` of each number of labels, accuracies as
+            fractions. The marker of a row that has fewer draws than others there is hollow.
         titles: of the rows.
         chance: the accuracy of a guess.
         subject: what was measured, for the title.
@@ -44,6 +45,9 @@ def plot_label_curve(
     axes = figure.subplots()
     dress(axes, f"What labels are worth: {subject}", x="labels", y="accuracy (%, mean over classes)")
     axes.set_xscale("log")
+    most = {row["labels"]: max(len(each["draws"]) for each in rows if each["labels"] == row["labels"]) for row in rows}
+    if any(len(row["draws"]) < most[row["labels"]] for row in rows):
+        axes.set_xlabel(f"{axes.get_xlabel()} (hollow points: fewer draws than other rows)")
     for number, (key, title) in enumerate(titles.items()):
         mine = sorted((row for row in rows if row["row"] == key), key=lambda row: int(row["labels"]))
         if not mine:
@@ -54,6 +58,8 @@ def plot_label_curve(
         axes.fill_between(x, mean - std, mean + std, color=colour, alpha=0.15, linewidth=0)
         marker = MARKERS[number % len(MARKERS)]
         axes.plot(x, mean, color=colour, linestyle=line, marker=marker, markersize=4.5, linewidth=1.8, label=title)
+        fewer = [len(row["draws"]) < most[row["labels"]] for row in mine]
+        axes.plot(x[fewer], mean[fewer], "w", linestyle="", marker=marker, markersize=2.2, zorder=3)
     axes.axhline(
         100 * chance, color=CHANCE, linewidth=1.1, linestyle=(0, (4, 2)), label=f"chance, {100 * chance:.3g} %"
     )
