@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -160,3 +161,15 @@ def test_in_a_sweep_a_run_is_named_by_what_it_tries(tmp_path: Path, monkeypatch:
     assert sweep_settings() == "a.b=1 c=2 encoder.lr=3 model.lr=0.01 and 1 more".replace("a.b", "b")
     file.write_text(yaml.safe_dump({"model.temperature": {"value": 0.1}}))
     assert title_of(folder) == "simclr-digits temperature=0.1"
+
+
+@pytest.mark.parametrize(
+    ("place", "wrong"), [({"entity": "my team"}, " "), ({"entity": "a/b"}, "/"), ({"project": "a:b"}, ":")]
+)
+def test_a_place_that_cannot_be_is_told_before_anything_runs(place: dict[str, str], wrong: str) -> None:
+    """W&B says so once it uploads: of an offline run after days."""
+    (kind, name), *_ = place.items()
+    message = f"W&B can have no {kind} {name!r}; give one without {wrong!r}."
+    with pytest.raises(ValueError, match=re.escape(message)):
+        Wandb(**place)  # type: ignore[arg-type]
+    Wandb(project="a b", entity="my-team_2")
