@@ -32,7 +32,7 @@ QUERIES, MOST_PAIRS, MOST_OUTLIERS = 6, 8, 16
 """On the contact sheet: samples with neighbours, pairs of near-duplicates, outliers."""
 LONGEST = 60
 """Letters of the data's folder in a picture."""
-CURVES: tuple[Curves, ...] = ("loss", "probes", "validation", "collapse")
+CURVES: tuple[Curves, ...] = ("loss", "probes", "validation", "collapse", "spectrum")
 
 
 def show_pictures(trainer: Any, data: Any, captions: dict[str, View], path: Path, compare: bool = False) -> None:

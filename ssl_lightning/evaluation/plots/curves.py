@@ -1,5 +1,5 @@
-"""The curves of a run: loss, probes, collapse and health. Each file is written whole or not at all,
-and pyplot's global state is not used."""
+"""The curves of a run: loss, probes, collapse, spectrum and health. Each file is written whole or
+not at all, and pyplot's global state is not used."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ from ...data.figure import INK, dress, save_figure
 from ...types import Alarm
 from .style import CHANCE, COLOURS, Points, Row, series
 
-Curves = Literal["loss", "probes", "validation", "collapse"]
+Curves = Literal["loss", "probes", "validation", "collapse", "spectrum"]
+SPECTRUM = {"rankme": "RankMe", "alpha": "alpha-ReQ", "lidar": "LiDAR"}
+"""The scores that need no labels, by the end of their metrics' names."""
 
 
 class Lines(NamedTuple):
@@ -45,8 +47,8 @@ def plot_curves(rows: Sequence[Row], path: str | Path, kind: Curves, lines: Line
             units of 1 / sqrt(d).
         path: the PNG to write.
         kind: `loss` (`train/loss`, `train/lr`), `probes` (every `probe/...` accuracy), `validation`
-            (`val/top1`, `val/balanced` of a supervised run) or `collapse` (`collapse/std`,
-            `collapse/rank`).
+            (`val/top1`, `val/balanced` of a supervised run), `collapse` (`collapse/std`,
+            `collapse/rank`) or `spectrum` (every `spectrum/...`).
         lines: what the curves are drawn beside. None: nothing.
 
     Returns:
@@ -60,6 +62,7 @@ def plot_curves(rows: Sequence[Row], path: str | Path, kind: Curves, lines: Line
         "probes": (_draw_probes, "probe/"),
         "validation": (_draw_validation, "val/"),
         "collapse": (_draw_collapse, "collapse/"),
+        "spectrum": (_draw_spectrum, "spectrum/"),
     }
     if kind not in kinds:
         raise ValueError(f"plot_curves does not know the kind {kind!r}; choose from {', '.join(kinds)}.")
@@ -232,6 +235,20 @@ def _draw_collapse(figure: Figure, rows: Sequence[Row], lines: Lines) -> None:
     std.set_ylim(-0.08, max(1.25, std.get_ylim()[1]))
     rank.set_ylim(0, max(rank.get_ylim()[1], 1.25 * (lines.most_rank or 0)))
     _to_the_end(rank, rows)
+
+
+def _draw_spectrum(figure: Figure, rows: Sequence[Row], lines: Lines) -> None:
+    drawn = [name for name in SPECTRUM if any(f"spectrum/{name}" in row for row in rows)]
+    grid = figure.subplots(len(drawn), 1, sharex=True, squeeze=False)[:, 0]
+    for axes, name in zip(grid, drawn, strict=True):
+        dress(axes, "Features of fixed training samples, without labels" * (axes is grid[0]), "", SPECTRUM[name])
+        steps, values = series(rows, f"spectrum/{name}")
+        axes.plot(steps, values, color=COLOURS[0], linewidth=2, marker="o" if len(steps) < 4 else None)
+        if name == "alpha":
+            _line(axes, 1.0, "best near 1; above, few directions carry all")
+            axes.set_ylim(0, max(1.4, axes.get_ylim()[1]))
+    grid[-1].set_xlabel("step")
+    _to_the_end(grid[-1], rows)
 
 
 def _smooth(values: Points, reach: int) -> Points:

@@ -98,8 +98,18 @@ def test_without_its_metrics_a_curve_is_not_written(tmp_path):
     assert plot_curves(rows, tmp_path / "loss.png", "loss")  # no learning rate
     assert plot_curves([{"step": 1, "collapse/std": 1.0}], tmp_path / "collapse.png", "collapse")  # no rank
     assert sorted(file.name for file in tmp_path.iterdir()) == ["collapse.png", "loss.png"]
-    with pytest.raises(ValueError, match="'los'; choose from loss, probes, validation, collapse"):
+    with pytest.raises(ValueError, match="'los'; choose from loss, probes, validation, collapse, spectrum"):
         plot_curves(rows, tmp_path / "a.png", "los")
+
+
+def test_scores_without_labels_have_a_panel_each_that_was_logged(tmp_path, drawn):
+    rows = [{"step": step, "spectrum/rankme": 90.0 + step, "spectrum/alpha": 1.7} for step in range(1, 6)]
+    assert plot_curves(rows, tmp_path / "a.png", "spectrum")
+    panels = drawn[-1].axes
+    assert [axes.get_ylabel() for axes in panels] == ["RankMe", "alpha-ReQ"]
+    assert panels[0].lines[0].get_ydata().tolist() == [91.0, 92.0, 93.0, 94.0, 95.0]
+    assert any("best near 1" in text.get_text() for text in panels[1].texts) and not panels[0].texts
+    assert not plot_curves([{"step": 1, "train/loss": 1.0}], tmp_path / "b.png", "spectrum")
 
 
 def test_probes_are_in_percent_with_labels_at_their_ends_that_do_not_overlap(tmp_path, drawn):
