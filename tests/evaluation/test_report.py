@@ -46,7 +46,7 @@ FILES = {
     "untrained.safetensors",
     "checkpoints/step-00000015.ckpt", "checkpoints/step-00000020.ckpt",
     "plots/loss.png", "plots/probes.png", "plots/collapse.png", "plots/views.png", "plots/embedding.png",
-    "plots/embedding.json", "plots/closing.png",
+    "plots/embedding.json", "plots/closing.png", "plots/spectrum.png",
 }  # fmt: skip
 METRICS = {"train/loss", "train/lr", "probe/linear/top1", "probe/knn/top1", "collapse/std", "collapse/rank"}
 METRICS |= {"collapse/agreement", "collapse/growth", "train/grad_norm"}
@@ -311,7 +311,8 @@ def test_a_run_on_plain_loaders_writes_what_it_can(tmp_path: Path, capsys: pytes
     trainer.fit(SimCLR(TinyEncoder()), DataLoader(batches(10), batch_size=None))  # type: ignore[arg-type]
     folder = trainer.run_folder
     assert folder is not None and folder.parent.name == "simclr-loaders"
-    missing = {"data.json", "plots/probes.png", "plots/embedding.png", "plots/embedding.json", "plots/closing.png"}
+    missing = {"data.json", *(f"plots/{name}" for name in ("probes.png", "spectrum.png", "closing.png"))}
+    missing |= {"plots/embedding.png", "plots/embedding.json"}
     checkpoints = {name for name in FILES if name.startswith("checkpoints/")}
     assert files(folder) - {f"checkpoints/step-{step:08d}.ckpt" for step in (10, 20)} == FILES - missing - checkpoints
     summary = json.loads((folder / "summary.json").read_text())
