@@ -258,7 +258,7 @@ class Supervised(SSLMethod):
 
     def score(self, features: Tensor, labels: Tensor) -> Score:
         """Cross-entropy and accuracy on features [S, dim] with labels [S], in eval mode."""
-        logits, labels = self.predicted(features), labels.to(self.device)
+        logits, labels = self.predicted(features).cpu(), labels.cpu()
         right = logits.argmax(dim=1) == labels
         return Score(float(F.cross_entropy(logits, labels)), float(right.float().mean()), balanced(right, labels))
 
