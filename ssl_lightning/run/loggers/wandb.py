@@ -28,8 +28,8 @@ TITLE = 63
 """The most letters of an alert's title."""
 MOST = 4
 """Settings of a sweep that stand in a run's name."""
-NO_PROJECT, NO_ENTITY = re.compile(r"[/\\#?%:]"), re.compile(r"[^A-Za-z0-9_-]")
-"""What the name of a project, and of a user or team, cannot have."""
+NO_ENTITY = re.compile(r"[^A-Za-z0-9_-]")
+"""What the name of a user or team cannot have."""
 
 
 class Wandb(InRunFolder, WandbLogger):
@@ -52,7 +52,7 @@ class Wandb(InRunFolder, WandbLogger):
 
     Raises:
         ModuleNotFoundError: wandb is not installed.
-        ValueError: W&B can have no such project or entity, which it would say only once it uploads.
+        ValueError: W&B can have no such entity, which it would say only once it uploads.
     """
 
     def __init__(
@@ -70,8 +70,8 @@ class Wandb(InRunFolder, WandbLogger):
     ) -> None:
         check_installed("wandb", "wandb")
         project = project or os.environ.get("WANDB_PROJECT", "ssl-lightning")
-        check_place("project", project, NO_PROJECT)
-        check_place("entity", entity, NO_ENTITY)
+        if entity and (wrong := NO_ENTITY.search(entity)):
+            raise ValueError(f"W&B can have no user or team {entity!r}; give one without {wrong[0]!r}.")
         super().__init__(
             name=name,
             project=project,
@@ -221,12 +221,6 @@ class Wandb(InRunFolder, WandbLogger):
         if self._experiment is not None and self._started:
             self._experiment.finish(exit_code=int(failed))
         self._experiment, self._started = None, False
-
-
-def check_place(kind: str, name: str | None, never: re.Pattern[str]) -> None:
-    """Raises ValueError for the name of a project or entity with a character that W&B refuses."""
-    if name and (wrong := never.search(name)):
-        raise ValueError(f"W&B can have no {kind} {name!r}; give one without {wrong[0]!r}.")
 
 
 def known_run(folder: Path) -> dict[str, str]:

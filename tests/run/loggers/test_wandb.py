@@ -163,13 +163,10 @@ def test_in_a_sweep_a_run_is_named_by_what_it_tries(tmp_path: Path, monkeypatch:
     assert title_of(folder) == "simclr-digits temperature=0.1"
 
 
-@pytest.mark.parametrize(
-    ("place", "wrong"), [({"entity": "my team"}, " "), ({"entity": "a/b"}, "/"), ({"project": "a:b"}, ":")]
-)
-def test_a_place_that_cannot_be_is_told_before_anything_runs(place: dict[str, str], wrong: str) -> None:
+@pytest.mark.parametrize(("entity", "wrong"), [("my team", " "), ("a/b", "/")])
+def test_an_entity_that_cannot_be_is_told_before_anything_runs(entity: str, wrong: str) -> None:
     """W&B says so once it uploads: of an offline run after days."""
-    (kind, name), *_ = place.items()
-    message = f"W&B can have no {kind} {name!r}; give one without {wrong!r}."
+    message = f"W&B can have no user or team {entity!r}; give one without {wrong!r}."
     with pytest.raises(ValueError, match=re.escape(message)):
-        Wandb(**place)  # type: ignore[arg-type]
-    Wandb(project="a b", entity="my-team_2")
+        Wandb(entity=entity)
+    Wandb(entity="my-team_2")
