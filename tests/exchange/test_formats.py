@@ -19,6 +19,7 @@ import pytest
 import timm
 import torch
 import torchvision
+from exchange.libraries.stirring import stirred
 from lightly.models import ResNetGenerator
 from lightly.models.modules import (
     BYOLProjectionHead,
@@ -67,20 +68,6 @@ Features = Callable[[Tensor], Tensor]
 @pytest.fixture(autouse=True)
 def seeded() -> None:
     torch.manual_seed(0)
-
-
-def stirred(model: Any) -> Any:
-    """Weights and running statistics that are nowhere zero or one by construction, so that none can
-    be left out, or exchanged, unseen."""
-    for name, buffer in model.named_buffers():
-        if name.endswith("running_mean"):
-            buffer.normal_(0, 0.3)
-        elif name.endswith("running_var"):
-            buffer.uniform_(0.5, 2)
-    for parameter in model.parameters():
-        if parameter.ndim == 1 or parameter.ndim == 3:
-            parameter.data += 0.1 * torch.randn_like(parameter)
-    return model.eval()
 
 
 def resnet(block: Any = BasicBlock, **arguments: Any) -> ResNet:
