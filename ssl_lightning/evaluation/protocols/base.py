@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, Literal, NamedTuple
 
@@ -141,7 +141,7 @@ def scores(statistic: Callable[[Tensor], dict[str, Tensor]], samples: int) -> di
     }
 
 
-def resamples(samples: int, strata: Tensor | None = None) -> Any:
+def resamples(samples: int, strata: Tensor | None = None) -> Iterator[Tensor]:
     """Yields the weights [b, Q] of resamples in parts, `RESAMPLES` in all; arguments as of `score`.
     They depend on the arguments alone, so that features are compared on the same resamples."""
     generator = torch.Generator().manual_seed(0)

@@ -5,6 +5,7 @@ Notation for shapes: M samples to learn from, Q samples that are judged, D featu
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -68,9 +69,9 @@ class _Classes(Protocol):
             remarks.append(f"{at_end} of {len(every)} regressions have the weakest or strongest penalty that is tried.")
         return Judgement({name: balanced_score(column, answers) for name, column in outcomes.items()}, tuple(remarks))
 
+    @abstractmethod
     def learner(self, x: Tensor, y: Tensor, judged: Tensor, answers: Tensor) -> Callable[[Tensor], Outcome]:
         """What computes the outcome of the labels at some positions [m]."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True, kw_only=True)
